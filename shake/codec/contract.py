@@ -1,0 +1,65 @@
+"""What a codec promises: DynamoDB JSON in as bytes, documents ready for the wire out as bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from shake.schema import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How items become documents (contract, sections 3 and 4).
+
+    ``convert`` is ``change``, ``mchange``, ``raw``, or ``json`` (the item's own DynamoDB JSON, for
+    a target that speaks DynamoDB). ``id_prefix`` renames a top-level ``_id``. ``overflow`` is
+    ``string`` or ``error``. ``id_mode`` is ``objectid`` or ``key``.
+    """
+
+    keys: Keys
+    convert: str = "change"
+    id_prefix: str = "pre"
+    overflow: str = "string"
+    id_mode: str = "objectid"
+
+
+class ScanPage(Protocol):
+    """One parsed Scan response, which gives out its documents once, in order.
+
+    ``count`` documents are in the page; ``scanned`` items were read for it (more, where a filter
+    is on); ``capacity`` is the consumed read capacity in units, 0.0 where the response has none;
+    ``last_key`` is the raw typed JSON of LastEvaluatedKey, never converted, or None at the end of
+    the segment.
+    """
+
+    count: int
+    scanned: int
+    capacity: float
+    last_key: bytes | None
+
+    def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
+        """Write the next documents, whole ones only, into ``out``; return (bytes, documents).
+
+        Documents stand one behind the other, each starting with its own length as a little-endian
+        int32 that counts itself: BSON does so by nature, ``json`` gets it as a header of 4 bytes.
+
+        In ``objectid`` mode ``_id`` is ``prefix`` (7 bytes) + (``number`` + i) as 5 bytes
+        big-endian, where i is the document's place in the page, from 0: a page filled in several
+        calls is always given the same ``number``.
+
+        Raises ItemError for an item that cannot be stored, or is larger than an empty ``out``.
+        """
+        ...
+
+
+class Codec(Protocol):
+    """The public door of an implementation."""
+
+    def scan_page(self, body: bytes, options: Options) -> ScanPage:
+        """Parse a Scan response body. Raises CorruptPage when it is not one."""
+        ...
+
+
+class CorruptPage(ValueError):
+    """The bytes are not the answer they should be; the caller fetches them again."""

@@ -1,0 +1,61 @@
+"""Every error that ends a run: one clear line for the person, one exit status for the script."""
+
+from __future__ import annotations
+
+
+class ShakeError(Exception):
+    """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
+
+    exit_status = 1
+
+
+class RunError(ShakeError):
+    """The task failed while it ran."""
+
+
+class UsageError(ShakeError):
+    """The command line or the configuration is wrong."""
+
+    exit_status = 2
+
+
+class RefusedError(ShakeError):
+    """A pre-flight check refused to start; nothing was changed."""
+
+    exit_status = 3
+
+
+class GapError(ShakeError):
+    """The stream has lost records that were not applied."""
+
+    exit_status = 4
+
+
+class SourceError(RunError):
+    """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request)."""
+
+    def __init__(self, operation: str, code: str, message: str) -> None:
+        self.operation = operation
+        self.code = code
+        super().__init__(f"{operation} was refused by the source: {code}: {message}")
+
+
+class ItemError(RunError):
+    """An item that cannot be stored.
+
+    Raised by the codec with the item's key (as DynamoDB JSON text) and the reason; whoever knows
+    the table adds it with :meth:`of_table`.
+    """
+
+    def __init__(self, key: str, reason: str, table: str | None = None) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"table {table or '?'}: item {key}: {reason}")
+
+    def of_table(self, table: str) -> ItemError:
+        """The same error, naming the table."""
+        return ItemError(self.key, self.reason, table)
+
+
+class Stopped(ShakeError):
+    """A wait was cut short because the task is stopping; never shown to the person."""

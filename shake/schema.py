@@ -1,0 +1,53 @@
+"""What a DynamoDB table looks like from outside: its keys, its indexes, its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A key attribute: its name and its type, ``S``, ``N`` or ``B``."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A key schema: partition key, and sort key where there is one."""
+
+    partition: Attribute
+    sort: Attribute | None = None
+
+    def __iter__(self) -> Iterator[Attribute]:
+        yield self.partition
+        if self.sort is not None:
+            yield self.sort
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryIndex:
+    """A global or local secondary index, by name and key schema."""
+
+    name: str
+    keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as DescribeTable gives it.
+
+    ``items`` and ``bytes`` are DynamoDB's own estimates, which AWS refreshes every six hours.
+    ``read_capacity`` is the provisioned read capacity in units a second, 0 where the table is on
+    demand.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
+    """
+
+    name: str
+    keys: Keys
+    indexes: tuple[SecondaryIndex, ...] = ()
+    items: int = 0
+    bytes: int = 0
+    read_capacity: int = 0

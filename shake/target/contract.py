@@ -1,0 +1,51 @@
+"""What a target promises to the farm, whatever it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from shake.schema import Table
+
+
+class Writer(Protocol):
+    """Writes one collection. Thread-safe: several ``write`` calls run at the same time."""
+
+    def write(self, documents: memoryview) -> int:
+        """Store the documents of one slot (see codec.contract); return how many replaced others.
+
+        Returns only when the target has acknowledged every one. Writing the same documents again
+        is harmless. Transient errors are retried for as long as they last. Raises ItemError for a
+        document that the target refuses, Stopped when the task stops while it waits.
+        """
+        ...
+
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+        """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
+        ...
+
+    def build_indexes(self, notice: Callable[[str], None]) -> None:
+        """Build every index that is missing. Raises RunError that names each refused one."""
+        ...
+
+
+class Target(Protocol):
+    """A place that holds collections; ``place`` is ``database.collection``."""
+
+    def probe(self, places: list[str]) -> None:
+        """Raise RefusedError unless the target answers and can be written to."""
+        ...
+
+    def exists(self, place: str) -> bool: ...
+
+    def drop(self, place: str) -> None: ...
+
+    def rename(self, place: str, backup: str) -> None: ...
+
+    def create(self, place: str, table: Table) -> None:
+        """Create the collection (sharded, where so configured). Harmless when it is there."""
+        ...
+
+    def writer(self, place: str, table: Table) -> Writer: ...
+
+    def close(self) -> None: ...
