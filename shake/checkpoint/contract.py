@@ -1,0 +1,41 @@
+"""What a checkpoint store promises: named collections of small documents that survive any crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from shake.errors import RunError
+
+Document = Mapping[str, Any]  # JSON values only, integers of at most 64 bits; ``_id`` is a str
+
+
+class StoreUnavailable(RunError):
+    """The store did not confirm the call: it may have happened or not. Waiting may cure it."""
+
+
+class Store(Protocol):
+    """Collections of documents, each known by its ``_id``. Thread-safe.
+
+    Every method raises StoreUnavailable for what may pass, RunError for what will not, and
+    RefusedError for content that shake cannot have written.
+    """
+
+    def read(self, collection: str) -> list[dict[str, Any]]:
+        """All documents; none, where the collection does not exist."""
+        ...
+
+    def write(self, collection: str, documents: Sequence[Document]) -> None:
+        """Replace or insert each document by ``_id``; all of them are durable on return."""
+        ...
+
+    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        """Put ``new`` in the place of ``old`` if that is what is stored; tell whether it was.
+
+        ``old`` None: no document has the ``_id`` of ``new``. ``new`` None: delete. The stored
+        document is ``old`` when it has each field of ``old``. Atomic between threads, processes
+        and machines, and durable on return.
+        """
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,155 @@
+"""Checkpoints in a folder: one JSON file for each collection, replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from shake.checkpoint.contract import Document, StoreUnavailable
+from shake.errors import RefusedError, RunError
+
+#: System errors that no waiting cures; a full disk is not among them.
+PERMANENT = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
+)
+
+
+class FileStore:
+    """A store in ``folder/database/``, for the machines that see the folder.
+
+    ``rename`` and ``sync`` are os.replace and os.fsync, or what a test puts in their place.
+    Exclusion is by flock(2) on ``.lock`` there, so it is as good as the file system's.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        database: str,
+        *,
+        rename: Callable[[Path, Path], None] = os.replace,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self._folder = Path(folder).absolute() / database
+        self._rename = rename
+        self._sync = sync
+
+    @classmethod
+    def open(cls, folder: str | Path, database: str) -> FileStore:
+        """A store that can be written to. Raises RefusedError where it cannot."""
+        store = cls(folder, database)
+        near = store._folder
+        while not near.exists() and near != near.parent:
+            near = near.parent
+        if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+            raise RefusedError(
+                f"checkpoint folder {store._folder}: {near} is not a folder that this user may "
+                "write to; change its rights or checkpoint.address"
+            )
+        return store
+
+    def read(self, collection: str) -> list[dict[str, Any]]:
+        return list(self._load(collection).values())
+
+    def write(self, collection: str, documents: Sequence[Document]) -> None:
+        if documents:
+            with self._locked():
+                stored = self._load(collection)
+                self._replace(collection, stored | {one["_id"]: dict(one) for one in documents})
+
+    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        either = old if old is not None else new
+        if either is None:
+            raise ValueError("nothing to swap")
+        key = either["_id"]
+        with self._locked():
+            stored = self._load(collection)
+            current = stored.pop(key, None)
+            if not _is(current, old):
+                return False
+            self._replace(collection, stored if new is None else stored | {key: dict(new)})
+        return True
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _path(self, collection: str) -> Path:
+        return self._folder / f"{collection}.json"
+
+    def _load(self, collection: str) -> dict[str, dict[str, Any]]:
+        path = self._path(collection)
+        with _errors(path):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return {}
+        try:
+            documents = json.loads(content)
+        except ValueError:
+            documents = None
+        if isinstance(documents, list) and all(
+            isinstance(one, dict) and isinstance(one.get("_id"), str) for one in documents
+        ):
+            return {one["_id"]: one for one in documents}
+        raise RefusedError(
+            f"checkpoint file {path} is damaged or not shake's: put back a whole copy of it, "
+            "or move it away to begin again"
+        )
+
+    def _replace(self, collection: str, documents: Mapping[str, Document]) -> None:
+        path = self._path(collection)
+        lines = ",\n".join(json.dumps(one, allow_nan=False) for one in documents.values())
+        fresh = path.with_name(f"{path.name}.tmp")
+        with _errors(path):
+            with open(fresh, "w", encoding="utf-8") as file:
+                file.write(f"[\n{lines}\n]\n")
+                file.flush()
+                self._sync(file.fileno())
+            self._rename(fresh, path)
+            self._sync_folder(self._folder)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with _errors(self._folder):
+            self._make(self._folder)
+            lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with _errors(self._folder):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _make(self, folder: Path) -> None:
+        if not folder.exists():
+            self._make(folder.parent)
+            with suppress(FileExistsError):
+                folder.mkdir()
+            self._sync_folder(folder.parent)
+
+    def _sync_folder(self, folder: Path) -> None:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._sync(handle)
+        finally:
+            os.close(handle)
+
+
+def _is(current: Document | None, old: Document | None) -> bool:
+    if current is None or old is None:
+        return current is old
+    return all(name in current and current[name] == value for name, value in old.items())
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = RunError if error.errno in PERMANENT else StoreUnavailable
+        raise kind(f"checkpoint file {path}: {error.strerror}") from error

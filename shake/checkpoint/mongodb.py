@@ -1,0 +1,126 @@
+"""Checkpoints in a MongoDB database, each write acknowledged by a majority and journaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pymongo import MongoClient, ReadPreference, ReplaceOne
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from shake.checkpoint.contract import Document, StoreUnavailable
+from shake.errors import RefusedError, RunError, ShakeError
+
+#: Seconds that one call may take, retries included: two fit into the lease's 30.
+TIMEOUT = 8.0
+
+#: Server errors that no waiting cures: BadValue, FailedToParse, Unauthorized, TypeMismatch,
+#: AuthenticationFailed, IllegalOperation, CommandNotFound, InvalidOptions, InvalidNamespace,
+#: DocumentValidationFailure, AtlasError, BSONObjectTooLarge.
+#: Source: https://www.mongodb.com/docs/manual/reference/error-codes/
+PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
+
+_PROBE = ("status_table", {"_id": "probe"})
+
+
+class MongoStore:
+    """A store in one database; works on a standalone, a replica set and a mongos alike.
+
+    The connection string's own write concern and read preference are for the data: checkpoints
+    always use majority and the primary.
+    Source: https://www.mongodb.com/docs/manual/reference/write-concern/
+    """
+
+    def __init__(self, address: str, database: str, *, timeout: float = TIMEOUT) -> None:
+        self._client: MongoClient[dict[str, Any]] = MongoClient(
+            address, timeoutMS=round(timeout * 1000)
+        )
+        hosts = address.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[0]
+        self._name = f"checkpoint database {database} at {hosts}"
+        self._database = self._client.get_database(
+            database,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority", j=True),
+        )
+
+    @classmethod
+    def open(cls, address: str, database: str, *, timeout: float = TIMEOUT) -> MongoStore:
+        """A store that answers and takes writes. Raises RefusedError where it does not."""
+        remedy = "check checkpoint.address, its user's rights, and that the server is up"
+        try:
+            store = cls(address, database, timeout=timeout)
+        except (PyMongoError, ValueError, TypeError) as error:
+            # What could not be parsed is quoted by other errors, perhaps with the password.
+            quiet = isinstance(error, InvalidURI) or not isinstance(error, ConfigurationError)
+            reason = "not a connection string" if quiet else str(error)
+            raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
+        try:
+            store.read(_PROBE[0])
+            store.swap(*_PROBE, None)  # deletes what nobody writes: proves the right to write
+        except ShakeError as error:
+            store.close()
+            raise RefusedError(f"{error}; {remedy}") from error
+        return store
+
+    def read(self, collection: str) -> list[dict[str, Any]]:
+        with self._errors():
+            return [
+                document
+                for document in self._database[collection].find()
+                if isinstance(document["_id"], str)  # others are not shake's
+            ]
+
+    def write(self, collection: str, documents: Sequence[Document]) -> None:
+        if not documents:
+            return
+        with self._errors():
+            self._database[collection].bulk_write(
+                [ReplaceOne({"_id": one["_id"]}, dict(one), upsert=True) for one in documents],
+                ordered=False,
+            )
+
+    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        where = self._database[collection]
+        with self._errors():
+            if old is None:
+                if new is None:
+                    raise ValueError("nothing to swap")
+                try:
+                    where.insert_one(dict(new))
+                except DuplicateKeyError:
+                    return False
+                return True
+            if new is None:
+                return where.delete_one(dict(old)).deleted_count == 1
+            return where.replace_one(dict(old), dict(new)).matched_count == 1
+
+    def close(self) -> None:
+        self._client.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except PyMongoError as error:
+            kind = RunError if _code(error) in PERMANENT else StoreUnavailable
+            # The driver's text goes on with a description of the whole topology.
+            reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
+            raise kind(f"{self._name}: {reason}") from error
+
+
+def _code(error: PyMongoError) -> int | None:
+    if isinstance(error, BulkWriteError) and error.details and error.details["writeErrors"]:
+        code: int = error.details["writeErrors"][0]["code"]
+        return code
+    return error.code if isinstance(error, OperationFailure) else None

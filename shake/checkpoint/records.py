@@ -1,0 +1,214 @@
+"""What is remembered of each table and segment, and how it is written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Literal, cast, get_args
+
+from shake.checkpoint.contract import Document, Store
+from shake.checkpoint.document import FORMAT, Fields
+from shake.errors import RefusedError
+
+#: The collection of the task itself; a table of this name has no place for its checkpoints.
+STATUS_TABLE = "status_table"
+
+Fate = Literal["create", "rename", "drop"]
+SyncStatus = Literal["full_sync", "incr_sync"]
+
+
+class TableState(Enum):
+    """How far the full copy of a table has come."""
+
+    PREPARING = "preparing"  # an existing collection meets its fate, the new one is created
+    COPYING = "copying"
+    INDEXING = "indexing"
+    DONE = "done"
+
+
+#: From PREPARING straight to INDEXING: ``sync_schema_only``.
+TRANSITIONS: Mapping[TableState, frozenset[TableState]] = {
+    TableState.PREPARING: frozenset({TableState.COPYING, TableState.INDEXING}),
+    TableState.COPYING: frozenset({TableState.INDEXING}),
+    TableState.INDEXING: frozenset({TableState.DONE}),
+    TableState.DONE: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """The copy of one table.
+
+    ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds that every ObjectId
+    of this copy begins with; ``fate`` what happens to a collection that is there already, and
+    ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it
+    again. ``settings`` are the configuration keys that shape the data.
+    """
+
+    table: str
+    place: str
+    stamp: int
+    segments: int
+    fate: Fate = "create"
+    backup: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    state: TableState = TableState.PREPARING
+
+    def moved(self, state: TableState) -> TableRecord:
+        """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"table {self.table} cannot go from {self.state} to {state}")
+        return replace(self, state=state)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "table",
+            "Format": FORMAT,
+            "Table": self.table,
+            "Place": self.place,
+            "Status": self.state.value,
+            "Stamp": self.stamp,
+            "Segments": self.segments,
+            "Fate": self.fate,
+            "Backup": self.backup,
+            # Not as fields: older servers take no dots in their names.
+            "Settings": [f"{key}={value}" for key, value in self.settings.items()],
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> TableRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        state, fate = fields.text("Status"), fields.text("Fate")
+        if state not in {one.value for one in TableState}:
+            raise fields.wrong("Status", state)
+        if fate not in get_args(Fate):
+            raise fields.wrong("Fate", fate)
+        if fields.text("Table") != collection:
+            raise fields.wrong("Table", fields.text("Table"))
+        pairs = (line.partition("=") for line in fields.texts("Settings"))
+        return cls(
+            table=collection,
+            place=fields.text("Place"),
+            stamp=fields.number("Stamp"),
+            segments=fields.number("Segments"),
+            fate=cast(Fate, fate),
+            backup=fields.text("Backup"),
+            settings={key: value for key, _, value in pairs},
+            state=TableState(state),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """What the target has acknowledged of one segment, without a hole from its beginning.
+
+    ``last_key`` is the raw typed JSON of LastEvaluatedKey, None before the first page;
+    ``documents`` is also the running number of the next ObjectId; ``scanned`` counts items before
+    the filter; ``capacity`` is in read units.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
+    """
+
+    segment: int
+    last_key: bytes | None = None
+    documents: int = 0
+    bytes: int = 0
+    scanned: int = 0
+    capacity: float = 0.0
+    done: bool = False
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": f"segment-{self.segment:06d}",
+            "Format": FORMAT,
+            "Segment": self.segment,
+            "LastEvaluatedKey": "" if self.last_key is None else self.last_key.decode(),
+            "Documents": self.documents,
+            "Bytes": self.bytes,
+            "Scanned": self.scanned,
+            "Capacity": self.capacity,
+            "Status": "done" if self.done else "running",
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> SegmentRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        status = fields.text("Status")
+        if status not in ("running", "done"):
+            raise fields.wrong("Status", status)
+        record = cls(
+            segment=fields.number("Segment"),
+            last_key=fields.text("LastEvaluatedKey").encode() or None,
+            documents=fields.number("Documents"),
+            bytes=fields.number("Bytes"),
+            scanned=fields.number("Scanned"),
+            capacity=fields.real("Capacity"),
+            done=status == "done",
+        )
+        if record.document()["_id"] != document["_id"]:
+            raise fields.wrong("Segment", record.segment)
+        return record
+
+
+class Progress:
+    """The records of a task in a store: a collection per table, and ``status_table``.
+
+    Documents of other kinds (a stream's shards, somebody else's) are left alone.
+    """
+
+    def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._now = now
+
+    def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
+        """The table's record, None where its copy never began, and its segments in order.
+
+        Only segments that were saved are listed. Raises RefusedError for what cannot be read.
+        """
+        documents = self._store.read(table)
+        record = next(
+            (TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None
+        )
+        segments = sorted(
+            (
+                SegmentRecord.of(table, one)
+                for one in documents
+                if one["_id"].startswith("segment-")
+            ),
+            key=lambda one: one.segment,
+        )
+        expected = record.segments if record else 0
+        if segments and segments[-1].segment >= expected:
+            raise RefusedError(
+                f"checkpoint {table} holds segment {segments[-1].segment} of a copy in {expected} "
+                "segments; restore the collection, or move it away to begin again"
+            )
+        return record, segments
+
+    def save_table(self, record: TableRecord) -> None:
+        self._write(record.table, [record.document()])
+
+    def save_segments(self, table: str, records: Iterable[SegmentRecord]) -> None:
+        self._write(table, [record.document() for record in records])
+
+    def status(self) -> SyncStatus | None:
+        """Which sync the task is in; None before it began."""
+        for document in self._store.read(STATUS_TABLE):
+            if document["_id"] == "status_key":
+                fields = Fields(STATUS_TABLE, document)
+                value = fields.text("StatusValue")
+                if value not in get_args(SyncStatus):
+                    raise fields.wrong("StatusValue", value)
+                return cast(SyncStatus, value)
+        return None
+
+    def set_status(self, value: SyncStatus) -> None:
+        document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
+        self._write(STATUS_TABLE, [document | {"StatusValue": value}])
+
+    def _write(self, collection: str, documents: list[dict[str, Any]]) -> None:
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
+        self._store.write(collection, [one | {"UpdateDate": date} for one in documents])

@@ -1,0 +1,24 @@
+"""The only place that chooses where checkpoints live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shake.checkpoint.contract import Store, StoreUnavailable
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.mongodb import MongoStore
+
+if TYPE_CHECKING:
+    from shake.config import Config
+
+__all__ = ["Store", "StoreUnavailable", "open_store"]
+
+
+def open_store(config: Config) -> Store:
+    """The store that ``checkpoint.type``, ``.address`` and ``.db`` name; it is proved usable.
+
+    Changes nothing in it. Raises RefusedError, with the way out, where it cannot be used.
+    """
+    if config.checkpoint_type == "file":
+        return FileStore.open(config.checkpoint_location, config.checkpoint_database)
+    return MongoStore.open(config.checkpoint_location, config.checkpoint_database)
