@@ -1,0 +1,161 @@
+"""What must hold between the keys of a configuration."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from ipaddress import ip_address
+from urllib.parse import unquote_plus, urlsplit
+
+from shake.config.secrets import IN_ADDRESS, MASK
+from shake.config.table import Config
+from shake.errors import UsageError
+
+
+def check(config: Config) -> None:
+    """Raise UsageError for the first thing that is wrong."""
+    _check_names(config)
+    _check_http(config)
+    _check_source(config)
+    _check_tables(config)
+    _check_target(config)
+    _check_checkpoint(config)
+
+
+def _check_names(config: Config) -> None:
+    _check_database("id", config.id)
+    if config.id in ("admin", "config", "local"):
+        raise UsageError(
+            f"id = {config.id}: MongoDB keeps that database for itself; choose another"
+        )
+    if config.checkpoint_type == "mongodb":
+        given = "id, as <id>-checkpoint" if config.checkpoint_db is None else "checkpoint.db"
+        _check_database(given, config.checkpoint_database)
+
+
+def _check_database(key: str, name: str) -> None:
+    """Hold a name against https://www.mongodb.com/docs/manual/reference/limits/ (all systems)."""
+    if found := re.search(r'[/\\. "$*<>:|?]', name):
+        raise UsageError(
+            f"{key}: {name!r} holds {found[0]!r}, which a database name cannot "
+            '(nor any other of / \\ . " $ * < > : | ? and blanks)'
+        )
+    if len(name.encode()) > 63:
+        raise UsageError(f"{key}: {name!r} is over 63 bytes, too long for a database name")
+
+
+def _check_http(config: Config) -> None:
+    if config.http_token is not None and not re.fullmatch(r"[!-~]+", config.http_token):
+        raise UsageError("http.token holds a blank or non-ASCII character; no HTTP header takes it")
+    if config.http_token is None and not _is_loopback(config.http_bind):
+        raise UsageError(
+            f"http.bind = {config.http_bind} opens the status page to other machines: "
+            "set http.token, or bind to 127.0.0.1"
+        )
+    if config.system_profile and config.system_profile == config.http_profile:
+        raise UsageError(
+            f"system_profile and http_profile are both {config.http_profile}: choose two ports"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address.lower() == "localhost"
+
+
+def _check_source(config: Config) -> None:
+    if (config.source_access_key_id is None) != (config.source_secret_access_key is None):
+        raise UsageError("source.access_key_id and source.secret_access_key: set both or none")
+    if config.source_access_key_id is None and config.source_session_token is not None:
+        raise UsageError("source.session_token is set without the keys that it belongs to")
+    if config.source_access_key_id is not None and config.source_profile is not None:
+        raise UsageError("source.access_key_id and source.profile: set one of them")
+    if config.source_external_id is not None and config.source_assume_role_arn is None:
+        raise UsageError("source.external_id is set without source.assume_role_arn")
+    if config.source_endpoint_url is not None:
+        _check_url("source.endpoint_url", config.source_endpoint_url)
+
+
+def _check_tables(config: Config) -> None:
+    if config.filter_collection_white and config.filter_collection_black:
+        raise UsageError("filter.collection.white and filter.collection.black: set one of them")
+    tables: set[str] = set()
+    taken: dict[str, str] = {}
+    for table, place in config.namespace_map:
+        _check_database("namespace.map", place.partition(".")[0])
+        if table in tables:
+            raise UsageError(f"namespace.map: table {table} stands there twice; keep one")
+        if place in taken:
+            raise UsageError(f"namespace.map: {taken[place]} and {table} both go to {place}")
+        tables.add(table)
+        taken[place] = table
+    config.scan_filter  # noqa: B018
+
+
+def _check_target(config: Config) -> None:
+    if config.target_type == "mongodb":
+        _check_connection("target.address", config.target_address)
+        return
+    _check_url("target.address", config.target_address)
+    if config.target_db_exist == "rename":
+        raise UsageError(
+            f"target.db.exist = rename: {config.target_type} cannot rename a table; "
+            "drop it, or leave the key empty"
+        )
+
+
+def _check_checkpoint(config: Config) -> None:
+    address = config.checkpoint_address
+    if config.checkpoint_type == "file":
+        if address is not None and "://" in address:
+            raise UsageError(
+                "checkpoint.address is a URL, but checkpoint.type = file needs a folder"
+            )
+    elif address is not None:
+        _check_connection("checkpoint.address", address)
+    elif config.target_type != "mongodb":
+        raise UsageError(
+            f"target.type = {config.target_type} cannot hold checkpoints: set checkpoint.address "
+            "to a MongoDB, or checkpoint.type = file"
+        )
+
+
+def _check_url(key: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageError(f"{key} is not a URL of the form http(s)://host:port")
+
+
+def _check_connection(key: str, address: str) -> None:
+    """Let the driver read a connection string, without asking DNS for the hosts of an SRV one."""
+    # Imported here: of all the processes that read a configuration, only the supervisor checks it.
+    from pymongo import uri_parser
+    from pymongo.errors import PyMongoError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the client itself warns of options it does not know
+            if address.startswith("mongodb+srv://"):
+                plain, _, options = address.replace("+srv", "", 1).partition("?")
+                uri_parser.parse_uri(plain)
+                uri_parser.split_options(options or "tls=true", warn=True)
+            else:
+                uri_parser.parse_uri(address, warn=True)
+    except (PyMongoError, ValueError) as error:
+        raise UsageError(
+            f"{key} is not a MongoDB connection string "
+            f"(mongodb://user:password@host:port/?options): {_reason(error, address)}"
+        ) from None
+
+
+def _reason(error: Exception, address: str) -> str:
+    """The driver's words, without any that stand in a secret, which it may have cut anywhere."""
+    hidden = " ".join(IN_ADDRESS.findall(address))
+    secret = set(re.findall(r"\w+", f"{hidden} {unquote_plus(hidden)}"))
+    return re.sub(r"\w+", lambda word: MASK if word[0] in secret else word[0], str(error))

@@ -1,0 +1,81 @@
+"""What one key of the configuration is; the keys themselves stand in :mod:`shake.config.table`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+from shake.config.kinds import Kind
+from shake.config.secrets import MASK
+from shake.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key as it was given: its text, and where (``file:line``, ``--set``, a variable)."""
+
+    name: str
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """``secret`` finds what in the value is secret; None where nothing is."""
+
+    name: str
+    kind: Kind
+    doc: str
+    required: bool
+    aliases: tuple[str, ...] = ()
+    secret: re.Pattern[str] | None = None
+
+    @property
+    def attribute(self) -> str:
+        """The field of Config: ``convert._id`` is ``convert_id``."""
+        return re.sub("_+", "_", self.name.replace(".", "_"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The key's names, in the order in which they count."""
+        return (self.name, *self.aliases)
+
+    def read(self, setting: Setting) -> Any:
+        """The value of a setting that is not empty. Raises UsageError."""
+        shown = self.hide(setting.text)
+        # A line break would come back from --print-config as another line.
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]", setting.text):
+            raise UsageError(f"{setting.where}: {setting.name} holds a control character")
+        if self.secret and MASK in setting.text:
+            raise UsageError(f"{setting.where}: {setting.name} is masked ({MASK}): give the secret")
+        try:
+            return self.kind.parse(setting.text)
+        except ValueError:
+            raise UsageError(
+                f"{setting.where}: {setting.name} = {shown}: allowed is {self.kind.allowed}"
+            ) from None
+
+    def write(self, value: Any) -> str:
+        """The text that :meth:`read` turns into the value again; empty for none."""
+        return "" if value is None else self.kind.write(value)
+
+    def hide(self, text: str) -> str:
+        """The text with its secret parts masked."""
+        return self.secret.sub(MASK, text) if self.secret else text
+
+
+def key(
+    name: str,
+    kind: Kind,
+    default: Any,
+    doc: str,
+    also: tuple[str, ...] = (),
+    secret: re.Pattern[str] | None = None,
+) -> Any:
+    """The dataclass field of a key; the default ``...`` says that the key is required."""
+    return field(
+        default=MISSING if default is ... else default,
+        repr=secret is None,
+        metadata={"key": Key(name, kind, doc, default is ..., also, secret)},
+    )

@@ -1,0 +1,119 @@
+"""The kinds of values that keys take: text to value, and back to text that gives the same value."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``parse`` raises ValueError for text that is not ``allowed``; ``write`` undoes it."""
+
+    allowed: str
+    parse: Callable[[str], Any]
+    write: Callable[[Any], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBudget:
+    """Read capacity units a second for one table; where ``share``, percent of the provisioned."""
+
+    amount: float
+    share: bool
+
+    def units(self, provisioned: int) -> float | None:
+        """Units a second, given a table's provisioned units a second.
+
+        None where the share is of nothing: a table on demand has no provisioned capacity (0).
+        """
+        if not self.share:
+            return self.amount
+        return provisioned * self.amount / 100 or None
+
+
+def whole(least: int, most: int | None = None) -> Kind:
+    """A whole number, bounds included."""
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        if number is None or number < least or (most is not None and number > most):
+            raise ValueError
+        return number
+
+    return Kind(f"a whole number {limits}", parse)
+
+
+def choice(*names: str, also: dict[str, str] | None = None) -> Kind:
+    """One of the names, in any case; ``also`` maps other names to these."""
+    meaning = {name: name for name in names} | (also or {})
+
+    def parse(text: str) -> str:
+        if text.lower() not in meaning:
+            raise ValueError
+        return meaning[text.lower()]
+
+    return Kind("one of: " + ", ".join(names), parse)
+
+
+def _parse_flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _parse_port_or_off(text: str) -> int | None:
+    port: int = HTTP_PORT.parse(text)
+    return None if port < 0 else port
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    names = tuple(name for part in text.split(";") if (name := part.strip()))
+    if not names:
+        raise ValueError
+    return names
+
+
+def _parse_map(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for entry in _parse_names(text):
+        table, _, place = (part.strip() for part in entry.partition(":"))
+        database, _, collection = place.partition(".")
+        if not (table and database and collection):
+            raise ValueError
+        pairs.append((table, place))
+    return tuple(pairs)
+
+
+def _parse_budget(text: str) -> ReadBudget:
+    share = text.endswith("%")
+    amount = float(text.removesuffix("%"))
+    if not 0 < amount < math.inf or (share and amount > 100):
+        raise ValueError
+    return ReadBudget(amount, share)
+
+
+def _write_budget(budget: ReadBudget) -> str:
+    return repr(budget.amount).removesuffix(".0") + "%" * budget.share
+
+
+def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
+    return ";".join(f"{table}:{place}" for table, place in pairs)
+
+
+TEXT = Kind("text", str)
+FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
+COUNT = whole(1)
+HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1, 65535).parse)
+PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
+NAMES = Kind("names separated by ';'", _parse_names, ";".join)
+MAP = Kind("table:database.collection;...", _parse_map, _write_map)
+BUDGET = Kind(
+    "capacity units a second, such as 200, or a share of the provisioned, such as 50%",
+    _parse_budget,
+    _write_budget,
+)

@@ -1,0 +1,122 @@
+"""Read the configuration from file, environment and command line; the later one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from shake.config.check import check
+from shake.config.keys import Setting
+from shake.config.table import KEYS, Config
+from shake.errors import UsageError
+
+#: Keys of NimoShake that mean nothing here.
+_IGNORED = ("conf.version", "increase.persist.dir", "full.enable_index.primary")
+_KNOWN = (*(name for k in KEYS for name in k.names), *_IGNORED)
+_VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked configuration, and lines that the log should show about it."""
+
+    config: Config
+    notices: tuple[str, ...] = ()
+
+
+def load(path: str | None, environment: Mapping[str, str], settings: Sequence[str]) -> Loaded:
+    """Read and check a configuration.
+
+    ``path`` is the file, if there is one; ``environment`` is searched for ``SHAKE_...``;
+    ``settings`` are the command line's ``key=value`` texts. Raises UsageError, in one line that
+    names the key, where it stands, and what is allowed; never a secret.
+    """
+    notices: list[str] = []
+    chosen: dict[str, Setting] = {}
+    for layer in (
+        _in_file(path) if path is not None else (),
+        _in_environment(environment, notices),
+        _on_command_line(settings),
+    ):
+        chosen.update(_by_key(layer, notices))
+    config = Config.parse(chosen)
+    check(config)
+    return Loaded(config, tuple(notices))
+
+
+def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
+    """One layer's settings by the key's own name; of several names the first that is given."""
+    given = {setting.name: setting for setting in layer}
+    for s in given.values():
+        if s.name in _IGNORED:
+            notices.append(f"{s.where}: {s.name} has no meaning here and is ignored")
+        elif s.name not in _KNOWN:
+            nearest = get_close_matches(s.name.lower(), _KNOWN, n=1, cutoff=0)[0]
+            raise UsageError(
+                f"{s.where}: unknown key {s.name!r}; the nearest known key is {nearest}"
+            )
+    chosen = {}
+    for k in KEYS:
+        named = [given[name] for name in k.names if name in given]
+        if named:
+            first = chosen[k.name] = next((s for s in named if s.text), named[0])
+            notices += [
+                f"{s.where}: {s.name} is not used, {first.name} counts"
+                for s in named
+                if s.text not in ("", first.text)
+            ]
+    return chosen
+
+
+def _in_file(path: str) -> Iterator[Setting]:
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        line = line.removesuffix("\r").strip(" \t")
+        if not line or line.startswith("#"):
+            continue
+        where = f"{path}:{number}"
+        setting = _setting(line, where)
+        if setting.name in lines:
+            raise UsageError(
+                f"{where}: {setting.name} is already set on line {lines[setting.name]}; keep one"
+            )
+        lines[setting.name] = number
+        yield setting
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: byte {error.start} is not UTF-8; save the configuration file as UTF-8"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the configuration file {path!r}: {reason}") from None
+
+
+def _in_environment(environment: Mapping[str, str], notices: list[str]) -> Iterator[Setting]:
+    for variable, text in environment.items():
+        if variable in _VARIABLES:
+            where = f"environment variable {variable}"
+            yield Setting(_VARIABLES[variable], text.strip(" \t"), where)
+        elif variable.startswith("SHAKE_"):
+            # Others use the prefix too (the tests, the codec's switch): no error, and only a
+            # near miss is worth a word.
+            for near in get_close_matches(variable, _VARIABLES, n=1, cutoff=0.85):
+                notices.append(f"environment variable {variable} is not a key; is {near} meant?")
+
+
+def _on_command_line(settings: Sequence[str]) -> Iterator[Setting]:
+    return (_setting(text, "--set") for text in settings)
+
+
+def _setting(text: str, where: str) -> Setting:
+    name, equals, value = text.partition("=")
+    if not equals:
+        # The text is not shown: it may be a secret that has lost its key.
+        raise UsageError(f"{where}: no '=' found; write key = value")
+    return Setting(name.strip(" \t"), value.strip(" \t"), where)

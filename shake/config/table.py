@@ -1,0 +1,273 @@
+"""All keys of the configuration, one field each, and what follows from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from shake.config.filter import ScanFilter
+from shake.config.keys import Key, Setting, key
+from shake.config.kinds import (
+    BUDGET,
+    COUNT,
+    FLAG,
+    HTTP_PORT,
+    MAP,
+    NAMES,
+    PORT_OR_OFF,
+    TEXT,
+    ReadBudget,
+    choice,
+    whole,
+)
+from shake.config.secrets import IN_ADDRESS, WHOLE
+from shake.errors import UsageError
+
+_LEVELS = choice("none", "error", "warn", "info", "debug", also={"warning": "warn"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The configuration of one task. None means none, off, or by the tool's own choice.
+
+    Each key is declared here and nowhere else: name, kind of value, default (``...``: required),
+    and what it means.
+    """
+
+    id: str = key("id", TEXT, ..., "task id: names pid file and default databases")
+    pid_path: str = key("pid_path", TEXT, ".", "folder of <id>.pid")
+    log_file: str | None = key("log.file", TEXT, None, "none: stdout")
+    log_level: str = key("log.level", _LEVELS, "info", "what is logged")
+    log_buffer: bool = key("log.buffer", FLAG, True, "collect log lines before writing")
+    system_profile: int | None = key("system_profile", PORT_OR_OFF, None, "diagnostics port")
+    http_profile: int = key(
+        "http_profile",
+        HTTP_PORT,
+        9340,
+        "port of status page and API, -1: off",
+        also=("incr_sync.http_port", "full_sync.http_port"),
+    )
+    http_bind: str = key("http.bind", TEXT, "127.0.0.1", "address of both ports")
+    http_token: str | None = key("http.token", TEXT, None, "bearer token", secret=WHOLE)
+    sync_mode: str = key("sync_mode", choice("all", "full", "incr"), "all", "what is copied")
+    incr_sync_parallel: bool = key(
+        "incr_sync_parallel", FLAG, False, "journal the streams during the full copy"
+    )
+    incr_start: str = key(
+        "incr.start",
+        choice("trim_horizon", "latest"),
+        "trim_horizon",
+        "start of sync_mode = incr without a checkpoint",
+    )
+    source_access_key_id: str | None = key(
+        "source.access_key_id", TEXT, None, "none: the AWS credential chain", secret=WHOLE
+    )
+    source_secret_access_key: str | None = key(
+        "source.secret_access_key", TEXT, None, "of the access key", secret=WHOLE
+    )
+    source_session_token: str | None = key(
+        "source.session_token", TEXT, None, "of temporary keys", secret=WHOLE
+    )
+    source_profile: str | None = key("source.profile", TEXT, None, "AWS profile")
+    source_assume_role_arn: str | None = key("source.assume_role_arn", TEXT, None, "role to assume")
+    source_external_id: str | None = key("source.external_id", TEXT, None, "asked for by the role")
+    source_region: str | None = key("source.region", TEXT, None, "none: by the AWS chain")
+    source_endpoint_url: str | None = key(
+        "source.endpoint_url", TEXT, None, "tables and streams; none: AWS", secret=IN_ADDRESS
+    )
+    source_session_max_retries: int = key(
+        "source.session.max_retries", COUNT, 10, "tries of a request before the task is degraded"
+    )
+    source_session_timeout: int = key(
+        "source.session.timeout", whole(0), 30000, "ms of one request, 0: without end"
+    )
+    source_read_budget: ReadBudget | None = key(  # noqa: RUF009
+        "source.read_budget", BUDGET, None, "read capacity for the scan of one table"
+    )
+    source_consistent_read: bool = key("source.consistent_read", FLAG, False, "scan consistently")
+    filter_collection_white: tuple[str, ...] = key(
+        "filter.collection.white", NAMES, (), "copy only these tables; * and ? are wildcards"
+    )
+    filter_collection_black: tuple[str, ...] = key(
+        "filter.collection.black", NAMES, (), "copy all tables but these"
+    )
+    namespace_map: tuple[tuple[str, str], ...] = key(
+        "namespace.map", MAP, (), "where single tables go; others: <id>.<table>"
+    )
+    qps_full: int = key("qps.full", COUNT, 1000, "Scan calls a second for one table")
+    qps_full_batch_num: int | None = key(
+        "qps.full.batch_num", COUNT, None, "items of one Scan call; none: full pages"
+    )
+    qps_incr: int = key("qps.incr", COUNT, 1000, "GetRecords calls a second for one shard")
+    # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+    qps_incr_batch_num: int = key(
+        "qps.incr.batch_num", whole(1, 1000), 1000, "records of one GetRecords call"
+    )
+    target_type: str = key(
+        "target.type", choice("mongodb", "aliyun_dynamo_proxy"), "mongodb", "protocol of the target"
+    )
+    target_address: str = key(
+        "target.address", TEXT, ..., "connection string, or the endpoint's URL", secret=IN_ADDRESS
+    )
+    target_mongodb_type: str = key(
+        "target.mongodb.type", choice("replica", "sharding"), "replica", "kind of cluster"
+    )
+    target_db_exist: str | None = key(
+        "target.db.exist",
+        choice("rename", "drop"),
+        None,
+        "what becomes of a collection that exists; none: stop",
+        also=("target.mongodb.exist",),
+    )
+    sync_schema_only: bool = key("sync_schema_only", FLAG, False, "collections and indexes only")
+    full_concurrency: int = key("full.concurrency", COUNT, 4, "tables at once")
+    # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html (TotalSegments)
+    full_read_concurrency: int | None = key(
+        "full.read.concurrency", whole(1, 1_000_000), None, "segments of a table; none: by size"
+    )
+    full_document_parser: int = key(
+        "full.document.parser", COUNT, 2, "segments that one worker reads at the same time"
+    )
+    full_document_concurrency: int = key(
+        "full.document.concurrency", COUNT, 4, "concurrent bulk inserts of one collection"
+    )
+    # https://www.mongodb.com/docs/manual/reference/limits/ (write command batch size)
+    full_document_write_batch: int = key(
+        "full.document.write.batch", whole(1, 100_000), 1024, "documents of one bulk insert"
+    )
+    full_enable_index_user: bool = key(
+        "full.enable_index.user", FLAG, True, "secondary indexes too"
+    )
+    full_executor_insert_on_dup_update: bool = key(
+        "full.executor.insert_on_dup_update", FLAG, True, "replace a key that exists; false: stop"
+    )
+    full_read_filter_expression: str | None = key(
+        "full.read.filter_expression", TEXT, None, "FilterExpression of the scan"
+    )
+    full_read_filter_attributevalues: str | None = key(
+        "full.read.filter_attributevalues", TEXT, None, "its values: name```type```value~~~..."
+    )
+    increase_concurrency: int = key(
+        "increase.concurrency", COUNT, 16, "shards of one table read at once"
+    )
+    increase_executor_insert_on_dup_update: bool = key(
+        "increase.executor.insert_on_dup_update",
+        FLAG,
+        True,
+        "INSERT of a key that exists: replace; false: stop",
+    )
+    increase_executor_upsert: bool = key(
+        "increase.executor.upsert", FLAG, True, "MODIFY of a key that is not there: insert"
+    )
+    convert_type: str = key(
+        "convert.type", choice("change", "mchange", "raw"), "change", "how values are stored"
+    )
+    convert_id: str = key("convert._id", TEXT, "pre", "prefix for an attribute named _id")
+    convert_number_overflow: str = key(
+        "convert.number.overflow", choice("string", "error"), "string", "numbers over 34 digits"
+    )
+    id_mode: str = key("id.mode", choice("objectid", "key"), "objectid", "what _id is")
+    gap_policy: str = key("gap.policy", choice("fail", "resync"), "fail", "when records were lost")
+    checkpoint_type: str = key(
+        "checkpoint.type", choice("mongodb", "file"), "mongodb", "where checkpoints are kept"
+    )
+    checkpoint_address: str | None = key(
+        "checkpoint.address",
+        TEXT,
+        None,
+        "connection string or folder; none: the target, or ./checkpoint",
+        secret=IN_ADDRESS,
+    )
+    checkpoint_db: str | None = key(
+        "checkpoint.db", TEXT, None, "database of the checkpoints; none: <id>-checkpoint"
+    )
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Setting]) -> Config:
+        """Read settings, by key name; an empty one means the default. Raises UsageError."""
+        values: dict[str, Any] = {}
+        for k in KEYS:
+            setting = settings.get(k.name)
+            if setting is not None and setting.text:
+                values[k.attribute] = k.read(setting)
+            elif k.required:
+                raise UsageError(f"{k.name} is required: {k.doc}")
+        return cls(**values)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, str]) -> Config:
+        """The configuration that :meth:`as_settings` wrote; nothing is checked across keys."""
+        if unknown := settings.keys() - {k.name for k in KEYS}:
+            raise UsageError(f"settings: unknown key {min(unknown)!r}")
+        return cls.parse({n: Setting(n, text, "settings") for n, text in settings.items()})
+
+    def as_settings(self) -> dict[str, str]:
+        """Every key as text, secrets in the clear: for a process of ours, not for people."""
+        return {k.name: k.write(getattr(self, k.attribute)) for k in KEYS}
+
+    def effective_lines(self) -> list[str]:
+        """``key = value`` for every key, secrets masked; without them a file that loads again."""
+        texts = self.as_settings()
+        return [f"{k.name} = {k.hide(texts[k.name])}".rstrip(" ") for k in KEYS]
+
+    def secrets(self) -> frozenset[str]:
+        """Every secret text in this configuration, passwords inside addresses too."""
+        texts = self.as_settings()
+        return frozenset(s for k in KEYS if k.secret for s in k.secret.findall(texts[k.name]) if s)
+
+    @property
+    def scan_filter(self) -> ScanFilter | None:
+        """The filter of the full copy's scan. Raises UsageError where it is malformed."""
+        return ScanFilter.parse(
+            self.full_read_filter_expression, self.full_read_filter_attributevalues
+        )
+
+    @property
+    def write_batch(self) -> int:
+        """Documents in one bulk insert; a DynamoDB endpoint takes no more than 25 at a time.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+        """
+        most = self.full_document_write_batch
+        return most if self.target_type == "mongodb" else min(most, 25)
+
+    @property
+    def checkpoint_database(self) -> str:
+        """The database that holds checkpoints."""
+        return self.checkpoint_db or f"{self.id}-checkpoint"
+
+    @property
+    def checkpoint_location(self) -> str:
+        """The connection string, or the folder, of the checkpoints."""
+        default = self.target_address if self.checkpoint_type == "mongodb" else "checkpoint"
+        return self.checkpoint_address or default
+
+    def place(self, table: str) -> str:
+        """Where a table goes, as ``database.collection``."""
+        return dict(self.namespace_map).get(table, f"{self.id}.{table}")
+
+    def wants(self, table: str) -> bool:
+        """Whether the white or black list lets a table be copied."""
+        if self.filter_collection_white:
+            return _matches(table, self.filter_collection_white)
+        return not _matches(table, self.filter_collection_black)
+
+    @property
+    def plain_white_names(self) -> tuple[str, ...]:
+        """The names of the white list without wildcards: each must exist."""
+        return tuple(n for n in self.filter_collection_white if not re.search(r"[*?]", n))
+
+
+#: Every key, in the order of the table above.
+KEYS: tuple[Key, ...] = tuple(f.metadata["key"] for f in fields(Config))
+
+
+def _matches(table: str, patterns: tuple[str, ...]) -> bool:
+    # Not fnmatch: to it [ is special, and here only * and ? are.
+    wild = {"*": ".*", "?": "."}
+    return any(
+        re.fullmatch("".join(wild.get(c) or re.escape(c) for c in pattern), table)
+        for pattern in patterns
+    )
