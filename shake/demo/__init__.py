@@ -1,0 +1,1 @@
+"""Everything on one machine: an embedded source, an embedded target, and a migration between."""

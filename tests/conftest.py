@@ -1,0 +1,60 @@
+"""The servers that tests share, one of each a session, and names that keep tests apart.
+
+SHAKE_TEST_DYNAMODB_URL and SHAKE_TEST_MONGO_URI name servers that run already.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from shake.demo.servers import DynamoDBLocal, MongoServer
+from tests.support.tables import connect
+
+
+@pytest.fixture(scope="session")
+def server_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Where the servers keep their logs, which stay behind."""
+    folder = tmp_path_factory.mktemp("servers")
+    yield folder
+    if request.session.testsfailed:
+        print(f"\nthe servers' logs are in {folder}")
+
+
+@pytest.fixture(scope="session")
+def dynamodb(server_folder: Path) -> Iterator[Any]:
+    """``.url`` of DynamoDB Local, and ``.client`` from boto3."""
+    if url := os.environ.get("SHAKE_TEST_DYNAMODB_URL"):
+        yield SimpleNamespace(url=url, client=connect(url))
+        return
+    with DynamoDBLocal(folder=server_folder) as server:
+        yield SimpleNamespace(url=server.url, client=connect(server.url))
+
+
+@pytest.fixture(scope="session")
+def mongo(server_folder: Path) -> Iterator[Any]:
+    """``.uri`` of a MongoDB server that takes test commands, and ``.client`` from pymongo."""
+    if uri := os.environ.get("SHAKE_TEST_MONGO_URI"):
+        with MongoClient[dict[str, Any]](uri) as client:
+            yield SimpleNamespace(uri=uri, client=client)
+        return
+    with (
+        MongoServer("--enable-test-commands", folder=server_folder) as server,
+        MongoClient[dict[str, Any]](server.uri) as client,
+    ):
+        yield SimpleNamespace(uri=server.uri, client=client)
+
+
+@pytest.fixture
+def name() -> str:
+    """A short name that no other test has, for a table, a database or a task."""
+    return f"t{uuid.uuid4().hex[:10]}"

@@ -1,0 +1,128 @@
+"""The embedded servers answer when started, keep their data, and never outlive their owner."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from shake.demo.servers import MongoServer, Server
+from shake.errors import RunError
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+
+
+class Script(Server):
+    """A server that is a line of Python."""
+
+    name = "script"
+
+    def __init__(self, line: str, folder: Path) -> None:
+        super().__init__(folder)
+        self.line = line
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", self.line]
+
+    def answers(self) -> bool:
+        return "ready" in self.log.read_text()
+
+
+STUBBORN = """
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", os.getpid(), flush=True)
+while True: signal.pause()
+"""
+
+
+def test_dynamodb_local_serves_tables_and_streams(dynamodb: Any, name: str) -> None:
+    create_table(
+        dynamodb.client,
+        name,
+        sk=("sk", "N"),
+        indexes={"by-sk": (("sk", "N"), None)},
+        stream="NEW_AND_OLD_IMAGES",
+    )
+    put_items(dynamodb.client, name, ({"pk": {"S": "a"}, "sk": {"N": str(i)}} for i in range(60)))
+    assert dynamodb.client.scan(TableName=name)["Count"] == 60
+    table = dynamodb.client.describe_table(TableName=name)["Table"]
+    assert table["LatestStreamArn"]
+    assert table["GlobalSecondaryIndexes"][0]["IndexName"] == "by-sk"
+
+
+def test_mongo_takes_test_commands(mongo: Any, name: str) -> None:
+    mongo.client[name].c.insert_one({"a": 1})
+    mongo.client.admin.command("configureFailPoint", "failCommand", mode="off")
+    assert mongo.client[name].c.count_documents({}) == 1
+
+
+def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) -> None:
+    with MongoServer(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
+        client.d.c.insert_one({"a": 1})
+        server.kill()
+        hasty = MongoClient[Any](server.uri, serverSelectionTimeoutMS=100)
+        with hasty, pytest.raises(PyMongoError):
+            hasty.d.c.find_one()
+        server.restart()
+        assert client.d.c.count_documents({"a": 1}) == 1
+
+
+def test_options_may_change_between_restarts(tmp_path: Path) -> None:
+    with MongoServer(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
+        client.admin.command("createUser", "u", pwd="p", roles=["root"])
+        server.options = ("--auth",)
+        server.restart()
+        with pytest.raises(OperationFailure):
+            client.d.c.find_one()
+        with MongoClient[Any](server.uri, username="u", password="p") as user:
+            assert user.d.c.find_one() is None
+
+
+def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"script on port \d+ ended: no room left"):
+        Script("import sys; sys.exit('no room left')", tmp_path).start()
+
+
+def test_a_server_that_never_answers_is_given_up_and_stopped(tmp_path: Path) -> None:
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(RunError, match="does not answer"):
+        Script("import time; time.sleep(600)", tmp_path).start(deadline=0.5)
+    assert psutil.Process().children(recursive=True) == before
+
+
+def test_a_hanging_server_goes_on_where_it_was(tmp_path: Path) -> None:
+    with Script(STUBBORN, tmp_path) as server:
+        process = psutil.Process(int(server.log.read_text().split()[1]))
+        server.signal(signal.SIGSTOP)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        server.signal(signal.SIGCONT)
+        until(lambda: process.status() != psutil.STATUS_STOPPED)
+        server.kill()
+        assert not process.is_running()
+
+
+def test_no_server_outlives_an_owner_that_was_killed(tmp_path: Path) -> None:
+    owner = f"""
+import pathlib, sys, time
+from shake.demo.servers import MongoServer
+server = MongoServer(folder=pathlib.Path({str(tmp_path)!r}))
+server.start()
+print(server.uri, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        uri = process.stdout.readline().decode().strip()
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) == 2, uri
+        process.kill()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive
