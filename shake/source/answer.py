@@ -1,0 +1,104 @@
+"""Judges one HTTP answer of DynamoDB: good bytes, a fault that waiting cures, or a refusal."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+
+from shake.errors import SourceError
+from shake.source.endpoint import Credentials
+
+Kind = Literal["throttle", "fault"]
+
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+#: and the codes that the AWS SDKs count as throttling in every service.
+_THROTTLES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_FAULTS = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+    }
+)
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
+#: A clock that is off, or a machine that slept between signing and sending.
+_CLOCK = ("Signature expired", "Signature not yet current")
+
+
+class Transient(Exception):
+    """The request failed in a way that waiting cures; ``reason`` is fit to be shown."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(reason)
+
+
+def judge(
+    operation: str, status: int, headers: Mapping[str, str], body: bytes, credentials: Credentials
+) -> bytes:
+    """Return ``body`` untouched when it is a whole and good answer.
+
+    Raises Transient where the same request may succeed later, SourceError where it will not.
+    ``credentials`` signed the request: they are masked in every message.
+    """
+    damage = _damage(headers, body)
+    if damage:
+        raise Transient("fault", damage)
+    if status == 200:
+        if not (body.startswith(b"{") and body.rstrip().endswith(b"}")):
+            raise Transient("fault", "the answer is not JSON")
+        return body
+    if status == 429:
+        raise Transient("throttle", "HTTP 429")
+    try:
+        error = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        error = None
+    if not isinstance(error, dict):
+        raise Transient("fault", f"HTTP {status} without a DynamoDB error in it")
+    code, message = _code(error), str(error.get("message") or error.get("Message") or "")
+    message = credentials.redact(message)
+    if code in _THROTTLES:
+        raise Transient("throttle", f"{code}: {message}")
+    if status >= 500 or code in _FAULTS or (code in _EXPIRED and credentials.refreshable):
+        raise Transient("fault", f"HTTP {status} {code}: {message}")
+    if code == "InvalidSignatureException" and message.startswith(_CLOCK):
+        raise Transient("fault", f"the clocks of this machine and the source differ: {message}")
+    raise SourceError(operation, code or f"HTTP {status}", message)
+
+
+def _damage(headers: Mapping[str, str], body: bytes) -> str:
+    """Say what the transport has done to the body, empty when nothing."""
+    length = headers.get("content-length")
+    if length is not None and length != str(len(body)):
+        return f"the answer was cut: {len(body)} of {length} bytes"
+    crc = headers.get("x-amz-crc32")
+    if crc is not None and crc != str(zlib.crc32(body)):
+        return "the answer was damaged: its CRC32 differs from x-amz-crc32"
+    return ""
+
+
+def _code(error: dict[str, Any]) -> str:
+    """``com.amazonaws.dynamodb.v20120810#ThrottlingException`` is ``ThrottlingException``."""
+    code = str(error.get("__type") or error.get("code") or "")
+    return code.rpartition("#")[2].partition(":")[0]

@@ -1,0 +1,56 @@
+"""Where the source is and who asks: plain data that is sent to every process that reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+#: Shorter values are no real secrets, and masking them would garble messages.
+_SHORTEST_SECRET = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address that speaks the DynamoDB protocol.
+
+    ``timeout`` is in seconds, for connecting and for each wait for bytes; None waits for ever.
+    ``tries`` of one request failing in a row mean that the task is degraded. ``streams_url`` is
+    where streams are read (empty: at ``url`` too). ``ca_bundle`` is a file of trusted
+    certificates, empty for the usual ones.
+    """
+
+    url: str
+    region: str
+    timeout: float | None = 30.0
+    tries: int = 10
+    streams_url: str = ""
+    ca_bundle: str = ""
+
+    @property
+    def host(self) -> str:
+        """The address as it may be shown: no user, password or query."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """AWS credentials of one moment; ``refreshable`` means that newer ones follow by themselves."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+    refreshable: bool = False
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+    def redact(self, text: str) -> str:
+        """``text`` as one line without these credentials.
+
+        The answer to a bad signature quotes the signed request, session token included.
+        """
+        for secret in (self.token, self.secret_key, self.access_key):
+            if secret and len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return " ".join(text.split())

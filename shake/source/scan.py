@@ -1,0 +1,50 @@
+"""Writes the Scan requests of one table's copy, positions spliced in as the bytes they came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from shake.config import ScanFilter
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """How one table is scanned: in ``total_segments`` parts, ``limit`` items a page (None: 1 MB).
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
+    """
+
+    table: str
+    total_segments: int
+    limit: int | None = None
+    consistent: bool = False
+    filter: ScanFilter | None = None
+
+    def request(self, segment: int, start: bytes | None) -> bytes:
+        """The request for one page of ``segment`` (from 0).
+
+        ``start`` is the raw JSON of the last page's LastEvaluatedKey, None at the beginning. It
+        goes back as it came: a number that passes through a float loses the key.
+        """
+        request: dict[str, Any] = {
+            "TableName": self.table,
+            "Segment": segment,
+            "TotalSegments": self.total_segments,
+            "ConsistentRead": self.consistent,
+            "ReturnConsumedCapacity": "TOTAL",
+        }
+        if self.limit is not None:
+            request["Limit"] = self.limit
+        if self.filter is not None:
+            request["FilterExpression"] = self.filter.expression
+            if self.filter.values:
+                request["ExpressionAttributeValues"] = {
+                    f":{name}": {type: value.lower() == "true" if type == "BOOL" else value}
+                    for name, type, value in self.filter.values
+                }
+        body = orjson.dumps(request)
+        return body if start is None else b'%b,"ExclusiveStartKey":%b}' % (body[:-1], start)

@@ -1,0 +1,74 @@
+"""Asks DynamoDB which tables there are and what they look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shake.errors import RefusedError
+from shake.schema import Attribute, Keys, SecondaryIndex, Table
+from shake.source.client import Client
+
+#: The states in which a table can be read.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
+_READABLE = frozenset({"ACTIVE", "UPDATING"})
+
+
+def list_tables(client: Client, *, attempts: int | None = None) -> list[str]:
+    """The names of all tables of the account in the region, in DynamoDB's order."""
+    names: list[str] = []
+    request: dict[str, Any] = {}
+    while True:
+        answer = client.ask("ListTables", request, attempts=attempts)
+        names += answer["TableNames"]
+        if "LastEvaluatedTableName" not in answer:
+            return names
+        request = {"ExclusiveStartTableName": answer["LastEvaluatedTableName"]}
+
+
+def describe(client: Client, name: str, *, attempts: int | None = None) -> Table:
+    """The table's keys, indexes and size.
+
+    Raises RefusedError when the table is in a state that cannot be read, SourceError
+    (ResourceNotFoundException) when there is none of that name.
+    """
+    answer = client.ask("DescribeTable", {"TableName": name}, attempts=attempts)["Table"]
+    status = answer.get("TableStatus", "unknown")
+    if status not in _READABLE:
+        raise RefusedError(
+            f"table {name} is {status}: it can be copied when it is ACTIVE, or leave it out with"
+            " filter.collection.black"
+        )
+    types = {a["AttributeName"]: a["AttributeType"] for a in answer["AttributeDefinitions"]}
+    indexes = answer.get("GlobalSecondaryIndexes", []) + answer.get("LocalSecondaryIndexes", [])
+    return Table(
+        name=name,
+        keys=_keys(answer["KeySchema"], types),
+        indexes=tuple(
+            SecondaryIndex(index["IndexName"], _keys(index["KeySchema"], types))
+            for index in indexes
+        ),
+        items=answer.get("ItemCount", 0),
+        bytes=answer.get("TableSizeBytes", 0),
+        read_capacity=_read_capacity(answer),
+    )
+
+
+def probe(client: Client, name: str, *, attempts: int | None = None) -> bool:
+    """Say whether the table holds any item, and prove that it may be scanned (half a unit)."""
+    answer = client.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
+    return bool(answer["Count"])
+
+
+def _keys(schema: list[dict[str, str]], types: dict[str, str]) -> Keys:
+    names = {part["KeyType"]: part["AttributeName"] for part in schema}
+    partition, sort = names["HASH"], names.get("RANGE")
+    return Keys(
+        Attribute(partition, types[partition]),
+        None if sort is None else Attribute(sort, types[sort]),
+    )
+
+
+def _read_capacity(answer: dict[str, Any]) -> int:
+    if answer.get("BillingModeSummary", {}).get("BillingMode") == "PAY_PER_REQUEST":
+        return 0
+    return int(answer.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0))
