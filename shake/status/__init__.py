@@ -1,1 +1,1 @@
-"""TODO"""
+"""What the person sees of a task: log, progress, closing summary, status page and diagnostics."""

@@ -1,4 +1,4 @@
-"""What the supervisor knows at one moment, as plain data for every view: bars, log, page, metrics."""
+"""What the supervisor knows at one moment, as plain data for bars, log, page and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ class TableStatus:
     ``items``, ``bytes`` and ``scanned`` count what the target has acknowledged (``bytes`` as
     written, ``scanned`` before any filter); ``expected_items`` and ``expected_bytes`` are
     DynamoDB's estimates, 0 when unknown. ``rate`` is items a second of late; ``seconds_left`` is
-    None when it cannot be told. ``state`` is the table's state by name.
+    None when it cannot be told. ``state`` is waiting, preparing,
+    cleaning, copying, settling, indexing, done, or broken (copied, but an index was refused).
+    ``seconds`` is how long this run has worked on the table; ``items_before`` and ``bytes_before``
+    are what earlier runs had brought of ``items`` and ``bytes``, so that averages stay true.
     """
 
     name: str
@@ -32,6 +35,9 @@ class TableStatus:
     retries: int = 0
     filtered: bool = False
     error: str = ""
+    seconds: float = 0.0
+    items_before: int = 0
+    bytes_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""Figures derived from a snapshot, and how they are written, so that every view says the same."""
+
+from __future__ import annotations
+
+from shake.status.snapshot import Snapshot, TableStatus
+
+#: Table states in which nothing is being done for the table right now.
+IDLE = frozenset({"waiting", "done", "broken"})
+#: States, of a table and of a task, that a person should look into.
+ILL = frozenset({"broken", "failed"})
+#: States in which all work is done, of a table and of a task.
+COMPLETE = frozenset({"done", "finished"})
+
+#: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
+_ALMOST = 0.999
+_SUMMED = (
+    "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
+    "rate", "throttles", "retries", "items_before", "bytes_before",
+)  # fmt: skip
+
+
+def fraction(table: TableStatus) -> float | None:
+    """How much of the table is copied, 0 to 1; 1 only when it is complete; None when unknown."""
+    if table.state in COMPLETE:
+        return 1.0
+    if table.segments and table.segments == table.segments_done:
+        return _ALMOST
+    if table.expected_items:
+        return min(table.scanned / table.expected_items, _ALMOST)
+    return table.segments_done / table.segments if table.segments else None
+
+
+def total(snapshot: Snapshot) -> TableStatus:
+    """All tables as one, in the state of the task.
+
+    Where a table turned out larger than its estimate, or is done, ``expected_items`` counts what
+    was really there.
+    """
+    tables = snapshot.tables
+    sums = {name: sum(getattr(table, name) for table in tables) for name in _SUMMED}
+    return TableStatus(
+        name="total",
+        namespace="",
+        state=snapshot.state,
+        expected_items=sum(
+            t.scanned if t.state in COMPLETE else max(t.scanned, t.expected_items) for t in tables
+        ),
+        seconds=snapshot.seconds,
+        seconds_left=_seconds_left(tables, sums["rate"]),
+        filtered=any(table.filtered for table in tables),
+        error=snapshot.reason,
+        **sums,
+    )
+
+
+def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
+    """What is left at the rate of now, and no less than the slowest table says of itself."""
+    open_tables = [table for table in tables if table.state not in COMPLETE]
+    if not open_tables:
+        return 0.0
+    if not rate:
+        return None
+    left = 0.0
+    for table in open_tables:
+        ahead = max(table.expected_items - table.scanned, 0)
+        # The rate counts items after the filter, so what is ahead is counted likewise.
+        left += ahead * table.items / table.scanned if table.scanned else ahead
+    return max(left / rate, *(table.seconds_left or 0.0 for table in open_tables))
+
+
+def count(number: float) -> str:
+    """``1,234,567``."""
+    return f"{number:,.0f}"
+
+
+def short(number: float) -> str:
+    """Three digits and a decimal multiple: ``987``, ``12.3k``, ``4.56M``."""
+    return _scaled(number, ("", "k", "M", "G", "T"))
+
+
+def size(number: float) -> str:
+    """Bytes in decimal multiples: ``987 B``, ``12.3 MB``, ``20.4 TB``."""
+    return _scaled(number, (" B", " kB", " MB", " GB", " TB", " PB"))
+
+
+def percent(part: float | None) -> str:
+    """``42.3%``, rounded down, so that 100% means all; ``-`` when unknown."""
+    return "-" if part is None else f"{int(part * 1000 + 1e-9) / 10:.1f}%"
+
+
+def duration(seconds: float | None) -> str:
+    """``12s``, ``2m 05s``, ``1h 02m``, ``3d 04h``; ``-`` when unknown."""
+    if seconds is None:
+        return "-"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour:02d}h"
+    if hours:
+        return f"{hours}h {minute:02d}m"
+    return f"{minutes}m {second:02d}s" if minutes else f"{second}s"
+
+
+def _scaled(number: float, units: tuple[str, ...]) -> str:
+    unit = 0
+    while number >= 999.5 and unit < len(units) - 1:
+        number, unit = number / 1000, unit + 1
+    digits = 0 if unit == 0 or number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{digits}f}{units[unit]}"

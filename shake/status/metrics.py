@@ -1,0 +1,103 @@
+"""A snapshot as Prometheus text.
+
+Names and units follow https://prometheus.io/docs/practices/naming/: base units, ``_total`` for
+what only grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
+
+_STATES = ("running", "degraded", "stopping", "finished", "failed")
+_TABLE_STATES = (
+    "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "done", "broken",
+)  # fmt: skip
+
+_Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
+_TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], ...] = (
+    (CounterMetricFamily, "items", "Items that the target has acknowledged.", lambda t: t.items),
+    (CounterMetricFamily, "bytes", "Bytes of them, as written to the target.", lambda t: t.bytes),
+    (CounterMetricFamily, "scanned_items", "Items read, before any filter.", lambda t: t.scanned),
+    (
+        CounterMetricFamily,
+        "read_capacity_units",
+        "Read capacity that the scan consumed.",
+        lambda t: t.capacity,
+    ),
+    (
+        CounterMetricFamily,
+        "throttles",
+        "Requests that the source throttled.",
+        lambda t: t.throttles,
+    ),
+    (CounterMetricFamily, "retries", "Requests that were made again.", lambda t: t.retries),
+    (GaugeMetricFamily, "expected_items", "DynamoDB's estimate.", lambda t: t.expected_items),
+    (GaugeMetricFamily, "expected_bytes", "DynamoDB's estimate.", lambda t: t.expected_bytes),
+    (GaugeMetricFamily, "segments", "Scan segments of the table.", lambda t: t.segments),
+    (GaugeMetricFamily, "segments_done", "Scan segments at their end.", lambda t: t.segments_done),
+    (
+        GaugeMetricFamily,
+        "remaining_seconds",
+        "Time left at the present rate; absent when it cannot be told.",
+        lambda t: t.seconds_left,
+    ),
+)
+_PROCESS: tuple[tuple[_Family, str, str, Callable[[ProcessStatus], float | None]], ...] = (
+    (CounterMetricFamily, "process_restarts", "Times it was replaced.", lambda p: p.restarts),
+    (GaugeMetricFamily, "arena_slots", "Slots of its shared memory.", lambda p: p.slots),
+    (GaugeMetricFamily, "arena_slots_used", "Slots not yet acknowledged.", lambda p: p.slots_used),
+)
+
+
+def metrics(snapshot: Snapshot) -> bytes:
+    """The text for ``/metrics``; its content type is prometheus_client's CONTENT_TYPE_LATEST."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(snapshot))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._snapshot
+        yield _states("shake_state", "1 for the state of the task.", _STATES, {(): now.state})
+        yield GaugeMetricFamily("shake_start_time_seconds", "Unix time of start.", now.started)
+        yield GaugeMetricFamily("shake_run_seconds", "Seconds since the start.", now.seconds)
+        states: dict[tuple[str, ...], str] = {(t.name,): t.state for t in now.tables}
+        text = "1 for the state of the table."
+        yield _states("shake_table_state", text, _TABLE_STATES, states, "table")
+        for family, name, text, value in _TABLE:
+            metric = family(f"shake_{name}", text, labels=["table"])
+            for table in now.tables:
+                if (number := value(table)) is not None:
+                    metric.add_metric([table.name], number)
+            yield metric
+        for family, name, text, value_of in _PROCESS:
+            metric = family(f"shake_{name}", text, labels=["role"])
+            for process in now.processes:
+                if (number := value_of(process)) is not None:
+                    metric.add_metric([process.role], number)
+            yield metric
+
+
+def _states(
+    name: str,
+    text: str,
+    known: tuple[str, ...],
+    states: Mapping[tuple[str, ...], str],
+    *labels: str,
+) -> Metric:
+    """One series for each state, 1 for the present one, as Prometheus's own state sets do."""
+    metric = GaugeMetricFamily(name, text, labels=[*labels, "state"])
+    for values, state in states.items():
+        for each in dict.fromkeys((*known, state)):
+            metric.add_metric([*values, each], each == state)
+    return metric

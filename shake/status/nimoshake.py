@@ -1,0 +1,44 @@
+"""A snapshot in the JSON of NimoShake's two pages, for the monitoring that people already have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shake.status.figures import COMPLETE, IDLE, fraction
+from shake.status.snapshot import Snapshot, TableStatus
+
+
+def progress(snapshot: Snapshot) -> dict[str, Any]:
+    """``/progress``, of the full copy: collections by state, and how far each has come."""
+    tables = snapshot.tables
+    done = sum(table.state in COMPLETE for table in tables)
+    busy = sum(table.state not in IDLE for table in tables)
+    return {
+        "progress": f"{done / len(tables) if tables else 1:.2%}",
+        "total_collection_number": len(tables),
+        "finished_collection_number": done,
+        "processing_collection_number": busy,
+        "wait_collection_number": len(tables) - done - busy,
+        "collection_metric": {table.name: _collection(table) for table in tables},
+    }
+
+
+def _collection(table: TableStatus) -> str:
+    part = fraction(table)
+    if part is None or table.state == "waiting":
+        return "-"
+    return f"{part:.2%} ({table.scanned}/{max(table.scanned, table.expected_items)})"
+
+
+def metric(snapshot: Snapshot) -> dict[str, Any]:
+    """``/metric``, of the incremental sync: records read and written, and checkpoints.
+
+    No stream is read yet, so there is nothing to count.
+    """
+    return {
+        "records_get": 0,
+        "records_write": 0,
+        "checkpoint_times": 0,
+        "checkpoint_update_times": {},
+        "error": snapshot.reason if snapshot.state == "failed" else "",
+    }

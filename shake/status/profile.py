@@ -1,0 +1,65 @@
+"""The diagnostics page: what every process is doing right now, as plain text."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+from shake.status.figures import size
+from shake.status.http import Answer, Route, Server
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """One process: resident memory, CPU time used, all its stacks, and how full its queue is."""
+
+    role: str
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    stacks: str
+    queue: str = ""
+
+
+def report(role: str, queue: str = "") -> ProcessReport:
+    """The report of the process that calls this."""
+    me = psutil.Process()
+    cpu = me.cpu_times()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = "\n".join(
+        f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()
+    )
+    return ProcessReport(
+        role, os.getpid(), me.memory_info().rss, cpu.user + cpu.system, stacks, queue
+    )
+
+
+def profile_server(
+    reports: Callable[[], list[ProcessReport]], bind: str, port: int, token: str | None
+) -> Server:
+    """The server of ``system_profile``: a context manager that serves while it is entered.
+
+    Raises RefusedError when the port cannot be had.
+    """
+    routes = {"/": Route(lambda: Answer(text(reports()).encode("utf-8", "replace")))}
+    return Server("system_profile", bind, port, token, routes)
+
+
+def text(reports: list[ProcessReport]) -> str:
+    """A line for each process, then the stacks of each."""
+    lines = [f"{'process':<32} {'pid':>8} {'memory':>10} {'cpu s':>10}  queue"]
+    lines += [
+        f"{each.role:<32} {each.pid:>8} {size(each.rss_bytes):>10} {each.cpu_seconds:>10.1f}"
+        f"  {each.queue}".rstrip()
+        for each in reports
+    ]
+    for each in reports:
+        lines += ["", f"=== {each.role}, pid {each.pid} ===", each.stacks.rstrip()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,172 @@
+"""Progress while the task runs: bars on a terminal, a log line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from shake.status.figures import (
+    COMPLETE,
+    IDLE,
+    ILL,
+    count,
+    duration,
+    fraction,
+    percent,
+    short,
+    size,
+    total,
+)
+from shake.status.snapshot import Snapshot, TableStatus
+
+log = logging.getLogger("shake.progress")
+
+#: Lines of a terminal that the bars leave to the log above them.
+_SPARE_LINES = 6
+_HEADS = ("done", "items", "rate", "size", "left", "throttles")
+_STYLES = {"degraded": "yellow", "stopping": "yellow"} | dict.fromkeys(ILL, "red")
+
+
+class Reporter(Protocol):
+    """Shows snapshots as they come; the caller decides how often (twice a second is smooth)."""
+
+    def tick(self, snapshot: Snapshot, now: float) -> None:
+        """Show ``snapshot``; ``now`` is any clock in seconds that never goes back."""
+        ...
+
+    def print(self, line: str) -> None:
+        """A line for the person, whatever the log settings; above the bars where there are any."""
+        ...
+
+    def close(self, snapshot: Snapshot) -> None:
+        """Show the last state and give the stream back."""
+        ...
+
+
+def make_reporter(stream: TextIO, interval: float = 5.0) -> Reporter:
+    """Bars when ``stream`` is a terminal, else a log line each ``interval`` seconds."""
+    return Bars(Console(file=stream)) if stream.isatty() else Lines(stream, interval)
+
+
+class Lines:
+    """For files, pipes and services: one log record a table, and one for all."""
+
+    def __init__(self, stream: TextIO, interval: float) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._due: float | None = None
+
+    def tick(self, snapshot: Snapshot, now: float) -> None:
+        if self._due is None:
+            self._due = now + self._interval
+        if now < self._due:
+            return
+        self._due = now + self._interval
+        for table in snapshot.tables:
+            if table.state not in IDLE:
+                log.info("table %s: %s", table.name, _line(table))
+        log.info("total: %s", _line(total(snapshot)))
+
+    def print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def close(self, snapshot: Snapshot) -> None:
+        """Nothing to give back."""
+
+
+def _line(table: TableStatus) -> str:
+    parts = [
+        table.state,
+        percent(fraction(table)),
+        f"{count(table.items)} items",
+        size(table.bytes),
+        f"{count(table.rate)} items/s",
+        f"{duration(table.seconds_left)} left",
+    ]
+    if table.segments:
+        parts.append(f"{table.segments_done}/{table.segments} segments")
+    if table.filtered:
+        parts.append(f"scan filter kept {count(table.items)} of {count(table.scanned)}")
+    if table.throttles or table.retries:
+        parts.append(f"{count(table.throttles)} throttles, {count(table.retries)} retries")
+    if table.error:
+        parts.append(table.error)
+    return ", ".join(parts)
+
+
+class Bars:
+    """For people: a bar for each table that is being worked on, and one for all."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def tick(self, snapshot: Snapshot, now: float) -> None:
+        if not self._live.is_started:
+            self._live.start()
+        room = max(1, self._console.height - _SPARE_LINES)
+        self._live.update(picture(snapshot, now, room), refresh=True)
+
+    def print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+    def close(self, snapshot: Snapshot) -> None:
+        self.tick(snapshot, snapshot.seconds)
+        self._live.stop()
+
+
+def picture(snapshot: Snapshot, now: float, room: int) -> Group:
+    """The bars as rich renders them, at most ``room`` tables high; ``now`` moves the pulses."""
+    busy = [table for table in snapshot.tables if table.state not in IDLE - ILL]
+    everything = total(snapshot)
+    grid = Table(
+        Column(ratio=2, no_wrap=True, overflow="ellipsis"),
+        Column(ratio=3, min_width=8),
+        *(Column(head, justify="right", no_wrap=True) for head in _HEADS),
+        box=None,
+        expand=True,
+        header_style="dim",
+        padding=(0, 1, 0, 0),
+    )
+    for table in busy[:room]:
+        grid.add_row(*_row(table, now))
+    grid.add_row(*_row(everything, now), style="bold")
+    errors = [
+        Text(f"{table.name}: {table.error}", style=_STYLES.get(table.state, "yellow"))
+        for table in (*busy[:room], everything)
+        if table.error
+    ]
+    done = sum(table.state in COMPLETE for table in snapshot.tables)
+    more = f", {len(busy) - room} more under way" if len(busy) > room else ""
+    foot = Text(f"{done} of {len(snapshot.tables)} tables done{more}", style="dim")
+    return Group(grid, *errors, foot)
+
+
+def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
+    part = fraction(table)
+    style = _STYLES.get(table.state, "")
+    state = "" if table.state in ("copying", "running") else f" {table.state}"
+    bar = ProgressBar(
+        total=None if part is None else 1.0,
+        completed=part or 0.0,
+        pulse=part is None,
+        animation_time=now,
+        complete_style=style or "bar.complete",
+    )
+    cells = (
+        percent(part),
+        short(table.items),
+        f"{short(table.rate)}/s",
+        size(table.bytes),
+        duration(table.seconds_left),
+        short(table.throttles),
+    )
+    return (Text.assemble((table.name, style), (state, "dim")), bar, *map(Text, cells))

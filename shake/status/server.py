@@ -1,0 +1,61 @@
+"""The status page and its API, made from the supervisor's snapshot at each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from shake.status import nimoshake
+from shake.status.figures import fraction, total
+from shake.status.http import Answer, Route, Server
+from shake.status.metrics import metrics
+from shake.status.snapshot import Snapshot, TableStatus
+
+
+def status_server(
+    snapshot: Callable[[], Snapshot], bind: str, port: int, token: str | None
+) -> Server:
+    """The server of ``http_profile``: a context manager that serves while it is entered.
+
+    ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
+    ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed. Raises RefusedError
+    when the port cannot be had.
+    """
+    html = files("shake.status").joinpath("page.html").read_bytes()
+
+    def page() -> Answer:
+        return Answer(html, "text/html; charset=utf-8")
+
+    def json(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
+        return Route(lambda: Answer(orjson.dumps(of(snapshot())), "application/json"))
+
+    def health() -> Answer:
+        state = snapshot().state
+        return Answer(f"{state}\n".encode(), status=503 if state == "failed" else 200)
+
+    routes = {
+        "/": Route(page, stranger=page),
+        "/status": json(status),
+        "/progress": json(nimoshake.progress),
+        "/metric": json(nimoshake.metric),
+        "/metrics": Route(lambda: Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)),
+        "/healthz": Route(health, open=True),
+    }
+    return Server("http_profile", bind, port, token, routes)
+
+
+def status(snapshot: Snapshot) -> dict[str, Any]:
+    """``/status``: the snapshot's fields, ``total`` (all tables as one) and each ``fraction``."""
+    return asdict(snapshot) | {
+        "tables": [_table(table) for table in snapshot.tables],
+        "total": _table(total(snapshot)),
+    }
+
+
+def _table(table: TableStatus) -> dict[str, Any]:
+    return asdict(table) | {"fraction": fraction(table)}

@@ -1,0 +1,70 @@
+"""The closing summary: what was copied, how fast, and at what cost, as lines of text."""
+
+from __future__ import annotations
+
+from shake.status.figures import COMPLETE, count, duration, percent, size, total
+from shake.status.snapshot import Snapshot, TableStatus
+
+#: Printed on stdout when the full copy is complete, whatever the log settings.
+FULL_SYNC_DONE = "full sync done!"
+
+_HEADS = (
+    "table", "state", "items", "size", "seconds", "items/s", "MB/s",
+    "retries", "throttles", "read units",
+)  # fmt: skip
+
+
+def summary(snapshot: Snapshot) -> list[str]:
+    """The lines to print when the task ends, in whatever state.
+
+    Items and size count all runs of the task; seconds, items/s and MB/s (10^6 bytes) this run.
+    """
+    everything = total(snapshot)
+    done = sum(table.state in COMPLETE for table in snapshot.tables)
+    head = (
+        f"{snapshot.id} {snapshot.state} after {duration(snapshot.seconds)}: "
+        f"{done} of {len(snapshot.tables)} tables done, "
+        f"{count(everything.items)} items, {size(everything.bytes)}"
+    )
+    lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
+    lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
+    lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
+    return lines + [_kept(table) for table in snapshot.tables if table.filtered]
+
+
+def _row(table: TableStatus) -> tuple[str, ...]:
+    items, written = table.items - table.items_before, table.bytes - table.bytes_before
+    per_second = 1 / table.seconds if table.seconds else 0.0
+    return (
+        table.name,
+        table.state,
+        count(table.items),
+        size(table.bytes),
+        f"{table.seconds:.1f}",
+        count(items * per_second),
+        f"{written * per_second / 1e6:.1f}",
+        count(table.retries),
+        count(table.throttles),
+        count(table.capacity),
+    )
+
+
+def _grid(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell, words to the left and figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _kept(table: TableStatus) -> str:
+    part = percent(table.items / table.scanned) if table.scanned else "none"
+    return (
+        f"SCAN FILTER ON: table {table.name}: {count(table.items)} of "
+        f"{count(table.scanned)} scanned items were kept ({part}); the others were NOT copied "
+        "(full.read.filter_expression)"
+    )
