@@ -102,8 +102,8 @@ class MongoStore:
                     return False
                 return True
             if new is None:
-                return where.delete_one(dict(old)).deleted_count == 1
-            return where.replace_one(dict(old), dict(new)).matched_count == 1
+                return where.delete_one(_exactly(old)).deleted_count == 1
+            return where.replace_one(_exactly(old), dict(new)).matched_count == 1
 
     def close(self) -> None:
         self._client.close()
@@ -117,6 +117,11 @@ class MongoStore:
             # The driver's text goes on with a description of the whole topology.
             reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
             raise kind(f"{self._name}: {reason}") from error
+
+
+def _exactly(old: Document) -> dict[str, Any]:
+    # $exists: to MongoDB a missing field is null.
+    return {name: {"$eq": value, "$exists": True} for name, value in old.items()}
 
 
 def _code(error: PyMongoError) -> int | None:

@@ -1,0 +1,104 @@
+"""Who holds a lease: which process of which machine, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from shake.checkpoint.contract import Document
+from shake.checkpoint.document import Fields
+
+
+class Life(Enum):
+    """What can be told of a process from here."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process, told apart from every other one that there was or will be.
+
+    ``start`` is the process's start in clock ticks since boot: unlike a date it does not move
+    when the clock is set, so together with ``boot`` it tells a reused ``pid``. ``boot`` is empty
+    where the system does not tell.
+    Source: proc_pid_stat(5), field 22
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    start: int
+
+    @classmethod
+    def me(cls) -> Holder:
+        """This process."""
+        pid = os.getpid()
+        start = _stat(pid)
+        if start is None:  # not Linux: others can only watch this one from afar
+            return cls(socket.gethostname(), "", "", pid, 0)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return cls(socket.gethostname(), boot, os.readlink("/proc/self/ns/pid"), pid, start[1])
+
+    def life(self, seen_by: Holder) -> Life:
+        """Whether this process lives, as ``seen_by`` can tell; of another machine: unknown."""
+        here = (seen_by.host, seen_by.boot, seen_by.namespace)
+        if not self.boot or (self.host, self.boot, self.namespace) != here:
+            return Life.UNKNOWN
+        found = _stat(self.pid)
+        if found is None:
+            return Life.UNKNOWN if _hidden(self.pid) else Life.GONE
+        state, start = found
+        return Life.GONE if state in "ZX" or start != self.start else Life.ALIVE
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "Host": self.host,
+            "BootId": self.boot,
+            "PidNamespace": self.namespace,
+            "Pid": self.pid,
+            "StartTicks": self.start,
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> Holder:
+        """The holder that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(
+            fields.text("Host"),
+            fields.text("BootId"),
+            fields.text("PidNamespace"),
+            fields.number("Pid"),
+            fields.number("StartTicks"),
+        )
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on host {self.host}"
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State and start of a process, None where /proc does not show it."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = line.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    return fields[0], int(fields[19])
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process that /proc does not show may be there: hidepid hides those of others."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""The lease on a task id: two supervisors never run one at the same time, on whatever machines."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from shake.checkpoint.contract import Document, Store, StoreUnavailable
+from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.holder import Holder, Life
+from shake.checkpoint.records import STATUS_TABLE
+from shake.errors import RefusedError, RunError
+
+#: Seconds between renewals.
+INTERVAL = 10.0
+
+#: Seconds without a renewal after which a challenger takes over.
+EXPIRY = 30.0
+
+#: Seconds before EXPIRY at which the holder itself stops, for what is under way to end.
+MARGIN = 5.0
+
+#: Seconds between two looks at somebody else's lease.
+POLL = 1.0
+
+
+class LeaseLost(RunError):
+    """Somebody else runs this task now: nothing more may be written."""
+
+
+def boot_clock() -> float:
+    """Seconds that go on while the machine sleeps, unlike time.monotonic()'s on Linux."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class Lease:
+    """The right to run a task, kept by renewing it every INTERVAL.
+
+    Clocks of two machines are never compared: the holder moves a counter, and a challenger sees,
+    by its own clock, whether it moves. One thread at a time renews or releases; ``fresh`` may be
+    asked by any.
+    """
+
+    def __init__(
+        self, store: Store, document: Document, clock: Callable[[], float], renewed: float
+    ) -> None:
+        self._store = store
+        self._document = document
+        self._clock = clock
+        self._renewed = renewed
+
+    @classmethod
+    def acquire(
+        cls,
+        store: Store,
+        *,
+        notice: Callable[[str], None],
+        clock: Callable[[], float] = boot_clock,
+        wait: Callable[[float], None] = time.sleep,
+        me: Holder | None = None,
+    ) -> Lease:
+        """Take the lease: at once where nobody lives who has it, else after watching it expire.
+
+        ``wait(seconds)`` may raise to give up. Raises RefusedError, naming the holder, when it
+        lives.
+        """
+        me = me or Holder.me()
+        mine = {"_id": "lease", "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
+        mine |= me.document()
+        watched: Document | None = None
+        since = 0.0
+        while True:
+            now = clock()
+            held = _read(store)
+            if held is None:
+                if store.swap(STATUS_TABLE, None, mine):
+                    return cls(store, mine, clock, now)
+            else:
+                holder = Holder.of(STATUS_TABLE, held)
+                life = holder.life(me)
+                if life is Life.ALIVE or (watched and _sign(held) != _sign(watched)):
+                    raise RefusedError(
+                        f"this task is already run by {holder}: stop that one first, or choose "
+                        "another id"
+                    )
+                if life is Life.GONE or (watched and now - since >= EXPIRY):
+                    if store.swap(STATUS_TABLE, held, mine):
+                        notice(f"took this task over from {holder}, which is gone")
+                        return cls(store, mine, clock, now)
+                elif not watched:
+                    notice(f"{holder} holds this task: waiting {EXPIRY:g} s for a sign of life")
+                    watched, since = held, clock()
+            wait(POLL)
+
+    def renew(self) -> None:
+        """Move the counter. Raises LeaseLost when the lease is not ours any more."""
+        started = self._clock()
+        if not self._swap(lambda held: {**held, "Renewals": held["Renewals"] + 1}):
+            held = _read(self._store)
+            cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
+            raise LeaseLost(f"the lease on this task is lost: {cause}; this run must stop")
+        self._renewed = started
+
+    def fresh(self, now: float) -> bool:
+        """Whether nobody can have taken over at ``now``, a time of the clock given to acquire."""
+        return now - self._renewed < EXPIRY - MARGIN
+
+    def release(self) -> None:
+        """Give the lease back; harmless when it is lost already."""
+        self._swap(lambda held: None)
+
+    def _swap(self, change: Callable[[Document], Document | None]) -> bool:
+        for _ in range(2):
+            new = change(self._document)
+            if self._store.swap(STATUS_TABLE, self._document, new):
+                self._document = new or self._document
+                return True
+            held = _read(self._store)
+            if held is None or held["Token"] != self._document["Token"]:
+                return False
+            self._document = held  # an earlier swap that the store did not confirm
+        raise StoreUnavailable("the lease cannot be renewed: the checkpoint store reads stale data")
+
+
+def _read(store: Store) -> dict[str, Any] | None:
+    for document in store.read(STATUS_TABLE):
+        if document["_id"] == "lease":
+            _sign(document)
+            return document
+    return None
+
+
+def _sign(document: Document) -> tuple[str, int]:
+    fields = Fields(STATUS_TABLE, document)
+    return fields.text("Token"), fields.number("Renewals")

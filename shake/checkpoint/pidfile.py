@@ -1,0 +1,78 @@
+"""The file ``<id>.pid``: names the supervisor of this machine, and keeps a second one out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shake.errors import RefusedError, UsageError
+
+
+@contextmanager
+def hold(folder: str | Path, id: str) -> Iterator[Path]:
+    """Keep ``folder/<id>.pid`` locked, with this process's number in it; removed at the end.
+
+    The lock is flock(2)'s: the kernel releases it however the process ends, and programs that it
+    starts do not inherit it. Raises RefusedError while another process holds the file, UsageError
+    where it cannot be written.
+    """
+    path = Path(folder) / f"{id}.pid"
+    try:
+        handle = _lock(path)
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise UsageError(
+            f"pid file {path}: {error.strerror}; set pid_path to a folder that this user may "
+            "write to"
+        ) from error
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            if _names(path, handle):
+                path.unlink()
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _names(path, handle):  # else its last holder has just removed it
+                _expect_pid(path, handle)
+                return handle
+        except BlockingIOError:
+            pid = _content(handle) or "unknown"
+            os.close(handle)
+            raise RefusedError(
+                f"this task already runs as process {pid} (pid file {path}): stop that one "
+                "first, or choose another id"
+            ) from None
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _expect_pid(path: Path, handle: int) -> None:
+    content = _content(handle)
+    if content and not content.isdigit():
+        raise RefusedError(
+            f"pid file {path} exists and is something else: move it, or set another pid_path"
+        )
+
+
+def _content(handle: int) -> str:
+    return os.pread(handle, 64, 0).decode(errors="replace").strip()
+
+
+def _names(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
