@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,11 +40,11 @@ class Hasty(random.Random):
         return 0.0
 
 
-class Slow(random.Random):
-    """Draws the longest pause."""
+class Endless(random.Random):
+    """Draws a pause that no test can sit out."""
 
     def random(self) -> float:
-        return 1.0
+        return 1e6
 
 
 @contextmanager
@@ -139,9 +139,12 @@ def test_faults_are_ridden_out_for_as_long_as_they_last() -> None:
 
 def test_what_no_waiting_cures_is_an_error_at_once() -> None:
     refusal = faulty.error("AccessDeniedException", "User u may not\nScan")
-    with Faulty([refusal]) as server, client_of(server.url) as (client, retries):
-        with pytest.raises(SourceError, match="AccessDeniedException: User u may not Scan") as e:
-            client.call("Scan", b"{}")
+    with (
+        Faulty([refusal]) as server,
+        client_of(server.url) as (client, retries),
+        pytest.raises(SourceError, match="AccessDeniedException: User u may not Scan") as e,
+    ):
+        client.call("Scan", b"{}")
     assert (e.value.operation, e.value.code) == ("Scan", "AccessDeniedException")
     assert retries == []
 
@@ -150,25 +153,24 @@ def test_stopping_ends_the_wait_between_two_tries() -> None:
     stop = threading.Event()
     with (
         Faulty(otherwise=lambda request: faulty.throttled()) as server,
-        client_of(server.url, stop=stop, pauses=Slow()) as (client, retries),
+        client_of(server.url, stop=stop, pauses=Endless()) as (client, retries),
         ThreadPoolExecutor(1) as pool,
     ):
         answer = pool.submit(client.call, "Scan", b"{}")
-        until(lambda: len(retries) == 5)  # the pause is 0.8 s by now
-        before = time.monotonic()
+        until(lambda: retries)
         stop.set()
         with pytest.raises(Stopped):
             answer.result(10)
-        assert time.monotonic() - before < 0.7
-        asked = len(server.requests)
         with pytest.raises(Stopped):
             client.call("Scan", b"{}")
-    assert len(server.requests) == asked
+    assert len(server.requests) == 1
 
 
 def test_threads_share_one_client() -> None:
+    asked = itertools.count()
+
     def echo(request: faulty.Request) -> Reply:
-        return Reply(request.body, crc=7 if random.random() < 0.2 else None)
+        return Reply(request.body, crc=7 if next(asked) % 5 == 0 else None)
 
     bodies = [b'{"%d":%d}' % (i, i) for i in range(200)]
     with (
@@ -177,7 +179,7 @@ def test_threads_share_one_client() -> None:
         ThreadPoolExecutor(8) as pool,
     ):
         assert list(pool.map(lambda body: client.call("Scan", body), bodies)) == bodies
-    assert retries
+    assert len(retries) == 50
 
 
 def test_a_connection_is_kept_for_the_next_request() -> None:
@@ -251,9 +253,12 @@ def test_secrets_show_nowhere(caplog: pytest.LogCaptureFixture) -> None:
         faulty.error("ThrottlingException", quoted),
         faulty.error("InvalidSignatureException", quoted),
     ]
-    with Faulty(replies) as server, client_of(server.url) as (client, retries):
-        with pytest.raises(SourceError) as failure:
-            client.call("Scan", b"{}")
+    with (
+        Faulty(replies) as server,
+        client_of(server.url) as (client, retries),
+        pytest.raises(SourceError) as failure,
+    ):
+        client.call("Scan", b"{}")
     shown = f"{failure.value} {retries} {caplog.text} {KEYS} {KEYS!r}"
     assert "should have been '***'" in shown
     assert "secret" not in shown
@@ -266,7 +271,7 @@ def test_a_password_in_the_address_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "verdict"),
+    ("status", "code", "kind"),
     [
         (400, "ThrottlingException", "throttle"),
         (400, "Throttling", "throttle"),
@@ -276,27 +281,33 @@ def test_a_password_in_the_address_is_not_shown() -> None:
         (500, "AnythingNew", "fault"),
         (503, "ServiceUnavailable", "fault"),
         (400, "RequestTimeout", "fault"),
-        (400, "ResourceNotFoundException", "refused"),
-        (400, "ValidationException", "refused"),
-        (400, "UnrecognizedClientException", "refused"),
-        (400, "InvalidSignatureException", "refused"),
-        (400, "MissingAuthenticationTokenException", "refused"),
-        (400, "ExpiredIteratorException", "refused"),
-        (400, "TrimmedDataAccessException", "refused"),
-        (413, "RequestTooLarge", "refused"),
     ],
 )
-def test_errors_are_told_apart(status: int, code: str, verdict: str) -> None:
+def test_errors_that_waiting_cures(status: int, code: str, kind: str) -> None:
     body = orjson.dumps({"__type": f"com.amazon.coral.service#{code}", "Message": "why"})
-    try:
+    with pytest.raises(Transient, match=f"{code}: why") as failure:
         judge("Scan", status, {}, body, KEYS)
-    except Transient as transient:
-        assert transient.kind == verdict
-        assert code in transient.reason
-    except SourceError as error:
-        assert verdict == "refused"
-        assert error.code == code
-        assert str(error).endswith("why")
+    assert failure.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ResourceNotFoundException",
+        "ValidationException",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "ExpiredIteratorException",
+        "TrimmedDataAccessException",
+        "AnythingNew",
+    ],
+)
+def test_errors_that_no_waiting_cures(code: str) -> None:
+    body = orjson.dumps({"__type": code, "message": "why"})
+    with pytest.raises(SourceError, match=f"Scan was refused by the source: {code}: why") as e:
+        judge("Scan", 400, {}, body, KEYS)
+    assert e.value.code == code
 
 
 def test_a_clock_that_is_off_is_waited_for() -> None:
@@ -305,15 +316,14 @@ def test_a_clock_that_is_off_is_waited_for() -> None:
         judge("Scan", 400, {}, body, KEYS)
 
 
-@pytest.mark.parametrize("body", [b'{"a":1}', b'{"a":1'])
-def test_length_and_checksum_are_held_against_the_bytes(body: bytes) -> None:
-    good = {"content-length": "7", "x-amz-crc32": str(zlib.crc32(b'{"a":1}'))}
-    if len(body) == 7:
-        assert judge("Scan", 200, good, body, KEYS) is body
-        return
-    for name, reason in (("content-length", "6 of 7 bytes"), ("x-amz-crc32", "CRC32")):
-        with pytest.raises(Transient, match=reason):
-            judge("Scan", 200, {name: good[name]}, body, KEYS)
+def test_length_and_checksum_are_held_against_the_bytes() -> None:
+    whole, cut = b'{"a":1}', b'{"a":1'
+    length, crc = {"content-length": "7"}, {"x-amz-crc32": str(zlib.crc32(whole))}
+    assert judge("Scan", 200, length | crc, whole, KEYS) is whole
+    with pytest.raises(Transient, match="6 of 7 bytes"):
+        judge("Scan", 200, length, cut, KEYS)
+    with pytest.raises(Transient, match="CRC32"):
+        judge("Scan", 200, crc, cut, KEYS)
 
 
 def test_pauses_grow_to_their_cap_and_are_drawn_from_nothing_to_that() -> None:

@@ -2,5 +2,5 @@
 
 import logging
 
-# At debug, botocore writes session tokens (requests to sign, STS answers) into its log.
-logging.getLogger("botocore").setLevel(logging.INFO)
+# At debug, botocore logs session tokens; at warning, a stack trace for each failed refresh.
+logging.getLogger("botocore").setLevel(logging.ERROR)

@@ -43,7 +43,7 @@ class ScanPlan:
             request["FilterExpression"] = self.filter.expression
             if self.filter.values:
                 request["ExpressionAttributeValues"] = {
-                    f":{name}": {type: value.lower() == "true" if type == "BOOL" else value}
+                    f":{name}": {type: value == "true" if type == "BOOL" else value}
                     for name, type, value in self.filter.values
                 }
         body = orjson.dumps(request)

@@ -12,7 +12,6 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
     RefreshableCredentials,
 )
-from botocore.exceptions import BotoCoreError, ClientError
 
 from shake.errors import RefusedError
 from shake.source.endpoint import Credentials, Endpoint
@@ -42,7 +41,7 @@ class CredentialSource:
         try:
             self._last = self._fetch()
             self.problem = ""
-        except (BotoCoreError, ClientError, RuntimeError, OSError) as error:
+        except Exception as error:  # as in open_source
             self.problem = self._last.redact(str(error))
         return self._last
 
@@ -65,10 +64,13 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
             region_name=config.source_region,
         )
         return _endpoint(session, config), CredentialSource(_chain(session, config))
-    except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:
+    except RefusedError:
+        raise
+    except Exception as error:  # botocore lets through whatever its many providers raise
+        reason = " ".join(str(error).split())
         raise RefusedError(
-            f"the AWS session cannot be opened: {error}; check source.profile,"
-            " source.assume_role_arn, source.endpoint_url and the AWS environment"
+            f"no AWS session: {reason}; check source.profile, source.assume_role_arn,"
+            " source.endpoint_url and the AWS environment"
         ) from error
 
 

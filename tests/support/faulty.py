@@ -17,7 +17,10 @@ import orjson
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived; headers in lower case, ``peer`` the connection's other port."""
+    """One request as it arrived, whatever its method.
+
+    Headers are in lower case; ``peer`` is the port of the connection's other end.
+    """
 
     operation: str
     body: bytes
@@ -124,13 +127,15 @@ class Faulty:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                operation = headers["x-amz-target"].rpartition(".")[2]
+                operation = headers.get("x-amz-target", "").rpartition(".")[2]
                 reply = faulty._next(Request(operation, body, headers, self.client_address[1]))
                 faulty._closing.wait(reply.slow)
                 with contextlib.suppress(OSError):  # the client may have given up
                     self._send(reply)
+
+            do_GET = do_POST
 
             def _send(self, reply: Reply) -> None:
                 self.close_connection = reply.cut is not None

@@ -1,0 +1,195 @@
+"""Endpoint and credentials are found as every AWS tool finds them, or refused with the way out."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import orjson
+import pytest
+
+from shake.config import load
+from shake.errors import RefusedError
+from shake.source.endpoint import Credentials, Endpoint
+from shake.source.session import CredentialSource, open_source
+from tests.support.faulty import Faulty, Reply
+
+STATIC = ("source.access_key_id=AKIASTATIC", "source.secret_access_key=static-secret")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials, region or endpoint but those that the test sets."""
+    for name in ("PROFILE", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "CA_BUNDLE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("DEFAULT_REGION", "REGION", "ENDPOINT_URL", "ENDPOINT_URL_DYNAMODB"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+def opened(*settings: str) -> tuple[Endpoint, CredentialSource]:
+    given = ("id=shake", "target.address=mongodb://localhost", *settings)
+    return open_source(load(None, {}, given).config)
+
+
+def later(hours: float) -> str:
+    moment = datetime.now(timezone.utc) + timedelta(hours=hours)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_static_keys_and_region_of_the_configuration() -> None:
+    endpoint, credentials = opened(
+        *STATIC,
+        "source.session_token=static-token",
+        "source.region=eu-central-1",
+        "source.session.timeout=1500",
+        "source.session.max_retries=3",
+    )
+    assert credentials() == Credentials("AKIASTATIC", "static-secret", "static-token")
+    assert endpoint == Endpoint(
+        "https://dynamodb.eu-central-1.amazonaws.com",
+        "eu-central-1",
+        timeout=1.5,
+        tries=3,
+        streams_url="https://streams.dynamodb.eu-central-1.amazonaws.com",
+    )
+
+
+def test_no_time_out_is_no_time_out() -> None:
+    endpoint, _ = opened(*STATIC, "source.region=eu-west-1", "source.session.timeout=0")
+    assert endpoint.timeout is None
+
+
+def test_an_endpoint_of_the_configuration_serves_streams_too_and_needs_no_region() -> None:
+    endpoint, _ = opened(*STATIC, "source.endpoint_url=http://localhost:8000")
+    assert (endpoint.url, endpoint.streams_url) == ("http://localhost:8000",) * 2
+    assert endpoint.region == "us-east-1"
+
+
+def test_an_endpoint_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:8000")
+    endpoint, _ = opened(*STATIC)
+    assert (endpoint.url, endpoint.streams_url) == ("http://localhost:8000",) * 2
+
+
+def test_a_profile_brings_keys_region_and_certificates(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[profile p]\nregion = cn-north-1\nca_bundle = /etc/own.pem\n"
+        "aws_access_key_id = AKIAPROFILE\naws_secret_access_key = s\n"
+    )
+    endpoint, credentials = opened("source.profile=p")
+    assert credentials().access_key == "AKIAPROFILE"
+    assert endpoint.url == "https://dynamodb.cn-north-1.amazonaws.com.cn"
+    assert endpoint.ca_bundle == "/etc/own.pem"
+
+
+def test_the_environment_is_part_of_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    endpoint, credentials = opened()
+    assert credentials().access_key == "AKIAENVIRONMENT"
+    assert endpoint.region == "us-west-2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ((*STATIC,), r"no AWS region: set source\.region"),
+        (("source.region=eu-west-1",), r"no AWS credentials: set source\.access_key_id"),
+        (("source.profile=missing",), r"profile \(missing\) could not be found.*source\.profile"),
+    ],
+)
+def test_what_is_missing_is_refused_with_the_way_out(
+    settings: tuple[str, ...], remedy: str
+) -> None:
+    with pytest.raises(RefusedError, match=remedy) as failure:
+        opened(*settings)
+    assert "\n" not in str(failure.value)
+
+
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    with pytest.raises(RefusedError, match=r"nonsense.*the AWS environment"):
+        opened(*STATIC, "source.region=eu-west-1")
+
+
+def test_credentials_that_run_out_are_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def container(key: str, hours: float) -> Reply:
+        answer = {"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t"}
+        return Reply(orjson.dumps(answer | {"Expiration": later(hours)}))
+
+    with Faulty([container("AKIAFIRST", 0.01), container("AKIASECOND", 6)]) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url)
+        _, credentials = opened("source.region=eu-west-1")
+        keys = [credentials() for _ in range(3)]
+    assert [key.access_key for key in keys] == ["AKIASECOND"] * 3
+    assert credentials.refreshable
+    assert all(key.refreshable for key in keys)
+    assert len(server.requests) == 2
+
+
+def sts(key: str, hours: float) -> Reply:
+    """The answer to AssumeRole."""
+    return Reply(
+        f"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+        <AssumeRoleResult><Credentials><AccessKeyId>{key}</AccessKeyId>
+        <SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-token</SessionToken>
+        <Expiration>{later(hours)}</Expiration></Credentials>
+        <AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/r/shake</Arn>
+        <AssumedRoleId>A:shake</AssumedRoleId></AssumedRoleUser>
+        </AssumeRoleResult></AssumeRoleResponse>""".encode()
+    )
+
+
+ROLE = (
+    *STATIC,
+    "source.region=eu-west-1",
+    "source.assume_role_arn=arn:aws:iam::123456789012:role/r",
+    "source.external_id=outside",
+)
+
+
+def test_a_role_is_assumed_with_its_external_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Faulty([sts("AKIAROLE", 1)]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        _, credentials = opened(*ROLE)
+        assert credentials() == Credentials("AKIAROLE", "role-secret", "role-token", True)
+    (request,) = server.requests
+    assert b"ExternalId=outside" in request.body
+    assert b"RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fr" in request.body
+    assert "AKIASTATIC/" in request.headers["authorization"]
+
+
+def test_a_role_that_may_not_be_assumed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = Reply(
+        b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not you</Message></Error>"
+        b"</ErrorResponse>",
+        403,
+    )
+    with Faulty([denied]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        with pytest.raises(RefusedError, match=r"AccessDenied.*not you.*source\.assume_role_arn"):
+            opened(*ROLE)
+
+
+def test_a_refresh_that_fails_keeps_the_old_credentials_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = Reply(b"<html>\nlog in to the hotel as AKIAFIRST", 403)
+    with Faulty([sts("AKIAFIRST", 0.01), lost, sts("AKIASECOND", 1)]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        _, credentials = opened(*ROLE)
+        assert credentials().access_key == "AKIAFIRST"
+        assert "log in to the hotel as ***" in credentials.problem
+        assert credentials().access_key == "AKIASECOND"
+        assert credentials.problem == ""
+
+
+def test_credentials_travel_to_workers_and_show_nothing() -> None:
+    credentials = Credentials("AKIASTATIC", "static-secret", "static-token", True)
+    assert pickle.loads(pickle.dumps(credentials)) == credentials
+    assert f"{credentials} {credentials!r} {[credentials]}".count("Credentials(***)") == 3

@@ -1,0 +1,213 @@
+"""A real table is found, described, probed and scanned to the last item, position by position."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from shake.config import ScanFilter
+from shake.errors import RefusedError, SourceError
+from shake.schema import Attribute, Keys, SecondaryIndex
+from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.scan import ScanPlan
+from shake.source.tables import describe, list_tables, probe
+from tests.support import faulty
+from tests.support.faulty import Faulty, Reply
+from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, create_table, put_items
+
+
+@contextmanager
+def client_of(url: str) -> Iterator[tuple[Client, list[Retry]]]:
+    retries: list[Retry] = []
+    client = Client(
+        Endpoint(url, REGION),
+        lambda: Credentials(ACCESS_KEY, SECRET_KEY),
+        on_retry=retries.append,
+        stop=threading.Event(),
+        random=random.Random(1),
+    )
+    yield client, retries
+    client.close()
+
+
+@pytest.fixture
+def client(dynamodb: Any) -> Iterator[Client]:
+    with client_of(dynamodb.url) as (client, _):
+        yield client
+
+
+def scan(client: Client, plan: ScanPlan, segment: int) -> Iterator[dict[str, Any]]:
+    """The items of one segment; the position is cut from the answer as the bytes it came in."""
+    start = None
+    while True:
+        body = client.call("Scan", plan.request(segment, start))
+        page = orjson.loads(body)
+        assert page["ConsumedCapacity"]["CapacityUnits"] >= 0
+        assert plan.limit is None or page["ScannedCount"] <= plan.limit
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        start = body[body.index(b'"LastEvaluatedKey":') + len(b'"LastEvaluatedKey":') :]
+        start = start[: start.index(b"}}") + 2]
+
+
+NUMBERS = [f"{n:038d}".replace("0", "9", 1) for n in range(90)]
+
+
+@pytest.fixture
+def wide_keys(dynamodb: Any, name: str) -> str:
+    """90 items whose keys differ in the last of 38 digits."""
+    create_table(dynamodb.client, name, pk=("pk", "N"), sk=("sk", "N"))
+    put_items(
+        dynamodb.client,
+        name,
+        (
+            {"pk": {"N": n}, "sk": {"N": f"0.{n}"}, "odd": {"BOOL": int(n) % 2 == 1}}
+            for n in NUMBERS
+        ),
+    )
+    return name
+
+
+@pytest.mark.parametrize("segments", [1, 4])
+def test_a_scan_finds_every_item_once_however_long_its_number_keys(
+    client: Client, wide_keys: str, segments: int
+) -> None:
+    plan = ScanPlan(wide_keys, segments, limit=7, consistent=True)
+    items = [item for segment in range(segments) for item in scan(client, plan, segment)]
+    assert sorted(item["pk"]["N"] for item in items) == NUMBERS
+
+
+def test_a_scan_through_a_bad_network_finds_every_item_once(dynamodb: Any, wide_keys: str) -> None:
+    def bad(request: faulty.Request) -> Reply:
+        number = len(server.requests)
+        if number % 2 == 0:
+            return honest(request)
+        whole = honest(request).body
+        faults = [faulty.throttled(), faulty.dropped(), Reply(whole, cut=99), Reply(whole, crc=1)]
+        return faults[number // 2 % 4]
+
+    honest = faulty.forward(dynamodb.url)
+    with Faulty(otherwise=bad) as server, client_of(server.url) as (client, retries):
+        found = [item["pk"]["N"] for item in scan(client, ScanPlan(wide_keys, 1, limit=10), 0)]
+    assert sorted(found) == NUMBERS
+    assert len(retries) >= 9
+    assert {retry.kind for retry in retries} == {"throttle", "fault"}
+
+
+def test_a_filter_keeps_what_it_matches(client: Client, wide_keys: str) -> None:
+    values = (("low", "N", NUMBERS[80]), ("odd", "BOOL", "true"))
+    chosen = ScanPlan(wide_keys, 1, filter=ScanFilter("pk >= :low AND odd = :odd", values))
+    assert sorted(i["pk"]["N"] for i in scan(client, chosen, 0)) == NUMBERS[81::2]
+
+
+def test_a_filter_without_values_sends_none(client: Client, wide_keys: str) -> None:
+    plan = ScanPlan(wide_keys, 1, filter=ScanFilter("attribute_exists(nothing)", ()))
+    assert list(scan(client, plan, 0)) == []
+
+
+def test_a_position_goes_back_byte_for_byte() -> None:
+    key = b'{"pk":{"N":"1E+2"},  "b":{"B":"AA=="}}'
+    body = ScanPlan("t", 8).request(3, key)
+    assert body.endswith(b',"ExclusiveStartKey":' + key + b"}")
+    assert orjson.loads(body) == {
+        "TableName": "t",
+        "Segment": 3,
+        "TotalSegments": 8,
+        "ConsistentRead": False,
+        "ReturnConsumedCapacity": "TOTAL",
+        "ExclusiveStartKey": orjson.loads(key),
+    }
+
+
+def test_a_table_is_described_with_all_its_indexes(
+    dynamodb: Any, client: Client, name: str
+) -> None:
+    def schema(*keys: str) -> list[dict[str, str]]:
+        kinds = ("HASH", "RANGE")
+        return [{"AttributeName": k, "KeyType": t} for k, t in zip(keys, kinds, strict=False)]
+
+    throughput = {"ReadCapacityUnits": 40, "WriteCapacityUnits": 5}
+    everything = {"ProjectionType": "ALL"}
+    dynamodb.client.create_table(
+        TableName=name,
+        KeySchema=schema("a", "b"),
+        AttributeDefinitions=[
+            {"AttributeName": n, "AttributeType": t} for n, t in zip("abcd", "SNBS", strict=True)
+        ],
+        ProvisionedThroughput=throughput,
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "global",
+                "KeySchema": schema("c"),
+                "Projection": everything,
+                "ProvisionedThroughput": throughput,
+            }
+        ],
+        LocalSecondaryIndexes=[
+            {"IndexName": "local", "KeySchema": schema("a", "d"), "Projection": everything}
+        ],
+    )
+    put_items(dynamodb.client, name, [{"a": {"S": "x"}, "b": {"N": "1"}}])
+    table = describe(client, name)
+    a, b, c, d = Attribute("a", "S"), Attribute("b", "N"), Attribute("c", "B"), Attribute("d", "S")
+    assert table.name == name
+    assert table.keys == Keys(a, b)
+    assert table.indexes == (SecondaryIndex("global", Keys(c)), SecondaryIndex("local", Keys(a, d)))
+    assert (table.items, table.read_capacity) == (1, 40)
+    assert table.bytes > 0
+
+
+def test_an_on_demand_table_has_no_read_capacity(dynamodb: Any, client: Client, name: str) -> None:
+    create_table(dynamodb.client, name)
+    table = describe(client, name)
+    assert (table.keys, table.indexes, table.read_capacity) == (
+        Keys(Attribute("pk", "S")),
+        (),
+        0,
+    )
+
+
+def test_a_table_that_is_being_deleted_is_refused() -> None:
+    answer = {"Table": {"TableName": "t", "TableStatus": "DELETING"}}
+    with (
+        Faulty([Reply(orjson.dumps(answer))]) as server,
+        client_of(server.url) as (client, _),
+        pytest.raises(RefusedError, match=r"table t is DELETING.*filter\.collection\.black"),
+    ):
+        describe(client, "t")
+
+
+def test_a_table_that_does_not_exist_is_named_by_the_error(client: Client, name: str) -> None:
+    with pytest.raises(SourceError) as failure:
+        describe(client, name)
+    assert failure.value.code == "ResourceNotFoundException"
+
+
+def test_the_probe_tells_an_empty_table(dynamodb: Any, client: Client, name: str) -> None:
+    create_table(dynamodb.client, name)
+    assert not probe(client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
+    assert probe(client, name)
+
+
+def test_the_list_of_tables_is_read_to_its_end() -> None:
+    def answer(request: faulty.Request) -> Reply:
+        start = orjson.loads(request.body).get("ExclusiveStartTableName", "t0")
+        number = int(start[1:]) + 1
+        last = {} if number == 5 else {"LastEvaluatedTableName": f"t{number}"}
+        return Reply(orjson.dumps({"TableNames": [f"t{number}"], **last}))
+
+    with Faulty(otherwise=answer) as server, client_of(server.url) as (client, _):
+        assert list_tables(client) == ["t1", "t2", "t3", "t4", "t5"]
+
+
+def test_the_list_of_tables_of_a_real_source(dynamodb: Any, client: Client, name: str) -> None:
+    create_table(dynamodb.client, name)
+    assert name in list_tables(client)
