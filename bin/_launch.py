@@ -1,0 +1,29 @@
+"""Runs a command from a checkout: by its .venv where there is one, else by this Python."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+
+
+def launch(module: str) -> int:
+    """Call ``main`` of the module; exit status 2 where this Python cannot run it."""
+    python = str(VENV / "bin/python")
+    if Path(sys.prefix).resolve() != VENV.resolve() and os.path.exists(python):
+        os.execv(python, [python, *sys.argv])
+    if sys.version_info < (3, 10):  # noqa: UP036  # nobody has read setup.cfg yet
+        print("shake needs Python 3.10 or newer", file=sys.stderr)
+        return 2
+    sys.path[0] = str(ROOT)
+    try:
+        main = importlib.import_module(module).main
+    except ModuleNotFoundError as error:
+        print(f"shake: {error.name} is not installed: run `make venv` first", file=sys.stderr)
+        return 2
+    status: int = main()
+    return status
