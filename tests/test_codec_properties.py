@@ -1,0 +1,136 @@
+"""What holds for every item, whatever is in it."""
+
+from __future__ import annotations
+
+import base64
+from types import ModuleType
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shake.codec.contract import CorruptPage, Options
+from shake.codec.number import survives_as_double
+from shake.errors import ItemError
+from tests.support.codecs import (
+    PREFIX,
+    document,
+    documents,
+    every_codec,
+    expected,
+    expected_number,
+    page,
+)
+from tests.support.items import PARTITION, PARTITION_AND_SORT, items, numbers, spelled, values
+
+examples = settings(derandomize=True, deadline=None, max_examples=100)
+pages = st.lists(items(), min_size=1, max_size=4)
+every_convert = pytest.mark.parametrize("convert", ["change", "mchange", "raw"])
+
+
+@every_codec
+@every_convert
+@pytest.mark.parametrize("id_mode", ["objectid", "key"])
+@examples
+@given(found=pages)
+def test_documents_are_what_the_contract_says(
+    codec: ModuleType, convert: str, id_mode: str, found: list[Any]
+) -> None:
+    if (convert, id_mode) == ("mchange", "key"):
+        found = [item for item in found if survives_as_double(item["sk"]["N"])]
+    options = Options(PARTITION_AND_SORT, convert, id_mode=id_mode)
+    assert documents(codec, page(found), options) == [
+        expected(item, options, place) for place, item in enumerate(found)
+    ]
+
+
+@every_codec
+@examples
+@given(item=items())
+def test_raw_documents_turn_back_into_their_items(codec: ModuleType, item: Any) -> None:
+    stored = document(codec, item, Options(PARTITION_AND_SORT, "raw", id_prefix="\U0010ffff"))
+    del stored["_id"]
+    back = [(name.replace("\U0010ffff_id", "_id"), received(raw)) for name, raw in stored.items()]
+    assert back == list(item.items())
+
+
+def received(raw: dict[str, Any]) -> dict[str, Any]:
+    """The typed value that a raw one was made from."""
+    [(tag, value)] = raw.items()
+    match tag:
+        case "B":
+            value = base64.b64encode(value).decode()
+        case "BS":
+            value = [base64.b64encode(element).decode() for element in value]
+        case "L":
+            value = [received(element) for element in value]
+        case "M":
+            value = {name: received(element) for name, element in value.items()}
+    return {tag: value}
+
+
+@every_codec
+@examples
+@given(text=numbers())
+def test_a_number_is_stored_exactly_or_as_its_text(codec: ModuleType, text: str) -> None:
+    stored = document(codec, {"pk": {"S": "a"}, "v": {"N": text}}, Options(PARTITION))["v"]
+    assert stored == expected_number(text)
+
+
+@every_codec
+@every_convert
+@examples
+@given(texts=values().flatmap(lambda value: st.tuples(spelled(value), spelled(value))))
+def test_equal_numbers_have_equal_bytes(
+    codec: ModuleType, convert: str, texts: tuple[str, str]
+) -> None:
+    options = Options(PARTITION, convert)
+    one, other = (
+        documents(codec, page([{"pk": {"S": "a"}, "v": {"N": text}}]), options) for text in texts
+    )
+    assert (one == other) is (convert != "raw" or texts[0] == texts[1])
+
+
+@every_codec
+@pytest.mark.parametrize("convert", ["change", "json"])
+@examples
+@given(found=pages, spare=st.integers(0, 200), number=st.integers(0, 2**40 - 10))
+def test_filling_in_pieces_gives_the_same_bytes(
+    codec: ModuleType, convert: str, found: list[Any], spare: int, number: int
+) -> None:
+    options = Options(PARTITION_AND_SORT, convert)
+    at_once = documents(codec, page(found), options, number)
+    slot = max(map(len, at_once)) + spare
+    assert documents(codec, page(found), options, number, slot) == at_once
+
+
+@every_codec
+def test_every_truncation_of_a_page_is_corrupt(codec: ModuleType) -> None:
+    key = {"pk": {"S": "\xe9\ud800"}, "sk": {"N": "1"}}
+    body = page([{**key, "v": {"L": [{"B": "AA=="}, {"BOOL": True}]}}], LastEvaluatedKey=key)
+    options = Options(PARTITION_AND_SORT)
+    assert codec.scan_page(body, options).count == 1
+    for length in range(len(body)):
+        with pytest.raises(CorruptPage):
+            codec.scan_page(body[:length], options)
+
+
+@every_codec
+@examples
+@given(found=pages, data=st.data())
+def test_a_damaged_page_is_refused_or_is_still_bson(
+    codec: ModuleType, found: list[Any], data: st.DataObject
+) -> None:
+    body = page(found)
+    start = data.draw(st.integers(0, len(body)))
+    end = data.draw(st.integers(start, min(len(body), start + 3)))
+    damaged = body[:start] + data.draw(st.binary(max_size=3)) + body[end:]
+    try:
+        scan = codec.scan_page(damaged, Options(PARTITION_AND_SORT))
+        out = bytearray(1 << 16)
+        used, count = scan.fill(memoryview(out), PREFIX, 0)
+    except (CorruptPage, ItemError):
+        return
+    assert len(bson.decode_all(bytes(out[:used]))) == count
