@@ -87,8 +87,9 @@ def _line(table: TableStatus) -> str:
         f"{count(table.items)} items",
         size(table.bytes),
         f"{count(table.rate)} items/s",
-        f"{duration(table.seconds_left)} left",
     ]
+    if table.seconds_left is not None:
+        parts.append(f"{duration(table.seconds_left)} left")
     if table.segments:
         parts.append(f"{table.segments_done}/{table.segments} segments")
     if table.filtered:
@@ -130,7 +131,7 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
     grid = Table(
         Column(ratio=2, no_wrap=True, overflow="ellipsis"),
         Column(ratio=3, min_width=8),
-        *(Column(head, justify="right", no_wrap=True) for head in _HEADS),
+        *(Column(head, justify="right", no_wrap=True, min_width=6) for head in _HEADS),
         box=None,
         expand=True,
         header_style="dim",
@@ -140,20 +141,21 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
         grid.add_row(*_row(table, now))
     grid.add_row(*_row(everything, now), style="bold")
     errors = [
-        Text(f"{table.name}: {table.error}", style=_STYLES.get(table.state, "yellow"))
+        Text(f"{table.name} {table.state}: {table.error}", style=_STYLES.get(table.state, "yellow"))
         for table in (*busy[:room], everything)
         if table.error
     ]
     done = sum(table.state in COMPLETE for table in snapshot.tables)
-    more = f", {len(busy) - room} more under way" if len(busy) > room else ""
-    foot = Text(f"{done} of {len(snapshot.tables)} tables done{more}", style="dim")
-    return Group(grid, *errors, foot)
+    foot = f"{snapshot.state}, {done} of {len(snapshot.tables)} tables done"
+    if len(busy) > room:
+        foot += f", {len(busy) - room} more under way"
+    return Group(grid, *errors, Text(foot, style="dim"))
 
 
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     part = fraction(table)
     style = _STYLES.get(table.state, "")
-    state = "" if table.state in ("copying", "running") else f" {table.state}"
+    busy = table.state in ("copying", "running") or table.seconds_left is not None
     bar = ProgressBar(
         total=None if part is None else 1.0,
         completed=part or 0.0,
@@ -166,7 +168,7 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
         short(table.items),
         f"{short(table.rate)}/s",
         size(table.bytes),
-        duration(table.seconds_left),
+        duration(table.seconds_left) if busy else table.state,
         short(table.throttles),
     )
-    return (Text.assemble((table.name, style), (state, "dim")), bar, *map(Text, cells))
+    return (Text(table.name, style), bar, *map(Text, cells))

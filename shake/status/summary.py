@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shake.status.figures import COMPLETE, count, duration, percent, size, total
+from shake.status.figures import COMPLETE, count, duration, percent, short, size, total
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Printed on stdout when the full copy is complete, whatever the log settings.
@@ -45,7 +45,7 @@ def _row(table: TableStatus) -> tuple[str, ...]:
         f"{written * per_second / 1e6:.1f}",
         count(table.retries),
         count(table.throttles),
-        count(table.capacity),
+        short(table.capacity),
     )
 
 
