@@ -81,15 +81,13 @@ def _check_source(config: Config) -> None:
 def _check_tables(config: Config) -> None:
     if config.filter_collection_white and config.filter_collection_black:
         raise UsageError("filter.collection.white and filter.collection.black: set one of them")
-    tables: set[str] = set()
     taken: dict[str, str] = {}
     for table, place in config.namespace_map:
         _check_database("namespace.map", place.partition(".")[0])
-        if table in tables:
+        if table in taken.values():
             raise UsageError(f"namespace.map: table {table} stands there twice; keep one")
         if place in taken:
             raise UsageError(f"namespace.map: {taken[place]} and {table} both go to {place}")
-        tables.add(table)
         taken[place] = table
     config.scan_filter  # noqa: B018
 
@@ -140,14 +138,18 @@ def _check_connection(key: str, address: str) -> None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the client itself warns of options it does not know
+            # The client warns of what it cannot read, such as the options of other drivers, and
+            # goes on without: well enough, but not for tls=on, which would leave the link open.
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", "(?!Unknown|Duplicate).*(tls|ssl)", UserWarning)
             if address.startswith("mongodb+srv://"):
                 plain, _, options = address.replace("+srv", "", 1).partition("?")
                 uri_parser.parse_uri(plain)
-                uri_parser.split_options(options or "tls=true", warn=True)
+                if options:
+                    uri_parser.split_options(options, warn=True)
             else:
                 uri_parser.parse_uri(address, warn=True)
-    except (PyMongoError, ValueError) as error:
+    except (PyMongoError, ValueError, Warning) as error:
         raise UsageError(
             f"{key} is not a MongoDB connection string "
             f"(mongodb://user:password@host:port/?options): {_reason(error, address)}"
@@ -156,6 +158,6 @@ def _check_connection(key: str, address: str) -> None:
 
 def _reason(error: Exception, address: str) -> str:
     """The driver's words, without any that stand in a secret, which it may have cut anywhere."""
-    hidden = " ".join(IN_ADDRESS.findall(address))
+    hidden = " ".join(IN_ADDRESS.findall(address)) or address.partition("?")[0]
     secret = set(re.findall(r"\w+", f"{hidden} {unquote_plus(hidden)}"))
     return re.sub(r"\w+", lambda word: MASK if word[0] in secret else word[0], str(error))

@@ -1,0 +1,118 @@
+"""No secret of the configuration shows anywhere that people look."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote_plus
+
+import pytest
+
+from shake.config import Config, Redactor, load
+from shake.errors import UsageError
+
+ADDRESS = (
+    "mongodb://user:p%40ss%2Fword@h1:1,h2:2/db?authMechanismProperties=AWS_SESSION_TOKEN:tok3n%2B9"
+    "&tlsCertificateKeyFilePassword=pemphrase&appName=shake"
+)
+SETTINGS = {
+    "id": "task",
+    "target.address": ADDRESS,
+    "checkpoint.address": "mongodb://other:different@h3",
+    "source.access_key_id": "AKIAEXAMPLE",
+    "source.secret_access_key": "abc/def+ghi=",
+    "source.session_token": "sess/tok==",
+    "http.token": "bearer-me",
+}
+SECRETS = {
+    *("p%40ss%2Fword", "tok3n%2B9", "pemphrase", "different", "AKIAEXAMPLE"),
+    *("abc/def+ghi=", "sess/tok==", "bearer-me"),
+}
+
+
+def test_secrets_are_found_inside_addresses_too() -> None:
+    assert Config.from_settings(SETTINGS).secrets() == SECRETS
+
+
+def test_printed_lines_mask_secrets_and_only_those() -> None:
+    lines = Config.from_settings(SETTINGS).effective_lines()
+    assert not [s for s in SECRETS for line in lines if s in line]
+    assert (
+        "target.address = mongodb://user:***@h1:1,h2:2/db?authMechanismProperties="
+        "AWS_SESSION_TOKEN:***&tlsCertificateKeyFilePassword=***&appName=shake"
+    ) in lines
+    assert "source.access_key_id = ***" in lines
+
+
+def test_an_address_without_a_password_is_printed_whole() -> None:
+    address = "mongodb+srv://user@cluster.example.com/?retryWrites=true"
+    config = Config.from_settings({"id": "task", "target.address": address})
+    assert f"target.address = {address}" in config.effective_lines()
+    assert config.secrets() == frozenset()
+
+
+def test_the_text_of_a_configuration_object_shows_no_secret() -> None:
+    text = repr(Config.from_settings(SETTINGS))
+    assert "AKIAEXAMPLE" not in text
+    assert not [s for s in SECRETS if s in text]
+
+
+def test_a_redactor_hides_every_form_of_a_secret() -> None:
+    redact = Redactor(Config.from_settings(SETTINGS).secrets()).redact
+    for secret in (
+        "p@ss/word",
+        "p%40ss%2Fword",
+        "abc/def+ghi=",
+        quote_plus("abc/def+ghi="),
+        ADDRESS,
+    ):
+        shown = redact(f"failed: <{secret}>, so there")
+        assert shown.startswith("failed: <")
+        assert "***" in shown
+        for part in ("ss/", "%2Fword", "ghi", "tok3n", "pemphrase"):
+            assert part not in shown
+    quoted = 'pass"word\\x'
+    assert "word" not in Redactor([quoted]).redact(json.dumps(quoted))
+    assert Redactor([]).redact("as it is") == "as it is"
+
+
+def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
+    assert Redactor(["secret", "secret-and-more"]).redact("secret-and-more") == "***"
+
+
+def test_a_short_secret_hides_words_and_not_letters() -> None:
+    assert Redactor(["a"]).redact("a table: key=a") == "*** table: key=***"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mongodb://user:topsecret/hush@quiet@h",
+        "mongodb://user:topsecret?hush@h",
+        "mongodb://user:topsecret@hush@h",
+        "mongodb://user:topsecret/hush.quiet",
+        "mongodb://user:topsecret%@h",
+        "mongodb://user:/topsecret.hu%73h y@h",
+        "mongodb+srv://user:topsecret/x.y@h",
+        "http://user:topsecret@h",
+        "topsecret",
+    ],
+)
+def test_an_address_that_is_refused_is_not_shown(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, {}, ["id=a", f"target.address={address}"])
+    assert str(caught.value).startswith("target.address ")
+    for part in ("topsecret", "hush", "quiet"):
+        assert part not in str(caught.value)
+
+
+def test_a_bad_value_of_a_secret_key_is_not_shown() -> None:
+    for setting in ("http.token=top secret", "source.session_token=top\nsecret"):
+        with pytest.raises(UsageError) as caught:
+            load(None, {}, ["id=a", "target.address=mongodb://h", setting])
+        assert "top" not in str(caught.value)
+
+
+def test_a_printed_mask_is_not_taken_for_a_secret() -> None:
+    for setting in ("http.token=***", "target.address=mongodb://u:***@h"):
+        with pytest.raises(UsageError, match="give the secret"):
+            load(None, {}, ["id=a", "target.address=mongodb://h", setting])
