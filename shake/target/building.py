@@ -1,0 +1,116 @@
+"""Builds a collection's indexes, and removes the copies that a crash left for the unique one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from shake.config import Config
+from shake.errors import RunError
+from shake.schema import Table
+from shake.target import fields
+from shake.target.indexes import Index, wanted_indexes
+from shake.target.retrying import Patience, words
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Builds what is missing in one collection, which must decode to raw documents."""
+
+    collection: Collection[RawBSONDocument]
+    table: Table
+    config: Config
+    patience: Patience
+    notice: Callable[[str], None]
+
+    def build(self) -> None:
+        """Raises RunError that names every index which the target refused, and why."""
+        wanted = wanted_indexes(self.table, self.config)
+        refused = [f"{index}: {index.problem}" for index in wanted if index.problem]
+        sound = [index for index in wanted if not index.problem]
+        refused += self._create([index for index in sound if index.unique])
+        refused += self._create([index for index in sound if not index.unique])
+        if refused:
+            raise RunError(
+                f"{self._place}: {len(refused)} of {len(wanted)} indexes of table "
+                f"{self.table.name} could not be built; the copied data is complete, a restart "
+                f"tries again: {'; '.join(refused)}"
+            )
+
+    @property
+    def _place(self) -> str:
+        return self.collection.full_name
+
+    def _create(self, indexes: list[Index]) -> list[str]:
+        """Build in one pass over the collection; the refusals, found out one by one."""
+        if not indexes:
+            return []
+        models = [index.model() for index in indexes]
+        try:
+            self.patience.call(self._place, lambda: self.collection.create_indexes(models))
+        except DuplicateKeyError as error:
+            self._remove_copies(indexes[0], error)
+            return self._create(indexes)
+        except PyMongoError as error:
+            if len(indexes) == 1:
+                return [f"{indexes[0]}: {words(error)}"]
+            return [refusal for index in indexes for refusal in self._create([index])]
+        return []
+
+    def _remove_copies(self, unique: Index, error: DuplicateKeyError) -> None:
+        """Leave one of each item. Raises RunError where different items have one key."""
+        deletes = [
+            delete for group in self._groups(unique) for delete in self._extra(group, unique)
+        ]
+        if not deletes:
+            raise RunError(f"{self._place}: {unique} was refused: {words(error)}") from error
+        self.patience.call(self._place, lambda: self.collection.bulk_write(deletes, ordered=False))
+        self.notice(f"{self._place}: removed {len(deletes)} copies that an interrupted run left")
+
+    def _groups(self, unique: Index) -> list[Mapping[str, Any]]:
+        """All keys that several documents have: one pass finds what would end build after build."""
+        paths = [path for path, _ in unique.fields]
+        pipeline: list[Mapping[str, Any]] = [
+            {
+                "$group": {
+                    "_id": {f"k{number}": f"${path}" for number, path in enumerate(paths)},
+                    "ids": {"$push": "$_id"},
+                    "count": {"$sum": 1},
+                }
+            },
+            {"$match": {"count": {"$gt": 1}}},
+        ]
+        return self.patience.call(
+            self._place, lambda: list(self.collection.aggregate(pipeline, allowDiskUse=True))
+        )
+
+    def _extra(self, group: Mapping[str, Any], unique: Index) -> list[DeleteOne]:
+        # On another shard another document may have the same _id: the key tells them apart.
+        key = dict(zip([path for path, _ in unique.fields], group["_id"].values(), strict=True))
+        query = {"_id": {"$in": group["ids"]}, **key}
+        copies = self.patience.call(
+            self._place, lambda: sorted(self.collection.find(query), key=lambda d: d["_id"])
+        )
+        # mchange makes doubles of numbers: then copies cannot be told from items.
+        folds = self.config.convert_type == "mchange" and any(
+            k.type == "N" for k in self.table.keys
+        )
+        if folds or len({self._key_bytes(copy) for copy in copies}) > 1:
+            texts = [fields.key_text(copy, self.table, self.config) for copy in copies[:2]]
+            raise RunError(
+                f"{self._place}: {unique} was refused: table {self.table.name}: the target takes "
+                f"keys {' and '.join(texts)} for one"
+                + (": mchange made one double of them; use convert.type = change" * folds)
+            )
+        return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[1:]]
+
+    def _key_bytes(self, document: RawBSONDocument) -> bytes:
+        values = [fields.value(document, key, self.config) for key in self.table.keys]
+        return bson.encode({"": values})

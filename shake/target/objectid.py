@@ -1,0 +1,26 @@
+"""The ObjectIds that shake gives: they name a position in the copy, so a restart can undo a tail.
+
+4 bytes task start (Unix seconds), 3 bytes segment, 5 bytes running number in the segment. They
+rise along each segment, so the ``_id`` index grows at one point for each, the cheapest way to
+load a B-tree.
+"""
+
+from __future__ import annotations
+
+#: Segments that three bytes can number. DynamoDB allows 1,000,000.
+MOST_SEGMENTS = 1 << 24
+
+
+def segment_prefix(stamp: int, segment: int) -> bytes:
+    """The 7 bytes that every ObjectId of a segment starts with."""
+    return stamp.to_bytes(4, "big") + segment.to_bytes(3, "big")
+
+
+def segment_tail(stamp: int, segment: int, documents: int) -> tuple[bytes, bytes]:
+    """The range [from, to) of what a segment may hold behind its first ``documents`` documents."""
+    start = segment_prefix(stamp, segment)
+    return start + documents.to_bytes(5, "big"), _next(start) + bytes(5)
+
+
+def _next(prefix: bytes) -> bytes:
+    return (int.from_bytes(prefix, "big") + 1).to_bytes(7, "big")

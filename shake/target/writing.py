@@ -1,0 +1,187 @@
+"""Stores the documents of a slot: bulk inserts that any repetition leaves harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bson.objectid import ObjectId
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from pymongo import DeleteMany, MongoClient, ReadPreference, ReplaceOne
+from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
+
+from shake.config import Config
+from shake.errors import ItemError, RunError
+from shake.schema import Table
+from shake.target import fields
+from shake.target.building import Builder
+from shake.target.retrying import Contended, Patience, passing_write, words
+
+#: Bytes of documents in one bulk insert at most, the size of the largest BSON document. A message
+#: of MongoDB may hold 48,000,000.
+MOST_BYTES = 16 * 1024 * 1024
+
+#: Ranges deleted by one bulk write.
+RANGES_AT_ONCE = 1000
+
+DUPLICATE_KEY = 11000
+
+
+def batches(documents: memoryview, most: int) -> Iterator[list[RawBSONDocument]]:
+    """Cut a slot (see codec.contract) into lists of at most ``most`` documents and MOST_BYTES.
+
+    The documents are copies: an exception may hold them for longer than the slot is ours. Raises
+    bson.errors.InvalidBSON where a length prefix does not fit the slot.
+    """
+    batch: list[RawBSONDocument] = []
+    size = at = 0
+    while at < len(documents):
+        length = int.from_bytes(documents[at : at + 4], "little")
+        if batch and (len(batch) == most or size + length > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(RawBSONDocument(bytes(documents[at : at + length])))
+        size += length
+        at += length
+    if batch:
+        yield batch
+
+
+class MongoWriter:
+    """The Writer of one collection (see target.contract)."""
+
+    def __init__(
+        self,
+        client: MongoClient[Any],
+        place: str,
+        table: Table,
+        config: Config,
+        patience: Patience,
+    ) -> None:
+        database, _, collection = place.partition(".")
+        self._collection = client.get_database(
+            database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY
+        ).get_collection(collection)
+        self._place = place
+        self._table = table
+        self._config = config
+        self._patience = patience
+        self._sharded = config.target_mongodb_type == "sharding"
+
+    def write(self, documents: memoryview) -> int:
+        """See Writer. A refusal that is not for a document's sake is a RunError."""
+        most = self._config.full_document_write_batch
+        return sum(self._insist(batch) for batch in batches(documents, most))
+
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+        """See Writer."""
+        deletes = [
+            DeleteMany({"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}})
+            for start, end in ranges
+        ]
+        cuts = range(0, len(deletes), RANGES_AT_ONCE)
+        return sum(self._delete(deletes[cut : cut + RANGES_AT_ONCE]) for cut in cuts)
+
+    def build_indexes(self, notice: Callable[[str], None]) -> None:
+        """See Writer, and target.building."""
+        Builder(self._collection, self._table, self._config, self._patience, notice).build()
+
+    def _delete(self, deletes: list[DeleteMany]) -> int:
+        try:
+            return self._patience.call(
+                self._place,
+                lambda: self._collection.bulk_write(deletes, ordered=False).deleted_count,
+            )
+        except PyMongoError as error:
+            raise self._refused(error) from error
+
+    def _insist(self, batch: list[RawBSONDocument]) -> int:
+        try:
+            return self._patience.call(self._place, lambda: self._store(batch))
+        except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
+            raise self._item_error(batch[0], str(error)) from error
+        except PyMongoError as error:
+            raise self._refused(error) from error
+
+    def _store(self, batch: list[RawBSONDocument]) -> int:
+        """One attempt at the whole batch; repeated as long as its error is transient."""
+        try:
+            self._collection.insert_many(batch, ordered=False)
+        except BulkWriteError as error:
+            return self._replace(self._held(error, batch))
+        return 0
+
+    def _replace(self, held: list[RawBSONDocument]) -> int:
+        """Make these the content of their ``_id``, also where it seems so already: what an earlier
+        attempt inserted may not be acknowledged yet, and this waits for it.
+        """
+        if self._config.id_mode == "key" and not self._config.full_executor_insert_on_dup_update:
+            self._refuse_foreign(held)
+        if self._sharded and self._config.id_mode == "objectid":
+            # A dying process may have stored another item under this _id; it comes again.
+            self._collection.bulk_write(
+                [DeleteMany(self._query(document, foreign=True)) for document in held],
+                ordered=False,
+            )
+        replaces: list[ReplaceOne[RawBSONDocument]] = [
+            ReplaceOne(self._query(document), document, upsert=True) for document in held
+        ]
+        try:
+            return self._collection.bulk_write(replaces, ordered=False).modified_count
+        except BulkWriteError as error:
+            self._held(error, held)
+            raise Contended(
+                f"{self._place}: another insert of the same _id is under way"
+            ) from error
+
+    def _query(self, document: RawBSONDocument, *, foreign: bool = False) -> dict[str, Any]:
+        """Selects the stored document of the same ``_id``, or the ones of another shard key.
+
+        An upsert into a sharded collection must name the shard key.
+        Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.replaceOne/
+        """
+        query = {"_id": document["_id"]}
+        if self._sharded:
+            partition = self._table.keys.partition
+            found = fields.value(document, partition, self._config)
+            query[fields.path(partition, self._config)] = {"$ne": found} if foreign else found
+        return query
+
+    def _held(self, error: BulkWriteError, batch: list[RawBSONDocument]) -> list[RawBSONDocument]:
+        """The documents whose ``_id`` the target holds already.
+
+        Raises ItemError for a document that the target refuses, and ``error`` itself where that
+        was not all.
+        """
+        held = []
+        for entry in error.details["writeErrors"]:
+            document = batch[entry["index"]]
+            if _on_id(entry):
+                held.append(document)
+            elif not passing_write(entry):
+                raise self._item_error(document, entry["errmsg"]) from error
+        if len(held) < len(error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+            raise error
+        return held
+
+    def _refuse_foreign(self, held: list[RawBSONDocument]) -> None:
+        ours = {bytes(document.raw) for document in held}
+        for stored in self._collection.find({"_id": {"$in": [d["_id"] for d in held]}}):
+            if bytes(stored.raw) not in ours:
+                reason = "the target already holds this key, with other content"
+                raise self._item_error(stored, reason)
+
+    def _item_error(self, document: RawBSONDocument, reason: str) -> ItemError:
+        key = fields.key_text(document, self._table, self._config)
+        return ItemError(key, f"{self._place}: {reason}", self._table.name)
+
+    def _refused(self, error: PyMongoError) -> RunError:
+        return RunError(f"{self._place}: the target refused a write: {words(error)}")
+
+
+def _on_id(entry: Mapping[str, Any]) -> bool:
+    """Whether a write error says that the ``_id`` exists; servers before 4.2 say it in words."""
+    if entry["code"] != DUPLICATE_KEY:
+        return False
+    pattern = entry.get("keyPattern")
+    return list(pattern) == ["_id"] if pattern else "index: _id_ " in entry["errmsg"]
