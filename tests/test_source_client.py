@@ -266,8 +266,22 @@ def test_secrets_show_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_password_in_the_address_is_not_shown() -> None:
-    endpoint = Endpoint("http://user:password@localhost:8000/?token=x", "us-east-1")
-    assert endpoint.host == "http://localhost:8000"
+    with Faulty([faulty.dropped()] * 2) as server:
+        url = server.url.replace("http://", "http://user:password@")
+        with (
+            client_of(url) as (client, retries),
+            pytest.raises(Unreachable, match=r"from http://127\.0\.0\.1:\d+ in 2 tries") as failure,
+        ):
+            client.call("Scan", b"{}", attempts=2)
+    assert "password" not in f"{failure.value} {retries}"
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Faulty() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with client_of("http://dynamodb.test/") as (client, _):
+            assert client.call("Scan", b"{}") == b"{}"
+    assert proxy.requests[0].headers["host"] == "dynamodb.test"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from shake.errors import RunError, Stopped
 from shake.source.answer import Kind, Transient, judge
-from shake.source.endpoint import Credentials, Endpoint
+from shake.source.endpoint import Credentials, Endpoint, shown
 
 __all__ = ["Client", "Credentials", "Endpoint", "Retry", "Unreachable"]
 
@@ -112,9 +112,9 @@ class Client:
                 tries += 1
                 if attempts is not None and tries >= attempts:
                     raise Unreachable(
-                        f"{operation}: no good answer from {self.endpoint.host} in {tries} tries:"
-                        f" {failure.reason}; check source.endpoint_url, source.region and the"
-                        " network"
+                        f"{operation}: no good answer from {shown(self.endpoint.url)} in {tries}"
+                        f" tries: {failure.reason}; check source.endpoint_url, source.region and"
+                        " the network"
                     ) from None
                 self._on_retry(Retry(failure.kind, operation, failure.reason, tries))
                 self._stop.wait(self._random.uniform(0, longest_pause(tries)))
@@ -141,7 +141,8 @@ class Client:
             response = self._http.send(request.prepare())
             answer: bytes = response.raw.read(decode_content=False)
         except (BotoCoreError, HTTPError) as error:
-            raise Transient("fault", credentials.redact(str(error))) from error
+            reason = credentials.redact(str(error).replace(url, shown(url)))
+            raise Transient("fault", reason) from error
         return judge(operation, response.status_code, response.headers, answer, credentials)
 
 

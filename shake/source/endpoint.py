@@ -26,11 +26,11 @@ class Endpoint:
     streams_url: str = ""
     ca_bundle: str = ""
 
-    @property
-    def host(self) -> str:
-        """The address as it may be shown: no user, password or query."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+def shown(url: str) -> str:
+    """An address as it may be shown: no user, password, path or query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
