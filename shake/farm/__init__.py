@@ -1,1 +1,1 @@
-"""TODO"""
+"""The farm: a supervisor, N workers that read, and one writer for each collection."""

@@ -1,1 +1,35 @@
-"""TODO"""
+"""Targets: where documents go. The farm knows them by :mod:`shake.target.contract` alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from shake.config import Config
+from shake.schema import Table
+from shake.target import fields, places
+from shake.target.contract import Target
+from shake.target.indexes import wanted_indexes
+from shake.target.mongodb import MongoTarget
+
+
+def open_target(
+    config: Config, *, stop: threading.Event, on_retry: Callable[[str], None]
+) -> Target:
+    """The target that ``target.type`` names; nothing is sent yet."""
+    return MongoTarget(config, stop, on_retry)
+
+
+def problems(table: Table, config: Config) -> list[str]:
+    """Every reason why the target cannot hold this table under this configuration."""
+    sharded = config.target_mongodb_type == "sharding"
+    found = (
+        places.place_problem(config.place(table.name), sharded=sharded),
+        fields.key_problem(table, config),
+    )
+    return [problem for problem in found if problem]
+
+
+def index_names(table: Table, config: Config) -> list[str]:
+    """The indexes that the target will get, for the plan."""
+    return [str(index) for index in wanted_indexes(table, config)]

@@ -1,0 +1,1 @@
+"""The commands: each parses its command line and calls the rest."""

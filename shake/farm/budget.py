@@ -1,0 +1,82 @@
+"""A budget: Scan calls and read capacity of one table, held over all workers together."""
+
+from __future__ import annotations
+
+from collections import deque
+
+#: A grant covers about this long, so that permits cost few messages and a limit stays tight.
+_GRANT_SECONDS = 0.05
+_MOST_CALLS = 64
+#: Units of an eventually consistent 1 MB page: the guess until DynamoDB has told.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
+_FIRST_GUESS = 128.0
+
+
+class Bucket:
+    """A token bucket that may go into debt: the next grant waits until the debt is paid."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._level = rate * _GRANT_SECONDS
+        self._then = now
+
+    def refill(self, now: float) -> None:
+        self._level = min(self._level + (now - self._then) * self._rate, self._rate)
+        self._then = now
+
+    def take(self, amount: float) -> None:
+        self._level -= amount
+
+    def wait(self) -> float:
+        """Seconds until something may be taken, 0.0 for now."""
+        return 0.0 if self._level > 0 else -self._level / self._rate + 1e-4
+
+
+class Budget:
+    """Grants calls to workers in the order in which they asked.
+
+    ``calls`` is Scan calls a second, ``capacity`` read capacity units a second, None without
+    limit. Capacity is known only from the answer, so a grant reserves a call's average, and the
+    answer corrects it.
+    """
+
+    def __init__(self, calls: float, capacity: float | None, now: float) -> None:
+        self._calls = Bucket(calls, now)
+        self._capacity = Bucket(capacity, now) if capacity else None
+        self._guess = _FIRST_GUESS
+        self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
+        self._waiting: deque[int] = deque()
+
+    def want(self, worker: int) -> None:
+        self._waiting.append(worker)
+
+    def drop(self, worker: int) -> None:
+        """Forget a worker that died."""
+        self._waiting = deque(w for w in self._waiting if w != worker)
+
+    def used(self, capacity: float) -> None:
+        """A call has consumed so much."""
+        if self._capacity is not None:
+            self._capacity.take(capacity - self._guess)
+            self._guess += 0.2 * (capacity - self._guess)
+
+    def grants(self, now: float) -> list[tuple[int, int]]:
+        """(worker, calls) that may go out now."""
+        granted = []
+        while self._waiting and self.wait(now) == 0.0:
+            self._calls.take(self._most)
+            if self._capacity is not None:
+                self._capacity.take(self._guess)
+            granted.append((self._waiting.popleft(), self._most))
+        return granted
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next grant is possible."""
+        buckets = [self._calls] + ([self._capacity] if self._capacity else [])
+        for bucket in buckets:
+            bucket.refill(now)
+        return max(bucket.wait() for bucket in buckets)
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._waiting)

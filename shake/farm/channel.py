@@ -1,0 +1,84 @@
+"""A channel: messages over a socket pair, blocking in a child, never blocking in the supervisor."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from shake.farm import messages
+
+_CHUNK = 64 * 1024
+
+
+class ChildChannel:
+    """The child's end. ``send`` may be called from any thread; ``receive`` from one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        data = messages.encode(message)
+        with self._lock:
+            self._socket.sendall(data)
+
+    def receive(self) -> Iterator[Any]:
+        """Messages until the supervisor closes its end, or dies."""
+        unpacker = messages.unpacker()
+        while data := self._socket.recv(_CHUNK):
+            unpacker.feed(data)
+            for fields in unpacker:
+                yield messages.decode(fields)
+
+
+class SupervisorChannel:
+    """The supervisor's end: what a slow child has not read yet waits here, not in the loop."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._unpacker = messages.unpacker()
+        self._outgoing = bytearray()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the child to read."""
+        return len(self._outgoing)
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        self._outgoing += messages.encode(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes. A dead child's end is noticed by ``receive``, not here."""
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._socket.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outgoing.clear()
+
+    def receive(self) -> tuple[list[Any], bool]:
+        """All messages that are there, and whether the child is still at the other end.
+
+        What a child sent whole before it died still counts; a message cut by its death does not.
+        """
+        alive = True
+        try:
+            while data := self._socket.recv(_CHUNK):
+                self._unpacker.feed(data)
+            alive = False
+        except BlockingIOError:
+            pass
+        except OSError:
+            alive = False
+        return [messages.decode(fields) for fields in self._unpacker], alive
+
+    def close(self) -> None:
+        self._socket.close()

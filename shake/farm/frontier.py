@@ -1,0 +1,87 @@
+"""The frontier of a segment: which of its pages are published, and below which all are stored."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from shake.checkpoint.records import SegmentRecord
+
+
+@dataclass(slots=True)
+class FlyingPage:
+    """A page (or one slot of one) that a worker has published and the target has not yet stored.
+
+    ``after`` is the position behind it; None for all but the last slot of a page.
+    """
+
+    segment: int
+    worker: int
+    slot: int
+    length: int
+    after: SegmentRecord | None
+    stored: bool = False
+
+
+class SegmentFrontier:
+    """One segment: a lease goes on from ``published``, a checkpoint saves ``stored``.
+
+    Pages may be stored in any order; ``stored`` moves over them in the order of the scan, so
+    everything below it is in the target, whatever dies above.
+    """
+
+    __slots__ = ("_documents", "_flying", "_length", "published", "stored")
+
+    def __init__(self, record: SegmentRecord) -> None:
+        self.stored = record
+        self.published = record
+        self._flying: deque[FlyingPage] = deque()
+        self._documents = 0  # of the slots of a page that is not complete yet
+        self._length = 0
+
+    def publish(
+        self,
+        *,
+        worker: int,
+        slot: int,
+        length: int,
+        documents: int,
+        complete: bool,
+        last_key: bytes | None,
+        scanned: int,
+        capacity: float,
+    ) -> FlyingPage:
+        """Take note of a slot that the worker has filled."""
+        self._documents += documents
+        self._length += length
+        after = None
+        if complete:
+            before = self.published
+            after = SegmentRecord(
+                segment=before.segment,
+                last_key=last_key,
+                documents=before.documents + self._documents,
+                bytes=before.bytes + self._length,
+                scanned=before.scanned + scanned,
+                capacity=before.capacity + capacity,
+                done=last_key is None,
+            )
+            self.published = after
+            self._documents = self._length = 0
+        page = FlyingPage(self.published.segment, worker, slot, length, after)
+        self._flying.append(page)
+        return page
+
+    def abandon(self) -> None:
+        """The worker died: a page of which only some slots came is fetched again as a whole."""
+        self._documents = self._length = 0
+
+    def acknowledge(self, page: FlyingPage) -> bool:
+        """The target has stored a page; return whether ``stored`` has moved."""
+        page.stored = True
+        before = self.stored
+        while self._flying and self._flying[0].stored:
+            after = self._flying.popleft().after
+            if after is not None:
+                self.stored = after
+        return self.stored is not before

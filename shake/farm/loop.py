@@ -1,0 +1,122 @@
+"""The supervisor's event loop: messages, signals, timers and calls from other threads."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import queue
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from shake.farm.channel import SupervisorChannel
+
+
+class Peer(Protocol):
+    """Something at the other end of a channel."""
+
+    channel: SupervisorChannel
+
+    def received(self, messages: list[Any]) -> None: ...
+
+    def died(self) -> None: ...
+
+
+class Loop:
+    """Waits for the next event, calls its handler, in one thread. It never polls."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._peers: dict[int, Peer] = {}
+        self._writing: set[int] = set()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+
+    def watch(self, peer: Peer) -> None:
+        descriptor = peer.channel.fileno()
+        self._peers[descriptor] = peer
+        self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def forget(self, peer: Peer) -> None:
+        descriptor = peer.channel.fileno()
+        if self._peers.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
+            self._writing.discard(descriptor)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (self.clock() + seconds, next(self._order), call))
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        def again() -> None:
+            call()
+            self.later(seconds, again)
+
+        self.later(seconds, again)
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have ``call`` run in the loop; from any thread."""
+        self._posted.put(call)
+        self._wake()
+
+    def on_signals(self, signals: Iterable[signal.Signals], call: Callable[[int], None]) -> None:
+        """Have ``call`` run in the loop when a signal comes; the handler itself only queues."""
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, lambda number, _frame: self._posted.put(lambda: call(number)))
+
+    def run(self, over: Callable[[], bool]) -> None:
+        """Handle events until ``over`` says so after one of them."""
+        while not over():
+            self._want_writes()
+            for key, events in self._selector.select(self._patience()):
+                if key.fd == self._wake_in.fileno():
+                    self._drain_wakeups()
+                elif peer := self._peers.get(key.fd):
+                    self._serve(peer, events)
+            while not self._posted.empty():
+                self._posted.get()()
+            while self._timers and self._timers[0][0] <= self.clock():
+                heapq.heappop(self._timers)[2]()
+
+    def _serve(self, peer: Peer, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            peer.channel.flush()
+        if events & selectors.EVENT_READ:
+            messages, alive = peer.channel.receive()
+            peer.received(messages)
+            if not alive:
+                self.forget(peer)
+                peer.died()
+
+    def _want_writes(self) -> None:
+        """Ask to be told when a full socket can take more, and only then."""
+        for descriptor, peer in self._peers.items():
+            full = peer.channel.backlog > 0
+            if full != (descriptor in self._writing):
+                self._writing ^= {descriptor}
+                write = selectors.EVENT_WRITE if full else 0
+                self._selector.modify(descriptor, selectors.EVENT_READ | write)
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is awake already
+            self._wake_out.send(b"\0")
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while self._wake_in.recv(4096):
+                pass
+        except BlockingIOError:
+            pass

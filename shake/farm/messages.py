@@ -1,0 +1,220 @@
+"""Every message between the supervisor and its children: small tuples, packed by msgpack.
+
+Item data never goes this way: a page is named by its slot.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgpack
+
+# ---- supervisor to any child
+
+
+class Setup(NamedTuple):
+    """The first message: what the child is, and everything it needs to know."""
+
+    role: str
+    settings: dict[str, str]  # the configuration, secrets included: never on a command line
+    details: dict[str, Any]  # of the role: see worker.py and writer.py
+
+
+class Drain(NamedTuple):
+    """Finish the page in hand, read no further."""
+
+
+class Report(NamedTuple):
+    """Answer with Diagnosis."""
+
+
+# ---- supervisor to worker
+
+
+class Credentials(NamedTuple):
+    """Keys for the source; sent again whenever the supervisor's chain has refreshed them."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+    refreshable: bool
+
+
+class OpenTable(NamedTuple):
+    """Describes a table before its first lease: key attributes, scan, start of its ObjectIds."""
+
+    table: int
+    name: str
+    keys: list[tuple[str, str]]  # (name, type): partition key, then sort key
+    segments: int
+    stamp: int
+
+
+class Lease(NamedTuple):
+    """Scan a segment on a lane, from a position."""
+
+    lease: int
+    lane: int
+    table: int
+    segment: int
+    start: bytes | None  # raw LastEvaluatedKey JSON
+    documents: int  # documents of the segment before this position
+
+
+class Free(NamedTuple):
+    """The target has acknowledged a slot: it is the lane's again."""
+
+    slot: int
+
+
+class Permit(NamedTuple):
+    """So many more Scan calls of a table are allowed."""
+
+    table: int
+    calls: int
+
+
+# ---- worker to supervisor
+
+
+class Page(NamedTuple):
+    """A slot, or the last of several, of a Scan page.
+
+    ``complete`` is False for all but the last slot of a page that needed several; only the last
+    one has a position. ``slot`` is -1 for a page without documents.
+    """
+
+    lease: int
+    slot: int
+    length: int
+    documents: int
+    complete: bool
+    last_key: bytes | None  # None with ``complete``: the segment ends here
+    scanned: int
+    capacity: float
+
+
+class Idle(NamedTuple):
+    """A lane has ended its lease: at the segment's end, or because it drains."""
+
+    lane: int
+
+
+class Want(NamedTuple):
+    """The worker has used up its permitted calls of a table."""
+
+    table: int
+
+
+# ---- supervisor to writer
+
+
+class Prepare(NamedTuple):
+    """Make the collection: ``fate`` of an existing one is create, rename (to backup) or drop."""
+
+    fate: str
+    backup: str
+
+
+class Forget(NamedTuple):
+    """Delete ranges of ``_id``, [from, to)."""
+
+    ranges: list[tuple[bytes, bytes]]
+
+
+class Write(NamedTuple):
+    """Store a slot."""
+
+    page: int
+    arena: int
+    slot: int
+    length: int
+
+
+class BuildIndexes(NamedTuple):
+    """All data is in: build the indexes."""
+
+
+# ---- writer to supervisor
+
+
+class Wrote(NamedTuple):
+    """The target has acknowledged every document of a page's slot."""
+
+    page: int
+
+
+class Done(NamedTuple):
+    """A Prepare, Forget or BuildIndexes is finished.
+
+    ``error`` names the indexes that the target refused: that does not undo the copy.
+    """
+
+    what: str
+    error: str = ""
+
+
+# ---- any child to supervisor
+
+
+class Ready(NamedTuple):
+    """The child has started and mapped its memory."""
+
+
+class Retried(NamedTuple):
+    """A request is tried again."""
+
+    table: int
+    throttled: bool
+    tries: int
+    reason: str
+
+
+class Log(NamedTuple):
+    """A line for the log, which only the supervisor writes."""
+
+    level: int
+    logger: str
+    text: str
+
+
+class Failed(NamedTuple):
+    """What no waiting cures: the task stops with this line."""
+
+    text: str
+    detail: str  # the stack, for log.level = debug
+
+
+class Diagnosis(NamedTuple):
+    """The fields of status.profile.ProcessReport."""
+
+    role: str
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    stacks: str
+    queue: str
+
+
+_TYPES: tuple[type[Any], ...] = (
+    *(Setup, Drain, Report, Credentials, OpenTable, Lease, Free, Permit, Page, Idle, Want),
+    *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
+)
+_TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
+_pack = msgpack.Packer().pack
+
+
+def encode(message: tuple[Any, ...]) -> bytes:
+    """One message as bytes."""
+    packed: bytes = _pack((_TAGS[type(message)], *message))
+    return packed
+
+
+def decode(fields: list[Any]) -> Any:
+    """A message from the array that msgpack gives."""
+    return _TYPES[fields[0]](*fields[1:])
+
+
+def unpacker() -> msgpack.Unpacker:
+    """A streaming unpacker: feed it what the socket gives, iterate over whole arrays."""
+    return msgpack.Unpacker(max_buffer_size=256 * 1024 * 1024)

@@ -1,0 +1,176 @@
+"""The pool of workers: processes that come and go, in places with arenas and lanes that stay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import Any
+
+from shake.config import Config
+from shake.errors import RunError, ShakeError
+from shake.farm import arena, messages
+from shake.farm.loop import Loop
+from shake.farm.process import MOST_DEATHS, Child, revival_delay
+from shake.source.client import Credentials, Endpoint
+from shake.status.snapshot import ProcessStatus
+
+log = logging.getLogger("shake.farm")
+
+
+class Worker:
+    """One place in the pool."""
+
+    def __init__(self, number: int, lanes: int) -> None:
+        self.number = number
+        self.arena = arena.create(lanes * arena.SLOTS_PER_LANE)
+        self.slots = lanes * arena.SLOTS_PER_LANE
+        self.lanes: list[int | None] = [None] * lanes  # the lease that each lane holds
+        self.busy: set[int] = set()  # slots that the target has not acknowledged
+        self.opened: set[int] = set()  # tables that the present process knows
+        self.child: Child | None = None  # None: between death and replacement
+        self.deaths = 0  # in a row, without a page in between
+        self.restarts = 0
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        if self.child is not None:
+            self.child.send(message)
+
+    def free(self, slot: int) -> None:
+        """The target has acknowledged a slot: it may be filled again."""
+        self.busy.discard(slot)
+        self.send(messages.Free(slot))
+
+    def status(self) -> ProcessStatus:
+        return ProcessStatus(
+            role=f"worker {self.number}",
+            pid=self.child.pid if self.child else 0,
+            slots=self.slots,
+            slots_used=len(self.busy),
+            restarts=self.restarts,
+        )
+
+
+class WorkerPool:
+    """Keeps ``count`` workers alive.
+
+    ``handle`` gets each message of a worker; ``lost`` the leases that died with one; ``fatal``
+    the error when one dies again and again.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        config: Config,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        count: int,
+        *,
+        handle: Callable[[Worker, Any], None],
+        lost: Callable[[Worker, list[int]], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._loop = loop
+        self._config = config
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._handle = handle
+        self._lost = lost
+        self._fatal = fatal
+        self._closed = False
+        self.workers = [Worker(number, config.full_document_parser) for number in range(count)]
+        for worker in self.workers:
+            self._start(worker)
+
+    # ---- leases
+
+    def idle_lane(self) -> tuple[Worker, int] | None:
+        """A lane without a lease, of the worker that has the fewest."""
+        candidates = [w for w in self.workers if w.child is not None and None in w.lanes]
+        if not candidates:
+            return None
+        worker = max(candidates, key=lambda w: w.lanes.count(None))
+        return worker, worker.lanes.index(None)
+
+    @property
+    def idle(self) -> bool:
+        """No lane holds a lease."""
+        return all(lease is None for worker in self.workers for lease in worker.lanes)
+
+    def lease(self, worker: Worker, table: messages.OpenTable, lease: messages.Lease) -> None:
+        """Hand a lease to a lane, describing the table first if the process does not know it."""
+        if table.table not in worker.opened:
+            worker.opened.add(table.table)
+            worker.send(table)
+        worker.lanes[lease.lane] = lease.lease
+        worker.send(lease)
+
+    # ---- processes
+
+    def send_all(self, message: tuple[Any, ...]) -> None:
+        for worker in self.workers:
+            worker.send(message)
+
+    def renew_credentials(self, credentials: Credentials) -> None:
+        """Pass on what the supervisor's chain has refreshed."""
+        self._credentials = credentials
+        self.send_all(messages.Credentials(*astuple(credentials)))
+
+    def drain(self) -> None:
+        """Have every lane finish its page and no more; who dies now is not replaced."""
+        self._closed = True
+        self.send_all(messages.Drain())
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        children = [worker.child for worker in self.workers if worker.child is not None]
+        for child in children:
+            child.dismiss()
+        for child in children:
+            child.reap()
+
+    def _start(self, worker: Worker) -> None:
+        details = {
+            "number": worker.number,
+            "endpoint": astuple(self._endpoint),
+            "credentials": astuple(self._credentials),
+            "arena": worker.arena,
+            "lanes": len(worker.lanes),
+            "free": [slot for slot in range(worker.slots) if slot not in worker.busy],
+        }
+        worker.opened.clear()
+        worker.child = Child(
+            self._loop,
+            "shake.farm.worker",
+            messages.Setup(f"worker {worker.number}", self._config.as_settings(), details),
+            (worker.arena,),
+            on_message=lambda message: self._receive(worker, message),
+            on_death=lambda how: self._died(worker, how),
+        )
+
+    def _receive(self, worker: Worker, message: Any) -> None:
+        if isinstance(message, messages.Page):
+            worker.deaths = 0
+            if message.slot >= 0:
+                worker.busy.add(message.slot)
+        self._handle(worker, message)
+
+    def _died(self, worker: Worker, how: str) -> None:
+        worker.child = None
+        leases = [lease for lease in worker.lanes if lease is not None]
+        worker.lanes = [None] * len(worker.lanes)
+        self._lost(worker, leases)
+        if self._closed:
+            return
+        worker.deaths += 1
+        worker.restarts += 1
+        log.warning("worker %d died (%s); it is replaced", worker.number, how)
+        if worker.deaths > MOST_DEATHS:
+            self._fatal(RunError(f"worker {worker.number} dies again and again ({how})"))
+        else:
+            self._loop.later(revival_delay(worker.deaths), lambda: self._revive(worker))
+
+    def _revive(self, worker: Worker) -> None:
+        if not self._closed:
+            self._start(worker)

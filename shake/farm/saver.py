@@ -1,0 +1,81 @@
+"""The saver: the one thread that writes checkpoints, in order, and keeps the lease on the task."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.contract import StoreUnavailable
+from shake.errors import ShakeError
+
+#: Seconds between renewals of the lease, which runs out after 30.
+RENEW_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+
+Job = tuple[Callable[[], None], Callable[[], None]]
+
+
+class Saver(threading.Thread):
+    """Runs saves that the loop submits; each is tried for as long as the store is out of reach.
+
+    ``post`` has a call run in the loop; ``trouble`` (in the loop) hears each failed try, ``fatal``
+    an error that ends the task, such as a lost lease.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        clock: Callable[[], float],
+        post: Callable[[Callable[[], None]], None],
+        trouble: Callable[[str], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        super().__init__(name="saver", daemon=True)
+        self._lease = lease
+        self._clock = clock
+        self._post = post
+        self._trouble = trouble
+        self._fatal = fatal
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+
+    def submit(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Run ``work`` in the saver's thread; once it is durable, ``then`` in the loop."""
+        self._jobs.put((work, then))
+
+    def close(self, timeout: float) -> None:
+        """Stop after the jobs at hand, or when ``timeout`` seconds are over."""
+        self._jobs.put(None)
+        self.join(timeout)
+        self._closing.set()
+
+    def run(self) -> None:
+        renewal = self._clock() + RENEW_SECONDS
+        try:
+            while True:
+                if self._clock() >= renewal:
+                    self._insist(self._lease.renew)
+                    renewal = self._clock() + RENEW_SECONDS
+                try:
+                    job = self._jobs.get(timeout=max(0.0, renewal - self._clock()))
+                except queue.Empty:
+                    continue
+                if job is None:
+                    return
+                work, then = job
+                self._insist(work)
+                self._post(then)
+        except ShakeError as error:
+            self._post(partial(self._fatal, error))
+
+    def _insist(self, work: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            try:
+                work()
+                return
+            except StoreUnavailable as error:
+                self._post(partial(self._trouble, str(error)))
+                self._closing.wait(_RETRY_SECONDS)

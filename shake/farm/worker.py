@@ -1,0 +1,253 @@
+"""A worker: scans segments, several at a time, and turns their pages into documents in slots."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from shake import codec
+from shake.config import Config
+from shake.errors import ItemError, Stopped
+from shake.farm import child, messages
+from shake.farm.arena import SLOTS_PER_LANE, Arena
+from shake.farm.channel import ChildChannel
+from shake.schema import Attribute, Keys
+from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.scan import ScanPlan
+from shake.target.objectid import segment_prefix
+
+log = logging.getLogger("shake.worker")
+
+
+@dataclass(slots=True)
+class OpenTable:
+    """What a worker knows of a table."""
+
+    number: int
+    name: str
+    plan: ScanPlan
+    options: codec.Options
+    stamp: int
+    allowance: Allowance
+
+
+class Allowance:
+    """Scan calls of one table that the supervisor has permitted; asks for more when used up."""
+
+    def __init__(self, want: Callable[[], None], stop: threading.Event) -> None:
+        self._want = want
+        self._stop = stop
+        self._calls = 0
+        self._asked = False
+        self._changed = threading.Condition()
+
+    def take(self) -> None:
+        """Wait for the right to make one call."""
+        with self._changed:
+            while self._calls == 0:
+                if self._stop.is_set():
+                    raise Stopped
+                if not self._asked:
+                    self._asked = True
+                    self._want()
+                self._changed.wait()
+            self._calls -= 1
+
+    def add(self, calls: int) -> None:
+        with self._changed:
+            self._calls += calls
+            self._asked = False
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let those who wait notice the stop."""
+        with self._changed:
+            self._changed.notify_all()
+
+
+class Worker:
+    """The child's main thread: hands messages to lanes, one thread for each segment in flight."""
+
+    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+        self.channel = channel
+        self._config = config
+        self._role = f"worker {details['number']}"
+        self._tables: dict[int, OpenTable] = {}
+        self._fetching = threading.local()
+        self._credentials = Credentials(*details["credentials"])
+        self.stop = threading.Event()
+        self.client = Client(
+            Endpoint(*details["endpoint"]),
+            lambda: self._credentials,
+            on_retry=self._retried,
+            stop=self.stop,
+            random=random.Random(),
+        )
+        arena = Arena(details["arena"], writable=True)
+        self.fetchers = ThreadPoolExecutor(details["lanes"], thread_name_prefix="fetch")
+        self._lanes = [Lane(self, number, arena) for number in range(details["lanes"])]
+        for slot in details["free"]:
+            self._lanes[slot // SLOTS_PER_LANE].free.put(slot)
+
+    def serve(self, received: Iterator[Any]) -> None:
+        """Handle the supervisor's messages until it closes the channel."""
+        for lane in self._lanes:
+            lane.start()
+        self.channel.send(messages.Ready())
+        for message in received:
+            match message:
+                case messages.Free(slot):
+                    self._lanes[slot // SLOTS_PER_LANE].free.put(slot)
+                case messages.Permit(table, calls):
+                    self._tables[table].allowance.add(calls)
+                case messages.Lease():
+                    self._lanes[message.lane].leases.put((message, self._tables[message.table]))
+                case messages.OpenTable():
+                    self._open(message)
+                case messages.Credentials():
+                    self._credentials = Credentials(*message)
+                case messages.Drain():
+                    self.stop.set()
+                    for opened in self._tables.values():
+                        opened.allowance.wake()
+                case messages.Report():
+                    self.channel.send(child.diagnosis(self._role, self._queues()))
+
+    def _open(self, message: messages.OpenTable) -> None:
+        config = self._config
+        self._tables[message.table] = OpenTable(
+            number=message.table,
+            name=message.name,
+            plan=ScanPlan(
+                table=message.name,
+                total_segments=message.segments,
+                limit=config.qps_full_batch_num,
+                consistent=config.source_consistent_read,
+                filter=config.scan_filter,
+            ),
+            options=codec.Options(
+                keys=Keys(*(Attribute(*key) for key in message.keys)),
+                convert="json"
+                if config.target_type == "aliyun_dynamo_proxy"
+                else config.convert_type,
+                id_prefix=config.convert_id,
+                overflow=config.convert_number_overflow,
+                id_mode=config.id_mode,
+            ),
+            stamp=message.stamp,
+            allowance=Allowance(lambda: self.channel.send(messages.Want(message.table)), self.stop),
+        )
+
+    def _retried(self, retry: Retry) -> None:
+        table = getattr(self._fetching, "table", -1)
+        self.channel.send(
+            messages.Retried(table, retry.kind == "throttle", retry.tries, retry.reason)
+        )
+
+    def fetch(self, table: OpenTable, segment: int, start: bytes | None) -> bytes:
+        """One page of a segment, as DynamoDB sent it; runs in a fetcher thread."""
+        self._fetching.table = table.number
+        table.allowance.take()
+        return self.client.call("Scan", table.plan.request(segment, start))
+
+    def _queues(self) -> str:
+        return "; ".join(
+            f"lane {lane.number}: {lane.state}, {lane.free.qsize()} slots free"
+            for lane in self._lanes
+        )
+
+
+class Lane(threading.Thread):
+    """Scans one leased segment after another, through slots of its own.
+
+    The next page is requested as soon as its start is known, before the page at hand is
+    transcoded: the network's wait and the work overlap.
+    """
+
+    def __init__(self, worker: Worker, number: int, arena: Arena) -> None:
+        super().__init__(name=f"lane-{number}", daemon=True)
+        self.number = number
+        self.leases: queue.SimpleQueue[tuple[messages.Lease, OpenTable]] = queue.SimpleQueue()
+        self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.state = "idle"
+        self._worker = worker
+        self._arena = arena
+        self._used: dict[int, int] = {}
+
+    def run(self) -> None:
+        with child.guarded(self._worker.channel):
+            while True:
+                self.state = "idle"
+                lease, table = self.leases.get()
+                self.state = f"segment {lease.segment} of {table.name}"
+                try:
+                    self._scan(lease, table)
+                except ItemError as error:
+                    raise error.of_table(table.name) from error
+                except Stopped:
+                    pass
+                self._worker.channel.send(messages.Idle(self.number))
+
+    def _scan(self, lease: messages.Lease, table: OpenTable) -> None:
+        worker = self._worker
+        documents = lease.documents
+        coming: Future[bytes] | None = self._request(lease, table, lease.start)
+        start = lease.start
+        while coming is not None:
+            try:
+                page = codec.scan_page(coming.result(), table.options)
+            except codec.CorruptPage as error:
+                log.warning("table %s: %s; the page is fetched again", table.name, error)
+                coming = self._request(lease, table, start)
+                continue
+            start = page.last_key
+            going_on = start is not None and not worker.stop.is_set()
+            coming = self._request(lease, table, start) if going_on else None
+            self._publish(lease, table, page, documents)
+            documents += page.count
+
+    def _request(
+        self, lease: messages.Lease, table: OpenTable, start: bytes | None
+    ) -> Future[bytes]:
+        return self._worker.fetchers.submit(self._worker.fetch, table, lease.segment, start)
+
+    def _publish(
+        self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int
+    ) -> None:
+        """Transcode a page into as many slots as it needs; its position goes with the last."""
+        prefix = segment_prefix(table.stamp, lease.segment)
+        send = self._worker.channel.send
+        left = page.count
+        while left:
+            slot = self.free.get()
+            self._arena.trim(slot, self._used.get(slot, 0))
+            length, documents = page.fill(self._arena.slot(slot), prefix, number)
+            self._used[slot] = length
+            left -= documents
+            if left:
+                send(messages.Page(lease.lease, slot, length, documents, False, None, 0, 0.0))
+        if not page.count:
+            slot, length, documents = -1, 0, 0
+        send(
+            messages.Page(
+                *(lease.lease, slot, length, documents, True),
+                *(page.last_key, page.scanned, page.capacity),
+            )
+        )
+
+
+def serve(
+    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+) -> None:
+    """Entry of the process; ``details``: endpoint, credentials, arena, lanes, free."""
+    Worker(channel, config, details).serve(received)
+
+
+if __name__ == "__main__":
+    child.main(serve)

@@ -1,0 +1,134 @@
+"""A writer: the one process that writes a collection: prepares it, fills it, builds its indexes."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from shake.config import Config
+from shake.errors import ItemError, RunError
+from shake.farm import child, messages
+from shake.farm.arena import Arena
+from shake.farm.channel import ChildChannel
+from shake.schema import Attribute, Keys, SecondaryIndex, Table
+from shake.target import open_target
+
+log = logging.getLogger("shake.writer")
+
+
+class CollectionWriter:
+    """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
+
+    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+        self._channel = channel
+        self._table = unpack_table(details["table"])
+        self._place: str = details["place"]
+        self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
+        self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
+        self._writer = self._target.writer(self._place, self._table)
+        self._waiting: queue.SimpleQueue[messages.Write] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
+            for number in range(config.full_document_concurrency)
+        ]
+
+    def serve(self, received: Iterator[Any]) -> None:
+        """Handle the supervisor's messages until it closes the channel."""
+        for thread in self._threads:
+            thread.start()
+        self._channel.send(messages.Ready())
+        for message in received:
+            match message:
+                case messages.Write():
+                    self._waiting.put(message)
+                case messages.Report():
+                    queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
+                    self._channel.send(child.diagnosis(f"writer {self._place}", queued))
+                case _:
+                    # These take their time; the main thread stays free to notice the end.
+                    threading.Thread(target=self._once, args=(message,), daemon=True).start()
+
+    def _insert(self) -> None:
+        with child.guarded(self._channel):
+            while True:
+                message = self._waiting.get()
+                documents = self._arenas[message.arena].slot(message.slot)[: message.length]
+                try:
+                    self._writer.write(documents)
+                except ItemError as error:
+                    raise error.of_table(self._table.name) from error
+                self._channel.send(messages.Wrote(message.page))
+
+    def _once(self, message: Any) -> None:
+        error = ""
+        with child.guarded(self._channel):
+            match message:
+                case messages.Prepare(fate, backup):
+                    self._prepare(fate, backup)
+                case messages.Forget(ranges):
+                    forgotten = self._writer.forget([(low, high) for low, high in ranges])
+                    if forgotten:
+                        log.info(
+                            "%s: %d documents behind the checkpoint removed, to be copied again",
+                            self._place,
+                            forgotten,
+                        )
+                case messages.BuildIndexes():
+                    try:
+                        self._writer.build_indexes(log.info)
+                    except RunError as refused:
+                        error = str(refused)
+            self._channel.send(messages.Done(type(message).__name__, error))
+
+    def _prepare(self, fate: str, backup: str) -> None:
+        """Every step may be the second try of a writer that died: each is harmless then."""
+        if fate == "rename" and not self._target.exists(backup):
+            if self._target.exists(self._place):
+                self._target.rename(self._place, backup)
+        elif fate == "drop":
+            self._target.drop(self._place)
+        self._target.create(self._place, self._table)
+
+    def _retried(self, reason: str) -> None:
+        self._channel.send(messages.Retried(-1, False, 1, reason))
+
+
+def pack_table(table: Table) -> list[Any]:
+    """A table as plain lists, for the setup message."""
+    return [
+        table.name,
+        [(a.name, a.type) for a in table.keys],
+        [(index.name, [(a.name, a.type) for a in index.keys]) for index in table.indexes],
+        table.items,
+        table.bytes,
+        table.read_capacity,
+    ]
+
+
+def unpack_table(fields: list[Any]) -> Table:
+    """The table of :func:`pack_table`."""
+    name, keys, indexes, *rest = fields
+    return Table(
+        name,
+        _keys(keys),
+        tuple(SecondaryIndex(index, _keys(attributes)) for index, attributes in indexes),
+        *rest,
+    )
+
+
+def _keys(attributes: list[Any]) -> Keys:
+    return Keys(*(Attribute(*attribute) for attribute in attributes))
+
+
+def serve(
+    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+) -> None:
+    """Entry of the process; ``details``: table, place, arenas."""
+    CollectionWriter(channel, config, details).serve(received)
+
+
+if __name__ == "__main__":
+    child.main(serve)

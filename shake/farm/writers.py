@@ -1,0 +1,120 @@
+"""A writer as the supervisor sees it: what it has not answered is said again to its replacement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from shake.config import Config
+from shake.errors import RunError, ShakeError
+from shake.farm import messages
+from shake.farm.loop import Loop
+from shake.farm.process import MOST_DEATHS, Child, revival_delay
+from shake.farm.writer import pack_table
+from shake.plan import TablePlan
+from shake.status.snapshot import ProcessStatus
+
+log = logging.getLogger("shake.farm")
+
+
+class TableWriter:
+    """The writer process of one collection.
+
+    Every order may be carried out twice: documents are stored by ``_id``, and each step of
+    preparing, forgetting and indexing is harmless when it is already done.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        config: Config,
+        plan: TablePlan,
+        arenas: tuple[int, ...],
+        *,
+        handle: Callable[[Any], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._loop = loop
+        self._config = config
+        self._plan = plan
+        self._arenas = arenas
+        self._handle = handle
+        self._fatal = fatal
+        self._order: tuple[Any, ...] | None = None
+        self._pages: dict[int, messages.Write] = {}
+        self._deaths = 0
+        self._restarts = 0
+        self._child: Child | None = None
+        self._closed = False
+        self._start()
+
+    def order(self, order: messages.Prepare | messages.Forget | messages.BuildIndexes) -> None:
+        """Give the one order at a time that is answered by Done."""
+        self._order = order
+        self.say(order)
+
+    def write(self, write: messages.Write) -> None:
+        """Have a slot stored; answered by Wrote."""
+        self._pages[write.page] = write
+        self.say(write)
+
+    def say(self, message: tuple[Any, ...]) -> None:
+        if self._child is not None:
+            self._child.send(message)
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed = True
+        if self._child is not None:
+            self._child.dismiss()
+            self._child.reap()
+
+    def status(self) -> ProcessStatus:
+        pid = self._child.pid if self._child else 0
+        return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
+
+    def _start(self) -> None:
+        details = {
+            "table": pack_table(self._plan.table),
+            "place": self._plan.place,
+            "arenas": list(self._arenas),
+        }
+        self._child = Child(
+            self._loop,
+            "shake.farm.writer",
+            messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+            self._arenas,
+            on_message=self._receive,
+            on_death=self._died,
+        )
+        if self._order is not None:
+            self.say(self._order)
+        for write in self._pages.values():
+            self.say(write)
+
+    def _receive(self, message: Any) -> None:
+        match message:
+            case messages.Wrote(page):
+                self._deaths = 0
+                del self._pages[page]
+            case messages.Done():
+                self._deaths = 0
+                self._order = None
+        self._handle(message)
+
+    def _died(self, how: str) -> None:
+        self._child = None
+        if self._closed:
+            return
+        self._deaths += 1
+        self._restarts += 1
+        log.warning("the writer of %s died (%s); it is replaced", self._plan.place, how)
+        if self._deaths > MOST_DEATHS:
+            self._fatal(RunError(f"the writer of {self._plan.place} dies again and again ({how})"))
+        else:
+            self._loop.later(revival_delay(self._deaths), self._revive)
+
+    def _revive(self) -> None:
+        if not self._closed:
+            self._start()

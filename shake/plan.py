@@ -1,0 +1,147 @@
+"""The plan: what a run will do with each table, decided before anything is changed anywhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.config import Config
+from shake.schema import Table
+from shake.status.figures import count, duration, size
+
+#: A segment covers about this many bytes, so that a copy's tail keeps all workers busy.
+SEGMENT_BYTES = 64 * 1024 * 1024
+MOST_SEGMENTS = 8192
+
+#: A Scan call reads 1 MB at most; a unit reads 4 KB, or 8 KB when eventually consistent.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
+PAGE_BYTES = 1024 * 1024
+UNIT_BYTES = 4096
+
+
+class Action(Enum):
+    """What the run does with a table, in words for the person."""
+
+    CREATE = "copy into a new collection"
+    RENAME = "rename the existing collection, then copy"
+    DROP = "DROP the existing collection, then copy"
+    RESUME = "go on where the last run was stopped"
+    COMPLETE = "nothing: the copy is complete"
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One table. ``record`` and ``progress`` (all segments) are its checkpoint, or a fresh one."""
+
+    table: Table
+    action: Action
+    record: TableRecord
+    progress: tuple[SegmentRecord, ...]
+    indexes: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        return self.record.place
+
+    @property
+    def left(self) -> float:
+        """The share of the table that is still to be read."""
+        done = sum(record.done for record in self.progress)
+        return 0.0 if self.action is Action.COMPLETE else 1 - done / len(self.progress)
+
+    def read_capacity(self, config: Config) -> float:
+        """Capacity units that reading what is left consumes."""
+        unit = UNIT_BYTES if config.source_consistent_read else 2 * UNIT_BYTES
+        return self.left * max(self.table.bytes / unit, 0.5 * len(self.progress))
+
+    def seconds_at_least(self, config: Config) -> float:
+        """How long the configured limits alone make the rest of the scan last."""
+        pages = self.table.bytes / PAGE_BYTES
+        if config.qps_full_batch_num:
+            pages = max(pages, self.table.items / config.qps_full_batch_num)
+        seconds = self.left * max(pages, len(self.progress)) / config.qps_full
+        if budget := capacity_rate(config, self.table):
+            seconds = max(seconds, self.read_capacity(config) / budget)
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All tables of a run, what stands against it, and what the person should know first."""
+
+    tables: tuple[TablePlan, ...]
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return all(table.action is Action.COMPLETE for table in self.tables)
+
+
+def capacity_rate(config: Config, table: Table) -> float | None:
+    """``source.read_budget`` for a table, in capacity units a second; None: no limit."""
+    budget = config.source_read_budget
+    return None if budget is None else budget.units(table.read_capacity)
+
+
+def count_segments(config: Config, table: Table, lanes: int, *, holds_items: bool) -> int:
+    """How many Scan segments a table is read in; fixed once the copy begins.
+
+    ``lanes`` is how many segments the whole farm reads at once. DynamoDB's size may be six hours
+    old: a table that holds items but counts none is of unknown size, and may be large.
+    """
+    if config.full_read_concurrency:
+        return config.full_read_concurrency
+    if holds_items and table.items == 0:
+        return min(4 * lanes, MOST_SEGMENTS)
+    by_size = math.ceil(table.bytes / SEGMENT_BYTES)
+    return min(max(by_size, lanes), MOST_SEGMENTS) if by_size > 1 else 1
+
+
+def describe(plan: Plan, config: Config, workers: int) -> list[str]:
+    """The plan as lines for the person, as ``--dry-run`` prints it."""
+    lanes = workers * config.full_document_parser
+    lines = [
+        f"task {config.id}, sync_mode = {config.sync_mode}: {len(plan.tables)} tables, "
+        f"{workers} workers reading {lanes} segments at once, no more than "
+        f"{config.full_concurrency} tables at once"
+    ]
+    for table in plan.tables:
+        lines += _describe_table(table, config)
+    items = sum(table.table.items for table in plan.tables)
+    stored = sum(table.table.bytes for table in plan.tables)
+    units = sum(table.read_capacity(config) for table in plan.tables)
+    lines.append(
+        f"in all: {count(items)} items, {size(stored)}, about {count(units)} read capacity units "
+        "(DynamoDB's own counts, up to six hours old)"
+    )
+    lines += [f"warning: {text}" for text in plan.warnings]
+    return lines + [f"REFUSED: {text}" for text in plan.refusals]
+
+
+def _describe_table(plan: TablePlan, config: Config) -> list[str]:
+    table = plan.table
+    keys = " + ".join(f"{key.name} ({key.type})" for key in table.keys)
+    lines = [
+        f"table {table.name} -> {plan.place}: {plan.action.value}",
+        f"  {count(table.items)} items, {size(table.bytes)}, key {keys}",
+    ]
+    if plan.action is Action.RENAME:
+        lines.append(f"  the existing collection becomes {plan.record.backup}")
+    if plan.action is Action.COMPLETE:
+        return lines
+    left = sum(not record.done for record in plan.progress)
+    lines.append(
+        f"  {left} of {len(plan.progress)} segments to read: about "
+        f"{count(plan.read_capacity(config))} read capacity units, at least "
+        f"{duration(plan.seconds_at_least(config))} at {_limits(plan, config)}"
+    )
+    return [*lines, f"  indexes: {', '.join(plan.indexes) or 'none'}"]
+
+
+def _limits(plan: TablePlan, config: Config) -> str:
+    calls = f"{config.qps_full} Scan calls a second"
+    budget = capacity_rate(config, plan.table)
+    return f"{calls}, {count(budget)} capacity units a second" if budget else calls

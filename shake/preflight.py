@@ -1,0 +1,226 @@
+"""The checks before a run: they find every reason to refuse, and change nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from shake.checkpoint.records import (
+    STATUS_TABLE,
+    Progress,
+    SegmentRecord,
+    TableRecord,
+    TableState,
+)
+from shake.config import Config
+from shake.errors import RefusedError, SourceError
+from shake.plan import Action, Plan, TablePlan, capacity_rate, count_segments
+from shake.schema import Table
+from shake.source import tables
+from shake.source.client import Client, Unreachable
+from shake.target import index_names, problems
+from shake.target.contract import Target
+
+#: Tries of each request before the source counts as out of reach.
+_ATTEMPTS = 5
+#: Tables that are described at the same time.
+_THREADS = 8
+
+#: The keys that shape the data: a copy that was begun with other values cannot go on with these.
+_SHAPING = (
+    *("target.type", "target.mongodb.type", "sync_schema_only", "convert.type", "convert._id"),
+    *("convert.number.overflow", "id.mode", "full.read.filter_expression"),
+    "full.read.filter_attributevalues",
+)
+
+
+def make_plan(
+    config: Config,
+    lanes: int,
+    *,
+    client: Client,
+    target: Target,
+    progress: Progress,
+    now: Callable[[], float] = time.time,
+) -> Plan:
+    """Look at source, target and checkpoints; return the plan, with all that stands against it.
+
+    ``lanes`` is how many segments the farm reads at once. Raises RefusedError when source, target
+    or checkpoints cannot be looked at.
+    """
+    try:
+        found = _find_tables(config, client)
+    except (Unreachable, SourceError) as error:
+        raise RefusedError(str(error)) from error
+    planner = _Planner(config, lanes, target, progress, int(now()))
+    planner.refusals += _missing(config, found)
+    places = [config.place(table.name) for table, _ in found]
+    target.probe(places)
+    plans = tuple(planner.plan(table, holds_items) for table, holds_items in found)
+    planner.check_places(places)
+    return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
+
+
+def _find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
+    """The wanted tables, and whether each holds any item."""
+    white = config.filter_collection_white
+    if white and white == config.plain_white_names:
+        names: Iterable[str] = dict.fromkeys(white)  # which needs no right to list all others
+    else:
+        names = filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS))
+
+    def look(name: str) -> tuple[Table, bool] | None:
+        try:
+            table = tables.describe(client, name, attempts=_ATTEMPTS)
+        except SourceError as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
+        return table, tables.probe(client, name, attempts=_ATTEMPTS)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return [found for found in threads.map(look, names) if found is not None]
+
+
+def _missing(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+    names = {table.name for table, _ in found}
+    refusals = [
+        f"filter.collection.white: there is no table {name} in this account and region"
+        for name in config.plain_white_names
+        if name not in names
+    ]
+    if not names and not refusals:
+        refusals.append("no table to copy: check filter.collection.*, region and account")
+    return refusals
+
+
+class _Planner:
+    """Plans table by table, collecting refusals, so that the person sees all of them at once."""
+
+    def __init__(
+        self, config: Config, lanes: int, target: Target, progress: Progress, stamp: int
+    ) -> None:
+        self.refusals: list[str] = []
+        if config.sync_mode != "full":
+            self.refusals.append(
+                f"sync_mode = {config.sync_mode}: this version does not follow changes yet; "
+                "copy with sync_mode = full (--set sync_mode=full)"
+            )
+        self._config = config
+        self._lanes = lanes
+        self._target = target
+        self._progress = progress
+        self._stamp = stamp
+        settings = config.as_settings()
+        self._settings = {key: settings[key] for key in _SHAPING}
+
+    def plan(self, table: Table, holds_items: bool) -> TablePlan:
+        config = self._config
+        record, saved = self._progress.load(table.name)
+        place = config.place(table.name)
+        fresh = record is None
+        if record is None:
+            record = TableRecord(
+                table=table.name,
+                place=place,
+                stamp=self._stamp,
+                segments=count_segments(config, table, self._lanes, holds_items=holds_items),
+                settings=self._settings,
+            )
+        else:
+            self._compare(record, place)
+        segments = {one.segment: one for one in saved}
+        plan = TablePlan(
+            table=table,
+            action=Action.CREATE,
+            record=record,
+            progress=tuple(
+                segments.get(number) or SegmentRecord(number) for number in range(record.segments)
+            ),
+            indexes=tuple(index_names(table, config)),
+        )
+        self._check(table)
+        return self._begin(plan) if fresh else self._go_on(plan)
+
+    def check_places(self, places: list[str]) -> None:
+        for place, times in Counter(places).items():
+            if times > 1:
+                self.refusals.append(
+                    f"{times} tables would go to {place}: give each its own by namespace.map"
+                )
+
+    def _begin(self, plan: TablePlan) -> TablePlan:
+        """The first run of a table: what becomes of a collection of that name?"""
+        place, exist = plan.place, self._config.target_db_exist
+        if not self._target.exists(place):
+            return plan
+        if exist == "drop":
+            return replace(plan, action=Action.DROP, record=replace(plan.record, fate="drop"))
+        if exist == "rename":
+            date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(self._stamp))
+            record = replace(plan.record, fate="rename", backup=f"{place}.{date}")
+            return replace(plan, action=Action.RENAME, record=record)
+        self.refusals.append(
+            f"collection {place} exists: set target.db.exist to rename or drop, or give table "
+            f"{plan.table.name} another place by namespace.map"
+        )
+        return plan
+
+    def _go_on(self, plan: TablePlan) -> TablePlan:
+        """A later run: the collection is our own."""
+        state = plan.record.state
+        if state is TableState.DONE:
+            return replace(plan, action=Action.COMPLETE)
+        if state is TableState.PREPARING:
+            return replace(plan, action=Action[plan.record.fate.upper()])
+        if not self._target.exists(plan.place):
+            self.refusals.append(
+                f"collection {plan.place} is gone, but the copy of table {plan.table.name} is not "
+                f"complete: remove its checkpoint (collection {plan.table.name} in "
+                f"{self._config.checkpoint_database}) to copy it anew"
+            )
+        return replace(plan, action=Action.RESUME)
+
+    def _compare(self, record: TableRecord, place: str) -> None:
+        changed = {
+            key: (record.settings.get(key, ""), value)
+            for key, value in self._settings.items()
+            if record.settings.get(key, "") != value
+        }
+        if record.place != place:
+            changed["namespace.map"] = (record.place, place)
+        for key, (old, new) in changed.items():
+            self.refusals.append(
+                f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
+                f"it is {new or '(none)'}: set it back, or copy under another id"
+            )
+
+    def _check(self, table: Table) -> None:
+        config = self._config
+        self.refusals += problems(table, config)
+        if table.name == STATUS_TABLE:
+            self.refusals.append(
+                f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "
+                "with filter.collection.black"
+            )
+        if config.source_read_budget and capacity_rate(config, table) is None:
+            self.refusals.append(
+                f"table {table.name} is on demand: a share as source.read_budget has no meaning "
+                "there; give capacity units a second"
+            )
+
+
+def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
+    if config.scan_filter is not None:
+        yield (
+            "SCAN FILTER ON: only items that match full.read.filter_expression "
+            f"({config.scan_filter.expression}) are copied, while all are read and paid for"
+        )
+    if config.convert_type == "mchange" and config.target_type == "mongodb":
+        yield "convert.type = mchange: every number becomes a double, long ones lose digits"
+    for plan in plans:
+        if plan.table.items == 0 and plan.action is not Action.COMPLETE:
+            yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"
