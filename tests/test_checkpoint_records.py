@@ -1,0 +1,197 @@
+"""Records come back from the store as they went in, or are refused by name."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.records import (
+    Progress,
+    SegmentRecord,
+    TableRecord,
+    TableState,
+)
+from shake.errors import RefusedError
+
+TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
+COUNT = st.integers(0, 2**63 - 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None)
+
+
+@pytest.fixture
+def progress(store: FileStore) -> Progress:
+    return Progress(store, now=lambda: 0.0)
+
+
+@given(
+    record=st.builds(
+        TableRecord,
+        table=st.just("orders"),
+        place=st.text(),
+        stamp=COUNT,
+        segments=COUNT,
+        fate=st.sampled_from(["create", "rename", "drop"]),
+        backup=st.text(),
+        settings=st.dictionaries(st.from_regex(r"[a-z_.]+", fullmatch=True), st.text("ab=\né ")),
+        state=st.sampled_from(TableState),
+    )
+)
+def test_a_table_record_survives_bson(record: TableRecord) -> None:
+    stored = bson.decode(bson.encode(record.document()))
+    assert TableRecord.of("orders", stored) == record
+
+
+@given(
+    record=st.builds(
+        SegmentRecord,
+        segment=st.integers(0, 999_999),
+        last_key=st.none() | st.text(min_size=1).map(str.encode),
+        documents=COUNT,
+        bytes=COUNT,
+        scanned=COUNT,
+        capacity=st.floats(0, 1e15),
+        done=st.booleans(),
+    )
+)
+def test_a_segment_record_survives_json_and_bson(record: SegmentRecord) -> None:
+    assert SegmentRecord.of("t", bson.decode(bson.encode(record.document()))) == record
+    with tempfile.TemporaryDirectory() as folder:
+        store = FileStore(folder, "db", sync=lambda handle: None)
+        store.write("t", [record.document()])
+        assert SegmentRecord.of("t", store.read("t")[0]) == record
+
+
+def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
+    assert progress.load("orders") == (None, [])
+    progress.save_table(TABLE)
+    progress.save_segments("orders", [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
+    copying = TABLE.moved(TableState.COPYING)
+    progress.save_table(copying)
+    progress.save_segments("orders", [SegmentRecord(0, None, 9, done=True)])
+    assert progress.load("orders") == (
+        copying,
+        [SegmentRecord(0, None, 9, done=True), SegmentRecord(2)],
+    )
+
+
+def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: Progress) -> None:
+    last_key = b'{"k": {"N": "1.00"}}'
+    progress.save_table(TABLE)
+    progress.save_segments("orders", [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
+    assert store.read("orders")[1] == {
+        "_id": "segment-000001",
+        "Format": 1,
+        "Segment": 1,
+        "LastEvaluatedKey": '{"k": {"N": "1.00"}}',
+        "Documents": 5,
+        "Bytes": 400,
+        "Scanned": 7,
+        "Capacity": 2.5,
+        "Status": "running",
+        "UpdateDate": "1970-01-01T00:00:00Z",
+    }
+
+
+def test_documents_of_other_kinds_are_left_alone(store: FileStore, progress: Progress) -> None:
+    shard = {"_id": "shard-1", "ShardId": "shard-1", "SequenceNumber": "1"}
+    store.write("orders", [shard])
+    progress.save_table(TABLE)
+    assert progress.load("orders") == (TABLE, [])
+    assert shard in store.read("orders")
+
+
+def test_a_table_goes_through_its_states_to_the_end_and_never_back() -> None:
+    copying = TABLE.moved(TableState.COPYING)
+    done = copying.moved(TableState.INDEXING).moved(TableState.DONE)
+    assert TABLE.moved(TableState.INDEXING).state is TableState.INDEXING  # the schema alone
+    for record, state in [
+        (copying, TableState.PREPARING),
+        (copying, TableState.DONE),
+        *((done, state) for state in TableState),
+    ]:
+        with pytest.raises(ValueError, match="orders cannot go"):
+            record.moved(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Status": "flying"},
+        {"Fate": "burn"},
+        {"Table": "other"},
+        {"Segments": "3"},
+        {"Segments": -1},
+        {"Stamp": True},
+        {"Settings": [1]},
+        {"Place": None},
+        {"Format": None},
+    ],
+)
+def test_a_damaged_table_record_is_refused_by_collection_document_and_field(
+    store: FileStore, progress: Progress, change: dict[str, Any]
+) -> None:
+    store.write("orders", [TABLE.document() | change])
+    with pytest.raises(RefusedError, match=f"orders, document table: field {next(iter(change))}"):
+        progress.load("orders")
+
+
+@pytest.mark.parametrize(
+    "change", [{"Status": "?"}, {"Segment": 1}, {"LastEvaluatedKey": 7}, {"Capacity": "1"}]
+)
+def test_a_damaged_segment_record_is_refused_by_collection_document_and_field(
+    store: FileStore, progress: Progress, change: dict[str, Any]
+) -> None:
+    progress.save_table(TABLE)
+    store.write("orders", [SegmentRecord(0).document() | change])
+    field = next(iter(change))
+    with pytest.raises(RefusedError, match=f"orders, document segment-000000: field {field}"):
+        progress.load("orders")
+
+
+def test_a_whole_number_of_capacity_units_is_a_number_too(
+    store: FileStore, progress: Progress
+) -> None:
+    progress.save_table(TABLE)
+    store.write("orders", [SegmentRecord(0).document() | {"Capacity": 2}])
+    assert progress.load("orders")[1][0].capacity == 2.0
+
+
+def test_what_a_newer_shake_wrote_is_refused(store: FileStore, progress: Progress) -> None:
+    store.write("orders", [TABLE.document() | {"Format": 2, "Status": "flying"}])
+    with pytest.raises(RefusedError, match="orders, document table was written by a newer shake"):
+        progress.load("orders")
+
+
+def test_segments_that_no_table_record_accounts_for_are_refused(progress: Progress) -> None:
+    progress.save_segments("orders", [SegmentRecord(0)])
+    with pytest.raises(RefusedError, match="segment 0 of a copy in 0 segments"):
+        progress.load("orders")
+    progress.save_table(TABLE)
+    progress.save_segments("orders", [SegmentRecord(3)])
+    with pytest.raises(RefusedError, match="segment 3 of a copy in 3 segments"):
+        progress.load("orders")
+
+
+def test_the_status_of_the_task_is_kept_where_its_users_look(
+    store: FileStore, progress: Progress
+) -> None:
+    assert progress.status() is None
+    progress.set_status("full_sync")
+    progress.set_status("incr_sync")
+    assert progress.status() == "incr_sync"
+    document = store.read("status_table")[0]
+    assert (document["_id"], document["Key"]) == ("status_key", "status_key")
+    store.write("status_table", [document | {"StatusValue": "lunch"}])
+    with pytest.raises(RefusedError, match="status_key: field StatusValue"):
+        progress.status()

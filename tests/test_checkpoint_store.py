@@ -1,0 +1,309 @@
+"""Both checkpoint stores keep the same promises."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shake.checkpoint.contract import Store, StoreUnavailable
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.mongodb import MongoStore
+from shake.checkpoint.store import open_store
+from shake.config import load
+from shake.errors import RefusedError, RunError
+
+Settings = list[str]
+
+
+@pytest.fixture(params=["file", "mongodb"])
+def where(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterator[Settings]:
+    """The configuration of a store of each kind."""
+    given = [f"id={name}", f"checkpoint.type={request.param}"]
+    if request.param == "file":
+        yield [*given, "target.address=mongodb://nowhere", f"checkpoint.address={tmp_path}"]
+        return
+    mongo = request.getfixturevalue("mongo")
+    yield [*given, f"target.address={mongo.uri}"]
+    mongo.client.drop_database(f"{name}-checkpoint")
+
+
+@pytest.fixture
+def store(where: Settings) -> Iterator[Store]:
+    with closing(open_store(load(None, {}, where).config)) as opened:
+        yield opened
+
+
+def documents(store: Store, collection: str) -> dict[str, Any]:
+    return {one["_id"]: one for one in store.read(collection)}
+
+
+def test_a_collection_that_does_not_exist_is_empty(store: Store) -> None:
+    assert store.read("never") == []
+
+
+def test_what_is_written_is_read_by_the_next_who_opens_the_store(
+    store: Store, where: Settings
+) -> None:
+    first = {"_id": "a", "text": 'é "\n', "big": 2**63 - 1, "real": 0.5, "on": True, "list": ["x"]}
+    store.write("some.table", [first, {"_id": "b", "none": None}])
+    with closing(open_store(load(None, {}, where).config)) as again:
+        assert documents(again, "some.table") == {"a": first, "b": {"_id": "b", "none": None}}
+
+
+def test_a_write_replaces_whole_documents_and_leaves_the_others(store: Store) -> None:
+    store.write("t", [{"_id": "a", "old": 1}, {"_id": "b", "old": 1}])
+    store.write("t", [{"_id": "b", "new": 2}, {"_id": "c", "new": 2}])
+    store.write("t", [])
+    assert documents(store, "t") == {
+        "a": {"_id": "a", "old": 1},
+        "b": {"_id": "b", "new": 2},
+        "c": {"_id": "c", "new": 2},
+    }
+
+
+_values = st.one_of(st.integers(0, 2), st.sampled_from(["x", "y"]), st.none())
+_document = st.builds(
+    lambda key, fields: {"_id": key, **fields},
+    st.sampled_from("ab"),
+    st.dictionaries(st.sampled_from("mn"), _values, max_size=2),
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    steps=st.lists(st.tuples(st.none() | _document, st.none() | _document), min_size=1, max_size=12)
+)
+def test_any_sequence_of_swaps_and_writes_ends_as_in_a_dictionary(
+    store: Store, steps: list[tuple[Any, Any]]
+) -> None:
+    for key in "ab":
+        store.write("model", [{"_id": key}])
+        assert store.swap("model", {"_id": key}, None)
+    model: dict[str, Any] = {}
+    for old, new in steps:
+        if old is None and new is not None:
+            assert store.swap("model", None, new) == (new["_id"] not in model)
+            model.setdefault(new["_id"], new)
+        elif old is not None:
+            key, replacement = old["_id"], new and {**new, "_id": old["_id"]}
+            matches = key in model and old.items() <= model[key].items()
+            assert store.swap("model", old, replacement) == matches
+            if matches and replacement is None:
+                del model[key]
+            elif matches:
+                model[key] = replacement
+        else:
+            store.write("model", [{"_id": "a", "m": 0}])
+            model["a"] = {"_id": "a", "m": 0}
+        assert documents(store, "model") == model
+
+
+COUNT = """
+import sys
+from shake.checkpoint.store import open_store
+from shake.config import load
+
+store = open_store(load(None, {}, sys.argv[1:]).config)
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.swap("status_table", None, {"_id": "first"}), flush=True)
+for _ in range(20):
+    while True:
+        old = next(one for one in store.read("status_table") if one["_id"] == "counter")
+        if store.swap("status_table", old, {"_id": "counter", "n": old["n"] + 1}):
+            break
+"""
+
+
+def test_of_several_processes_that_swap_exactly_one_wins_each_time(
+    store: Store, where: Settings
+) -> None:
+    store.write("status_table", [{"_id": "counter", "n": 0}])
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNT, *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        answers = [child.communicate(timeout=60)[0] for child in _started(children)]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert sorted(answers) == ["False\n", "False\n", "True\n"]
+    assert documents(store, "status_table")["counter"]["n"] == 60
+
+
+def _started(children: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    return children
+
+
+def test_opening_a_store_changes_nothing(where: Settings, tmp_path: Path, name: str) -> None:
+    open_store(load(None, {}, where).config).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# In files
+
+
+def test_other_files_in_the_folder_stay_as_they_are(tmp_path: Path) -> None:
+    others = [tmp_path / "notes.txt", tmp_path / "db" / "other.json", tmp_path / "db" / "t.json~"]
+    (tmp_path / "db").mkdir()
+    for other in others:
+        other.write_text("mine")
+    store = FileStore(tmp_path, "db")
+    store.write("t", [{"_id": "a"}])
+    assert store.swap("t", {"_id": "a"}, None)
+    assert [other.read_text() for other in others] == ["mine"] * 3
+
+
+@pytest.mark.parametrize(
+    "content", [b'[\n{"_id": "a"}', b"", b"{}", b'[{"_id": 5}]', b'["a"]', b"\xff\xfe"]
+)
+def test_a_damaged_file_is_refused_by_name_and_not_touched(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "db" / "t.json"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    store = FileStore(tmp_path, "db")
+    attempts: list[Callable[[], object]] = [
+        lambda: store.read("t"),
+        lambda: store.write("t", [{"_id": "b"}]),
+        lambda: store.swap("t", None, {"_id": "b"}),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RefusedError, match=str(file)):
+            attempt()
+    assert file.read_bytes() == content
+
+
+DIE = """
+import os, signal, sys
+from shake.checkpoint.file import FileStore
+
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+def rename_and_die(old, new): os.replace(old, new); die()
+
+faults = {"sync": {"sync": die}, "rename": {"rename": die}, "renamed": {"rename": rename_and_die}}
+FileStore(sys.argv[1], "db", **faults[sys.argv[2]]).write("t", [{"_id": "a", "n": 2}])
+"""
+
+
+@pytest.mark.parametrize(("moment", "left"), [("sync", 1), ("rename", 1), ("renamed", 2)])
+def test_a_writer_killed_while_it_replaces_a_file_leaves_the_old_or_the_new_one(
+    tmp_path: Path, moment: str, left: int
+) -> None:
+    store = FileStore(tmp_path, "db")
+    store.write("t", [{"_id": "a", "n": 1}, {"_id": "b"}])
+    killed = subprocess.run([sys.executable, "-c", DIE, str(tmp_path), moment], check=False)
+    assert killed.returncode == -9
+    assert documents(store, "t") == {"a": {"_id": "a", "n": left}, "b": {"_id": "b"}}
+    store.write("t", [{"_id": "a", "n": 3}])
+    assert documents(store, "t")["a"]["n"] == 3
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.ENOSPC, True), (errno.EROFS, False)])
+def test_a_full_disk_may_pass_and_a_read_only_one_does_not(
+    tmp_path: Path, number: int, passes: bool
+) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(number, "as injected")
+
+    FileStore(tmp_path, "db").write("t", [{"_id": "a"}])
+    with pytest.raises(RunError, match=r"t\.json: as injected") as caught:
+        FileStore(tmp_path, "db", sync=fail).write("t", [{"_id": "b"}])
+    assert isinstance(caught.value, StoreUnavailable) == passes
+    assert FileStore(tmp_path, "db").read("t") == [{"_id": "a"}]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RefusedError, match=r"file is not a folder.*checkpoint\.address"):
+        FileStore.open(tmp_path / "file" / "checkpoint", "db")
+
+
+# In MongoDB
+
+
+NOBODY = "127.0.0.1:1"  # tcpmux: nothing listens there
+
+
+def test_a_server_out_of_reach_is_refused_at_the_start_without_its_password() -> None:
+    with pytest.raises(RefusedError, match=rf"{NOBODY}.*checkpoint\.address") as caught:
+        MongoStore.open(f"mongodb://user:secret@{NOBODY}/?tls=false", "db", timeout=0.3)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["mongodb://u:sec/ret@h/", "mongodb://u:sec@ret@h", "mongodb:"])
+def test_an_unusable_address_is_refused_without_quoting_it(address: str) -> None:
+    with pytest.raises(RefusedError, match="not a connection string") as caught:
+        MongoStore.open(address, "db", timeout=0.3)
+    assert not {"sec", "ret"} & set(str(caught.value).replace("@", " ").split())
+
+
+def test_a_server_out_of_reach_later_is_something_that_may_pass() -> None:
+    with (
+        closing(MongoStore(f"mongodb://{NOBODY}", "db", timeout=0.3)) as store,
+        pytest.raises(StoreUnavailable, match=f"checkpoint database db at {NOBODY}"),
+    ):
+        store.write("t", [{"_id": "a"}])
+
+
+def test_the_addresses_own_write_concern_does_not_weaken_a_checkpoint(
+    mongo: Any, name: str
+) -> None:
+    with closing(
+        MongoStore.open(f"{mongo.uri.rstrip('/')}/?w=0&readPreference=secondary", name)
+    ) as store:
+        assert store.swap("t", None, {"_id": "a"})
+        assert not store.swap("t", None, {"_id": "a"})
+        assert store.swap("t", {"_id": "a"}, None)
+    mongo.client.drop_database(name)
+
+
+@pytest.mark.parametrize(("code", "passes"), [(13, False), (11602, True), (189, True)])
+def test_missing_rights_stop_the_task_and_a_stepping_down_primary_does_not(
+    mongo: Any, name: str, code: int, passes: bool
+) -> None:
+    fault = {"failCommands": ["update"], "errorCode": code}
+    with closing(MongoStore.open(mongo.uri, name, timeout=1)) as store:
+        mongo.client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fault)
+        try:
+            with pytest.raises(RunError, match=name) as caught:
+                store.write("t", [{"_id": "a"}])
+        finally:
+            mongo.client.admin.command("configureFailPoint", "failCommand", mode="off")
+    assert isinstance(caught.value, StoreUnavailable) == passes
+
+
+def test_documents_that_others_put_into_the_database_are_left_alone(mongo: Any, name: str) -> None:
+    foreign = mongo.client[name]["t"].insert_one({"Key": "status_key"}).inserted_id
+    with closing(MongoStore.open(mongo.uri, name)) as store:
+        store.write("t", [{"_id": "a"}])
+        assert store.read("t") == [{"_id": "a"}]
+    assert mongo.client[name]["t"].find_one({"_id": foreign}) is not None
+    mongo.client.drop_database(name)
