@@ -30,21 +30,20 @@ def fraction(table: TableStatus) -> float | None:
     return table.segments_done / table.segments if table.segments else None
 
 
-def total(snapshot: Snapshot) -> TableStatus:
-    """All tables as one, in the state of the task.
+def expected(table: TableStatus) -> int:
+    """Items of the table: the estimate, or what was really there once that is known."""
+    return table.scanned if table.state in COMPLETE else max(table.scanned, table.expected_items)
 
-    Where a table turned out larger than its estimate, or is done, ``expected_items`` counts what
-    was really there.
-    """
+
+def total(snapshot: Snapshot) -> TableStatus:
+    """All tables as one, in the state of the task, with ``expected_items`` as now known."""
     tables = snapshot.tables
     sums = {name: sum(getattr(table, name) for table in tables) for name in _SUMMED}
     return TableStatus(
         name="total",
         namespace="",
         state=snapshot.state,
-        expected_items=sum(
-            t.scanned if t.state in COMPLETE else max(t.scanned, t.expected_items) for t in tables
-        ),
+        expected_items=sum(map(expected, tables)),
         seconds=snapshot.seconds,
         seconds_left=_seconds_left(tables, sums["rate"]),
         filtered=any(table.filtered for table in tables),
@@ -62,7 +61,7 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
         return None
     left = 0.0
     for table in open_tables:
-        ahead = max(table.expected_items - table.scanned, 0)
+        ahead = expected(table) - table.scanned
         # The rate counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
     return max(left / rate, *(table.seconds_left or 0.0 for table in open_tables))

@@ -137,8 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _knows_token(self, token: str) -> bool:
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
         # http.server decodes headers as latin-1.
-        given_bytes = given.strip().encode("latin-1", "replace")
-        return hmac.compare_digest(given_bytes, token.encode()) and scheme.lower() == "bearer"
+        same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+        return same and scheme.lower() == "bearer"
 
     def _names_this_host(self) -> bool:
         """Whether the Host header is an address: another site's name that resolves here is not."""

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from shake.errors import UsageError
@@ -140,8 +140,8 @@ class FileHandler(LineHandler):
 
     def close(self) -> None:
         with self._guard:
-            if not self._stream.closed:
-                self.flush()
+            self.flush()
+            with suppress(OSError):  # flush has said so
                 self._stream.close()
         super().close()
 

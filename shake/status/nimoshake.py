@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shake.status.figures import COMPLETE, IDLE, fraction
+from shake.status.figures import COMPLETE, IDLE, expected, fraction
 from shake.status.snapshot import Snapshot, TableStatus
 
 
@@ -27,7 +27,7 @@ def _collection(table: TableStatus) -> str:
     part = fraction(table)
     if part is None or table.state == "waiting":
         return "-"
-    return f"{part:.2%} ({table.scanned}/{max(table.scanned, table.expected_items)})"
+    return f"{part:.2%} ({table.scanned}/{expected(table)})"
 
 
 def metric(snapshot: Snapshot) -> dict[str, Any]:

@@ -50,8 +50,13 @@ class Reporter(Protocol):
 
 
 def make_reporter(stream: TextIO, interval: float = 5.0) -> Reporter:
-    """Bars when ``stream`` is a terminal, else a log line each ``interval`` seconds."""
-    return Bars(Console(file=stream)) if stream.isatty() else Lines(stream, interval)
+    """Bars when ``stream`` is a terminal that can move its cursor, else log lines.
+
+    Those come each ``interval`` seconds.
+    """
+    console = Console(file=stream)
+    bars = stream.isatty() and not console.is_dumb_terminal
+    return Bars(console) if bars else Lines(stream, interval)
 
 
 class Lines:

@@ -1,0 +1,81 @@
+"""The figures that every view shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from shake.status.figures import count, duration, fraction, percent, short, size, total
+from tests.support.snapshots import table, task
+
+
+def test_unfinished_work_never_shows_as_all() -> None:
+    assert percent(fraction(table(items=5000))) == "99.9%"
+    assert percent(fraction(table("t", "indexing", segments_done=4))) == "99.9%"
+    assert percent(fraction(table(state="done", items=7))) == "100.0%"
+    assert percent(0.99999) == "99.9%"
+
+
+def test_progress_counts_what_was_scanned_not_what_a_filter_kept() -> None:
+    assert fraction(table(items=3, scanned=250)) == 0.25
+
+
+def test_progress_follows_the_segments_where_dynamodb_gives_no_estimate() -> None:
+    assert fraction(table(expected_items=0, items=10, segments_done=1)) == 0.25
+    assert fraction(table(expected_items=0, segments=0)) is None
+
+
+def test_a_table_copied_but_for_its_indexes_is_not_done() -> None:
+    assert fraction(table(state="broken", items=1000, segments_done=4)) == 0.999
+
+
+def test_the_total_corrects_estimates_that_proved_wrong() -> None:
+    done = table("done", "done", items=10, expected_items=1000)
+    grown = table("grown", items=300, expected_items=100)
+    everything = total(task(done, grown, table("new", "waiting", expected_items=90)))
+    assert everything.expected_items == 10 + 300 + 90
+    assert everything.items == 310
+
+
+def test_the_time_left_covers_tables_that_still_wait() -> None:
+    snapshot = task(table(items=500, rate=50.0, seconds_left=10.0), table("next", "waiting"))
+    assert total(snapshot).seconds_left == (500 + 1000) / 50
+
+
+def test_the_time_left_is_at_least_that_of_the_slowest_table() -> None:
+    slow = table("slow", items=900, rate=1.0, seconds_left=100.0)
+    fast = table("fast", items=500, rate=999.0, seconds_left=0.5)
+    assert total(task(slow, fast)).seconds_left == 100.0
+
+
+def test_the_time_left_counts_what_the_filter_will_keep() -> None:
+    filtered = table(items=10, scanned=500, rate=1.0, filtered=True)
+    assert total(task(filtered)).seconds_left == 10.0
+
+
+def test_the_time_left_is_unknown_while_nothing_moves() -> None:
+    assert total(task(table(items=10))).seconds_left is None
+    assert total(task(table(state="done"))).seconds_left == 0.0
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (count(1234567), "1,234,567"),
+        (short(999), "999"),
+        (short(1000), "1.00k"),
+        (short(12_345), "12.3k"),
+        (short(999_499), "999k"),
+        (short(999_999), "1.00M"),
+        (size(0), "0 B"),
+        (size(20.4e12), "20.4 TB"),
+        (size(3.2e18), "3200 PB"),
+        (percent(None), "-"),
+        (percent(0.29), "29.0%"),
+        (duration(None), "-"),
+        (duration(59.6), "1m 00s"),
+        (duration(3723), "1h 02m"),
+        (duration(90000), "1d 01h"),
+    ],
+)
+def test_figures_are_written_short_and_stable(written: str, text: str) -> None:
+    assert written == text

@@ -1,0 +1,141 @@
+"""The log: levels, one line a record, nothing secret, nothing lost."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from shake.config.secrets import Redactor
+from shake.errors import UsageError
+from shake.status.logs import logging_to
+from tests.support.wait import until
+
+shake = logging.getLogger("shake.farm")
+NOTHING = Redactor([])
+
+
+def test_a_record_is_one_line_with_its_utc_time() -> None:
+    lines: list[str] = []
+    with logging_to(None, "info", True, NOTHING, lines.append):
+        record = shake.makeRecord(shake.name, logging.WARNING, "f", 1, "late\nby %d s", (3,), None)
+        record.created, record.msecs = 1_562_000_000.25, 250.0
+        shake.handle(record)
+    assert lines == ["2019-07-01T16:53:20.250Z WARNI shake.farm: late\\nby 3 s"]
+
+
+def test_what_steers_a_terminal_is_escaped() -> None:
+    lines: list[str] = []
+    with logging_to(None, "info", True, NOTHING, lines.append):
+        shake.info("\x1b[2Jgone\rover\x9b")
+    assert lines[0].endswith("\\x1b[2Jgone\\x0dover\\x9b")
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("none", ""),
+        ("error", "e"),
+        ("warn", "we"),
+        ("warning", "we"),
+        ("info", "iwe"),
+        ("debug", "diwe"),
+    ],
+)
+def test_the_level_rules_what_is_heard(level: str, heard: str) -> None:
+    lines: list[str] = []
+    with logging_to(None, level, True, NOTHING, lines.append):
+        shake.debug("d")
+        shake.info("i")
+        shake.warning("w")
+        shake.error("e")
+    assert "".join(line[-1] for line in lines) == heard
+
+
+def test_libraries_are_heard_from_warnings_on_even_at_debug() -> None:
+    lines: list[str] = []
+    library = logging.getLogger("botocore.auth")
+    with logging_to(None, "debug", True, NOTHING, lines.append):
+        library.info("a signature")
+        library.warning("a retry")
+    assert [line.endswith("botocore.auth: a retry") for line in lines] == [True]
+
+
+def test_no_secret_reaches_the_log_in_text_or_trace() -> None:
+    lines: list[str] = []
+    with logging_to(None, "debug", True, Redactor(["pass\nword"]), lines.append):
+        try:
+            raise ValueError("no pass\nword here")
+        except ValueError:
+            shake.exception("at mongodb://me:pass%%0Aword@host, %s", "pass\nword")
+    (text,) = lines
+    assert "Traceback" in text
+    assert "word" not in text.replace("password", "")
+    assert "mongodb://me:***@host, ***" in text
+
+
+def test_a_stack_trace_appears_only_at_debug() -> None:
+    lines: list[str] = []
+    with logging_to(None, "info", True, NOTHING, lines.append):
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            shake.exception("outside")
+    assert "inside" not in lines[0]
+    assert len(lines) == 1
+
+
+def test_a_buffered_line_reaches_the_file_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with logging_to(str(file), "info", True, NOTHING, print, hold=0.02):
+        shake.info("quiet after this")
+        until(lambda: "quiet after this\n" in file.read_text())
+
+
+def test_buffered_lines_wait_for_a_warning_or_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with logging_to(str(file), "info", True, NOTHING, print, hold=3600):
+        shake.info("one")
+        assert file.read_text() == ""
+        shake.warning("two")
+        assert re.findall(r": (\w+)\n", file.read_text()) == ["one", "two"]
+        shake.info("three")
+    assert file.read_text().endswith("three\n")
+
+
+def test_without_buffer_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text("before\n")
+    with logging_to(str(file), "info", False, NOTHING, print):
+        shake.info("one")
+        assert re.fullmatch(r"before\n.*: one\n", file.read_text())
+
+
+def test_a_log_file_that_cannot_be_opened_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere" / "log"
+    with (
+        pytest.raises(UsageError, match=r"log\.file: .*nowhere/log cannot be opened"),
+        logging_to(str(missing), "info", True, NOTHING, print),
+    ):
+        pass
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with logging_to("/dev/full", "info", False, NOTHING, print):
+        shake.error("one")
+        shake.error("two")
+    err = capsys.readouterr().err
+    assert err.count("the log cannot be written: [Errno 28]") == 1
+    assert err.count("\n") == 1
+
+
+def test_the_loggers_are_as_before_at_the_end() -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, logging.getLogger("shake").level)
+    with logging_to(None, "debug", True, NOTHING, print):
+        assert root.handlers != before[0]
+    assert (list(root.handlers), root.level, logging.getLogger("shake").level) == before

@@ -1,0 +1,153 @@
+"""Progress on a terminal and off it, and the closing summary."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from shake.status.progress import make_reporter, picture
+from shake.status.snapshot import Snapshot
+from shake.status.summary import summary
+from tests.support.snapshots import table, task
+
+
+def drawn(snapshot: Snapshot, width: int = 80, room: int = 20) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(picture(snapshot, 0.0, room))
+    return capture.get().splitlines()
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "shake")
+    return caplog
+
+
+def test_off_a_terminal_each_active_table_has_a_line_every_interval(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    reporter = make_reporter(io.StringIO(), interval=5.0)
+    snapshot = task(
+        table(items=250, rate=50.0, seconds_left=15.0, segments_done=1, throttles=2),
+        table("later", "waiting"),
+        table("before", "done", items=1000),
+    )
+    for now in range(100, 112):
+        reporter.tick(snapshot, float(now))
+    assert len(lines.messages) == 4
+    assert lines.messages[0] == (
+        "table orders: copying, 25.0%, 250 items, 0 B, 50 items/s, 15s left, 1/4 segments, "
+        "2 throttles, 0 retries"
+    )
+    assert lines.messages[1].startswith("total: running, 41.6%, 1,250 items")
+
+
+def test_off_a_terminal_a_scan_filter_is_loud(lines: pytest.LogCaptureFixture) -> None:
+    reporter = make_reporter(io.StringIO(), interval=0.0)
+    reporter.tick(task(table(items=2, scanned=500, filtered=True)), 0.0)
+    assert "scan filter kept 2 of 500" in lines.messages[0]
+
+
+def test_a_line_for_the_person_does_not_depend_on_the_log() -> None:
+    out = io.StringIO()
+    make_reporter(out).print("full sync done!")
+    assert out.getvalue() == "full sync done!\n"
+
+
+def test_a_bar_shows_rate_size_time_left_and_throttles() -> None:
+    head, orders, everything, foot = drawn(
+        task(table(items=420, bytes=20_400_000, rate=1234.0, seconds_left=75.0, throttles=7))
+    )
+    assert head.split() == ["done", "items", "rate", "size", "left", "throttles"]
+    cells = ["42.0%", "420", "1.23k/s", "20.4", "MB", "1m", "15s", "7"]
+    assert orders.split()[0] == "orders"
+    assert orders.split()[2:] == cells
+    assert everything.startswith("total")
+    assert foot == "running, 0 of 1 tables done"
+
+
+def test_the_bars_fit_a_narrow_terminal() -> None:
+    long = table("a-table-with-a-name-of-many-words", "indexing", items=10**10, rate=1.5e6)
+    assert max(map(len, drawn(task(long), width=60))) <= 60
+
+
+def test_more_tables_than_lines_are_counted_not_drawn() -> None:
+    shown = drawn(task(*(table(f"t{i}") for i in range(30)), table("x", "done")), room=3)
+    assert [line.split()[0] for line in shown[1:-1]] == ["t0", "t1", "t2", "total"]
+    assert shown[-1] == "running, 1 of 31 tables done, 27 more under way"
+
+
+def test_an_error_stands_below_the_bars_in_full() -> None:
+    broken = table("orders", "broken", error="index {email: 1} was refused")
+    shown = "\n".join(drawn(task(broken, state="failed", reason="no way on")))
+    assert "orders broken: index {email: 1} was refused" in shown
+    assert "total failed: no way on" in shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_lines_stand_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    reporter = make_reporter(terminal)
+    reporter.tick(task(table(items=100)), 0.0)
+    reporter.print("a [red]plain[/red] line")
+    reporter.close(task(table(state="done", items=1000), state="finished"))
+    seen = terminal.getvalue()
+    line, last = seen.index("a [red]plain[/red] line\n"), seen.rindex("total")
+    assert seen.index("total") < line < last
+    assert "finished, 1 of 1 tables done" in seen[last:]
+
+
+def test_a_terminal_without_a_cursor_gets_log_lines(
+    monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    make_reporter(terminal, interval=0.0).tick(task(table(items=100)), 0.0)
+    assert terminal.getvalue() == ""
+    assert len(lines.messages) == 2
+
+
+def test_the_summary_tells_totals_rates_and_costs() -> None:
+    lines = summary(
+        task(
+            table("orders", "done", items=1000, bytes=5_000_000, seconds=4.0, capacity=130.5),
+            table("users", "done", items=60, seconds=2.0, retries=3, throttles=9),
+            state="finished",
+            seconds=5.0,
+        )
+    )
+    assert lines[0] == "moving finished after 5s: 2 of 2 tables done, 1,060 items, 5.00 MB"
+    rows = [line.split() for line in lines[2:]]
+    assert rows == [
+        ["orders", "done", "1,000", "5.00", "MB", "4.0", "250", "1.2", "0", "0", "130"],
+        ["users", "done", "60", "0", "B", "2.0", "30", "0.0", "3", "9", "0"],
+        ["total", "finished", "1,060", "5.00", "MB", "5.0", "212", "1.0", "3", "9", "130"],
+    ]
+
+
+def test_the_summary_of_a_resumed_run_does_not_credit_it_with_earlier_work() -> None:
+    resumed = table(items=1000, items_before=900, bytes=10**9, bytes_before=10**9, seconds=10.0)
+    row = summary(task(resumed))[2].split()
+    assert row[6:8] == ["10", "0.0"]
+
+
+def test_the_summary_says_loudly_what_a_scan_filter_kept() -> None:
+    lines = summary(task(table(state="done", items=12, scanned=1_234_567, filtered=True)))
+    assert lines[-1].startswith(
+        "SCAN FILTER ON: table orders: 12 of 1,234,567 scanned items were kept (0.0%)"
+    )
+
+
+def test_the_summary_names_what_failed() -> None:
+    lines = summary(task(table(error="index refused"), state="failed", reason="one table broken"))
+    assert lines[0].endswith(": one table broken")
+    assert lines[-1] == "table orders: index refused"

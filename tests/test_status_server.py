@@ -1,0 +1,253 @@
+"""The status page, its API, and the diagnostics page, over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shake.errors import RefusedError
+from shake.status.http import Server
+from shake.status.profile import profile_server, report
+from shake.status.server import status_server
+from shake.status.snapshot import ProcessStatus, Snapshot
+from tests.support.snapshots import table, task
+
+TOKEN = "open-sesame"
+RUNNING = task(
+    table("orders", items=250, bytes=5000, throttles=3, seconds_left=15.0, rate=50.0),
+    table("<script>", "done", items=10, segments_done=4),
+    table("later", "waiting"),
+    processes=(ProcessStatus("worker 1", 77, slots=8, slots_used=3, restarts=1),),
+)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with status_server(lambda: RUNNING, "127.0.0.1", 0, None) as server:
+        yield server
+
+
+@pytest.fixture
+def guarded() -> Iterator[Server]:
+    with status_server(lambda: RUNNING, "127.0.0.1", 0, TOKEN) as server:
+        yield server
+
+
+def get(
+    server: Server, path: str, method: str = "GET", **headers: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response, response.read()
+
+
+def get_json(server: Server, path: str) -> Any:
+    response, body = get(server, path)
+    assert response.headers["Content-Type"] == "application/json"
+    return json.loads(body)
+
+
+def test_status_gives_the_whole_snapshot_and_its_total(server: Server) -> None:
+    status = get_json(server, "/status")
+    assert (status["id"], status["state"], status["started"]) == ("moving", "running", 1562000000.0)
+    assert [t["name"] for t in status["tables"]] == ["orders", "<script>", "later"]
+    assert [t["fraction"] for t in status["tables"]] == [0.25, 1.0, 0.0]
+    assert status["tables"][0]["items"] == 250
+    assert status["total"]["items"] == 260
+    assert status["processes"][0]["slots_used"] == 3
+
+
+def test_every_request_sees_the_state_of_its_moment() -> None:
+    states = iter(["running", "degraded"])
+    with status_server(lambda: task(state=next(states)), "127.0.0.1", 0, None) as server:
+        assert [get_json(server, "/status")["state"] for _ in range(2)] == ["running", "degraded"]
+
+
+def test_progress_has_the_shape_that_nimoshake_users_watch(server: Server) -> None:
+    assert get_json(server, "/progress") == {
+        "progress": "33.33%",
+        "total_collection_number": 3,
+        "finished_collection_number": 1,
+        "processing_collection_number": 1,
+        "wait_collection_number": 1,
+        "collection_metric": {
+            "orders": "25.00% (250/1000)",
+            "<script>": "100.00% (10/10)",
+            "later": "-",
+        },
+    }
+
+
+def test_metric_claims_no_stream_records(server: Server) -> None:
+    metric = get_json(server, "/metric")
+    assert (metric["records_get"], metric["records_write"], metric["error"]) == (0, 0, "")
+
+
+def test_metrics_are_prometheus_text_with_help(server: Server) -> None:
+    response, body = get(server, "/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    families = {f.name: f for f in text_string_to_metric_families(body.decode())}
+    values = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert values["shake_items_total", "orders"] == 250
+    assert values["shake_bytes_total", "orders"] == 5000
+    assert values["shake_throttles_total", "orders"] == 3
+    assert values["shake_remaining_seconds", "orders"] == 15
+    assert ("shake_remaining_seconds", "later") not in values
+    assert values["shake_state", "running"] == 1
+    assert values["shake_state", "failed"] == 0
+    assert values["shake_table_state", "<script>", "done"] == 1
+    assert values["shake_arena_slots_used", "worker 1"] == 3
+    assert all(family.documentation for family in families.values())
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [("running", 200), ("degraded", 200), ("stopping", 200), ("finished", 200), ("failed", 503)],
+)
+def test_healthz_fails_only_when_the_task_has_failed(state: str, code: int) -> None:
+    with status_server(lambda: task(state=state), "127.0.0.1", 0, TOKEN) as server:
+        response, body = get(server, "/healthz")
+    assert (response.status, body) == (code, f"{state}\n".encode())
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/progress", "/metric", "/metrics", "/nowhere"])
+def test_a_token_guards_every_page_but_healthz(guarded: Server, path: str) -> None:
+    for header in (None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer \xe9", "Bearer "):
+        response, body = get(guarded, path, **({"Authorization": header} if header else {}))
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert b"orders" not in body
+    response, _ = get(guarded, path, Authorization=f"bearer {TOKEN}")
+    assert response.status == (404 if path == "/nowhere" else 200)
+
+
+def test_the_page_that_asks_for_the_token_comes_without_one(guarded: Server) -> None:
+    _, asking = get(guarded, "/")
+    _, shown = get(guarded, "/", Authorization=f"Bearer {TOKEN}")
+    assert asking == shown
+    assert b'type="password"' in asking
+
+
+def test_the_page_stands_alone_and_never_makes_html_of_data(server: Server) -> None:
+    response, body = get(server, "/")
+    page = body.decode()
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", page)
+    assert re.findall(r"(?:src|href)=[\"'](?!data:)", page) == []
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", page) == []
+
+
+def test_only_get_and_head_are_served(server: Server) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        response, _ = get(server, "/status", method)
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    response, body = get(server, "/status", "HEAD")
+    assert (response.status, body) == (200, b"")
+    assert int(response.headers["Content-Length"]) > 100
+
+
+@pytest.mark.parametrize("path", ["/page.html", "/server.py", "/../setup.cfg", "/status/"])
+def test_nothing_is_served_from_disk(server: Server, path: str) -> None:
+    assert get(server, path)[0].status == 404
+
+
+def test_another_sites_name_for_this_address_is_refused(server: Server, guarded: Server) -> None:
+    assert get(server, "/status", Host="evil.example:9340")[0].status == 403
+    for host in ("localhost:9340", "127.0.0.1", "[::1]:9340"):
+        assert get(server, "/status", Host=host)[0].status == 200
+    ours = get(guarded, "/status", Host="vm.example", Authorization=f"Bearer {TOKEN}")
+    assert ours[0].status == 200
+
+
+def test_one_connection_serves_many_requests(server: Server) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        for path in ("/status", "/metrics", "/nowhere", "/healthz"):
+            connection.request("GET", path)
+            assert connection.getresponse().read()
+
+
+def test_a_body_is_never_taken_for_the_next_request(server: Server) -> None:
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    length = f"Content-Length: {len(hidden)}"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = f"GET /status HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n"
+        connection.sendall(head.encode() + hidden)
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_silent_client_holds_nobody_up(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)):
+        assert get(server, "/healthz")[0].status == 200
+
+
+def test_a_page_that_cannot_be_made_is_an_error_not_the_end() -> None:
+    broken = iter([True, False])
+
+    def snapshot() -> Snapshot:
+        if next(broken):
+            raise RuntimeError("no snapshot yet")
+        return RUNNING
+
+    with status_server(snapshot, "127.0.0.1", 0, None) as server:
+        response, body = get(server, "/status")
+        assert response.status == 500
+        assert b"no snapshot" not in body
+        assert get(server, "/status")[0].status == 200
+
+
+def test_a_port_in_use_is_refused_with_a_way_out(server: Server) -> None:
+    with pytest.raises(RefusedError, match=r"http_profile: cannot listen on 127\.0\.0\.1 port \d+"):
+        status_server(lambda: RUNNING, "127.0.0.1", server.port, None)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"system_profile: cannot listen on 192\.0\.2\.1"):
+        profile_server(list, "192.0.2.1", 0, None)
+
+
+def test_the_port_is_free_again_at_the_end() -> None:
+    with status_server(lambda: RUNNING, "127.0.0.1", 0, None) as server:
+        assert get(server, "/healthz")[0].status == 200
+    with status_server(lambda: RUNNING, "127.0.0.1", server.port, None) as again:
+        assert get(again, "/healthz")[0].status == 200
+
+
+def test_diagnostics_show_every_thread_of_every_process() -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def waits_for_the_end() -> None:
+        held.set()
+        done.wait()
+
+    thread = threading.Thread(target=waits_for_the_end, name="lane 3")
+    thread.start()
+    held.wait()
+    try:
+        reports = [report("supervisor"), report("worker 1", queue="3 of 8 slots")]
+    finally:
+        done.set()
+        thread.join()
+    with profile_server(lambda: reports, "127.0.0.1", 0, TOKEN) as server:
+        assert get(server, "/")[0].status == 401
+        response, body = get(server, "/", Authorization=f"Bearer {TOKEN}")
+    page = body.decode()
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert page.count("waits_for_the_end") == 2
+    assert page.count("thread lane 3") == 2
+    assert re.search(r"^worker 1 +\d+ +[\d.]+ [MG]B +\d+\.\d  3 of 8 slots$", page, re.MULTILINE)
