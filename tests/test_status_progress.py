@@ -95,6 +95,7 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_lines_stand_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
     reporter = make_reporter(terminal)
     reporter.tick(task(table(items=100)), 0.0)
@@ -104,6 +105,21 @@ def test_on_a_terminal_lines_stand_above_the_bars(monkeypatch: pytest.MonkeyPatc
     line, last = seen.index("a [red]plain[/red] line\n"), seen.rindex("total")
     assert seen.index("total") < line < last
     assert "finished, 1 of 1 tables done" in seen[last:]
+
+
+class HungUp(Terminal):
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_lost_terminal_does_not_stop_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    for term in ("xterm", "dumb"):
+        monkeypatch.setenv("TERM", term)
+        reporter = make_reporter(HungUp())
+        for _ in range(2):
+            reporter.tick(task(table(items=100)), 0.0)
+            reporter.print("full sync done!")
+        reporter.close(task(state="finished"))
 
 
 def test_a_terminal_without_a_cursor_gets_log_lines(

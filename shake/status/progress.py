@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import suppress
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -34,7 +36,10 @@ _STYLES = {"degraded": "yellow", "stopping": "yellow"} | dict.fromkeys(ILL, "red
 
 
 class Reporter(Protocol):
-    """Shows snapshots as they come; the caller decides how often (twice a second is smooth)."""
+    """Shows snapshots as they come; the caller decides how often (twice a second is smooth).
+
+    A stream that is lost, as by a hang-up, goes unnoticed: it must not stop the task.
+    """
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """Show ``snapshot``; ``now`` is any clock in seconds that never goes back."""
@@ -79,7 +84,8 @@ class Lines:
         log.info("total: %s", _line(total(snapshot)))
 
     def print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        with suppress(OSError):
+            print(line, file=self._stream, flush=True)
 
     def close(self, snapshot: Snapshot) -> None:
         """Nothing to give back."""
@@ -111,22 +117,26 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._lock = threading.Lock()  # log lines come from any thread
         self._live = Live(
             console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
-        if not self._live.is_started:
-            self._live.start()
         room = max(1, self._console.height - _SPARE_LINES)
-        self._live.update(picture(snapshot, now, room), refresh=True)
+        with self._lock, suppress(OSError):
+            if not self._live.is_started:
+                self._live.start()
+            self._live.update(picture(snapshot, now, room), refresh=True)
 
     def print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        with self._lock, suppress(OSError):
+            self._console.print(Text(line), soft_wrap=True)
 
     def close(self, snapshot: Snapshot) -> None:
         self.tick(snapshot, snapshot.seconds)
-        self._live.stop()
+        with self._lock, suppress(OSError):
+            self._live.stop()
 
 
 def picture(snapshot: Snapshot, now: float, room: int) -> Group:
