@@ -23,7 +23,7 @@ def test_a_record_is_one_line_with_its_utc_time() -> None:
         record = shake.makeRecord(shake.name, logging.WARNING, "f", 1, "late\nby %d s", (3,), None)
         record.created, record.msecs = 1_562_000_000.25, 250.0
         shake.handle(record)
-    assert lines == ["2019-07-01T16:53:20.250Z WARNI shake.farm: late\\nby 3 s"]
+    assert lines == ["2019-07-01T16:53:20.250Z WARN  shake.farm: late\\nby 3 s"]
 
 
 def test_what_steers_a_terminal_is_escaped() -> None:

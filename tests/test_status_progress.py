@@ -58,6 +58,13 @@ def test_a_line_for_the_person_does_not_depend_on_the_log() -> None:
     assert out.getvalue() == "full sync done!\n"
 
 
+def test_an_error_that_quotes_bad_text_is_still_printed() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    make_reporter(out).print("item \ud800: \x1b[2J")
+    out.seek(0)
+    assert out.read() == "item \\ud800: \\x1b[2J\n"
+
+
 def test_a_bar_shows_rate_size_time_left_and_throttles() -> None:
     head, orders, everything, foot = drawn(
         task(table(items=420, bytes=20_400_000, rate=1234.0, seconds_left=75.0, throttles=7))

@@ -73,6 +73,11 @@ def test_every_request_sees_the_state_of_its_moment() -> None:
         assert [get_json(server, "/status")["state"] for _ in range(2)] == ["running", "degraded"]
 
 
+def test_an_error_that_quotes_bad_text_is_still_shown() -> None:
+    with status_server(lambda: task(reason="item \ud800"), "127.0.0.1", 0, None) as server:
+        assert get_json(server, "/status")["reason"] == "item \ud800"
+
+
 def test_progress_has_the_shape_that_nimoshake_users_watch(server: Server) -> None:
     assert get_json(server, "/progress") == {
         "progress": "33.33%",

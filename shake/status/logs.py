@@ -23,9 +23,15 @@ LEVELS = {
     "debug": logging.DEBUG,
 }
 
-#: Written as escapes, so that a record stays one line and cannot steer a terminal.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROLS[ord("\n")], _CONTROLS[ord("\t")] = "\\n", " "
+_SHORT_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_ESCAPES |= {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
+_ESCAPES |= {ord("\n"): "\\n", ord("\t"): " "}
+
+
+def one_line(text: str) -> str:
+    """The text with escapes for what would break the line, steer a terminal or not encode."""
+    return text.translate(_ESCAPES)
 
 
 class Redactor(Protocol):
@@ -78,10 +84,11 @@ class Formatter(logging.Formatter):
         self._traces = traces
 
     def format(self, record: logging.LogRecord) -> str:
-        # Redacted before the controls are escaped: a secret is known as it is, not as we write it.
-        text = self._redactor.redact(record.getMessage()).translate(_CONTROLS)
+        # Redacted before it is escaped: a secret is known as it is, not as we write it.
+        text = one_line(self._redactor.redact(record.getMessage()))
+        level = _SHORT_NAMES.get(record.levelname, record.levelname)
         when = f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z"
-        line = f"{when} {record.levelname[:5]:<5} {record.name}: {text}"
+        line = f"{when} {level:<5} {record.name}: {text}"
         if self._traces and record.exc_info:
             line += "\n" + self._redactor.redact(self.formatException(record.exc_info))
         return line

@@ -25,6 +25,7 @@ from shake.status.figures import (
     size,
     total,
 )
+from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
 
 log = logging.getLogger("shake.progress")
@@ -85,7 +86,7 @@ class Lines:
 
     def print(self, line: str) -> None:
         with suppress(OSError):
-            print(line, file=self._stream, flush=True)
+            print(one_line(line), file=self._stream, flush=True)
 
     def close(self, snapshot: Snapshot) -> None:
         """Nothing to give back."""
@@ -131,7 +132,7 @@ class Bars:
 
     def print(self, line: str) -> None:
         with self._lock, suppress(OSError):
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(one_line(line)), soft_wrap=True)
 
     def close(self, snapshot: Snapshot) -> None:
         self.tick(snapshot, snapshot.seconds)
@@ -156,7 +157,10 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
         grid.add_row(*_row(table, now))
     grid.add_row(*_row(everything, now), style="bold")
     errors = [
-        Text(f"{table.name} {table.state}: {table.error}", style=_STYLES.get(table.state, "yellow"))
+        Text(
+            f"{table.name} {table.state}: {one_line(table.error)}",
+            style=_STYLES.get(table.state, "yellow"),
+        )
         for table in (*busy[:room], everything)
         if table.error
     ]

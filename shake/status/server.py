@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from shake.status import nimoshake
@@ -31,8 +31,9 @@ def status_server(
     def page() -> Answer:
         return Answer(html, "text/html; charset=utf-8")
 
-    def json(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
-        return Route(lambda: Answer(orjson.dumps(of(snapshot())), "application/json"))
+    def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
+        # Not orjson: an error may quote an item's lone surrogates.
+        return Route(lambda: Answer(json.dumps(of(snapshot())).encode(), "application/json"))
 
     def health() -> Answer:
         state = snapshot().state
@@ -40,9 +41,9 @@ def status_server(
 
     routes = {
         "/": Route(page, stranger=page),
-        "/status": json(status),
-        "/progress": json(nimoshake.progress),
-        "/metric": json(nimoshake.metric),
+        "/status": data(status),
+        "/progress": data(nimoshake.progress),
+        "/metric": data(nimoshake.metric),
         "/metrics": Route(lambda: Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)),
         "/healthz": Route(health, open=True),
     }
