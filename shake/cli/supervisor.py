@@ -201,6 +201,7 @@ def _supervise(
         lease=lease,
         show=show,
         refresh=_TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS,
+        redact=Redactor(config.secrets()).redact,
     )
     show(supervisor.snapshot())
     with contextlib.ExitStack() as servers:

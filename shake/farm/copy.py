@@ -146,6 +146,11 @@ class TableCopy:
 
     # ---- checkpoints
 
+    @property
+    def dirty(self) -> bool:
+        """Some stored position has moved since :meth:`take_dirty`."""
+        return bool(self._dirty)
+
     def take_dirty(self) -> list[SegmentRecord]:
         """Segments whose stored position has moved since the last call."""
         records = [self._segments[number].stored for number in sorted(self._dirty)]

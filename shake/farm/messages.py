@@ -145,13 +145,9 @@ class Wrote(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A Prepare, Forget or BuildIndexes is finished.
+    """The writer's order is carried out; ``error`` names the indexes that the target refused."""
 
-    ``error`` names the indexes that the target refused: that does not undo the copy.
-    """
-
-    what: str
-    error: str = ""
+    error: str
 
 
 # ---- any child to supervisor

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from shake.checkpoint.lease import Lease
 from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.records import Progress, TableRecord
 from shake.errors import ShakeError
+from shake.farm.copy import TableCopy
 
 #: Seconds between renewals of the lease, which runs out after 30.
 RENEW_SECONDS = 10.0
@@ -19,7 +21,7 @@ Job = tuple[Callable[[], None], Callable[[], None]]
 
 
 class Saver(threading.Thread):
-    """Runs saves that the loop submits; each is tried for as long as the store is out of reach.
+    """Saves what the loop gives it; each save is tried for as long as the store is out of reach.
 
     ``post`` has a call run in the loop; ``trouble`` (in the loop) hears each failed try, ``fatal``
     an error that ends the task, such as a lost lease.
@@ -27,6 +29,7 @@ class Saver(threading.Thread):
 
     def __init__(
         self,
+        progress: Progress,
         lease: Lease,
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], None],
@@ -34,6 +37,7 @@ class Saver(threading.Thread):
         fatal: Callable[[ShakeError], None],
     ) -> None:
         super().__init__(name="saver", daemon=True)
+        self._progress = progress
         self._lease = lease
         self._clock = clock
         self._post = post
@@ -41,10 +45,32 @@ class Saver(threading.Thread):
         self._fatal = fatal
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._saving = 0  # touched in the loop only
 
-    def submit(self, work: Callable[[], None], then: Callable[[], None]) -> None:
-        """Run ``work`` in the saver's thread; once it is durable, ``then`` in the loop."""
-        self._jobs.put((work, then))
+    @property
+    def idle(self) -> bool:
+        """All segments that were given are durable."""
+        return self._saving == 0
+
+    def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
+        """Save a table's state; once it is durable, ``then`` runs in the loop."""
+        self._jobs.put((lambda: self._progress.save_table(record), then))
+
+    def save_segments(self, copies: Sequence[TableCopy]) -> None:
+        """Save the segments that have moved since the last call."""
+        moved = [(copy.plan.table.name, copy.take_dirty()) for copy in copies if copy.dirty]
+        if not moved:
+            return
+
+        def work() -> None:
+            for table, records in moved:
+                self._progress.save_segments(table, records)
+
+        self._saving += 1
+        self._jobs.put((work, self._saved))
+
+    def _saved(self) -> None:
+        self._saving -= 1
 
     def close(self, timeout: float) -> None:
         """Stop after the jobs at hand, or when ``timeout`` seconds are over."""

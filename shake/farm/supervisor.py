@@ -1,34 +1,35 @@
-"""The supervisor: leases segments to workers, pages to writers, and keeps what is acknowledged.
+"""The supervisor: brings loop, pool, dispatch, lifecycle and saver together, and ends them well.
 
-It never touches item data. :meth:`Supervisor.run` is its whole life; every event ends in one of
-the small handlers below.
+It never touches item data. :meth:`Supervisor.run` is its whole life.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shake.checkpoint.lease import Lease, LeaseLost, boot_clock
-from shake.checkpoint.records import Progress, TableRecord, TableState
+from shake.checkpoint.records import Progress
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
-from shake.farm.copy import Phase, TableCopy
+from shake.farm.copy import TableCopy
 from shake.farm.diagnostics import Diagnostics
+from shake.farm.dispatch import Dispatch
+from shake.farm.lifecycle import Lifecycle
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
+from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
-from shake.plan import Action, Plan, capacity_rate
+from shake.plan import Plan, capacity_rate
 from shake.source.client import Endpoint
 from shake.source.session import CredentialSource
 from shake.status.snapshot import ProcessStatus, Snapshot
@@ -39,8 +40,6 @@ log = logging.getLogger("shake.farm")
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
-#: A task counts as degraded for so many seconds after its last repeated failure.
-_DEGRADED_SECONDS = 30.0
 #: Seconds that pages under way have to arrive when the task stops, and when it fails.
 _DRAIN_SECONDS = 7.0
 _FAIL_SECONDS = 2.0
@@ -56,7 +55,11 @@ class Ending:
 
 
 class Supervisor:
-    """Runs a plan. ``show`` is called with a snapshot every ``refresh`` seconds."""
+    """Runs a plan.
+
+    ``show`` is called with a snapshot every ``refresh`` seconds; ``redact`` takes secrets out of
+    what servers said.
+    """
 
     def __init__(
         self,
@@ -70,20 +73,19 @@ class Supervisor:
         lease: Lease,
         show: Callable[[Snapshot], None],
         refresh: float,
+        redact: Callable[[str], str],
     ) -> None:
         self._config = config
         self._plan = plan
         self._credentials = credentials
-        self._progress = progress
-        self._lease = lease
         self._show = show
         self._refresh = refresh
+        self._redact = redact
         self._started = time.time()
         self._loop = loop = Loop()
         self._begun = now = loop.clock()
         self._ending: Ending | None = None
-        self._trouble = (-_DEGRADED_SECONDS, "")
-        self._numbers = itertools.count(1)  # of leases and pages
+        self._trouble = Trouble(loop.clock)
         self._copies = [
             TableCopy(
                 number,
@@ -93,12 +95,10 @@ class Supervisor:
             )
             for number, table in enumerate(plan.tables)
         ]
-        self._leases: dict[int, TableCopy] = {}
         self._writers: dict[int, TableWriter] = {}
-        self._granting: set[int] = set()  # tables whose next grant has a timer
-        self._held: list[tuple[TableCopy, messages.Write]] = []
-        self._saving = False
-        self._saver = Saver(lease, loop.clock, loop.post, trouble=self._worry, fatal=self.fail)
+        self._saver = Saver(
+            progress, lease, loop.clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
+        )
         self._pool = WorkerPool(
             loop,
             config,
@@ -108,6 +108,24 @@ class Supervisor:
             handle=self._from_worker,
             lost=self._lost,
             fatal=self.fail,
+        )
+        self._lifecycle = Lifecycle(
+            config,
+            self._copies,
+            self._writers,
+            self._saver,
+            clock=loop.clock,
+            start_writer=self._start_writer,
+            copying=lambda: self._dispatch.assign(),
+        )
+        self._dispatch = Dispatch(
+            loop,
+            self._pool,
+            self._copies,
+            self._writers,
+            # A lease that could not be renewed in time may be another's by now.
+            may_write=lambda: lease.fresh(boot_clock()),
+            copied=self._lifecycle.copied,
         )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
@@ -122,16 +140,15 @@ class Supervisor:
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         self._saver.start()
-        self._begin_tables()
+        self._lifecycle.begin_tables()
         loop.run(self._over)
-        ending = self._ending or self._finish()
-        self._ending = ending
+        self._ending = self._ending or self._result()
         self._pool.close()
         for writer in self._writers.values():
             writer.close()
         self._saver.close(timeout=1.0)
         self._show(self.snapshot())
-        return ending
+        return self._ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
@@ -141,51 +158,55 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         if self._ending is not None:  # asked twice: at once
-            patience = 0.0
-            self._ending = None
-        else:
-            patience = _DRAIN_SECONDS
+            self._ending = replace(self._ending, deadline=self._loop.clock())
+            return
         name = signal.Signals(number).name
-        self._end(0, f"stopped by {name}: what is copied is saved, start again to go on", patience)
+        self._end(
+            0, f"stopped by {name}: what is copied is saved, start again to go on", _DRAIN_SECONDS
+        )
 
     def _end(self, status: int, line: str, patience: float) -> None:
         if self._ending is None:
             self._ending = Ending(status, line, self._loop.clock() + patience)
-            self._pool.drain()
-            self._loop.later(patience, _nothing)
+            self._dispatch.drain()
+            self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
         if self._ending is None:
-            return all(copy.over for copy in self._copies)
+            return self._lifecycle.over
         if self._loop.clock() >= self._ending.deadline:
-            if self._ending.status == 0 and any(copy.flying for copy in self._copies):
+            if self._ending.status == 0 and not (self._dispatch.drained and self._saver.idle):
                 line = "stopped, but the target did not answer: what it acknowledged is saved"
-                self._ending = Ending(1, line, self._ending.deadline)
+                self._ending = replace(self._ending, status=1, line=line)
             return True
-        if not self._pool.idle or any(copy.flying for copy in self._copies):
+        if not self._dispatch.drained:
             return False
-        self._save()
-        return not self._saving
+        self._saver.save_segments(self._copies)
+        return self._saver.idle
 
-    def _finish(self) -> Ending:
-        broken = [copy.error for copy in self._copies if copy.error]
-        return Ending(1 if broken else 0, "; ".join(broken), 0.0)
+    def _result(self) -> Ending:
+        errors = "; ".join(copy.error for copy in self._copies if copy.error)
+        return Ending(1 if errors else 0, errors, self._loop.clock())
 
-    # ---- tables
+    def _tend(self) -> None:
+        """Each second: save what has moved, and send on what waited for the lease."""
+        if self._saver.idle:
+            self._saver.save_segments(self._copies)
+        self._dispatch.release_held()
 
-    def _begin_tables(self) -> None:
-        """Begin as many tables as may be copied at once."""
-        for copy in self._copies:
-            if self._ending or len(self._writers) >= self._config.full_concurrency:
-                return
-            if copy.phase is Phase.WAITING:
-                self._begin(copy)
+    def _renew_credentials(self) -> None:
+        def fetch() -> None:
+            credentials = self._credentials()
+            self._loop.post(lambda: self._pool.renew_credentials(credentials))
+            if self._credentials.problem:
+                self._loop.post(lambda: self._trouble.worry(self._credentials.problem))
 
-    def _begin(self, copy: TableCopy) -> None:
-        if copy.plan.action is Action.COMPLETE:
-            self._enter(copy, Phase.DONE)
-            return
-        self._writers[copy.number] = TableWriter(
+        threading.Thread(target=fetch, name="credentials", daemon=True).start()
+
+    # ---- children
+
+    def _start_writer(self, copy: TableCopy) -> TableWriter:
+        return TableWriter(
             self._loop,
             self._config,
             copy.plan,
@@ -193,137 +214,30 @@ class Supervisor:
             handle=lambda message: self._from_writer(copy, message),
             fatal=self.fail,
         )
-        match copy.record.state:
-            case TableState.PREPARING:
-                # Saved before anything is changed: a restart knows what was intended.
-                self._save_table(copy.record, lambda: self._enter(copy, Phase.PREPARING))
-            case TableState.COPYING:
-                self._enter(copy, Phase.CLEANING)
-            case TableState.INDEXING:
-                self._enter(copy, Phase.INDEXING)
-
-    def _enter(self, copy: TableCopy, phase: Phase) -> None:
-        """Enter a phase and give the order that it consists of."""
-        copy.enter(phase, self._loop.clock())
-        writer = self._writers.get(copy.number)
-        log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
-        match phase:
-            case Phase.PREPARING if writer:
-                writer.order(messages.Prepare(copy.record.fate, copy.record.backup))
-            case Phase.CLEANING if writer:
-                writer.order(messages.Forget(self._tails(copy, unfinished=True)))
-            case Phase.COPYING:
-                self._copied_or_lease(copy)
-            case Phase.SETTLING if writer:
-                writer.order(messages.Forget(self._tails(copy, unfinished=False)))
-            case Phase.INDEXING if writer:
-                writer.order(messages.BuildIndexes())
-            case Phase.DONE | Phase.BROKEN:
-                if writer:
-                    writer.close()
-                    del self._writers[copy.number]
-                self._begin_tables()
-
-    def _done(self, copy: TableCopy, done: messages.Done) -> None:
-        """The writer has carried out the order of the table's phase."""
-        match copy.phase:
-            case Phase.PREPARING if self._config.sync_schema_only:
-                self._advance(copy, TableState.INDEXING, Phase.INDEXING)
-            case Phase.PREPARING:
-                self._advance(copy, TableState.COPYING, Phase.COPYING)
-            case Phase.CLEANING:
-                self._enter(copy, Phase.COPYING)
-            case Phase.SETTLING:
-                self._advance(copy, TableState.INDEXING, Phase.INDEXING)
-            case Phase.INDEXING if done.error:
-                copy.error = done.error
-                self._enter(copy, Phase.BROKEN)
-            case Phase.INDEXING:
-                self._advance(copy, TableState.DONE, Phase.DONE)
-
-    def _advance(self, copy: TableCopy, state: TableState, phase: Phase) -> None:
-        """Enter a phase once the table's new state is durable."""
-        self._save_table(copy.record_as(state), lambda: self._enter(copy, phase))
-
-    def _tails(self, copy: TableCopy, *, unfinished: bool) -> list[tuple[bytes, bytes]]:
-        # With id.mode = key, and on DynamoDB, what is written twice is the same document.
-        by_position = self._config.id_mode == "objectid" and self._config.target_type == "mongodb"
-        return copy.tails(unfinished=unfinished) if by_position else []
-
-    def _copied_or_lease(self, copy: TableCopy) -> None:
-        if copy.copied:
-            self._save()
-            self._enter(copy, Phase.SETTLING)
-        else:
-            self._assign()
-
-    # ---- leases and pages
-
-    def _assign(self) -> None:
-        """Lease segments to idle lanes, each time of the table that has the fewest lanes."""
-        while self._ending is None and (idle := self._pool.idle_lane()):
-            open_copies = [copy for copy in self._copies if copy.leasable]
-            if not open_copies:
-                return
-            copy = min(open_copies, key=lambda copy: copy.leases)
-            worker, lane = idle
-            number = next(self._numbers)
-            position = copy.lease(number)
-            self._leases[number] = copy
-            lease = messages.Lease(
-                number,
-                lane,
-                copy.number,
-                position.segment,
-                position.last_key,
-                position.documents,
-            )
-            self._pool.lease(worker, _open_table(copy), lease)
 
     def _from_worker(self, worker: Worker, message: Any) -> None:
         match message:
             case messages.Page():
-                self._publish(worker, message)
+                self._dispatch.publish(worker, message)
             case messages.Idle(lane):
                 lease, worker.lanes[lane] = worker.lanes[lane], None
-                if lease is not None:
-                    self._leases.pop(lease).end_lease(lease)
-                self._assign()
+                self._dispatch.end_leases([] if lease is None else [lease])
             case messages.Want(table):
-                copy = self._copies[table]
-                copy.budget.want(worker.number)
-                self._grant(copy)
-            case messages.Retried():
-                self._retried(self._copies[message.table], message)
+                self._dispatch.wanted(worker, table)
+            case messages.Retried(table):
+                self._retried(self._copies[table], message)
             case messages.Ready():
-                self._assign()
+                self._dispatch.assign()
             case _:
                 self._heard(message)
-
-    def _publish(self, worker: Worker, page: messages.Page) -> None:
-        copy = self._leases[page.lease]
-        number = next(self._numbers)
-        copy.publish(number, worker.number, page)
-        if page.complete:
-            copy.budget.used(page.capacity)
-        if page.slot < 0:  # nothing to store
-            self._acknowledge(copy, number)
-        else:
-            self._store(copy, messages.Write(number, worker.number, page.slot, page.length))
-
-    def _store(self, copy: TableCopy, write: messages.Write) -> None:
-        # A lease that could not be renewed may be another's by now.
-        if self._lease.fresh(boot_clock()):
-            self._writers[copy.number].write(write)
-        else:
-            self._held.append((copy, write))
 
     def _from_writer(self, copy: TableCopy, message: Any) -> None:
         match message:
             case messages.Wrote(page):
-                self._acknowledge(copy, page)
+                self._dispatch.stored(copy, page)
             case messages.Done():
-                self._done(copy, message)
+                if self._ending is None:
+                    self._lifecycle.done(copy, self._redact(message.error))
             case messages.Retried():
                 self._retried(copy, message)
             case messages.Ready():
@@ -331,66 +245,10 @@ class Supervisor:
             case _:
                 self._heard(message)
 
-    def _acknowledge(self, copy: TableCopy, number: int) -> None:
-        page = copy.acknowledge(number, self._loop.clock())
-        if page.slot >= 0:
-            self._pool.workers[page.worker].free(page.slot)
-        if copy.copied and copy.phase is Phase.COPYING and self._ending is None:
-            self._copied_or_lease(copy)
-
     def _lost(self, worker: Worker, leases: list[int]) -> None:
-        """A worker died: what it held is leased again, behind what it has published."""
-        for lease in leases:
-            self._leases.pop(lease).end_lease(lease)
-        for copy in self._copies:
-            copy.budget.drop(worker.number)
-        self._assign()
-
-    def _grant(self, copy: TableCopy) -> None:
-        """Permit Scan calls as the table's budget allows, now and later."""
-        now = self._loop.clock()
-        for worker, calls in copy.budget.grants(now):
-            self._pool.workers[worker].send(messages.Permit(copy.number, calls))
-        if copy.budget.wanted and copy.number not in self._granting:
-            self._granting.add(copy.number)
-            self._loop.later(copy.budget.wait(now), lambda: self._grant_again(copy))
-
-    def _grant_again(self, copy: TableCopy) -> None:
-        self._granting.discard(copy.number)
-        self._grant(copy)
-
-    # ---- checkpoints
-
-    def _tend(self) -> None:
-        """Each second: save what has moved, and send on what waited for the lease."""
-        self._save()
-        held, self._held = self._held, []
-        for copy, write in held:
-            self._store(copy, write)
-
-    def _save(self) -> None:
-        """Save the segments that have moved; one save at a time."""
-        if self._saving:
-            return
-        moved = [(copy.plan.table.name, copy.take_dirty()) for copy in self._copies]
-        moved = [(table, records) for table, records in moved if records]
-        if not moved:
-            return
-        self._saving = True
-
-        def work() -> None:
-            for table, records in moved:
-                self._progress.save_segments(table, records)
-
-        self._saver.submit(work, self._saved)
-
-    def _saved(self) -> None:
-        self._saving = False
-
-    def _save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
-        self._saver.submit(lambda: self._progress.save_table(record), then)
-
-    # ---- what is heard of
+        """A worker died."""
+        self._dispatch.forget_worker(worker)
+        self._dispatch.end_leases(leases)
 
     def _heard(self, message: Any) -> None:
         match message:
@@ -405,24 +263,10 @@ class Supervisor:
     def _retried(self, copy: TableCopy, retried: messages.Retried) -> None:
         copy.retries += 1
         copy.throttles += retried.throttled
-        log.debug("table %s: %s", copy.plan.table.name, retried.reason)
+        table = copy.plan.table.name
+        log.debug("table %s: %s", table, retried.reason)
         if retried.tries >= self._config.source_session_max_retries:
-            self._worry(f"table {copy.plan.table.name}: {retried.reason}")
-
-    def _worry(self, text: str) -> None:
-        """Something keeps failing: it is tried on, and the person should know."""
-        since, known = self._trouble
-        now = self._loop.clock()
-        if text != known or now - since > _DEGRADED_SECONDS:
-            log.warning("%s; it is tried again until it works", text)
-        self._trouble = (now, text)
-
-    def _renew_credentials(self) -> None:
-        def fetch() -> None:
-            credentials = self._credentials()
-            self._loop.post(lambda: self._pool.renew_credentials(credentials))
-
-        threading.Thread(target=fetch, name="credentials", daemon=True).start()
+            self._trouble.worry(f"table {table}: {retried.reason}")
 
     def _ask_all(self) -> int:
         """Have every child send its diagnosis; return how many were asked."""
@@ -437,7 +281,7 @@ class Supervisor:
         """The task as it stands."""
         now = self._loop.clock()
         filtered = self._config.scan_filter is not None
-        state, reason = self._state(now)
+        state, reason = self._state()
         return Snapshot(
             id=self._config.id,
             sync_mode=self._config.sync_mode,
@@ -450,29 +294,17 @@ class Supervisor:
                 *(worker.status() for worker in self._pool.workers),
                 *(writer.status() for writer in self._writers.values()),
             ),
-            reason=reason,
+            reason=self._redact(reason),
             notices=self._plan.warnings,
         )
 
-    def _state(self, now: float) -> tuple[str, str]:
-        if self._ending is not None:
-            if self._ending.status:
-                return "failed", self._ending.line
-            done = all(copy.over for copy in self._copies)
-            return "finished" if done else "stopping", self._ending.line
-        since, reason = self._trouble
-        if now - since < _DEGRADED_SECONDS:
-            return "degraded", reason
-        return "running", ""
+    def _state(self) -> tuple[str, str]:
+        if self._ending is None:
+            return "degraded" if self._trouble.text else "running", self._trouble.text
+        if self._ending.status:
+            return "failed", self._ending.line
+        return "finished" if self._lifecycle.over else "stopping", self._ending.line
 
 
-def _open_table(copy: TableCopy) -> messages.OpenTable:
-    table = copy.plan.table
-    keys = [(key.name, key.type) for key in table.keys]
-    return messages.OpenTable(
-        copy.number, table.name, keys, copy.record.segments, copy.record.stamp
-    )
-
-
-def _nothing() -> None:
-    """A timer that only wakes the loop."""
+def _wake() -> None:
+    """A timer that only has the loop look whether it is over."""

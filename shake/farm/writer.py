@@ -81,7 +81,7 @@ class CollectionWriter:
                         self._writer.build_indexes(log.info)
                     except RunError as refused:
                         error = str(refused)
-            self._channel.send(messages.Done(type(message).__name__, error))
+            self._channel.send(messages.Done(error))
 
     def _prepare(self, fate: str, backup: str) -> None:
         """Every step may be the second try of a writer that died: each is harmless then."""

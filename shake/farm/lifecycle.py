@@ -1,0 +1,129 @@
+"""Takes each table through its phases, from the existing collection's fate to the last index."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from shake.checkpoint.records import TableState
+from shake.config import Config
+from shake.farm import messages
+from shake.farm.copy import Phase, TableCopy
+from shake.farm.saver import Saver
+from shake.farm.writers import TableWriter
+from shake.plan import Action
+
+log = logging.getLogger("shake.farm")
+
+
+class Lifecycle:
+    """Begins tables, as many at once as may be; each phase gives its writer one order.
+
+    A phase that changes the target is entered when the state that leads to it is durable, so a
+    restart always knows what was intended. ``start_writer`` starts the writer of a table into
+    ``writers``; ``copying`` is called when a table's segments may be leased.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        copies: list[TableCopy],
+        writers: dict[int, TableWriter],
+        saver: Saver,
+        *,
+        clock: Callable[[], float],
+        start_writer: Callable[[TableCopy], TableWriter],
+        copying: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._copies = copies
+        self._writers = writers
+        self._saver = saver
+        self._clock = clock
+        self._start_writer = start_writer
+        self._copying = copying
+        # With id.mode = key, and on DynamoDB, what is written twice is the same document.
+        self._by_position = config.id_mode == "objectid" and config.target_type == "mongodb"
+
+    @property
+    def over(self) -> bool:
+        return all(copy.over for copy in self._copies)
+
+    def begin_tables(self) -> None:
+        """Begin tables until ``full.concurrency`` are at work."""
+        for copy in self._copies:
+            if len(self._writers) >= self._config.full_concurrency:
+                return
+            if copy.phase is Phase.WAITING:
+                self._begin(copy)
+
+    def done(self, copy: TableCopy, error: str) -> None:
+        """The writer has carried out the order of the table's phase.
+
+        ``error`` names the indexes that the target refused: that does not undo the copy.
+        """
+        match copy.phase:
+            case Phase.PREPARING if self._config.sync_schema_only:
+                self._advance(copy, TableState.INDEXING, Phase.INDEXING)
+            case Phase.PREPARING:
+                self._advance(copy, TableState.COPYING, Phase.COPYING)
+            case Phase.CLEANING:
+                self._enter(copy, Phase.COPYING)
+            case Phase.SETTLING:
+                self._advance(copy, TableState.INDEXING, Phase.INDEXING)
+            case Phase.INDEXING if error:
+                copy.error = error
+                log.error("%s", error)
+                self._enter(copy, Phase.BROKEN)
+            case Phase.INDEXING:
+                self._advance(copy, TableState.DONE, Phase.DONE)
+
+    def copied(self, copy: TableCopy) -> None:
+        """The target has every page of a table."""
+        if copy.phase is Phase.COPYING:
+            self._enter(copy, Phase.SETTLING)
+
+    def _begin(self, copy: TableCopy) -> None:
+        if copy.plan.action is Action.COMPLETE:
+            self._enter(copy, Phase.DONE)
+            return
+        self._writers[copy.number] = self._start_writer(copy)
+        match copy.record.state:
+            case TableState.PREPARING:
+                self._saver.save_table(copy.record, lambda: self._enter(copy, Phase.PREPARING))
+            case TableState.COPYING:
+                self._enter(copy, Phase.CLEANING)
+            case TableState.INDEXING:
+                self._enter(copy, Phase.INDEXING)
+
+    def _advance(self, copy: TableCopy, state: TableState, phase: Phase) -> None:
+        """Enter a phase once the table's new state is durable."""
+        self._saver.save_segments([copy])
+        self._saver.save_table(copy.record_as(state), lambda: self._enter(copy, phase))
+
+    def _enter(self, copy: TableCopy, phase: Phase) -> None:
+        copy.enter(phase, self._clock())
+        log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
+        match phase:
+            case Phase.COPYING if copy.copied:
+                self.copied(copy)
+            case Phase.COPYING:
+                self._copying()
+            case Phase.DONE | Phase.BROKEN:
+                if writer := self._writers.pop(copy.number, None):
+                    writer.close()
+                self.begin_tables()
+            case _:
+                self._writers[copy.number].order(self._order(copy, phase))
+
+    def _order(self, copy: TableCopy, phase: Phase) -> Any:
+        match phase:
+            case Phase.PREPARING:
+                return messages.Prepare(copy.record.fate, copy.record.backup)
+            case Phase.INDEXING:
+                return messages.BuildIndexes()
+            case _:
+                unfinished = phase is Phase.CLEANING
+                ranges = copy.tails(unfinished=unfinished) if self._by_position else []
+                return messages.Forget(ranges)

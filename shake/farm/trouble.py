@@ -1,0 +1,31 @@
+"""What keeps failing and is tried on: the task is degraded, and the person is told, not flooded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger("shake.farm")
+
+#: A task counts as degraded for so many seconds after its last repeated failure.
+_SECONDS = 30.0
+
+
+class Trouble:
+    """Remembers the last repeated failure."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._text = ""
+        self._since = -_SECONDS
+
+    def worry(self, text: str) -> None:
+        """Something has failed again."""
+        if text != self.text:
+            log.warning("%s; it is tried again until it works", text)
+        self._text, self._since = text, self._clock()
+
+    @property
+    def text(self) -> str:
+        """What is failing, empty when nothing has of late."""
+        return self._text if self._clock() - self._since < _SECONDS else ""
