@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
-import random
+import signal
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from setproctitle import setproctitle
 
-from shake import __version__
-from shake.checkpoint import pidfile
-from shake.checkpoint.lease import Lease
-from shake.checkpoint.records import Progress
-from shake.checkpoint.store import Store, open_store
+from shake import __version__, task
 from shake.config import Config, Redactor, load
-from shake.errors import RefusedError, RunError, ShakeError
-from shake.farm.supervisor import Ending, Supervisor
-from shake.plan import Plan, describe
-from shake.preflight import make_plan
-from shake.source.client import Client, Endpoint
-from shake.source.session import CredentialSource, open_source
+from shake.errors import ShakeError
+from shake.plan import describe
 from shake.status.logs import logging_to
-from shake.status.profile import profile_server
-from shake.status.progress import Reporter, make_reporter
-from shake.status.server import status_server
-from shake.status.snapshot import Snapshot
-from shake.status.summary import FULL_SYNC_DONE, summary
-from shake.target import open_target
+from shake.status.progress import make_reporter
 
 log = logging.getLogger("shake")
 
@@ -46,6 +29,8 @@ _QUIET_SECONDS = 1.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (contract, section 1)."""
     options = _parser().parse_args(argv)
+    # Until the farm runs, and queues both signals, SIGTERM is as good as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     redactor = Redactor(())
     debug = False
     try:
@@ -66,12 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 log.info("%s", notice)
             if options.dry_run:
                 return _dry_run(config, workers)
-            return _run(config, workers, reporter)
+            refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
+            task.run(config, workers, reporter, refresh=refresh)
+            return 0
     except ShakeError as error:
         if debug:
             traceback.print_exc()
         print(f"shake-supervisor: {redactor.redact(str(error))}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print("shake-supervisor: stopped before the copy began", file=sys.stderr)
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,121 +102,7 @@ def _positive(text: str) -> int:
     return number
 
 
-@dataclass(frozen=True)
-class Task:
-    """Everything that a run needs and pre-flight has opened."""
-
-    endpoint: Endpoint
-    credentials: CredentialSource
-    store: Store
-    progress: Progress
-
-
-@contextlib.contextmanager
-def _open(config: Config) -> Iterator[Task]:
-    endpoint, credentials = open_source(config)
-    with contextlib.closing(open_store(config)) as store:
-        yield Task(endpoint, credentials, store, Progress(store))
-
-
-def _plan(config: Config, workers: int, task: Task) -> Plan:
-    stop = threading.Event()
-    client = Client(
-        task.endpoint,
-        task.credentials,
-        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
-        stop=stop,
-        random=random.Random(),
-    )
-    target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
-    with contextlib.closing(client), contextlib.closing(target):
-        lanes = workers * config.full_document_parser
-        return make_plan(config, lanes, client=client, target=target, progress=task.progress)
-
-
 def _dry_run(config: Config, workers: int) -> int:
-    with _open(config) as task:
-        plan = _plan(config, workers, task)
+    plan = task.dry_run(config, workers)
     print("\n".join(describe(plan, config, workers)))
     return 3 if plan.refusals else 0
-
-
-def _run(config: Config, workers: int, reporter: Reporter) -> int:
-    with (
-        pidfile.hold(config.pid_path, config.id),
-        _open(config) as task,
-        _hold_lease(task.store) as lease,
-    ):
-        plan = _plan(config, workers, task)
-        if plan.refusals:
-            more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
-            raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
-        for warning in plan.warnings:
-            log.warning("%s", warning)
-        if plan.complete:
-            names = ", ".join(table.table.name for table in plan.tables)
-            reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
-            return 0
-        if task.progress.status() is None:
-            task.progress.set_status("full_sync")
-        return _supervise(config, workers, reporter, task, lease, plan)
-
-
-@contextlib.contextmanager
-def _hold_lease(store: Store) -> Iterator[Lease]:
-    lease = Lease.acquire(store, notice=log.warning)
-    try:
-        yield lease
-    finally:
-        with contextlib.suppress(RunError):
-            lease.release()
-
-
-def _supervise(
-    config: Config, workers: int, reporter: Reporter, task: Task, lease: Lease, plan: Plan
-) -> int:
-    shown: list[Snapshot] = []
-
-    def show(snapshot: Snapshot) -> None:
-        shown[:] = [snapshot]
-        reporter.tick(snapshot, time.monotonic())
-
-    supervisor = Supervisor(
-        config,
-        plan,
-        workers,
-        endpoint=task.endpoint,
-        credentials=task.credentials,
-        progress=task.progress,
-        lease=lease,
-        show=show,
-        refresh=_TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS,
-        redact=Redactor(config.secrets()).redact,
-    )
-    show(supervisor.snapshot())
-    with contextlib.ExitStack() as servers:
-        access = (config.http_bind, config.http_token)
-        if config.http_profile >= 0:
-            page = status_server(lambda: shown[0], access[0], config.http_profile, access[1])
-            servers.enter_context(page)
-        if config.system_profile is not None:
-            profile = supervisor.diagnostics.gather
-            servers.enter_context(
-                profile_server(profile, access[0], config.system_profile, access[1])
-            )
-        ending = supervisor.run()
-    reporter.close(shown[0])
-    for line in summary(shown[0]):
-        reporter.print(line)
-    return _tell(ending, shown[0], reporter)
-
-
-def _tell(ending: Ending, last: Snapshot, reporter: Reporter) -> int:
-    """Say how it ended: ``full sync done!`` on stdout, or the one clear line on stderr."""
-    if ending.status:
-        raise RunError(ending.line)
-    if last.state == "finished":
-        reporter.print(FULL_SYNC_DONE)
-    else:
-        log.info("%s", ending.line)
-    return 0

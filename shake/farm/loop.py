@@ -10,7 +10,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from shake.farm.channel import SupervisorChannel
@@ -68,11 +68,23 @@ class Loop:
         self._posted.put(call)
         self._wake()
 
-    def on_signals(self, signals: Iterable[signal.Signals], call: Callable[[int], None]) -> None:
+    @contextlib.contextmanager
+    def signals(
+        self, signals: Iterable[signal.Signals], call: Callable[[int], None]
+    ) -> Iterator[None]:
         """Have ``call`` run in the loop when a signal comes; the handler itself only queues."""
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for number in signals:
-            signal.signal(number, lambda number, _frame: self._posted.put(lambda: call(number)))
+
+        def queue_it(number: int, _frame: object) -> None:
+            self._posted.put(lambda: call(number))
+
+        wakeup = signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, queue_it) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
 
     def run(self, over: Callable[[], bool]) -> None:
         """Handle events until ``over`` says so after one of them."""

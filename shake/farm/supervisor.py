@@ -134,14 +134,14 @@ class Supervisor:
     def run(self) -> Ending:
         """Run to the end; tell how it went."""
         loop = self._loop
-        loop.on_signals((signal.SIGTERM, signal.SIGINT), self._signalled)
         loop.every(_SAVE_SECONDS, self._tend)
         loop.every(self._refresh, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
-        self._saver.start()
-        self._lifecycle.begin_tables()
-        loop.run(self._over)
+        with loop.signals((signal.SIGTERM, signal.SIGINT), self._signalled):
+            self._saver.start()
+            self._lifecycle.begin_tables()
+            loop.run(self._over)
         self._ending = self._ending or self._result()
         self._pool.close()
         for writer in self._writers.values():

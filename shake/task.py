@@ -1,0 +1,170 @@
+"""One run of a task: opens what it needs, checks, copies, and says how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from shake.checkpoint import pidfile
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.records import Progress
+from shake.checkpoint.store import Store, StoreUnavailable, open_store
+from shake.config import Config, Redactor
+from shake.errors import RefusedError, RunError
+from shake.farm.supervisor import Ending, Supervisor
+from shake.plan import Plan
+from shake.preflight import make_plan
+from shake.source.client import Client, Endpoint
+from shake.source.session import CredentialSource, open_source
+from shake.status.profile import profile_server
+from shake.status.progress import Reporter
+from shake.status.server import status_server
+from shake.status.snapshot import Snapshot
+from shake.status.summary import FULL_SYNC_DONE, summary
+from shake.target import open_target
+
+log = logging.getLogger("shake")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The outer ends of the pipe, opened: the source, and the store of the checkpoints."""
+
+    endpoint: Endpoint
+    credentials: CredentialSource
+    store: Store
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.store)
+
+
+def dry_run(config: Config, workers: int) -> Plan:
+    """The plan of a run, which is not begun: nothing is changed anywhere."""
+    with _open(config) as ends:
+        return _plan(config, workers, ends)
+
+
+def run(
+    config: Config,
+    workers: int,
+    reporter: Reporter,
+    *,
+    refresh: float,
+    linger: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
+
+    ``linger`` is called at a good end, while the status page is still up. Raises ShakeError, with
+    the exit status, for every other end; a task that was stopped by a signal has ended well.
+    """
+    with (
+        pidfile.hold(config.pid_path, config.id),
+        _open(config) as ends,
+        _hold_lease(ends.store) as lease,
+    ):
+        plan = _plan(config, workers, ends)
+        if plan.refusals:
+            more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
+            raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
+        for warning in plan.warnings:
+            log.warning("%s", warning)
+        if plan.complete:
+            names = ", ".join(table.table.name for table in plan.tables)
+            reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
+            return
+        if ends.progress.status() is None:
+            ends.progress.set_status("full_sync")
+        ending, last = _supervise(config, workers, reporter, ends, lease, plan, refresh, linger)
+    for line in summary(last):
+        reporter.print(line)
+    if ending.status:
+        raise RunError(ending.line)
+    if last.state != "finished":
+        log.info("%s", ending.line)
+    elif not config.sync_schema_only:
+        reporter.print(FULL_SYNC_DONE)
+
+
+@contextlib.contextmanager
+def _open(config: Config) -> Iterator[Ends]:
+    endpoint, credentials = open_source(config)
+    with contextlib.closing(open_store(config)) as store:
+        yield Ends(endpoint, credentials, store)
+
+
+@contextlib.contextmanager
+def _hold_lease(store: Store) -> Iterator[Lease]:
+    try:
+        lease = Lease.acquire(store, notice=log.warning)
+    except StoreUnavailable as error:
+        raise RefusedError(str(error)) from error
+    try:
+        yield lease
+    finally:
+        with contextlib.suppress(RunError):  # it runs out by itself
+            lease.release()
+
+
+def _plan(config: Config, workers: int, ends: Ends) -> Plan:
+    stop = threading.Event()
+    client = Client(
+        ends.endpoint,
+        ends.credentials,
+        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
+        stop=stop,
+        random=random.Random(),
+    )
+    target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
+    with contextlib.closing(client), contextlib.closing(target):
+        lanes = workers * config.full_document_parser
+        return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
+
+
+def _supervise(
+    config: Config,
+    workers: int,
+    reporter: Reporter,
+    ends: Ends,
+    lease: Lease,
+    plan: Plan,
+    refresh: float,
+    linger: Callable[[], None],
+) -> tuple[Ending, Snapshot]:
+    last: Snapshot
+
+    def show(snapshot: Snapshot) -> None:
+        nonlocal last
+        last = snapshot
+        reporter.tick(snapshot, time.monotonic())
+
+    supervisor = Supervisor(
+        config,
+        plan,
+        workers,
+        endpoint=ends.endpoint,
+        credentials=ends.credentials,
+        progress=ends.progress,
+        lease=lease,
+        show=show,
+        refresh=refresh,
+        redact=Redactor(config.secrets()).redact,
+    )
+    show(supervisor.snapshot())
+    with contextlib.ExitStack() as servers:
+        bind, token = config.http_bind, config.http_token
+        if config.http_profile >= 0:
+            servers.enter_context(status_server(lambda: last, bind, config.http_profile, token))
+        if config.system_profile is not None:
+            reports = supervisor.diagnostics.gather
+            servers.enter_context(profile_server(reports, bind, config.system_profile, token))
+        ending = supervisor.run()
+        reporter.close(last)
+        if last.state == "finished":
+            linger()
+    return ending, last
