@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
@@ -26,8 +26,11 @@ _TERMINAL_SECONDS = 0.5
 _QUIET_SECONDS = 1.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status (contract, section 1)."""
+def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
+    """Run the command; return its exit status (contract, section 1).
+
+    ``linger`` is called after a good end, while the status page is still up.
+    """
     options = _parser().parse_args(argv)
     # Until the farm runs, and queues both signals, SIGTERM is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.dry_run:
                 return _dry_run(config, workers)
             refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
-            task.run(config, workers, reporter, refresh=refresh)
+            task.run(config, workers, reporter, refresh=refresh, linger=linger)
             return 0
     except ShakeError as error:
         if debug:

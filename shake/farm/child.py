@@ -20,7 +20,6 @@ from shake.config import Config
 from shake.errors import ShakeError, Stopped
 from shake.farm import messages
 from shake.farm.channel import ChildChannel
-from shake.status.profile import report
 
 
 class ChannelHandler(logging.Handler):
@@ -75,4 +74,7 @@ def guarded(channel: ChildChannel) -> Iterator[None]:
 
 def diagnosis(role: str, queue: str) -> messages.Diagnosis:
     """What this process is doing, for the diagnostics page."""
+    # Imported when asked for: it costs every start of a child what few will ever look at.
+    from shake.status.profile import report
+
     return messages.Diagnosis(**asdict(report(role, queue)))

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from enum import Enum, auto
 
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.codec.objectid import segment_tail
 from shake.farm.budget import Budget
 from shake.farm.frontier import FlyingPage, SegmentFrontier
 from shake.farm.messages import Page
 from shake.plan import Action, TablePlan
 from shake.status.rate import Rate
 from shake.status.snapshot import TableStatus
-from shake.target.objectid import segment_tail
 
 
 class Phase(Enum):

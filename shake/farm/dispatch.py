@@ -49,8 +49,8 @@ class Dispatch:
 
     @property
     def drained(self) -> bool:
-        """Nothing is under way."""
-        return self._pool.idle and not any(copy.flying for copy in self._copies)
+        """Every page that was published is stored. What lanes still read is read again."""
+        return not any(copy.flying for copy in self._copies)
 
     # ---- leases
 

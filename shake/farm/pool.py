@@ -92,11 +92,6 @@ class WorkerPool:
         worker = max(candidates, key=lambda w: w.lanes.count(None))
         return worker, worker.lanes.index(None)
 
-    @property
-    def idle(self) -> bool:
-        """No lane holds a lease."""
-        return all(lease is None for worker in self.workers for lease in worker.lanes)
-
     def lease(self, worker: Worker, table: messages.OpenTable, lease: messages.Lease) -> None:
         """Hand a lease to a lane, describing the table first if the process does not know it."""
         if table.table not in worker.opened:

@@ -6,6 +6,7 @@ It never touches item data. :meth:`Supervisor.run` is its whole life.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -104,7 +105,7 @@ class Supervisor:
             config,
             endpoint,
             credentials(),
-            workers,
+            min(workers, _workers_needed(config, plan)),
             handle=self._from_worker,
             lost=self._lost,
             fatal=self.fail,
@@ -304,6 +305,12 @@ class Supervisor:
         if self._ending.status:
             return "failed", self._ending.line
         return "finished" if self._lifecycle.over else "stopping", self._ending.line
+
+
+def _workers_needed(config: Config, plan: Plan) -> int:
+    """Workers that would have a segment to read if all segments were leased at once."""
+    segments = sum(not record.done for table in plan.tables for record in table.progress)
+    return math.ceil(segments / config.full_document_parser)
 
 
 def _wake() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shake import codec
+from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, Stopped
 from shake.farm import child, messages
@@ -20,7 +21,6 @@ from shake.farm.channel import ChildChannel
 from shake.schema import Attribute, Keys
 from shake.source.client import Client, Credentials, Endpoint, Retry
 from shake.source.scan import ScanPlan
-from shake.target.objectid import segment_prefix
 
 log = logging.getLogger("shake.worker")
 
