@@ -1,0 +1,157 @@
+"""``shake-demo``: a whole migration on this machine, from DynamoDB Local into SecantusDB."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from shake.cli import check, supervisor
+from shake.demo.servers import DynamoDBLocal, MongoServer, free_port
+from shake.errors import ShakeError
+
+_TABLE = "orders"
+_CONF = """\
+id = shake-demo
+sync_mode = full
+pid_path = {folder}
+http_profile = {port}
+
+source.endpoint_url = {source}
+source.region = us-east-1
+source.access_key_id = demo
+source.secret_access_key = demo
+
+target.address = {target}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; return 0 when source and target are equal at the end."""
+    parser = argparse.ArgumentParser(prog="shake-demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end by itself")
+    parser.add_argument("--items", type=int, default=5000, metavar="N", help="items to migrate")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes")
+    options = parser.parse_args(argv)
+    try:
+        return _demo(options.items, options.workers, once=options.once)
+    except ShakeError as error:
+        print(f"shake-demo: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 0
+
+
+def _demo(items: int, workers: int, *, once: bool) -> int:
+    _say("starting the source (DynamoDB Local) and the target (SecantusDB)")
+    with (
+        DynamoDBLocal() as source,
+        MongoServer() as target,
+        tempfile.TemporaryDirectory(prefix="shake-demo-") as folder,
+    ):
+        _say(f"seeding table {_TABLE} with {items:,} items")
+        _seed(source.url, items)
+        port = free_port()
+        conf = Path(folder, "demo.conf")
+        conf.write_text(
+            _CONF.format(folder=folder, port=port, source=source.url, target=target.uri)
+        )
+        command = ["--conf", str(conf)]
+        page = f"http://127.0.0.1:{port}/"
+        verified: list[int] = []
+
+        def linger() -> None:
+            _say(f"shake-check {' '.join(command)}")
+            verified.append(check.main(command))
+            if not once:
+                _say(f"the status page stays up at {page} until Ctrl-C")
+                with contextlib.suppress(KeyboardInterrupt):
+                    while True:
+                        time.sleep(3600)
+
+        _say(f"shake-supervisor {' '.join(command)} --workers {workers}    (status page: {page})")
+        status = supervisor.main([*command, "--workers", str(workers)], linger)
+        return status or verified[0]
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
+
+
+def _seed(url: str, count: int) -> None:
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="demo",
+        aws_secret_access_key="demo",
+    )
+    client.create_table(
+        TableName=_TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "customer", "KeyType": "HASH"},
+            {"AttributeName": "number", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "customer", "AttributeType": "S"},
+            {"AttributeName": "number", "AttributeType": "N"},
+            {"AttributeName": "status", "AttributeType": "S"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by_status",
+                "KeySchema": [{"AttributeName": "status", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+
+    def put(batch: list[dict[str, Any]]) -> None:
+        requests = [{"PutRequest": {"Item": item}} for item in batch]
+        client.batch_write_item(RequestItems={_TABLE: requests})
+
+    orders = _orders(count, random.Random(1))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(put, iter(lambda: list(islice(orders, 25)), [])))
+
+
+def _orders(count: int, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Orders of a shop: of the types that such a table holds, money as exact decimals."""
+    for number in range(count):
+        lines = [
+            {
+                "M": {
+                    "sku": {"S": f"sku-{chance.randrange(10_000):05d}"},
+                    "pieces": {"N": str(chance.randrange(1, 9))},
+                    "price": {"N": f"{chance.randrange(100, 99_999) / 100:.2f}"},
+                }
+            }
+            for _ in range(chance.randrange(1, 6))
+        ]
+        yield {
+            "customer": {"S": f"customer-{chance.randrange(count // 4 + 1):06d}"},
+            "number": {"N": str(10**15 + number)},
+            "status": {"S": chance.choice(["open", "paid", "sent", "returned"])},
+            "placed": {"S": f"2026-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}"},
+            "lines": {"L": lines},
+            "tags": {"SS": sorted(chance.sample(["gift", "web", "phone", "export", "vip"], 2))},
+            "total": {"N": f"{chance.randrange(100, 999_999) / 100:.2f}"},
+            "paid": {"BOOL": chance.random() < 0.5},
+            "note": {"NULL": True} if chance.random() < 0.8 else {"S": "leave at the door"},
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
