@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 
 from shake import __version__, task
 from shake.config import Config, Redactor, load
-from shake.errors import ShakeError
+from shake.errors import RunError, ShakeError
 from shake.plan import describe
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
@@ -57,9 +57,11 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
             refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
             task.run(config, workers, reporter, refresh=refresh, linger=linger)
             return 0
-    except ShakeError as error:
+    except Exception as error:
         if debug:
-            traceback.print_exc()
+            print(redactor.redact(traceback.format_exc()), file=sys.stderr)
+        if not isinstance(error, ShakeError):
+            error = RunError(f"unexpected {type(error).__name__}: {error}")
         print(f"shake-supervisor: {redactor.redact(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

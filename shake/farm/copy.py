@@ -31,8 +31,8 @@ class Phase(Enum):
 
 
 NEXT = {
-    Phase.WAITING: {Phase.PREPARING, Phase.CLEANING, Phase.SETTLING, Phase.DONE},
-    Phase.PREPARING: {Phase.COPYING, Phase.DONE, Phase.INDEXING},
+    Phase.WAITING: {Phase.PREPARING, Phase.CLEANING, Phase.INDEXING, Phase.DONE},
+    Phase.PREPARING: {Phase.COPYING, Phase.INDEXING},
     Phase.CLEANING: {Phase.COPYING},
     Phase.COPYING: {Phase.SETTLING},
     Phase.SETTLING: {Phase.INDEXING},
