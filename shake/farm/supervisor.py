@@ -86,6 +86,7 @@ class Supervisor:
         self._loop = loop = Loop()
         self._begun = now = loop.clock()
         self._ending: Ending | None = None
+        self._ended = False
         self._trouble = Trouble(loop.clock)
         self._copies = [
             TableCopy(
@@ -143,6 +144,7 @@ class Supervisor:
             self._saver.start()
             self._lifecycle.begin_tables()
             loop.run(self._over)
+        self._ended = True
         self._ending = self._ending or self._result()
         self._pool.close()
         for writer in self._writers.values():
@@ -304,7 +306,9 @@ class Supervisor:
             return "degraded" if self._trouble.text else "running", self._trouble.text
         if self._ending.status:
             return "failed", self._ending.line
-        return "finished" if self._lifecycle.over else "stopping", self._ending.line
+        if self._lifecycle.over:
+            return "finished", self._ending.line
+        return "stopped" if self._ended else "stopping", self._ending.line
 
 
 def _workers_needed(config: Config, plan: Plan) -> int:

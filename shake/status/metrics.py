@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
-_STATES = ("running", "degraded", "stopping", "finished", "failed")
+_STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
 _TABLE_STATES = (
     "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "done", "broken",
 )  # fmt: skip

@@ -33,7 +33,9 @@ log = logging.getLogger("shake.progress")
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
 _HEADS = ("done", "items", "rate", "size", "left", "throttles")
-_STYLES = {"degraded": "yellow", "stopping": "yellow"} | dict.fromkeys(ILL, "red")
+_STYLES = {"degraded": "yellow", "stopping": "yellow", "stopped": "yellow"} | dict.fromkeys(
+    ILL, "red"
+)
 
 
 class Reporter(Protocol):

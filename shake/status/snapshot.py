@@ -56,7 +56,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole task. ``state`` is running, degraded, stopping, finished or failed."""
+    """The whole task. ``state`` is running, degraded, stopping, stopped, finished or failed."""
 
     id: str
     sync_mode: str
