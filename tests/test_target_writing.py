@@ -249,7 +249,7 @@ def test_forget_rides_out_failures(stage: Stage, stored: Any, fail: Any) -> None
 
 def test_a_killed_server_loses_and_doubles_nothing(name: str, tmp_path: Any) -> None:
     with MongoServer(folder=tmp_path) as server:
-        stage = Stage(server.uri, name)
+        stage = Stage(server.uri + "?serverSelectionTimeoutMS=1000", name)
         writer = stage.writer("full.document.write.batch=50")
         writer.write(slot(items(1)))
         with ThreadPoolExecutor(4) as pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pymongo import IndexModel
 
@@ -42,11 +42,9 @@ def wanted_indexes(table: Table, config: Config) -> list[Index]:
     must start with the fields of the shard key, whatever their kind.
     Source: https://www.mongodb.com/docs/manual/core/index-unique/#sharded-clusters-and-unique-indexes
     """
-    wanted = list(_pair(table.keys, "the table's key", config))
-    if config.id_mode == "objectid":
-        wanted[0] = Index(wanted[0].fields, True, wanted[0].source, wanted[0].problem)
-    elif config.target_mongodb_type == "sharding" or table.keys.sort is not None:
-        del wanted[0]
+    own, *wanted = _pair(table.keys, "the table's key", config)
+    if config.id_mode == "objectid":  # else the index on _id does its work
+        wanted.insert(0, replace(own, unique=True))
     if config.full_enable_index_user:
         for secondary in table.indexes:
             wanted += _pair(secondary.keys, f"secondary index {secondary.name}", config)

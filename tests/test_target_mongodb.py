@@ -1,0 +1,365 @@
+"""What the target promises around the data: probing, existing collections, sharding, names."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shake.config import load
+from shake.demo.servers import MongoServer
+from shake.errors import RefusedError, RunError
+from shake.schema import Attribute, Keys, Table
+from shake.target import fields
+from shake.target.mongodb import MongoTarget
+from shake.target.places import place_problem
+from tests.support.cluster import Cluster, shard_of
+from tests.support.documents import object_id, slot
+
+TABLE = Table("things", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
+Open = Callable[..., MongoTarget]
+
+
+@pytest.fixture
+def open_target(name: str) -> Iterator[Open]:
+    opened: list[MongoTarget] = []
+
+    def open_target(address: str, *settings: str) -> MongoTarget:
+        config = load(None, {}, [f"id={name}", f"target.address={address}", *settings]).config
+        opened.append(MongoTarget(config, threading.Event(), lambda reason: None))
+        return opened[-1]
+
+    yield open_target
+    for target in opened:
+        target.close()
+
+
+@pytest.fixture
+def target(mongo: Any, name: str, open_target: Open) -> Iterator[MongoTarget]:
+    yield open_target(mongo.uri)
+    mongo.client.drop_database(name)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sharded(cluster: Cluster, open_target: Open) -> MongoTarget:
+    return open_target(cluster.uri, "target.mongodb.type=sharding")
+
+
+# -- probing -------------------------------------------------------------------------------------
+
+
+def test_a_probe_leaves_nothing_behind(target: MongoTarget, mongo: Any, name: str) -> None:
+    mongo.client[name].there.insert_one({"a": 1})
+    target.probe([f"{name}.there", f"{name}.new", f"{name}-other.new"])
+    assert mongo.client[name].list_collection_names() == ["there"]
+    assert mongo.client[name].there.count_documents({}) == 1
+    assert f"{name}-other" not in mongo.client.list_database_names()
+
+
+def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Open) -> None:
+    began = time.monotonic()
+    target = open_target("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300")
+    with pytest.raises(RefusedError, match=r"does not answer: .*refused") as refused:
+        target.probe(["d.c"])
+    assert time.monotonic() - began < 5
+    assert "Topology" not in str(refused.value)
+
+
+def test_a_write_concern_that_acknowledges_nothing_is_refused(open_target: Open) -> None:
+    with pytest.raises(RefusedError, match="w=0"):
+        open_target("mongodb://127.0.0.1:1/?w=0").probe([])
+
+
+def test_a_sharded_cluster_must_be_called_one(open_target: Open, cluster: Cluster) -> None:
+    with pytest.raises(RefusedError, match=r"is a sharded cluster: set target\.mongodb\.type"):
+        open_target(cluster.uri).probe([])
+
+
+def test_a_replica_set_must_not_be_called_sharded(open_target: Open, mongo: Any) -> None:
+    with pytest.raises(RefusedError, match="is not a sharded cluster: set target"):
+        open_target(mongo.uri, "target.mongodb.type=sharding").probe([])
+
+
+def test_a_mongos_passes_the_probe(sharded: MongoTarget, cluster: Cluster) -> None:
+    sharded.probe(["d.c"])
+    assert not cluster.collections
+
+
+def test_a_user_who_may_not_write_is_refused(cluster: Cluster, sharded: MongoTarget) -> None:
+    cluster.fail("delete", 13, "not authorized on d to execute command")
+    with pytest.raises(RefusedError, match=r"^d\.c: the target refuses: not authorized on d"):
+        sharded.probe(["d.c"])
+
+
+def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Any, open_target: Open) -> None:
+    with MongoServer(folder=tmp_path) as server:
+        address = server.uri.replace("//", "//me:s3cr3t-pass@") + "?authSource=admin"
+        with pytest.raises(RefusedError) as refused:
+            open_target(address).probe(["d.c"])
+    assert "s3cr3t-pass" not in str(refused.value)
+
+
+# -- collections ---------------------------------------------------------------------------------
+
+
+def test_a_collection_lives_from_create_to_drop(target: MongoTarget, name: str) -> None:
+    place = f"{name}.c"
+    assert not target.exists(place)
+    for _ in range(2):
+        target.create(place, TABLE)
+        assert target.exists(place)
+    for _ in range(2):
+        target.drop(place)
+        assert not target.exists(place)
+
+
+def test_a_dot_in_a_collections_name_is_part_of_it(target: MongoTarget, name: str) -> None:
+    target.create(f"{name}.a.b-c_d", TABLE)
+    assert target.exists(f"{name}.a.b-c_d")
+    assert not target.exists(f"{name}.a")
+
+
+def test_a_renamed_collection_keeps_its_documents(
+    target: MongoTarget, mongo: Any, name: str
+) -> None:
+    mongo.client[name].c.insert_one({"_id": 1})
+    target.rename(f"{name}.c", f"{name}.c.2019-07-01Z12:10:11")
+    assert not target.exists(f"{name}.c")
+    assert mongo.client[name]["c.2019-07-01Z12:10:11"].find_one() == {"_id": 1}
+
+
+def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: str) -> None:
+    mongo.client[name].c.insert_one({"_id": 1})
+    mongo.client[name].backup.insert_one({"_id": 2})
+    with pytest.raises(RefusedError, match=rf"{name}\.backup exists already"):
+        target.rename(f"{name}.c", f"{name}.backup")
+    assert mongo.client[name].backup.find_one() == {"_id": 2}
+
+
+def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:
+    with pytest.raises(RunError, match=rf"^{name}\.none: the target refused: .*does not exist"):
+        target.rename(f"{name}.none", f"{name}.backup")
+
+
+def test_a_rename_whose_answer_was_lost_is_done(target: MongoTarget, mongo: Any, name: str) -> None:
+    mongo.client[name].c.insert_one({"_id": 1})
+    mongo.client.admin.command(
+        "configureFailPoint",
+        "failCommand",
+        mode={"times": 1},
+        data={
+            "failCommands": ["renameCollection"],
+            "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"},
+        },
+    )
+    target.rename(f"{name}.c", f"{name}.backup")
+    assert mongo.client[name].backup.find_one() == {"_id": 1}
+
+
+# -- sharding ------------------------------------------------------------------------------------
+
+
+def test_a_collection_is_sharded_before_its_first_document(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    writer.write(slot([{"_id": object_id(i), "pk": f"k{i}", "sk": i} for i in range(50)]))
+    writer.build_indexes(pytest.fail)
+    assert cluster.names() == [
+        *("enableSharding", "shardCollection", "insert", "createIndexes", "createIndexes")
+    ]
+    assert cluster.commands[0]["enableSharding"] == "d"
+    assert cluster.commands[1]["shardCollection"] == "d.c"
+    collection = cluster.collections["d.c"]
+    assert collection.key == {"pk": "hashed"}
+    assert set(collection.indexes) == {"pk_hashed", "pk_1_sk_1"}
+    assert collection.indexes["pk_1_sk_1"]["unique"]
+    assert all(collection.shards)
+
+
+def test_sharding_twice_is_harmless(cluster: Cluster, sharded: MongoTarget) -> None:
+    sharded.create("d.c", TABLE)
+    sharded.create("d.c", TABLE)
+    cluster.fail("enableSharding", 23, "sharding already enabled for database d")
+    sharded.create("d.c", TABLE)
+    assert cluster.collections["d.c"].key == {"pk": "hashed"}
+
+
+def test_raw_shards_on_the_typed_path(cluster: Cluster, open_target: Open) -> None:
+    settings = ("target.mongodb.type=sharding", "convert.type=raw")
+    target = open_target(cluster.uri, *settings)
+    target.create("d.c", TABLE)
+    assert cluster.collections["d.c"].key == {"pk.S": "hashed"}
+    typed = [
+        {"_id": object_id(i), "pk": {"S": f"k{i}"}, "sk": {"N": f"{i}"}, "x": {"BOOL": True}}
+        for i in range(9)
+    ]
+    writer = target.writer("d.c", TABLE)
+    writer.write(slot(typed))
+    assert writer.write(slot(typed)) == 0
+    writer.build_indexes(pytest.fail)
+    assert set(cluster.collections["d.c"].indexes) == {"pk.S_hashed", "pk.S_1_sk.N_1"}
+
+
+def test_another_shard_key_is_an_error_that_names_the_place(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", Table("other", Keys(Attribute("other", "S"))))
+    with pytest.raises(RunError, match=r"^d\.c: the target refused: sharding already enabled"):
+        sharded.create("d.c", TABLE)
+
+
+def test_a_full_collection_is_not_sharded_behind_the_back(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.writer("d.c", TABLE).write(slot([{"_id": object_id(0), "pk": "a", "sk": 1}]))
+    with pytest.raises(RunError, match="Please create an index that starts with"):
+        sharded.create("d.c", TABLE)
+
+
+def test_writing_again_to_shards_is_harmless(cluster: Cluster, sharded: MongoTarget) -> None:
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    documents = [{"_id": object_id(i), "pk": f"k{i}", "sk": i} for i in range(20)]
+    writer.write(slot(documents))
+    assert writer.write(slot([{**d, "x": 1} for d in documents])) == 20
+    stored = sorted(cluster.collections["d.c"].documents(), key=lambda d: d["_id"])
+    assert stored == [{**d, "x": 1} for d in documents]
+
+
+def same_shard(first: str) -> Iterator[str]:
+    return (
+        f"k{i}" for i in range(100) if shard_of(f"k{i}") == shard_of(first) and f"k{i}" != first
+    )
+
+
+def test_another_item_under_the_same_id_gives_way(cluster: Cluster, sharded: MongoTarget) -> None:
+    # What a dying process stored behind the frontier: the restart scans both items again.
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    first, other = "k0", next(same_shard("k0"))
+    writer.write(slot([{"_id": object_id(0), "pk": first, "sk": 0}]))
+    writer.write(
+        slot(
+            [
+                {"_id": object_id(0), "pk": other, "sk": 0},
+                {"_id": object_id(1), "pk": first, "sk": 0},
+            ]
+        )
+    )
+    stored = {d["pk"]: d["_id"] for d in cluster.collections["d.c"].documents()}
+    assert stored == {other: object_id(0), first: object_id(1)}
+
+
+def test_removing_a_copy_spares_its_namesake_on_another_shard(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", TABLE)
+    here = next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == 0)
+    there = next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == 1)
+    writer = sharded.writer("d.c", TABLE)
+    for number, pk in [(0, here), (1, here), (1, there)]:
+        writer.write(slot([{"_id": object_id(number), "pk": pk, "sk": 0}]))
+    notices: list[str] = []
+    writer.build_indexes(notices.append)
+    assert notices == ["d.c: removed 1 copies that an interrupted run left"]
+    stored = {d["pk"]: d["_id"] for d in cluster.collections["d.c"].documents()}
+    assert stored == {here: object_id(0), there: object_id(1)}
+
+
+def test_a_mongos_that_is_being_refreshed_is_asked_again(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    for command in ("enableSharding", "shardCollection", "insert", "createIndexes"):
+        cluster.fail(command, 13388, "stale config")
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    writer.write(slot([{"_id": object_id(0), "pk": "a", "sk": 1}]))
+    writer.build_indexes(pytest.fail)
+    assert list(cluster.collections["d.c"].documents())
+    assert len(cluster.collections["d.c"].indexes) == 2
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("task", "form"),
+        ("task.", "form"),
+        (".table", "form"),
+        ("local.table", "belongs to MongoDB"),
+        ("a b.table", "cannot hold ' '"),
+        ("a$b.table", "cannot hold '\\$'"),
+        ("d" * 64 + ".table", "63 bytes"),
+        ("d.system.users", "start with system"),
+        ("d.a$b", "cannot hold \\$"),
+        ("d.a..b", "two in a row"),
+        ("d..a", "two in a row"),
+        ("d.a.", "two in a row"),
+        ("d." + "t" * 254, "255 bytes"),
+    ],
+)
+def test_a_name_that_mongodb_refuses_is_told(place: str, reason: str) -> None:
+    problem = place_problem(place)
+    assert problem is not None
+    assert re.search(reason, problem)
+
+
+def test_good_names_pass() -> None:
+    assert place_problem("d.a.b-c_d") is None
+    assert place_problem("d" * 63 + ".systematic") is None
+    assert place_problem("d." + "t" * 253) is None
+    assert "235 bytes" in str(place_problem("d." + "t" * 253, sharded=True))
+
+
+def keys_of(pk: str, sk: str | None = None) -> Table:
+    return Table("odd", Keys(Attribute(pk, "S"), Attribute(sk, "S") if sk else None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "table", "reason"),
+    [
+        ((), keys_of("a.b"), r"'a\.b' holds a dot; set id\.mode = key"),
+        ((), keys_of("a", "$b"), r"starts with \$"),
+        ((), keys_of("a\0"), r"U\+0000"),
+        (("id.mode=key",), keys_of("a", "$b"), "cannot be the _id"),
+        (("id.mode=key", "target.mongodb.type=sharding"), keys_of("a.b"), "dot$"),
+        (("target.mongodb.type=sharding",), keys_of("a", "b.c"), "dot"),
+    ],
+)
+def test_a_key_that_mongodb_cannot_hold_is_told(
+    settings: tuple[str, ...], table: Table, reason: str, name: str
+) -> None:
+    config = load(None, {}, [f"id={name}", "target.address=mongodb://h/", *settings]).config
+    problem = fields.key_problem(table, config)
+    assert problem is not None
+    assert re.search(reason, problem)
+
+
+@pytest.mark.parametrize(
+    ("settings", "table"),
+    [
+        ((), keys_of("a", "_id")),
+        ((), keys_of("a$b", "c d")),
+        (("id.mode=key",), keys_of("a.b")),
+        (("id.mode=key",), keys_of("$a")),
+        (("id.mode=key",), keys_of("a.b", "c")),
+        (("id.mode=key", "target.mongodb.type=sharding"), keys_of("a", "b.c")),
+    ],
+)
+def test_other_keys_pass(settings: tuple[str, ...], table: Table, name: str) -> None:
+    config = load(None, {}, [f"id={name}", "target.address=mongodb://h/", *settings]).config
+    assert fields.key_problem(table, config) is None
