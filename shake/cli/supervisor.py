@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
             print("\n".join(config.effective_lines()))
             return 0
         setproctitle(f"shake: supervisor {config.id}")
-        workers = options.workers or len(os.sched_getaffinity(0))
+        workers = options.workers or _usable_cpus()
         reporter = make_reporter(sys.stdout)
         with logging_to(
             config.log_file, config.log_level, config.log_buffer, redactor, reporter.print
@@ -101,10 +101,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _dry_run(config: Config, workers: int) -> int:
