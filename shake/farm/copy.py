@@ -58,6 +58,7 @@ class TableCopy:
         self._segments = [SegmentFrontier(record) for record in plan.progress]
         self._leases: dict[int, int] = {}
         self._pending = _scattered(plan)
+        self._cut: set[int] = set()  # leased again when what their dead worker sent is stored
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.progress)
         self._rate = Rate(now)
@@ -75,6 +76,8 @@ class TableCopy:
         if self.phase is Phase.WAITING:
             self._begun = now
         self.phase = phase
+        if phase is Phase.COPYING:
+            self._rate = Rate(now)
         if self.over:
             self._ended = now
 
@@ -112,7 +115,9 @@ class TableCopy:
         segment = self._leases.pop(lease)
         frontier = self._segments[segment]
         frontier.abandon()
-        if not frontier.published.done:
+        if frontier.cut:
+            self._cut.add(segment)
+        elif not frontier.published.done:
             self._pending.appendleft(segment)
 
     # ---- pages
@@ -142,6 +147,9 @@ class TableCopy:
             self._total.move(before, frontier.stored)
             self._rate.add(frontier.stored.documents - before.documents, now)
             self._unfinished -= frontier.stored.done
+        if page.segment in self._cut and not frontier.cut:
+            self._cut.remove(page.segment)
+            self._pending.appendleft(page.segment)
         return page
 
     # ---- checkpoints

@@ -76,6 +76,15 @@ class SegmentFrontier:
         """The worker died: a page of which only some slots came is fetched again as a whole."""
         self._documents = self._length = 0
 
+    @property
+    def cut(self) -> bool:
+        """Slots of an abandoned page are on their way to the target.
+
+        Fetched again, the page may hold other items under the same ``_id``; what was read first
+        must not be stored last.
+        """
+        return bool(self._flying) and self._flying[-1].after is None
+
     def acknowledge(self, page: FlyingPage) -> bool:
         """The target has stored a page; return whether ``stored`` has moved."""
         page.stored = True

@@ -1,0 +1,361 @@
+"""The copy of a table: nothing lost and nothing twice, whatever dies and whatever comes late."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.codec.objectid import segment_prefix
+from shake.farm.budget import Budget
+from shake.farm.copy import NEXT, Phase, TableCopy
+from shake.farm.messages import Page
+from shake.plan import Action, TablePlan
+from shake.schema import Attribute, Keys, Table
+
+STAMP = 1_700_000_000
+
+
+def plan_of(progress: list[SegmentRecord], action: Action = Action.CREATE) -> TablePlan:
+    table = Table("things", Keys(Attribute("pk", "S")), items=100, bytes=1000)
+    record = TableRecord("things", "db.things", STAMP, len(progress))
+    return TablePlan(table, action, record, tuple(progress))
+
+
+def copy_of(progress: list[SegmentRecord], action: Action = Action.CREATE) -> TableCopy:
+    copy = TableCopy(0, plan_of(progress, action), Budget(1000, None, 0.0), 0.0)
+    copy.enter(Phase.CLEANING, 0.0)
+    copy.enter(Phase.COPYING, 0.0)
+    return copy
+
+
+def page(lease: int, last_key: bytes | None, documents: int = 1, **fields: Any) -> Page:
+    rest = {"slot": 0, "length": 10, "complete": True, "scanned": documents, "capacity": 0.5}
+    return Page(lease=lease, documents=documents, last_key=last_key, **rest | fields)
+
+
+@dataclass
+class Lane:
+    """A lease, the position that its worker reads from, and the slots of the page in its hand."""
+
+    worker: int
+    segment: int
+    start: bytes | None
+    number: int
+    slots: list[tuple[Page, list[int]]] = field(default_factory=list)
+
+
+class Farm(RuleBasedStateMachine):
+    """A source of keys 0, 1, 2.. in each segment, workers that scan it, and a target by ``_id``.
+
+    Items are only ever deleted from the source; multiples of 3 do not pass the scan filter.
+    """
+
+    @initialize(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=3))
+    def begin(self, sizes: list[int]) -> None:
+        self.source = {segment: list(range(size)) for segment, size in enumerate(sizes)}
+        self.kept = {segment: set(keys) for segment, keys in self.source.items()}
+        self.saved = {segment: SegmentRecord(segment) for segment in self.source}
+        self.target: dict[bytes, int] = {}
+        self.late: list[tuple[bytes, int]] = []  # inserts of processes that are gone
+        self.numbers = itertools.count(1)
+        self.load(Action.CREATE)
+
+    def load(self, action: Action) -> None:
+        self.copy = copy_of([self.saved[segment] for segment in sorted(self.saved)], action)
+        self.lanes: dict[int, Lane] = {}
+        self.flying: dict[int, list[tuple[bytes, int]]] = {}
+
+    # ---- what may happen
+
+    @precondition(lambda self: self.copy.leasable)
+    @rule(worker=st.integers(0, 1))
+    def lease(self, worker: int) -> None:
+        number = next(self.numbers)
+        position = self.copy.lease(number)
+        assert not position.done
+        assert position.segment not in [lane.segment for lane in self.lanes.values()]
+        self.lanes[number] = Lane(worker, position.segment, position.last_key, position.documents)
+
+    @precondition(lambda self: self.lanes)
+    @rule(data=st.data(), most=st.integers(1, 6), cut=st.integers(1, 3))
+    def publish(self, data: st.DataObject, most: int, cut: int) -> None:
+        """A worker fills its next slot; it fetches ``most`` items, ``cut`` in each slot."""
+        number = data.draw(st.sampled_from(sorted(self.lanes)))
+        lane = self.lanes[number]
+        if not lane.slots:
+            lane.slots = self.fetch(number, lane, most, cut)
+        message, keys = lane.slots.pop(0)
+        page_id = next(self.numbers)
+        self.copy.publish(page_id, lane.worker, message)
+        prefix = segment_prefix(STAMP, lane.segment)
+        ids = [prefix + (lane.number + at).to_bytes(5, "big") for at in range(len(keys))]
+        lane.number += len(keys)
+        self.flying[page_id] = list(zip(ids, keys, strict=True))
+        if message.slot < 0:  # no document: nothing to store
+            del self.flying[page_id]
+            self.copy.acknowledge(page_id, 0.0)
+        if message.complete and message.last_key is None:
+            self.end(number)
+
+    def fetch(self, lease: int, lane: Lane, most: int, cut: int) -> list[tuple[Page, list[int]]]:
+        after = -1 if lane.start is None else int(lane.start)
+        ahead = [key for key in self.source[lane.segment] if key > after]
+        scanned = ahead[:most]
+        lane.start = str(scanned[-1]).encode() if len(ahead) > most else None
+        keys = [key for key in scanned if key % 3]
+        slots = [keys[at : at + cut] for at in range(0, len(keys), cut)] or [[]]
+        whole = {"scanned": len(scanned), "capacity": 0.5 * len(scanned)}
+        cut_off = {"complete": False, "scanned": 0, "capacity": 0.0}
+        pages = [page(lease, None, len(slot), **cut_off) for slot in slots[:-1]]
+        slot = 0 if keys else -1
+        pages.append(page(lease, lane.start, len(slots[-1]), slot=slot, **whole))
+        return list(zip(pages, slots, strict=True))
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def store(self, data: st.DataObject) -> None:
+        self.write(data.draw(st.sampled_from(sorted(self.flying))))
+
+    def write(self, page_id: int) -> None:
+        self.target |= self.flying.pop(page_id)
+        self.copy.acknowledge(page_id, 0.0)
+
+    @rule(worker=st.integers(0, 1))
+    def kill(self, worker: int) -> None:
+        for number in [n for n, lane in self.lanes.items() if lane.worker == worker]:
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        del self.lanes[number]
+        self.copy.end_lease(number)
+
+    @rule()
+    def save(self) -> None:
+        self.saved |= {record.segment: record for record in self.copy.take_dirty()}
+        assert not self.copy.dirty
+
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """All dies; what was under way is stored before the restart, after it, or never."""
+        for documents in self.flying.values():
+            fate = data.draw(st.sampled_from(["before", "after", "never"]))
+            if fate == "before":
+                self.target |= documents
+            elif fate == "after":
+                self.late += documents
+        self.load(Action.RESUME)
+        self.forget(unfinished=True)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def land(self) -> None:
+        """A plain insert of a dead process: refused where the ``_id`` exists."""
+        self.target = dict([self.late.pop()]) | self.target
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """The application deletes an item: it may be in the target, or not."""
+        segment = data.draw(st.sampled_from(sorted(self.source)))
+        if self.source[segment]:
+            key = data.draw(st.sampled_from(self.source[segment]))
+            self.source[segment].remove(key)
+            self.kept[segment].discard(key)
+
+    def forget(self, *, unfinished: bool) -> None:
+        for low, high in self.copy.tails(unfinished=unfinished):
+            self.target = {i: key for i, key in self.target.items() if not low <= i < high}
+
+    # ---- what always holds
+
+    @invariant()
+    def all_below_the_frontier_is_stored(self) -> None:
+        for segment, kept in self.kept.items():
+            self.check(self.copy._segments[segment].stored, kept)
+            self.check(self.saved[segment], kept)
+
+    def check(self, stored: SegmentRecord, kept: set[int]) -> None:
+        prefix = segment_prefix(STAMP, stored.segment)
+        ids = [prefix + number.to_bytes(5, "big") for number in range(stored.documents)]
+        held = [self.target[one] for one in ids]  # without a hole
+        last = 1 << 30 if stored.done else int(stored.last_key or -1)
+        assert {key for key in kept if key % 3 and key <= last} <= set(held)
+        assert len(held) == len(set(held))
+
+    @invariant()
+    def the_sums_are_those_of_the_segments(self) -> None:
+        status = self.copy.status(1.0, filtered=True)
+        stored = [frontier.stored for frontier in self.copy._segments]
+        assert status.items == sum(record.documents for record in stored)
+        assert status.scanned == sum(record.scanned for record in stored)
+        assert status.bytes == sum(record.bytes for record in stored)
+        assert status.segments_done == sum(record.done for record in stored)
+        assert self.copy.copied == all(record.done for record in stored)
+
+    def teardown(self) -> None:
+        """Undisturbed, the copy always comes to its end, and the target is exact."""
+        if not hasattr(self, "source"):
+            return
+        while not self.copy.copied:
+            while self.copy.leasable:
+                self.lease(0)
+            for number in list(self.lanes):
+                while number in self.lanes:
+                    self.publish(_First(number), 5, 2)
+            for page_id in sorted(self.flying, reverse=True):
+                self.write(page_id)
+        assert not self.copy.flying
+        while self.late:
+            self.land()
+        self.forget(unfinished=False)
+        for segment, kept in self.kept.items():
+            prefix = segment_prefix(STAMP, segment)
+            held = [key for i, key in self.target.items() if i.startswith(prefix)]
+            assert len(held) == len(set(held))
+            assert {key for key in kept if key % 3} <= set(held)
+
+
+class _First:
+    """Stands for drawn data where there is no choice."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def draw(self, _strategy: object) -> int:
+        return self._value
+
+
+def test_nothing_is_lost_and_nothing_is_twice_whatever_dies() -> None:
+    run_state_machine_as_test(
+        Farm,
+        settings=settings(
+            max_examples=200, stateful_step_count=40, deadline=None, derandomize=True
+        ),
+    )
+
+
+def test_a_page_counts_only_when_all_pages_before_it_are_stored() -> None:
+    copy = copy_of([SegmentRecord(0)])
+    copy.lease(1)
+    for number, key in enumerate([b"a", b"b", None]):
+        copy.publish(number, 0, page(1, key))
+    copy.acknowledge(2, 0.0)
+    copy.acknowledge(1, 0.0)
+    assert not copy.dirty
+    assert not copy.copied
+    copy.acknowledge(0, 0.0)
+    assert copy.copied
+    assert [record.documents for record in copy.take_dirty()] == [3]
+
+
+def test_a_page_in_several_slots_moves_the_position_when_the_last_of_them_is_stored() -> None:
+    copy = copy_of([SegmentRecord(0)])
+    copy.lease(1)
+    copy.publish(1, 0, page(1, None, 5, complete=False, scanned=0, capacity=0.0))
+    copy.publish(2, 0, page(1, b"k", 2, scanned=9, capacity=3.0))
+    copy.acknowledge(1, 0.0)
+    assert not copy.dirty
+    copy.acknowledge(2, 0.0)
+    assert copy.take_dirty() == [
+        SegmentRecord(0, b"k", documents=7, bytes=20, scanned=9, capacity=3.0)
+    ]
+
+
+def test_a_segment_whose_page_was_cut_by_a_death_waits_until_the_half_page_is_stored() -> None:
+    # Read again, the page may hold other items under the same _id: the older must not come last.
+    copy = copy_of([SegmentRecord(0)])
+    copy.lease(1)
+    copy.publish(1, 0, page(1, None, 5, complete=False))
+    copy.end_lease(1)
+    assert not copy.leasable
+    copy.acknowledge(1, 0.0)
+    assert copy.leasable
+    assert copy.lease(2) == SegmentRecord(0)
+
+
+def test_a_segment_goes_on_behind_what_was_published_without_waiting_for_the_target() -> None:
+    copy = copy_of([SegmentRecord(0)])
+    copy.lease(1)
+    copy.publish(1, 0, page(1, b"k", 5))
+    copy.end_lease(1)
+    assert copy.lease(2).last_key == b"k"
+
+
+def test_a_finished_segment_is_not_leased_again() -> None:
+    copy = copy_of([SegmentRecord(0)])
+    copy.lease(1)
+    copy.publish(1, 0, page(1, None))
+    copy.end_lease(1)
+    assert not copy.leasable
+
+
+def test_a_resumed_copy_takes_up_the_begun_segments_first() -> None:
+    records = [SegmentRecord(n, b"k" if n in (5, 9) else None) for n in range(12)]
+    records[3] = SegmentRecord(3, done=True)
+    copy = copy_of(records, Action.RESUME)
+    order = [copy.lease(number).segment for number in range(11)]
+    assert set(order[:2]) == {5, 9}
+    assert set(order) == set(range(12)) - {3}
+
+
+def test_neighbouring_segments_are_not_read_in_a_row() -> None:
+    copy = copy_of([SegmentRecord(n) for n in range(64)])
+    order = [copy.lease(number).segment for number in range(64)]
+    assert sum(abs(a - b) == 1 for a, b in itertools.pairwise(order)) < 8
+
+
+PATHS = [
+    [Phase.PREPARING, Phase.COPYING, Phase.SETTLING, Phase.INDEXING, Phase.DONE],
+    [Phase.PREPARING, Phase.INDEXING, Phase.BROKEN],  # sync_schema_only
+    [Phase.CLEANING, Phase.COPYING, Phase.SETTLING, Phase.INDEXING, Phase.DONE],  # resumed
+    [Phase.INDEXING, Phase.DONE],  # resumed when all was copied
+    [Phase.DONE],  # complete already
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_table_goes_through_its_phases(path: list[Phase]) -> None:
+    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    for at, phase in enumerate(path, start=1):
+        assert not copy.over
+        copy.enter(phase, float(at))
+    assert copy.over
+    assert copy.status(100.0, filtered=False).seconds == len(path) - 1
+
+
+def test_no_phase_is_entered_that_the_table_of_phases_does_not_allow() -> None:
+    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    with pytest.raises(AssertionError, match="WAITING to COPYING"):
+        copy.enter(Phase.COPYING, 0.0)
+    assert set(NEXT) == set(Phase)
+
+
+def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
+    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    copy.enter(Phase.PREPARING, 1000.0)
+    copy.enter(Phase.COPYING, 1000.0)
+    copy.lease(1)
+    copy.publish(1, 0, page(1, b"k", 50))
+    copy.acknowledge(1, 1001.0)
+    status = copy.status(1001.0, filtered=False)
+    assert status.rate == pytest.approx(50, rel=0.1)
+    assert status.seconds_left == pytest.approx(1, rel=0.1)
+
+
+def test_the_state_of_the_record_follows() -> None:
+    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    assert copy.record_as(TableState.COPYING).state is TableState.COPYING
+    assert copy.record.state is TableState.COPYING
