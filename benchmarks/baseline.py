@@ -1,0 +1,77 @@
+"""What a competent script does: parallel Scan by boto3, insert_many by pymongo, in a pool."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import boto3
+from bson.decimal128 import Decimal128
+from pymongo import MongoClient
+
+_WHOLE = re.compile(r"-?\d{1,18}")
+_BATCH = 1000
+
+
+def convert(typed: dict[str, Any]) -> Any:
+    """A DynamoDB value as what pymongo takes; faster than boto3's own TypeDeserializer."""
+    [(tag, value)] = typed.items()
+    match tag:
+        case "N":
+            return number(value)
+        case "M":
+            return {name: convert(inner) for name, inner in value.items()}
+        case "L":
+            return [convert(element) for element in value]
+        case "NULL":
+            return None
+        case "NS":
+            return [number(element) for element in value]
+    return value
+
+
+def number(text: str) -> int | Decimal128:
+    return int(text) if _WHOLE.fullmatch(text) else Decimal128(Decimal(text))
+
+
+def copy_segment(source: str, target: str, table: str, total: int, segment: int) -> int:
+    """Copy one segment; how many documents."""
+    scans = boto3.client(
+        "dynamodb",
+        endpoint_url=source,
+        region_name="us-east-1",
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+    ).get_paginator("scan")
+    documents = 0
+    with MongoClient[dict[str, Any]](target) as client:
+        collection = client["baseline"][table]
+        for page in scans.paginate(TableName=table, Segment=segment, TotalSegments=total):
+            batch = [{name: convert(value) for name, value in i.items()} for i in page["Items"]]
+            for start in range(0, len(batch), _BATCH):
+                collection.insert_many(batch[start : start + _BATCH], ordered=False)
+            documents += len(batch)
+    return documents
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baseline", description=__doc__)
+    parser.add_argument("--source", required=True, metavar="URL")
+    parser.add_argument("--target", required=True, metavar="URI")
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--segments", type=int, default=8)
+    options = parser.parse_args()
+    copy = partial(copy_segment, options.source, options.target, options.table, options.segments)
+    with multiprocessing.Pool(options.processes) as pool:
+        print(sum(pool.imap_unordered(copy, range(options.segments))))
+        pool.close()
+        pool.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The peak memory of a full copy, as the table grows and as workers are added."""
+
+from __future__ import annotations
+
+from benchmarks.programs import Bench, bench, table_of
+from benchmarks.report import Options, Report, Value
+from shake.config import Config
+from shake.farm.arena import SLOTS_PER_LANE
+
+_ITEMS = 120_000
+_SHAPE = "medium"
+_GROWTH = (1, 3, 10)
+
+
+def run(options: Options) -> Report:
+    """Copy tables of up to ten times ``items``; then the first by other numbers of workers."""
+    items, shape, workers = options.items or _ITEMS, options.shape or _SHAPE, options.workers
+    report = Report(f"peak memory (PSS of all processes): {shape} items")
+    with bench() as place:
+        growing = [_copy(place, shape, items * times, workers) for times in _GROWTH]
+        by_workers = [
+            _copy(place, shape, items, count)
+            for count in sorted({max(1, workers // 2), 2 * workers})
+        ]
+    report.rows += growing + by_workers
+    grown = float(growing[-1]["peak MiB"]) / float(growing[0]["peak MiB"])
+    report.findings.append(
+        f"a table {_GROWTH[-1]} times larger, the same workers: {grown:.2f} times the memory"
+    )
+    return report
+
+
+def _copy(place: Bench, shape: str, items: int, workers: int) -> dict[str, Value]:
+    lanes = workers * Config(id="", target_address="").full_document_parser
+    # The smallest table, too, keeps all lanes busy.
+    usage = place.shake(table_of(shape, items), workers, f"full.read.concurrency={lanes}")
+    return {
+        "items": items,
+        "workers": workers,
+        "slots": lanes * SLOTS_PER_LANE,
+        "peak MiB": usage.peak / 2**20,
+        "wall s": usage.seconds,
+    }

@@ -1,0 +1,163 @@
+"""Makes seeded items, and the pages of them that a Scan would give."""
+
+from __future__ import annotations
+
+import base64
+import random
+import string
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+Item = dict[str, dict[str, Any]]
+
+KEY_SCHEMA = [
+    {"AttributeName": "pk", "KeyType": "HASH"},
+    {"AttributeName": "sk", "KeyType": "RANGE"},
+]
+ATTRIBUTES = [
+    {"AttributeName": "pk", "AttributeType": "S"},
+    {"AttributeName": "sk", "AttributeType": "N"},
+]
+
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
+PAGE_BYTES = 1024 * 1024
+
+_SEED = 20190701
+#: Pages that differ; a table of any size is made of these.
+_PAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The items of a full page as JSON, joined by commas, and where each of them ends.
+
+    ``crc`` is the CRC32 of ``{"Items":[`` and all items; ``stored`` their size as DynamoDB counts.
+    """
+
+    text: bytes
+    ends: tuple[int, ...]
+    crc: int
+    stored: int
+
+
+OPENING = b'{"Items":['
+
+
+@lru_cache
+def pages(shape: str) -> tuple[Page, ...]:
+    """The pages of a shape (see SHAPES)."""
+    source = random.Random(_SEED)
+    return tuple(_page(SHAPES[shape], source) for _ in range(_PAGES))
+
+
+def json_bytes(shape: str) -> float:
+    """Bytes of JSON of the average item."""
+    return sum(len(p.text) for p in pages(shape)) / sum(len(p.ends) for p in pages(shape))
+
+
+def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
+    texts: list[bytes] = []
+    ends: list[int] = []
+    stored = end = 0
+    while True:
+        item = make(source)
+        stored += sum(len(name) + _stored(value) for name, value in item.items())
+        if stored > PAGE_BYTES:
+            text = b",".join(texts)
+            return Page(text, tuple(ends), zlib.crc32(OPENING + text), PAGE_BYTES)
+        texts.append(orjson.dumps(item))
+        end += len(texts[-1]) + (end > 0)
+        ends.append(end)
+
+
+def _stored(typed: dict[str, Any]) -> int:
+    """Bytes of a value as DynamoDB counts them.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    [(tag, value)] = typed.items()
+    match tag:
+        case "S":
+            return len(value.encode())
+        case "N":
+            return len(value.strip("-0.")) // 2 + 2
+        case "B":
+            return len(value) * 3 // 4
+        case "L":
+            return 3 + sum(1 + _stored(element) for element in value)
+        case "M":
+            return 3 + sum(1 + len(name) + _stored(inner) for name, inner in value.items())
+        case "SS" | "NS" | "BS":
+            return sum(_stored({tag[0]: element}) for element in value)
+    return 1
+
+
+# -- shapes --------------------------------------------------------------------------------------
+
+
+def _small(source: random.Random) -> Item:
+    """About 130 bytes of JSON, 5 values."""
+    return {
+        "pk": {"S": f"device#{source.getrandbits(40):010x}"},
+        "sk": {"N": str(source.getrandbits(40))},
+        "temperature": _price(source),
+        "on": {"BOOL": source.random() < 0.5},
+        "unit": {"S": source.choice(["celsius", "kelvin"])},
+    }
+
+
+def _medium(source: random.Random) -> Item:
+    """About 780 bytes of JSON, 30 values: an order with its parts."""
+    return {
+        "pk": {"S": f"customer#{source.getrandbits(48):012x}"},
+        "sk": {"N": str(source.getrandbits(44))},
+        "name": _words(source, 2),
+        "mail": {"S": f"{_word(source)}@example.com"},
+        "status": {"S": source.choice(["open", "paid", "sent", "returned"])},
+        "note": _words(source, 20),
+        "city": {"S": source.choice(["Zürich", "München", "東京", "São Paulo", "Łódź"])},
+        "total": _price(source),
+        "weight": {"N": f"{source.getrandbits(70)}.{source.getrandbits(20)}"},
+        "count": {"N": str(source.randrange(100))},
+        "version": {"N": str(source.getrandbits(31))},
+        "gift": {"BOOL": source.random() < 0.1},
+        "coupon": {"NULL": True},
+        "digest": {"B": base64.b64encode(source.randbytes(24)).decode()},
+        "tags": {"SS": sorted({_word(source) for _ in range(3)})},
+        "sizes": {"NS": sorted({str(source.randrange(1000)) for _ in range(3)})},
+        "address": {
+            "M": {"street": _words(source, 2), "number": {"N": str(source.randrange(300))}}
+        },
+        "lines": {"L": [_line(source)]},
+    }
+
+
+def _large(source: random.Random) -> Item:
+    """About 10 kB of JSON, 190 values."""
+    lines = [_line(source) for _ in range(40)]
+    return _medium(source) | {"text": _words(source, 1000), "history": {"L": lines}}
+
+
+SHAPES = {"small": _small, "medium": _medium, "large": _large}
+
+
+def _line(source: random.Random) -> dict[str, Any]:
+    sku = {"S": f"{source.getrandbits(32):08X}"}
+    return {"M": {"sku": sku, "n": {"N": str(source.randrange(9))}, "price": _price(source)}}
+
+
+def _price(source: random.Random) -> dict[str, str]:
+    return {"N": f"{source.randrange(100000)}.{source.randrange(1, 100):02}"}
+
+
+def _word(source: random.Random) -> str:
+    return "".join(source.choices(string.ascii_lowercase, k=source.randrange(3, 9)))
+
+
+def _words(source: random.Random, count: int) -> dict[str, str]:
+    return {"S": " ".join(_word(source) for _ in range(count))}

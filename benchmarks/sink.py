@@ -1,0 +1,120 @@
+"""A target that costs next to nothing: speaks MongoDB, counts the documents, and keeps none.
+
+To the driver it is the primary of a replica set, as a real target is. Besides MongoDB's commands
+it knows ``counts``: ``{documents, bytes, inserts}`` since the last call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import struct
+import time
+from typing import Any
+
+import bson
+
+from benchmarks.serving import serve
+
+#: Message kinds. Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
+_OP_REPLY, _OP_QUERY = 1, 2004
+_HEAD = struct.Struct("<iiii")
+_LENGTH = struct.Struct("<i")
+
+
+class Sink:
+    """Answers commands; an insert after ``delay`` seconds."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._counts = {"documents": 0, "bytes": 0, "inserts": 0}
+
+    def connection(self, connection: socket.socket) -> None:
+        """Serve one connection to its end."""
+        buffer = bytearray(1 << 20)
+        while _receive(connection, memoryview(buffer)[:16]):
+            length, request, _, kind = _HEAD.unpack_from(buffer)
+            if length - 16 > len(buffer):
+                buffer = bytearray(length)
+            body = memoryview(buffer)[: length - 16]
+            _receive(connection, body)
+            if kind == _OP_QUERY:  # a driver's first hello
+                kind, opening = _OP_REPLY, struct.pack("<iqii", 8, 0, 0, 1)
+                answer = self._hello(connection)
+            else:
+                opening, answer = b"\0" * 5, self._answer(connection, body)
+            reply = opening + bson.encode({**answer, "ok": 1.0})
+            connection.sendall(_HEAD.pack(16 + len(reply), 0, request, kind) + reply)
+
+    def _answer(self, connection: socket.socket, message: memoryview) -> dict[str, Any]:
+        """The answer to an OP_MSG: 4 bytes of flags, the command, then documents in sequences."""
+        (length,) = _LENGTH.unpack_from(message, 5)
+        command = bytes(message[5 : 5 + length])
+        name = command[5 : command.index(0, 5)].decode()
+        match name:
+            case "hello" | "ismaster" | "isMaster":
+                return self._hello(connection)
+            case "insert":
+                return {"n": self._count(message[5 + length :], command)}
+            case "update" | "delete":
+                return {"n": 0, "nModified": 0}
+            case "find" | "aggregate" | "listCollections" | "listIndexes":
+                return {"cursor": {"id": 0, "ns": "any.any", "firstBatch": []}}
+            case "counts":
+                counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
+                return dict(counts)
+        return {}
+
+    def _count(self, sections: memoryview, command: bytes) -> int:
+        time.sleep(self._delay)
+        if sections:
+            (length,) = _LENGTH.unpack_from(sections, 1)
+            at = 5 + len("documents\0")
+            documents = 0
+            while at < 1 + length:
+                at += _LENGTH.unpack_from(sections, at)[0]
+                documents += 1
+        else:
+            documents, length = len(bson.decode(command)["documents"]), len(command)
+        self._counts["documents"] += documents
+        self._counts["bytes"] += length
+        self._counts["inserts"] += 1
+        return documents
+
+    def _hello(self, connection: socket.socket) -> dict[str, Any]:
+        host, port = connection.getsockname()
+        me = f"{host}:{port}"
+        return {
+            "isWritablePrimary": True,
+            "setName": "sink",
+            "setVersion": 1,
+            "hosts": [me],
+            "primary": me,
+            "me": me,
+            "maxBsonObjectSize": 16 << 20,
+            "maxMessageSizeBytes": 48_000_000,
+            "maxWriteBatchSize": 100_000,
+            "logicalSessionTimeoutMinutes": 30,
+            "minWireVersion": 0,
+            "maxWireVersion": 21,
+        }
+
+
+def _receive(connection: socket.socket, into: memoryview) -> bool:
+    """Fill ``into``; False at the end of the connection."""
+    while into:
+        got = connection.recv_into(into)
+        if not got:
+            return False
+        into = into[got:]
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that an insert takes")
+    serve(Sink(parser.parse_args().delay).connection)
+
+
+if __name__ == "__main__":
+    main()
