@@ -20,9 +20,8 @@ class ChildChannel:
         self._lock = threading.Lock()
 
     def send(self, message: tuple[Any, ...]) -> None:
-        data = messages.encode(message)
         with self._lock:
-            self._socket.sendall(data)
+            self._socket.sendall(messages.encode(message))
 
     def receive(self) -> Iterator[Any]:
         """Messages until the supervisor closes its end, or dies."""

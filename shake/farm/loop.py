@@ -95,7 +95,7 @@ class Loop:
                     self._drain_wakeups()
                 elif peer := self._peers.get(key.fd):
                     self._serve(peer, events)
-            while not self._posted.empty():
+            for _ in range(self._posted.qsize()):  # what these post waits for the next round
                 self._posted.get()()
             while self._timers and self._timers[0][0] <= self.clock():
                 heapq.heappop(self._timers)[2]()

@@ -197,7 +197,9 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
-_pack = msgpack.Packer().pack
+# Of what servers said, nothing is too broken to be told.
+_BROKEN = "surrogatepass"
+_pack = msgpack.Packer(unicode_errors=_BROKEN).pack
 
 
 def encode(message: tuple[Any, ...]) -> bytes:
@@ -213,4 +215,4 @@ def decode(fields: list[Any]) -> Any:
 
 def unpacker() -> msgpack.Unpacker:
     """A streaming unpacker: feed it what the socket gives, iterate over whole arrays."""
-    return msgpack.Unpacker(max_buffer_size=256 * 1024 * 1024)
+    return msgpack.Unpacker(max_buffer_size=256 * 1024 * 1024, unicode_errors=_BROKEN)

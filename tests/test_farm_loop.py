@@ -1,0 +1,189 @@
+"""The supervisor's loop: every event once, in order, and no work where there is no event."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shake.farm import messages
+from shake.farm.channel import ChildChannel, SupervisorChannel
+from shake.farm.loop import Loop
+
+
+class Peer:
+    """The near end of a channel, and all that was heard at it."""
+
+    def __init__(self, loop: Loop) -> None:
+        ours, self.far = socket.socketpair()
+        self.channel = SupervisorChannel(ours)
+        self.heard: list[Any] = []
+        self.dead = 0
+        loop.watch(self)
+
+    def received(self, messages: list[Any]) -> None:
+        self.heard += messages
+
+    def died(self) -> None:
+        self.heard.append("died")
+        self.dead += 1
+        self.channel.close()
+
+
+def run(loop: Loop, over: Callable[[], Any], deadline: float = 20.0) -> None:
+    """Run until it is over; fails after ``deadline`` seconds."""
+    late = time.monotonic() + deadline
+    loop.later(deadline, lambda: None)
+    loop.run(lambda: bool(over()) or time.monotonic() > late)
+    assert over()
+
+
+def test_timers_fire_in_the_order_of_their_times() -> None:
+    loop, fired = Loop(), []
+    for name, seconds in [("c", 0.03), ("a", 0.0), ("b", 0.01), ("d", 0.03)]:
+        loop.later(seconds, lambda name=name: fired.append(name))
+    run(loop, lambda: len(fired) == 4)
+    assert fired == ["a", "b", "c", "d"]
+
+
+def test_no_timer_fires_before_its_time() -> None:
+    now = 100.0
+    loop, fired = Loop(lambda: now), []
+    loop.later(5.0, lambda: fired.append(now))
+
+    def pass_time() -> None:
+        nonlocal now
+        now += 2.0
+        loop.post(pass_time)
+
+    loop.post(pass_time)
+    loop.run(lambda: bool(fired))
+    assert fired == [106.0]
+
+
+def test_what_recurs_goes_on() -> None:
+    loop, ticks = Loop(), []
+    loop.every(0.005, lambda: ticks.append(loop.clock()))
+    run(loop, lambda: len(ticks) >= 5)
+    assert all(later - earlier >= 0.005 for earlier, later in itertools.pairwise(ticks))
+
+
+def test_a_call_from_another_thread_wakes_the_loop_and_runs_in_it() -> None:
+    loop, ran = Loop(), []
+    threads = [
+        threading.Thread(
+            target=lambda: [
+                loop.post(lambda: ran.append(threading.get_ident())) for _ in range(500)
+            ]
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    run(loop, lambda: len(ran) == 2000)
+    assert set(ran) == {threading.get_ident()}
+
+
+def test_a_signal_is_handled_in_the_loop_and_its_old_handler_comes_back() -> None:
+    loop, came = Loop(), []
+    before = signal.getsignal(signal.SIGUSR1)
+    with loop.signals([signal.SIGUSR1], lambda number: came.append((number, in_loop))):
+        in_loop = False
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert came == []  # only queued
+        in_loop = True
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        run(loop, lambda: len(came) == 2)
+    assert came == [(signal.SIGUSR1, True)] * 2
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_peer_that_dies_has_its_whole_messages_heard_first_and_the_cut_one_never() -> None:
+    loop = Loop()
+    peer = Peer(loop)
+    whole = [messages.Idle(number) for number in range(1000)]
+    with peer.far as far:
+        far.sendall(b"".join(map(messages.encode, whole)))
+        far.sendall(messages.encode(messages.Log(20, "x", "cut"))[:-1])
+    run(loop, lambda: peer.dead)
+    assert peer.heard == [*whole, "died"]
+
+
+def test_a_forgotten_peer_is_not_heard_and_does_not_die() -> None:
+    loop = Loop()
+    peer, other = Peer(loop), Peer(loop)
+    loop.forget(peer)
+    loop.forget(peer)  # twice is harmless
+    for each in (peer, other):
+        each.far.sendall(messages.encode(messages.Ready()))
+        each.far.close()
+    run(loop, lambda: other.dead)
+    assert peer.heard == []
+    peer.channel.close()
+
+
+def test_a_peer_that_closes_another_while_both_have_news_leaves_no_trace_of_it() -> None:
+    loop = Loop()
+    first, second = Peer(loop), Peer(loop)
+
+    def close(one: Peer) -> Callable[[list[Any]], None]:
+        def close_it(_: list[Any]) -> None:
+            loop.forget(one)
+            one.channel.close()
+
+        return close_it
+
+    first.received, second.received = close(second), close(first)  # type: ignore[method-assign]
+    for each in (first, second):
+        each.far.sendall(messages.encode(messages.Ready()))
+    ticks: list[int] = []
+    loop.every(0.01, lambda: ticks.append(1))
+    run(loop, lambda: len(ticks) > 3)
+    assert first.dead + second.dead <= 1
+    assert len(loop._peers) <= 1
+
+
+def test_what_a_slow_peer_did_not_read_reaches_it_when_it_does() -> None:
+    loop = Loop()
+    peer = Peer(loop)
+    sent = [messages.Lease(n, 0, 0, n, b"k" * 1000, 0) for n in range(2000)]
+    for message in sent:
+        peer.channel.send(message)
+    assert peer.channel.backlog > 0
+    got: list[Any] = []
+
+    def read() -> None:
+        received = ChildChannel(peer.far).receive()
+        got.extend(next(received) for _ in sent)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    run(loop, lambda: not peer.channel.backlog)
+    reader.join(20)
+    assert got == sent
+    assert not loop._writing or not peer.channel.backlog
+
+
+@pytest.mark.parametrize("backlog", [False, True], ids=["idle", "with a peer that never reads"])
+def test_where_nothing_happens_nothing_is_done(backlog: bool) -> None:
+    loop = Loop()
+    peers = [Peer(loop) for _ in range(10)]
+    if backlog:
+        while not peers[0].channel.backlog:
+            peers[0].channel.send(messages.Log(0, "", "x" * 10_000))
+    for peer in peers[1:]:  # the socket took something, and takes more at once
+        peer.channel.send(messages.Ready())
+    rounds = []
+    end = time.monotonic() + 1.0
+    loop.later(1.0, lambda: None)
+    cpu = time.thread_time()
+    loop.run(lambda: rounds.append(1) or time.monotonic() >= end)
+    assert len(rounds) < 6
+    assert time.thread_time() - cpu < 0.05
