@@ -109,6 +109,13 @@ def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Any, open_target: O
     assert "s3cr3t-pass" not in str(refused.value)
 
 
+def test_an_address_that_cannot_be_used_is_refused(open_target: Open, tmp_path: Any) -> None:
+    (tmp_path / "ca.pem").write_text("this is no certificate")
+    with pytest.raises(RefusedError, match=r"^target\.address cannot be used: ") as refused:
+        open_target(f"mongodb://me:s3cr3t@h/?tls=true&tlsCAFile={tmp_path}/ca.pem")
+    assert "s3cr3t" not in str(refused.value)
+
+
 # -- collections ---------------------------------------------------------------------------------
 
 
@@ -151,19 +158,19 @@ def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:
         target.rename(f"{name}.none", f"{name}.backup")
 
 
-def test_a_rename_whose_answer_was_lost_is_done(target: MongoTarget, mongo: Any, name: str) -> None:
-    mongo.client[name].c.insert_one({"_id": 1})
-    mongo.client.admin.command(
-        "configureFailPoint",
-        "failCommand",
-        mode={"times": 1},
-        data={
-            "failCommands": ["renameCollection"],
-            "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"},
-        },
-    )
-    target.rename(f"{name}.c", f"{name}.backup")
-    assert mongo.client[name].backup.find_one() == {"_id": 1}
+def test_a_rename_whose_answer_was_lost_is_done(cluster: Cluster, sharded: MongoTarget) -> None:
+    sharded.create("d.c", TABLE)
+    cluster.fail("renameCollection", 189, "stepped down", "after")
+    sharded.rename("d.c", "d.backup")
+    assert list(cluster.collections) == ["d.backup"]
+    assert cluster.names().count("renameCollection") == 2
+
+
+def test_a_server_that_minds_what_exists_is_content(cluster: Cluster, open_target: Open) -> None:
+    target = open_target(cluster.uri)
+    for _ in range(2):
+        target.create("d.c", TABLE)
+    assert cluster.names() == ["create", "create"]
 
 
 # -- sharding ------------------------------------------------------------------------------------
@@ -262,12 +269,23 @@ def test_another_item_under_the_same_id_gives_way(cluster: Cluster, sharded: Mon
     assert stored == {other: object_id(0), first: object_id(1)}
 
 
+def test_an_insert_that_gets_in_between_is_replaced(cluster: Cluster, sharded: MongoTarget) -> None:
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    document = {"_id": object_id(0), "pk": "a", "sk": 0}
+    writer.write(slot([document]))
+    cluster.fail("update", 11000, "E11000 duplicate key error index: _id_ dup key", "write")
+    assert writer.write(slot([{**document, "x": 1}])) == 1
+    assert list(cluster.collections["d.c"].documents()) == [{**document, "x": 1}]
+
+
 def test_removing_a_copy_spares_its_namesake_on_another_shard(
     cluster: Cluster, sharded: MongoTarget
 ) -> None:
     sharded.create("d.c", TABLE)
-    here = next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == 0)
-    there = next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == 1)
+    there, here = (
+        next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == shard) for shard in (0, 1)
+    )
     writer = sharded.writer("d.c", TABLE)
     for number, pk in [(0, here), (1, here), (1, there)]:
         writer.write(slot([{"_id": object_id(number), "pk": pk, "sk": 0}]))
@@ -336,6 +354,7 @@ def keys_of(pk: str, sk: str | None = None) -> Table:
         ((), keys_of("a", "$b"), r"starts with \$"),
         ((), keys_of("a\0"), r"U\+0000"),
         (("id.mode=key",), keys_of("a", "$b"), "cannot be the _id"),
+        (("id.mode=key",), keys_of("a\0"), r"U\+0000"),
         (("id.mode=key", "target.mongodb.type=sharding"), keys_of("a.b"), "dot$"),
         (("target.mongodb.type=sharding",), keys_of("a", "b.c"), "dot"),
     ],

@@ -201,8 +201,13 @@ def test_what_no_waiting_cures_stops_the_task(
 def test_another_unique_index_names_the_item(stage: Stage, mongo: Any) -> None:
     mongo.client[stage.name].c.create_index("x", unique=True)
     documents = [{"_id": object_id(i), "pk": f"k{i}", "x": min(i, 1)} for i in range(3)]
-    with pytest.raises(ItemError, match=r'item {"pk":{"S":"k2"}}: .*E11000.*x_1'):
-        stage.writer().write(slot(documents))
+    memory = bytearray(slot(documents))
+    view = memoryview(memory)
+    with pytest.raises(ItemError, match=r'item {"pk":{"S":"k2"}}: .*E11000.*x_1') as error:
+        stage.writer().write(view)
+    view.release()
+    memory.clear()  # would be a BufferError, if the error held on to the slot
+    assert error.value.key == '{"pk":{"S":"k2"}}'
 
 
 def test_a_document_above_16_megabytes_names_the_item(stage: Stage) -> None:

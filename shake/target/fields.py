@@ -54,12 +54,13 @@ def key_problem(table: Table, config: Config) -> str | None:
         indexed = indexed or (table.keys.partition,)
     for attribute in indexed:
         if problem := name_problem(attribute):
-            way_out = "" if config.target_mongodb_type == "sharding" else "; set id.mode = key"
+            other_way = "." in attribute.name and config.target_mongodb_type != "sharding"
+            way_out = "; set id.mode = key" if other_way else ""
             return f"table {table.name}: the key cannot be indexed: {problem}{way_out}"
-    if config.id_mode == "key" and table.keys.sort is not None:
-        for attribute in table.keys:
-            if attribute.name.startswith("$") or "\0" in attribute.name:
-                return f"table {table.name}: the key cannot be the _id: {name_problem(attribute)}"
+    composite = table.keys.sort is not None
+    for attribute in table.keys:
+        if "\0" in attribute.name or (composite and attribute.name.startswith("$")):
+            return f"table {table.name}: the key cannot be the _id: {name_problem(attribute)}"
     return None
 
 

@@ -11,7 +11,7 @@ from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-from shake.config import Config
+from shake.config import Config, Redactor
 from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.target import fields
@@ -44,8 +44,9 @@ class MongoTarget:
             self._client: MongoClient[dict[str, Any]] = MongoClient(
                 config.target_address, **options
             )
-        except (PyMongoError, ValueError) as error:
-            raise RefusedError(f"target.address cannot be used: {error}") from error
+        except (PyMongoError, ValueError, OSError) as error:  # OSError: of tlsCAFile and the like
+            reason = Redactor(config.secrets()).redact(str(error))
+            raise RefusedError(f"target.address cannot be used: {reason}") from None
         self._config = config
         self._sharded = config.target_mongodb_type == "sharding"
         self._patience = Patience(stop, on_retry)

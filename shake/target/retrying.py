@@ -29,12 +29,12 @@ LONGEST_WAIT = 5.0
 #: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TRANSIENT_CODES = frozenset(
     {
-        *(6, 7, 89, 202, 317, 384, 9001),  # network
+        *(6, 7, 89, 202, 279, 317, 384, 9001),  # network
         *(91, 189, 10107, 11600, 11601, 11602, 13435, 13436),  # election, shutdown, interruption
         *(24, 46, 112, 117, 365, 462),  # locks, conflicts, overload
         *(50, 64, 134, 262),  # time limits
         *(63, 82, 133, 150, 211, 246, 249, 13388),  # routing and metadata
-        *(236, 276, 12586, 12587),  # index builds and other background work
+        *(276, 285, 12586, 12587),  # index builds and other background work
         391,  # reauthentication
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ MOST_BYTES = 16 * 1024 * 1024
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
 
+#: What every document begins with.
+LENGTH = struct.Struct("<i")
+
 DUPLICATE_KEY = 11000
 
 
@@ -31,16 +35,16 @@ def batches(documents: memoryview, most: int) -> Iterator[list[RawBSONDocument]]
     """Cut a slot (see codec.contract) into lists of at most ``most`` documents and MOST_BYTES.
 
     The documents are copies: an exception may hold them for longer than the slot is ours. Raises
-    bson.errors.InvalidBSON where a length prefix does not fit the slot.
+    bson.errors.InvalidBSON or struct.error where a length prefix does not fit the slot.
     """
     batch: list[RawBSONDocument] = []
     size = at = 0
     while at < len(documents):
-        length = int.from_bytes(documents[at : at + 4], "little")
+        (length,) = LENGTH.unpack_from(documents, at)
         if batch and (len(batch) == most or size + length > MOST_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(RawBSONDocument(bytes(documents[at : at + length])))
+        batch.append(RawBSONDocument(documents[at : at + length].tobytes()))
         size += length
         at += length
     if batch:
@@ -180,7 +184,7 @@ class MongoWriter:
 
 
 def _on_id(entry: Mapping[str, Any]) -> bool:
-    """Whether a write error says that the ``_id`` exists; servers before 4.2 say it in words."""
+    """Whether a write error says that the ``_id`` exists; some servers say it in words only."""
     if entry["code"] != DUPLICATE_KEY:
         return False
     pattern = entry.get("keyPattern")

@@ -63,11 +63,9 @@ class Collection:
                 continue
             value = [at(document, path) for path in index["key"]]
             if any([at(other, path) for path in index["key"]] == value for other in home):
-                return {
-                    "code": 11000,
-                    "errmsg": f"E11000 duplicate key error index: {index['name']} dup key: {value}",
-                    "keyPattern": index["key"],
-                }
+                # Without keyPattern, as servers before 4.2 and some that only speak the protocol.
+                message = f"E11000 duplicate key error index: {index['name']} dup key: {value}"
+                return {"code": 11000, "errmsg": message}
         home.append(document)
         return None
 
@@ -121,7 +119,7 @@ class Cluster:
     def __init__(self) -> None:
         self.commands: list[Doc] = []
         self.collections: dict[str, Collection] = {}
-        self._failures: dict[str, list[Doc]] = defaultdict(list)
+        self._failures: dict[str, list[tuple[str, Doc]]] = defaultdict(list)
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._connection())
         self._server.daemon_threads = True
@@ -131,9 +129,13 @@ class Cluster:
         """The connection string."""
         return f"mongodb://127.0.0.1:{self._server.server_address[1]}/"
 
-    def fail(self, command: str, code: int, message: str, times: int = 1) -> None:
-        """Answer the next calls of a command with an error, before anything is done."""
-        self._failures[command] += times * [Refusal(code, message).reply]
+    def fail(self, command: str, code: int, message: str, how: str = "before") -> None:
+        """Answer the next call of a command with an error.
+
+        ``before`` anything is done, ``after`` it is done, or as the ``write`` error of the first
+        document.
+        """
+        self._failures[command].append((how, {"code": code, "errmsg": message}))
 
     def names(self) -> list[str]:
         """The recorded commands' names."""
@@ -176,15 +178,22 @@ class Cluster:
         with self._lock:
             if name not in HOUSEKEEPING:
                 self.commands.append(command)
-            if self._failures[name]:
-                return self._failures[name].pop(0)
-            try:
-                handler = getattr(self, "_do_" + name, None)
-                if handler is None:
-                    raise Refusal(59, f"no such command: '{name}'")
-                return {**handler(command), "ok": 1.0}
-            except Refusal as refusal:
-                return refusal.reply
+            how, error = self._failures[name].pop(0) if self._failures[name] else ("", {})
+            if how == "before":
+                return {"ok": 0.0, **error}
+            if how == "write":
+                return {"ok": 1.0, "nModified": 0, **counted(0, [error])}
+            reply = self._handle(name, command)
+            return {"ok": 0.0, **error} if how == "after" else reply
+
+    def _handle(self, name: str, command: Doc) -> Doc:
+        try:
+            handler = getattr(self, "_do_" + name, None)
+            if handler is None:
+                raise Refusal(59, f"no such command: '{name}'")
+            return {**handler(command), "ok": 1.0}
+        except Refusal as refusal:
+            return refusal.reply
 
     # -- commands --------------------------------------------------------------------------------
 
