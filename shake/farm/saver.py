@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -10,8 +11,10 @@ from functools import partial
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import Lease
 from shake.checkpoint.records import Progress, TableRecord
-from shake.errors import ShakeError
+from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
+
+log = logging.getLogger("shake.farm")
 
 #: Seconds between renewals of the lease, which runs out after 30.
 RENEW_SECONDS = 10.0
@@ -79,29 +82,38 @@ class Saver(threading.Thread):
         self._closing.set()
 
     def run(self) -> None:
-        renewal = self._clock() + RENEW_SECONDS
         try:
-            while True:
-                if self._clock() >= renewal:
-                    self._insist(self._lease.renew)
-                    renewal = self._clock() + RENEW_SECONDS
-                try:
-                    job = self._jobs.get(timeout=max(0.0, renewal - self._clock()))
-                except queue.Empty:
-                    continue
-                if job is None:
-                    return
-                work, then = job
-                self._insist(work)
-                self._post(then)
+            self._serve()
         except ShakeError as error:
             self._post(partial(self._fatal, error))
+        except Exception as error:  # who saves nothing must not let the task run on
+            log.debug("the saver", exc_info=True)
+            text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
+            self._post(partial(self._fatal, RunError(text)))
 
-    def _insist(self, work: Callable[[], None]) -> None:
+    def _serve(self) -> None:
+        renewal = self._clock()  # at once: planning may have taken longer than a lease lasts
+        while not self._closing.is_set():
+            if self._clock() >= renewal:
+                self._insist(self._lease.renew)
+                renewal = self._clock() + RENEW_SECONDS
+            try:
+                job = self._jobs.get(timeout=max(0.0, renewal - self._clock()))
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            work, then = job
+            if self._insist(work):
+                self._post(then)
+
+    def _insist(self, work: Callable[[], None]) -> bool:
+        """Whether it is done: False only when the saver was closed meanwhile."""
         while not self._closing.is_set():
             try:
                 work()
-                return
+                return True
             except StoreUnavailable as error:
                 self._post(partial(self._trouble, str(error)))
                 self._closing.wait(_RETRY_SECONDS)
+        return False

@@ -1,0 +1,218 @@
+"""The saver: in order, until it is durable, and never at the price of the lease."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from shake.checkpoint.contract import Document, StoreUnavailable
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.records import STATUS_TABLE, Progress, SegmentRecord, TableRecord
+from shake.errors import ShakeError
+from shake.farm.saver import RENEW_SECONDS, Saver
+from tests.support.wait import until
+from tests.test_farm_copy import copy_of, page
+
+
+class MemoryStore:
+    """Collections in memory; the next ``outages`` writes find the store out of reach."""
+
+    def __init__(self) -> None:
+        self.collections: dict[str, dict[str, dict[str, Any]]] = {}
+        self.written: list[str] = []
+        self.outages = 0
+        self.bug = False
+        self.ready = threading.Event()
+        self.ready.set()
+
+    def read(self, collection: str) -> list[dict[str, Any]]:
+        return list(self.collections.get(collection, {}).values())
+
+    def write(self, collection: str, documents: Sequence[Document]) -> None:
+        self.ready.wait(20)
+        if self.bug:
+            raise ZeroDivisionError("a bug")
+        if self.outages:
+            self.outages -= 1
+            raise StoreUnavailable("checkpoints are out of reach")
+        for one in documents:
+            self.collections.setdefault(collection, {})[one["_id"]] = dict(one)
+        self.written.append(collection)
+
+    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        held = self.collections.setdefault(collection, {})
+        key = (old or new or {})["_id"]
+        if held.get(key) != old:
+            return False
+        held.pop(key, None)
+        if new is not None:
+            held[key] = dict(new)
+            self.written.append("renewal")
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class Stage:
+    """A saver whose clock stands still until a test moves it, and what it told the loop."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.store = MemoryStore()
+        self.lease = Lease.acquire(self.store, notice=print, clock=lambda: self.now)
+        self.told: list[Any] = []
+        self.saver = Saver(
+            Progress(self.store),
+            self.lease,
+            lambda: self.now,
+            lambda call: call(),
+            trouble=self.told.append,
+            fatal=self.told.append,
+        )
+
+    def save(self, name: str) -> None:
+        self.saver.save_table(TableRecord(name, f"db.{name}", 1, 1), lambda: self.told.append(name))
+
+    @property
+    def renewals(self) -> int:
+        return int(self.store.collections[STATUS_TABLE]["lease"]["Renewals"])
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.store.ready.set()
+    if stage.saver.ident:
+        stage.saver.close(5)
+        assert not stage.saver.is_alive()
+
+
+def moved(copy: Any, lease: int, last_key: bytes | None) -> Any:
+    copy.publish(lease, 0, page(lease, last_key))
+    copy.acknowledge(lease, 0.0)
+    return copy
+
+
+def test_saves_happen_in_the_order_in_which_they_were_given(stage: Stage) -> None:
+    for number in range(20):
+        stage.save(f"t{number}")
+    stage.saver.start()
+    expected = [f"t{number}" for number in range(20)]
+    until(lambda: stage.told == expected)
+    assert [name for name in stage.store.written if name != "renewal"] == expected
+
+
+def test_what_follows_a_save_happens_only_when_it_is_durable(stage: Stage) -> None:
+    stage.store.ready.clear()
+    stage.saver.start()
+    stage.save("t")
+    assert stage.told == []
+    stage.store.ready.set()
+    until(lambda: stage.told == ["t"])
+    assert "t" in stage.store.collections
+
+
+def test_segments_that_moved_are_saved_once_and_idle_means_durable(stage: Stage) -> None:
+    copy = copy_of([SegmentRecord(0), SegmentRecord(1)])
+    copy.lease(1)
+    stage.store.ready.clear()
+    stage.saver.start()
+    stage.saver.save_segments([copy])
+    assert stage.saver.idle  # nothing has moved
+    stage.saver.save_segments([moved(copy, 1, b'{"pk":{"S":"k"}}')])
+    assert not stage.saver.idle
+    stage.saver.save_segments([copy])
+    stage.store.ready.set()
+    until(lambda: stage.saver.idle)
+    assert stage.store.written.count("things") == 1
+    (document,) = stage.store.read("things")
+    assert document["LastEvaluatedKey"] == '{"pk":{"S":"k"}}'
+
+
+def test_a_store_out_of_reach_is_told_and_tried_again(stage: Stage) -> None:
+    stage.store.outages = 1
+    stage.save("t")
+    stage.saver.start()
+    until(lambda: stage.told == ["checkpoints are out of reach", "t"])
+
+
+def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None:
+    stage.store.ready.clear()
+    stage.saver.start()
+    stage.save("first")
+    until(lambda: stage.renewals > 0)
+    stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
+    stage.now += RENEW_SECONDS
+    stage.save("second")
+    stage.store.ready.set()
+    stage.saver.join(20)
+    assert stage.told[0] == "first"
+    (error,) = stage.told[1:]
+    assert isinstance(error, ShakeError)
+    assert "the lease on this task is lost" in str(error)
+    assert "second" not in stage.store.collections
+
+
+def test_the_lease_is_renewed_before_the_first_save(stage: Stage) -> None:
+    # Planning may have taken longer than the lease lasts.
+    stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
+    stage.save("t")
+    stage.saver.start()
+    stage.saver.join(20)
+    assert [type(each).__name__ for each in stage.told] == ["LeaseLost"]
+    assert "t" not in stage.store.collections
+
+
+def test_the_lease_is_renewed_however_much_there_is_to_save(stage: Stage) -> None:
+    def save_next(left: int) -> Callable[[], None]:
+        def then() -> None:
+            stage.now += 1.0
+            if left:
+                assert stage.lease.fresh(stage.now)
+                stage.saver.save_table(TableRecord("t", "db.t", 1, 1), save_next(left - 1))
+            else:
+                stage.told.append("end")
+
+        return then
+
+    for _ in range(3):  # the queue is never empty
+        stage.save("t")
+    stage.saver.save_table(TableRecord("t", "db.t", 1, 1), save_next(100))
+    stage.saver.start()
+    until(lambda: "end" in stage.told)
+    assert stage.renewals >= 10
+
+
+def test_an_unexpected_error_ends_the_task_too(stage: Stage) -> None:
+    # A saver that died in silence would leave a task that runs on and saves nothing.
+    stage.store.bug = True
+    stage.save("t")
+    stage.saver.start()
+    stage.saver.join(20)
+    (error,) = stage.told
+    assert isinstance(error, ShakeError)
+    assert "ZeroDivisionError: a bug" in str(error)
+
+
+def test_closing_finishes_what_was_given_but_does_not_wait_for_a_store_that_is_gone() -> None:
+    stage = Stage()
+    stage.saver.start()
+    for number in range(5):
+        stage.save(f"t{number}")
+    stage.saver.close(20)
+    assert stage.told == [f"t{number}" for number in range(5)]
+
+    stage = Stage()
+    stage.store.outages = 1 << 30
+    stage.save("lost")
+    stage.saver.start()
+    until(lambda: stage.told)
+    stage.saver.close(0.1)
+    stage.saver.join(5)
+    assert not stage.saver.is_alive()
+    assert "lost" not in stage.told
