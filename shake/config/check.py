@@ -149,7 +149,7 @@ def _check_connection(key: str, address: str) -> None:
                     uri_parser.split_options(options, warn=True)
             else:
                 uri_parser.parse_uri(address, warn=True)
-    except (PyMongoError, ValueError, Warning) as error:
+    except (PyMongoError, OSError, ValueError, Warning) as error:  # OSError: a file of tls...
         raise UsageError(
             f"{key} is not a MongoDB connection string "
             f"(mongodb://user:password@host:port/?options): {_reason(error, address)}"

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from shake.config import Config
@@ -24,6 +25,8 @@ class CollectionWriter:
 
     def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
         self._channel = channel
+        if details["resumed"]:  # what is there already is our own, maybe older than the item now
+            config = replace(config, full_executor_insert_on_dup_update=True)
         self._table = unpack_table(details["table"])
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
@@ -126,7 +129,7 @@ def _keys(attributes: list[Any]) -> Keys:
 def serve(
     channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
 ) -> None:
-    """Entry of the process; ``details``: table, place, arenas."""
+    """Entry of the process; ``details``: table, place, resumed, arenas."""
     CollectionWriter(channel, config, details).serve(received)
 
 

@@ -12,7 +12,7 @@ from shake.farm import messages
 from shake.farm.loop import Loop
 from shake.farm.process import MOST_DEATHS, Child, revival_delay
 from shake.farm.writer import pack_table
-from shake.plan import TablePlan
+from shake.plan import Action, TablePlan
 from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")
@@ -78,6 +78,7 @@ class TableWriter:
         details = {
             "table": pack_table(self._plan.table),
             "place": self._plan.place,
+            "resumed": self._plan.action is Action.RESUME,
             "arenas": list(self._arenas),
         }
         self._child = Child(

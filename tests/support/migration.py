@@ -1,0 +1,182 @@
+"""A migration under test: the real supervisor in a process of its own, and the comparison after."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bson
+import psutil
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+
+from shake.codec.contract import Options
+from shake.schema import Attribute, Keys
+from tests.support.codecs import expected
+from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
+from tests.support.wait import until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Migration:
+    """A task with a configuration file of its own; ``settings`` are keys with dots as ``__``."""
+
+    def __init__(
+        self, source: str, target: str, name: str, folder: Path, **settings: object
+    ) -> None:
+        self.folder = folder
+        self.conf = folder / f"{name}.conf"
+        keys = {
+            "id": name,
+            "pid_path": folder,
+            "sync_mode": "full",
+            "http_profile": -1,
+            "source.endpoint_url": source,
+            "source.region": REGION,
+            "source.access_key_id": ACCESS_KEY,
+            "source.secret_access_key": SECRET_KEY,
+            "target.address": target,
+        }
+        keys |= {key.replace("__", "."): value for key, value in settings.items()}
+        self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str, workers: int = 2) -> subprocess.Popen[bytes]:
+        """Start the supervisor; what it prints goes to ``out`` and ``err`` in the folder."""
+        command = [sys.executable, str(ROOT / "bin/shake-supervisor"), "--conf", str(self.conf)]
+        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+            process = subprocess.Popen(
+                [*command, "--workers", str(workers), *arguments], stdout=out, stderr=err
+            )
+        self.running.append(process)
+        return process
+
+    def wait(self, process: subprocess.Popen[bytes], timeout: float = 60) -> Result:
+        """Wait for a run to end."""
+        status = process.wait(timeout)
+        return Result(status, *((self.folder / name).read_text() for name in ("out", "err")))
+
+    def run(self, *arguments: str, workers: int = 2, timeout: float = 60) -> Result:
+        """A whole run."""
+        return self.wait(self.start(*arguments, workers=workers), timeout)
+
+    def children(self, role: str = "") -> list[psutil.Process]:
+        """The living children of all runs whose title begins so: ``worker 0``, ``writer``."""
+        title = f"shake: {role}"
+        found = []
+        for process in self.running:
+            if process.poll() is None:
+                found += psutil.Process(process.pid).children()
+        return [child for child in found if _title(child).startswith(title)]
+
+    def child(self, role: str) -> psutil.Process:
+        """The first such child, as soon as there is one."""
+        return until(lambda: next(iter(self.children(role)), None))
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL the supervisor and all its children at once; return when they are gone."""
+        tree = [psutil.Process(process.pid)]
+        tree += tree[0].children()
+        for one in tree:
+            one.send_signal(signal.SIGKILL)
+        process.wait()
+        psutil.wait_procs(tree[1:], timeout=10)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for process in self.running:
+            if process.poll() is None:
+                self.kill(process)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def compare(
+    dynamodb: Any,
+    mongo: MongoClient[Any],
+    table: str,
+    place: str,
+    *,
+    options: Options | None = None,
+) -> None:
+    """Assert that the collection holds exactly the table's items, each once, byte for byte."""
+    options = options or Options(keys=keys_of(dynamodb, table))
+    wanted = Counter(
+        _without_id(expected(item, options, 0), options) for item in scan(dynamodb, table)
+    )
+    database, _, collection = place.partition(".")
+    raw = mongo[database].get_collection(collection, CodecOptions(document_class=RawBSONDocument))
+    found = Counter(_without_id(document.raw, options) for document in raw.find())
+    missing, extra = wanted - found, found - wanted
+    assert not missing, f"{missing.total()} of {wanted.total()} missing: {_show(missing)}"
+    assert not extra, f"{extra.total()} too many or different: {_show(extra)}"
+
+
+def _without_id(document: bytes, options: Options) -> bytes:
+    """The document with its attributes in one order, without an ``_id`` that only shake knows."""
+    fields = bson.decode(document)
+    if options.id_mode == "objectid":
+        del fields["_id"]
+    return bson.encode(dict(sorted(fields.items())))
+
+
+def _show(documents: Counter[bytes]) -> str:
+    return ", ".join(str(bson.decode(one))[:200] for one in list(documents)[:3])
+
+
+def scan(dynamodb: Any, table: str) -> Iterator[Mapping[str, Any]]:
+    """All items, typed, binary values as base64 text."""
+    for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        for item in page["Items"]:
+            yield {name: _as_text(value) for name, value in item.items()}
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list):
+        return [_as_text(element) for element in value]
+    if isinstance(value, dict):
+        return {name: _as_text(element) for name, element in value.items()}
+    return value
+
+
+def keys_of(dynamodb: Any, table: str) -> Keys:
+    """The table's key schema."""
+    description = dynamodb.describe_table(TableName=table)["Table"]
+    types = {d["AttributeName"]: d["AttributeType"] for d in description["AttributeDefinitions"]}
+    names = {part["KeyType"]: part["AttributeName"] for part in description["KeySchema"]}
+    sort = names.get("RANGE")
+    return Keys(
+        Attribute(names["HASH"], types[names["HASH"]]),
+        Attribute(sort, types[sort]) if sort else None,
+    )
+
+
+def deadline(seconds: float) -> float:
+    """A monotonic time so far ahead."""
+    return time.monotonic() + seconds
