@@ -53,9 +53,11 @@ class Lifecycle:
     def begin_tables(self) -> None:
         """Begin tables until ``full.concurrency`` are at work."""
         for copy in self._copies:
-            if len(self._writers) >= self._config.full_concurrency:
-                return
-            if copy.phase is Phase.WAITING:
+            if copy.phase is not Phase.WAITING:
+                continue
+            if copy.plan.action is Action.COMPLETE:
+                self._show(copy, Phase.DONE)
+            elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
 
     def done(self, copy: TableCopy, error: str) -> None:
@@ -85,9 +87,6 @@ class Lifecycle:
             self._enter(copy, Phase.SETTLING)
 
     def _begin(self, copy: TableCopy) -> None:
-        if copy.plan.action is Action.COMPLETE:
-            self._enter(copy, Phase.DONE)
-            return
         self._writers[copy.number] = self._start_writer(copy)
         match copy.record.state:
             case TableState.PREPARING:
@@ -103,8 +102,7 @@ class Lifecycle:
         self._saver.save_table(copy.record_as(state), lambda: self._enter(copy, phase))
 
     def _enter(self, copy: TableCopy, phase: Phase) -> None:
-        copy.enter(phase, self._clock())
-        log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
+        self._show(copy, phase)
         match phase:
             case Phase.COPYING if copy.copied:
                 self.copied(copy)
@@ -116,6 +114,10 @@ class Lifecycle:
                 self.begin_tables()
             case _:
                 self._writers[copy.number].order(self._order(copy, phase))
+
+    def _show(self, copy: TableCopy, phase: Phase) -> None:
+        copy.enter(phase, self._clock())
+        log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
 
     def _order(self, copy: TableCopy, phase: Phase) -> Any:
         match phase:

@@ -1,0 +1,180 @@
+"""The life of a table: each step only when the one before is durable, and no step left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.config import load
+from shake.farm.budget import Budget
+from shake.farm.copy import Phase, TableCopy
+from shake.farm.lifecycle import Lifecycle
+from shake.farm.messages import BuildIndexes, Forget, Prepare
+from shake.plan import Action
+from tests.test_farm_copy import page, plan_of
+
+
+class Stage:
+    """A lifecycle whose saves and orders are noted, and confirmed when a test says so."""
+
+    def __init__(self, copies: list[TableCopy], *settings: str) -> None:
+        given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "sync_mode=full", *settings]
+        self.steps: list[Any] = []
+        self.unsaved: list[Callable[[], None]] = []
+        self.writers: dict[int, Any] = {}
+        self.copies = copies
+        self.lifecycle = Lifecycle(
+            load(None, {}, given).config,
+            copies,
+            self.writers,
+            self,  # type: ignore[arg-type]
+            clock=lambda: 1.0,
+            start_writer=lambda _: self,  # type: ignore[arg-type,return-value]
+            copying=lambda: self.steps.append("lease"),
+        )
+
+    # ---- as the saver
+
+    def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
+        self.steps.append(record.state)
+        self.unsaved.append(then)
+
+    def save_segments(self, copies: list[TableCopy]) -> None:
+        self.steps += [("segments", len(copy.take_dirty())) for copy in copies]
+
+    # ---- as each writer
+
+    def order(self, order: Any) -> None:
+        self.steps.append(order)
+
+    def close(self) -> None:
+        self.steps.append("closed")
+
+    # ---- what a test does
+
+    def after(self, *events: Any) -> list[Any]:
+        """The steps that follow."""
+        self.steps.clear()
+        for event in events:
+            event()
+        return list(self.steps)
+
+    def saved(self) -> None:
+        self.unsaved.pop(0)()
+
+    def done(self, number: int = 0, error: str = "") -> None:
+        self.lifecycle.done(self.copies[number], error)
+
+
+def table(
+    number: int = 0,
+    state: TableState = TableState.PREPARING,
+    action: Action = Action.CREATE,
+    *segments: SegmentRecord,
+) -> TableCopy:
+    plan = plan_of(list(segments) or [SegmentRecord(0)], action)
+    plan = replace(plan, record=replace(plan.record, state=state))
+    return TableCopy(number, plan, Budget(1000, None, 0.0), 0.0)
+
+
+def test_every_step_waits_until_the_one_before_is_durable() -> None:
+    copy = table()
+    stage = Stage([copy])
+    assert stage.after(stage.lifecycle.begin_tables) == [TableState.PREPARING]
+    assert stage.after(stage.saved) == [Prepare("create", "")]
+    assert stage.after(stage.done) == [("segments", 0), TableState.COPYING]
+    assert stage.after(stage.saved) == ["lease"]
+    copy.lease(1)
+    copy.publish(1, 0, page(1, None, 7))
+    copy.acknowledge(1, 1.0)
+    (forget,) = stage.after(lambda: stage.lifecycle.copied(copy))
+    assert forget == Forget(copy.tails(unfinished=False))
+    assert stage.after(lambda: stage.lifecycle.copied(copy)) == []  # told twice
+    assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
+    assert stage.after(stage.saved) == [BuildIndexes()]
+    assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
+    assert not stage.lifecycle.over
+    assert stage.after(stage.saved) == ["closed"]
+    assert stage.lifecycle.over
+
+
+def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
+    open_, done = SegmentRecord(0, b"k", 5), SegmentRecord(1, None, 9, done=True)
+    copy = table(0, TableState.COPYING, Action.RESUME, open_, done)
+    stage = Stage([copy])
+    (forget,) = stage.after(stage.lifecycle.begin_tables)
+    assert len(forget.ranges) == 1
+    assert stage.after(stage.done) == ["lease"]
+
+
+def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
+    done = SegmentRecord(0, None, 9, done=True)
+    stage = Stage([table(0, TableState.COPYING, Action.RESUME, done)])
+    assert stage.after(stage.lifecycle.begin_tables) == [Forget([])]
+    (forget,) = stage.after(stage.done)
+    assert len(forget.ranges) == 1
+    assert stage.copies[0].phase is Phase.SETTLING
+
+
+def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
+    stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
+    assert stage.after(stage.lifecycle.begin_tables) == [BuildIndexes()]
+    assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
+
+
+def test_a_refused_index_is_shown_and_leaves_the_copy_to_be_indexed_again() -> None:
+    stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
+    stage.lifecycle.begin_tables()
+    assert stage.after(lambda: stage.done(error="index pk_1 was refused")) == ["closed"]
+    assert stage.lifecycle.over
+    assert stage.copies[0].error == "index pk_1 was refused"
+    assert stage.copies[0].record.state is TableState.INDEXING
+
+
+def test_with_the_schema_only_nothing_is_leased() -> None:
+    stage = Stage([table()], "sync_schema_only=true")
+    stage.lifecycle.begin_tables()
+    stage.saved()
+    assert stage.after(stage.done, stage.saved) == [
+        *(("segments", 0), TableState.INDEXING, BuildIndexes())
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["id.mode=key"], ["target.type=aliyun_dynamo_proxy", "target.address=http://127.0.0.1:1"]],
+)
+def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
+    settings: list[str],
+) -> None:
+    copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
+    stage = Stage([copy], *settings)
+    assert stage.after(stage.lifecycle.begin_tables) == [Forget([])]
+
+
+def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
+    copies = [table(number, TableState.INDEXING, Action.RESUME) for number in range(5)]
+    copies[2] = table(2, TableState.DONE, Action.COMPLETE)
+    stage = Stage(copies, "full.concurrency=2")
+    stage.lifecycle.begin_tables()
+    assert sorted(stage.writers) == [0, 1]
+    stage.done(1)
+    stage.saved()
+    assert sorted(stage.writers) == [0, 3]
+    stage.done(0, error="refused")
+    assert sorted(stage.writers) == [3, 4]
+    for number in (3, 4):
+        stage.done(number)
+        stage.saved()
+    assert stage.lifecycle.over
+
+
+def test_thousands_of_complete_tables_are_passed_over() -> None:
+    copies = [table(number, TableState.DONE, Action.COMPLETE) for number in range(3000)]
+    stage = Stage([*copies, table(3000)])
+    assert stage.after(stage.lifecycle.begin_tables) == [TableState.PREPARING]
+    assert sum(copy.over for copy in copies) == 3000
