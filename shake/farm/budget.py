@@ -13,7 +13,10 @@ _FIRST_GUESS = 128.0
 
 
 class Bucket:
-    """A token bucket that may go into debt: the next grant waits until the debt is paid."""
+    """A token bucket that may go into debt: the next grant waits until the debt is paid.
+
+    After a pause as much as one second's rate is there at once.
+    """
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate

@@ -21,22 +21,24 @@ class Diagnostics:
         self._one_at_a_time = threading.Lock()
         self._changed = threading.Condition()
         self._expected: int | None = None
-        self._reports: list[ProcessReport] = []
+        # By process: one that answers late is in time for the next who asks, and counts once.
+        self._reports: dict[int, ProcessReport] = {}
 
     def add(self, message: tuple[Any, ...]) -> None:
         """A child has answered; called in the loop."""
         with self._changed:
-            self._reports.append(ProcessReport(*message))
+            answer = ProcessReport(*message)
+            self._reports[answer.pid] = answer
             self._changed.notify_all()
 
     def gather(self) -> list[ProcessReport]:
         """The supervisor's report and those of all children that answer; from any thread."""
         with self._one_at_a_time:
             with self._changed:
-                self._expected, self._reports = None, []
+                self._expected, self._reports = None, {}
                 self._post(self._start)
                 self._changed.wait_for(self._complete, _PATIENCE)
-                children = sorted(self._reports, key=lambda each: each.role)
+                children = sorted(self._reports.values(), key=lambda each: each.role)
             return [report("supervisor"), *children]
 
     def _start(self) -> None:

@@ -12,20 +12,25 @@ _SECONDS = 30.0
 
 
 class Trouble:
-    """Remembers the last repeated failure."""
+    """Remembers the last repeated failure, and which were told of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._text = ""
-        self._since = -_SECONDS
+        self._since: dict[str, float] = {}
 
     def worry(self, text: str) -> None:
         """Something has failed again."""
-        if text != self.text:
+        if not self._fails(text):
             log.warning("%s; it is tried again until it works", text)
-        self._text, self._since = text, self._clock()
+        self._since = {one: since for one, since in self._since.items() if self._fails(one)}
+        self._text, self._since[text] = text, self._clock()
 
     @property
     def text(self) -> str:
         """What is failing, empty when nothing has of late."""
-        return self._text if self._clock() - self._since < _SECONDS else ""
+        return self._text if self._fails(self._text) else ""
+
+    def _fails(self, text: str) -> bool:
+        since = self._since.get(text)
+        return since is not None and self._clock() - since < _SECONDS
