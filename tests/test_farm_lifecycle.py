@@ -146,7 +146,14 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [["id.mode=key"], ["target.type=aliyun_dynamo_proxy", "target.address=http://127.0.0.1:1"]],
+    [
+        ["id.mode=key"],
+        [
+            "target.type=aliyun_dynamo_proxy",
+            "target.address=http://127.0.0.1:1",
+            "checkpoint.type=file",
+        ],
+    ],
 )
 def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
     settings: list[str],

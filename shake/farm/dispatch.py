@@ -94,6 +94,8 @@ class Dispatch:
         copy.publish(number, worker.number, page)
         if page.complete:
             copy.budget.used(page.capacity)
+            if copy.budget.wanted:  # the call may have cost less than was reserved
+                self._grant(copy)
         if page.slot < 0:  # an empty page
             self.stored(copy, number)
         else:
@@ -116,6 +118,8 @@ class Dispatch:
         page = copy.acknowledge(number, self._loop.clock())
         if page.slot >= 0:
             self._pool.workers[page.worker].free(page.slot)
+        if page.after is None:  # its segment may have waited for that
+            self.assign()
         if copy.copied and not self._draining:
             self._copied(copy)
 

@@ -42,7 +42,8 @@ class Child:
                 pass_fds=(theirs.fileno(), *descriptors),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                # A file of the user's current folder must not stand in for a module.
+                env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
             )
         self.pid = self._process.pid
         self.channel = SupervisorChannel(ours)

@@ -1,0 +1,207 @@
+"""The traffic of the farm: leases, pages, slots and permits, without a single process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shake.checkpoint.records import SegmentRecord
+from shake.farm import messages
+from shake.farm.budget import Budget
+from shake.farm.copy import Phase, TableCopy
+from shake.farm.dispatch import Dispatch
+from shake.farm.loop import Loop
+from shake.farm.pool import Worker, WorkerPool
+from shake.source.client import Credentials, Endpoint
+from tests.test_farm_copy import page, plan_of
+from tests.test_farm_process import config_of
+
+
+class Far:
+    """Stands for a process: keeps what it is sent."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    write = send
+
+    def all(self, type_: type[Any]) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, type_)]
+
+
+class Stage:
+    """Workers of two lanes each, tables being copied, and a clock that a test moves."""
+
+    def __init__(self, *segments: int, workers: int = 1, budget: float | None = None) -> None:
+        self.now = 0.0
+        self.ours = True
+        self.copied: list[int] = []
+        self.loop = Loop(lambda: self.now)
+        self.pool = WorkerPool(
+            self.loop,
+            config_of("full.document.parser=2"),
+            Endpoint("http://127.0.0.1:9", "us-east-1"),
+            Credentials("test", "test"),
+            0,
+            handle=lambda *_: None,
+            lost=lambda *_: None,
+            fatal=lambda _: None,
+        )
+        self.far = [Far() for _ in range(workers)]
+        for number, far in enumerate(self.far):
+            worker = Worker(number, 2)
+            worker.child = far  # type: ignore[assignment]
+            self.pool.workers.append(worker)
+        self.copies = []
+        for number, count in enumerate(segments):
+            plan = plan_of([SegmentRecord(segment) for segment in range(count)])
+            copy = TableCopy(number, plan, Budget(1000, budget, 0.0), 0.0)
+            copy.enter(Phase.CLEANING, 0.0)
+            copy.enter(Phase.COPYING, 0.0)
+            self.copies.append(copy)
+        self.writers = {number: Far() for number in range(len(segments))}
+        self.dispatch = Dispatch(
+            self.loop,
+            self.pool,
+            self.copies,
+            self.writers,  # type: ignore[arg-type]
+            may_write=lambda: self.ours,
+            copied=lambda copy: self.copied.append(copy.number),
+        )
+
+    def leases(self, worker: int = 0) -> list[messages.Lease]:
+        return self.far[worker].all(messages.Lease)
+
+    def publish(self, message: messages.Page, worker: int = 0) -> None:
+        self.dispatch.publish(self.pool.workers[worker], message)
+
+    def end(self, lease: int) -> None:
+        worker = next(w for w in self.pool.workers if lease in w.lanes)
+        worker.lanes[worker.lanes.index(lease)] = None
+        self.dispatch.end_leases([lease])
+
+
+def test_every_lane_gets_a_segment_and_tables_share_them_evenly() -> None:
+    stage = Stage(9, 9, workers=2)
+    stage.dispatch.assign()
+    leases = stage.leases(0) + stage.leases(1)
+    assert len(leases) == 4
+    assert sorted(lease.table for lease in leases) == [0, 0, 1, 1]
+    assert sorted((worker, lease.lane) for worker in (0, 1) for lease in stage.leases(worker)) == [
+        *((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+
+
+def test_a_page_is_stored_from_its_slot_which_is_free_when_the_target_has_it() -> None:
+    stage = Stage(1)
+    stage.dispatch.assign()
+    (lease,) = stage.leases()
+    stage.publish(page(lease.lease, None, 7, slot=4, length=99))
+    (write,) = stage.writers[0].sent
+    assert (write.arena, write.slot, write.length) == (0, 4, 99)
+    assert not stage.dispatch.drained
+    assert not stage.far[0].all(messages.Free)
+    stage.dispatch.stored(stage.copies[0], write.page)
+    assert stage.far[0].all(messages.Free) == [messages.Free(4)]
+    assert stage.dispatch.drained
+    assert stage.copied == [0]
+
+
+def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:
+    stage = Stage(1)
+    stage.dispatch.assign()
+    stage.publish(page(stage.leases()[0].lease, None, 0, slot=-1))
+    assert stage.writers[0].sent == []
+    assert stage.copied == [0]
+
+
+def test_a_lane_that_is_idle_gets_what_a_dead_worker_left() -> None:
+    stage = Stage(2)
+    stage.dispatch.assign()
+    first, second = stage.leases()
+    stage.publish(page(first.lease, b"k", 7))
+    stage.end(first.lease)
+    again = stage.leases()[2]
+    assert (again.segment, again.start, again.documents) == (first.segment, b"k", 7)
+    stage.publish(page(second.lease, None))
+    stage.end(second.lease)
+    assert len(stage.leases()) == 3
+
+
+def test_a_segment_cut_in_the_middle_of_a_page_is_leased_when_the_target_has_the_half() -> None:
+    stage = Stage(1)
+    stage.dispatch.assign()
+    (lease,) = stage.leases()
+    stage.publish(page(lease.lease, None, 7, complete=False))
+    stage.end(lease.lease)
+    assert len(stage.leases()) == 1
+    stage.dispatch.stored(stage.copies[0], stage.writers[0].sent[0].page)
+    assert stage.leases()[1].start is None
+
+
+def test_no_page_is_written_while_the_task_may_be_anothers() -> None:
+    stage = Stage(1)
+    stage.dispatch.assign()
+    (lease,) = stage.leases()
+    stage.ours = False
+    for key in (b"a", b"b"):
+        stage.publish(page(lease.lease, key))
+    stage.dispatch.release_held()
+    assert stage.writers[0].sent == []
+    assert not stage.dispatch.drained
+    stage.ours = True
+    stage.dispatch.release_held()
+    stage.dispatch.release_held()
+    assert len(stage.writers[0].sent) == 2
+
+
+def test_a_task_that_drains_leases_nothing_and_goes_no_further() -> None:
+    stage = Stage(1, 1)
+    stage.dispatch.assign()
+    first, second = stage.leases()
+    stage.dispatch.drain()
+    assert stage.far[0].all(messages.Drain)
+    stage.end(first.lease)
+    assert len(stage.leases()) == 2
+    stage.publish(page(second.lease, None))
+    stage.dispatch.stored(stage.copies[second.table], stage.writers[second.table].sent[0].page)
+    assert stage.copied == []
+
+
+def test_permits_come_now_or_as_soon_as_the_budget_allows() -> None:
+    stage = Stage(1, budget=100.0)
+    worker = stage.pool.workers[0]
+    stage.dispatch.wanted(worker, 0)
+    stage.dispatch.wanted(worker, 0)
+    assert len(stage.far[0].all(messages.Permit)) == 1
+    stage.now += 5.0
+    stage.loop.run(lambda: len(stage.far[0].all(messages.Permit)) == 2)
+
+
+def test_a_call_that_cost_less_than_was_reserved_lets_the_next_go_at_once() -> None:
+    stage = Stage(1, budget=1.0)  # 128 units are reserved: two minutes
+    stage.dispatch.assign()
+    worker = stage.pool.workers[0]
+    stage.dispatch.wanted(worker, 0)
+    stage.dispatch.wanted(worker, 0)
+    stage.now += 0.1
+    stage.publish(page(stage.leases()[0].lease, b"k", capacity=0.5))
+    stage.now += 0.5
+    stage.publish(page(stage.leases()[0].lease, b"l", capacity=0.0))
+    assert len(stage.far[0].all(messages.Permit)) == 2
+
+
+def test_a_dead_worker_is_permitted_nothing() -> None:
+    stage = Stage(1, workers=2, budget=100.0)
+    dead, alive = stage.pool.workers
+    stage.dispatch.wanted(alive, 0)
+    stage.dispatch.wanted(dead, 0)
+    stage.dispatch.wanted(alive, 0)
+    stage.dispatch.forget_worker(dead)
+    stage.now += 5.0
+    stage.loop.run(lambda: len(stage.far[1].all(messages.Permit)) == 2)
+    assert stage.far[0].all(messages.Permit) == []

@@ -1,0 +1,354 @@
+"""Children of the supervisor, as real processes that are really killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import psutil
+import pytest
+
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.config import Config, load
+from shake.farm import arena, messages
+from shake.farm.arena import Arena
+from shake.farm.loop import Loop
+from shake.farm.pool import Worker, WorkerPool
+from shake.farm.process import Child, revival_delay
+from shake.farm.writers import TableWriter
+from shake.plan import Action, TablePlan
+from shake.schema import Attribute, Keys, Table
+from shake.source.client import Credentials, Endpoint
+from tests.support.documents import items
+from tests.support.wait import until
+from tests.test_farm_loop import run
+
+
+def config_of(*settings: str) -> Config:
+    given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "source.region=us-east-1"]
+    return load(None, {}, [*given, *settings]).config
+
+
+class Stage:
+    """A child of :mod:`tests.support.children`, and all that is heard of it."""
+
+    def __init__(self, do: str) -> None:
+        self.loop = Loop()
+        self.heard: list[Any] = []
+        self.child = Child(
+            self.loop,
+            "tests.support.children",
+            messages.Setup("test child", config_of().as_settings(), {"do": do}),
+            (),
+            on_message=self.heard.append,
+            on_death=self.heard.append,
+        )
+
+    def until(self, over: Callable[[], Any]) -> list[Any]:
+        run(self.loop, over, 30.0)
+        return self.heard
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[[str], Stage]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(do: str) -> Stage:
+            stage = Stage(do)
+
+            def end() -> None:
+                stage.child.dismiss()
+                stage.child.reap()
+
+            stack.callback(end)
+            return stage
+
+        yield start
+
+
+Start = Callable[[str], Stage]
+
+
+def test_a_child_hears_and_is_heard(stage: Start) -> None:
+    echo = stage("echo")
+    sent = [messages.Drain(), *(messages.Free(number) for number in range(5000))]
+    for message in sent:
+        echo.child.send(message)
+    assert echo.until(lambda: len(echo.heard) == len(sent)) == sent
+
+
+def test_what_a_child_said_whole_before_it_was_killed_counts_and_the_rest_does_not(
+    stage: Start,
+) -> None:
+    one = stage("die")
+    heard = one.until(lambda: one.heard and isinstance(one.heard[-1], str))
+    assert heard == [*(messages.Idle(number) for number in range(1000)), "signal 9"]
+
+
+def test_a_child_that_is_killed_from_outside_is_noticed(stage: Start) -> None:
+    one = stage("hang")
+    one.until(lambda: one.heard)
+    os.kill(one.child.pid, signal.SIGKILL)
+    assert one.until(lambda: len(one.heard) == 2)[1] == "signal 9"
+    assert not psutil.pid_exists(one.child.pid)
+
+
+def test_an_error_of_a_child_is_one_line_and_its_stack_apart(stage: Start) -> None:
+    refused = stage("refuse")
+    failed, how = refused.until(lambda: len(refused.heard) == 2)
+    assert failed.text == "the source said no"
+    assert "Traceback" in failed.detail
+    assert how == "exit status 0"
+
+
+def test_an_error_that_cannot_be_printed_is_told_all_the_same(stage: Start) -> None:
+    raised = stage("raise")
+    failed, _ = raised.until(lambda: len(raised.heard) == 2)
+    assert failed.text.startswith("unexpected ZeroDivisionError: no \ud800 way")
+
+
+def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed() -> None:
+    for do, status in (("echo", 0), ("hang", -9)):
+        stage = Stage(do)
+        stage.child.send(messages.Ready())
+        stage.until(lambda stage=stage: stage.heard)
+        stage.child.dismiss()
+        stage.child.reap()
+        assert stage.child._process.returncode == status
+
+
+def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
+    stage: Start,
+) -> None:
+    echo = stage("echo")
+    echo.child.send(messages.Ready())
+    echo.until(lambda: echo.heard)
+    assert os.getpgid(echo.child.pid) != os.getpgid(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(echo.child.pid, number)
+    echo.child.send(messages.Drain())
+    assert echo.until(lambda: len(echo.heard) == 2)[1] == messages.Drain()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python always looks there first")
+def test_a_file_of_the_current_folder_does_not_stand_in_for_a_module(
+    stage: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    monkeypatch.chdir(tmp_path)
+    echo = stage("echo")
+    echo.child.send(messages.Ready())
+    assert echo.until(lambda: echo.heard) == [messages.Ready()]
+
+
+def test_no_secret_is_on_a_command_line_or_in_an_environment(stage: Start) -> None:
+    echo = stage("echo")
+    echo.child.send(messages.Ready())
+    echo.until(lambda: echo.heard)
+    process = psutil.Process(echo.child.pid)
+    assert "mongodb://" not in " ".join(process.cmdline())
+    assert "mongodb://" not in str(process.environ())
+
+
+def test_children_end_when_the_supervisor_is_killed() -> None:
+    code = (
+        "import time\n"
+        "from tests.test_farm_process import Stage\n"
+        "stages = [Stage('echo'), Stage('echo')]\n"
+        "for stage in stages:\n"
+        "    stage.child.send(__import__('shake').farm.messages.Ready())\n"
+        "    stage.until(lambda: stage.heard)\n"
+        "print(*(stage.child.pid for stage in stages), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    root = Path(__file__).parents[1]
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root) as parent:
+        assert parent.stdout
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+    until(lambda: not any(map(alive, pids)), deadline=10.0)
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def test_the_first_replacement_comes_at_once_and_the_tenth_not_soon() -> None:
+    delays = [revival_delay(deaths) for deaths in range(1, 11)]
+    assert delays[0] == 0.0
+    assert delays == sorted(delays)
+    assert delays[-1] == 5.0
+
+
+# ---- the pool
+
+
+class Pool:
+    """One worker with two lanes, whose source does not exist."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.heard: list[Any] = []
+        self.lost: list[list[int]] = []
+        self.errors: list[Exception] = []
+        self.between: Callable[[], None] = lambda: None  # called between death and replacement
+        self.pool = WorkerPool(
+            self.loop,
+            config_of("full.document.parser=2"),
+            Endpoint("http://127.0.0.1:9", "us-east-1"),
+            Credentials("test", "test"),
+            1,
+            handle=lambda _, message: self.heard.append(message),
+            lost=self.note_lost,
+            fatal=self.errors.append,
+        )
+
+    @property
+    def worker(self) -> Worker:
+        return self.pool.workers[0]
+
+    def ready(self, times: int) -> None:
+        run(self.loop, lambda: self.heard.count(messages.Ready()) == times, 30.0)
+
+    def note_lost(self, _: Worker, leases: list[int]) -> None:
+        self.lost.append(leases)
+        self.between()
+
+    def kill(self) -> None:
+        os.kill(self.worker.status().pid, signal.SIGKILL)
+
+    def lease(self, number: int) -> None:
+        found = self.pool.idle_lane()
+        assert found
+        worker, lane = found
+        table = messages.OpenTable(0, "t", [("pk", "S")], 1, 1)
+        self.pool.lease(worker, table, messages.Lease(number, lane, 0, 0, None, 0))
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    pool.pool.close()
+
+
+def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) -> None:
+    pool.ready(1)
+    pool.lease(7)
+    pool.lease(8)
+    assert pool.pool.idle_lane() is None
+    first = pool.worker.status().pid
+    pool.kill()
+    run(pool.loop, lambda: pool.lost)
+    assert pool.lost == [[7, 8]]
+    pool.ready(2)
+    assert pool.worker.status().pid != first
+    assert pool.worker.status().restarts == 1
+    assert pool.pool.idle_lane()
+    # The new process does not know the table: the lease describes it again.
+    pool.lease(9)
+    assert pool.worker.opened == {0}
+
+
+def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -> None:
+    pool.ready(1)
+    for slot in (0, 4):
+        pool.pool._receive(pool.worker, messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
+    assert pool.worker.status().slots_used == 2
+    pool.kill()
+    pool.ready(2)
+    pool.worker.free(4)
+    pool.worker.send(messages.Report())
+    run(pool.loop, lambda: isinstance(pool.heard[-1], messages.Diagnosis))
+    assert "lane 0: idle, 2 slots free; lane 1: idle, 3 slots free" in pool.heard[-1].queue
+
+
+def test_while_a_worker_is_dead_what_is_said_to_it_is_harmless(pool: Pool) -> None:
+    pool.ready(1)
+
+    def between() -> None:
+        assert pool.worker.child is None
+        assert pool.pool.idle_lane() is None
+        pool.worker.free(0)
+        pool.pool.send_all(messages.Report())
+        pool.between = lambda: None
+
+    pool.between = between
+    pool.kill()
+    pool.ready(2)
+    assert pool.between is not between
+
+
+def test_who_dies_while_the_task_stops_is_not_replaced(pool: Pool) -> None:
+    pool.ready(1)
+    pool.pool.drain()
+    pool.kill()
+    run(pool.loop, lambda: pool.lost)
+    ticks: list[int] = []
+    pool.loop.every(0.02, lambda: ticks.append(1))
+    run(pool.loop, lambda: len(ticks) > 5)
+    assert pool.worker.child is None
+
+
+# ---- a writer
+
+
+def wrote(heard: list[Any]) -> list[int]:
+    return sorted(message.page for message in heard if isinstance(message, messages.Wrote))
+
+
+def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, name: str) -> None:
+    documents = items(400)
+    descriptor = arena.create(4)
+    slots = Arena(descriptor, writable=True)
+    lengths = []
+    for number in range(4):
+        data = b"".join(map(bson.encode, documents[number * 100 : (number + 1) * 100]))
+        slots.slot(number)[: len(data)] = data
+        lengths.append(len(data))
+    loop, heard, errors = Loop(), [], []
+    plan = TablePlan(
+        Table("t", Keys(Attribute("pk", "S"))),
+        Action.CREATE,
+        TableRecord("t", f"{name}.t", 1, 1),
+        (SegmentRecord(0),),
+    )
+    writer = TableWriter(
+        loop,
+        config_of(f"target.address={mongo.uri}"),
+        plan,
+        (descriptor,),
+        handle=heard.append,
+        fatal=errors.append,
+    )
+    try:
+        writer.order(messages.Prepare("create", ""))
+        run(loop, lambda: messages.Done("") in heard, 30.0)
+        first = writer.status().pid
+        for number in range(4):
+            writer.write(messages.Write(number, 0, number, lengths[number]))
+        run(loop, lambda: wrote(heard), 30.0)
+        os.kill(first, signal.SIGKILL)
+        run(loop, lambda: len(wrote(heard)) >= 4, 30.0)
+        assert wrote(heard) == [0, 1, 2, 3]
+        run(loop, lambda: writer.status().restarts == 1, 30.0)
+        writer.order(messages.BuildIndexes())
+        run(loop, lambda: heard.count(messages.Done("")) == 2, 30.0)
+        assert writer.status().pid != first
+        assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]
+        assert not errors
+    finally:
+        writer.close()
+        os.close(descriptor)
+        mongo.client.drop_database(name)
+    assert not psutil.pid_exists(writer.status().pid)
