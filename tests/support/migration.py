@@ -38,7 +38,10 @@ class Result:
 
 
 class Migration:
-    """A task with a configuration file of its own; ``settings`` are keys with dots as ``__``."""
+    """A task with a configuration file of its own; ``settings`` are keys with dots as ``__``.
+
+    It copies the table of its own name, unless told otherwise.
+    """
 
     def __init__(
         self, source: str, target: str, name: str, folder: Path, **settings: object
@@ -55,6 +58,7 @@ class Migration:
             "source.access_key_id": ACCESS_KEY,
             "source.secret_access_key": SECRET_KEY,
             "target.address": target,
+            "filter.collection.white": name,
         }
         keys |= {key.replace("__", "."): value for key, value in settings.items()}
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
