@@ -15,6 +15,9 @@ _SHAPE = "medium"
 #: Segments for each worker, so that both programs read the same way.
 _SEGMENTS = 4
 
+#: Processes of shake whose CPU is shown.
+ROLES = ("supervisor", "worker", "writer")
+
 
 def run(options: Options) -> Report:
     """Copy a table ``rounds`` times by each program.
@@ -48,17 +51,12 @@ def run(options: Options) -> Report:
 
 def _row(shape: str, beyond: int, tenth: Usage, whole: Usage) -> dict[str, Value]:
     rate = beyond / (whole.seconds - tenth.seconds)
-    roles = {
-        f"{role} s/M": (cpu - tenth.roles.get(role, 0.0)) / beyond * 1e6
-        for role, cpu in sorted(whole.roles.items())
-        if role in ("supervisor", "worker", "writer")
-    }
     return {
         "CPU s/M": (whole.cpu - tenth.cpu) / beyond * 1e6,
-        **roles,
         "items/s": round(rate),
         "JSON MB/s": rate * json_bytes(shape) / 1e6,
-        "all CPU s": whole.cpu,
-        "all wall s": whole.seconds,
+        "wall s": whole.seconds,
+        "CPU s": whole.cpu,
+        **{f"of it {role}": whole.roles[role] for role in ROLES if role in whole.roles},
         "peak MiB": round(whole.peak / 2**20),
     }

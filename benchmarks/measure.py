@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,6 @@ class Usage:
     peak: int
     roles: Mapping[str, float]
 
-    def beyond(self, start: Usage) -> Usage:
-        """What was used beyond another run, one that had next to nothing to do."""
-        roles = {role: cpu - start.roles.get(role, 0.0) for role, cpu in self.roles.items()}
-        return Usage(self.seconds - start.seconds, self.cpu - start.cpu, self.peak, roles)
-
 
 class Failed(Exception):
     """A measured program did not end well; the message holds what it said."""
@@ -45,23 +41,50 @@ class Failed(Exception):
 def measure(command: list[str], log: Path) -> Usage:
     """Run a command, its output in ``log``. Raises Failed where it does not exit with 0."""
     began = time.monotonic()
-    seen: dict[int, tuple[str, float]] = {}
-    peak = 0
-    with running(command, log) as process:
-        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            total = 0
-            for each in family(process.pid):
-                with contextlib.suppress(psutil.Error):
-                    seen[each.pid] = role(each), cpu_seconds(each)
-                    total += memory(each)
-            peak = max(peak, total)
-            time.sleep(_EVERY)
-        _, status, usage = ended
+    with running(command, log) as process, _Watch(process.pid) as watch:
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"{' '.join(command)}: exit {process.returncode}\n{log.read_text()[-2000:]}")
-    seconds = time.monotonic() - began
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, peak, _sums(seen.values()))
+    return Usage(seconds, usage.ru_utime + usage.ru_stime, watch.peak, watch.roles)
+
+
+class _Watch:
+    """Looks at a process and its descendants again and again, while it is entered."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self._pid = pid
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @property
+    def roles(self) -> dict[str, float]:
+        """CPU seconds by the first word of what a process calls itself."""
+        sums: dict[str, float] = {}
+        for name, cpu in self._seen.values():
+            kind = name.split()[0]
+            sums[kind] = sums.get(kind, 0.0) + cpu
+        return sums
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_EVERY):
+            total = 0
+            for each in family(self._pid):
+                with contextlib.suppress(psutil.Error):
+                    self._seen[each.pid] = role(each), cpu_seconds(each)
+                    total += memory(each)
+            self.peak = max(self.peak, total)
 
 
 @contextlib.contextmanager
@@ -105,11 +128,3 @@ def memory(process: psutil.Process) -> int:
     """Bytes of PSS; where the system does not tell, what the process has for itself alone."""
     info = process.memory_full_info()
     return int(getattr(info, "pss", info.uss))
-
-
-def _sums(seen: Iterable[tuple[str, float]]) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for name, cpu in seen:
-        kind = name.split()[0]
-        sums[kind] = sums.get(kind, 0.0) + cpu
-    return sums

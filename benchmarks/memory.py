@@ -7,7 +7,7 @@ from benchmarks.report import Options, Report, Value
 from shake.config import Config
 from shake.farm.arena import SLOTS_PER_LANE
 
-_ITEMS = 120_000
+_ITEMS = 150_000
 _SHAPE = "medium"
 _GROWTH = (1, 3, 10)
 
