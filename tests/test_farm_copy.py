@@ -64,7 +64,7 @@ class Farm(RuleBasedStateMachine):
     Items are only ever deleted from the source; multiples of 3 do not pass the scan filter.
     """
 
-    @initialize(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=3))
+    @initialize(sizes=st.lists(st.integers(0, 16), min_size=1, max_size=2))
     def begin(self, sizes: list[int]) -> None:
         self.source = {segment: list(range(size)) for segment, size in enumerate(sizes)}
         self.kept = {segment: set(keys) for segment, keys in self.source.items()}
@@ -91,7 +91,7 @@ class Farm(RuleBasedStateMachine):
         self.lanes[number] = Lane(worker, position.segment, position.last_key, position.documents)
 
     @precondition(lambda self: self.lanes)
-    @rule(data=st.data(), most=st.integers(1, 6), cut=st.integers(1, 3))
+    @rule(data=st.data(), most=st.integers(1, 5), cut=st.integers(1, 3))
     def publish(self, data: st.DataObject, most: int, cut: int) -> None:
         """A worker fills its next slot; it fetches ``most`` items, ``cut`` in each slot."""
         number = data.draw(st.sampled_from(sorted(self.lanes)))
@@ -134,7 +134,18 @@ class Farm(RuleBasedStateMachine):
         self.target |= self.flying.pop(page_id)
         self.copy.acknowledge(page_id, 0.0)
 
-    @rule(worker=st.integers(0, 1))
+    @rule(data=st.data(), what=st.sampled_from(["kill 0", "kill 1", "save", "delete", "crash"]))
+    def disturb(self, data: st.DataObject, what: str) -> None:
+        match what.split():
+            case ["kill", worker]:
+                self.kill(int(worker))
+            case ["save"]:
+                self.save()
+            case ["delete"]:
+                self.delete(data)
+            case ["crash"]:
+                self.crash(data)
+
     def kill(self, worker: int) -> None:
         for number in [n for n, lane in self.lanes.items() if lane.worker == worker]:
             self.end(number)
@@ -143,12 +154,10 @@ class Farm(RuleBasedStateMachine):
         del self.lanes[number]
         self.copy.end_lease(number)
 
-    @rule()
     def save(self) -> None:
         self.saved |= {record.segment: record for record in self.copy.take_dirty()}
         assert not self.copy.dirty
 
-    @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
         """All dies; what was under way is stored before the restart, after it, or never."""
         for documents in self.flying.values():
@@ -166,7 +175,6 @@ class Farm(RuleBasedStateMachine):
         """A plain insert of a dead process: refused where the ``_id`` exists."""
         self.target = dict([self.late.pop()]) | self.target
 
-    @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         """The application deletes an item: it may be in the target, or not."""
         segment = data.draw(st.sampled_from(sorted(self.source)))

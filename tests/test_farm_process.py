@@ -141,7 +141,7 @@ def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
 def test_a_file_of_the_current_folder_does_not_stand_in_for_a_module(
     stage: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    (tmp_path / "logging.py").write_text("raise SystemExit('the wrong logging')")
     monkeypatch.chdir(tmp_path)
     echo = stage("echo")
     echo.child.send(messages.Ready())
