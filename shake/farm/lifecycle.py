@@ -53,8 +53,8 @@ class Lifecycle:
     def begin_tables(self) -> None:
         """Begin tables until ``full.concurrency`` are at work."""
         for copy in self._copies:
-            if copy.phase is not Phase.WAITING:
-                continue
+            if copy.phase is not Phase.WAITING or copy.number in self._writers:
+                continue  # it has begun, or does when its first state is durable
             if copy.plan.action is Action.COMPLETE:
                 self._show(copy, Phase.DONE)
             elif len(self._writers) < self._config.full_concurrency:
