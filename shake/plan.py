@@ -11,8 +11,11 @@ from shake.config import Config
 from shake.schema import Table
 from shake.status.figures import count, duration, size
 
-#: A segment covers about this many bytes, so that a copy's tail keeps all workers busy.
+#: A segment covers at most about so many bytes, less while each lane has not got several: segments
+#: differ in size, and the last ones of a few large ones would be read alone.
 SEGMENT_BYTES = 64 * 1024 * 1024
+SMALLEST_SEGMENT_BYTES = 4 * 1024 * 1024
+SEGMENTS_PER_LANE = 8
 MOST_SEGMENTS = 8192
 
 #: A Scan call reads 1 MB at most; a unit reads 4 KB, or 8 KB when eventually consistent.
@@ -53,11 +56,15 @@ class TablePlan:
 
     def read_capacity(self, config: Config) -> float:
         """Capacity units that reading what is left consumes."""
+        if config.sync_schema_only:
+            return 0.0
         unit = UNIT_BYTES if config.source_consistent_read else 2 * UNIT_BYTES
         return self.left * max(self.table.bytes / unit, 0.5 * len(self.progress))
 
     def seconds_at_least(self, config: Config) -> float:
         """How long the configured limits alone make the rest of the scan last."""
+        if config.sync_schema_only:
+            return 0.0
         pages = self.table.bytes / PAGE_BYTES
         if config.qps_full_batch_num:
             pages = max(pages, self.table.items / config.qps_full_batch_num)
@@ -95,28 +102,33 @@ def count_segments(config: Config, table: Table, lanes: int, *, holds_items: boo
     if config.full_read_concurrency:
         return config.full_read_concurrency
     if holds_items and table.items == 0:
-        return min(4 * lanes, MOST_SEGMENTS)
+        return min(SEGMENTS_PER_LANE * lanes, MOST_SEGMENTS)
     by_size = math.ceil(table.bytes / SEGMENT_BYTES)
-    return min(max(by_size, lanes), MOST_SEGMENTS) if by_size > 1 else 1
+    for_all = min(math.ceil(table.bytes / SMALLEST_SEGMENT_BYTES), SEGMENTS_PER_LANE * lanes)
+    return min(max(by_size, for_all, 1), MOST_SEGMENTS)
 
 
 def describe(plan: Plan, config: Config, workers: int) -> list[str]:
-    """The plan as lines for the person, as ``--dry-run`` prints it."""
-    lanes = workers * config.full_document_parser
+    """The plan as lines for the person, as ``--dry-run`` prints it: the whole, then each table."""
+    tables = plan.tables
+    items = count(sum(table.table.items for table in tables))
+    stored = size(sum(table.table.bytes for table in tables))
+    units = count(sum(table.read_capacity(config) for table in tables))
+    times = [table.seconds_at_least(config) for table in tables]
+    seconds = max([sum(times) / config.full_concurrency, *times])
+    actions = [table.action for table in tables]
     lines = [
-        f"task {config.id}, sync_mode = {config.sync_mode}: {len(plan.tables)} tables, "
-        f"{workers} workers reading {lanes} segments at once, no more than "
-        f"{config.full_concurrency} tables at once"
+        f"task {config.id}, sync_mode = {config.sync_mode}: {_many(len(tables), 'table')}, "
+        f"{items} items, {stored} (DynamoDB's own counts, up to six hours old)",
+        f"  to be read: about {units} read capacity units, in {duration(seconds)} at the least",
+        f"  by: {_many(workers, 'worker')}, which read "
+        f"{_many(workers * config.full_document_parser, 'segment')} at once, of "
+        f"{_many(config.full_concurrency, 'table')} at most",
+        f"  existing collections: {actions.count(Action.DROP)} DROPPED, "
+        f"{actions.count(Action.RENAME)} renamed",
     ]
-    for table in plan.tables:
+    for table in tables:
         lines += _describe_table(table, config)
-    items = sum(table.table.items for table in plan.tables)
-    stored = sum(table.table.bytes for table in plan.tables)
-    units = sum(table.read_capacity(config) for table in plan.tables)
-    lines.append(
-        f"in all: {count(items)} items, {size(stored)}, about {count(units)} read capacity units "
-        "(DynamoDB's own counts, up to six hours old)"
-    )
     lines += [f"warning: {text}" for text in plan.warnings]
     return lines + [f"REFUSED: {text}" for text in plan.refusals]
 
@@ -132,16 +144,27 @@ def _describe_table(plan: TablePlan, config: Config) -> list[str]:
         lines.append(f"  the existing collection becomes {plan.record.backup}")
     if plan.action is Action.COMPLETE:
         return lines
+    return [*lines, _reading(plan, config), f"  indexes: {', '.join(plan.indexes) or 'none'}"]
+
+
+def _reading(plan: TablePlan, config: Config) -> str:
+    if config.sync_schema_only:
+        return "  sync_schema_only: collection and indexes, no item is read"
     left = sum(not record.done for record in plan.progress)
-    lines.append(
-        f"  {left} of {len(plan.progress)} segments to read: about "
-        f"{count(plan.read_capacity(config))} read capacity units, at least "
-        f"{duration(plan.seconds_at_least(config))} at {_limits(plan, config)}"
+    if not left:
+        return "  all segments are copied, the indexes are left"
+    return (
+        f"  {count(left)} of {_many(len(plan.progress), 'segment')} to read: about "
+        f"{count(plan.read_capacity(config))} read capacity units, "
+        f"{duration(plan.seconds_at_least(config))} at the least ({_limits(plan, config)})"
     )
-    return [*lines, f"  indexes: {', '.join(plan.indexes) or 'none'}"]
+
+
+def _many(number: int, what: str) -> str:
+    return f"{count(number)} {what}{'s' if number != 1 else ''}"
 
 
 def _limits(plan: TablePlan, config: Config) -> str:
-    calls = f"{config.qps_full} Scan calls a second"
+    calls = f"{count(config.qps_full)} Scan calls a second"
     budget = capacity_rate(config, plan.table)
     return f"{calls}, {count(budget)} capacity units a second" if budget else calls

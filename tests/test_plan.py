@@ -1,0 +1,153 @@
+"""The plan: how a table is cut, what reading it costs, and how that reads before a 20 TB copy."""
+
+from __future__ import annotations
+
+import pytest
+
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.config import Config, load
+from shake.plan import (
+    MOST_SEGMENTS,
+    SEGMENT_BYTES,
+    Action,
+    Plan,
+    TablePlan,
+    count_segments,
+    describe,
+)
+from shake.schema import Attribute, Keys, Table
+
+KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
+
+
+def config_of(*settings: str) -> Config:
+    given = ["id=prod", "target.address=mongodb://host/", "sync_mode=full", *settings]
+    return load(None, {}, given).config
+
+
+def plan_of(
+    name: str,
+    items: int,
+    size: int,
+    action: Action = Action.CREATE,
+    segments: int = 1,
+    done: int = 0,
+) -> TablePlan:
+    backup = f"prod.{name}.2026-11-23Z10:00:00" if action is Action.RENAME else ""
+    record = TableRecord(name, f"prod.{name}", 1, segments, backup=backup)
+    progress = tuple(SegmentRecord(number, done=number < done) for number in range(segments))
+    table = Table(name, KEYS, items=items, bytes=size)
+    return TablePlan(table, action, record, progress, ("pk_1_sk_1 (unique)", "pk_1"))
+
+
+@pytest.mark.parametrize(
+    ("size", "segments"),
+    [
+        (0, 1),
+        (SEGMENT_BYTES, 1),
+        (SEGMENT_BYTES + 1, 8),  # more than one: all lanes have something to read
+        (8 * SEGMENT_BYTES, 8),
+        (8 * SEGMENT_BYTES + 1, 9),
+        (MOST_SEGMENTS * SEGMENT_BYTES, MOST_SEGMENTS),
+        (20 * 10**12, MOST_SEGMENTS),
+    ],
+)
+def test_a_table_is_cut_by_its_size(size: int, segments: int) -> None:
+    table = Table("t", KEYS, items=1000, bytes=size)
+    assert count_segments(config_of(), table, 8, holds_items=True) == segments
+
+
+def test_a_table_whose_size_is_not_known_yet_is_cut_as_if_it_were_large() -> None:
+    table = Table("t", KEYS)
+    assert count_segments(config_of(), table, 8, holds_items=True) == 32
+    assert count_segments(config_of(), table, 1 << 20, holds_items=True) == MOST_SEGMENTS
+    assert count_segments(config_of(), table, 8, holds_items=False) == 1
+
+
+def test_the_person_has_the_last_word_on_segments() -> None:
+    config = config_of("full.read.concurrency=3")
+    for size in (0, 20 * 10**12):
+        table = Table("t", KEYS, bytes=size)
+        assert count_segments(config, table, 64, holds_items=True) == 3
+
+
+def test_reading_consistently_costs_twice_and_what_is_done_costs_nothing() -> None:
+    plan = plan_of("t", 1000, 8192 * 1000, segments=4)
+    assert plan.read_capacity(config_of()) == 1000
+    assert plan.read_capacity(config_of("source.consistent_read=true")) == 2000
+    half = plan_of("t", 1000, 8192 * 1000, Action.RESUME, segments=4, done=2)
+    assert half.read_capacity(config_of()) == 500
+    assert plan_of("t", 9, 9**9, Action.COMPLETE).read_capacity(config_of()) == 0
+
+
+def test_the_time_is_that_of_the_tightest_limit() -> None:
+    plan = plan_of("t", 1_000_000, 100 * 1024 * 1024)  # 100 pages, 12,800 units
+    assert plan.seconds_at_least(config_of("qps.full=10")) == 10
+    assert plan.seconds_at_least(config_of("qps.full=10", "qps.full.batch_num=100")) == 1000
+    assert plan.seconds_at_least(config_of("source.read_budget=128")) == 100
+
+
+def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
+    plan = Plan(
+        (
+            plan_of("orders", 25_000_000_000, 20 * 10**12, segments=8192),
+            plan_of("users", 3_000_000, 4 * 10**9, Action.DROP, segments=64),
+            plan_of("events", 9_000_000, 80 * 10**9, Action.RESUME, segments=1200, done=700),
+            plan_of("tiny", 5, 500, Action.RENAME),
+            plan_of("late", 5, 500, Action.RESUME, done=1),
+            plan_of("old", 5, 500, Action.COMPLETE, done=1),
+        ),
+        ("collection prod.x exists: set target.db.exist",),
+        ("SCAN FILTER ON",),
+    )
+    config = config_of("source.read_budget=20000")
+    limits = "1,000 Scan calls a second, 20,000 capacity units a second"
+    indexes = "  indexes: pk_1_sk_1 (unique), pk_1"
+    assert describe(plan, config, 32) == [
+        "task prod, sync_mode = full: 6 tables, 25,012,000,015 items, 20.1 TB (DynamoDB's own "
+        "counts, up to six hours old)",
+        "  to be read: about 2,445,963,542 read capacity units, in 1d 09h at the least",
+        "  by: 32 workers, which read 64 segments at once, of 4 tables at most",
+        "  existing collections: 1 DROPPED, 1 renamed",
+        "table orders -> prod.orders: copy into a new collection",
+        "  25,000,000,000 items, 20.0 TB, key pk (S) + sk (N)",
+        "  8,192 of 8,192 segments to read: about 2,441,406,250 read capacity units, 1d 09h at "
+        f"the least ({limits})",
+        indexes,
+        "table users -> prod.users: DROP the existing collection, then copy",
+        "  3,000,000 items, 4.00 GB, key pk (S) + sk (N)",
+        "  64 of 64 segments to read: about 488,281 read capacity units, 24s at the least "
+        f"({limits})",
+        indexes,
+        "table events -> prod.events: go on where the last run was stopped",
+        "  9,000,000 items, 80.0 GB, key pk (S) + sk (N)",
+        "  500 of 1,200 segments to read: about 4,069,010 read capacity units, 3m 23s at the "
+        f"least ({limits})",
+        indexes,
+        "table tiny -> prod.tiny: rename the existing collection, then copy",
+        "  5 items, 500 B, key pk (S) + sk (N)",
+        "  the existing collection becomes prod.tiny.2026-11-23Z10:00:00",
+        f"  1 of 1 segment to read: about 0 read capacity units, 0s at the least ({limits})",
+        indexes,
+        "table late -> prod.late: go on where the last run was stopped",
+        "  5 items, 500 B, key pk (S) + sk (N)",
+        "  all segments are copied, the indexes are left",
+        indexes,
+        "table old -> prod.old: nothing: the copy is complete",
+        "  5 items, 500 B, key pk (S) + sk (N)",
+        "warning: SCAN FILTER ON",
+        "REFUSED: collection prod.x exists: set target.db.exist",
+    ]
+
+
+def test_a_plan_for_the_schema_only_reads_nothing() -> None:
+    plan = Plan((plan_of("orders", 10**9, 10**12, segments=64),))
+    lines = describe(plan, config_of("sync_schema_only=true"), 1)
+    assert "  to be read: about 0 read capacity units, in 0s at the least" in lines
+    assert "  sync_schema_only: collection and indexes, no item is read" in lines
+
+
+def test_an_empty_plan_can_be_described() -> None:
+    assert describe(Plan((), ("no table to copy",)), config_of(), 1)[-1] == (
+        "REFUSED: no table to copy"
+    )
