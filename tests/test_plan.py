@@ -9,6 +9,7 @@ from shake.config import Config, load
 from shake.plan import (
     MOST_SEGMENTS,
     SEGMENT_BYTES,
+    SMALLEST_SEGMENT_BYTES,
     Action,
     Plan,
     TablePlan,
@@ -44,10 +45,12 @@ def plan_of(
     ("size", "segments"),
     [
         (0, 1),
-        (SEGMENT_BYTES, 1),
-        (SEGMENT_BYTES + 1, 8),  # more than one: all lanes have something to read
-        (8 * SEGMENT_BYTES, 8),
-        (8 * SEGMENT_BYTES + 1, 9),
+        (SMALLEST_SEGMENT_BYTES, 1),
+        (SMALLEST_SEGMENT_BYTES + 1, 2),
+        (SEGMENT_BYTES, 16),
+        (64 * SMALLEST_SEGMENT_BYTES + 1, 64),  # each of 8 lanes has several
+        (64 * SEGMENT_BYTES, 64),
+        (64 * SEGMENT_BYTES + 1, 65),
         (MOST_SEGMENTS * SEGMENT_BYTES, MOST_SEGMENTS),
         (20 * 10**12, MOST_SEGMENTS),
     ],
@@ -59,7 +62,7 @@ def test_a_table_is_cut_by_its_size(size: int, segments: int) -> None:
 
 def test_a_table_whose_size_is_not_known_yet_is_cut_as_if_it_were_large() -> None:
     table = Table("t", KEYS)
-    assert count_segments(config_of(), table, 8, holds_items=True) == 32
+    assert count_segments(config_of(), table, 8, holds_items=True) == 64
     assert count_segments(config_of(), table, 1 << 20, holds_items=True) == MOST_SEGMENTS
     assert count_segments(config_of(), table, 8, holds_items=False) == 1
 

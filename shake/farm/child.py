@@ -49,7 +49,10 @@ def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], 
     log.addHandler(ChannelHandler(channel))
     log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
     log.propagate = False
+    # A page is very many small objects and no cycle: looking for one at the usual rate costs a
+    # fifth of a worker's time.
     gc.freeze()
+    gc.set_threshold(1_000_000)
     with guarded(channel):
         serve(channel, config, setup.details, received)
     # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
