@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from pymongo import MongoClient
 from shake.demo import fetch
 from shake.demo.servers import DynamoDBLocal, MongoServer
 from shake.errors import RunError
+from tests.support.migration import Migration
 from tests.support.tables import connect
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
@@ -72,3 +73,26 @@ def mongo(server_folder: Path) -> Iterator[Any]:
 def name() -> str:
     """A short name that no other test has, for a table, a database or a task."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def migrate(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> Iterator[Callable[..., Migration]]:
+    """Makes migrations between the shared servers, which end with the test.
+
+    The task is called ``name``, unless ``task`` is given; so is ``source`` for another endpoint and
+    ``target`` for another connection string. All else are settings of Migration.
+    """
+    made: list[Migration] = []
+
+    def make(
+        *, task: str = name, source: str = "", target: str = "", **settings: object
+    ) -> Migration:
+        ends = source or dynamodb.url, target or mongo.uri
+        made.append(Migration(*ends, task, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for migration in made:
+        migration.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,19 @@ class Result:
     stdout: str
     stderr: str
 
+    @property
+    def line(self) -> str:
+        """What stderr says, which must be one line, without the program's name."""
+        assert self.stderr.count("\n") == 1, self
+        return self.stderr.removeprefix("shake-supervisor: ").rstrip("\n")
+
+    def figures(self, table: str) -> dict[str, str]:
+        """The table's row of the closing summary: state, items, retries, throttles, units."""
+        lines = map(str.split, self.stdout.splitlines())
+        [row] = [cells for cells in lines if cells[:1] == [table] and len(cells) == 11]
+        names = ("state", "items", "retries", "throttles", "units")
+        return dict(zip(names, [*row[1:3], *row[-3:]], strict=True))
+
 
 class Migration:
     """A task with a configuration file of its own; ``settings`` are keys with dots as ``__``.
@@ -64,12 +78,22 @@ class Migration:
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, workers: int = 2) -> subprocess.Popen[bytes]:
-        """Start the supervisor; what it prints goes to ``out`` and ``err`` in the folder."""
-        command = [sys.executable, str(ROOT / "bin/shake-supervisor"), "--conf", str(self.conf)]
-        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+    def start(
+        self, *arguments: str, workers: int = 2, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the supervisor; what it prints goes to files in the folder.
+
+        ``env`` is added to the environment; ``arguments`` with ``--conf`` replace the usual one.
+        """
+        conf = [] if any("conf" in one for one in arguments) else ["--conf", str(self.conf)]
+        command = [sys.executable, str(ROOT / "bin/shake-supervisor"), *conf]
+        output = self._output(len(self.running))
+        with output[0].open("wb") as out, output[1].open("wb") as err:
             process = subprocess.Popen(
-                [*command, "--workers", str(workers), *arguments], stdout=out, stderr=err
+                [*command, "--workers", str(workers), *arguments],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **(env or {})},
             )
         self.running.append(process)
         return process
@@ -77,11 +101,24 @@ class Migration:
     def wait(self, process: subprocess.Popen[bytes], timeout: float = 60) -> Result:
         """Wait for a run to end."""
         status = process.wait(timeout)
-        return Result(status, *((self.folder / name).read_text() for name in ("out", "err")))
+        texts = [one.read_text() for one in self._output(self.running.index(process))]
+        return Result(status, *texts)
 
-    def run(self, *arguments: str, workers: int = 2, timeout: float = 60) -> Result:
+    def _output(self, run: int) -> tuple[Path, Path]:
+        return (
+            self.folder / f"{self.conf.stem}.{run}.out",
+            self.folder / f"{self.conf.stem}.{run}.err",
+        )
+
+    def run(
+        self,
+        *arguments: str,
+        workers: int = 2,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Result:
         """A whole run."""
-        return self.wait(self.start(*arguments, workers=workers), timeout)
+        return self.wait(self.start(*arguments, workers=workers, env=env), timeout)
 
     def children(self, role: str = "") -> list[psutil.Process]:
         """The living children of all runs whose title begins so: ``worker 0``, ``writer``."""
