@@ -9,8 +9,10 @@ from shake.farm import messages
 from shake.farm.budget import Budget
 from shake.farm.copy import Phase, TableCopy
 from shake.farm.dispatch import Dispatch
+from shake.farm.fence import Fence
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
+from shake.farm.process import MOST_DEATHS
 from shake.source.client import Credentials, Endpoint
 from tests.test_farm_copy import page, plan_of
 from tests.test_farm_process import config_of
@@ -64,13 +66,16 @@ class Stage:
             copy.enter(Phase.COPYING, 0.0)
             self.copies.append(copy)
         self.writers = {number: Far() for number in range(len(segments))}
+        self.fence = Fence(lambda: self.ours)
+        self.errors: list[str] = []
         self.dispatch = Dispatch(
             self.loop,
             self.pool,
             self.copies,
             self.writers,  # type: ignore[arg-type]
-            may_write=lambda: self.ours,
+            self.fence,
             copied=lambda copy: self.copied.append(copy.number),
+            fatal=lambda error: self.errors.append(str(error)),
         )
 
     def leases(self, worker: int = 0) -> list[messages.Lease]:
@@ -82,7 +87,7 @@ class Stage:
     def end(self, lease: int) -> None:
         worker = next(w for w in self.pool.workers if lease in w.lanes)
         worker.lanes[worker.lanes.index(lease)] = None
-        self.dispatch.end_leases([lease])
+        self.dispatch.end_lease(lease)
 
 
 def test_every_lane_gets_a_segment_and_tables_share_them_evenly() -> None:
@@ -150,12 +155,12 @@ def test_no_page_is_written_while_the_task_may_be_anothers() -> None:
     stage.ours = False
     for key in (b"a", b"b"):
         stage.publish(page(lease.lease, key))
-    stage.dispatch.release_held()
+    stage.fence.release()
     assert stage.writers[0].sent == []
     assert not stage.dispatch.drained
     stage.ours = True
-    stage.dispatch.release_held()
-    stage.dispatch.release_held()
+    stage.fence.release()
+    stage.fence.release()
     assert len(stage.writers[0].sent) == 2
 
 
@@ -201,7 +206,37 @@ def test_a_dead_worker_is_permitted_nothing() -> None:
     stage.dispatch.wanted(alive, 0)
     stage.dispatch.wanted(dead, 0)
     stage.dispatch.wanted(alive, 0)
-    stage.dispatch.forget_worker(dead)
+    stage.dispatch.worker_died(dead, [])
     stage.now += 5.0
     stage.loop.run(lambda: len(stage.far[1].all(messages.Permit)) == 2)
     assert stage.far[0].all(messages.Permit) == []
+
+
+def test_a_permit_that_a_refund_brings_near_does_not_wait_for_the_old_timer() -> None:
+    stage = Stage(1, budget=10.0)
+    stage.dispatch.assign()
+    worker = stage.pool.workers[0]
+    stage.dispatch.wanted(worker, 0)
+    stage.dispatch.wanted(worker, 0)  # in 13 seconds, as far as is known
+    stage.publish(page(stage.leases()[0].lease, b"k", capacity=3.0))  # in 0.3 seconds
+    began = stage.now
+    stage.now += 1.0
+    stage.loop.run(lambda: len(stage.far[0].all(messages.Permit)) == 2)
+    assert stage.now - began < 2
+
+
+def test_a_position_that_kills_whoever_reads_on_ends_the_task_and_one_that_moves_does_not() -> None:
+    stage = Stage(1)
+    stage.dispatch.assign()
+    worker = stage.pool.workers[0]
+    for death in range(MOST_DEATHS * 3):
+        lease = next(lease for lease in worker.lanes if lease is not None)
+        if death < MOST_DEATHS * 2:
+            stage.publish(page(lease, b"%d" % death))
+        worker.lanes = [None, None]
+        assert stage.errors == []
+        stage.dispatch.worker_died(worker, [lease])
+    lease = next(lease for lease in worker.lanes if lease is not None)
+    stage.dispatch.worker_died(worker, [lease])
+    [error] = stage.errors
+    assert "segment 0" in error

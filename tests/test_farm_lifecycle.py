@@ -12,6 +12,7 @@ from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.config import load
 from shake.farm.budget import Budget
 from shake.farm.copy import Phase, TableCopy
+from shake.farm.fence import Fence
 from shake.farm.lifecycle import Lifecycle
 from shake.farm.messages import BuildIndexes, Forget, Prepare
 from shake.plan import Action
@@ -32,6 +33,7 @@ class Stage:
             copies,
             self.writers,
             self,  # type: ignore[arg-type]
+            Fence(lambda: True),
             clock=lambda: 1.0,
             start_writer=lambda _: self,  # type: ignore[arg-type,return-value]
             copying=lambda: self.steps.append("lease"),

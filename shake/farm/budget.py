@@ -47,6 +47,7 @@ class Budget:
         self._calls = Bucket(calls, now)
         self._capacity = Bucket(capacity, now) if capacity else None
         self._guess = _FIRST_GUESS
+        self._reserved: deque[float] = deque()  # of the calls under way
         self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
         self._waiting: deque[int] = deque()
 
@@ -60,7 +61,7 @@ class Budget:
     def used(self, capacity: float) -> None:
         """A call has consumed so much."""
         if self._capacity is not None:
-            self._capacity.take(capacity - self._guess)
+            self._capacity.take(capacity - (self._reserved.popleft() if self._reserved else 0.0))
             self._guess += 0.2 * (capacity - self._guess)
 
     def grants(self, now: float) -> list[tuple[int, int]]:
@@ -70,6 +71,7 @@ class Budget:
             self._calls.take(self._most)
             if self._capacity is not None:
                 self._capacity.take(self._guess)
+                self._reserved.append(self._guess)
             granted.append((self._waiting.popleft(), self._most))
         return granted
 

@@ -59,6 +59,7 @@ class TableCopy:
         self._leases: dict[int, int] = {}
         self._pending = _scattered(plan)
         self._cut: set[int] = set()  # leased again when what their dead worker sent is stored
+        self._deaths: dict[int, tuple[SegmentRecord, int]] = {}
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.progress)
         self._rate = Rate(now)
@@ -110,8 +111,8 @@ class TableCopy:
         self._leases[lease] = segment
         return self._segments[segment].published
 
-    def end_lease(self, lease: int) -> None:
-        """The lane is idle, or its worker died: what is left of the segment is leased again."""
+    def end_lease(self, lease: int) -> int:
+        """The lane has done with a segment; what is left is leased again. Return its number."""
         segment = self._leases.pop(lease)
         frontier = self._segments[segment]
         frontier.abandon()
@@ -119,6 +120,15 @@ class TableCopy:
             self._cut.add(segment)
         elif not frontier.published.done:
             self._pending.appendleft(segment)
+        return segment
+
+    def lose_lease(self, lease: int) -> tuple[int, int]:
+        """The worker died: return the segment, and how often in a row one died at its position."""
+        segment = self.end_lease(lease)
+        position = self._segments[segment].published
+        before, deaths = self._deaths.get(segment, (position, 0))
+        self._deaths[segment] = (position, deaths + 1 if before == position else 1)
+        return segment, self._deaths[segment][1]
 
     # ---- pages
 

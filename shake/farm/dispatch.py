@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.copy import TableCopy
+from shake.farm.fence import Fence
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
+from shake.farm.process import MOST_DEATHS
 from shake.farm.writers import TableWriter
 
 
 class Dispatch:
     """The traffic of the farm. It holds no item data, only which slot holds what.
 
-    ``writers`` are the running writers by table number; ``may_write`` says whether this task is
-    still ours; ``copied`` is called when a table's last page is stored.
+    ``writers`` are the running writers by table number; ``copied`` is called when a table's last
+    page is stored, ``fatal`` when a segment cannot be read without killing its worker.
     """
 
     def __init__(
@@ -26,20 +30,21 @@ class Dispatch:
         pool: WorkerPool,
         copies: list[TableCopy],
         writers: dict[int, TableWriter],
+        fence: Fence,
         *,
-        may_write: Callable[[], bool],
         copied: Callable[[TableCopy], None],
+        fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
         self._pool = pool
         self._copies = copies
         self._writers = writers
-        self._may_write = may_write
+        self._fence = fence
         self._copied = copied
+        self._fatal = fatal
         self._numbers = itertools.count(1)  # of leases and pages
         self._leases: dict[int, TableCopy] = {}
-        self._held: list[tuple[TableCopy, messages.Write]] = []
-        self._granting: set[int] = set()  # tables whose next grant has a timer
+        self._grants_due: dict[int, float] = {}  # by table: when its timer goes off
         self._draining = False
 
     def drain(self) -> None:
@@ -79,10 +84,26 @@ class Dispatch:
             ),
         )
 
-    def end_leases(self, leases: list[int]) -> None:
-        """What is left of these segments is leased again, behind what was published of them."""
+    def end_lease(self, lease: int) -> None:
+        """A lane is idle: at the end of its segment, or because it drains."""
+        self._leases.pop(lease).end_lease(lease)
+        self.assign()
+
+    def worker_died(self, worker: Worker, leases: list[int]) -> None:
+        """What is left of its segments is leased again, behind what was published of them."""
+        for copy in self._copies:
+            copy.budget.drop(worker.number)
         for lease in leases:
-            self._leases.pop(lease).end_lease(lease)
+            copy = self._leases.pop(lease)
+            segment, deaths = copy.lose_lease(lease)
+            if deaths > MOST_DEATHS:
+                table = copy.plan.table.name
+                self._fatal(
+                    RunError(
+                        f"table {table}: whoever reads segment {segment} on from its position in "
+                        f"the checkpoint dies, {deaths} times now; log.level = debug may tell why"
+                    )
+                )
         self.assign()
 
     # ---- pages
@@ -99,19 +120,8 @@ class Dispatch:
         if page.slot < 0:  # an empty page
             self.stored(copy, number)
         else:
-            self._store(copy, messages.Write(number, worker.number, page.slot, page.length))
-
-    def _store(self, copy: TableCopy, write: messages.Write) -> None:
-        if self._may_write():
-            self._writers[copy.number].write(write)
-        else:
-            self._held.append((copy, write))
-
-    def release_held(self) -> None:
-        """Send on the pages that waited for the right to write."""
-        held, self._held = self._held, []
-        for copy, write in held:
-            self._store(copy, write)
+            write = messages.Write(number, worker.number, page.slot, page.length)
+            self._fence.run(lambda: self._writers[copy.number].write(write))
 
     def stored(self, copy: TableCopy, number: int) -> None:
         """The target has acknowledged a page: its slot is free."""
@@ -131,22 +141,18 @@ class Dispatch:
         copy.budget.want(worker.number)
         self._grant(copy)
 
-    def forget_worker(self, worker: Worker) -> None:
-        """A worker died: it wants no permits."""
-        for copy in self._copies:
-            copy.budget.drop(worker.number)
-
     def _grant(self, copy: TableCopy) -> None:
         """Permit Scan calls as the table's budget allows, now and later."""
         now = self._loop.clock()
         for worker, calls in copy.budget.grants(now):
             self._pool.workers[worker].send(messages.Permit(copy.number, calls))
-        if copy.budget.wanted and copy.number not in self._granting:
-            self._granting.add(copy.number)
-            self._loop.later(copy.budget.wait(now), lambda: self._grant_again(copy))
+        due = now + copy.budget.wait(now)
+        if copy.budget.wanted and due < self._grants_due.get(copy.number, math.inf):
+            self._grants_due[copy.number] = due
+            self._loop.later(due - now, lambda: self._grant_again(copy))
 
     def _grant_again(self, copy: TableCopy) -> None:
-        self._granting.discard(copy.number)
+        self._grants_due.pop(copy.number, None)
         self._grant(copy)
 
 

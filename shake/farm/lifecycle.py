@@ -10,6 +10,7 @@ from shake.checkpoint.records import TableState
 from shake.config import Config
 from shake.farm import messages
 from shake.farm.copy import Phase, TableCopy
+from shake.farm.fence import Fence
 from shake.farm.saver import Saver
 from shake.farm.writers import TableWriter
 from shake.plan import Action
@@ -31,6 +32,7 @@ class Lifecycle:
         copies: list[TableCopy],
         writers: dict[int, TableWriter],
         saver: Saver,
+        fence: Fence,
         *,
         clock: Callable[[], float],
         start_writer: Callable[[TableCopy], TableWriter],
@@ -40,6 +42,7 @@ class Lifecycle:
         self._copies = copies
         self._writers = writers
         self._saver = saver
+        self._fence = fence
         self._clock = clock
         self._start_writer = start_writer
         self._copying = copying
@@ -113,7 +116,8 @@ class Lifecycle:
                     writer.close()
                 self.begin_tables()
             case _:
-                self._writers[copy.number].order(self._order(copy, phase))
+                order = self._order(copy, phase)
+                self._fence.run(lambda: self._writers[copy.number].order(order))
 
     def _show(self, copy: TableCopy, phase: Phase) -> None:
         copy.enter(phase, self._clock())

@@ -24,6 +24,7 @@ from shake.farm.budget import Budget
 from shake.farm.copy import TableCopy
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.dispatch import Dispatch
+from shake.farm.fence import Fence
 from shake.farm.lifecycle import Lifecycle
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
@@ -98,8 +99,9 @@ class Supervisor:
             for number, table in enumerate(plan.tables)
         ]
         self._writers: dict[int, TableWriter] = {}
+        self._fence = Fence(lambda: lease.fresh(boot_clock()))
         self._saver = Saver(
-            progress, lease, loop.clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
+            progress, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
         )
         self._pool = WorkerPool(
             loop,
@@ -108,7 +110,7 @@ class Supervisor:
             credentials(),
             min(workers, _workers_needed(config, plan)),
             handle=self._from_worker,
-            lost=self._lost,
+            lost=lambda worker, leases: self._dispatch.worker_died(worker, leases),
             fatal=self.fail,
         )
         self._lifecycle = Lifecycle(
@@ -116,6 +118,7 @@ class Supervisor:
             self._copies,
             self._writers,
             self._saver,
+            self._fence,
             clock=loop.clock,
             start_writer=self._start_writer,
             copying=lambda: self._dispatch.assign(),
@@ -125,9 +128,9 @@ class Supervisor:
             self._pool,
             self._copies,
             self._writers,
-            # A lease that could not be renewed in time may be another's by now.
-            may_write=lambda: lease.fresh(boot_clock()),
+            self._fence,
             copied=self._lifecycle.copied,
+            fatal=self.fail,
         )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
@@ -195,7 +198,7 @@ class Supervisor:
         """Each second: save what has moved, and send on what waited for the lease."""
         if self._saver.idle:
             self._saver.save_segments(self._copies)
-        self._dispatch.release_held()
+        self._fence.release()
 
     def _renew_credentials(self) -> None:
         def fetch() -> None:
@@ -224,7 +227,8 @@ class Supervisor:
                 self._dispatch.publish(worker, message)
             case messages.Idle(lane):
                 lease, worker.lanes[lane] = worker.lanes[lane], None
-                self._dispatch.end_leases([] if lease is None else [lease])
+                if lease is not None:
+                    self._dispatch.end_lease(lease)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)
             case messages.Retried(table):
@@ -243,15 +247,11 @@ class Supervisor:
                     self._lifecycle.done(copy, self._redact(message.error))
             case messages.Retried():
                 self._retried(copy, message)
+                self._trouble.worry(message.reason)  # a target that fails fails all that is written
             case messages.Ready():
                 pass
             case _:
                 self._heard(message)
-
-    def _lost(self, worker: Worker, leases: list[int]) -> None:
-        """A worker died."""
-        self._dispatch.forget_worker(worker)
-        self._dispatch.end_leases(leases)
 
     def _heard(self, message: Any) -> None:
         match message:
@@ -276,7 +276,8 @@ class Supervisor:
         self._pool.send_all(messages.Report())
         for writer in self._writers.values():
             writer.say(messages.Report())
-        return len(self._pool.workers) + len(self._writers)
+        alive = [worker for worker in self._pool.workers if worker.child]
+        return len(alive) + len(self._writers)
 
     # ---- what is shown
 

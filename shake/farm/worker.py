@@ -19,7 +19,7 @@ from shake.farm import child, messages
 from shake.farm.arena import SLOTS_PER_LANE, Arena
 from shake.farm.channel import ChildChannel
 from shake.schema import Attribute, Keys
-from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.client import Client, Credentials, Endpoint, Retry, longest_pause
 from shake.source.scan import ScanPlan
 
 log = logging.getLogger("shake.worker")
@@ -156,6 +156,11 @@ class Worker:
         table.allowance.take()
         return self.client.call("Scan", table.plan.request(segment, start))
 
+    def corrupt(self, table: OpenTable, tries: int, reason: str) -> None:
+        """An answer came whole and is not a page: wait before it is asked for again."""
+        self.channel.send(messages.Retried(table.number, False, tries, reason))
+        self.stop.wait(random.uniform(0, longest_pause(tries)))
+
     def _queues(self) -> str:
         return "; ".join(
             f"lane {lane.number}: {lane.state}, {lane.free.qsize()} slots free"
@@ -197,15 +202,18 @@ class Lane(threading.Thread):
     def _scan(self, lease: messages.Lease, table: OpenTable) -> None:
         worker = self._worker
         documents = lease.documents
+        corrupt = 0  # answers in a row
         coming: Future[bytes] | None = self._request(lease, table, lease.start)
         start = lease.start
         while coming is not None:
             try:
                 page = codec.scan_page(coming.result(), table.options)
             except codec.CorruptPage as error:
-                log.warning("table %s: %s; the page is fetched again", table.name, error)
+                corrupt += 1
+                worker.corrupt(table, corrupt, str(error))
                 coming = self._request(lease, table, start)
                 continue
+            corrupt = 0
             start = page.last_key
             going_on = start is not None and not worker.stop.is_set()
             coming = self._request(lease, table, start) if going_on else None
