@@ -93,20 +93,22 @@ class Wire:
         with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                asked: dict[int, Command] = {}
-                for moment, source, sink in (
-                    ("request", client, server),
-                    ("answer", server, client),
-                ):
-                    threading.Thread(
-                        target=self._pump, args=(moment, source, sink, asked), daemon=True
-                    ).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._server) as server:
+            asked: dict[int, Command] = {}
+            answers = threading.Thread(
+                target=self._pump, args=("answer", server, client, asked), daemon=True
+            )
+            answers.start()
+            self._pump("request", client, server, asked)
+            answers.join()
 
     def _pump(
         self, moment: Moment, source: socket.socket, sink: socket.socket, asked: dict[int, Command]
     ) -> None:
-        with contextlib.suppress(OSError, EOFError), source, sink:
+        with contextlib.suppress(OSError, EOFError):
             while True:
                 header = _read(source, 16)
                 length, number, answers, opcode = struct.unpack("<iiii", header)
@@ -121,6 +123,8 @@ class Wire:
                     self._pass(moment, command)
                 sink.sendall(header + body)
                 self.forwarded += moment == "request"
+        with contextlib.suppress(OSError):  # what the server still answers is heard to the end
+            sink.shutdown(socket.SHUT_WR)
 
     def _pass(self, moment: Moment, command: Command) -> None:
         action = None
