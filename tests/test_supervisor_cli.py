@@ -1,0 +1,262 @@
+"""The command at the terminal: what it says, what it leaves, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shake.demo.servers import MongoServer, free_port
+from tests.support.faulty import Faulty, Reply, Request, forward
+from tests.support.migration import Migration, compare
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+
+Make = Callable[..., Migration]
+
+
+@pytest.fixture
+def make(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Make]:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, ({"pk": {"S": str(item)}} for item in range(200)))
+    made: list[Migration] = []
+
+    def make_one(
+        source: str = dynamodb.url, target: str = mongo.uri, **settings: object
+    ) -> Migration:
+        settings = {"full__read__concurrency": 4, "qps__full__batch_num": 10, **settings}
+        made.append(Migration(source, target, name, tmp_path, **settings))
+        return made[-1]
+
+    yield make_one
+    for migration in made:
+        migration.close()
+
+
+def one_line(text: str) -> str:
+    [line] = text.splitlines()
+    return line
+
+
+def slowly(url: str, seconds: float) -> Callable[[Request], Reply]:
+    """Answers scans of segments late."""
+
+    def answer(request: Request) -> Reply:
+        if b'"Segment"' in request.body:
+            time.sleep(seconds)
+        return forward(url)(request)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "full.reed.concurrency=3"], ["full.reed.concurrency", "full.read.concurrency"]),
+        (["--set", "qps.full=many"], ["qps.full", "many", "--set"]),
+        (["--set", "http.bind=0.0.0.0"], ["http.bind", "http.token"]),
+        (["--conf", "no/such.conf"], ["no/such.conf"]),
+    ],
+)
+def test_a_bad_configuration_is_one_line_and_status_2(
+    make: Make, arguments: list[str], words: list[str]
+) -> None:
+    result = make().run(*arguments)
+    assert result.status == 2
+    line = one_line(result.stderr)
+    assert all(word in line for word in words), line
+
+
+def test_the_dry_run_shows_plan_and_every_refusal_and_changes_nothing(
+    mongo: Any, name: str, tmp_path: Path, make: Make
+) -> None:
+    migration = make()
+    before = sorted(tmp_path.iterdir())
+    good = migration.run("--dry-run")
+    assert good.status == 0, good
+    assert f"table {name} -> {name}.{name}" in good.stdout
+    assert "200 items" in good.stdout
+    assert "read capacity units" in good.stdout
+    assert "unique {pk: 1}" in good.stdout
+    assert not [d for d in mongo.client.list_database_names() if d.startswith(name)]
+    assert set(tmp_path.iterdir()) - set(before) == {
+        *tmp_path.glob("*.out"),
+        *tmp_path.glob("*.err"),
+    }
+
+    mongo.client[name][name].insert_one({})
+    bad = migration.run(
+        "--dry-run", "--set", f"filter.collection.white={name};not-there", "--set", "sync_mode=all"
+    )
+    assert bad.status == 3
+    refusals = [line for line in bad.stdout.splitlines() if line.startswith("REFUSED")]
+    assert len(refusals) == 3, refusals
+    real = migration.run("--set", f"filter.collection.white={name};not-there")
+    assert real.status == 3
+    assert "1 more" in one_line(real.stderr)
+
+
+def test_the_effective_configuration_is_printed_without_secrets(make: Make) -> None:
+    migration = make(target="mongodb://me:geheim123@127.0.0.1:1/", http__token="geheim456")
+    result = migration.run("--print-config", "--set", "qps.full=7")
+    assert result.status == 0
+    assert "qps.full = 7" in result.stdout.splitlines()
+    assert "full.document.write.batch = 1024" in result.stdout.splitlines()
+    assert "geheim" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_an_end_that_is_out_of_reach_is_refused_before_anything_begins(
+    make: Make, tmp_path: Path, end: str
+) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    addresses = {
+        "source": {"source": f"http://{nowhere}"},
+        "target": {"target": f"mongodb://u:geheim123@{nowhere}/?serverSelectionTimeoutMS=500"},
+    }
+    file = {"checkpoint__type": "file", "checkpoint__address": tmp_path / "positions"}
+    result = make(**addresses[end], **file).run()
+    assert result.status == 3, result
+    assert f"{end}." in one_line(result.stderr)
+    assert "geheim" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_task_well_and_the_next_run_goes_on(
+    dynamodb: Any, mongo: Any, name: str, make: Make, number: signal.Signals
+) -> None:
+    with Faulty(otherwise=slowly(dynamodb.url, 0.1)) as source:
+        migration = make(source.url)
+        run = migration.start()
+        until(lambda: name in mongo.client.list_database_names())
+        until(lambda: mongo.client[name][name].estimated_document_count() > 0)
+        children = migration.children()
+        run.send_signal(number)
+        began = time.monotonic()
+        result = migration.wait(run)
+        assert time.monotonic() - began < 10
+        assert result.status == 0, result
+        assert "full sync done!" not in result.stdout
+        assert f"stopped by {number.name}" in result.stdout
+        assert not psutil.wait_procs(children, timeout=10)[1]
+        stored = mongo.client[name][name].estimated_document_count()
+        assert 0 < stored < 200
+        assert migration.run().status == 0
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+    # What was stored before the signal was not read again.
+    scans = sum(b'"Segment"' in request.body for request in source.requests)
+    assert scans < 2 * 24
+
+
+def test_a_signal_while_the_target_hangs_ends_within_ten_seconds(
+    dynamodb: Any, name: str, make: Make, tmp_path: Path
+) -> None:
+    with MongoServer(folder=tmp_path / "mongo") as target:
+        migration = make(target=target.uri, checkpoint__type="file")
+        run = migration.start("--set", f"checkpoint.address={tmp_path / 'positions'}")
+        positions = tmp_path / "positions"
+        until(lambda: any("segment" in p.read_text() for p in positions.rglob("*.json")))
+        target.signal(signal.SIGSTOP)
+        try:
+            run.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            result = migration.wait(run)
+            assert time.monotonic() - began < 10
+        finally:
+            target.signal(signal.SIGCONT)
+        assert result.status in (0, 1), result
+        assert result.status == 0 or "did not answer" in result.stderr
+        assert migration.run("--set", f"checkpoint.address={positions}").status == 0
+
+
+def test_a_second_supervisor_on_one_id_is_refused_and_names_the_first(
+    dynamodb: Any, name: str, make: Make, tmp_path: Path
+) -> None:
+    with Faulty(otherwise=slowly(dynamodb.url, 0.2)) as source:
+        migration = make(source.url)
+        first = migration.start()
+        pid_file = tmp_path / f"{name}.pid"
+        until(lambda: pid_file.exists() and pid_file.read_text().strip())
+        until(lambda: migration.children("worker"))
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        second = Migration(source.url, migration.target, name, elsewhere)
+        for arguments in ([], ["--set", f"pid_path={tmp_path}"]):
+            refused = second.run(*arguments)
+            assert refused.status == 3, refused
+            assert str(first.pid) in one_line(refused.stderr)
+        assert first.poll() is None
+
+
+def test_the_pages_show_the_run_to_those_who_may_see_it(
+    dynamodb: Any, name: str, make: Make
+) -> None:
+    port, profile = free_port(), free_port()
+    with Faulty(otherwise=slowly(dynamodb.url, 0.2)) as source:
+        migration = make(
+            source.url, http_profile=port, system_profile=profile, http__token="geheim123"
+        )
+        run = migration.start()
+        until(lambda: migration.children("writer") and migration.children("worker 1"))
+        titles = {" ".join(child.cmdline()).strip() for child in migration.children()}
+        assert titles == {"shake: worker 0", "shake: worker 1", f"shake: writer {name}.{name}"}
+
+        status = json.loads(until(lambda: _get(port, "/status")))
+        assert status["tables"][0]["name"] == name
+        assert status["tables"][0]["segments"] == 4
+        assert b"shake_" in (_get(port, "/metrics") or b"")
+        assert _get(port, "/healthz", token="") is not None
+        assert _get(port, "/status", token="wrong") is None
+        stacks = (_get(profile, "/") or b"").decode()
+        for role in ("supervisor", "worker 0", "worker 1", "writer"):
+            assert role in stacks
+        assert "geheim" not in json.dumps(status) + stacks
+        run.send_signal(signal.SIGTERM)
+        migration.wait(run)
+
+
+def _get(port: int, path: str, token: str = "geheim123") -> bytes | None:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body: bytes = answer.read()
+            return body
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def test_the_log_goes_where_it_is_sent_and_the_last_line_comes_whatever_its_level(
+    make: Make, tmp_path: Path
+) -> None:
+    log = tmp_path / "shake.log"
+    result = make(log__file=log, log__level="debug").run()
+    assert result.status == 0, result
+    assert "copying" in log.read_text()
+    assert "shake.farm" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "full sync done!"
+
+    quiet = make(id=f"{log.stem}-2", log__level="none", target__db__exist="drop").run()
+    assert quiet.status == 0, quiet
+    assert not re.search(r"INFO|WARN", quiet.stdout)
+    assert quiet.stdout.splitlines()[-1] == "full sync done!"
+
+
+def test_nimoshakes_way_to_name_the_file_and_the_environment_work(
+    dynamodb: Any, mongo: Any, name: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration = make()
+    monkeypatch.setenv("SHAKE_NAMESPACE_MAP", f"{name}:{name}.from_environment")
+    assert migration.run(f"-conf={migration.conf}").status == 0
+    compare(dynamodb.client, mongo.client, name, f"{name}.from_environment")
+    assert os.environ["SHAKE_NAMESPACE_MAP"]
