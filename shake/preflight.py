@@ -52,11 +52,11 @@ def make_plan(
     or checkpoints cannot be looked at.
     """
     try:
-        found = _find_tables(config, client)
+        found = find_tables(config, client)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error)) from error
     planner = _Planner(config, lanes, target, progress, int(now()))
-    planner.refusals += _missing(config, found)
+    planner.refusals += missing_tables(config, found)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
     plans = tuple(planner.plan(table, holds_items) for table, holds_items in found)
@@ -64,8 +64,12 @@ def make_plan(
     return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
 
 
-def _find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
-    """The wanted tables, and whether each holds any item."""
+def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
+    """The wanted tables, and whether each holds any item.
+
+    Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
+    that cannot be read.
+    """
     white = config.filter_collection_white
     if white and white == config.plain_white_names:
         names: Iterable[str] = dict.fromkeys(white)  # which needs no right to list all others
@@ -85,7 +89,8 @@ def _find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
         return [found for found in threads.map(look, names) if found is not None]
 
 
-def _missing(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+    """What is wanted and not there, in words."""
     names = {table.name for table, _ in found}
     refusals = [
         f"filter.collection.white: there is no table {name} in this account and region"

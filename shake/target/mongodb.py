@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -104,6 +106,14 @@ class MongoTarget:
     def writer(self, place: str, table: Table) -> MongoWriter:
         """A writer that shares this target's connections."""
         return MongoWriter(self._client, place, table, self._config, self._patience)
+
+    def collection(self, place: str) -> Collection[RawBSONDocument]:
+        """A collection that gives its documents as they are stored, read from the primary."""
+        database, _, collection = place.partition(".")
+        client: MongoClient[Any] = self._client
+        return client.get_database(database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY)[
+            collection
+        ]
 
     def close(self) -> None:
         """Close all connections; writers of this target end with it."""

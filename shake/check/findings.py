@@ -1,0 +1,93 @@
+"""Collects the differences: in numbers, the first ones in words, and all of them in a file."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from shake.status.figures import count
+
+#: Differences that are printed; a report file names all.
+SHOWN = 20
+
+#: Kinds that every closing line counts, and those that are named only where there are any.
+_ALWAYS = ("missing", "different", "extra", "duplicate")
+_AT_TIMES = ("index", "folded")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which source and target are not equal.
+
+    ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
+    there, there more than once (``duplicate``), an ``index`` (named by ``fields``) that is not
+    there, or ``folded``: several items of the source have one double as their key. ``key`` is
+    DynamoDB JSON. ``repaired`` means put right, and looked at again.
+    """
+
+    table: str
+    place: str
+    kind: str
+    key: dict[str, Any] | None = None
+    fields: tuple[str, ...] = ()
+    repaired: bool = False
+    note: str = ""
+
+    def as_json(self) -> str:
+        """The line of the report file."""
+        line = {
+            "table": self.table,
+            "place": self.place,
+            "kind": self.kind,
+            "key": self.key,
+            "fields": list(self.fields),
+            "repaired": self.repaired,
+        }
+        return json.dumps(line | ({"note": self.note} if self.note else {}))
+
+    def __str__(self) -> str:
+        key = "" if self.key is None else " " + json.dumps(self.key, ensure_ascii=False)
+        names = f" ({', '.join(self.fields)})" if self.fields else ""
+        note = f": {self.note}" if self.note else ""
+        return f"table {self.table}: {self.kind}{key}{names}{note}{', repaired' * self.repaired}"
+
+
+class Findings:
+    """All differences of a run; thread-safe. ``say`` prints a line, ``report`` is a text file."""
+
+    def __init__(self, say: Callable[[str], None], report: TextIO | None) -> None:
+        self._say = say
+        self._report = report
+        self._lock = threading.Lock()
+        self._kinds: Counter[tuple[str, str]] = Counter()
+        self.total = 0
+        self.repaired = 0
+
+    def add(self, difference: Difference) -> None:
+        """Count, print and write down a difference."""
+        with self._lock:
+            self._kinds[difference.table, difference.kind] += 1
+            self.total += 1
+            self.repaired += difference.repaired
+            if self._report is not None:
+                print(difference.as_json(), file=self._report, flush=True)
+            elif self.total <= SHOWN:
+                self._say(str(difference))
+
+    @property
+    def unsaid(self) -> int:
+        """How many differences were neither printed nor written."""
+        return 0 if self._report is not None else max(0, self.total - SHOWN)
+
+    def closing(self, table: str) -> str:
+        """A table's differences in numbers, empty where there are none."""
+        with self._lock:
+            kinds = {kind: n for (name, kind), n in self._kinds.items() if name == table}
+        if not kinds:
+            return ""
+        shown = _ALWAYS + tuple(kind for kind in _AT_TIMES if kind in kinds)
+        return ", ".join(f"{count(kinds.get(kind, 0))} {kind}" for kind in shown)

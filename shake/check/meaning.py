@@ -1,0 +1,101 @@
+"""What two documents of one item say differently, when their bytes are not the same.
+
+The order of attributes does not count, nor the order within a set; type and exact value do. The
+two integer types of BSON are one: which one is stored follows from the value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import bson
+from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from bson.decimal128 import Decimal128
+
+from shake.config import Config
+from shake.schema import Keys
+
+#: A parsed DynamoDB item, ``{"name": {"S": "a"}}``.
+Item = dict[str, Any]
+
+#: Reads whatever somebody else may have written into the target.
+_ANYTHING: CodecOptions[dict[str, Any]] = CodecOptions(
+    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+_SETS = frozenset({"SS", "NS", "BS"})
+
+
+def differing_fields(
+    item: Item, ours: bytes, theirs: bytes, keys: Keys, config: Config
+) -> list[str]:
+    """The names of the fields that differ between the item's document and the stored one.
+
+    ``_id`` counts only with ``id.mode = key``. ``ours`` comes from the codec, and says what
+    ``item`` has to look like.
+    """
+    wanted: dict[str, Any] = bson.decode(ours, _ANYTHING)
+    stored: dict[str, Any] = bson.decode(theirs, _ANYTHING)
+    raw = config.convert_type == "raw"
+    names = {config.convert_id + "_id" if name == "_id" else name: name for name in item}
+    differ = [
+        name
+        for name in dict.fromkeys((*wanted, *stored))
+        if name != "_id"
+        and not (
+            name in wanted
+            and name in stored
+            and _same(item[names[name]], wanted[name], stored[name], raw)
+        )
+    ]
+    if config.id_mode == "key" and not _same_id(item, wanted["_id"], stored["_id"], keys, raw):
+        differ.insert(0, "_id")
+    return differ
+
+
+def _same_id(item: Item, ours: Any, theirs: Any, keys: Keys, raw: bool) -> bool:
+    if keys.sort is None:
+        return _same(item[keys.partition.name], ours, theirs, raw)
+    return (
+        type(theirs) is dict
+        and list(theirs) == list(ours)
+        and all(_same(item[name], ours[name], theirs[name], raw) for name in ours)
+    )
+
+
+def _same(typed: Item, ours: Any, theirs: Any, raw: bool) -> bool:
+    """Whether both are the typed value; ``ours`` is known to have its form."""
+    [(tag, value)] = typed.items()
+    if raw:
+        if type(theirs) is not dict or list(theirs) != [tag]:
+            return False
+        ours, theirs = ours[tag], theirs[tag]
+    if tag == "M":
+        return (
+            type(theirs) is dict
+            and theirs.keys() == ours.keys()
+            and all(_same(value[name], ours[name], theirs[name], raw) for name in ours)
+        )
+    if tag == "L":
+        return (
+            type(theirs) is list
+            and len(theirs) == len(ours)
+            and all(_same(*three, raw) for three in zip(value, ours, theirs, strict=True))
+        )
+    if tag in _SETS:
+        return type(theirs) is list and Counter(map(_scalar, ours)) == Counter(map(_scalar, theirs))
+    return _scalar(ours) == _scalar(theirs)
+
+
+def _scalar(value: Any) -> tuple[str, Any]:
+    """Type and exact value; to Python alone, 1, 1.0 and True are the same."""
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int):
+        return "int", int(value)
+    if isinstance(value, Decimal128):
+        return "decimal", value.to_decimal()
+    if isinstance(value, (str, float, bytes)) or value is None:
+        return type(value).__name__, value
+    return "other", repr(value)

@@ -1,0 +1,51 @@
+"""Holds the check's reading of one table to ``qps.full`` and ``source.read_budget``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from shake.errors import Stopped
+from shake.farm.budget import Bucket
+
+
+class Pace:
+    """``calls`` a second, and ``capacity`` units a second (None: no limit). Thread-safe."""
+
+    def __init__(
+        self,
+        calls: float,
+        capacity: float | None,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        now = clock()
+        self._calls = Bucket(calls, now)
+        self._capacity = Bucket(capacity, now) if capacity else None
+        self._stop = stop
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Wait until one call may go out. Raises Stopped when the check ends."""
+        while wait := self._wait():
+            if self._stop.wait(wait):
+                raise Stopped
+
+    def used(self, capacity: float) -> None:
+        """A call has consumed so many units: known only now, it delays the calls after it."""
+        if self._capacity is not None:
+            with self._lock:
+                self._capacity.take(capacity)
+
+    def _wait(self) -> float:
+        buckets = [self._calls] + ([self._capacity] if self._capacity else [])
+        with self._lock:
+            now = self._clock()
+            for bucket in buckets:
+                bucket.refill(now)
+            wait = max(bucket.wait() for bucket in buckets)
+            if not wait:
+                self._calls.take(1)
+        return wait

@@ -1,0 +1,177 @@
+"""One table of the source, as documents: page by page, or by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from shake import codec
+from shake.check.keys import typed_identity
+from shake.check.meaning import Item
+from shake.check.pace import Pace
+from shake.codec.objectid import segment_prefix
+from shake.config import Config
+from shake.errors import ItemError
+from shake.schema import Table
+from shake.source.client import Client
+from shake.source.scan import ScanPlan
+
+#: Larger than any document, so that no item is refused for lack of room.
+_ROOM = 17 << 20
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+_KEYS_AT_ONCE = 100
+
+
+@dataclass
+class Page:
+    """Items as the source sent them, and the document of each.
+
+    ``unfit`` are items that the codec cannot turn into documents, and why; they are in neither.
+    """
+
+    body: bytes
+    documents: list[bytes]
+    unfit: list[tuple[Item, str]] = field(default_factory=list)
+    scanned: int = 0
+    capacity: float = 0.0
+    last_key: bytes | None = None
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The typed items, in the order of their documents."""
+        return _items(self.body)
+
+
+class SourceTable:
+    """Reads a table; thread-safe."""
+
+    def __init__(self, client: Client, table: Table, config: Config, pace: Pace) -> None:
+        self._client = client
+        self._table = table
+        self._config = config
+        self._pace = pace
+        self._options = codec.Options(
+            keys=table.keys,
+            convert=config.convert_type,
+            id_prefix=config.convert_id,
+            overflow=config.convert_number_overflow,
+            id_mode=config.id_mode,
+        )
+
+    def page(
+        self,
+        segment: int,
+        segments: int,
+        start: bytes | None,
+        limit: int | None = None,
+        *,
+        filtered: bool = True,
+    ) -> Page:
+        """One page of a segment, through the scan filter of the configuration or without."""
+        config = self._config
+        plan = ScanPlan(
+            table=self._table.name,
+            total_segments=segments,
+            limit=limit or config.qps_full_batch_num,
+            consistent=config.source_consistent_read,
+            filter=config.scan_filter if filtered else None,
+        )
+        request = plan.request(segment, start)
+        while True:
+            self._pace.take()
+            try:
+                page = self._read(self._client.call("Scan", request))
+            except codec.CorruptPage:
+                continue
+            self._pace.used(page.capacity)
+            return page
+
+    def pages(self, segment: int, segments: int, *, filtered: bool = True) -> Iterator[Page]:
+        """All pages of a segment."""
+        start: bytes | None = None
+        while True:
+            page = self.page(segment, segments, start, filtered=filtered)
+            yield page
+            start = page.last_key
+            if start is None:
+                return
+
+    def get(self, keys: list[Item], *, whole: bool = True) -> Page:
+        """The items that exist of these keys, read consistently; or their keys alone."""
+        left = list({typed_identity(key): key for key in keys}.values())
+        found: list[Item] = []
+        while left:
+            answered, unprocessed = self._ask(left[:_KEYS_AT_ONCE], whole)
+            found += answered
+            left = left[_KEYS_AT_ONCE:] + unprocessed
+        return self._read(_page_of(found))
+
+    def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
+        """The items of one BatchGetItem, and the keys that it did not come to."""
+        name = self._table.name
+        wanted: dict[str, Any] = {"Keys": keys, "ConsistentRead": True}
+        if not whole:
+            names = {f"#k{i}": key.name for i, key in enumerate(self._table.keys)}
+            wanted |= {
+                "ProjectionExpression": ",".join(names),
+                "ExpressionAttributeNames": names,
+            }
+        request = {"RequestItems": {name: wanted}, "ReturnConsumedCapacity": "TOTAL"}
+        self._pace.take()
+        # json, not orjson: an item may hold a lone surrogate.
+        answer = json.loads(self._client.call("BatchGetItem", orjson.dumps(request)))
+        self._pace.used(sum(used["CapacityUnits"] for used in answer.get("ConsumedCapacity", [])))
+        left = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
+        return answer["Responses"][name], left
+
+    def _read(self, body: bytes) -> Page:
+        page = codec.scan_page(body, self._options)
+        read = Page(body, [], scanned=page.scanned, capacity=page.capacity, last_key=page.last_key)
+        try:
+            read.documents = self._documents(page)
+        except ItemError:
+            read.documents, fit = [], []
+            for item in _items(body):
+                try:
+                    alone = codec.scan_page(_page_of([item]), self._options)
+                    read.documents += self._documents(alone)
+                    fit.append(item)
+                except ItemError as error:
+                    read.unfit.append((item, error.reason))
+            read.body = _page_of(fit)
+        return read
+
+    def _documents(self, page: codec.ScanPage) -> list[bytes]:
+        documents: list[bytes] = []
+        while len(documents) < page.count:
+            out = memoryview(bytearray(_ROOM))
+            length, _ = page.fill(out, segment_prefix(0, 0), 0)
+            documents += cut(out[:length])
+        return documents
+
+
+def cut(documents: memoryview | bytes) -> Iterator[bytes]:
+    """Documents that stand one behind the other, each beginning with its length."""
+    at = 0
+    while at < len(documents):
+        end = at + int.from_bytes(documents[at : at + 4], "little")
+        yield bytes(documents[at:end])
+        at = end
+
+
+def _items(body: bytes) -> list[Item]:
+    try:
+        items: list[Item] = orjson.loads(body)["Items"]
+    except orjson.JSONDecodeError:  # a lone surrogate, which orjson does not take
+        items = json.loads(body.decode("utf-8", "surrogatepass"))["Items"]
+    return items
+
+
+def _page_of(items: list[Item]) -> bytes:
+    count = len(items)
+    return json.dumps({"Items": items, "Count": count, "ScannedCount": count}).encode()

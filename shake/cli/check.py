@@ -1,0 +1,144 @@
+"""``shake-check``: proves source and target equal, both ways."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from setproctitle import setproctitle
+
+from shake import __version__
+from shake.check.findings import Findings
+from shake.check.run import Wish, check
+from shake.config import Loaded, Redactor, load
+from shake.errors import ShakeError, UsageError
+from shake.status.figures import count
+from shake.status.logs import logging_to, one_line
+from shake.status.progress import make_reporter
+
+log = logging.getLogger("shake.check")
+
+#: As of diff(1): 1 is said only where a difference is proven.
+EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+
+#: Seconds between two pictures of the progress.
+_REFRESH = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
+    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end.
+    """
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    redactor = Redactor(())
+    debug = False
+    try:
+        loaded = load(options.conf, os.environ, options.set)
+        redactor = Redactor(loaded.config.secrets())
+        debug = loaded.config.log_level == "debug"
+        with _report(options.report) as report:
+            return _check(options, loaded, redactor, report)
+    except Exception as error:
+        if debug:
+            print(redactor.redact(traceback.format_exc()), file=sys.stderr)
+        known = isinstance(error, ShakeError)
+        reason = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+        print(f"shake-check: {one_line(redactor.redact(reason))}", file=sys.stderr)
+        return TROUBLE
+    except KeyboardInterrupt:
+        print("shake-check: stopped before its end, nothing is proven", file=sys.stderr)
+        return TROUBLE
+
+
+def _check(
+    options: argparse.Namespace, loaded: Loaded, redactor: Redactor, report: TextIO | None
+) -> int:
+    config = loaded.config
+    setproctitle(f"shake: check {config.id}")
+    reporter = make_reporter(sys.stderr)
+    # Where both streams are one terminal, lines must go above the bars.
+    write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else _print
+
+    def say(line: str) -> None:
+        write(one_line(redactor.redact(line)))
+
+    findings = Findings(say, report)
+    with logging_to(None, config.log_level, False, redactor, reporter.print):
+        for notice in loaded.notices:
+            log.info("%s", notice)
+        wish = Wish(options.sample, options.repair)
+        check(config, wish, findings, say, reporter, refresh=_REFRESH, chance=random.Random())
+    if not findings.total:
+        return EQUAL
+    left = findings.total - findings.repaired
+    if options.repair and not left:
+        say(f"{count(findings.total)} differences, all repaired and looked at again")
+        return EQUAL
+    repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
+    say(f"NOT equal: {count(findings.total)} differences{repaired}")
+    return DIFFERENT
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def _report(path: str | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "w", encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"--report {path} cannot be written: {error.strerror}") from error
+        yield file
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shake-check",
+        description="Compares every item of the source with the target, and every document of the "
+        "target with the source. Exit status: 0 equal, 1 different, 2 not compared.",
+    )
+    # NimoShake's users type -conf=FILE.
+    parser.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a configuration key; beats environment (SHAKE_KEY) and file",
+    )
+    parser.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="compare no more than N items of each table, chosen at random",
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="make the target equal, and look at it again"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
+    )
+    parser.add_argument("--version", action="version", version=f"shake {__version__}")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
