@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when source and target are equal at the end."""
     parser = argparse.ArgumentParser(prog="shake-demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end by itself")
-    parser.add_argument("--items", type=int, default=5000, metavar="N", help="items to migrate")
+    parser.add_argument("--items", type=int, default=3000, metavar="N", help="items to migrate")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes")
     options = parser.parse_args(argv)
     try:
