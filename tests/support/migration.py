@@ -86,7 +86,11 @@ class Migration:
 
         ``env`` is added to the environment; ``arguments`` with ``--conf`` replace the usual one.
         """
-        conf = [] if any(one.startswith(("--conf", "-conf")) for one in arguments) else ["--conf", str(self.conf)]
+        conf = (
+            []
+            if any(one.startswith(("--conf", "-conf")) for one in arguments)
+            else ["--conf", str(self.conf)]
+        )
         command = [sys.executable, str(ROOT / "bin/shake-supervisor"), *conf]
         output = self._output(len(self.running))
         with output[0].open("wb") as out, output[1].open("wb") as err:
