@@ -98,7 +98,7 @@ class Items:
     def _check(self, page: Page) -> None:
         self._name_unfit(page)
         for first in range(0, len(page.documents), _AT_ONCE):
-            verdicts = self._judge(page, first)
+            verdicts = self._judge(page, first, scanned=self._sides.config.scan_filter is None)
             self._count(verdict for verdict in verdicts if not verdict.kind)
             if doubtful := [self._key(verdict.item) for verdict in verdicts if verdict.kind]:
                 self._look_again(doubtful)
@@ -106,12 +106,13 @@ class Items:
             self.compared += len(page.documents) + len(page.unfit)
             self.scanned += page.scanned
 
-    def _judge(self, page: Page, first: int = 0) -> list[Verdict]:
-        """At most _AT_ONCE documents of a page, the first of them named."""
+    def _judge(self, page: Page, first: int = 0, *, scanned: bool = False) -> list[Verdict]:
+        """At most _AT_ONCE documents of a page; ``scanned``: see StoredKeys.queries."""
         config = self._sides.config
         documents = page.documents[first : first + _AT_ONCE]
+        found = self._sides.stored.copies(documents, scanned=scanned)
         verdicts = []
-        for number, copies in enumerate(self._sides.stored.copies(documents), first):
+        for number, copies in enumerate(found, first):
             document = page.documents[number]
             same = len(copies) == 1 and content(document, config) == content(copies[0], config)
             verdicts.append(

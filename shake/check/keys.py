@@ -6,7 +6,7 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -69,22 +69,31 @@ class StoredKeys:
         """The document's key, to be compared."""
         return tuple(map(_canonical, self.values(document)))
 
-    def query(self, documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Selects all documents of these keys, and where there is a sort key perhaps a few others.
+    def queries(
+        self, documents: Iterable[Mapping[str, Any]], *, scanned: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Together they select all stored documents of these keys.
 
-        Every combination of the partition and the sort keys is selected: a Scan reads partitions
-        as a whole, so that few others exist, and MongoDB skips through its index.
+        ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
+        partitions but the first and the last are there as a whole, and selected by their key.
         """
-        documents = list(documents)
         if self.config.id_mode == "key":
-            return {"_id": {"$in": [document["_id"] for document in documents]}}
-        columns = zip(*map(self.values, documents), strict=True)
-        return {
-            fields.path(key, self.config): {
-                "$in": list({_canonical(value): value for value in column}.values())
-            }
-            for key, column in zip(self.table.keys, columns, strict=True)
-        }
+            yield {"_id": {"$in": [document["_id"] for document in documents]}}
+            return
+        paths = [fields.path(key, self.config) for key in self.table.keys]
+        groups: dict[Any, tuple[Any, list[Any]]] = {}
+        for document in documents:
+            partition, *sort = self.values(document)
+            groups.setdefault(_canonical(partition), (partition, []))[1].extend(sort)
+        whole, parts = [], list(groups.values())
+        if len(paths) == 1:
+            whole, parts = parts, []
+        elif scanned:
+            whole, parts = parts[1:-1], parts[:1] + parts[1:][-1:]
+        if whole:
+            yield {paths[0]: {"$in": [partition for partition, _ in whole]}}
+        some = [{paths[0]: partition, paths[1]: {"$in": sorts}} for partition, sorts in parts]
+        yield from some if len(some) <= 2 else [{"$or": some}]
 
     def only(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Selects the stored document of one of the codec's, on its shard."""

@@ -67,17 +67,20 @@ class StoredTable:
 
     # ---- reading
 
-    def copies(self, documents: list[bytes]) -> list[list[bytes]]:
-        """For each of the codec's documents, the stored ones of the same key."""
+    def copies(self, documents: list[bytes], *, scanned: bool) -> list[list[bytes]]:
+        """For each of the codec's documents, the stored ones of the same key.
+
+        ``scanned``: see StoredKeys.queries.
+        """
         if not documents:
             return []
-        query = self.keys.query(map(opened, documents))
+        queries = list(self.keys.queries(map(opened, documents), scanned=scanned))
         contents: dict[bytes, list[int]] = defaultdict(list)
         for number, document in enumerate(documents):
             contents[content(document, self._config)].append(number)
         found: list[list[bytes]] = [[] for _ in documents]
         others = []
-        for stored in self.patiently(lambda: list(self._find(query))):
+        for stored in self.patiently(lambda: list(self._find(queries))):
             numbers = contents.get(content(stored, self._config))
             if numbers is None:
                 others.append(stored)
@@ -174,10 +177,11 @@ class StoredTable:
             query |= dict(zip(paths, self.keys.values(key), strict=True))
         return query
 
-    def _find(self, query: dict[str, Any]) -> Iterator[bytes]:
+    def _find(self, queries: list[dict[str, Any]]) -> Iterator[bytes]:
         batch: Any  # of bytes, whatever pymongo's annotation says
-        for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
-            yield from cut(batch)
+        for query in queries:
+            for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
+                yield from cut(batch)
 
     def _indexes(self) -> list[Mapping[str, Any]]:
         try:
