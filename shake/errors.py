@@ -37,6 +37,7 @@ class SourceError(RunError):
     def __init__(self, operation: str, code: str, message: str) -> None:
         self.operation = operation
         self.code = code
+        self.message = message
         super().__init__(f"{operation} was refused by the source: {code}: {message}")
 
 

@@ -33,6 +33,7 @@ class SecondaryIndex:
 
     name: str
     keys: Keys
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

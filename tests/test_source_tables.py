@@ -159,7 +159,10 @@ def test_a_table_is_described_with_all_its_indexes(
     a, b, c, d = Attribute("a", "S"), Attribute("b", "N"), Attribute("c", "B"), Attribute("d", "S")
     assert table.name == name
     assert table.keys == Keys(a, b)
-    assert table.indexes == (SecondaryIndex("global", Keys(c)), SecondaryIndex("local", Keys(a, d)))
+    assert table.indexes == (
+        SecondaryIndex("global", Keys(c)),
+        SecondaryIndex("local", Keys(a, d), local=True),
+    )
     assert (table.items, table.read_capacity) == (1, 40)
     assert table.bytes > 0
 

@@ -104,7 +104,7 @@ def pack_table(table: Table) -> list[Any]:
     return [
         table.name,
         [(a.name, a.type) for a in table.keys],
-        [(index.name, [(a.name, a.type) for a in index.keys]) for index in table.indexes],
+        [(i.name, [(a.name, a.type) for a in i.keys], i.local) for i in table.indexes],
         table.items,
         table.bytes,
         table.read_capacity,
@@ -117,7 +117,9 @@ def unpack_table(fields: list[Any]) -> Table:
     return Table(
         name,
         _keys(keys),
-        tuple(SecondaryIndex(index, _keys(attributes)) for index, attributes in indexes),
+        tuple(
+            SecondaryIndex(index, _keys(attributes), local) for index, attributes, local in indexes
+        ),
         *rest,
     )
 

@@ -50,7 +50,17 @@ class Retry:
 
 
 class Unreachable(RunError):
-    """The source did not give a good answer in the tries that were allowed."""
+    """The source did not give a good answer in the tries that were allowed.
+
+    ``reason`` says what went wrong the last time.
+    """
+
+    def __init__(self, operation: str, url: str, tries: int, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{operation}: no good answer from {shown(url)} in {tries} tries: {reason}; check"
+            " source.endpoint_url, source.region and the network"
+        )
 
 
 class Client:
@@ -111,11 +121,7 @@ class Client:
             except Transient as failure:
                 tries += 1
                 if attempts is not None and tries >= attempts:
-                    raise Unreachable(
-                        f"{operation}: no good answer from {shown(self.endpoint.url)} in {tries}"
-                        f" tries: {failure.reason}; check source.endpoint_url, source.region and"
-                        " the network"
-                    ) from None
+                    raise Unreachable(operation, self.endpoint.url, tries, failure.reason) from None
                 self._on_retry(Retry(failure.kind, operation, failure.reason, tries))
                 self._stop.wait(self._random.uniform(0, longest_pause(tries)))
         raise Stopped(f"{operation} was given up: the task is stopping")

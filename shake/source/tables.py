@@ -39,13 +39,13 @@ def describe(client: Client, name: str, *, attempts: int | None = None) -> Table
             " filter.collection.black"
         )
     types = {a["AttributeName"]: a["AttributeType"] for a in answer["AttributeDefinitions"]}
-    indexes = answer.get("GlobalSecondaryIndexes", []) + answer.get("LocalSecondaryIndexes", [])
     return Table(
         name=name,
         keys=_keys(answer["KeySchema"], types),
         indexes=tuple(
-            SecondaryIndex(index["IndexName"], _keys(index["KeySchema"], types))
-            for index in indexes
+            SecondaryIndex(index["IndexName"], _keys(index["KeySchema"], types), local)
+            for kind, local in (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
+            for index in answer.get(kind, [])
         ),
         items=answer.get("ItemCount", 0),
         bytes=answer.get("TableSizeBytes", 0),
