@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from shake.config import Config
 from shake.schema import Table
-from shake.target import fields, places
+from shake.target import dynamodb_schema, fields, places
 from shake.target.contract import Target
 from shake.target.indexes import wanted_indexes
 from shake.target.mongodb import MongoTarget
@@ -16,20 +16,30 @@ from shake.target.mongodb import MongoTarget
 def open_target(
     config: Config, *, stop: threading.Event, on_retry: Callable[[str], None]
 ) -> Target:
-    """The target that ``target.type`` names; nothing is sent yet."""
-    return MongoTarget(config, stop, on_retry)
+    """The target that ``target.type`` names; no target is asked anything yet."""
+    if config.target_type == "mongodb":
+        return MongoTarget(config, stop, on_retry)
+    # Imported here: it brings boto3, which no writer of a MongoDB needs.
+    from shake.target.dynamodb import DynamoTarget
+
+    return DynamoTarget(config, stop, on_retry)
 
 
 def problems(table: Table, config: Config) -> list[str]:
     """Every reason why the target cannot hold this table under this configuration."""
-    sharded = config.target_mongodb_type == "sharding"
-    found = (
-        places.place_problem(config.place(table.name), sharded=sharded),
-        fields.key_problem(table, config),
-    )
+    place = config.place(table.name)
+    if config.target_type == "mongodb":
+        sharded = config.target_mongodb_type == "sharding"
+        found = [places.place_problem(place, sharded=sharded), fields.key_problem(table, config)]
+    else:
+        found = [dynamodb_schema.name_problem(place)]
     return [problem for problem in found if problem]
 
 
 def index_names(table: Table, config: Config) -> list[str]:
     """The indexes that the target will get, for the plan."""
-    return [str(index) for index in wanted_indexes(table, config)]
+    if config.target_type == "mongodb":
+        return [str(index) for index in wanted_indexes(table, config)]
+    return [
+        dynamodb_schema.describe(index) for index in dynamodb_schema.wanted_indexes(table, config)
+    ]
