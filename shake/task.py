@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from shake.checkpoint import pidfile
 from shake.checkpoint.lease import Lease
 from shake.checkpoint.records import Progress
-from shake.checkpoint.store import Store, StoreUnavailable, open_store
+from shake.checkpoint.store import Store, open_store
 from shake.config import Config, Redactor
 from shake.errors import RefusedError, RunError
 from shake.farm.supervisor import Ending, Supervisor
@@ -102,7 +102,7 @@ def _open(config: Config) -> Iterator[Ends]:
 def _hold_lease(store: Store) -> Iterator[Lease]:
     try:
         lease = Lease.acquire(store, notice=log.warning)
-    except StoreUnavailable as error:
+    except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
     try:
         yield lease
@@ -123,7 +123,10 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
         lanes = workers * config.full_document_parser
-        return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
+        try:
+            return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
+        except RunError as error:  # nothing has run yet
+            raise RefusedError(str(error)) from error
 
 
 def _supervise(
