@@ -10,7 +10,7 @@ help: ## Show what can be made.
 
 venv: $(READY) ## Set up .venv with everything that the other targets need.
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg pyproject.toml setup.py $(wildcard shake/codec/_native/*)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=22' # the first that can -e us
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,9 +42,46 @@ def refused(codec: ModuleType, item: Any, options: Options = CHANGE, slot: int =
 
 
 def test_the_door_gives_out_an_implementation_of_the_contract() -> None:
-    assert door.IMPLEMENTATION == "reference"
     scan = door.scan_page(page([]), door.Options(PARTITION))
     assert (scan.count, scan.fill(memoryview(bytearray(8)), PREFIX, 0)) == (0, (0, 0))
+
+
+SAY = "from shake import codec; print(codec.IMPLEMENTATION, codec.NOTICE)"
+#: None in sys.modules makes an import fail: what an install without a compiler is like.
+SAY_WITHOUT_C = f"import sys; sys.modules['shake.codec._transcoder'] = None; {SAY}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "program", "said"),
+    [
+        ("", SAY, "native \n"),
+        ("native", SAY, "native \n"),
+        ("reference", SAY, "reference \n"),
+        ("", SAY_WITHOUT_C, "reference the C codec is not built"),
+        ("reference", SAY_WITHOUT_C, "reference \n"),
+    ],
+)
+def test_the_environment_chooses_and_a_missing_c_codec_is_told(
+    wanted: str, program: str, said: str
+) -> None:
+    assert run(program, wanted).stdout.startswith(said)
+
+
+def test_who_insists_on_the_c_codec_does_not_get_another() -> None:
+    ended = run(SAY_WITHOUT_C, "native")
+    assert ended.returncode != 0
+    assert "ImportError" in ended.stderr or "ModuleNotFoundError" in ended.stderr
+
+
+def run(program: str, wanted: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SHAKE_CODEC": wanted},
+        cwd=Path(door.__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 # -- numbers -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from shake import __version__, task
+from shake import __version__, codec, task
 from shake.config import Config, Redactor, load
 from shake.errors import RunError, ShakeError
 from shake.plan import describe
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         ):
             for notice in loaded.notices:
                 log.info("%s", notice)
+            if codec.NOTICE:
+                log.warning("%s", codec.NOTICE)
             if options.dry_run:
                 return _dry_run(config, workers)
             refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS

@@ -1,15 +1,37 @@
 """The codec's public door, and the only place that chooses an implementation.
 
-``SHAKE_CODEC=reference`` in the environment is reserved to force the plain Python one, which
-today is the only one.
+``SHAKE_CODEC=reference`` in the environment forces the plain Python one, ``SHAKE_CODEC=native``
+insists on the one in C; without it, C is taken where the install could build it.
 """
 
 from __future__ import annotations
 
-from shake.codec.contract import CorruptPage, Options, ScanPage
-from shake.codec.reference import scan_page
+import os
+
+from shake.codec import reference
+from shake.codec.contract import Codec, CorruptPage, Options, ScanPage
 
 #: The name of the implementation in use.
 IMPLEMENTATION = "reference"
+#: A line for people who get the reference without having asked for it.
+NOTICE = ""
 
-__all__ = ["IMPLEMENTATION", "CorruptPage", "Options", "ScanPage", "scan_page"]
+_wanted = os.environ.get("SHAKE_CODEC", "")
+_codec: Codec = reference
+
+if _wanted != "reference":
+    try:
+        from shake.codec import native
+
+        _codec, IMPLEMENTATION = native, "native"
+    except ImportError as error:
+        if _wanted == "native":
+            raise
+        NOTICE = (
+            f"the C codec is not built ({error}): items are read in plain Python, about 100 times "
+            "slower; install a C compiler, then shake again"
+        )
+
+scan_page = _codec.scan_page
+
+__all__ = ["IMPLEMENTATION", "NOTICE", "CorruptPage", "Options", "ScanPage", "scan_page"]

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import bson
 import orjson
@@ -50,19 +50,14 @@ class ScanPage:
         self._items: list[Item] = _field(page, "Items", list)
         if not all(type(item) is dict for item in self._items):
             raise CorruptPage("the Scan response holds an item that is not a JSON object")
-        self.count: int = _field(page, "Count", int)
-        if self.count != len(self._items):
-            raise CorruptPage(
-                f"the Scan response says {self.count} items and holds {len(self._items)}"
-            )
-        self.scanned: int = _field(page, "ScannedCount", int)
-        consumed = _field(page, "ConsumedCapacity", dict, {})
-        self.capacity = float(_field(consumed, "CapacityUnits", (int, float), 0.0))
-        last_key = _field(page, "LastEvaluatedKey", dict, {})
-        self.last_key = _dump(last_key) if last_key else None
+        self.count, self.scanned, self.capacity, self.last_key = header(page, len(self._items))
         self._encode = _encoder(options)
         self._keys = options.keys
         self._next = 0
+
+    def skip(self, documents: int) -> None:
+        """Go on behind this many documents."""
+        self._next += documents
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
         used, first = 0, self._next
@@ -88,6 +83,27 @@ class ScanPage:
         key = {key.name: item[key.name] for key in self._keys if key.name in item}
         text = _dump(key).decode()
         return text if len(text) <= SHOWN_KEY else text[:SHOWN_KEY] + "..."
+
+
+class Header(NamedTuple):
+    """What a Scan response says beside its items: see contract.ScanPage."""
+
+    count: int
+    scanned: int
+    capacity: float
+    last_key: bytes | None
+
+
+def header(page: Typed, held: int) -> Header:
+    """The header of a response that holds so many items. Raises CorruptPage."""
+    count: int = _field(page, "Count", int)
+    if count != held:
+        raise CorruptPage(f"the Scan response says {count} items and holds {held}")
+    scanned: int = _field(page, "ScannedCount", int)
+    consumed = _field(page, "ConsumedCapacity", dict, {})
+    capacity = float(_field(consumed, "CapacityUnits", (int, float), 0.0))
+    last_key = _field(page, "LastEvaluatedKey", dict, {})
+    return Header(count, scanned, capacity, _dump(last_key) if last_key else None)
 
 
 def _parse(body: bytes) -> Any:

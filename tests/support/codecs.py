@@ -14,11 +14,11 @@ import pytest
 from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 
-from shake.codec import reference
+from shake.codec import native, reference
 from shake.codec.contract import Options
 
 #: Every implementation; each test of the codec runs against each.
-CODECS: list[ModuleType] = [reference]
+CODECS: list[ModuleType] = [reference, native]
 every_codec = pytest.mark.parametrize(
     "codec", CODECS, ids=[module.__name__.rpartition(".")[2] for module in CODECS]
 )

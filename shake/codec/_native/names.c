@@ -1,0 +1,65 @@
+#include "names.h"
+
+#include <stdlib.h>
+
+/* Bytes of an element's value. */
+static size_t value_size(uint8_t type, const uint8_t *value)
+{
+    switch (type) {
+    case BSON_DOUBLE: case BSON_INT64: return 8;
+    case BSON_STRING: return 4 + get_length(value);
+    case BSON_DOCUMENT: case BSON_ARRAY: return get_length(value);
+    case BSON_BINARY: return 5 + get_length(value);
+    case BSON_OBJECTID: return 12;
+    case BSON_BOOL: return 1;
+    case BSON_INT32: return 4;
+    case BSON_DECIMAL128: return 16;
+    default: return 0;
+    }
+}
+
+static uint32_t hash(const uint8_t *name, size_t length)
+{
+    uint32_t value = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < length; i++)
+        value = (value ^ name[i]) * 16777619u;
+    return value;
+}
+
+/* A hash table with linear probing; an entry is the place of a name, counted from 1. Somebody may
+ * have chosen names that meet in it, so the steps are bounded. */
+static bool differ(const uint8_t *elements, size_t count, uint32_t *table, size_t size)
+{
+    size_t steps = 16 * count;
+    const uint8_t *at = elements;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *name = at + 1;
+        size_t length = strlen((const char *)name);
+        size_t place = hash(name, length) & (size - 1);
+        for (; table[place]; place = (place + 1) & (size - 1))
+            if (steps-- == 0 || !strcmp((const char *)elements + table[place], (const char *)name))
+                return false;
+        table[place] = (uint32_t)(name - elements);
+        at = name + length + 1 + value_size(*at, name + length + 1);
+    }
+    return true;
+}
+
+bool names_differ(struct work *w, size_t elements_at, size_t count)
+{
+    uint32_t small[256] = {0}, *table = small;
+    size_t size = sizeof small / sizeof *small;
+    if (2 * count > size) {
+        while (size < 2 * count)
+            size *= 2;
+        table = calloc(size, sizeof *table);
+        if (!table) {
+            refuse(w, w->end, no_memory);
+            return false;
+        }
+    }
+    bool answer = differ(w->base + elements_at, count, table, size);
+    if (table != small)
+        free(table);
+    return answer;
+}

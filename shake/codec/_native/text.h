@@ -1,0 +1,69 @@
+/* JSON strings to UTF-8. */
+#ifndef SHAKE_TEXT_H
+#define SHAKE_TEXT_H
+
+#include "work.h"
+
+#if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
+#include <emmintrin.h>
+#endif
+
+/* Bytes that are looked at together, and room that one step of copy_text needs. */
+enum { CHUNK = 16, STEP = 2 * CHUNK };
+
+/* Copy the one character at p that is not plain: an escape, or beyond ASCII. At most 4 bytes. */
+const uint8_t *copy_special(struct work *w, const uint8_t *p);
+
+/* Printable ASCII that JSON does not escape. */
+static inline bool is_plain(uint8_t c)
+{
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+/* How many of the next CHUNK bytes are plain, up to the first that is not. All are copied. */
+static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
+{
+#if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
+    __m128i chunk = _mm_loadu_si128((const __m128i *)from);
+    _mm_storeu_si128((__m128i *)to, chunk);
+    /* As signed bytes, all beyond ASCII are below 0x20 too. */
+    __m128i special = _mm_or_si128(_mm_cmplt_epi8(chunk, _mm_set1_epi8(0x20)),
+                                   _mm_or_si128(_mm_cmpeq_epi8(chunk, _mm_set1_epi8('"')),
+                                                _mm_cmpeq_epi8(chunk, _mm_set1_epi8('\\'))));
+    unsigned mask = (unsigned)_mm_movemask_epi8(special);
+    return mask ? (unsigned)__builtin_ctz(mask) : CHUNK;
+#else
+    unsigned count = 0;
+    memcpy(to, from, CHUNK);
+    while (count < CHUNK && is_plain(from[count]))
+        count++;
+    return count;
+#endif
+}
+
+/* Copy a string, from behind its opening quote to behind its closing one, as UTF-8. */
+static inline const uint8_t *copy_text(struct work *w, const uint8_t *p)
+{
+    for (;;) {
+        if (!reserve(w, STEP))
+            return NULL;
+        if (w->end - p >= CHUNK) {
+            unsigned plain = copy_chunk(w->out, p);
+            p += plain;
+            w->out += plain;
+            if (plain == CHUNK)
+                continue;
+        } else {
+            while (is_plain(*p)) /* fewer than CHUNK: the 0 at the end is not */
+                *w->out++ = *p++;
+        }
+        if (*p == '"')
+            return p + 1;
+        /* What is left of the step is enough for 4 of them. */
+        for (unsigned i = 0; i < 4 && !is_plain(*p) && *p != '"'; i++)
+            if (!(p = copy_special(w, p)))
+                return NULL;
+    }
+}
+
+#endif

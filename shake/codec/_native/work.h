@@ -1,0 +1,167 @@
+/* One page being transcoded: where the input ends, where the output goes, and why it stopped.
+ *
+ * The rules that keep this code inside its memory:
+ *
+ * - Input: the byte at `end` exists and is 0. No rule of JSON takes a 0, so whoever reads byte by
+ *   byte, each only after the one before was accepted, stops there. Whoever reads several bytes
+ *   at once compares with `end` first.
+ * - Output: `reserve` before writing. It may move the buffer, so positions that outlive a write
+ *   are kept as offsets.
+ * - A function that reads returns where it stopped reading, or NULL when it refused. */
+#ifndef SHAKE_WORK_H
+#define SHAKE_WORK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Bytes of a page and of a document that this codec takes on. Nothing that grows from a page of
+ * this size reaches the 2 GiB of a BSON length. The other limit is MongoDB's:
+ * https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size */
+enum { MAX_PAGE = 128 << 20, MAX_DOCUMENT = 16 << 20 };
+
+/* Levels of L and M. DynamoDB allows 32: the reference decides about more. */
+enum { MAX_DEPTH = 64 };
+
+enum bson_type {
+    BSON_DOUBLE = 0x01,
+    BSON_STRING = 0x02,
+    BSON_DOCUMENT = 0x03,
+    BSON_ARRAY = 0x04,
+    BSON_BINARY = 0x05,
+    BSON_OBJECTID = 0x07,
+    BSON_BOOL = 0x08,
+    BSON_NULL = 0x0a,
+    BSON_INT32 = 0x10,
+    BSON_INT64 = 0x12,
+    BSON_DECIMAL128 = 0x13,
+};
+
+enum convert { CONVERT_CHANGE, CONVERT_MCHANGE, CONVERT_RAW };
+
+/* A DynamoDB type as a number: its letters, the first highest. */
+typedef uint32_t tag;
+
+struct bytes {
+    const uint8_t *data;
+    size_t length;
+};
+
+struct key {
+    struct bytes name;
+    tag type;
+};
+
+struct options {
+    enum convert convert;
+    bool overflow_is_error;
+    bool id_is_key;
+    struct bytes renamed; /* what a top-level `_id` becomes; never `_id`, never with U+0000 */
+    struct key keys[2];
+    unsigned key_count; /* 1 or 2 */
+};
+
+struct work {
+    const struct options *options;
+    const uint8_t *end;
+    uint8_t *base, *out, *limit; /* output: written from base to out, room up to limit */
+    bool zero;                   /* set when a text held U+0000 */
+    unsigned digits;             /* significant digits of the last number that became a double */
+    const char *reason;          /* why it stopped, and where; NULL: it did not */
+    const uint8_t *where;
+};
+
+extern const char no_memory[]; /* the reason that is not about the input */
+
+/* Stop: the input is wrong, or valid but too rare to be worth a second implementation. */
+static inline const uint8_t *refuse(struct work *w, const uint8_t *where, const char *reason)
+{
+    w->reason = reason;
+    w->where = where;
+    return NULL;
+}
+
+/* -- output ------------------------------------------------------------------------------------ */
+
+/* Room for at least `need` bytes more, by moving the buffer; false when there is no memory. */
+bool grow(struct work *w, size_t need);
+
+static inline bool reserve(struct work *w, size_t need)
+{
+    return (size_t)(w->limit - w->out) >= need || grow(w, need);
+}
+
+static inline size_t offset(const struct work *w)
+{
+    return (size_t)(w->out - w->base);
+}
+
+static inline void put_little(uint8_t *to, uint64_t value, unsigned width)
+{
+    for (unsigned i = 0; i < width; i++)
+        to[i] = (uint8_t)(value >> (8 * i));
+}
+
+static inline uint32_t get_length(const uint8_t *from)
+{
+    return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 |
+           (uint32_t)from[3] << 24;
+}
+
+static inline void append(struct work *w, const void *data, size_t length)
+{
+    memcpy(w->out, data, length);
+    w->out += length;
+}
+
+static inline void append_little(struct work *w, uint64_t value, unsigned width)
+{
+    put_little(w->out, value, width);
+    w->out += width;
+}
+
+/* A document or array begins, 4 bytes reserved before; its length is written by `close_at`. */
+static inline size_t open_here(struct work *w)
+{
+    size_t start = offset(w);
+    w->out += 4;
+    return start;
+}
+
+/* ... and ends, 1 byte reserved before. */
+static inline void close_at(struct work *w, size_t start)
+{
+    *w->out++ = 0;
+    put_little(w->base + start, offset(w) - start, 4);
+}
+
+/* -- input ------------------------------------------------------------------------------------- */
+
+static inline const uint8_t *skip_space(const uint8_t *p)
+{
+    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')
+        p++;
+    return p;
+}
+
+/* Behind the next character, which must be this one. */
+static inline const uint8_t *expect(struct work *w, const uint8_t *p, uint8_t character,
+                                    const char *reason)
+{
+    p = skip_space(p);
+    return *p == character ? p + 1 : refuse(w, p, reason);
+}
+
+/* Behind the comma, at what follows it; or at the closing bracket. */
+static inline const uint8_t *next_member(struct work *w, const uint8_t *p, uint8_t closing)
+{
+    p = skip_space(p);
+    if (*p == ',') {
+        p = skip_space(p + 1);
+        return *p == closing ? refuse(w, p, "a comma with nothing behind it") : p;
+    }
+    return *p == closing ? p : refuse(w, p, "a comma or closing bracket was expected");
+}
+
+#endif
