@@ -2,11 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test lint format bench clean
+.PHONY: help venv demo test lint format bench sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Set up .venv with everything that the other targets need.
 
@@ -33,6 +33,25 @@ format: $(READY) ## Format, and mend what can be mended.
 
 bench: $(READY) ## Run the benchmarks (ARGS=--help).
 	$(BIN)/python -m benchmarks $(ARGS)
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
+SANITIZED := build/sanitized
+
+sanitize: $(READY) ## Run the codec's tests with its C under address and undefined behaviour checks.
+	CFLAGS='$(SANITIZE)' $(BIN)/python setup.py --quiet build --force \
+	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONMALLOC=malloc SHAKE_CODEC=native $(BIN)/python -m pytest -p no:cacheprovider \
+	  -o pythonpath='$(SANITIZED)/lib .' -k 'not servers' tests/test_codec*.py $(ARGS)
+
+FUZZ := $(filter-out %/module.c,$(wildcard shake/codec/_native/*.c))
+
+fuzz: ## Throw damaged pages at the C codec, under the same checks (ARGS=-max_total_time=60).
+	@mkdir -p build
+	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER $(FUZZ) -o build/fuzz
+	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER -DSHAKE_PORTABLE $(FUZZ) -o build/fuzz-portable
+	build/fuzz $(ARGS)
+	build/fuzz-portable $(ARGS)
 
 clean: ## Remove all that was made here.
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -88,7 +88,7 @@ class ScanPage:
 class Header(NamedTuple):
     """What a Scan response says beside its items: see contract.ScanPage."""
 
-    count: int
+    documents: int
     scanned: int
     capacity: float
     last_key: bytes | None

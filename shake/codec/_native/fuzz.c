@@ -1,0 +1,187 @@
+/* Throws damaged pages at the codec, to be run under sanitizers (`make fuzz`).
+ *
+ * `LLVMFuzzerTestOneInput` is what libFuzzer calls. Without clang, built with -DSHAKE_DRIVER, a
+ * small driver damages its seeds by itself: always in the same order for one -seed=N, until
+ * -max_total_time=SECONDS or -runs=N is over. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "page.h"
+#include "text.h"
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "fuzz: %s\n", what);
+    abort();
+}
+
+/* Behind the BSON document at p, which must end by `end`. */
+static const uint8_t *check_document(const uint8_t *p, const uint8_t *end)
+{
+    if (end - p < 5 || get_length(p) < 5 || get_length(p) > (size_t)(end - p))
+        fail("a document with a wrong length");
+    end = p + get_length(p) - 1;
+    if (*end)
+        fail("a document without its end");
+    for (p += 4; p < end;) {
+        uint8_t type = *p++;
+        while (p < end && *p)
+            p++;
+        if (p++ >= end)
+            fail("a name without end");
+        size_t left = (size_t)(end - p), size;
+        switch (type) {
+        case BSON_DOCUMENT: case BSON_ARRAY: p = check_document(p, end); continue;
+        case BSON_STRING: size = left < 4 ? left + 1 : 4 + (size_t)get_length(p); break;
+        case BSON_BINARY: size = left < 4 ? left + 1 : 5 + (size_t)get_length(p); break;
+        case BSON_DOUBLE: case BSON_INT64: size = 8; break;
+        case BSON_OBJECTID: size = 12; break;
+        case BSON_BOOL: size = 1; break;
+        case BSON_NULL: size = 0; break;
+        case BSON_INT32: size = 4; break;
+        case BSON_DECIMAL128: size = 16; break;
+        default: size = left + 1; break;
+        }
+        if (size > left)
+            fail("a value beyond its document");
+        if (type == BSON_STRING && (size < 5 || p[size - 1]))
+            fail("a string without its end");
+        p += size;
+    }
+    if (p != end)
+        fail("elements beyond their document");
+    return end + 1;
+}
+
+static void transcode(const uint8_t *body, size_t length, const struct options *options)
+{
+    struct work w = {.options = options, .end = body + length};
+    struct page page = {0};
+    if (!grow(&w, STEP)) /* small, so that it has to grow */
+        fail("no memory");
+    if (put_page(&w, body, &page)) {
+        const uint8_t *p = w.base;
+        for (size_t i = 0; i < page.count; i++)
+            p = check_document(p, w.out);
+        if (p != w.out || page.items_end > length || page.items_at >= page.items_end)
+            fail("not what the page says");
+    } else if (!w.reason || w.where < body || w.where > w.end) {
+        fail("a refusal without reason or place");
+    }
+    free(w.base);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct options base = {
+        .renamed = {(const uint8_t *)"pre_id", 6},
+        .keys = {{{(const uint8_t *)"pk", 2}, 'S'}, {{(const uint8_t *)"sk", 2}, 'N'}},
+    };
+    uint8_t *body = malloc(size + 1); /* of its very size, for the sanitizer to see its ends */
+    if (!body)
+        fail("no memory");
+    memcpy(body, data, size);
+    body[size] = 0;
+    for (unsigned choice = 0; choice < 12; choice++) {
+        struct options options = base;
+        options.convert = (enum convert)(choice / 4);
+        options.id_is_key = choice % 2;
+        options.overflow_is_error = choice / 2 % 2;
+        options.key_count = choice % 3 ? 1 : 2;
+        transcode(body, size, &options);
+    }
+    free(body);
+    return 0;
+}
+
+#ifdef SHAKE_DRIVER
+
+static const char *const seeds[] = {
+    "{\"Items\":[{\"pk\":{\"S\":\"a\"},\"sk\":{\"N\":\"-12.50\"},\"_id\":{\"B\":\"AP8=\"},\"n\":{"
+    "\"NS\":[\"7\",\"1E+2\",\"123456789012345678901234567890123456\",\"0.1\",\"9223372036854775807"
+    "\"]},\"l\":{\"L\":[{\"BOOL\":false},{\"NULL\":true},{\"M\":{\"x\":{\"SS\":[\"y\"]}}},{\"BS\":["
+    "\"AAAA\"]}]}},{\"pk\":{\"S\":\"b\"},\"sk\":{\"N\":\"0\"}}],\"Count\":2,\"ScannedCount\":2,"
+    "\"LastEvaluatedKey\":{\"pk\":{\"S\":\"b\"},\"sk\":{\"N\":\"0\"}}}",
+    "{\"Count\":1,\"Items\":[{\"pk\":{\"S\":\"\\u20ac\\ud83d\\ude00\\n\\\"\\\\\"},\"sk\":{\"N\":"
+    "\"1E-130\"},\"text\":{\"S\":\"plain text that is longer than a chunk \xe6\x9d\xb1\xe4\xba\xac "
+    "\xc3\xa9\xf0\x9f\x98\x80\"}}],\"ScannedCount\":1}",
+    " { \"Items\" : [ { \"sk\" : { \"N\" : \"+1.5e3\" } , \"pk\" : { \"S\" : \"\" } , \"m\" : { "
+    "\"M\" : { \"a\" : { \"M\" : { } } , \"b\" : { \"L\" : [ ] } } } } ] } ",
+};
+static const char *const splices[] = {
+    "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "9", "-", ".", "e", "=", " ", "\xff", "\xed\xa0",
+    "\\u0000", "\\ud800", "{\"N\":\"1\"}", "\"pk\":{\"S\":\"\"},", "{\"L\":[", "{\"M\":{\"\":",
+    "\"Items\":[]", "99999999999999999999999999999999999999", "e-999999999", "AAAA", "true",
+};
+enum { SEEDS = sizeof seeds / sizeof *seeds, SPLICES = sizeof splices / sizeof *splices };
+enum { MOST = 4096 };
+
+static uint64_t state;
+
+/* xorshift64*: https://en.wikipedia.org/wiki/Xorshift */
+static size_t below(size_t limit)
+{
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return (size_t)((state * 0x2545f4914f6cdd1du) >> 33) % limit;
+}
+
+/* Replace up to `cut` bytes somewhere by these; returns the new length. */
+static size_t splice(uint8_t *body, size_t length, const void *by, size_t size, size_t cut)
+{
+    size_t at = below(length + 1);
+    if (cut > length - at)
+        cut = length - at;
+    if (length - cut + size > MOST)
+        return length;
+    memmove(body + at + size, body + at + cut, length - at - cut);
+    memcpy(body + at, by, size);
+    return length - cut + size;
+}
+
+static size_t damage(uint8_t *body, size_t length)
+{
+    uint8_t copy[64], byte = (uint8_t)below(256);
+    size_t size, at;
+    switch (below(4)) {
+    case 0:
+        return splice(body, length, &byte, 1, below(2));
+    case 1:
+        return below(length + 1);
+    case 2:
+        size = below(length < sizeof copy ? length + 1 : sizeof copy + 1);
+        at = below(length - size + 1);
+        memcpy(copy, body + at, size);
+        return splice(body, length, copy, size, below(sizeof copy));
+    default:
+        at = below(SPLICES);
+        return splice(body, length, splices[at], strlen(splices[at]), below(4));
+    }
+}
+
+int main(int count, char **arguments)
+{
+    unsigned long long runs = ~0ull, seconds = 10, seed = 1, done = 0;
+    for (int i = 1; i < count; i++)
+        if (sscanf(arguments[i], "-runs=%llu", &runs) != 1 &&
+            sscanf(arguments[i], "-max_total_time=%llu", &seconds) != 1 &&
+            sscanf(arguments[i], "-seed=%llu", &seed) != 1) {
+            fprintf(stderr, "fuzz: [-max_total_time=SECONDS] [-runs=N] [-seed=N]\n");
+            return 2;
+        }
+    state = seed * 2 + 1;
+    uint8_t body[MOST];
+    for (time_t until = time(NULL) + (time_t)seconds; done < runs && time(NULL) < until; done++) {
+        size_t which = below(SEEDS), length = strlen(seeds[which]);
+        memcpy(body, seeds[which], length);
+        for (size_t times = below(6); times > 0; times--)
+            length = damage(body, length);
+        LLVMFuzzerTestOneInput(body, length);
+    }
+    printf("fuzz: %llu pages, no failure\n", done);
+    return 0;
+}
+
+#endif

@@ -1,0 +1,254 @@
+"""The codec in C does what the reference does, byte for byte and word for word."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shake.codec import native, reference
+from shake.codec.contract import CorruptPage, Options
+from shake.errors import ItemError
+from shake.schema import Attribute, Keys
+from tests.support.codecs import PREFIX, page
+from tests.support.items import PARTITION, PARTITION_AND_SORT, items
+
+examples = settings(derandomize=True, deadline=None, max_examples=150)
+
+#: Every way to convert, for a table with keys ``pk`` and ``sk``.
+OPTIONS = [
+    Options(keys, convert, overflow=overflow, id_mode=id_mode)
+    for convert in ("change", "mchange", "raw", "json")
+    for overflow in ("string", "error")
+    for id_mode in ("objectid", "key")
+    for keys in (PARTITION, PARTITION_AND_SORT)
+]
+
+
+def outcome(codec: ModuleType, body: bytes, options: Options, slot: int = 1 << 16) -> Any:
+    """All that a codec makes of a page: what it gives out, and the words it stops with."""
+    try:
+        scan = codec.scan_page(body, options)
+    except CorruptPage as error:
+        return str(error)
+    made: list[Any] = [scan.count, scan.scanned, scan.capacity, scan.last_key]
+    out = memoryview(bytearray(slot))
+    try:
+        while (filled := scan.fill(out, PREFIX, 7)) != (0, 0):
+            made.append((filled, bytes(out[: filled[0]])))
+    except ItemError as error:
+        made.append((error.key, error.reason))
+    return made
+
+
+def assert_equal(body: bytes, options: Options, slot: int = 1 << 16) -> None:
+    assert outcome(native, body, options, slot) == outcome(reference, body, options, slot)
+
+
+class Writer:
+    """Writes JSON as no two libraries would: any space, any escape, members in any order."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def page(self, found: list[Any]) -> bytes:
+        fields = {
+            "Items": found,
+            "Count": len(found),
+            "ScannedCount": len(found) + self._random.randrange(2),
+            "LastEvaluatedKey": {"pk": {"S": 'a"]}'}, "sk": {"N": "1.0"}},
+            "ConsumedCapacity": {"Items": [], "CapacityUnits": self._random.choice([1, 0.5])},
+            "[{": ["}", {"]": -1.5e3}, None],
+        }
+        chosen = [name for name in fields if name in ("Items", "Count", "ScannedCount")]
+        chosen += [name for name in list(fields)[3:] if self._random.random() < 0.5]
+        self._random.shuffle(chosen)
+        return self.text({name: fields[name] for name in chosen}).encode()
+
+    def text(self, value: Any) -> str:
+        if isinstance(value, dict):
+            members = (self._string(k) + self._space(":") + self.text(v) for k, v in value.items())
+            return self._space("{") + self._space(",").join(members) + self._space("}")
+        if isinstance(value, list):
+            return (
+                self._space("[") + self._space(",").join(map(self.text, value)) + self._space("]")
+            )
+        return self._string(value) if isinstance(value, str) else json.dumps(value)
+
+    def _space(self, mark: str) -> str:
+        if self._random.random() < 0.8:
+            return mark
+        return self._random.choice(["", " ", "\r\n\t"]) + mark + self._random.choice(["", "  "])
+
+    def _string(self, text: str) -> str:
+        style = self._random.random()
+        if style < 0.7 or text.endswith("Items"):
+            return json.dumps(text, ensure_ascii=style < 0.1)
+        return '"' + "".join(map(self._character, text)) + '"'
+
+    def _character(self, character: str) -> str:
+        if character == "/":
+            return r"\/"
+        if self._random.random() < 0.3:
+            units = character.encode("utf-16-be").hex()
+            return "".join(rf"\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+        return json.dumps(character, ensure_ascii=False)[1:-1]
+
+
+def pages(min_size: int = 0) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        lambda found, random: Writer(random).page(found),
+        st.lists(items(), min_size=min_size, max_size=4),
+        st.randoms(use_true_random=False),
+    )
+
+
+@examples
+@given(body=pages(), options=st.sampled_from(OPTIONS), slot=st.integers(0, 600))
+def test_twins_agree_on_every_page(body: bytes, options: Options, slot: int) -> None:
+    assert_equal(body, options)
+    assert_equal(body, options, slot)
+
+
+@examples
+@given(body=pages(min_size=1), options=st.sampled_from(OPTIONS), data=st.data())
+def test_twins_agree_on_every_damaged_page(
+    body: bytes, options: Options, data: st.DataObject
+) -> None:
+    for _ in range(4):
+        start = data.draw(st.integers(0, len(body)))
+        end = data.draw(st.integers(start, min(len(body), start + 4)))
+        splice = st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES))
+        assert_equal(body[:start] + data.draw(splice) + body[end:], options)
+
+
+SPLICES = [
+    *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\0", b"0", b"-", b"e9", b"=", b"/"),
+    *(
+        rb"\u0000",
+        rb"\ud83d",
+        rb"\ude00",
+        b"\xed\xa0\x80",
+        b"\xc3",
+        b"\xf0\x9f\x98\x80",
+        b"\xf4\x90",
+    ),
+    *(b'{"S":""}', b'{"N":"1"}', b'"pk":{"S":"x"},', b'"Items":[],', b"null", b"true"),
+]
+
+#: A page with each type, each kind of number, and each thing that a string may hold.
+REAL = page(
+    [
+        {
+            "pk": {"S": 'a"\\\n\u20ac\U0001f600\xe9'},
+            "sk": {"N": "-12.50"},
+            "_id": {"B": "AP8="},
+            "n": {"NS": ["7", "1E+2", "9" * 36, "0.1"]},
+            "l": {"L": [{"BOOL": False}, {"NULL": True}, {"M": {"x": {"SS": ["y"]}}}, {"BS": []}]},
+        },
+        {"pk": {"S": "b"}, "sk": {"N": "0"}},
+    ],
+    LastEvaluatedKey={"pk": {"S": "b"}, "sk": {"N": "0"}},
+    ConsumedCapacity={"CapacityUnits": 0.5},
+)
+
+
+@pytest.mark.parametrize("convert", ["change", "mchange", "raw"])
+def test_twins_agree_on_every_truncation(convert: str) -> None:
+    for id_mode, length in itertools.product(("objectid", "key"), range(len(REAL) + 1)):
+        assert_equal(REAL[:length], Options(PARTITION_AND_SORT, convert, id_mode=id_mode))
+
+
+@pytest.mark.parametrize("convert", ["change", "raw"])
+def test_twins_agree_on_every_changed_byte(convert: str) -> None:
+    options = Options(PARTITION_AND_SORT, convert)
+    for place in range(len(REAL)):
+        for byte in b'"\\{]},: \x00\x1f\x80\xc3\xff0.AMn=':
+            assert_equal(REAL[:place] + bytes([byte]) + REAL[place + 1 :], options)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'"v":{"S":"1"},"v":{"S":"2"}',
+        b'"v":{"S":1},"v":{"S":"2"}',
+        b'"v":{"S":"1","S":"2"}',
+        b'"pk":{"S":"b"}',
+        b'"v":{"M":{"b":{"S":"1"},"a":{"S":"1"},"b":{"N":"2"}}}',
+        b'"v":{"M":{%s,"0":{"N":"2"}}}' % b",".join(b'"%d":{"S":""}' % n for n in range(3000)),
+        rb'"v":{"\u0053":"a"}',
+        rb'"v":{"N":"\u0031e\u0031"}',
+        rb'"v":{"B":"\/\/\/\/"}',
+        b'"v":{"L":%s}' % (b'[{"L":' * 70 + b"[]" + b"}]" * 70),
+        b'"v":{"N":"1E126"}',
+        b'"v":{"S":"%s"}' % (b"\xe6\x9d\xb1" * 40),
+    ],
+    ids=lambda item: ascii(item)[:40],
+)
+@pytest.mark.parametrize("options", OPTIONS[::2], ids=str)
+def test_twins_agree_on_what_is_rare(item: bytes, options: Options) -> None:
+    body = b'{"Items":[{"pk":{"S":"a"},"sk":{"N":"1"},%s}],"Count":1,"ScannedCount":1}' % item
+    assert_equal(body, options)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Items":[],"Items":[{}],"Count":1,"ScannedCount":1}',
+        b'{"Items":[{"pk":{"S":"a"}}],"Items":[],"Count":1,"ScannedCount":1}',
+        rb'{"Items":[],"\u0049tems":[{}],"Count":0,"ScannedCount":0}',
+        b'{"Count":7,"Items":[],"Count":0,"ScannedCount":0}',
+        b'{"Items":[],"Count":0,"ScannedCount":0}}',
+        b'{"Items":[],"Count":0,"ScannedCount":0,}',
+        b'{"Items":[],"Count":0,"ScannedCount":0,"x":[}]}',
+        b'{"Items":[],"Count":0,"ScannedCount":0,"LastEvaluatedKey":{"pk":{"S":"\\ud800"}}}',
+        b' \n{"Count":0 ,"ScannedCount": 0,"Items" : [ ] } \t',
+    ],
+)
+def test_twins_agree_on_every_response(body: bytes) -> None:
+    assert_equal(body, Options(PARTITION))
+
+
+@pytest.mark.parametrize("prefix", ["", "\0", "\ud800", "\xe9" * 400])
+def test_twins_agree_on_every_prefix_of_id(prefix: str) -> None:
+    body = page([{"pk": {"S": "a"}}, {"pk": {"S": "b"}, "_id": {"S": "c"}}])
+    assert_equal(body, Options(PARTITION, id_prefix=prefix))
+
+
+@pytest.mark.parametrize(
+    "attribute", [Attribute("pk", "?" * 5), Attribute("\ud800", "S")], ids=ascii
+)
+def test_twins_agree_on_keys_that_no_table_has(attribute: Attribute) -> None:
+    assert_equal(page([{"pk": {"S": "a"}}]), Options(Keys(attribute)))
+
+
+@examples
+@given(found=st.lists(items(), min_size=1, max_size=4), options=st.sampled_from(OPTIONS))
+def test_ordinary_pages_are_not_left_to_the_reference(found: list[Any], options: Options) -> None:
+    body = page(found)
+    *_, last = outcome(reference, body, options)
+    stored = isinstance(last[1], bytes)
+    taken = isinstance(native.scan_page(body, options), native.ScanPage)
+    assert taken is (stored and options.convert != "json")
+
+
+def test_why_a_page_is_left_to_the_reference_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "shake.codec")
+    body = page([{"pk": {"S": "a"}, "v": {"B": "?"}}])
+    native.scan_page(body, Options(PARTITION))
+    assert f"'not base64', {body.index(b'?') - 1}" in caplog.text
+
+
+@pytest.mark.parametrize("number", [-1, 2**40 - 1, 2**63])
+def test_a_number_beyond_5_bytes_is_refused(number: int) -> None:
+    for codec in (native, reference):
+        scan = codec.scan_page(page([{"pk": {"S": "a"}}] * 2), Options(PARTITION))
+        with pytest.raises(OverflowError):
+            scan.fill(memoryview(bytearray(1000)), PREFIX, number)
