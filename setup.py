@@ -12,7 +12,7 @@ setup(
             "shake.codec._transcoder",
             sources=sorted(set(glob(f"{SOURCE}/*.c")) - {f"{SOURCE}/fuzz.c"}),
             depends=sorted(glob(f"{SOURCE}/*.h")),
-            extra_compile_args=["-std=c11", "-O3"],
+            extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
             # Without a compiler shake installs all the same, and reads items in plain Python.
             optional=True,
         )

@@ -19,9 +19,9 @@ static void fail(const char *what)
 /* Behind the BSON document at p, which must end by `end`. */
 static const uint8_t *check_document(const uint8_t *p, const uint8_t *end)
 {
-    if (end - p < 5 || get_length(p) < 5 || get_length(p) > (size_t)(end - p))
+    if (end - p < 5 || get32(p) < 5 || get32(p) > (size_t)(end - p))
         fail("a document with a wrong length");
-    end = p + get_length(p) - 1;
+    end = p + get32(p) - 1;
     if (*end)
         fail("a document without its end");
     for (p += 4; p < end;) {
@@ -33,8 +33,8 @@ static const uint8_t *check_document(const uint8_t *p, const uint8_t *end)
         size_t left = (size_t)(end - p), size;
         switch (type) {
         case BSON_DOCUMENT: case BSON_ARRAY: p = check_document(p, end); continue;
-        case BSON_STRING: size = left < 4 ? left + 1 : 4 + (size_t)get_length(p); break;
-        case BSON_BINARY: size = left < 4 ? left + 1 : 5 + (size_t)get_length(p); break;
+        case BSON_STRING: size = left < 4 ? left + 1 : 4 + (size_t)get32(p); break;
+        case BSON_BINARY: size = left < 4 ? left + 1 : 5 + (size_t)get32(p); break;
         case BSON_DOUBLE: case BSON_INT64: size = 8; break;
         case BSON_OBJECTID: size = 12; break;
         case BSON_BOOL: size = 1; break;

@@ -1,8 +1,6 @@
 /* Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValue.html */
 #include "item.h"
 
-#include <float.h>
-
 #include "base64.h"
 #include "names.h"
 #include "number.h"
@@ -10,9 +8,6 @@
 
 #define TAG2(a, b) ((tag)(a) << 8 | (tag)(b))
 #define TAG4(a, b, c, d) (TAG2(a, b) << 16 | TAG2(c, d))
-
-/* Any number of this many digits is the shortest text of its nearest double. */
-enum { SAFE_DIGITS = DBL_DIG };
 
 static const uint8_t *put_value(struct work *w, const uint8_t *p, size_t type_at, unsigned depth);
 
@@ -22,16 +17,13 @@ static const uint8_t *put_string(struct work *w, const uint8_t *p, size_t type_a
 {
     if (*p != '"')
         return refuse(w, p, "a string was expected");
-    if (!reserve(w, 4))
-        return NULL;
     size_t start = offset(w);
-    w->out += 4;
-    p = copy_text(w, p + 1);
-    if (!p || !reserve(w, 1))
+    p = copy_text(w, p + 1, 4);
+    if (!p)
         return NULL;
-    *w->out++ = 0;
-    w->base[type_at] = BSON_STRING;
-    put_little(w->base + start, offset(w) - start - 4, 4);
+    uint8_t *base = w->base;
+    put32(base + start, (uint32_t)(offset(w) - start - 4));
+    base[type_at] = BSON_STRING;
     return p;
 }
 
@@ -52,19 +44,16 @@ static const uint8_t *put_binary(struct work *w, const uint8_t *p, size_t type_a
 {
     if (*p != '"')
         return refuse(w, p, "a string was expected");
-    if (!reserve(w, 5))
-        return NULL;
     size_t start = offset(w);
-    w->out += 5;
-    const uint8_t *behind = copy_text(w, p + 1);
+    const uint8_t *behind = copy_text(w, p + 1, 5);
     if (!behind)
         return NULL;
     uint8_t *data = w->base + start + 5;
-    int64_t length = base64_decode(data, data, (size_t)(w->out - data));
+    int64_t length = base64_decode(data, data, (size_t)(w->out - data) - 1);
     if (length < 0)
         return refuse(w, p, "not base64");
     w->base[type_at] = BSON_BINARY;
-    put_little(w->base + start, (uint64_t)length, 4);
+    put32(w->base + start, (uint32_t)length);
     data[-1] = 0; /* the subtype */
     w->out = data + length;
     return behind;
@@ -102,14 +91,15 @@ static const uint8_t *put_null(struct work *w, const uint8_t *p, size_t type_at)
 /* The name of an array's element, with its closing 0; at most 11 bytes. */
 static void append_index(struct work *w, uint32_t index)
 {
-    uint8_t digits[10];
+    uint8_t digits[10], *out = w->out;
     unsigned count = 0;
     do
         digits[count++] = (uint8_t)('0' + index % 10);
     while (index /= 10);
     while (count)
-        *w->out++ = digits[--count];
-    *w->out++ = 0;
+        *out++ = digits[--count];
+    *out++ = 0;
+    w->out = out;
 }
 
 /* An element is a typed value in L, and the bare value of a scalar in a set. */
@@ -149,17 +139,13 @@ static const uint8_t *put_name(struct work *w, const uint8_t *p, size_t *name_at
 {
     if (*p != '"')
         return refuse(w, p, "a name was expected");
-    if (!reserve(w, 1))
-        return NULL;
-    w->out++;
-    *name_at = offset(w);
+    *name_at = offset(w) + 1;
     w->zero = false;
-    const uint8_t *behind = copy_text(w, p + 1);
-    if (!behind || !reserve(w, 1))
+    const uint8_t *behind = copy_text(w, p + 1, 1);
+    if (!behind)
         return NULL;
     if (w->zero)
         return refuse(w, p, "a name that holds U+0000");
-    *w->out++ = 0;
     return expect(w, behind, ':', "a colon was expected");
 }
 
@@ -204,6 +190,10 @@ static const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
     p = skip_space(p);
     if (*p != '{')
         return refuse(w, p, "a value with its type was expected");
+    if (p[1] == '"' && p[2] && p[3] == '"' && p[4] == ':') { /* as nearly always */
+        *type = p[2];
+        return skip_space(p + 5);
+    }
     p = skip_space(p + 1);
     if (*p++ != '"')
         return refuse(w, p - 1, "a type was expected");
@@ -329,7 +319,7 @@ static const uint8_t *put_attribute(struct work *w, const uint8_t *p, struct nam
     if (type != options->keys[key].type)
         return refuse(w, start, "a key attribute of another type");
     if (type == 'N' && options->convert == CONVERT_MCHANGE && options->id_is_key &&
-        w->digits > SAFE_DIGITS)
+        !w->kept)
         return refuse(w, start, "a key that may change as a double");
     keys[key] = (struct written){name_at - 1, value_at, offset(w)};
     return p;

@@ -84,7 +84,7 @@ static void documents_dealloc(PyObject *self)
 
 static void set_object_ids(uint8_t *documents, size_t size, const char *prefix, uint64_t number)
 {
-    for (size_t at = 0; at < size; at += get_length(documents + at), number++) {
+    for (size_t at = 0; at < size; at += get32(documents + at), number++) {
         uint8_t *object_id = documents + at + OBJECT_ID_AT;
         memcpy(object_id, prefix, PREFIX_LENGTH);
         for (unsigned i = 0; i < NUMBER_LENGTH; i++)
@@ -106,7 +106,7 @@ static PyObject *documents_fill(Documents *self, PyObject *args)
     const uint8_t *from = self->data + self->at;
     Py_ssize_t used = 0, count = 0, left = (Py_ssize_t)self->page.count - self->given;
     while (count < left) {
-        Py_ssize_t length = get_length(from + used);
+        Py_ssize_t length = get32(from + used);
         if (length > out.len - used)
             break;
         used += length;

@@ -7,9 +7,9 @@ static size_t value_size(uint8_t type, const uint8_t *value)
 {
     switch (type) {
     case BSON_DOUBLE: case BSON_INT64: return 8;
-    case BSON_STRING: return 4 + get_length(value);
-    case BSON_DOCUMENT: case BSON_ARRAY: return get_length(value);
-    case BSON_BINARY: return 5 + get_length(value);
+    case BSON_STRING: return 4 + get32(value);
+    case BSON_DOCUMENT: case BSON_ARRAY: return get32(value);
+    case BSON_BINARY: return 5 + get32(value);
     case BSON_OBJECTID: return 12;
     case BSON_BOOL: return 1;
     case BSON_INT32: return 4;

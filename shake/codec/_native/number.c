@@ -19,6 +19,73 @@ static const uint64_t ten_to[20] = {
     10000000000000000000u,
 };
 
+/* -- short numbers ----------------------------------------------------------------------------- */
+
+/* A number of up to 15 digits, or of 18 with a point in it and no 0 at its end: nearly all. */
+struct brief {
+    bool negative;
+    unsigned places; /* digits behind the point */
+    uint64_t coefficient;
+};
+
+enum { RUN = 16, LONGEST_BRIEF = 1 + RUN + 1 + RUN + 1 };
+
+/* How many digits the 8 bytes begin with. */
+static inline unsigned count_digits(uint64_t chunk)
+{
+    uint64_t values = chunk ^ 0x3030303030303030u;
+    /* The high bit of what is above 9; a carry spoils only what follows. */
+    uint64_t others = ((values + 0x7676767676767676u) | values) & 0x8080808080808080u;
+    return others ? (unsigned)__builtin_ctzll(others) / 8 : 8;
+}
+
+/* The value of the first digits, 1 to 8 of them. */
+static inline uint64_t value_of_digits(uint64_t chunk, unsigned count)
+{
+    uint64_t v = (chunk ^ 0x3030303030303030u) << (64 - 8 * count); /* zeros in front */
+    v = v * 10 + (v >> 8);
+    return ((v & 0x000000ff000000ffu) * 0x000f424000000064u +
+            (v >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
+}
+
+/* Read up to RUN digits, of RUN bytes that exist; returns how many. */
+static inline unsigned read_run(const uint8_t *p, uint64_t *value)
+{
+    uint64_t chunk = get64(p);
+    unsigned count = count_digits(chunk), more;
+    *value = count ? value_of_digits(chunk, count) : 0;
+    if (count < 8)
+        return count;
+    chunk = get64(p + 8);
+    more = count_digits(chunk);
+    if (more)
+        *value = *value * ten_to[more] + value_of_digits(chunk, more);
+    return 8 + more;
+}
+
+/* NULL when the number is another one; nothing is refused here. */
+static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, struct brief *b)
+{
+    if (w->end - p < LONGEST_BRIEF)
+        return NULL;
+    b->negative = *p == '-';
+    p += b->negative;
+    unsigned whole = read_run(p, &b->coefficient);
+    p += whole;
+    b->places = 0;
+    if (*p == '.') {
+        uint64_t fraction;
+        b->places = read_run(p + 1, &fraction);
+        p += 1 + b->places;
+        if (p[-1] == '0' || p[-1] == '.' || whole + b->places > 18)
+            return NULL;
+        b->coefficient = b->coefficient * ten_to[b->places] + fraction;
+    }
+    return *p == '"' && whole > 0 && whole < RUN ? p + 1 : NULL;
+}
+
+/* -- all numbers ------------------------------------------------------------------------------- */
+
 /* The value sign * digits * 10**exponent; digits neither start nor end with 0, and are none
  * for zero. */
 struct decimal {
@@ -100,7 +167,6 @@ static const uint8_t *read_decimal(struct work *w, const uint8_t *p, struct deci
         return NULL;
     if (*p != '"')
         return refuse(w, p, "not a plain number");
-    w->digits = (unsigned)d->count;
     if (d->count == 0) {
         d->negative = false;
         return p + 1;
@@ -128,9 +194,9 @@ static void put_integer(struct work *w, int64_t value, size_t type_at)
     bool narrow = value >= INT32_MIN && value <= INT32_MAX;
     w->base[type_at] = narrow ? BSON_INT32 : BSON_INT64;
     if (narrow)
-        append_little(w, (uint32_t)value, 4);
+        append32(w, (uint32_t)value);
     else
-        append_little(w, (uint64_t)value, 8);
+        append64(w, (uint64_t)value);
 }
 
 /* Whether it is a whole number of 64 bits, and has been written. */
@@ -162,6 +228,15 @@ static void multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t *high, uin
 }
 
 /* 1 bit of sign, 14 of biased exponent, 113 of binary coefficient. */
+static void append_decimal128(struct work *w, uint64_t high, uint64_t low, int exponent,
+                              bool negative, size_t type_at)
+{
+    high |= (uint64_t)(exponent + DECIMAL128_BIAS) << 49 | (uint64_t)negative << 63;
+    w->base[type_at] = BSON_DECIMAL128;
+    append64(w, low);
+    append64(w, high);
+}
+
 static void put_decimal128(struct work *w, struct decimal *d, size_t type_at)
 {
     if (d->exponent > 0 && d->count + d->exponent <= DECIMAL128_DIGITS)
@@ -171,10 +246,7 @@ static void put_decimal128(struct work *w, struct decimal *d, size_t type_at)
     uint64_t high, low;
     multiply_add(joined(d->digits, first), ten_to[rest], joined(d->digits + first, rest), &high,
                  &low);
-    high |= (uint64_t)(d->exponent + DECIMAL128_BIAS) << 49 | (uint64_t)d->negative << 63;
-    w->base[type_at] = BSON_DECIMAL128;
-    append_little(w, low, 8);
-    append_little(w, high, 8);
+    append_decimal128(w, high, low, d->exponent, d->negative, type_at);
 }
 
 /* Decimal notation, as a string. */
@@ -200,30 +272,22 @@ static void put_plain(struct work *w, const struct decimal *d, size_t type_at)
         *w->out++ = '0';
     *w->out++ = 0;
     w->base[type_at] = BSON_STRING;
-    put_little(start, (uint64_t)(w->out - start) - 4, 4);
-}
-
-/* The commonest number: up to 18 digits and nothing else. NULL when it is not one. */
-static const uint8_t *put_if_short_integer(struct work *w, const uint8_t *p, size_t type_at)
-{
-    bool negative = *p == '-';
-    const uint8_t *start = p += negative;
-    int64_t value = 0;
-    for (; is_digit(*p) && p - start < 18; p++)
-        value = value * 10 + (*p - '0');
-    if (*p != '"' || p == start)
-        return NULL;
-    put_integer(w, negative ? -value : value, type_at);
-    return p + 1;
+    put32(start, (uint32_t)(w->out - start) - 4);
 }
 
 const uint8_t *put_exact(struct work *w, const uint8_t *p, size_t type_at)
 {
     if (!reserve(w, 4 + MAX_PLAIN + 1))
         return NULL;
-    const uint8_t *behind = put_if_short_integer(w, p, type_at);
-    if (behind)
+    struct brief b;
+    const uint8_t *behind = read_brief(w, p, &b);
+    if (behind) {
+        if (b.places)
+            append_decimal128(w, 0, b.coefficient, -(int)b.places, b.negative, type_at);
+        else
+            put_integer(w, b.negative ? -(int64_t)b.coefficient : (int64_t)b.coefficient, type_at);
         return behind;
+    }
     struct decimal d;
     behind = read_decimal(w, p, &d);
     if (!behind || put_if_integer(w, &d, type_at))
@@ -239,16 +303,23 @@ const uint8_t *put_exact(struct work *w, const uint8_t *p, size_t type_at)
 
 /* -- nearest ----------------------------------------------------------------------------------- */
 
+/* Where both are exact as doubles, one operation rounds once. */
+static bool is_exact(uint64_t coefficient, int exponent)
+{
+    return FLT_EVAL_METHOD == 0 && coefficient < 1000000000000000u && exponent >= -19 &&
+           exponent <= 19;
+}
+
+static double scaled(uint64_t coefficient, int exponent)
+{
+    return exponent < 0 ? (double)coefficient / (double)ten_to[-exponent]
+                        : (double)coefficient * (double)ten_to[exponent];
+}
+
 static double nearest(const struct decimal *d)
 {
-#if FLT_EVAL_METHOD == 0
-    /* Both are exact as doubles, so that one operation rounds once. */
-    if (d->count <= 15 && d->exponent >= -19 && d->exponent <= 19) {
-        double value = (double)joined(d->digits, d->count);
-        double power = (double)ten_to[d->exponent < 0 ? -d->exponent : d->exponent];
-        return d->exponent < 0 ? value / power : value * power;
-    }
-#endif
+    if (d->count <= DBL_DIG && is_exact(joined(d->digits, d->count), d->exponent))
+        return scaled(joined(d->digits, d->count), d->exponent);
     /* Digits and exponent only: the decimal point would depend on the locale. */
     char text[MAX_DIGITS + 8];
     int length = 0, exponent = d->exponent < 0 ? -d->exponent : d->exponent;
@@ -265,14 +336,27 @@ static double nearest(const struct decimal *d)
 
 const uint8_t *put_nearest(struct work *w, const uint8_t *p, size_t type_at)
 {
-    struct decimal d;
-    const uint8_t *behind = read_decimal(w, p, &d);
-    if (!behind || !reserve(w, 8))
+    if (!reserve(w, 8))
         return NULL;
-    double value = d.count ? nearest(&d) : 0.0;
+    struct brief b;
+    double value;
+    bool negative;
+    const uint8_t *behind = read_brief(w, p, &b);
+    if (behind && is_exact(b.coefficient, -(int)b.places)) {
+        value = scaled(b.coefficient, -(int)b.places);
+        negative = b.negative && b.coefficient;
+        w->kept = true;
+    } else {
+        struct decimal d;
+        if (!(behind = read_decimal(w, p, &d)))
+            return NULL;
+        value = nearest(&d);
+        negative = d.negative;
+        w->kept = d.count <= DBL_DIG;
+    }
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     w->base[type_at] = BSON_DOUBLE;
-    append_little(w, bits | (uint64_t)d.negative << 63, 8);
+    append64(w, bits | (uint64_t)negative << 63);
     return behind;
 }

@@ -8,7 +8,7 @@
  * behind the closing quote. */
 const uint8_t *put_exact(struct work *w, const uint8_t *p, size_t type_at);
 
-/* Likewise, as the nearest double; leaves `w->digits`. */
+/* Likewise, as the nearest double; leaves `w->kept`. */
 const uint8_t *put_nearest(struct work *w, const uint8_t *p, size_t type_at);
 
 #endif

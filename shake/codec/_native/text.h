@@ -41,29 +41,38 @@ static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
 #endif
 }
 
-/* Copy a string, from behind its opening quote to behind its closing one, as UTF-8. */
-static inline const uint8_t *copy_text(struct work *w, const uint8_t *p)
+/* Copy a string, from behind its opening quote to behind its closing one, as UTF-8 with a closing
+ * 0. So many bytes before it are left to the caller. */
+static inline const uint8_t *copy_text(struct work *w, const uint8_t *p, unsigned before)
 {
+    if (!reserve(w, before + STEP))
+        return NULL;
+    uint8_t *out = w->out + before; /* here, since a write to bytes may change all of *w */
     for (;;) {
-        if (!reserve(w, STEP))
-            return NULL;
         if (w->end - p >= CHUNK) {
-            unsigned plain = copy_chunk(w->out, p);
+            unsigned plain = copy_chunk(out, p);
             p += plain;
-            w->out += plain;
-            if (plain == CHUNK)
+            out += plain;
+            if (plain == CHUNK && w->limit - out >= STEP)
                 continue;
         } else {
             while (is_plain(*p)) /* fewer than CHUNK: the 0 at the end is not */
-                *w->out++ = *p++;
+                *out++ = *p++;
         }
         if (*p == '"')
-            return p + 1;
+            break;
+        w->out = out;
         /* What is left of the step is enough for 4 of them. */
         for (unsigned i = 0; i < 4 && !is_plain(*p) && *p != '"'; i++)
             if (!(p = copy_special(w, p)))
                 return NULL;
+        if (!reserve(w, STEP))
+            return NULL;
+        out = w->out;
     }
+    *out = 0;
+    w->out = out + 1;
+    return p + 1;
 }
 
 #endif

@@ -67,7 +67,7 @@ struct work {
     const uint8_t *end;
     uint8_t *base, *out, *limit; /* output: written from base to out, room up to limit */
     bool zero;                   /* set when a text held U+0000 */
-    unsigned digits;             /* significant digits of the last number that became a double */
+    bool kept;                   /* the last number that became a double is surely its text */
     const char *reason;          /* why it stopped, and where; NULL: it did not */
     const uint8_t *where;
 };
@@ -97,16 +97,33 @@ static inline size_t offset(const struct work *w)
     return (size_t)(w->out - w->base);
 }
 
-static inline void put_little(uint8_t *to, uint64_t value, unsigned width)
+/* BSON is little-endian. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define LITTLE32(value) __builtin_bswap32(value)
+#define LITTLE64(value) __builtin_bswap64(value)
+#else
+#define LITTLE32(value) (value)
+#define LITTLE64(value) (value)
+#endif
+
+static inline void put32(uint8_t *to, uint32_t value)
 {
-    for (unsigned i = 0; i < width; i++)
-        to[i] = (uint8_t)(value >> (8 * i));
+    value = LITTLE32(value);
+    memcpy(to, &value, 4);
 }
 
-static inline uint32_t get_length(const uint8_t *from)
+static inline uint32_t get32(const uint8_t *from)
 {
-    return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 |
-           (uint32_t)from[3] << 24;
+    uint32_t value;
+    memcpy(&value, from, 4);
+    return LITTLE32(value);
+}
+
+static inline uint64_t get64(const uint8_t *from)
+{
+    uint64_t value;
+    memcpy(&value, from, 8);
+    return LITTLE64(value);
 }
 
 static inline void append(struct work *w, const void *data, size_t length)
@@ -115,10 +132,16 @@ static inline void append(struct work *w, const void *data, size_t length)
     w->out += length;
 }
 
-static inline void append_little(struct work *w, uint64_t value, unsigned width)
+static inline void append32(struct work *w, uint32_t value)
 {
-    put_little(w->out, value, width);
-    w->out += width;
+    value = LITTLE32(value);
+    append(w, &value, 4);
+}
+
+static inline void append64(struct work *w, uint64_t value)
+{
+    value = LITTLE64(value);
+    append(w, &value, 8);
 }
 
 /* A document or array begins, 4 bytes reserved before; its length is written by `close_at`. */
@@ -133,7 +156,7 @@ static inline size_t open_here(struct work *w)
 static inline void close_at(struct work *w, size_t start)
 {
     *w->out++ = 0;
-    put_little(w->base + start, offset(w) - start, 4);
+    put32(w->base + start, (uint32_t)(offset(w) - start));
 }
 
 /* -- input ------------------------------------------------------------------------------------- */
