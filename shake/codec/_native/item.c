@@ -184,16 +184,11 @@ static const uint8_t *put_map(struct work *w, const uint8_t *p, size_t type_at, 
 
 /* -- typed values ------------------------------------------------------------------------------ */
 
-/* Read `{"S":`. Returns where the value begins. */
-static const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
+/* As read_tag, with space or more than one letter in it. */
+static const uint8_t *read_any_tag(struct work *w, const uint8_t *p, tag *type)
 {
-    p = skip_space(p);
     if (*p != '{')
         return refuse(w, p, "a value with its type was expected");
-    if (p[1] == '"' && p[2] && p[3] == '"' && p[4] == ':') { /* as nearly always */
-        *type = p[2];
-        return skip_space(p + 5);
-    }
     p = skip_space(p + 1);
     if (*p++ != '"')
         return refuse(w, p - 1, "a type was expected");
@@ -204,6 +199,17 @@ static const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
         return refuse(w, p, "an unknown type");
     p = expect(w, p + 1, ':', "a colon was expected");
     return p ? skip_space(p) : NULL;
+}
+
+/* Read `{"S":`. Returns where the value begins. */
+static inline const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
+{
+    p = skip_space(p);
+    if (p[0] == '{' && p[1] == '"' && p[2] && p[3] == '"' && p[4] == ':') {
+        *type = p[2];
+        return skip_space(p + 5);
+    }
+    return read_any_tag(w, p, type);
 }
 
 static const uint8_t *put_by_type(struct work *w, const uint8_t *p, tag type, size_t type_at,
@@ -245,8 +251,8 @@ static const uint8_t *put_raw(struct work *w, const uint8_t *p, tag type, size_t
 }
 
 /* Write the value of this type, and read its closing brace. */
-static const uint8_t *put_typed(struct work *w, const uint8_t *p, tag type, size_t type_at,
-                                unsigned depth)
+static inline const uint8_t *put_typed(struct work *w, const uint8_t *p, tag type, size_t type_at,
+                                       unsigned depth)
 {
     if (depth > MAX_DEPTH)
         return refuse(w, p, "deep nesting");

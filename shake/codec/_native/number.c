@@ -19,6 +19,11 @@ static const uint64_t ten_to[20] = {
     10000000000000000000u,
 };
 
+static inline bool is_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
 /* -- short numbers ----------------------------------------------------------------------------- */
 
 /* A number of up to 15 digits, or of 18 with a point in it and no 0 at its end: nearly all. */
@@ -30,19 +35,20 @@ struct brief {
 
 enum { RUN = 16, LONGEST_BRIEF = 1 + RUN + 1 + RUN + 1 };
 
-/* How many digits the 8 bytes begin with. */
-static inline unsigned count_digits(uint64_t chunk)
+#define ZEROS 0x3030303030303030u /* "00000000" */
+
+/* How many of the 8 bytes are from 0 to 9, up to the first that is not. */
+static inline unsigned count_digits(uint64_t values)
 {
-    uint64_t values = chunk ^ 0x3030303030303030u;
     /* The high bit of what is above 9; a carry spoils only what follows. */
     uint64_t others = ((values + 0x7676767676767676u) | values) & 0x8080808080808080u;
     return others ? (unsigned)__builtin_ctzll(others) / 8 : 8;
 }
 
-/* The value of the first digits, 1 to 8 of them. */
+/* The value of the first digits, 1 to 8 bytes of 0 to 9. */
 static inline uint64_t value_of_digits(uint64_t chunk, unsigned count)
 {
-    uint64_t v = (chunk ^ 0x3030303030303030u) << (64 - 8 * count); /* zeros in front */
+    uint64_t v = chunk << (64 - 8 * count); /* zeros in front */
     v = v * 10 + (v >> 8);
     return ((v & 0x000000ff000000ffu) * 0x000f424000000064u +
             (v >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
@@ -51,12 +57,12 @@ static inline uint64_t value_of_digits(uint64_t chunk, unsigned count)
 /* Read up to RUN digits, of RUN bytes that exist; returns how many. */
 static inline unsigned read_run(const uint8_t *p, uint64_t *value)
 {
-    uint64_t chunk = get64(p);
+    uint64_t chunk = get64(p) ^ ZEROS;
     unsigned count = count_digits(chunk), more;
     *value = count ? value_of_digits(chunk, count) : 0;
     if (count < 8)
         return count;
-    chunk = get64(p + 8);
+    chunk = get64(p + 8) ^ ZEROS;
     more = count_digits(chunk);
     if (more)
         *value = *value * ten_to[more] + value_of_digits(chunk, more);
@@ -86,44 +92,33 @@ static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, 
 
 /* -- all numbers ------------------------------------------------------------------------------- */
 
+/* Digits that are kept: more than any number may have, and room to read 8 at once. */
+enum { KEPT_DIGITS = MAX_DIGITS + 2, DIGITS_ROOM = KEPT_DIGITS + 8 };
+
 /* The value sign * digits * 10**exponent; digits neither start nor end with 0, and are none
  * for zero. */
 struct decimal {
     bool negative;
     int count;
     int exponent;
-    uint8_t digits[MAX_DIGITS];
+    uint8_t digits[DIGITS_ROOM];
 };
 
-static inline bool is_digit(uint8_t c)
+/* Take the digits at p, behind so many others; leading zeros are none. */
+static const uint8_t *read_digits(const uint8_t *p, struct decimal *d, int64_t *count,
+                                  bool *too_many)
 {
-    return c >= '0' && c <= '9';
-}
-
-/* What reading the digits of a number has found so far. */
-struct mantissa {
-    int64_t zeros;    /* behind the last digit that counts */
-    int64_t fraction; /* digits behind the point */
-    bool any, too_many;
-};
-
-static const uint8_t *read_digits(const uint8_t *p, struct decimal *d, struct mantissa *m)
-{
-    for (; is_digit(*p); p++) {
-        m->any = true;
-        if (*p == '0') {
-            m->zeros += d->count > 0;
-            continue;
-        }
-        if (d->count + m->zeros >= MAX_DIGITS) {
-            m->too_many = true;
-            m->zeros = 0;
-            continue;
-        }
-        for (; m->zeros > 0; m->zeros--)
-            d->digits[d->count++] = 0;
-        d->digits[d->count++] = *p - '0';
+    int64_t n = *count;
+    if (n == 0)
+        while (*p == '0')
+            p++;
+    for (; is_digit(*p); p++, n++) {
+        if (n < KEPT_DIGITS)
+            d->digits[n] = *p - '0';
+        else
+            *too_many |= *p != '0';
     }
+    *count = n;
     return p;
 }
 
@@ -149,42 +144,48 @@ static const uint8_t *read_exponent(struct work *w, const uint8_t *p, int64_t *e
 
 static const uint8_t *read_decimal(struct work *w, const uint8_t *p, struct decimal *d)
 {
-    struct mantissa m = {0};
-    int64_t exponent = 0;
-    d->count = d->exponent = 0;
-    d->negative = *p == '-';
+    int64_t count = 0, fraction = 0, exponent = 0;
+    bool too_many = false;
+    *d = (struct decimal){.negative = *p == '-'};
     if (*p == '+' || *p == '-')
         p++;
-    p = read_digits(p, d, &m);
+    const uint8_t *start = p;
+    p = read_digits(p, d, &count, &too_many);
+    bool any = p > start;
     if (*p == '.') {
         const uint8_t *point = p;
-        p = read_digits(p + 1, d, &m);
-        m.fraction = p - point - 1;
+        p = read_digits(p + 1, d, &count, &too_many);
+        fraction = p - point - 1;
     }
-    if (!m.any)
+    if (!any && fraction == 0)
         return refuse(w, p, "not a plain number");
     if ((*p == 'e' || *p == 'E') && !(p = read_exponent(w, p + 1, &exponent)))
         return NULL;
     if (*p != '"')
         return refuse(w, p, "not a plain number");
+    d->count = count < KEPT_DIGITS ? (int)count : KEPT_DIGITS;
+    while (d->count && d->digits[d->count - 1] == 0)
+        d->count--;
     if (d->count == 0) {
         d->negative = false;
         return p + 1;
     }
-    exponent += m.zeros - m.fraction;
+    exponent += count - d->count - fraction;
     int64_t power = exponent + d->count - 1;
-    if (m.too_many || power < MIN_POWER || power > MAX_POWER)
+    if (too_many || d->count > MAX_DIGITS || power < MIN_POWER || power > MAX_POWER)
         return refuse(w, p, "a number that DynamoDB does not allow");
     d->exponent = (int)exponent;
     return p + 1;
 }
 
+/* The value of this many digits, 19 at most, 8 readable bytes behind them. */
 static uint64_t joined(const uint8_t *digits, int count)
 {
     uint64_t value = 0;
-    for (int i = 0; i < count; i++)
-        value = value * 10 + digits[i];
-    return value;
+    for (; count > 8; count -= 8, digits += 8)
+        value = value * ten_to[8] + value_of_digits(get64(digits), 8);
+    return count > 0 ? value * ten_to[count] + value_of_digits(get64(digits), (unsigned)count)
+                     : value;
 }
 
 /* -- exact ------------------------------------------------------------------------------------- */
