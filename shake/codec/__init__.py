@@ -28,7 +28,7 @@ if _wanted != "reference":
         if _wanted == "native":
             raise
         NOTICE = (
-            f"the C codec is not built ({error}): items are read in plain Python, about 100 times "
+            f"the C codec is not built ({error}): items are read in plain Python, about 60 times "
             "slower; install a C compiler, then shake again"
         )
 

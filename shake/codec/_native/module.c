@@ -14,7 +14,7 @@ typedef struct {
     uint8_t *data;
     size_t at;        /* of the next document */
     Py_ssize_t given; /* documents before it */
-    int id_is_key;
+    bool id_is_key;
 } Documents;
 
 /* Raises ValueError(reason, position), or MemoryError. */
@@ -31,7 +31,7 @@ static void raise_refusal(const struct work *w, const uint8_t *body)
     }
 }
 
-static int transcode(Documents *self, const struct options *options, PyObject *page)
+static bool transcode(Documents *self, const struct options *options, PyObject *page)
 {
     /* A 0 follows the data of every bytes object. */
     const uint8_t *body = (const uint8_t *)PyBytes_AS_STRING(page), *behind = NULL;
@@ -44,34 +44,42 @@ static int transcode(Documents *self, const struct options *options, PyObject *p
     self->data = w.base;
     if (!behind)
         raise_refusal(&w, body);
-    return behind ? 0 : -1;
+    return behind != NULL;
 }
 
-static int documents_init(Documents *self, PyObject *args, PyObject *kwargs)
+static PyObject *documents_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *page;
     const char *renamed, *names[2];
     Py_ssize_t renamed_length, lengths[2];
-    int convert, overflow_is_error;
+    int convert, overflow_is_error, id_is_key;
     struct options options = {0};
-    if (kwargs || self->data) {
-        PyErr_SetString(PyExc_TypeError, "Documents takes no keywords, and only once");
-        return -1;
+    if (kwargs && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Documents takes no keywords");
+        return NULL;
     }
     if (!PyArg_ParseTuple(args, "Sippz#y#Iz#I:Documents", &page, &convert, &overflow_is_error,
-                          &self->id_is_key, &renamed, &renamed_length, &names[0], &lengths[0],
+                          &id_is_key, &renamed, &renamed_length, &names[0], &lengths[0],
                           &options.keys[0].type, &names[1], &lengths[1], &options.keys[1].type))
-        return -1;
+        return NULL;
     options.convert = (enum convert)convert;
     options.overflow_is_error = overflow_is_error;
-    options.id_is_key = self->id_is_key;
+    options.id_is_key = id_is_key;
     options.renamed = (struct bytes){(const uint8_t *)renamed, (size_t)renamed_length};
     for (; options.key_count < 2 && names[options.key_count]; options.key_count++) {
         struct bytes *name = &options.keys[options.key_count].name;
         name->data = (const uint8_t *)names[options.key_count];
         name->length = (size_t)lengths[options.key_count];
     }
-    return transcode(self, &options, page);
+    Documents *self = (Documents *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->id_is_key = id_is_key;
+    if (!transcode(self, &options, page)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
 }
 
 static void documents_dealloc(PyObject *self)
@@ -160,10 +168,9 @@ PyDoc_STRVAR(documents_doc,
              "Raises ValueError(reason, position) for a page that the reference has to judge.");
 
 static PyType_Slot documents_slots[] = {
-    {Py_tp_doc, (void *)documents_doc},   {Py_tp_init, documents_init},
-    {Py_tp_new, PyType_GenericNew},       {Py_tp_dealloc, documents_dealloc},
-    {Py_tp_methods, documents_methods},   {Py_tp_getset, documents_fields},
-    {0, NULL},
+    {Py_tp_doc, (void *)documents_doc}, {Py_tp_new, documents_new},
+    {Py_tp_dealloc, documents_dealloc}, {Py_tp_methods, documents_methods},
+    {Py_tp_getset, documents_fields},   {0, NULL},
 };
 
 static PyType_Spec documents_spec = {
