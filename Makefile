@@ -55,4 +55,5 @@ fuzz: ## Throw damaged pages at the C codec, under the same checks (ARGS=-max_to
 
 clean: ## Remove all that was made here.
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f shake/codec/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -74,8 +74,9 @@ static void transcode(const uint8_t *body, size_t length, const struct options *
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const uint8_t renamed[] = "a name that is longer than what one step of copying reserves_id";
     static const struct options base = {
-        .renamed = {(const uint8_t *)"pre_id", 6},
+        .renamed = {renamed, sizeof renamed - 1},
         .keys = {{{(const uint8_t *)"pk", 2}, 'S'}, {{(const uint8_t *)"sk", 2}, 'N'}},
     };
     uint8_t *body = malloc(size + 1); /* of its very size, for the sanitizer to see its ends */

@@ -54,7 +54,7 @@ static PyObject *documents_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     Py_ssize_t renamed_length, lengths[2];
     int convert, overflow_is_error, id_is_key;
     struct options options = {0};
-    if (kwargs && PyDict_GET_SIZE(kwargs) > 0) {
+    if (kwargs && PyDict_Size(kwargs) > 0) {
         PyErr_SetString(PyExc_TypeError, "Documents takes no keywords");
         return NULL;
     }

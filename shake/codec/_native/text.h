@@ -20,6 +20,21 @@ static inline bool is_plain(uint8_t c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
+#define EACH(byte) (0x0101010101010101u * (uint64_t)(byte))
+
+/* The high bit of each byte below `limit`; of those behind the first such byte maybe too. */
+static inline uint64_t mark_below(uint64_t bytes, uint8_t limit)
+{
+    return (bytes - EACH(limit)) & ~bytes & EACH(0x80);
+}
+
+/* The high bit of each byte that is not plain; of those behind the first such byte maybe too. */
+static inline uint64_t mark_special(uint64_t bytes)
+{
+    return mark_below(bytes, 0x20) | mark_below(bytes ^ EACH('"'), 1) |
+           mark_below(bytes ^ EACH('\\'), 1) | (bytes & EACH(0x80));
+}
+
 /* How many of the next CHUNK bytes are plain, up to the first that is not. All are copied. */
 static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
 {
@@ -33,11 +48,13 @@ static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
     unsigned mask = (unsigned)_mm_movemask_epi8(special);
     return mask ? (unsigned)__builtin_ctz(mask) : CHUNK;
 #else
-    unsigned count = 0;
     memcpy(to, from, CHUNK);
-    while (count < CHUNK && is_plain(from[count]))
-        count++;
-    return count;
+    for (unsigned at = 0; at < CHUNK; at += 8) {
+        uint64_t special = mark_special(get64(from + at));
+        if (special)
+            return at + (unsigned)__builtin_ctzll(special) / 8;
+    }
+    return CHUNK;
 #endif
 }
 
