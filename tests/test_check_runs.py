@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,22 @@ def test_only_twenty_differences_are_printed_and_the_others_counted(
     out = capsys.readouterr().out
     assert out.count(": missing {") + out.count(": index (") == 20
     assert "6 more differences: --report FILE names all of them" in out
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_check_costs_one_scan_and_few_other_reads(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, extra: int
+) -> None:
+    rows = [{"pk": {"S": f"p{place % 9}"}, "sk": {"N": str(place)}} for place in range(200)]
+    copied = make_table(dynamodb, mongo, name, tmp_path, rows, sk=("sk", "N"))
+    copied.copy()
+    for sort in range(extra):
+        copied.collection.insert_one({"pk": "foreign", "sk": sort})
+    with Faulty(otherwise=forward(dynamodb.url)) as source:
+        assert run(copied, f"--set=source.endpoint_url={source.url}") == extra
+        asked = [json.loads(one.body) for one in source.requests if one.operation == "BatchGetItem"]
+    assert len(asked) == 2 * extra
+    assert all(len(one["RequestItems"][name]["Keys"]) < 10 for one in asked)
 
 
 # ---- live tables
@@ -307,6 +325,26 @@ def test_what_cannot_be_compared_ends_with_2_and_one_line_without_secrets(
     assert err.count("\n") == 1
     assert said in err
     assert "s3cretword" not in err
+
+
+def test_a_check_that_is_stopped_proves_nothing(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, items(3))
+    copied.copy()
+    forwarded = forward(dynamodb.url)
+
+    def answer(request: Request) -> Reply:
+        if b"TotalSegments" in request.body:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forwarded(request)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert through(copied, answer) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "stopped before its end, nothing is proven" in capsys.readouterr().err
 
 
 def test_nimoshakes_spelling_of_the_option_is_taken(
