@@ -42,8 +42,9 @@ log = logging.getLogger("shake.farm")
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
-#: Seconds that pages under way have to arrive when the task stops, and when it fails.
-_DRAIN_SECONDS = 7.0
+#: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
+#: target hangs, saver, lease and driver take some more, and all is to be over within ten.
+_DRAIN_SECONDS = 5.0
 _FAIL_SECONDS = 2.0
 
 
