@@ -180,6 +180,7 @@ class _Planner:
         state = plan.record.state
         if state is TableState.DONE:
             return replace(plan, action=Action.COMPLETE)
+        plan = replace(plan, record=replace(plan.record, run=plan.record.run + 1))
         if state is TableState.PREPARING:
             return replace(plan, action=Action[plan.record.fate.upper()])
         if not self._target.exists(plan.place):
