@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ POINTS: list[tuple[Moment, str, str, int]] = [
 
 @pytest.mark.parametrize(
     ("point", "victim"),
-    zip(POINTS, ["supervisor", "everything"] * 4, strict=True),
+    list(zip(POINTS, ["supervisor", "everything"] * 4, strict=True)),
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
 )
 def test_a_restart_after_a_kill_ends_with_every_item_once(
@@ -166,7 +167,8 @@ def test_random_kills_end_with_every_item_once(
                 + [("update", world.checkpoint)] * 2
                 + [("delete", world.place), ("createIndexes", world.place)]
             )
-            world.kill_at(moment, command, place, victim, skip=chance.randrange(10))
+            die = partial(world.kill_if_there, victim)
+            world.wire.stop_at(moment, command, place, die, skip=chance.randrange(10))
         result = world.migration.run()
         assert result.status in (0, -signal.SIGKILL), result
     world.run_to_the_end()

@@ -84,19 +84,30 @@ class World:
         return self.wire.stop_at(moment, command, place, lambda: self.kill(victim), skip=skip)
 
     def kill(self, victim: str) -> None:
-        """SIGKILL the supervisor, ``everything``, or a child by its role."""
-        run = self.migration.running[-1]
-        if run.poll() is not None:
+        """SIGKILL the supervisor, ``everything``, or a child by its role, awaited if need be."""
+        if victim not in ("supervisor", "everything"):
+            until(lambda: self.migration.children(victim) or not self.runs)
+        self.kill_if_there(victim)
+
+    def kill_if_there(self, victim: str) -> None:
+        """The same, of nobody where there is none."""
+        if not self.runs:
             return
+        run = self.migration.running[-1]
         if victim == "everything":
             self.migration.kill(run)
         elif victim == "supervisor":
             run.send_signal(signal.SIGKILL)
             run.wait()
         else:
-            child = self.migration.child(victim)
-            child.send_signal(signal.SIGKILL)
-            until(lambda: not lives(child))
+            for child in self.migration.children(victim)[:1]:
+                child.send_signal(signal.SIGKILL)
+                until(lambda child=child: not lives(child))
+
+    @property
+    def runs(self) -> bool:
+        """Whether the last supervisor lives."""
+        return self.migration.running[-1].poll() is None
 
     def run_killed(self) -> None:
         """A run that must end by our hand."""

@@ -111,24 +111,26 @@ class Wire:
     def _pump(
         self, moment: Moment, source: socket.socket, sink: socket.socket, asked: dict[int, Command]
     ) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while True:
-                header = _read(source, 16)
-                length, number, answers, opcode = struct.unpack("<iiii", header)
-                body = _read(source, length - 16)
-                if moment == "answer":
-                    command = asked.get(answers)
-                else:
-                    command = _command(body) if opcode == OP_MSG else None
-                    if command:
-                        asked[number] = command
-                stop = command and self._pass(moment, command)
-                if stop and moment == "request" and not stop.late and _gone(source):
-                    break
-                sink.sendall(header + body)
-                self.forwarded += moment == "request"
-        with contextlib.suppress(OSError):  # what the server still answers is heard to the end
-            sink.shutdown(socket.SHUT_WR)
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                while True:
+                    header = _read(source, 16)
+                    length, number, answers, opcode = struct.unpack("<iiii", header)
+                    body = _read(source, length - 16)
+                    if moment == "answer":
+                        command = asked.get(answers)
+                    else:
+                        command = _command(body) if opcode == OP_MSG else None
+                        if command:
+                            asked[number] = command
+                    stop = command and self._pass(moment, command)
+                    if stop and moment == "request" and not stop.late and _gone(source):
+                        break
+                    sink.sendall(header + body)
+                    self.forwarded += moment == "request"
+        finally:
+            with contextlib.suppress(OSError):  # what the server still answers is heard to the end
+                sink.shutdown(socket.SHUT_WR)
 
     def _pass(self, moment: Moment, command: Command) -> _Stop | None:
         found = None
