@@ -5,6 +5,7 @@ A server that hangs, and comes back, carries out what it has received, whoever h
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,11 +58,6 @@ def test_an_insert_of_a_replaced_writer_that_arrives_when_all_is_done(worlds: Wo
     world.assert_exact()
 
 
-#: What is known to be wrong; strict, so that mending it is noticed.
-known = pytest.mark.xfail(strict=True, reason="a dead run's deletes and checkpoints are not fenced")
-
-
-@known
 @pytest.mark.parametrize("victim", ["everything", "writer"])
 def test_a_late_removal_of_the_tail(worlds: Worlds, victim: str) -> None:
     world = worlds()
@@ -75,26 +71,32 @@ def test_a_late_removal_of_the_tail(worlds: Worlds, victim: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["everything", "writer"])
-@pytest.mark.parametrize(
-    ("fate", "command"),
-    [
-        pytest.param("drop", "drop", marks=known),
-        ("rename", "renameCollection"),
-        ("rename", "create"),
-    ],
-)
-def test_a_late_order_of_the_preparation(
-    worlds: Worlds, fate: str, command: str, victim: str
-) -> None:
-    world = worlds(target__db__exist=fate)
+@pytest.mark.parametrize("command", ["renameCollection", "create"])
+def test_a_late_order_of_the_preparation(worlds: Worlds, command: str, victim: str) -> None:
+    world = worlds(target__db__exist="rename")
     world.mongo.client[world.table][world.table].insert_one({"_id": "old"})
     late = Held(world, command, world.place, victim)
     world.wire.stop_at("answer", "insert", world.place, late.release, skip=6)
     world.run_to_the_end()
     assert late.landed.is_set()
     world.assert_exact()
-    names = set(world.mongo.client[world.table].list_collection_names())
-    assert len(names) == (2 if fate == "rename" else 1)
+    assert len(world.mongo.client[world.table].list_collection_names()) == 2
+
+
+@pytest.mark.parametrize("victim", ["everything", "writer"])
+def test_a_late_drop_is_not_taken_for_a_good_end(worlds: Worlds, victim: str) -> None:
+    """No server can tell it from one that is meant: then at least the loss is noticed."""
+    world = worlds(target__db__exist="drop")
+    world.mongo.client[world.table][world.table].insert_one({"_id": "old"})
+    late = Held(world, "drop", world.place, victim)
+    world.wire.stop_at("answer", "insert", world.place, late.release, skip=6)
+    result = world.migration.run()
+    if victim == "everything":
+        assert result.status == -signal.SIGKILL
+        result = world.migration.run()
+    assert late.landed.is_set()
+    assert result.status == 1, result
+    assert "documents that were stored" in result.stderr
 
 
 def test_a_late_index_build(worlds: Worlds) -> None:
@@ -106,7 +108,6 @@ def test_a_late_index_build(worlds: Worlds) -> None:
     world.assert_exact()
 
 
-@known
 def test_a_late_position_is_not_believed(worlds: Worlds) -> None:
     """The first run saves a position, the second begins behind it, the third must not."""
     world = worlds(qps__full=6)
@@ -119,7 +120,6 @@ def test_a_late_position_is_not_believed(worlds: Worlds) -> None:
     world.assert_exact()
 
 
-@known
 def test_a_late_first_state_does_not_begin_the_copy_again(worlds: Worlds) -> None:
     world = worlds(target__db__exist="rename")
     database = world.mongo.client[world.table]

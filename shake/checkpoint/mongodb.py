@@ -88,7 +88,13 @@ class MongoStore:
             return
         replaces = [ReplaceOne(_not_later(one), dict(one), upsert=True) for one in documents]
         with self._errors():
-            self._database[collection].bulk_write(replaces, ordered=False)
+            try:
+                self._database[collection].bulk_write(replaces, ordered=False)
+            except BulkWriteError as error:
+                # Our own earlier attempt, still under way, collides as well: that one passes.
+                if _code(error) == DUPLICATE_KEY and self._superseded(collection, documents):
+                    raise Superseded(f"{self._name}: a later run has written there") from error
+                raise
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
         where = self._database[collection]
@@ -108,13 +114,16 @@ class MongoStore:
     def close(self) -> None:
         self._client.close()
 
+    def _superseded(self, collection: str, documents: Sequence[Document]) -> bool:
+        runs = {one["_id"]: one["Run"] for one in documents if "Run" in one}
+        stored = self._database[collection].find({"_id": {"$in": list(runs)}})
+        return any(one.get("Run", 0) > runs[one["_id"]] for one in stored)
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except PyMongoError as error:
-            if _code(error) == DUPLICATE_KEY:
-                raise Superseded(f"{self._name}: a later run has written there") from error
             kind = RunError if _code(error) in PERMANENT else StoreUnavailable
             # The driver's text goes on with a description of the whole topology.
             reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, cast, get_args
 
-from shake.checkpoint.contract import Document, Store
+from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.errors import RefusedError
 
@@ -196,6 +196,18 @@ class Progress:
             )
         return record, segments
 
+    def begin_table(self, record: TableRecord) -> None:
+        """Save the first record of a table.
+
+        Raises Superseded where another run has begun it: one that died, whose record comes late.
+        """
+        if not self._store.swap(record.table, None, record.document() | self._date()):
+            stored, _ = self.load(record.table)
+            if stored != record:  # else an attempt of our own, which the store did not confirm
+                raise Superseded(
+                    f"the copy of table {record.table} was begun by another run: start again"
+                )
+
     def save_table(self, record: TableRecord) -> None:
         self._write(record.table, [record.document()])
 
@@ -219,5 +231,8 @@ class Progress:
         self._write(STATUS_TABLE, [document | {"StatusValue": value}])
 
     def _write(self, collection: str, documents: list[dict[str, Any]]) -> None:
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
-        self._store.write(collection, [one | {"UpdateDate": date} for one in documents])
+        date = self._date()
+        self._store.write(collection, [one | date for one in documents])
+
+    def _date(self) -> dict[str, str]:
+        return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}

@@ -64,14 +64,14 @@ class Saver(threading.Thread):
 
         The table's own document comes last: only then has the run begun.
         """
-        record = copy.record
-        segments = copy.stored() if record.run else []  # there is nothing before the first run
+        record, segments = copy.record, copy.stored()
 
         def work() -> None:
             self._progress.save_segments(record.table, segments, record.run)
             self._progress.save_table(record)
 
-        self._jobs.put((work, then))
+        first = partial(self._progress.begin_table, record)
+        self._jobs.put((work if record.run else first, then))
 
     def save_segments(self, copies: Sequence[TableCopy]) -> None:
         """Save the segments that have moved since the last call."""
