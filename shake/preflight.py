@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.records import (
     STATUS_TABLE,
@@ -85,8 +85,9 @@ def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
             raise
         return table, tables.probe(client, name, attempts=_ATTEMPTS)
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return [found for found in threads.map(look, names) if found is not None]
+    # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
+    with ThreadPool(_THREADS) as threads:
+        return [found for found in threads.imap(look, names) if found is not None]
 
 
 def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
@@ -179,6 +180,7 @@ class _Planner:
         state = plan.record.state
         if state is TableState.DONE:
             return replace(plan, action=Action.COMPLETE)
+        plan = replace(plan, record=replace(plan.record, run=plan.record.run + 1))
         if state is TableState.PREPARING:
             return replace(plan, action=Action[plan.record.fate.upper()])
         if not self._target.exists(plan.place):

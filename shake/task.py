@@ -30,6 +30,9 @@ from shake.target import open_target
 
 log = logging.getLogger("shake")
 
+#: Seconds that the store has to take the lease back when the task ends.
+_RELEASE_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ends:
@@ -107,8 +110,15 @@ def _hold_lease(store: Store) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        with contextlib.suppress(RunError):  # it runs out by itself
-            lease.release()
+        # It runs out by itself: a store that hangs holds nobody up.
+        release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
+        release.start()
+        release.join(_RELEASE_SECONDS)
+
+
+def _release(lease: Lease) -> None:
+    with contextlib.suppress(RunError):
+        lease.release()
 
 
 def _plan(config: Config, workers: int, ends: Ends) -> Plan:

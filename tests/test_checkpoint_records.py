@@ -62,6 +62,7 @@ def test_a_table_record_survives_bson(record: TableRecord) -> None:
         scanned=COUNT,
         capacity=st.floats(0, 1e15),
         done=st.booleans(),
+        run=COUNT,
     )
 )
 def test_a_segment_record_survives_json_and_bson(record: SegmentRecord) -> None:
@@ -75,10 +76,12 @@ def test_a_segment_record_survives_json_and_bson(record: SegmentRecord) -> None:
 def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
     assert progress.load("orders") == (None, [])
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
+    progress.save_segments(
+        "orders", [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)], 0
+    )
     copying = TABLE.moved(TableState.COPYING)
     progress.save_table(copying)
-    progress.save_segments("orders", [SegmentRecord(0, None, 9, done=True)])
+    progress.save_segments("orders", [SegmentRecord(0, None, 9, done=True)], 0)
     assert progress.load("orders") == (
         copying,
         [SegmentRecord(0, None, 9, done=True), SegmentRecord(2)],
@@ -88,13 +91,15 @@ def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
 def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: Progress) -> None:
     last_key = b'{"k": {"N": "1.00"}}'
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
+    progress.save_segments("orders", [SegmentRecord(1, last_key, 5, 400, 7, 2.5)], 3)
     assert store.read("orders")[1] == {
         "_id": "segment-000001",
         "Format": 1,
         "Segment": 1,
         "LastEvaluatedKey": '{"k": {"N": "1.00"}}',
         "Documents": 5,
+        "StoredInRun": 0,
+        "Run": 3,
         "Bytes": 400,
         "Scanned": 7,
         "Capacity": 2.5,
@@ -174,11 +179,11 @@ def test_what_a_newer_shake_wrote_is_refused(store: FileStore, progress: Progres
 
 
 def test_segments_that_no_table_record_accounts_for_are_refused(progress: Progress) -> None:
-    progress.save_segments("orders", [SegmentRecord(0)])
+    progress.save_segments("orders", [SegmentRecord(0)], 0)
     with pytest.raises(RefusedError, match="segment 0 of a copy in 0 segments"):
         progress.load("orders")
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(3)])
+    progress.save_segments("orders", [SegmentRecord(3)], 0)
     with pytest.raises(RefusedError, match="segment 3 of a copy in 3 segments"):
         progress.load("orders")
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shake.checkpoint.contract import Store, StoreUnavailable
+from shake.checkpoint.contract import Store, StoreUnavailable, Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.store import open_store
@@ -76,6 +76,17 @@ _document = st.builds(
     st.sampled_from("ab"),
     st.dictionaries(st.sampled_from("mn"), _values, max_size=2),
 )
+
+
+def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store) -> None:
+    store.write("orders", [{"_id": "a", "Run": 2, "at": 20}, {"_id": "c", "at": 1}])
+    with pytest.raises(Superseded):
+        store.write("orders", [{"_id": "a", "Run": 1, "at": 10}])
+    store.write("orders", [{"_id": "b", "Run": 1, "at": 5}, {"_id": "c", "Run": 1, "at": 6}])
+    store.write("orders", [{"_id": "a", "Run": 2, "at": 21}])
+    assert {one["_id"]: one["at"] for one in store.read("orders")} == {"a": 21, "b": 5, "c": 6}
+    store.write("orders", [{"_id": "b", "Run": 3, "at": 7}])
+    assert {one["_id"]: one["at"] for one in store.read("orders")}["b"] == 7
 
 
 @settings(

@@ -8,108 +8,25 @@ from __future__ import annotations
 import os
 import random
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from shake.codec.contract import Options
-from tests.support.migration import Migration, compare, keys_of
-from tests.support.tables import create_table, put_items
+from tests.support.crash import SLOWLY, World, lives, opened
 from tests.support.wait import until
-from tests.support.wire import Moment, Wire
-
-ITEMS = 320
-#: Small pages and many segments, so that there is much to be interrupted.
-MANY_PAGES = {"full.read.concurrency": 4, "qps.full.batch_num": 20}
-
-
-@dataclass
-class World:
-    """A table, a proxy in front of the target, and a migration through it."""
-
-    dynamodb: Any
-    mongo: Any
-    wire: Wire
-    migration: Migration
-    table: str
-
-    @property
-    def place(self) -> str:
-        return f"{self.table}.{self.table}"
-
-    @property
-    def checkpoint(self) -> str:
-        return f"{self.table}-checkpoint.{self.table}"
-
-    def kill_at(
-        self, moment: Moment, command: str, place: str, victim: str, skip: int = 0
-    ) -> threading.Event:
-        """Kill the victim when that message passes: supervisor, a child's role, or everything."""
-        return self.wire.stop_at(moment, command, place, lambda: self.kill(victim), skip=skip)
-
-    def kill(self, victim: str) -> None:
-        run = self.migration.running[-1]
-        if victim == "everything":
-            self.migration.kill(run)
-        elif victim == "supervisor":
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-        else:
-            self.migration.child(victim).send_signal(signal.SIGKILL)
-
-    def run_to_the_end(self) -> None:
-        """Start again until a run ends well; no run may end in any way but by our hand."""
-        for _ in range(20):
-            result = self.migration.run()
-            if result.status == 0:
-                return
-            assert result.status == -signal.SIGKILL, result
-        raise AssertionError("killed again and again")
-
-    def assert_exact(self, **options: Any) -> None:
-        keys = keys_of(self.dynamodb.client, self.table)
-        compare(
-            self.dynamodb.client,
-            self.mongo.client,
-            self.table,
-            self.place,
-            options=Options(keys, **options),
-        )
-        indexes = self.mongo.client[self.table][self.table].index_information()
-        wanted = {"_id_", "pk_1"} | ({"pk_1_sk_1"} if not options else set())
-        assert wanted <= set(indexes), indexes
+from tests.support.wire import Moment
 
 
 @pytest.fixture
 def make_world(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path
 ) -> Iterator[Callable[..., World]]:
-    create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
-    put_items(
-        dynamodb.client,
-        name,
-        (
-            {"pk": {"S": f"k{i % 41}"}, "sk": {"N": str(i)}, "v": {"S": "x" * 50}}
-            for i in range(ITEMS)
-        ),
-    )
-    host, port = mongo.client.address
-    made: list[Migration] = []
-    with Wire(host, port) as wire:
-
-        def make(**settings: object) -> World:
-            settings = {**{k.replace(".", "__"): v for k, v in MANY_PAGES.items()}, **settings}
-            made.append(Migration(dynamodb.url, wire.uri, name, tmp_path, **settings))
-            return World(dynamodb, mongo, wire, made[-1], name)
-
+    with opened(dynamodb, mongo, name, tmp_path) as make:
         yield make
-        for migration in made:
-            migration.close()
 
 
 #: Where to die: after or before the target has done what the command says.
@@ -124,11 +41,13 @@ POINTS: list[tuple[Moment, str, str, int]] = [
     ("request", "createIndexes", "place", 0),
     ("answer", "createIndexes", "place", 0),
 ]
-POINT_NAMES = [f"{moment}-{command}" for moment, command, _, _ in POINTS]
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "everything"])
-@pytest.mark.parametrize("point", POINTS, ids=POINT_NAMES)
+@pytest.mark.parametrize(
+    ("point", "victim"),
+    list(zip(POINTS, ["supervisor", "everything"] * 4, strict=True)),
+    ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
+)
 def test_a_restart_after_a_kill_ends_with_every_item_once(
     make_world: Callable[..., World], point: tuple[Moment, str, str, int], victim: str
 ) -> None:
@@ -179,10 +98,14 @@ def test_with_the_key_as_id_and_checkpoints_in_files_it_is_the_same(
     world.assert_exact(id_mode="key")
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "writer"])
 @pytest.mark.parametrize(
-    ("moment", "command"),
-    [("request", "renameCollection"), ("answer", "renameCollection"), ("answer", "create")],
+    ("moment", "command", "victim"),
+    [
+        ("request", "renameCollection", "supervisor"),
+        ("answer", "renameCollection", "writer"),
+        ("answer", "renameCollection", "supervisor"),
+        ("answer", "create", "writer"),
+    ],
 )
 def test_the_old_collection_is_renamed_once_and_kept(
     make_world: Callable[..., World], moment: Moment, command: str, victim: str
@@ -208,65 +131,46 @@ def test_the_same_point_may_kill_three_times(make_world: Callable[..., World]) -
     world.assert_exact()
 
 
-@pytest.mark.parametrize(
-    ("moment", "command", "skip"),
-    [
-        ("answer", "delete", 1),  # behind the delete, before the scan goes on
-        ("answer", "insert", 2),  # while the scan goes on
-        ("request", "createIndexes", 0),  # when all seemed to be there
-        ("answer", "createIndexes", 0),  # when the unique index stands
-    ],
-)
-def test_an_insert_that_arrives_long_after_its_sender_died_makes_no_copies(
-    make_world: Callable[..., World], moment: Moment, command: str, skip: int
-) -> None:
-    world = make_world()
-    released, landed = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        world.kill("everything")
-        released.wait(60)
-
-    def release() -> None:
-        before = world.wire.forwarded
-        released.set()
-        until(lambda: world.wire.forwarded > before)
-        landed.set()
-
-    world.wire.stop_at("request", "insert", world.place, hold, skip=4)
-    assert world.migration.run().status == -signal.SIGKILL
-    world.wire.stop_at(moment, command, world.place, release, skip=skip)
-    world.run_to_the_end()
-    assert landed.is_set()
-    world.assert_exact()
-
-
 def test_nobody_outlives_the_supervisor(make_world: Callable[..., World]) -> None:
     world = make_world()
     orphans: list[psutil.Process] = []
 
     def kill() -> None:
-        orphans.extend(world.migration.children())
+        orphans.extend(until(lambda: len(all_of := world.migration.children()) == 3 and all_of))
         world.kill("supervisor")
 
     world.wire.stop_at("request", "insert", world.place, kill, skip=2)
-    world.migration.run()
-    assert len(orphans) == 3
-    assert not psutil.wait_procs(orphans, timeout=10)[1]
+    world.run_killed()
+    until(lambda: not any(map(lives, orphans)), deadline=10)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_CRASH_ROUNDS", "3"))))
-def test_random_kills_end_with_every_item_once(make_world: Callable[..., World], seed: int) -> None:
-    world = make_world()
+def test_random_kills_end_with_every_item_once(
+    make_world: Callable[..., World], tmp_path: Path, seed: int
+) -> None:
     chance = random.Random(seed)
+    fate, id_mode = chance.choice(["rename", "drop"]), chance.choice(["objectid", "key"])
+    settings: dict[str, object] = {"target__db__exist": fate, "id__mode": id_mode}
+    if chance.random() < 0.3:
+        settings |= {"checkpoint__type": "file", "checkpoint__address": tmp_path / "positions"}
+    if chance.random() < 0.3:
+        settings |= SLOWLY
+    world = make_world(**settings)
+    database = world.mongo.client[world.table]
+    database[world.table].insert_one({"_id": "old"})
     for _ in range(4):
-        victim = chance.choice(["supervisor", "everything", "writer", "worker 0", "worker 1"])
-        moment: Moment = chance.choice(["request", "answer"])
-        command, place = chance.choice(
-            [("insert", world.place)] * 4 + [("update", world.checkpoint), ("delete", world.place)]
-        )
-        world.kill_at(moment, command, place, victim, skip=chance.randrange(8))
+        victims = chance.sample(["supervisor", "everything", "writer", "worker 0", "worker 1"], 2)
+        for victim in victims:
+            moment: Moment = chance.choice(["request", "answer"])
+            command, place = chance.choice(
+                [("insert", world.place)] * 5
+                + [("update", world.checkpoint)] * 2
+                + [("delete", world.place), ("createIndexes", world.place)]
+            )
+            die = partial(world.kill_if_there, victim)
+            world.wire.stop_at(moment, command, place, die, skip=chance.randrange(10))
         result = world.migration.run()
         assert result.status in (0, -signal.SIGKILL), result
     world.run_to_the_end()
-    world.assert_exact()
+    world.assert_exact(id_mode=id_mode)
+    assert len(database.list_collection_names()) == (2 if fate == "rename" else 1)

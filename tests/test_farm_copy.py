@@ -29,14 +29,18 @@ from shake.schema import Attribute, Keys, Table
 STAMP = 1_700_000_000
 
 
-def plan_of(progress: list[SegmentRecord], action: Action = Action.CREATE) -> TablePlan:
+def plan_of(
+    progress: list[SegmentRecord], action: Action = Action.CREATE, run: int = 0
+) -> TablePlan:
     table = Table("things", Keys(Attribute("pk", "S")), items=100, bytes=1000)
-    record = TableRecord("things", "db.things", STAMP, len(progress))
+    record = TableRecord("things", "db.things", STAMP, len(progress), run=run)
     return TablePlan(table, action, record, tuple(progress))
 
 
-def copy_of(progress: list[SegmentRecord], action: Action = Action.CREATE) -> TableCopy:
-    copy = TableCopy(0, plan_of(progress, action), Budget(1000, None, 0.0), 0.0)
+def copy_of(
+    progress: list[SegmentRecord], action: Action = Action.CREATE, run: int = 0
+) -> TableCopy:
+    copy = TableCopy(0, plan_of(progress, action, run), Budget(1000, None, 0.0), 0.0)
     copy.enter(Phase.CLEANING, 0.0)
     copy.enter(Phase.COPYING, 0.0)
     return copy
@@ -71,11 +75,16 @@ class Farm(RuleBasedStateMachine):
         self.saved = {segment: SegmentRecord(segment) for segment in self.source}
         self.target: dict[bytes, int] = {}
         self.late: list[tuple[bytes, int]] = []  # inserts of processes that are gone
+        self.landed: set[bytes] = set()
+        self.late_deletes: list[list[tuple[bytes, bytes]]] = []  # and their deletes
+        self.ids: dict[tuple[int, int], bytes] = {}  # by segment and number: given last
         self.numbers = itertools.count(1)
+        self.run = 0
         self.load(Action.CREATE)
 
     def load(self, action: Action) -> None:
-        self.copy = copy_of([self.saved[segment] for segment in sorted(self.saved)], action)
+        records = [self.saved[segment] for segment in sorted(self.saved)]
+        self.copy = copy_of(records, action, self.run)
         self.lanes: dict[int, Lane] = {}
         self.flying: dict[int, list[tuple[bytes, int]]] = {}
 
@@ -101,8 +110,9 @@ class Farm(RuleBasedStateMachine):
         message, keys = lane.slots.pop(0)
         page_id = next(self.numbers)
         self.copy.publish(page_id, lane.worker, message)
-        prefix = segment_prefix(STAMP, lane.segment)
+        prefix = segment_prefix(STAMP + self.run, lane.segment)
         ids = [prefix + (lane.number + at).to_bytes(5, "big") for at in range(len(keys))]
+        self.ids |= {(lane.segment, lane.number + at): one for at, one in enumerate(ids)}
         lane.number += len(keys)
         self.flying[page_id] = list(zip(ids, keys, strict=True))
         if message.slot < 0:  # no document: nothing to store
@@ -166,14 +176,25 @@ class Farm(RuleBasedStateMachine):
                 self.target |= documents
             elif fate == "after":
                 self.late += documents
+        self.run += 1
         self.load(Action.RESUME)
-        self.forget(unfinished=True)
+        ranges = self.copy.tails(before=self.run)
+        self.late_deletes.append(ranges)  # the writer dies, and its replacement does it again
+        self.forget(ranges)
 
     @precondition(lambda self: self.late)
     @rule()
     def land(self) -> None:
         """A plain insert of a dead process: refused where the ``_id`` exists."""
-        self.target = dict([self.late.pop()]) | self.target
+        one, key = self.late.pop()
+        self.landed.add(one)
+        self.target = {one: key} | self.target
+
+    @precondition(lambda self: self.late_deletes)
+    @rule()
+    def land_delete(self) -> None:
+        """A delete whose sender is dead, of this run or an earlier one."""
+        self.forget(self.late_deletes.pop(0))
 
     def delete(self, data: st.DataObject) -> None:
         """The application deletes an item: it may be in the target, or not."""
@@ -183,8 +204,8 @@ class Farm(RuleBasedStateMachine):
             self.source[segment].remove(key)
             self.kept[segment].discard(key)
 
-    def forget(self, *, unfinished: bool) -> None:
-        for low, high in self.copy.tails(unfinished=unfinished):
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
+        for low, high in ranges:
             self.target = {i: key for i, key in self.target.items() if not low <= i < high}
 
     # ---- what always holds
@@ -196,8 +217,7 @@ class Farm(RuleBasedStateMachine):
             self.check(self.saved[segment], kept)
 
     def check(self, stored: SegmentRecord, kept: set[int]) -> None:
-        prefix = segment_prefix(STAMP, stored.segment)
-        ids = [prefix + number.to_bytes(5, "big") for number in range(stored.documents)]
+        ids = [self.ids[stored.segment, number] for number in range(stored.documents)]
         held = [self.target[one] for one in ids]  # without a hole
         last = 1 << 30 if stored.done else int(stored.last_key or -1)
         assert {key for key in kept if key % 3 and key <= last} <= set(held)
@@ -228,12 +248,21 @@ class Farm(RuleBasedStateMachine):
         assert not self.copy.flying
         while self.late:
             self.land()
-        self.forget(unfinished=False)
+        while self.late_deletes:
+            self.land_delete()
+        self.forget(self.copy.tails(before=self.run + 1))
         for segment, kept in self.kept.items():
-            prefix = segment_prefix(STAMP, segment)
-            held = [key for i, key in self.target.items() if i.startswith(prefix)]
-            assert len(held) == len(set(held))
-            assert {key for key in kept if key % 3} <= set(held)
+            number = segment.to_bytes(3, "big")
+            held = {i: key for i, key in self.target.items() if i[4:7] == number}
+            # Of copies the unique index finds, the one of the last run stays.
+            last = {key: i for i, key in sorted(held.items())}
+            assert {key for key in kept if key % 3} <= set(last)
+            self.check_copies(set(held) - set(last.values()))
+
+    def check_copies(self, copies: set[bytes]) -> None:
+        """Only what a dead process inserted late can be there twice."""
+        assert copies <= self.landed
+        assert not copies & set(self.ids.values())
 
 
 class _First:

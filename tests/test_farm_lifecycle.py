@@ -45,6 +45,9 @@ class Stage:
         self.steps.append(record.state)
         self.unsaved.append(then)
 
+    def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
+        self.save_table(copy.record, then)
+
     def save_segments(self, copies: list[TableCopy]) -> None:
         self.steps += [("segments", len(copy.take_dirty())) for copy in copies]
 
@@ -68,6 +71,10 @@ class Stage:
     def saved(self) -> None:
         self.unsaved.pop(0)()
 
+    def all_saved(self) -> None:
+        while self.unsaved:
+            self.saved()
+
     def done(self, number: int = 0, error: str = "") -> None:
         self.lifecycle.done(self.copies[number], error)
 
@@ -79,7 +86,8 @@ def table(
     *segments: SegmentRecord,
 ) -> TableCopy:
     plan = plan_of(list(segments) or [SegmentRecord(0)], action)
-    plan = replace(plan, record=replace(plan.record, state=state))
+    run = 1 if action is Action.RESUME else 0
+    plan = replace(plan, record=replace(plan.record, state=state, run=run))
     return TableCopy(number, plan, Budget(1000, None, 0.0), 0.0)
 
 
@@ -94,10 +102,10 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     copy.publish(1, 0, page(1, None, 7))
     copy.acknowledge(1, 1.0)
     (forget,) = stage.after(lambda: stage.lifecycle.copied(copy))
-    assert forget == Forget(copy.tails(unfinished=False))
+    assert forget == Forget(copy.tails(before=1))
     assert stage.after(lambda: stage.lifecycle.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
-    assert stage.after(stage.saved) == [BuildIndexes()]
+    assert stage.after(stage.saved) == [BuildIndexes(7)]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
     assert not stage.lifecycle.over
     assert stage.after(stage.saved) == ["closed"]
@@ -108,29 +116,32 @@ def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
     open_, done = SegmentRecord(0, b"k", 5), SegmentRecord(1, None, 9, done=True)
     copy = table(0, TableState.COPYING, Action.RESUME, open_, done)
     stage = Stage([copy])
-    (forget,) = stage.after(stage.lifecycle.begin_tables)
-    assert len(forget.ranges) == 1
+    assert stage.after(stage.lifecycle.begin_tables) == [TableState.COPYING]
+    (forget,) = stage.after(stage.saved)
+    assert len(forget.ranges) == 2
     assert stage.after(stage.done) == ["lease"]
 
 
 def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     done = SegmentRecord(0, None, 9, done=True)
     stage = Stage([table(0, TableState.COPYING, Action.RESUME, done)])
-    assert stage.after(stage.lifecycle.begin_tables) == [Forget([])]
-    (forget,) = stage.after(stage.done)
+    (forget,) = stage.after(stage.lifecycle.begin_tables, stage.saved)[1:]
     assert len(forget.ranges) == 1
+    (forget,) = stage.after(stage.done)
+    assert len(forget.ranges) == 2
     assert stage.copies[0].phase is Phase.SETTLING
 
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
-    assert stage.after(stage.lifecycle.begin_tables) == [BuildIndexes()]
+    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [BuildIndexes(0)]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
 def test_a_refused_index_is_shown_and_leaves_the_copy_to_be_indexed_again() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
     stage.lifecycle.begin_tables()
+    stage.saved()
     assert stage.after(lambda: stage.done(error="index pk_1 was refused")) == ["closed"]
     assert stage.lifecycle.over
     assert stage.copies[0].error == "index pk_1 was refused"
@@ -142,7 +153,7 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
     stage.lifecycle.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
-        *(("segments", 0), TableState.INDEXING, BuildIndexes())
+        *(("segments", 0), TableState.INDEXING, BuildIndexes(0))
     ]
 
 
@@ -162,7 +173,7 @@ def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
 ) -> None:
     copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
     stage = Stage([copy], *settings)
-    assert stage.after(stage.lifecycle.begin_tables) == [Forget([])]
+    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Forget([])]
 
 
 def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
@@ -170,15 +181,17 @@ def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
     copies[2] = table(2, TableState.DONE, Action.COMPLETE)
     stage = Stage(copies, "full.concurrency=2")
     stage.lifecycle.begin_tables()
+    stage.all_saved()
     assert sorted(stage.writers) == [0, 1]
     stage.done(1)
-    stage.saved()
+    stage.all_saved()
     assert sorted(stage.writers) == [0, 3]
     stage.done(0, error="refused")
+    stage.all_saved()
     assert sorted(stage.writers) == [3, 4]
     for number in (3, 4):
         stage.done(number)
-        stage.saved()
+        stage.all_saved()
     assert stage.lifecycle.over
 
 

@@ -59,6 +59,21 @@ def at_once(log: str) -> int:
     return most
 
 
+def test_a_table_that_is_added_later_is_copied_and_the_complete_ones_are_left(
+    dynamodb: Any, mongo: Any, name: str, migrate: Migrate
+) -> None:
+    fill(dynamodb, f"{name}.a", 3)
+    migration = migrate(filter__collection__white=f"{name}.*")
+    assert migration.run().status == 0
+    fill(dynamodb, f"{name}.b", 3)
+    put_items(dynamodb.client, f"{name}.a", [{"pk": {"S": "too late"}}])
+    result = migration.run()
+    assert result.status == 0
+    assert "2 of 2 tables done, 6 items" in result.stdout
+    compare(dynamodb.client, mongo.client, f"{name}.b", f"{name}.{name}.b")
+    assert mongo.client[name][f"{name}.a"].count_documents({}) == 3
+
+
 def test_a_white_list_with_wildcards_and_a_map_of_places(
     dynamodb: Any, mongo: Any, name: str, migrate: Migrate
 ) -> None:
@@ -250,6 +265,7 @@ def test_a_scan_filter_is_loud_from_the_plan_to_the_summary(
     migration = migrate(
         full__read__filter_expression="n < :most and s = :s",
         full__read__filter_attributevalues=":most```N```10~~~:s```S```yes",
+        qps__full__batch_num=3,  # so that pages without any item come by
     )
     assert "warning: SCAN FILTER ON" in migration.run("--dry-run").stdout
     result = migration.run()

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +20,7 @@ import pytest
 
 from shake.demo.servers import MongoServer, free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import Migration, compare
+from tests.support.migration import ROOT, Migration, compare
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
@@ -260,3 +262,21 @@ def test_nimoshakes_way_to_name_the_file_and_the_environment_work(
     assert migration.run(f"-conf={migration.conf}").status == 0
     compare(dynamodb.client, mongo.client, name, f"{name}.from_environment")
     assert os.environ["SHAKE_NAMESPACE_MAP"]
+
+
+@pytest.mark.parametrize("arguments", [["--print-config"], ["--dry-run"], []])
+def test_an_output_that_nobody_reads_any_more_is_no_failure(
+    dynamodb: Any, mongo: Any, name: str, make: Make, arguments: list[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "bin/shake-supervisor"), "--conf", str(make().conf)]
+    # Buffered, as Python is by default: then the interpreter itself finds the pipe broken.
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    run = subprocess.run(
+        [*command, *arguments], stdout=writing, stderr=subprocess.PIPE, env=buffered, timeout=60
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (0, b"")
+    if not arguments:
+        compare(dynamodb.client, mongo.client, name, f"{name}.{name}")

@@ -149,12 +149,14 @@ def test_indexes_are_built_with_default_names_and_again_is_harmless(
         }
 
 
-def test_copies_that_a_crash_left_are_removed(open_writer: Open, collection: Any) -> None:
+def test_of_copies_that_a_crash_left_the_last_runs_stays(
+    open_writer: Open, collection: Any
+) -> None:
     writer = open_writer(SORTED)
-    documents = [{"_id": object_id(i), "p": "a", "s": str(i)} for i in range(20)]
-    copies = [{**d, "_id": object_id(i + 50)} for i, d in enumerate(documents[:15])]
-    again = [{**d, "_id": object_id(i + 90)} for i, d in enumerate(documents[:5])]
-    writer.write(slot(again + copies + documents))
+    documents = [{"_id": object_id(i + 100), "p": "a", "s": str(i)} for i in range(20)]
+    first = [{**d, "_id": object_id(i + 10)} for i, d in enumerate(documents[:5])]
+    second = [{**d, "_id": object_id(i + 50)} for i, d in enumerate(documents[:15])]
+    writer.write(slot(second + documents + first))
     notices: list[str] = []
     writer.build_indexes(notices.append)
     assert list(collection.find().sort("_id")) == documents
@@ -167,7 +169,7 @@ def test_copies_are_told_by_any_kind_of_key(open_writer: Open, collection: Any, 
     writer = open_writer(SIMPLE)
     writer.write(slot([{"_id": object_id(i), "p": value} for i in range(3)]))
     writer.build_indexes(lambda notice: None)
-    assert list(collection.find()) == [{"_id": object_id(0), "p": value}]
+    assert list(collection.find()) == [{"_id": object_id(2), "p": value}]
 
 
 def test_copies_of_raw_items_are_removed(open_writer: Open, collection: Any) -> None:

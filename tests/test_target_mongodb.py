@@ -287,13 +287,13 @@ def test_removing_a_copy_spares_its_namesake_on_another_shard(
         next(f"k{i}" for i in range(100) if shard_of(f"k{i}") == shard) for shard in (0, 1)
     )
     writer = sharded.writer("d.c", TABLE)
-    for number, pk in [(0, here), (1, here), (1, there)]:
+    for number, pk in [(0, here), (1, here), (0, there)]:
         writer.write(slot([{"_id": object_id(number), "pk": pk, "sk": 0}]))
     notices: list[str] = []
     writer.build_indexes(notices.append)
     assert notices == ["d.c: removed 1 copies that an interrupted run left"]
     stored = {d["pk"]: d["_id"] for d in cluster.collections["d.c"].documents()}
-    assert stored == {here: object_id(0), there: object_id(1)}
+    assert stored == {here: object_id(1), there: object_id(0)}
 
 
 def test_a_mongos_that_is_being_refreshed_is_asked_again(

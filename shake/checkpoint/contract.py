@@ -14,6 +14,10 @@ class StoreUnavailable(RunError):
     """The store did not confirm the call: it may have happened or not. Waiting may cure it."""
 
 
+class Superseded(RunError):
+    """A later run of the task is at work: nothing more may be written."""
+
+
 class Store(Protocol):
     """Collections of documents, each known by its ``_id``. Thread-safe.
 
@@ -26,7 +30,11 @@ class Store(Protocol):
         ...
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
-        """Replace or insert each document by ``_id``; all of them are durable on return."""
+        """Replace or insert each document by ``_id``; all of them are durable on return.
+
+        A document with a number ``Run`` replaces none with a greater one: Superseded. So what a
+        dead run wrote, and arrives late, cannot undo what the next one knows.
+        """
         ...
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:

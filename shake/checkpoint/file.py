@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shake.checkpoint.contract import Document, StoreUnavailable
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.errors import RefusedError, RunError
 
 #: System errors that no waiting cures; a full disk is not among them.
@@ -60,6 +61,9 @@ class FileStore:
         if documents:
             with self._locked():
                 stored = self._load(collection)
+                for one in documents:
+                    if stored.get(one["_id"], {}).get("Run", 0) > one.get("Run", math.inf):
+                        raise Superseded(f"{self._path(collection)}: a later run has written there")
                 self._replace(collection, stored | {one["_id"]: dict(one) for one in documents})
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from shake.checkpoint.contract import Document, Store, StoreUnavailable
+from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
-from shake.errors import RefusedError, RunError
+from shake.errors import RefusedError
 
 #: Seconds between renewals.
 INTERVAL = 10.0
@@ -26,7 +26,7 @@ MARGIN = 5.0
 POLL = 1.0
 
 
-class LeaseLost(RunError):
+class LeaseLost(Superseded):
     """Somebody else runs this task now: nothing more may be written."""
 
 

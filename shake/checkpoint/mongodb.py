@@ -18,7 +18,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shake.checkpoint.contract import Document, StoreUnavailable
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.errors import RefusedError, RunError, ShakeError
 
 #: Seconds that one call may take, retries included: two fit into the lease's 30.
@@ -29,6 +29,8 @@ TIMEOUT = 8.0
 #: DocumentValidationFailure, AtlasError, BSONObjectTooLarge.
 #: Source: https://www.mongodb.com/docs/manual/reference/error-codes/
 PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
+
+DUPLICATE_KEY = 11000
 
 _PROBE = ("status_table", {"_id": "probe"})
 
@@ -84,11 +86,15 @@ class MongoStore:
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         if not documents:
             return
+        replaces = [ReplaceOne(_not_later(one), dict(one), upsert=True) for one in documents]
         with self._errors():
-            self._database[collection].bulk_write(
-                [ReplaceOne({"_id": one["_id"]}, dict(one), upsert=True) for one in documents],
-                ordered=False,
-            )
+            try:
+                self._database[collection].bulk_write(replaces, ordered=False)
+            except BulkWriteError as error:
+                # Our own earlier attempt, still under way, collides as well: that one passes.
+                if _code(error) == DUPLICATE_KEY and self._superseded(collection, documents):
+                    raise Superseded(f"{self._name}: a later run has written there") from error
+                raise
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
         where = self._database[collection]
@@ -108,6 +114,11 @@ class MongoStore:
     def close(self) -> None:
         self._client.close()
 
+    def _superseded(self, collection: str, documents: Sequence[Document]) -> bool:
+        runs = {one["_id"]: one["Run"] for one in documents if "Run" in one}
+        stored = self._database[collection].find({"_id": {"$in": list(runs)}})
+        return any(one.get("Run", 0) > runs[one["_id"]] for one in stored)
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -117,6 +128,12 @@ class MongoStore:
             # The driver's text goes on with a description of the whole topology.
             reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
             raise kind(f"{self._name}: {reason}") from error
+
+
+def _not_later(document: Document) -> dict[str, Any]:
+    """Selects what the document may replace; a later run's stays, and so the upsert collides."""
+    run = {"Run": {"$not": {"$gt": document["Run"]}}} if "Run" in document else {}
+    return {"_id": document["_id"], **run}
 
 
 def _exactly(old: Document) -> dict[str, Any]:

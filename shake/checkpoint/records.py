@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, cast, get_args
 
-from shake.checkpoint.contract import Document, Store
+from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.errors import RefusedError
 
@@ -41,10 +41,11 @@ TRANSITIONS: Mapping[TableState, frozenset[TableState]] = {
 class TableRecord:
     """The copy of one table.
 
-    ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds that every ObjectId
-    of this copy begins with; ``fate`` what happens to a collection that is there already, and
-    ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it
-    again. ``settings`` are the configuration keys that shape the data.
+    ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy was
+    begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``fate`` is what
+    happens to a collection that is there already, and ``backup`` the name it is renamed to, fixed
+    before the rename so that a restart knows it again. ``settings`` are the configuration keys
+    that shape the data.
     """
 
     table: str
@@ -55,6 +56,7 @@ class TableRecord:
     backup: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     state: TableState = TableState.PREPARING
+    run: int = 0
 
     def moved(self, state: TableState) -> TableRecord:
         """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
@@ -70,6 +72,7 @@ class TableRecord:
             "Place": self.place,
             "Status": self.state.value,
             "Stamp": self.stamp,
+            "Run": self.run,
             "Segments": self.segments,
             "Fate": self.fate,
             "Backup": self.backup,
@@ -93,6 +96,7 @@ class TableRecord:
             table=collection,
             place=fields.text("Place"),
             stamp=fields.number("Stamp"),
+            run=fields.number("Run"),
             segments=fields.number("Segments"),
             fate=cast(Fate, fate),
             backup=fields.text("Backup"),
@@ -106,7 +110,8 @@ class SegmentRecord:
     """What the target has acknowledged of one segment, without a hole from its beginning.
 
     ``last_key`` is the raw typed JSON of LastEvaluatedKey, None before the first page;
-    ``documents`` is also the running number of the next ObjectId; ``scanned`` counts items before
+    ``documents`` is also the running number of the next ObjectId; ``run`` is the run that stored
+    the last page; ``scanned`` counts items before
     the filter; ``capacity`` is in read units.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
     """
@@ -118,6 +123,7 @@ class SegmentRecord:
     scanned: int = 0
     capacity: float = 0.0
     done: bool = False
+    run: int = 0
 
     def document(self) -> dict[str, Any]:
         return {
@@ -126,6 +132,7 @@ class SegmentRecord:
             "Segment": self.segment,
             "LastEvaluatedKey": "" if self.last_key is None else self.last_key.decode(),
             "Documents": self.documents,
+            "StoredInRun": self.run,
             "Bytes": self.bytes,
             "Scanned": self.scanned,
             "Capacity": self.capacity,
@@ -143,6 +150,7 @@ class SegmentRecord:
             segment=fields.number("Segment"),
             last_key=fields.text("LastEvaluatedKey").encode() or None,
             documents=fields.number("Documents"),
+            run=fields.number("StoredInRun"),
             bytes=fields.number("Bytes"),
             scanned=fields.number("Scanned"),
             capacity=fields.real("Capacity"),
@@ -188,11 +196,24 @@ class Progress:
             )
         return record, segments
 
+    def begin_table(self, record: TableRecord) -> None:
+        """Save the first record of a table.
+
+        Raises Superseded where another run has begun it: one that died, whose record comes late.
+        """
+        if not self._store.swap(record.table, None, record.document() | self._date()):
+            stored, _ = self.load(record.table)
+            if stored != record:  # else an attempt of our own, which the store did not confirm
+                raise Superseded(
+                    f"the copy of table {record.table} was begun by another run: start again"
+                )
+
     def save_table(self, record: TableRecord) -> None:
         self._write(record.table, [record.document()])
 
-    def save_segments(self, table: str, records: Iterable[SegmentRecord]) -> None:
-        self._write(table, [record.document() for record in records])
+    def save_segments(self, table: str, records: Iterable[SegmentRecord], run: int) -> None:
+        """Save segments as the run ``run`` of the table's copy, unless a later one has begun."""
+        self._write(table, [record.document() | {"Run": run} for record in records])
 
     def status(self) -> SyncStatus | None:
         """Which sync the task is in; None before it began."""
@@ -210,5 +231,8 @@ class Progress:
         self._write(STATUS_TABLE, [document | {"StatusValue": value}])
 
     def _write(self, collection: str, documents: list[dict[str, Any]]) -> None:
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
-        self._store.write(collection, [one | {"UpdateDate": date} for one in documents])
+        date = self._date()
+        self._store.write(collection, [one | date for one in documents])
+
+    def _date(self) -> dict[str, str]:
+        return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}

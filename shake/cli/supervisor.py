@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -31,6 +32,13 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
 
     ``linger`` is called after a good end, while the status page is still up.
     """
+    try:
+        return _main(argv, linger)
+    finally:
+        _let_go_of_stdout()
+
+
+def _main(argv: Sequence[str] | None, linger: Callable[[], None]) -> int:
     options = _parser().parse_args(argv)
     # Until the farm runs, and queues both signals, SIGTERM is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -42,7 +50,7 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         redactor = Redactor(config.secrets())
         debug = config.log_level == "debug"
         if options.print_config:
-            print("\n".join(config.effective_lines()))
+            _print(config.effective_lines())
             return 0
         setproctitle(f"shake: supervisor {config.id}")
         workers = options.workers or _usable_cpus()
@@ -116,5 +124,21 @@ def _usable_cpus() -> int:
 
 def _dry_run(config: Config, workers: int) -> int:
     plan = task.dry_run(config, workers)
-    print("\n".join(describe(plan, config, workers)))
+    _print(describe(plan, config, workers))
     return 3 if plan.refusals else 0
+
+
+def _print(lines: list[str]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # of somebody who has read enough
+        print("\n".join(lines), flush=True)
+
+
+def _let_go_of_stdout() -> None:
+    """A terminal or pipe that was lost must not become exit status 120, as Python's own flush does.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

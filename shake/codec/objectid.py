@@ -1,8 +1,9 @@
 """The ObjectIds that shake gives: they name a position in the copy, so a restart can undo a tail.
 
-4 bytes task start (Unix seconds), 3 bytes segment, 5 bytes running number in the segment. They
-rise along each segment, so the ``_id`` index grows at one point for each, the cheapest way to
-load a B-tree.
+4 bytes start of the copy (Unix seconds) plus the number of the run, 3 bytes segment, 5 bytes
+running number in the segment. They rise along each segment, so the ``_id`` index grows at one
+point for each, the cheapest way to load a B-tree. A run that resumes a copy gives none that an
+earlier run may have given: whatever of that one still arrives, a delete above all, hits nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ MOST_SEGMENTS = 1 << 24
 
 
 def segment_prefix(stamp: int, segment: int) -> bytes:
-    """The 7 bytes that every ObjectId of a segment starts with."""
+    """The 7 bytes that every ObjectId of a segment starts with; ``stamp`` is that of the run."""
     return stamp.to_bytes(4, "big") + segment.to_bytes(3, "big")
 
 
 def segment_tail(stamp: int, segment: int, documents: int) -> tuple[bytes, bytes]:
-    """The range [from, to) of what a segment may hold behind its first ``documents`` documents."""
+    """The range [from, to) of what one run may have given behind a segment's first documents."""
     start = segment_prefix(stamp, segment)
     return start + documents.to_bytes(5, "big"), _next(start) + bytes(5)
 

@@ -55,7 +55,7 @@ class TableCopy:
         self.error = ""
         self.throttles = 0
         self.retries = 0
-        self._segments = [SegmentFrontier(record) for record in plan.progress]
+        self._segments = [SegmentFrontier(record, self.record.run) for record in plan.progress]
         self._leases: dict[int, int] = {}
         self._pending = _scattered(plan)
         self._cut: set[int] = set()  # leased again when what their dead worker sent is stored
@@ -175,12 +175,20 @@ class TableCopy:
         self._dirty.clear()
         return records
 
-    def tails(self, *, unfinished: bool) -> list[tuple[bytes, bytes]]:
-        """``_id`` ranges behind the stored position of all, or of all unfinished, segments."""
+    def stored(self) -> list[SegmentRecord]:
+        """What is stored of each segment."""
+        return [frontier.stored for frontier in self._segments]
+
+    def tails(self, *, before: int) -> list[tuple[bytes, bytes]]:
+        """``_id`` ranges of all that runs before ``before`` may have left behind what is stored.
+
+        Pages that were not acknowledged, of the run that stored the last one and of any later.
+        """
+        stamp = self.record.stamp
         return [
-            segment_tail(self.record.stamp, stored.segment, stored.documents)
-            for stored in (frontier.stored for frontier in self._segments)
-            if not (unfinished and stored.done)
+            segment_tail(stamp + run, s.segment, s.documents if run == s.run else 0)
+            for s in self.stored()
+            for run in range(s.run, before)
         ]
 
     # ---- progress

@@ -160,5 +160,5 @@ def _open_table(copy: TableCopy) -> messages.OpenTable:
     table = copy.plan.table
     keys: list[Any] = [(key.name, key.type) for key in table.keys]
     return messages.OpenTable(
-        copy.number, table.name, keys, copy.record.segments, copy.record.stamp
+        copy.number, table.name, keys, copy.record.segments, copy.record.stamp + copy.record.run
     )

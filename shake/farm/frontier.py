@@ -30,9 +30,10 @@ class SegmentFrontier:
     everything below it is in the target, whatever dies above.
     """
 
-    __slots__ = ("_documents", "_flying", "_length", "published", "stored")
+    __slots__ = ("_documents", "_flying", "_length", "_run", "published", "stored")
 
-    def __init__(self, record: SegmentRecord) -> None:
+    def __init__(self, record: SegmentRecord, run: int) -> None:
+        self._run = run
         self.stored = record
         self.published = record
         self._flying: deque[FlyingPage] = deque()
@@ -65,6 +66,7 @@ class SegmentFrontier:
                 scanned=before.scanned + scanned,
                 capacity=before.capacity + capacity,
                 done=last_key is None,
+                run=self._run,
             )
             self.published = after
             self._documents = self._length = 0

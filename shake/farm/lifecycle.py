@@ -91,13 +91,12 @@ class Lifecycle:
 
     def _begin(self, copy: TableCopy) -> None:
         self._writers[copy.number] = self._start_writer(copy)
-        match copy.record.state:
-            case TableState.PREPARING:
-                self._saver.save_table(copy.record, lambda: self._enter(copy, Phase.PREPARING))
-            case TableState.COPYING:
-                self._enter(copy, Phase.CLEANING)
-            case TableState.INDEXING:
-                self._enter(copy, Phase.INDEXING)
+        first = {
+            TableState.PREPARING: Phase.PREPARING,
+            TableState.COPYING: Phase.CLEANING,
+            TableState.INDEXING: Phase.INDEXING,
+        }[copy.record.state]
+        self._saver.save_run(copy, lambda: self._enter(copy, first))
 
     def _advance(self, copy: TableCopy, state: TableState, phase: Phase) -> None:
         """Enter a phase once the table's new state is durable."""
@@ -128,8 +127,8 @@ class Lifecycle:
             case Phase.PREPARING:
                 return messages.Prepare(copy.record.fate, copy.record.backup)
             case Phase.INDEXING:
-                return messages.BuildIndexes()
+                return messages.BuildIndexes(sum(one.documents for one in copy.stored()))
             case _:
-                unfinished = phase is Phase.CLEANING
-                ranges = copy.tails(unfinished=unfinished) if self._by_position else []
-                return messages.Forget(ranges)
+                # Before the copy goes on, what earlier runs have left; at its end, this one too.
+                before = copy.record.run + (phase is Phase.SETTLING)
+                return messages.Forget(copy.tails(before=before) if self._by_position else [])

@@ -132,7 +132,9 @@ class Write(NamedTuple):
 
 
 class BuildIndexes(NamedTuple):
-    """All data is in: build the indexes."""
+    """All data is in: make sure that so many documents are there, and build the indexes."""
+
+    documents: int
 
 
 # ---- writer to supervisor

@@ -59,15 +59,29 @@ class Saver(threading.Thread):
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
         self._jobs.put((lambda: self._progress.save_table(record), then))
 
+    def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
+        """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
+
+        The table's own document comes last: only then has the run begun.
+        """
+        record, segments = copy.record, copy.stored()
+
+        def work() -> None:
+            self._progress.save_segments(record.table, segments, record.run)
+            self._progress.save_table(record)
+
+        first = partial(self._progress.begin_table, record)
+        self._jobs.put((work if record.run else first, then))
+
     def save_segments(self, copies: Sequence[TableCopy]) -> None:
         """Save the segments that have moved since the last call."""
-        moved = [(copy.plan.table.name, copy.take_dirty()) for copy in copies if copy.dirty]
+        moved = [(copy.record, copy.take_dirty()) for copy in copies if copy.dirty]
         if not moved:
             return
 
         def work() -> None:
             for table, records in moved:
-                self._progress.save_segments(table, records)
+                self._progress.save_segments(table.table, records, table.run)
 
         self._saving += 1
         self._jobs.put((work, self._saved))

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shake.checkpoint.lease import Lease, LeaseLost, boot_clock
+from shake.checkpoint.contract import Superseded
+from shake.checkpoint.lease import Lease, boot_clock
 from shake.checkpoint.records import Progress
 from shake.config import Config
 from shake.errors import RunError, ShakeError
@@ -42,8 +43,9 @@ log = logging.getLogger("shake.farm")
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
-#: Seconds that pages under way have to arrive when the task stops, and when it fails.
-_DRAIN_SECONDS = 7.0
+#: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
+#: target hangs, saver, lease and driver take some more, and all is to be over within ten.
+_DRAIN_SECONDS = 5.0
 _FAIL_SECONDS = 2.0
 
 
@@ -159,7 +161,7 @@ class Supervisor:
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
         # Whoever took the lease copies on: nothing of ours may follow.
-        patience = 0.0 if isinstance(error, LeaseLost) else _FAIL_SECONDS
+        patience = 0.0 if isinstance(error, Superseded) else _FAIL_SECONDS
         self._end(error.exit_status, str(error), patience)
 
     def _signalled(self, number: int) -> None:

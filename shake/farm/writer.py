@@ -79,7 +79,8 @@ class CollectionWriter:
                             self._place,
                             forgotten,
                         )
-                case messages.BuildIndexes():
+                case messages.BuildIndexes(documents):
+                    self._expect(documents)
                     try:
                         self._writer.build_indexes(log.info)
                     except RunError as refused:
@@ -94,6 +95,16 @@ class CollectionWriter:
         elif fate == "drop":
             self._target.drop(self._place)
         self._target.create(self._place, self._table)
+
+    def _expect(self, documents: int) -> None:
+        """Nothing that was acknowledged may be missing, whoever took it away."""
+        if missing := self._writer.missing(documents):
+            raise RunError(
+                f"{self._place}: {missing} of the {documents} documents that were stored for table "
+                f"{self._table.name} are not there any more: something else has removed them. "
+                "shake-check --repair brings them back; or remove the table's checkpoint and the "
+                "collection, to copy it anew"
+            )
 
     def _retried(self, reason: str) -> None:
         self._channel.send(messages.Retried(-1, False, 1, reason))

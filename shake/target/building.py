@@ -109,7 +109,7 @@ class Builder:
                 f"keys {' and '.join(texts)} for one"
                 + (": mchange made one double of them; use convert.type = change" * folds)
             )
-        return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[1:]]
+        return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[:-1]]  # the last run's
 
     def _key_bytes(self, document: RawBSONDocument) -> bytes:
         values = [fields.value(document, key, self.config) for key in self.table.keys]

@@ -20,6 +20,10 @@ class Writer(Protocol):
         """
         ...
 
+    def missing(self, documents: int) -> int:
+        """How many of so many written documents are not there any more, where that can be told."""
+        ...
+
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
         ...

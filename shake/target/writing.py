@@ -86,6 +86,17 @@ class MongoWriter:
         cuts = range(0, len(deletes), RANGES_AT_ONCE)
         return sum(self._delete(deletes[cut : cut + RANGES_AT_ONCE]) for cut in cuts)
 
+    def missing(self, documents: int) -> int:
+        """See Writer. All are counted only where the server's own count is too low."""
+        collection = self._collection
+        try:
+            held = self._patience.call(self._place, collection.estimated_document_count)
+            if held < documents:
+                held = self._patience.call(self._place, lambda: collection.count_documents({}))
+        except PyMongoError as error:
+            raise self._refused(error) from error
+        return max(0, documents - held)
+
     def build_indexes(self, notice: Callable[[str], None]) -> None:
         """See Writer, and target.building."""
         Builder(self._collection, self._table, self._config, self._patience, notice).build()

@@ -39,6 +39,7 @@ class _Stop:
     place: str
     skip: int
     action: Callable[[], None]
+    late: bool
     reached: threading.Event
 
 
@@ -62,13 +63,15 @@ class Wire:
         action: Callable[[], None],
         *,
         skip: int = 0,
+        late: bool = False,
     ) -> threading.Event:
         """Call ``action`` when the command reaches the proxy (``request``) or its answer does.
 
-        The message waits for ``action``. It happens once, after ``skip`` such messages. ``place``
+        The message waits for ``action``. A request whose sender is dead by then goes no further,
+        unless it is to be ``late``. It happens once, after ``skip`` such messages. ``place``
         ending in a dot means any collection of the database. Returns the event of its happening.
         """
-        stop = _Stop(moment, name, place, skip, action, threading.Event())
+        stop = _Stop(moment, name, place, skip, action, late, threading.Event())
         with self._lock:
             self._stops.append(stop)
         return stop.reached
@@ -108,26 +111,29 @@ class Wire:
     def _pump(
         self, moment: Moment, source: socket.socket, sink: socket.socket, asked: dict[int, Command]
     ) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while True:
-                header = _read(source, 16)
-                length, number, answers, opcode = struct.unpack("<iiii", header)
-                body = _read(source, length - 16)
-                if moment == "answer":
-                    command = asked.get(answers)
-                else:
-                    command = _command(body) if opcode == OP_MSG else None
-                    if command:
-                        asked[number] = command
-                if command:
-                    self._pass(moment, command)
-                sink.sendall(header + body)
-                self.forwarded += moment == "request"
-        with contextlib.suppress(OSError):  # what the server still answers is heard to the end
-            sink.shutdown(socket.SHUT_WR)
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                while True:
+                    header = _read(source, 16)
+                    length, number, answers, opcode = struct.unpack("<iiii", header)
+                    body = _read(source, length - 16)
+                    if moment == "answer":
+                        command = asked.get(answers)
+                    else:
+                        command = _command(body) if opcode == OP_MSG else None
+                        if command:
+                            asked[number] = command
+                    stop = command and self._pass(moment, command)
+                    if stop and moment == "request" and not stop.late and _gone(source):
+                        break
+                    sink.sendall(header + body)
+                    self.forwarded += moment == "request"
+        finally:
+            with contextlib.suppress(OSError):  # what the server still answers is heard to the end
+                sink.shutdown(socket.SHUT_WR)
 
-    def _pass(self, moment: Moment, command: Command) -> None:
-        action = None
+    def _pass(self, moment: Moment, command: Command) -> _Stop | None:
+        found = None
         with self._lock:
             if moment == "request":
                 self.seen.append(command)
@@ -138,11 +144,21 @@ class Wire:
                 if (moment, command.name) == (stop.moment, stop.name) and whole:
                     stop.skip -= 1
                     if stop.skip < 0 and not stop.reached.is_set():
-                        action = stop.action
+                        found = stop
                         stop.reached.set()
                         break
-        if action:
-            action()
+        if found:
+            found.action()
+        return found
+
+
+def _gone(peer: socket.socket) -> bool:
+    try:
+        return peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def _read(source: socket.socket, length: int) -> bytes:

@@ -1,0 +1,165 @@
+"""A table, a task that copies it, and a proxy before the target that stops the world on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from shake.codec.contract import Options
+from tests.support.migration import Migration, Result, compare, keys_of
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+from tests.support.wire import Moment, Wire
+
+#: Small pages and several segments, so that there is much to be interrupted.
+MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
+#: So few Scan calls a second that checkpoints are saved while the copy runs.
+SLOWLY = {"qps__full": 12}
+ITEMS = 320
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it still does anything."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Held:
+    """A message that waits in the proxy while its sender dies, until it is let through."""
+
+    def __init__(self, world: World, command: str, place: str, victim: str, skip: int = 0) -> None:
+        self._world, self._command, self._place = world, command, place
+        self._released = threading.Event()
+        self._victim = victim
+        self.held = world.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
+        self.landed = threading.Event()
+
+    def _hold(self) -> None:
+        self._world.kill(self._victim)
+        self._released.wait(60)
+
+    def release(self) -> None:
+        """Let it through; return when the server has answered it."""
+        answered = self._world.wire.stop_at("answer", self._command, self._place, lambda: None)
+        self._released.set()
+        until(answered.is_set)
+        self.landed.set()
+
+
+@dataclass
+class World:
+    """What a crash test has in its hands; task, table, database and collection have one name."""
+
+    dynamodb: Any
+    mongo: Any
+    wire: Wire
+    migration: Migration
+    table: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.table}.{self.table}"
+
+    @property
+    def checkpoint(self) -> str:
+        return f"{self.table}-checkpoint.{self.table}"
+
+    @property
+    def status_table(self) -> str:
+        return f"{self.table}-checkpoint.status_table"
+
+    def kill_at(
+        self, moment: Moment, command: str, place: str, victim: str, skip: int = 0
+    ) -> threading.Event:
+        """Kill the victim when that message passes (see ``kill``)."""
+        return self.wire.stop_at(moment, command, place, lambda: self.kill(victim), skip=skip)
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL the supervisor, ``everything``, or a child by its role, awaited if need be."""
+        if victim not in ("supervisor", "everything"):
+            until(lambda: self.migration.children(victim) or not self.runs)
+        self.kill_if_there(victim)
+
+    def kill_if_there(self, victim: str) -> None:
+        """The same, of nobody where there is none."""
+        if not self.runs:
+            return
+        run = self.migration.running[-1]
+        if victim == "everything":
+            self.migration.kill(run)
+        elif victim == "supervisor":
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        else:
+            for child in self.migration.children(victim)[:1]:
+                child.send_signal(signal.SIGKILL)
+                until(lambda child=child: not lives(child))
+
+    @property
+    def runs(self) -> bool:
+        """Whether the last supervisor lives."""
+        return self.migration.running[-1].poll() is None
+
+    def run_killed(self) -> None:
+        """A run that must end by our hand."""
+        result = self.migration.run()
+        assert result.status == -signal.SIGKILL, result
+
+    def run_to_the_end(self, most: int = 20) -> Result:
+        """Start again until a run ends well; none may end but so or by our hand."""
+        for _ in range(most):
+            result = self.migration.run()
+            if result.status == 0:
+                return result
+            assert result.status == -signal.SIGKILL, result
+        raise AssertionError("killed again and again")
+
+    def assert_exact(self, **options: Any) -> None:
+        """Every item once, byte for byte, and the right indexes."""
+        keys = keys_of(self.dynamodb.client, self.table)
+        compare(
+            self.dynamodb.client,
+            self.mongo.client,
+            self.table,
+            self.place,
+            options=Options(keys, **options),
+        )
+        by_key = set() if options.get("id_mode") == "key" else {"pk_1_sk_1"}
+        indexes = self.mongo.client[self.table][self.table].index_information()
+        assert set(indexes) == {"_id_", "pk_1"} | by_key
+
+
+@contextlib.contextmanager
+def opened(
+    dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS
+) -> Iterator[Callable[..., World]]:
+    """Makes a world by the settings of its task; nothing is left running after it."""
+    create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
+    put_items(
+        dynamodb.client,
+        name,
+        (
+            {"pk": {"S": f"k{i % 41}"}, "sk": {"N": str(i)}, "v": {"S": "x" * 50}}
+            for i in range(items)
+        ),
+    )
+    made: list[Migration] = []
+    with Wire(*mongo.client.address) as wire:
+
+        def make(**settings: object) -> World:
+            settings = {**MANY_PAGES, **settings}
+            made.append(Migration(dynamodb.url, wire.uri, name, folder, **settings))
+            return World(dynamodb, mongo, wire, made[-1], name)
+
+        yield make
+        for migration in made:
+            migration.close()

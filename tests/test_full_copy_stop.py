@@ -1,0 +1,140 @@
+"""A signal ends a run within ten seconds, wherever it is, and the next run goes on from there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from shake.demo.servers import MongoServer, free_port
+from tests.support.faulty import Faulty, Reply, Request, forward
+from tests.support.migration import Migration, Result, compare
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+
+Migrate = Callable[..., Migration]
+
+SMALL_PAGES = {"qps__full__batch_num": 5, "full__read__concurrency": 4}
+
+
+@pytest.fixture
+def table(dynamodb: Any, name: str) -> str:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
+    return name
+
+
+@pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
+    """A server that may hang."""
+    with MongoServer(folder=tmp_path / "mongo") as server:
+        yield server
+        server.signal(signal.SIGCONT)
+
+
+def stop(migration: Migration, number: signal.Signals = signal.SIGTERM) -> Result:
+    """Signal the last run; it ends within ten seconds."""
+    run = migration.running[-1]
+    run.send_signal(number)
+    began = time.monotonic()
+    result = migration.wait(run)
+    assert time.monotonic() - began < 10
+    return result
+
+
+def is_scan(request: Request) -> bool:
+    return request.operation == "Scan" and b'"Segment"' in request.body
+
+
+def test_no_page_is_read_twice_because_of_a_stop(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    with Faulty(otherwise=forward(dynamodb.url)) as source:
+        migration = migrate(source=source.url, qps__full=20, **SMALL_PAGES)
+        migration.start()
+        until(lambda: sum(map(is_scan, source.requests)) >= 10)
+        result = stop(migration)
+        assert result.status == 0, result
+        assert result.stderr == ""
+        assert 0 < mongo.client[table][table].count_documents({}) < 200
+        result = migration.run("--set", "qps.full=1000")
+        assert result.status == 0, result
+        scans = [r.body for r in source.requests if is_scan(r)]
+    compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
+    # A page may have been under way in each of the four lanes.
+    assert len(scans) - len(set(scans)) <= 4
+
+
+def test_a_target_that_hangs_with_pages_under_way_is_status_1(
+    dynamodb: Any, own_mongo: MongoServer, table: str, migrate: Migrate
+) -> None:
+    port = free_port()
+    migration = migrate(target=own_mongo.uri, qps__full=20, http_profile=port, **SMALL_PAGES)
+    hang(migration, own_mongo, port)
+    result = stop(migration)
+    assert result.status == 1
+    assert result.line == "stopped, but the target did not answer: what it acknowledged is saved"
+
+    own_mongo.signal(signal.SIGCONT)
+    assert migration.run("--set", "qps.full=1000").status == 0
+    with MongoClient[Any](own_mongo.uri) as client:
+        compare(dynamodb.client, client, table, f"{table}.{table}")
+
+
+def test_a_second_signal_ends_the_run_at_once(
+    own_mongo: MongoServer, table: str, migrate: Migrate, tmp_path: Path
+) -> None:
+    port = free_port()
+    migration = migrate(
+        target=own_mongo.uri,
+        qps__full=20,
+        http_profile=port,
+        checkpoint__type="file",
+        checkpoint__address=tmp_path / "positions",
+        **SMALL_PAGES,
+    )
+    hang(migration, own_mongo, port)
+    migration.running[-1].send_signal(signal.SIGINT)
+    until(lambda: look(port)["state"] == "stopping")
+    began = time.monotonic()
+    assert stop(migration, signal.SIGINT).status == 1
+    assert time.monotonic() - began < 5
+
+
+def hang(migration: Migration, server: MongoServer, port: int) -> None:
+    """Run until something is stored, have the target hang, and wait until pages wait for it."""
+    migration.start()
+    until(lambda: migration.children("writer") and look(port)["total"]["items"])
+    server.signal(signal.SIGSTOP)
+    until(lambda: sum(process["slots_used"] or 0 for process in look(port)["processes"]) >= 2)
+
+
+def look(port: int) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_copy_begins_is_a_good_end(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate, number: signal.Signals
+) -> None:
+    answer = forward(dynamodb.url)
+
+    def never(request: Request) -> Reply:
+        return Reply(slow=40) if request.operation == "DescribeTable" else answer(request)
+
+    with Faulty(otherwise=never) as source:
+        migration = migrate(source=source.url)
+        migration.start()
+        until(lambda: source.requests)
+        result = stop(migration, number)
+    assert result.status == 0
+    assert result.line == "stopped before the copy began"
+    assert table not in mongo.client.list_database_names()

@@ -1,0 +1,179 @@
+"""Every reason not to begin is found before anything is changed, and named with the way out."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.faulty import Faulty, Reply, Request, error, forward
+from tests.support.migration import Migration, Result, compare
+from tests.support.tables import create_table, put_items
+
+Migrate = Callable[..., Migration]
+
+
+@pytest.fixture
+def table(dynamodb: Any, name: str) -> str:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(30)))
+    return name
+
+
+def refusals(result: Result) -> list[str]:
+    assert result.status == 3, result
+    lines = result.stdout.splitlines()
+    return [line.removeprefix("REFUSED: ") for line in lines if line.startswith("REFUSED: ")]
+
+
+def test_all_that_stands_against_a_run_is_told_at_once(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    other, dotted = f"{table}.other", f"{table}.dotted"
+    create_table(dynamodb.client, other)
+    create_table(dynamodb.client, dotted, ("a.b", "S"))
+    mongo.client[table][other].insert_one({})
+    before = mongo.client.list_database_names()
+    missing = f"{table}.missing"
+    migration = migrate(
+        filter__collection__white=f"{table};{missing};{other};{dotted};nothing*",
+        source__read_budget="50%",
+        namespace__map=f"{table}:{table}.{dotted}",
+    )
+    shown = refusals(migration.run("--dry-run"))
+    said = "\n".join(shown)
+    assert f"there is no table {missing} in this account and region" in said
+    assert f"collection {table}.{other} exists: set target.db.exist" in said
+    assert f"table {dotted}: the key cannot be indexed: the name of attribute 'a.b'" in said
+    assert f"2 tables would go to {table}.{dotted}" in said
+    for each in (table, other, dotted):
+        assert f"table {each} is on demand: a share as source.read_budget" in said
+    assert len(shown) == 7
+
+    result = migration.run()
+    assert result.status == 3
+    assert result.line == f"{shown[0]} (and 6 more: --dry-run shows all)"
+    assert list(mongo.client[table].list_collection_names()) == [other]
+    assert set(mongo.client.list_database_names()) - set(before) <= {f"{table}-checkpoint"}
+
+
+def test_the_dry_run_begins_with_what_is_dangerous(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    create_table(dynamodb.client, f"{table}.new")
+    mongo.client[table][table].insert_one({})
+    before = mongo.client.list_database_names()
+    migration = migrate(filter__collection__white=f"{table}*")
+    for fate, words, action in (
+        ("drop", "1 DROPPED, 0 renamed", "DROP the existing collection, then copy"),
+        ("rename", "0 DROPPED, 1 renamed", "rename the existing collection, then copy"),
+    ):
+        result = migration.run("--dry-run", "--set", f"target.db.exist={fate}")
+        assert result.status == 0, result
+        assert f"existing collections: {words}" in result.stdout
+        assert f"table {table} -> {table}.{table}: {action}" in result.stdout
+        assert f"table {table}.new -> {table}.{table}.new: copy into a new coll" in result.stdout
+    assert mongo.client.list_database_names() == before
+    assert mongo.client[table].list_collection_names() == [table]
+
+
+def test_a_wild_card_that_matches_nothing_is_refused(table: str, migrate: Migrate) -> None:
+    [line] = refusals(migrate(filter__collection__white=f"{table}.*").run("--dry-run"))
+    assert line == "no table to copy: check filter.collection.*, region and account"
+
+
+def test_a_copy_goes_on_only_as_it_was_begun(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    migration = migrate(qps__full__batch_num=5)
+    with Faulty(otherwise=denying_later_pages(dynamodb.url)) as source:
+        assert migration.run("--set", f"source.endpoint_url={source.url}").status == 1
+
+    changed = ["--set", "id.mode=key", "--set", f"namespace.map={table}:{table}.else"]
+    shown = refusals(migration.run("--dry-run", *changed))
+    begun = f"the copy of table {table} was begun with"
+    assert shown == [
+        f"{begun} id.mode = objectid, now it is key: set it back, or copy under another id",
+        f"{begun} namespace.map = {table}.{table}, now it is {table}.else: set it back, or copy "
+        "under another id",
+    ]
+    plan = migration.run("--dry-run")
+    assert f"table {table} -> {table}.{table}: go on where the last run was stopped" in plan.stdout
+
+    mongo.client[table].drop_collection(table)
+    [gone] = refusals(migration.run("--dry-run"))
+    assert gone.startswith(f"collection {table}.{table} is gone, but the copy of table {table}")
+    mongo.client[f"{table}-checkpoint"].drop_collection(table)  # which is the way out it names
+    assert migration.run().status == 0
+    compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
+
+
+def denying_later_pages(url: str) -> Callable[[Request], Reply]:
+    answer = forward(url)
+    return lambda request: (
+        error("AccessDeniedException")
+        if b'"ExclusiveStartKey"' in request.body
+        else answer(request)
+    )
+
+
+@pytest.mark.parametrize("operation", ["ListTables", "DescribeTable", "Scan"])
+def test_a_right_that_is_missing_at_the_source_is_named(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate, operation: str
+) -> None:
+    answer = forward(dynamodb.url)
+    words = f"User: arn:aws:iam::1:user/me is not authorized to perform: dynamodb:{operation}"
+
+    def deny(request: Request) -> Reply:
+        denied = request.operation == operation
+        return error("AccessDeniedException", words) if denied else answer(request)
+
+    with Faulty(otherwise=deny) as source:
+        migration = migrate(source=source.url, filter__collection__white=f"{table}*")
+        result = migration.run()
+    assert result.status == 3
+    assert words in result.line
+    assert table not in mongo.client.list_database_names()
+
+
+def test_the_kind_of_the_target_is_held_against_the_target(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    result = migrate(target__mongodb__type="sharding").run()
+    assert result.status == 3
+    assert result.line == (
+        "target.address is not a sharded cluster: set target.mongodb.type = replica"
+    )
+    assert table not in mongo.client.list_database_names()
+
+
+def test_a_port_that_is_taken_is_named_before_the_copy_begins(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for key in ("http_profile", "system_profile"):
+            result = migrate(**{key: port}).run()
+            assert result.status == 3
+            assert result.line.startswith(f"{key}: cannot listen on 127.0.0.1 port {port} (")
+    assert table not in mongo.client.list_database_names()
+
+
+def test_folders_that_cannot_be_used_are_named(
+    table: str, migrate: Migrate, tmp_path: Path
+) -> None:
+    file = tmp_path / "a file"
+    file.touch()
+    for settings, status, words in (
+        ({"pid_path": file}, 2, "set pid_path to a folder"),
+        ({"log__file": file / "log"}, 2, "log.file: "),
+        ({"checkpoint__type": "file", "checkpoint__address": file}, 3, "checkpoint"),
+    ):
+        result = migrate(**settings).run()
+        assert result.status == status, result
+        assert words in result.line
+        assert re.search(r"a file\b", result.line)
