@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -221,8 +220,3 @@ def keys_of(dynamodb: Any, table: str) -> Keys:
         Attribute(names["HASH"], types[names["HASH"]]),
         Attribute(sort, types[sort]) if sort else None,
     )
-
-
-def deadline(seconds: float) -> float:
-    """A monotonic time so far ahead."""
-    return time.monotonic() + seconds
