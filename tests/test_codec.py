@@ -19,7 +19,8 @@ from shake import codec as door
 from shake.codec.contract import CorruptPage, Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.codecs import PREFIX, document, documents, every_codec, page
+from tests.support.codecs import document, documents, every_codec, page
+from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT
 
 CHANGE = Options(PARTITION)

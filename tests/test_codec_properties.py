@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 from shake.codec.contract import CorruptPage, Options
 from shake.codec.number import survives_as_double
 from shake.errors import ItemError
-from tests.support.codecs import (
-    PREFIX,
-    document,
-    documents,
-    every_codec,
-    expected,
-    expected_number,
-    page,
-)
+from tests.support.codecs import document, documents, every_codec, page
+from tests.support.expected import PREFIX, expected, expected_number
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items, numbers, spelled, values
 
 examples = settings(derandomize=True, deadline=None, max_examples=100)

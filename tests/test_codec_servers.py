@@ -14,7 +14,8 @@ from bson.raw_bson import RawBSONDocument
 from shake.codec.contract import Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.codecs import PREFIX, documents, every_codec, expected
+from tests.support.codecs import documents, every_codec
+from tests.support.expected import PREFIX, expected
 from tests.support.items import PARTITION, PARTITION_AND_SORT
 from tests.support.tables import create_table, put_items
 

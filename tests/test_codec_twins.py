@@ -17,7 +17,8 @@ from shake.codec import native, reference
 from shake.codec.contract import CorruptPage, Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.codecs import PREFIX, page
+from tests.support.codecs import page
+from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 
 examples = settings(derandomize=True, deadline=None, max_examples=150)

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 
 from shake.codec.contract import Options
 from shake.schema import Attribute, Keys
-from tests.support.codecs import expected
+from tests.support.expected import expected
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 from tests.support.wait import until
 
