@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pymongo import MongoClient
 
@@ -119,6 +120,27 @@ def hang(migration: Migration, server: MongoServer, port: int) -> None:
 def look(port: int) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
         return json.load(answer)
+
+
+def test_a_source_that_hangs_keeps_nobody_from_ending(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    answer = forward(dynamodb.url)
+    late = b'"ExclusiveStartKey"'
+
+    def never(request: Request) -> Reply:
+        return Reply(slow=40) if late in request.body else answer(request)
+
+    with Faulty(otherwise=never) as source:
+        migration = migrate(source=source.url, **SMALL_PAGES)
+        migration.start()
+        until(lambda: sum(late in request.body for request in source.requests) == 4)
+        children = migration.children()
+        result = stop(migration)
+        assert not psutil.wait_procs(children, timeout=1)[1]
+    assert result.status == 0, result
+    assert migration.run("--set", f"source.endpoint_url={dynamodb.url}").status == 0
+    compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
