@@ -34,8 +34,8 @@ POINTS: list[tuple[Moment, str, str, int]] = [
     ("answer", "create", "place", 0),
     ("request", "insert", "place", 3),
     ("answer", "insert", "place", 3),  # stored, not acknowledged
-    ("request", "update", "checkpoint", 2),
-    ("answer", "update", "checkpoint", 2),  # the checkpoint is saved, slots are not yet free
+    ("request", "update", "checkpoint", 1),
+    ("answer", "update", "checkpoint", 1),  # the checkpoint is saved, slots are not yet free
     # All is copied, the tails are removed. (The first delete is pre-flight's, of nothing.)
     ("answer", "delete", "place", 1),
     ("request", "createIndexes", "place", 0),

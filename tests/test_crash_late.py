@@ -111,7 +111,7 @@ def test_a_late_index_build(worlds: Worlds) -> None:
 def test_a_late_position_is_not_believed(worlds: Worlds) -> None:
     """The first run saves a position, the second begins behind it, the third must not."""
     world = worlds(qps__full=6)
-    late = Held(world, "update", world.checkpoint, "everything", skip=3)
+    late = Held(world, "update", world.checkpoint, "everything", skip=2)
     world.run_killed()
     world.kill_at("answer", "insert", world.place, "everything", skip=1)
     world.run_killed()
@@ -124,7 +124,7 @@ def test_a_late_first_state_does_not_begin_the_copy_again(worlds: Worlds) -> Non
     world = worlds(target__db__exist="rename")
     database = world.mongo.client[world.table]
     database[world.table].insert_one({"_id": "old"})
-    late = Held(world, "update", world.checkpoint, "everything")
+    late = Held(world, "insert", world.checkpoint, "everything")
     world.run_killed()
     begun = int(time.time())
     until(lambda: int(time.time()) > begun)  # which a backup's name tells

@@ -23,14 +23,17 @@ def worlds(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Wor
 
 
 @pytest.mark.parametrize(("moment", "fate"), [("request", "rename"), ("answer", "drop")])
-@pytest.mark.parametrize("save", range(5))  # preparing, copying, segments, indexing, done
+@pytest.mark.parametrize(
+    ("command", "save"),  # preparing; copying, segments, indexing, done
+    [("insert", 0), ("update", 0), ("update", 1), ("update", 2), ("update", 3)],
+)
 def test_killed_around_each_save_of_a_state(
-    worlds: Worlds, save: int, moment: Moment, fate: str
+    worlds: Worlds, command: str, save: int, moment: Moment, fate: str
 ) -> None:
     world = worlds(target__db__exist=fate)
     database = world.mongo.client[world.table]
     database[world.table].insert_one({"_id": "old"})
-    died = world.kill_at(moment, "update", world.checkpoint, "everything", skip=save)
+    died = world.kill_at(moment, command, world.checkpoint, "everything", skip=save)
     world.run_killed()
     world.run_to_the_end()
     assert died.is_set()
