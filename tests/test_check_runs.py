@@ -14,6 +14,9 @@ import pytest
 from shake.cli import check
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, forward
+from tests.support.migration import Migration
+from tests.support.tables import create_table, put_items
+from tests.support.wire import Wire
 
 FILTER = {
     "full__read__filter_expression": "n > :n",
@@ -371,3 +374,38 @@ def test_a_schema_without_data_is_compared_by_its_indexes(
     assert run(copied) == 0
     assert f"table {name}: indexes equal" in capsys.readouterr().out
     assert copied.collection.count_documents({}) == 0
+
+
+def test_a_copy_that_is_not_complete_is_not_repaired(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, ({"pk": {"S": str(item)}} for item in range(100)))
+    host, port = mongo.client.address
+    with Wire(host, port) as wire:
+        stopped = Migration(dynamodb.url, wire.uri, name, tmp_path, qps__full__batch_num=10)
+        place = f"{name}.{name}"
+        wire.stop_at("answer", "insert", place, lambda: stopped.kill(stopped.running[-1]), skip=3)
+        assert stopped.run().status == -signal.SIGKILL
+    stored = mongo.client[name][name].count_documents({})
+    migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, qps__full__batch_num=10)
+    assert check.main(["--conf", str(migration.conf), "--repair"]) == 2
+    assert "copy is not complete" in capsys.readouterr().err
+    assert mongo.client[name][name].count_documents({}) == stored
+    assert migration.run().status == 0
+    assert check.main(["--conf", str(migration.conf), "--repair"]) == 0
+
+
+def test_an_equal_id_of_another_type_is_repaired(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "N"))
+    put_items(dynamodb.client, name, ({"pk": {"N": str(item)}} for item in range(3)))
+    migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, id__mode="key")
+    assert migration.run().status == 0
+    collection = mongo.client[name][name]
+    collection.delete_one({"_id": 2})
+    collection.insert_one({"_id": 2.0, "pk": 2.0})
+    assert check.main(["--conf", str(migration.conf)]) == 1
+    assert check.main(["--conf", str(migration.conf), "--repair"]) == 0
+    assert sorted(type(one["_id"]).__name__ for one in collection.find()) == ["int"] * 3

@@ -184,7 +184,7 @@ def test_a_signal_while_the_target_hangs_ends_within_ten_seconds(
 def test_a_second_supervisor_on_one_id_is_refused_and_names_the_first(
     dynamodb: Any, name: str, make: Make, tmp_path: Path
 ) -> None:
-    with Faulty(otherwise=slowly(dynamodb.url, 0.2)) as source:
+    with Faulty(otherwise=slowly(dynamodb.url, 2.0)) as source:
         migration = make(source.url)
         first = migration.start()
         pid_file = tmp_path / f"{name}.pid"

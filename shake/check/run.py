@@ -18,6 +18,9 @@ from shake.check.progress import Progress, showing
 from shake.check.sides import Sides
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
+from shake.checkpoint.records import Progress as Checkpoints
+from shake.checkpoint.records import TableState
+from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
 from shake.plan import capacity_rate, count_segments
@@ -66,6 +69,8 @@ def check(
         found = find_tables(config, client)
         refusals = missing_tables(config, found)
         refusals += [problem for table, _ in found for problem in problems(table, config)]
+        if wish.repair:
+            refusals += _unfinished(config, [table.name for table, _ in found])
         if refusals:
             raise RefusedError(refusals[0])
         target.probe([config.place(table.name) for table, _ in found] if wish.repair else [])
@@ -77,6 +82,18 @@ def check(
                     say(line)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _unfinished(config: Config, tables: list[str]) -> Iterator[str]:
+    """A copy that goes on stores, under new ObjectIds, what was repaired before its turn came."""
+    with contextlib.closing(open_store(config)) as store:
+        for table in tables:
+            record, _ = Checkpoints(store).load(table)
+            if record and record.state in (TableState.PREPARING, TableState.COPYING):
+                yield (
+                    f"table {table}: the copy is not complete (status {record.state.value}), so "
+                    "there is nothing to repair yet: let shake-supervisor finish it"
+                )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
-from shake.errors import ItemError
+from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.source.client import Client
 from shake.source.scan import ScanPlan
@@ -25,6 +25,8 @@ from shake.source.scan import ScanPlan
 _ROOM = 17 << 20
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_AT_ONCE = 100
+#: Of a page whose answers come whole and are no pages.
+_TRIES = 5
 
 
 @dataclass
@@ -82,14 +84,16 @@ class SourceTable:
             filter=config.scan_filter if filtered else None,
         )
         request = plan.request(segment, start)
-        while True:
+        for left in reversed(range(_TRIES)):
             self._pace.take()
             try:
                 page = self._read(self._client.call("Scan", request))
-            except codec.CorruptPage:
-                continue
-            self._pace.used(page.capacity)
-            return page
+                break
+            except codec.CorruptPage as error:
+                if not left:
+                    raise RunError(f"table {self._table.name}: {error}, {_TRIES} times") from error
+        self._pace.used(page.capacity)
+        return page
 
     def pages(self, segment: int, segments: int, *, filtered: bool = True) -> Iterator[Page]:
         """All pages of a segment."""

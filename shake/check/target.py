@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import bson
 from bson import CodecOptions
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
@@ -153,12 +154,23 @@ class StoredTable:
         replacement = opened(document)
 
         def replace() -> None:
+            if self._config.id_mode == "key":
+                self._drop_namesake(replacement["_id"])
             try:
                 self._collection.replace_one(query, replacement, upsert=True)
             except DuplicateKeyError:  # somebody else was faster; whoever called looks again
                 log.info("%s: another write of the same key is under way", self.place)
 
         self.patiently(replace)
+
+    def _drop_namesake(self, identity: Any) -> None:
+        """Delete a document whose ``_id`` is equal but of another type, such as 5.0 for 5.
+
+        A replacement would keep it as it is.
+        """
+        stored = self._collection.find_one({"_id": identity}, {"_id": 1})
+        if stored is not None and bytes(stored.raw) != bson.encode({"_id": identity}):
+            self._collection.delete_one({"_id": identity})
 
     def delete(self, key: RawBSONDocument) -> None:
         """Delete one document, by its ``_id`` and, where it has one, its key."""

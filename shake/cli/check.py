@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import random
-import signal
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from setproctitle import setproctitle
 
-from shake import __version__
 from shake.check.findings import Findings
 from shake.check.run import Wish, check
-from shake.config import Loaded, Redactor, load
-from shake.errors import ShakeError, UsageError
+from shake.cli import command
+from shake.config import Loaded, Redactor
+from shake.errors import UsageError
 from shake.status.figures import count
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
@@ -39,26 +36,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
     again; 1 when they differ; 2 when the check could not be made, or not be brought to its end.
     """
-    options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    redactor = Redactor(())
-    debug = False
-    try:
-        loaded = load(options.conf, os.environ, options.set)
-        redactor = Redactor(loaded.config.secrets())
-        debug = loaded.config.log_level == "debug"
+    parser = command.parser(
+        "shake-check",
+        "Compares every item of the source with the target, and every document of the target with "
+        "the source. Exit status: 0 equal, 1 different, 2 not compared.",
+    )
+    parser.add_argument(
+        "--sample",
+        type=command.positive,
+        metavar="N",
+        help="compare no more than N items of each table, chosen at random",
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="make the target equal, and look at it again"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
+    )
+    options = parser.parse_args(argv)
+
+    def body(loaded: Loaded, redactor: Redactor) -> int:
         with _report(options.report) as report:
             return _check(options, loaded, redactor, report)
-    except Exception as error:
-        if debug:
-            print(redactor.redact(traceback.format_exc()), file=sys.stderr)
-        known = isinstance(error, ShakeError)
-        reason = str(error) if known else f"unexpected {type(error).__name__}: {error}"
-        print(f"shake-check: {one_line(redactor.redact(reason))}", file=sys.stderr)
-        return TROUBLE
-    except KeyboardInterrupt:
-        print("shake-check: stopped before its end, nothing is proven", file=sys.stderr)
-        return TROUBLE
+
+    return command.run(
+        "shake-check",
+        options,
+        body,
+        failed=lambda error: TROUBLE,
+        stopped=("stopped before its end, nothing is proven", TROUBLE),
+    )
 
 
 def _check(
@@ -105,40 +112,3 @@ def _report(path: str | None) -> Iterator[TextIO | None]:
         except OSError as error:
             raise UsageError(f"--report {path} cannot be written: {error.strerror}") from error
         yield file
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="shake-check",
-        description="Compares every item of the source with the target, and every document of the "
-        "target with the source. Exit status: 0 equal, 1 different, 2 not compared.",
-    )
-    # NimoShake's users type -conf=FILE.
-    parser.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a configuration key; beats environment (SHAKE_KEY) and file",
-    )
-    parser.add_argument(
-        "--sample",
-        type=_positive,
-        metavar="N",
-        help="compare no more than N items of each table, chosen at random",
-    )
-    parser.add_argument(
-        "--repair", action="store_true", help="make the target equal, and look at it again"
-    )
-    parser.add_argument(
-        "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
-    )
-    parser.add_argument("--version", action="version", version=f"shake {__version__}")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)

@@ -1,0 +1,85 @@
+"""What the commands share: their common options, and one clear line for every error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from shake import __version__
+from shake.config import Loaded, Redactor, load
+from shake.errors import RunError, ShakeError
+from shake.status.logs import one_line
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser that knows ``--conf``, ``--set`` and ``--version``."""
+    made = argparse.ArgumentParser(prog=name, description=description)
+    # NimoShake's users type -conf=FILE.
+    made.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a configuration key; beats environment (SHAKE_KEY) and file",
+    )
+    made.add_argument("--version", action="version", version=f"shake {__version__}")
+    return made
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def run(
+    name: str,
+    options: argparse.Namespace,
+    body: Callable[[Loaded, Redactor], int],
+    *,
+    failed: Callable[[ShakeError], int],
+    stopped: tuple[str, int],
+) -> int:
+    """Read the configuration, call ``body`` with it, and return the exit status.
+
+    An error is one line on stderr without secrets (its stack too, at log.level = debug) and the
+    status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    redactor = Redactor(())
+    debug = False
+    try:
+        loaded = load(options.conf, os.environ, options.set)
+        redactor = Redactor(loaded.config.secrets())
+        debug = loaded.config.log_level == "debug"
+        return body(loaded, redactor)
+    except Exception as error:
+        if debug:
+            print(redactor.redact(traceback.format_exc()), file=sys.stderr)
+        if not isinstance(error, ShakeError):
+            error = RunError(f"unexpected {type(error).__name__}: {error}")
+        print(f"{name}: {one_line(redactor.redact(str(error)))}", file=sys.stderr)
+        return failed(error)
+    except KeyboardInterrupt:
+        line, status = stopped
+        print(f"{name}: {line}", file=sys.stderr)
+        return status
+    finally:
+        _let_go_of_stdout()
+
+
+def _let_go_of_stdout() -> None:
+    """A terminal or pipe that was lost must not become exit status 120, as Python's own flush does.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
