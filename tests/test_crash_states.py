@@ -105,7 +105,7 @@ def test_killed_while_a_page_is_on_its_way_from_the_source(
 def test_more_deaths_than_may_be_in_a_row_do_not_end_a_copy_that_gets_on(
     worlds: Worlds, role: str
 ) -> None:
-    world = worlds(qps__full__batch_num=4)
+    world = worlds(qps__full__batch_num=2)
     deaths = []
 
     def die() -> None:

@@ -209,9 +209,10 @@ def test_the_pages_show_the_run_to_those_who_may_see_it(
             source.url, http_profile=port, system_profile=profile, http__token="geheim123"
         )
         run = migration.start()
-        until(lambda: migration.children("writer") and migration.children("worker 1"))
+        roles = ("worker 0", "worker 1", f"writer {name}.{name}")
+        until(lambda: all(migration.children(role) for role in roles))
         titles = {" ".join(child.cmdline()).strip() for child in migration.children()}
-        assert titles == {"shake: worker 0", "shake: worker 1", f"shake: writer {name}.{name}"}
+        assert titles == {f"shake: {role}" for role in roles}
 
         status = json.loads(until(lambda: _get(port, "/status")))
         assert status["tables"][0]["name"] == name
