@@ -181,6 +181,7 @@ class Farm(RuleBasedStateMachine):
         ranges = self.copy.tails(before=self.run)
         self.late_deletes.append(ranges)  # the writer dies, and its replacement does it again
         self.forget(ranges)
+        self.copy.cleaned()
 
     @precondition(lambda self: self.late)
     @rule()

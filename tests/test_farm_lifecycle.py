@@ -128,7 +128,7 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     (forget,) = stage.after(stage.lifecycle.begin_tables, stage.saved)[1:]
     assert len(forget.ranges) == 1
     (forget,) = stage.after(stage.done)
-    assert len(forget.ranges) == 2
+    assert len(forget.ranges) == 1
     assert stage.copies[0].phase is Phase.SETTLING
 
 

@@ -110,8 +110,8 @@ class SegmentRecord:
     """What the target has acknowledged of one segment, without a hole from its beginning.
 
     ``last_key`` is the raw typed JSON of LastEvaluatedKey, None before the first page;
-    ``documents`` is also the running number of the next ObjectId; ``run`` is the run that stored
-    the last page; ``scanned`` counts items before
+    ``documents`` is also the running number of the next ObjectId; ``run`` is the last run that may
+    have left something behind it; ``scanned`` counts items before
     the filter; ``capacity`` is in read units.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
     """

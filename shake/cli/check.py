@@ -98,7 +98,8 @@ def _check(
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # of somebody who has read enough
+        print(line, flush=True)
 
 
 @contextlib.contextmanager

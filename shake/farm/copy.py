@@ -175,6 +175,12 @@ class TableCopy:
         self._dirty.clear()
         return records
 
+    def cleaned(self) -> None:
+        """What earlier runs left behind is gone: the next run need not look for it again."""
+        for number, frontier in enumerate(self._segments):
+            frontier.adopt()
+            self._dirty.add(number)
+
     def stored(self) -> list[SegmentRecord]:
         """What is stored of each segment."""
         return [frontier.stored for frontier in self._segments]

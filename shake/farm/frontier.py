@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shake.checkpoint.records import SegmentRecord
 
@@ -77,6 +77,10 @@ class SegmentFrontier:
     def abandon(self) -> None:
         """The worker died: a page of which only some slots came is fetched again as a whole."""
         self._documents = self._length = 0
+
+    def adopt(self) -> None:
+        """Nothing of another run lies behind what is stored."""
+        self.stored = self.published = replace(self.stored, run=self._run)
 
     @property
     def cut(self) -> bool:

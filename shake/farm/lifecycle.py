@@ -74,6 +74,7 @@ class Lifecycle:
             case Phase.PREPARING:
                 self._advance(copy, TableState.COPYING, Phase.COPYING)
             case Phase.CLEANING:
+                copy.cleaned()
                 self._enter(copy, Phase.COPYING)
             case Phase.SETTLING:
                 self._advance(copy, TableState.INDEXING, Phase.INDEXING)
