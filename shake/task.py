@@ -83,15 +83,17 @@ def run(
             return
         if ends.progress.status() is None:
             ends.progress.set_status("full_sync")
-        ending, last = _supervise(config, workers, reporter, ends, lease, plan, refresh, linger)
-    for line in summary(last):
-        reporter.print(line)
-    if ending.status:
-        raise RunError(ending.line)
-    if last.state != "finished":
-        log.info("%s", ending.line)
-    elif not config.sync_schema_only:
-        reporter.print(FULL_SYNC_DONE)
+        with _supervised(config, workers, reporter, ends, lease, plan, refresh) as (ending, last):
+            for line in summary(last):
+                reporter.print(line)
+            if ending.status:
+                raise RunError(ending.line)
+            if last.state != "finished":
+                log.info("%s", ending.line)
+                return
+            if not config.sync_schema_only:
+                reporter.print(FULL_SYNC_DONE)
+            linger()
 
 
 @contextlib.contextmanager
@@ -139,7 +141,8 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
             raise RefusedError(str(error)) from error
 
 
-def _supervise(
+@contextlib.contextmanager
+def _supervised(
     config: Config,
     workers: int,
     reporter: Reporter,
@@ -147,8 +150,8 @@ def _supervise(
     lease: Lease,
     plan: Plan,
     refresh: float,
-    linger: Callable[[], None],
-) -> tuple[Ending, Snapshot]:
+) -> Iterator[tuple[Ending, Snapshot]]:
+    """The end of the run, which has been shown; its pages are served until the context ends."""
     last: Snapshot
 
     def show(snapshot: Snapshot) -> None:
@@ -178,6 +181,4 @@ def _supervise(
             servers.enter_context(profile_server(reports, bind, config.system_profile, token))
         ending = supervisor.run()
         reporter.close(last)
-        if last.state == "finished":
-            linger()
-    return ending, last
+        yield ending, last
