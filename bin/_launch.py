@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,8 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 
 
+def _stop(_number: int, _frame: object) -> None:
+    os.write(2, b"stopped before anything began\n")
+    os._exit(0)
+
+
 def launch(module: str) -> int:
     """Call ``main`` of the module; exit status 2 where this Python cannot run it."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the command hears of them itself
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     python = str(VENV / "bin/python")
     if Path(sys.prefix).resolve() != VENV.resolve() and os.path.exists(python):
         os.execv(python, [python, *sys.argv])

@@ -21,7 +21,7 @@ from shake.plan import Action, Plan, TablePlan, capacity_rate, count_segments
 from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
-from shake.target import index_names, problems
+from shake.target import index_names, place_problems, problems
 from shake.target.contract import Target
 
 #: Tries of each request before the source counts as out of reach.
@@ -168,6 +168,7 @@ class _Planner:
         if exist == "rename":
             date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(self._stamp))
             record = replace(plan.record, fate="rename", backup=f"{place}.{date}")
+            self.refusals += place_problems(record.backup, self._config)
             return replace(plan, action=Action.RENAME, record=record)
         self.refusals.append(
             f"collection {place} exists: set target.db.exist to rename or drop, or give table "
@@ -208,6 +209,8 @@ class _Planner:
     def _check(self, table: Table) -> None:
         config = self._config
         self.refusals += problems(table, config)
+        if config.checkpoint_type == "mongodb":
+            self.refusals += place_problems(f"{config.checkpoint_database}.{table.name}", config)
         if table.name == STATUS_TABLE:
             self.refusals.append(
                 f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "
@@ -226,8 +229,11 @@ def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
             "SCAN FILTER ON: only items that match full.read.filter_expression "
             f"({config.scan_filter.expression}) are copied, while all are read and paid for"
         )
-    if config.convert_type == "mchange" and config.target_type == "mongodb":
-        yield "convert.type = mchange: every number becomes a double, long ones lose digits"
     for plan in plans:
+        if config.convert_type == "mchange" and config.target_type == "mongodb":
+            yield (
+                f"table {plan.table.name}: convert.type = mchange makes every number a double: "
+                "long ones lose digits"
+            )
         if plan.table.items == 0 and plan.action is not Action.COMPLETE:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"

@@ -81,8 +81,6 @@ def run(
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
-        if ends.progress.status() is None:
-            ends.progress.set_status("full_sync")
         with _supervised(config, workers, reporter, ends, lease, plan, refresh) as (ending, last):
             for line in summary(last):
                 reporter.print(line)
@@ -179,6 +177,10 @@ def _supervised(
         if config.system_profile is not None:
             reports = supervisor.diagnostics.gather
             servers.enter_context(profile_server(reports, bind, config.system_profile, token))
-        ending = supervisor.run()
-        reporter.close(last)
+        if ends.progress.status() is None:
+            ends.progress.set_status("full_sync")
+        try:
+            ending = supervisor.run()
+        finally:
+            reporter.close(last)
         yield ending, last

@@ -212,6 +212,7 @@ class Pool:
             lost=self.note_lost,
             fatal=self.errors.append,
         )
+        self.pool.start()
 
     @property
     def worker(self) -> Worker:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from shake.checkpoint.contract import Document, StoreUnavailable
-from shake.checkpoint.lease import Lease
+from shake.checkpoint.lease import INTERVAL, Lease
 from shake.checkpoint.records import STATUS_TABLE, Progress, SegmentRecord, TableRecord
 from shake.errors import ShakeError
-from shake.farm.saver import RENEW_SECONDS, Saver
+from shake.farm.saver import Saver
 from tests.support.wait import until
 from tests.test_farm_copy import copy_of, page
 
@@ -147,7 +147,7 @@ def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None
     stage.save("first")
     until(lambda: stage.renewals > 0)
     stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
-    stage.now += RENEW_SECONDS
+    stage.now += INTERVAL
     stage.save("second")
     stage.store.ready.set()
     stage.saver.join(20)

@@ -110,7 +110,7 @@ def test_every_value_arrives_as_the_contract_says(
     options = Options(keys_of(dynamodb.client, everything), convert=convert, id_mode=id_mode)
     compare(dynamodb.client, mongo.client, everything, f"{name}.{everything}", options=options)
     if convert == "mchange":
-        assert "convert.type = mchange: every number becomes a double" in result.stdout
+        assert "convert.type = mchange makes every number a double" in result.stdout
 
 
 #: Long numbers, of the digits that floats lose. The embedded MongoDB compares only the first 28.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bson.objectid import ObjectId
 
 from shake.config import Config, load
 from shake.errors import RunError
@@ -162,6 +163,32 @@ def test_of_copies_that_a_crash_left_the_last_runs_stays(
     assert list(collection.find().sort("_id")) == documents
     assert notices == [f"{collection.full_name}: removed 20 copies that an interrupted run left"]
     assert built(collection) == {"p_1_s_1": True, "p_1": False}
+
+
+@pytest.mark.parametrize("foreign", [ObjectId(b"\xff" * 12), "theirs", {"a": 1}])
+def test_a_document_that_somebody_else_stored_is_never_taken_for_a_copy(
+    open_writer: Open, collection: Any, foreign: Any
+) -> None:
+    writer = open_writer(SIMPLE)
+    writer.write(slot([{"_id": object_id(1), "p": "a", "v": "ours"}]))
+    collection.insert_one({"_id": foreign, "p": "a", "v": "theirs"})
+    with pytest.raises(RunError, match="somebody else") as refused:
+        writer.build_indexes(pytest.fail)
+    assert "table things" in str(refused.value)
+    assert sorted(one["v"] for one in collection.find()) == ["ours", "theirs"]
+
+
+def test_one_position_that_two_runs_have_read_is_one_item_under_mchange_too(
+    open_writer: Open, collection: Any
+) -> None:
+    writer = open_writer(Table("things", keys("p", kind="N")), "convert.type=mchange")
+    later = ObjectId(
+        (int.from_bytes(object_id(1).binary[:4], "big") + 1).to_bytes(4, "big")
+        + object_id(1).binary[4:]
+    )
+    writer.write(slot([{"_id": object_id(1), "p": 5.0}, {"_id": later, "p": 5.0}]))
+    writer.build_indexes(lambda notice: None)
+    assert [one["_id"] for one in collection.find()] == [later]
 
 
 @pytest.mark.parametrize("value", ["a", 7, b"\x00\x01", 0.1])

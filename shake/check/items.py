@@ -10,8 +10,8 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 
 from shake.check.fingerprint import Fingerprint
 from shake.check.keys import Identity
@@ -71,13 +71,13 @@ class Items:
                     raise Stopped
                 self._check(page)
 
-        with ThreadPoolExecutor(THREADS, "check") as threads:
+        # Not an Executor, which waits for its threads: one may hang in a request.
+        with ThreadPool(THREADS) as threads:
             try:
-                for _ in threads.map(read, range(segments)):
+                for _ in threads.imap_unordered(read, range(segments)):
                     pass
             except BaseException:
                 self._stop.set()  # so that the others end at once
-                threads.shutdown(cancel_futures=True)
                 raise
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:

@@ -62,7 +62,9 @@ class Progress:
         last, now = self._tables[-1], time.monotonic()
         self._rate.add(self._items.compared - last.items, now)
         rate = self._rate.value(now)
-        left = max(0, last.expected_items - self._items.scanned)
+        compared, scanned = self._items.compared, self._items.scanned
+        # The rate counts what the scan filter keeps, so what is ahead is counted likewise.
+        left = max(0, last.expected_items - scanned) * (compared / scanned if scanned else 1.0)
         self._tables[-1] = replace(
             last,
             items=self._items.compared,

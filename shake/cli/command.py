@@ -52,6 +52,8 @@ def run(
     status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C and SIGTERM.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     redactor = Redactor(())
     debug = False
     try:

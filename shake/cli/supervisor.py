@@ -68,7 +68,8 @@ def _act(
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or _usable_cpus()
     reporter = make_reporter(sys.stdout)
-    with logging_to(config.log_file, config.log_level, config.log_buffer, redactor, reporter.print):
+    file = None if options.dry_run else config.log_file  # which changes nothing
+    with logging_to(file, config.log_level, config.log_buffer, redactor, reporter.print):
         for notice in loaded.notices:
             log.info("%s", notice)
         if codec.NOTICE:

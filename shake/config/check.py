@@ -106,6 +106,14 @@ def _check_target(config: Config) -> None:
 
 def _check_checkpoint(config: Config) -> None:
     address = config.checkpoint_address
+    data = {config.id, *(place.partition(".")[0] for _, place in config.namespace_map)}
+    if config.checkpoint_type == "mongodb" and config.checkpoint_database.lower() in {
+        database.lower() for database in data
+    }:
+        raise UsageError(
+            f"checkpoint.db: {config.checkpoint_database} is where tables go, whose collections "
+            "would hold checkpoints too: choose another database"
+        )
     if config.checkpoint_type == "file":
         if address is not None and "://" in address:
             raise UsageError(

@@ -46,6 +46,7 @@ class Lifecycle:
         self._clock = clock
         self._start_writer = start_writer
         self._copying = copying
+        self._draining = False
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
         self._by_position = config.id_mode == "objectid" and config.target_type == "mongodb"
 
@@ -53,9 +54,13 @@ class Lifecycle:
     def over(self) -> bool:
         return all(copy.over for copy in self._copies)
 
+    def drain(self) -> None:
+        """Begin no table more."""
+        self._draining = True
+
     def begin_tables(self) -> None:
         """Begin tables until ``full.concurrency`` are at work."""
-        for copy in self._copies:
+        for copy in self._copies if not self._draining else ():
             if copy.phase is not Phase.WAITING or copy.number in self._writers:
                 continue  # it has begun, or does when its first state is durable
             if copy.plan.action is Action.COMPLETE:

@@ -79,6 +79,9 @@ class WorkerPool:
         self._fatal = fatal
         self._closed = False
         self.workers = [Worker(number, config.full_document_parser) for number in range(count)]
+
+    def start(self) -> None:
+        """Start all processes."""
         for worker in self.workers:
             self._start(worker)
 

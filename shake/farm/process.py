@@ -42,7 +42,7 @@ class Child:
                 pass_fds=(theirs.fileno(), *descriptors),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                # A file of the user's current folder must not stand in for a module.
+                # A file of the user's current folder must not stand in for a module (Python 3.11).
                 env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
             )
         self.pid = self._process.pid

@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from shake.checkpoint.contract import StoreUnavailable
-from shake.checkpoint.lease import Lease
+from shake.checkpoint.lease import INTERVAL, Lease
 from shake.checkpoint.records import Progress, TableRecord
 from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds between renewals of the lease, which runs out after 30.
-RENEW_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 
 Job = tuple[Callable[[], None], Callable[[], None]]
@@ -110,7 +108,7 @@ class Saver(threading.Thread):
         while not self._closing.is_set():
             if self._clock() >= renewal:
                 self._insist(self._lease.renew)
-                renewal = self._clock() + RENEW_SECONDS
+                renewal = self._clock() + INTERVAL
             try:
                 job = self._jobs.get(timeout=max(0.0, renewal - self._clock()))
             except queue.Empty:

@@ -146,17 +146,19 @@ class Supervisor:
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         with loop.signals((signal.SIGTERM, signal.SIGINT), self._signalled):
+            self._pool.start()
             self._saver.start()
             self._lifecycle.begin_tables()
             loop.run(self._over)
-        self._ended = True
-        self._ending = self._ending or self._result()
-        self._pool.close()
-        for writer in self._writers.values():
-            writer.close()
-        self._saver.close(timeout=1.0)
-        self._show(self.snapshot())
-        return self._ending
+            self._ended = True
+            ending = self._ending = self._ending or self._result()
+            self._pool.close()
+            for writer in self._writers.values():
+                writer.close()
+            self._saver.save_segments(self._copies)  # what came since the last save
+            self._saver.close(timeout=1.0)
+            self._show(self.snapshot())
+        return ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
@@ -176,6 +178,7 @@ class Supervisor:
     def _end(self, status: int, line: str, patience: float) -> None:
         if self._ending is None:
             self._ending = Ending(status, line, self._loop.clock() + patience)
+            self._lifecycle.drain()
             self._dispatch.drain()
             self._loop.later(patience, _wake)
 
@@ -184,7 +187,8 @@ class Supervisor:
             return self._lifecycle.over
         if self._loop.clock() >= self._ending.deadline:
             if self._ending.status == 0 and not (self._dispatch.drained and self._saver.idle):
-                line = "stopped, but the target did not answer: what it acknowledged is saved"
+                who = "the checkpoint store" if self._dispatch.drained else "the target"
+                line = f"stopped, but {who} did not answer in time; start again to go on"
                 self._ending = replace(self._ending, status=1, line=line)
             return True
         if not self._dispatch.drained:
@@ -205,9 +209,10 @@ class Supervisor:
     def _renew_credentials(self) -> None:
         def fetch() -> None:
             credentials = self._credentials()
+            problem = self._credentials.problem
             self._loop.post(lambda: self._pool.renew_credentials(credentials))
-            if self._credentials.problem:
-                self._loop.post(lambda: self._trouble.worry(self._credentials.problem))
+            if problem:
+                self._loop.post(lambda: self._trouble.worry(problem))
 
         threading.Thread(target=fetch, name="credentials", daemon=True).start()
 
@@ -316,6 +321,8 @@ class Supervisor:
 
 def _workers_needed(config: Config, plan: Plan) -> int:
     """Workers that would have a segment to read if all segments were leased at once."""
+    if config.sync_schema_only:
+        return 0
     segments = sum(not record.done for table in plan.tables for record in table.progress)
     return math.ceil(segments / config.full_document_parser)
 

@@ -145,14 +145,14 @@ class Worker:
         )
 
     def _retried(self, retry: Retry) -> None:
-        table = getattr(self._fetching, "table", -1)
-        self.channel.send(
-            messages.Retried(table, retry.kind == "throttle", retry.tries, retry.reason)
-        )
+        table: OpenTable = self._fetching.table
+        throttled = retry.kind == "throttle"
+        self.channel.send(messages.Retried(table.number, throttled, retry.tries, retry.reason))
+        table.allowance.take()  # each try is a call
 
     def fetch(self, table: OpenTable, segment: int, start: bytes | None) -> bytes:
         """One page of a segment, as DynamoDB sent it; runs in a fetcher thread."""
-        self._fetching.table = table.number
+        self._fetching.table = table
         table.allowance.take()
         return self.client.call("Scan", table.plan.request(segment, start))
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from shake.config import Config
-from shake.errors import ItemError, RunError
+from shake.errors import RunError
 from shake.farm import child, messages
 from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
@@ -59,10 +59,7 @@ class CollectionWriter:
             while True:
                 message = self._waiting.get()
                 documents = self._arenas[message.arena].slot(message.slot)[: message.length]
-                try:
-                    self._writer.write(documents)
-                except ItemError as error:
-                    raise error.of_table(self._table.name) from error
+                self._writer.write(documents)
                 self._channel.send(messages.Wrote(message.page))
 
     def _once(self, message: Any) -> None:

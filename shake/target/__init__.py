@@ -28,18 +28,26 @@ def open_target(
 def problems(table: Table, config: Config) -> list[str]:
     """Every reason why the target cannot hold this table under this configuration."""
     place = config.place(table.name)
-    if config.target_type == "mongodb":
-        sharded = config.target_mongodb_type == "sharding"
-        found = [places.place_problem(place, sharded=sharded), fields.key_problem(table, config)]
-    else:
-        found = [dynamodb_schema.name_problem(place)]
-    return [problem for problem in found if problem]
+    if config.target_type != "mongodb":
+        problem = dynamodb_schema.name_problem(place)
+        return [problem] if problem else []
+    problem = fields.key_problem(table, config)
+    return place_problems(place, config) + ([problem] if problem else [])
+
+
+def place_problems(place: str, config: Config) -> list[str]:
+    """Why MongoDB refuses a collection of this name."""
+    problem = places.place_problem(place, sharded=config.target_mongodb_type == "sharding")
+    return [problem] if problem else []
 
 
 def index_names(table: Table, config: Config) -> list[str]:
     """The indexes that the target will get, for the plan."""
     if config.target_type == "mongodb":
-        return [str(index) for index in wanted_indexes(table, config)]
+        return [
+            f"{index}{' CANNOT BE BUILT: ' + index.problem if index.problem else ''}"
+            for index in wanted_indexes(table, config)
+        ]
     return [
         dynamodb_schema.describe(index) for index in dynamodb_schema.wanted_indexes(table, config)
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 from pymongo.collection import Collection
@@ -93,14 +94,24 @@ class Builder:
 
     def _extra(self, group: Mapping[str, Any], unique: Index) -> list[DeleteOne]:
         # On another shard another document may have the same _id: the key tells them apart.
-        key = dict(zip([path for path, _ in unique.fields], group["_id"].values(), strict=True))
+        values = [group["_id"].get(f"k{number}") for number in range(len(unique.fields))]
+        key = dict(zip([path for path, _ in unique.fields], values, strict=True))
         query = {"_id": {"$in": group["ids"]}, **key}
-        copies = self.patience.call(
-            self._place, lambda: sorted(self.collection.find(query), key=lambda d: d["_id"])
-        )
-        # mchange makes doubles of numbers: then copies cannot be told from items.
-        folds = self.config.convert_type == "mchange" and any(
-            k.type == "N" for k in self.table.keys
+        found = self.patience.call(self._place, lambda: list(self.collection.find(query)))
+        ids = [document["_id"] for document in found]
+        # All copies of one item come from one segment (see codec.objectid).
+        if len({one.binary[4:7] if isinstance(one, ObjectId) else None for one in ids}) > 1:
+            raise RunError(
+                f"{self._place}: {unique} was refused: table {self.table.name}: somebody else has "
+                f"stored a document of the same key, {key}: of the _ids {ids} remove those that "
+                "are not wanted, and start again"
+            )
+        copies = sorted(found, key=lambda document: document["_id"])
+        # mchange makes doubles of numbers: then only one position, read by two runs, is one item.
+        folds = (
+            self.config.convert_type == "mchange"
+            and any(k.type == "N" for k in self.table.keys)
+            and len({one.binary[4:] for one in ids}) > 1
         )
         if folds or len({self._key_bytes(copy) for copy in copies}) > 1:
             texts = [fields.key_text(copy, self.table, self.config) for copy in copies[:2]]
