@@ -68,6 +68,7 @@ def slowly(url: str, seconds: float) -> Callable[[Request], Reply]:
         (["--set", "qps.full=many"], ["qps.full", "many", "--set"]),
         (["--set", "http.bind=0.0.0.0"], ["http.bind", "http.token"]),
         (["--conf", "no/such.conf"], ["no/such.conf"]),
+        (["--set", "convert._id=a."], ["convert._id", "a."]),
         (["--set", "id=A", "--set", "checkpoint.db=a"], ["checkpoint.db", "another database"]),
     ],
 )

@@ -79,6 +79,11 @@ def _check_source(config: Config) -> None:
 
 
 def _check_tables(config: Config) -> None:
+    if "." in config.convert_id or config.convert_id.startswith("$"):
+        raise UsageError(
+            f"convert._id = {config.convert_id}: MongoDB cannot index a name with a dot, or one "
+            "that starts with $; choose another prefix"
+        )
     if config.filter_collection_white and config.filter_collection_black:
         raise UsageError("filter.collection.white and filter.collection.black: set one of them")
     taken: dict[str, str] = {}

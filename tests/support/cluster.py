@@ -91,18 +91,30 @@ def at(document: Doc, path: str) -> Any:
     return value
 
 
+#: The query operators that shake uses, as (stored value, operand); a missing field is None.
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": lambda a, b: a == b,
+    "$gt": lambda a, b: a is not None and a > b,
+    "$gte": lambda a, b: a is not None and a >= b,
+    "$lt": lambda a, b: a is not None and a < b,
+    "$ne": lambda a, b: a != b,
+    "$in": lambda a, b: a in b,
+    "$exists": lambda a, b: (a is not None) == b,
+    "$not": lambda a, b: not fulfils(a, b),
+}
+
+
+def fulfils(value: Any, tests: Doc) -> bool:
+    """Whether a value passes all of a field's tests."""
+    return all(OPERATORS[name](value, operand) for name, operand in tests.items())
+
+
 def matches(document: Doc, query: Doc) -> bool:
     """Equality, and the comparisons that shake uses."""
-    tests: dict[str, Callable[[Any, Any], bool]] = {
-        "$gte": lambda a, b: a >= b,
-        "$lt": lambda a, b: a < b,
-        "$ne": lambda a, b: a != b,
-        "$in": lambda a, b: a in b,
-    }
     for path, wanted in query.items():
         value = at(document, path)
-        if isinstance(wanted, dict) and set(wanted) <= set(tests):
-            if not all(tests[name](value, operand) for name, operand in wanted.items()):
+        if isinstance(wanted, dict) and wanted and set(wanted) <= set(OPERATORS):
+            if not fulfils(value, wanted):
                 return False
         elif value != wanted:
             return False
@@ -340,6 +352,9 @@ class Cluster:
     def _do_find(self, command: Doc) -> Doc:
         collection = self._collection(command)
         return cursor(command, [d for d in collection.documents() if matches(d, command["filter"])])
+
+    def _do_count(self, command: Doc) -> Doc:
+        return {"n": sum(1 for _ in self._collection(command).documents())}
 
     def _do_aggregate(self, command: Doc) -> Doc:
         """One pipeline: the keys that several documents have."""
