@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.lease import Lease
@@ -50,7 +51,13 @@ class Ends:
 def dry_run(config: Config, workers: int) -> Plan:
     """The plan of a run, which is not begun: nothing is changed anywhere."""
     with _open(config) as ends:
-        return _plan(config, workers, ends)
+        plan = _plan(config, workers, ends)
+        refusals = list(plan.refusals)
+        if holder := Lease.living_holder(ends.store):
+            refusals.append(f"this task is already run by {holder}: stop that one first")
+        if not os.access(config.pid_path, os.W_OK | os.X_OK):
+            refusals.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+        return replace(plan, refusals=tuple(refusals))
 
 
 def run(

@@ -199,6 +199,10 @@ def test_a_second_supervisor_on_one_id_is_refused_and_names_the_first(
             refused = second.run(*arguments)
             assert refused.status == 3, refused
             assert str(first.pid) in one_line(refused.stderr)
+        planned = migration.run("--dry-run", "--set", "pid_path=/no/such/folder")
+        assert planned.status == 3
+        assert f"REFUSED: this task is already run by process {first.pid}" in planned.stdout
+        assert "REFUSED: pid_path /no/such/folder" in planned.stdout
         assert first.poll() is None
 
 

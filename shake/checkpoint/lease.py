@@ -96,6 +96,13 @@ class Lease:
                     watched, since = held, clock()
             wait(POLL)
 
+    @staticmethod
+    def living_holder(store: Store) -> Holder | None:
+        """Who holds the lease now and is known to live; changes nothing."""
+        held = _read(store)
+        holder = Holder.of(STATUS_TABLE, held) if held else None
+        return holder if holder and holder.life(Holder.me()) is Life.ALIVE else None
+
     def renew(self) -> None:
         """Move the counter. Raises LeaseLost when the lease is not ours any more."""
         started = self._clock()
