@@ -69,10 +69,19 @@ def guarded(channel: ChildChannel) -> Iterator[None]:
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)  # the supervisor is gone
     except ShakeError as error:
-        channel.send(messages.Failed(str(error), traceback.format_exc()))
+        _tell(channel, str(error))
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)"
+        _tell(
+            channel,
+            f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)",
+        )
+
+
+def _tell(channel: ChildChannel, text: str) -> None:
+    try:
         channel.send(messages.Failed(text, traceback.format_exc()))
+    except OSError:
+        os._exit(0)  # the supervisor is gone, or has heard of an error before this one
 
 
 def diagnosis(role: str, queue: str) -> messages.Diagnosis:
