@@ -25,12 +25,6 @@ class RefusedError(ShakeError):
     exit_status = 3
 
 
-class GapError(ShakeError):
-    """The stream has lost records that were not applied."""
-
-    exit_status = 4
-
-
 class SourceError(RunError):
     """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request)."""
 

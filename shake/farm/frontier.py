@@ -75,7 +75,7 @@ class SegmentFrontier:
         return page
 
     def abandon(self) -> None:
-        """The worker died: a page of which only some slots came is fetched again as a whole."""
+        """The lease has ended: a page of which only some slots came is fetched again as a whole."""
         self._documents = self._length = 0
 
     def adopt(self) -> None:

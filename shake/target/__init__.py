@@ -1,4 +1,4 @@
-"""Targets: where documents go. The farm knows them by :mod:`shake.target.contract` alone."""
+"""Targets, where documents go, as :mod:`shake.target.contract` describes them."""
 
 from __future__ import annotations
 
