@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bson.objectid import ObjectId
@@ -16,6 +16,7 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.target import fields
 from shake.target.building import Builder
+from shake.target.bulk import Bulk
 from shake.target.retrying import Contended, Patience, passing_write, words
 
 #: Bytes of documents in one bulk insert at most, the size of the largest BSON document. A message
@@ -31,24 +32,29 @@ LENGTH = struct.Struct("<i")
 DUPLICATE_KEY = 11000
 
 
-def batches(documents: memoryview, most: int) -> Iterator[list[RawBSONDocument]]:
-    """Cut a slot (see codec.contract) into lists of at most ``most`` documents and MOST_BYTES.
+def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int, int, int]]:
+    """Cut a slot (see codec.contract) at documents: (start, end, documents) of each batch.
 
-    The documents are copies: an exception may hold them for longer than the slot is ours. Raises
-    bson.errors.InvalidBSON or struct.error where a length prefix does not fit the slot.
+    Raises ValueError where a length prefix does not fit the slot.
     """
-    batch: list[RawBSONDocument] = []
-    size = at = 0
+    cuts = []
+    start = at = count = 0
     while at < len(documents):
-        (length,) = LENGTH.unpack_from(documents, at)
-        if batch and (len(batch) == most or size + length > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(RawBSONDocument(documents[at : at + length].tobytes()))
-        size += length
+        length = int.from_bytes(documents[at : at + 4], "little")
+        if length < 5 or length > len(documents) - at:
+            raise ValueError(f"a document of {length} bytes at {at} of {len(documents)}")
+        if count and (count == most or at + length - start > most_bytes):
+            cuts.append((start, at, count))
+            start, count = at, 0
         at += length
-    if batch:
-        yield batch
+        count += 1
+    return cuts + [(start, at, count)] * bool(count)
+
+
+def copies(batch: memoryview) -> list[RawBSONDocument]:
+    """Each document on its own, in memory of its own: an error may outlive the slot."""
+    cuts = batches(batch, 1, MOST_BYTES)
+    return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 
 
 class MongoWriter:
@@ -66,6 +72,7 @@ class MongoWriter:
         self._collection = client.get_database(
             database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY
         ).get_collection(collection)
+        self._bulk = Bulk(self._collection)
         self._place = place
         self._table = table
         self._config = config
@@ -74,8 +81,8 @@ class MongoWriter:
 
     def write(self, documents: memoryview) -> int:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
-        most = self._config.full_document_write_batch
-        return sum(self._insist(batch) for batch in batches(documents, most))
+        cuts = batches(documents, self._config.full_document_write_batch, MOST_BYTES)
+        return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
 
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
         """See Writer."""
@@ -110,20 +117,20 @@ class MongoWriter:
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _insist(self, batch: list[RawBSONDocument]) -> int:
+    def _insist(self, batch: memoryview, count: int) -> int:
         try:
-            return self._patience.call(self._place, lambda: self._store(batch))
+            return self._patience.call(self._place, lambda: self._store(batch, count))
         except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
-            raise self._item_error(batch[0], str(error)) from error
+            raise self._item_error(RawBSONDocument(batch.tobytes()), str(error)) from error
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _store(self, batch: list[RawBSONDocument]) -> int:
+    def _store(self, batch: memoryview, count: int) -> int:
         """One attempt at the whole batch; repeated as long as its error is transient."""
         try:
-            self._collection.insert_many(batch, ordered=False)
+            self._bulk.run("insert", batch, count)
         except BulkWriteError as error:
-            return self._replace(self._held(error, batch))
+            return self._replace(self._held(error, copies(batch)))
         return 0
 
     def _replace(self, held: list[RawBSONDocument]) -> int:
