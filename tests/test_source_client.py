@@ -77,8 +77,8 @@ def client_of(
         (faulty.error("InternalServerError", status=500), "fault", "InternalServerError"),
         (Reply(b"<html>Bad Gateway</html>", 502), "fault", "HTTP 502"),
         (Reply(GOOD.body, crc=1), "fault", "CRC32"),
-        (Reply(GOOD.body, cut=20), "fault", "Connection broken"),
-        (faulty.dropped(), "fault", "Connection was closed"),
+        (Reply(GOOD.body, cut=20), "fault", "was closed after 20 of"),
+        (faulty.dropped(), "fault", "was closed before the answer"),
         (Reply(b"<html>Welcome to the hotel</html>"), "fault", "not JSON"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -100,7 +100,7 @@ def test_a_slow_answer_is_given_up_and_asked_again() -> None:
         client_of(server.url, timeout=0.2) as (client, retries),
     ):
         assert client.call("Scan", b"{}") == GOOD.body
-    assert "Read timeout" in retries[0].reason
+    assert "no byte came for 0.2 s" in retries[0].reason
 
 
 def test_without_a_time_out_a_slow_answer_is_waited_for() -> None:
@@ -125,7 +125,7 @@ def test_a_source_that_comes_back_is_found_again() -> None:
                 assert answer.result(10) == b"{}"
     assert "ListTables" in str(failure.value)
     assert "3 tries" in str(failure.value)
-    assert "Could not connect" in str(failure.value)
+    assert "Connection refused" in str(failure.value)
 
 
 def test_faults_are_ridden_out_for_as_long_as_they_last() -> None:
@@ -300,7 +300,7 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
 def test_errors_that_waiting_cures(status: int, code: str, kind: str) -> None:
     body = orjson.dumps({"__type": f"com.amazon.coral.service#{code}", "Message": "why"})
     with pytest.raises(Transient, match=f"{code}: why") as failure:
-        judge("Scan", status, {}, body, KEYS)
+        judge("Scan", status, {}, memoryview(body), KEYS)
     assert failure.value.kind == kind
 
 
@@ -320,24 +320,24 @@ def test_errors_that_waiting_cures(status: int, code: str, kind: str) -> None:
 def test_errors_that_no_waiting_cures(code: str) -> None:
     body = orjson.dumps({"__type": code, "message": "why"})
     with pytest.raises(SourceError, match=f"Scan was refused by the source: {code}: why") as e:
-        judge("Scan", 400, {}, body, KEYS)
+        judge("Scan", 400, {}, memoryview(body), KEYS)
     assert e.value.code == code
 
 
 def test_a_clock_that_is_off_is_waited_for() -> None:
     body = faulty.error("InvalidSignatureException", "Signature expired: 20200101T000000Z").body
     with pytest.raises(Transient, match="clocks"):
-        judge("Scan", 400, {}, body, KEYS)
+        judge("Scan", 400, {}, memoryview(body), KEYS)
 
 
 def test_length_and_checksum_are_held_against_the_bytes() -> None:
     whole, cut = b'{"a":1}', b'{"a":1'
     length, crc = {"content-length": "7"}, {"x-amz-crc32": str(zlib.crc32(whole))}
-    assert judge("Scan", 200, length | crc, whole, KEYS) is whole
+    judge("Scan", 200, length | crc, memoryview(whole), KEYS)
     with pytest.raises(Transient, match="6 of 7 bytes"):
-        judge("Scan", 200, length, cut, KEYS)
+        judge("Scan", 200, length, memoryview(cut), KEYS)
     with pytest.raises(Transient, match="CRC32"):
-        judge("Scan", 200, crc, cut, KEYS)
+        judge("Scan", 200, crc, memoryview(cut), KEYS)
 
 
 def test_pauses_grow_to_their_cap_and_are_drawn_from_nothing_to_that() -> None:

@@ -7,7 +7,6 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,15 @@ from shake.farm import child, messages
 from shake.farm.arena import SLOTS_PER_LANE, Arena
 from shake.farm.channel import ChildChannel
 from shake.schema import Attribute, Keys
-from shake.source.client import Client, Credentials, Endpoint, Retry, longest_pause
+from shake.source.client import (
+    Buffer,
+    Call,
+    Client,
+    Credentials,
+    Endpoint,
+    Retry,
+    longest_pause,
+)
 from shake.source.scan import ScanPlan
 
 log = logging.getLogger("shake.worker")
@@ -50,14 +57,19 @@ class Allowance:
     def take(self) -> None:
         """Wait for the right to make one call."""
         with self._changed:
-            while self._calls == 0:
+            while not self._try():
                 if self._stop.is_set():
                     raise Stopped
-                if not self._asked:
-                    self._asked = True
-                    self._want()
                 self._changed.wait()
+
+    def _try(self) -> bool:
+        if self._calls:
             self._calls -= 1
+            return True
+        if not self._asked and not self._stop.is_set():
+            self._asked = True
+            self._want()
+        return False
 
     def add(self, calls: int) -> None:
         with self._changed:
@@ -79,7 +91,7 @@ class Worker:
         self._config = config
         self._role = f"worker {details['number']}"
         self._tables: dict[int, OpenTable] = {}
-        self._fetching = threading.local()
+        self._lane = threading.local()
         self._credentials = Credentials(*details["credentials"])
         self.stop = threading.Event()
         self.client = Client(
@@ -90,7 +102,6 @@ class Worker:
             random=random.Random(),
         )
         arena = Arena(details["arena"], writable=True)
-        self.fetchers = ThreadPoolExecutor(details["lanes"], thread_name_prefix="fetch")
         self._lanes = [Lane(self, number, arena) for number in range(details["lanes"])]
         for slot in details["free"]:
             self._lanes[slot // SLOTS_PER_LANE].free.put(slot)
@@ -145,16 +156,14 @@ class Worker:
         )
 
     def _retried(self, retry: Retry) -> None:
-        table: OpenTable = self._fetching.table
+        table: OpenTable = self._lane.table
         throttled = retry.kind == "throttle"
         self.channel.send(messages.Retried(table.number, throttled, retry.tries, retry.reason))
         table.allowance.take()  # each try is a call
 
-    def fetch(self, table: OpenTable, segment: int, start: bytes | None) -> bytes:
-        """One page of a segment, as DynamoDB sent it; runs in a fetcher thread."""
-        self._fetching.table = table
-        table.allowance.take()
-        return self.client.call("Scan", table.plan.request(segment, start))
+    def reads(self, table: OpenTable) -> None:
+        """The calling lane reads this table from now on."""
+        self._lane.table = table
 
     def corrupt(self, table: OpenTable, tries: int, reason: str) -> None:
         """An answer came whole and is not a page: wait before it is asked for again."""
@@ -172,7 +181,7 @@ class Lane(threading.Thread):
     """Scans one leased segment after another, through slots of its own.
 
     The next page is requested as soon as its start is known, before the page at hand is
-    transcoded: the network's wait and the work overlap.
+    transcoded: the network's wait and the work overlap, in one thread.
     """
 
     def __init__(self, worker: Worker, number: int, arena: Arena) -> None:
@@ -184,6 +193,7 @@ class Lane(threading.Thread):
         self._worker = worker
         self._arena = arena
         self._used: dict[int, int] = {}
+        self._buffer = Buffer()
 
     def run(self) -> None:
         with child.guarded(self._worker.channel):
@@ -191,6 +201,7 @@ class Lane(threading.Thread):
                 self.state = "idle"
                 lease, table = self.leases.get()
                 self.state = f"segment {lease.segment} of {table.name}"
+                self._worker.reads(table)
                 try:
                     self._scan(lease, table)
                 except ItemError as error:
@@ -201,29 +212,28 @@ class Lane(threading.Thread):
 
     def _scan(self, lease: messages.Lease, table: OpenTable) -> None:
         worker = self._worker
-        documents = lease.documents
-        corrupt = 0  # answers in a row
-        coming: Future[bytes] | None = self._request(lease, table, lease.start)
+        documents, corrupt = lease.documents, 0  # answers in a row
         start = lease.start
+        coming: Call | None = self._ask(lease, table, start)
         while coming is not None:
             try:
-                page = codec.scan_page(coming.result(), table.options)
+                page = codec.scan_page(bytes(coming.result()[:-1]), table.options)
             except codec.CorruptPage as error:
                 corrupt += 1
                 worker.corrupt(table, corrupt, str(error))
-                coming = self._request(lease, table, start)
+                coming = self._ask(lease, table, start)
                 continue
-            corrupt = 0
-            start = page.last_key
+            corrupt, start = 0, page.last_key
             going_on = start is not None and not worker.stop.is_set()
-            coming = self._request(lease, table, start) if going_on else None
+            coming = self._ask(lease, table, start) if going_on else None
             self._publish(lease, table, page, documents)
             documents += page.count
 
-    def _request(
-        self, lease: messages.Lease, table: OpenTable, start: bytes | None
-    ) -> Future[bytes]:
-        return self._worker.fetchers.submit(self._worker.fetch, table, lease.segment, start)
+    def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
+        """Send for the page at ``start``, as soon as a call is permitted."""
+        table.allowance.take()
+        request = table.plan.request(lease.segment, start)
+        return self._worker.client.begin("Scan", request, self._buffer)
 
     def _publish(
         self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int

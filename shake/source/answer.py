@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
+from zlib_ng import zlib_ng
 
 from shake.errors import SourceError
 from shake.source.endpoint import Credentials
@@ -54,9 +54,13 @@ class Transient(Exception):
 
 
 def judge(
-    operation: str, status: int, headers: Mapping[str, str], body: bytes, credentials: Credentials
-) -> bytes:
-    """Return ``body`` untouched when it is a whole and good answer.
+    operation: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: memoryview,
+    credentials: Credentials,
+) -> None:
+    """Pass an answer that is whole and good.
 
     Raises Transient where the same request may succeed later, SourceError where it will not.
     ``credentials`` signed the request: they are masked in every message.
@@ -65,9 +69,9 @@ def judge(
     if damage:
         raise Transient("fault", damage)
     if status == 200:
-        if not (body.startswith(b"{") and body.rstrip().endswith(b"}")):
+        if bytes(body[:1]) != b"{" or not bytes(body[-16:]).rstrip().endswith(b"}"):
             raise Transient("fault", "the answer is not JSON")
-        return body
+        return
     if status == 429:
         raise Transient("throttle", "HTTP 429")
     try:
@@ -87,13 +91,13 @@ def judge(
     raise SourceError(operation, code or f"HTTP {status}", message)
 
 
-def _damage(headers: Mapping[str, str], body: bytes) -> str:
+def _damage(headers: Mapping[str, str], body: memoryview) -> str:
     """Say what the transport has done to the body, empty when nothing."""
     length = headers.get("content-length")
     if length is not None and length != str(len(body)):
         return f"the answer was cut: {len(body)} of {length} bytes"
     crc = headers.get("x-amz-crc32")
-    if crc is not None and crc != str(zlib.crc32(body)):
+    if crc is not None and crc != str(zlib_ng.crc32(body)):
         return "the answer was damaged: its CRC32 differs from x-amz-crc32"
     return ""
 

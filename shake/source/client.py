@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import socket
 import threading
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError
-from botocore.httpsession import URLLib3Session
-from botocore.utils import get_environ_proxies
-from urllib3.exceptions import HTTPError
 
 from shake.errors import RunError, Stopped
 from shake.source.answer import Kind, Transient, judge
+from shake.source.connection import Broken, Buffer, Connection
 from shake.source.endpoint import Credentials, Endpoint, shown
 
-__all__ = ["Client", "Credentials", "Endpoint", "Retry", "Unreachable"]
+__all__ = ["Buffer", "Call", "Client", "Credentials", "Endpoint", "Retry", "Unreachable"]
 
 T = TypeVar("T")
 
@@ -30,12 +28,6 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 20.0
 
-#: Idle connections kept open; more may be in use at the same time.
-_POOL = 64
-_SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-]
 _STREAMS = frozenset({"ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"})
 
 
@@ -63,6 +55,10 @@ class Unreachable(RunError):
         )
 
 
+def _as_it_is(body: memoryview) -> Any:
+    return body
+
+
 class Client:
     """A thread-safe client of one endpoint.
 
@@ -80,17 +76,19 @@ class Client:
         random: random.Random,
     ) -> None:
         self.endpoint = endpoint
-        self._credentials = credentials
-        self._on_retry = on_retry
-        self._stop = stop
+        self.credentials = credentials
+        self.on_retry = on_retry
+        self.stop = stop
         self._random = random
-        self._http = URLLib3Session(
-            verify=endpoint.ca_bundle or True,
-            proxies=get_environ_proxies(endpoint.url),
-            timeout=(endpoint.timeout, endpoint.timeout),
-            max_pool_connections=_POOL,
-            socket_options=_SOCKET_OPTIONS,
-        )
+        # By URL, the last used at the right end: the others may close for want of use.
+        self._idle: dict[str, deque[Connection]] = defaultdict(deque)
+
+    def begin(self, operation: str, body: bytes, buffer: Buffer) -> Call:
+        """Send one JSON 1.0 request; its answer will be received into ``buffer``."""
+        call = Call(self, operation, body, buffer)
+        if not self.stop.is_set():
+            call.send()
+        return call
 
     def call(self, operation: str, body: bytes, *, attempts: int | None = None) -> bytes:
         """Send one JSON 1.0 request and return the body of its answer, byte for byte.
@@ -99,57 +97,120 @@ class Client:
         back-off, for as long as they last or ``attempts`` times in all: then Unreachable.
         Raises SourceError for what no waiting cures.
         """
-        return self._persist(operation, body, attempts, bytes)
+        return self.begin(operation, body, Buffer()).result(_copy, attempts=attempts)
 
     def ask(
         self, operation: str, request: dict[str, Any], *, attempts: int | None = None
     ) -> dict[str, Any]:
         """As :meth:`call`, for small requests and answers as Python objects."""
-        return self._persist(operation, orjson.dumps(request), attempts, _parse)
+        body = orjson.dumps(request)
+        return self.begin(operation, body, Buffer()).result(_parse, attempts=attempts)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._http.close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
-    def _persist(
-        self, operation: str, body: bytes, attempts: int | None, parse: Callable[[bytes], T]
+    def connection(self, url: str) -> Connection:
+        """An idle connection that is still open, or a new one. Raises Broken."""
+        idle = self._idle[url]
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = idle.pop()
+                if connection.alive:
+                    return connection
+                connection.close()
+        return Connection(url, self.endpoint.timeout, self.endpoint.ca_bundle)
+
+    def give_back(self, url: str, connection: Connection) -> None:
+        """Keep a connection whose answer was received whole."""
+        self._idle[url].append(connection)
+
+    def pause(self, tries: int) -> None:
+        """Wait before the next try."""
+        self.stop.wait(self._random.uniform(0, longest_pause(tries)))
+
+
+class Call:
+    """A request under way. The thread that sent it may do other work before it takes the answer."""
+
+    def __init__(self, client: Client, operation: str, body: bytes, buffer: Buffer) -> None:
+        self._client = client
+        self._operation = operation
+        self._body = body
+        self._buffer = buffer
+        service, self._url = "DynamoDB", client.endpoint.url
+        if operation in _STREAMS:
+            service, self._url = "DynamoDBStreams", client.endpoint.streams_url or self._url
+        self._headers = {
+            "Accept-Encoding": "identity",  # the CRC is of the bytes as they travel
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": f"{service}_20120810.{operation}",
+        }
+        self._credentials = Credentials("", "")  # those of the last try
+        self._sent: Connection | None = None
+        self._problem: Broken | None = None
+
+    def send(self) -> None:
+        """Send the request; a fault is told by the next ``receive``."""
+        self._credentials = self._client.credentials()
+        try:
+            self._sent = self._client.connection(self._url)
+            self._sent.send(self._signed_headers(), self._body)
+        except Broken as error:
+            self._problem = error
+
+    def receive(self) -> memoryview:
+        """The answer to what was sent: body and a closing 0, good until the buffer's next use.
+
+        Raises Transient where another try may succeed, SourceError where it will not.
+        """
+        connection, self._sent = self._sent, None
+        problem, self._problem = self._problem, None
+        try:
+            if problem is not None or connection is None:
+                raise problem or Broken("the request was not sent")
+            answer = connection.receive(self._buffer)
+        except Broken as error:
+            if connection is not None:
+                connection.close()
+            reason = str(error).replace(self._url, shown(self._url))
+            raise Transient("fault", self._credentials.redact(reason)) from error
+        self._client.give_back(self._url, connection)
+        body = answer.body[:-1]
+        judge(self._operation, answer.status, answer.headers, body, self._credentials)
+        return answer.body
+
+    def result(
+        self, parse: Callable[[memoryview], T] = _as_it_is, *, attempts: int | None = None
     ) -> T:
-        tries = 0
-        while not self._stop.is_set():
+        """What ``parse`` makes of a good answer; as :meth:`Client.call` otherwise."""
+        client, tries = self._client, 0
+        while self._sent or self._problem or not client.stop.is_set():
             try:
-                return parse(self._send(operation, body))
+                return parse(self.receive())
             except Transient as failure:
                 tries += 1
                 if attempts is not None and tries >= attempts:
-                    raise Unreachable(operation, self.endpoint.url, tries, failure.reason) from None
-                self._on_retry(Retry(failure.kind, operation, failure.reason, tries))
-                self._stop.wait(self._random.uniform(0, longest_pause(tries)))
-        raise Stopped(f"{operation} was given up: the task is stopping")
+                    url = client.endpoint.url
+                    raise Unreachable(self._operation, url, tries, failure.reason) from None
+                client.on_retry(Retry(failure.kind, self._operation, failure.reason, tries))
+            client.pause(tries)
+            if not client.stop.is_set():
+                self.send()
+        raise Stopped(f"{self._operation} was given up: the task is stopping")
 
-    def _send(self, operation: str, body: bytes) -> bytes:
-        credentials = self._credentials()
-        service, url = "DynamoDB", self.endpoint.url
-        if operation in _STREAMS:
-            service, url = "DynamoDBStreams", self.endpoint.streams_url or url
-        request = AWSRequest(
-            method="POST",
-            url=url,
-            headers={
-                "Accept-Encoding": "identity",  # the CRC is of the bytes as they travel
-                "Content-Type": "application/x-amz-json-1.0",
-                "X-Amz-Target": f"{service}_20120810.{operation}",
-            },
-            data=body,
-            stream_output=True,
-        )
-        SigV4Auth(credentials, "dynamodb", self.endpoint.region).add_auth(request)
-        try:
-            response = self._http.send(request.prepare())
-            answer: bytes = response.raw.read(decode_content=False)
-        except (BotoCoreError, HTTPError) as error:
-            reason = credentials.redact(str(error).replace(url, shown(url)))
-            raise Transient("fault", reason) from error
-        return judge(operation, response.status_code, response.headers, answer, credentials)
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+        if self._sent is not None:
+            self._sent.close()
+
+    def _signed_headers(self) -> Mapping[str, str]:
+        request = AWSRequest("POST", self._url, self._headers, self._body)
+        SigV4Auth(self._credentials, "dynamodb", self._client.endpoint.region).add_auth(request)
+        headers: Mapping[str, str] = request.headers
+        return headers
 
 
 def longest_pause(tries: int) -> float:
@@ -157,9 +218,13 @@ def longest_pause(tries: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries - 1, 30))
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _copy(body: memoryview) -> bytes:
+    return bytes(body[:-1])
+
+
+def _parse(body: memoryview) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = orjson.loads(body)
+        answer: dict[str, Any] = orjson.loads(body[:-1])
     except orjson.JSONDecodeError as error:
         raise Transient("fault", f"the answer is not JSON: {error}") from None
     return answer
