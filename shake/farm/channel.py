@@ -64,20 +64,19 @@ class SupervisorChannel:
             self._outgoing.clear()
 
     def receive(self) -> tuple[list[Any], bool]:
-        """All messages that are there, and whether the child is still at the other end.
+        """Messages that are there, and whether the child is still at the other end.
 
-        What a child sent whole before it died still counts; a message cut by its death does not.
+        Call it when there is something to read, and again as long as there is: what a child sent
+        whole before it died still counts; a message cut by its death does not.
         """
-        alive = True
         try:
-            while data := self._socket.recv(_CHUNK):
-                self._unpacker.feed(data)
-            alive = False
+            data = self._socket.recv(_CHUNK)
         except BlockingIOError:
-            pass
+            return [], True
         except OSError:
-            alive = False
-        return [messages.decode(fields) for fields in self._unpacker], alive
+            data = b""
+        self._unpacker.feed(data)
+        return [messages.decode(fields) for fields in self._unpacker], bool(data)
 
     def close(self) -> None:
         self._socket.close()
