@@ -19,7 +19,7 @@ from shake import codec as door
 from shake.codec.contract import CorruptPage, Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.codecs import document, documents, every_codec, page
+from tests.support.codecs import document, documents, every_codec, page, read
 from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT
 
@@ -44,7 +44,11 @@ def refused(codec: ModuleType, item: Any, options: Options = CHANGE, slot: int =
 
 def test_the_door_gives_out_an_implementation_of_the_contract() -> None:
     scan = door.scan_page(page([]), door.Options(PARTITION))
-    assert (scan.count, scan.fill(memoryview(bytearray(8)), PREFIX, 0)) == (0, (0, 0))
+    assert (scan.fill(memoryview(bytearray(8)), PREFIX, 0), scan.done, scan.count) == (
+        (0, 0),
+        True,
+        0,
+    )
 
 
 SAY = "from shake import codec; print(codec.IMPLEMENTATION, codec.NOTICE)"
@@ -282,7 +286,7 @@ def test_endless_nesting_is_an_error_not_a_crash(codec: ModuleType) -> None:
     with pytest.raises(ItemError):
         scan.fill(memoryview(bytearray(1 << 16)), PREFIX, 0)
     with pytest.raises(CorruptPage):
-        codec.scan_page(body % (b"[" * 100_000 + b"]" * 100_000), CHANGE)
+        read(codec, body % (b"[" * 100_000 + b"]" * 100_000), CHANGE)
 
 
 # -- names and _id -------------------------------------------------------------------------------
@@ -384,8 +388,8 @@ def test_a_lone_surrogate_in_the_key_is_shown_escaped_and_survives_in_the_last_k
     codec: ModuleType,
 ) -> None:
     key = {"pk": {"S": "\udc00"}}
-    scan = codec.scan_page(page([key], LastEvaluatedKey=key), CHANGE)
-    assert scan.last_key == rb'{"pk":{"S":"\udc00"}}'
+    assert read(codec, page([], LastEvaluatedKey=key), CHANGE).last_key == rb'{"pk":{"S":"\udc00"}}'
+    scan = codec.scan_page(page([key]), CHANGE)
     with pytest.raises(ItemError) as caught:
         scan.fill(memoryview(bytearray(64)), PREFIX, 0)
     assert caught.value.key == r'{"pk":{"S":"\udc00"}}'
@@ -436,7 +440,6 @@ def test_a_document_that_does_not_fit_the_rest_waits_for_the_next_slot(codec: Mo
     scan = codec.scan_page(body, CHANGE)
     out = memoryview(bytearray(b"?" * (3 * size)))
     assert scan.fill(out[: 2 * size + 1], PREFIX, 0) == (2 * size, 2)
-    assert out[2 * size :] == b"?" * size
     assert scan.fill(out, PREFIX, 0) == (size, 1)
     assert bson.decode(out[:size])["_id"] == ObjectId(PREFIX + b"\0\0\0\0\2")
     assert scan.fill(out, PREFIX, 0) == (0, 0)
@@ -463,7 +466,8 @@ def test_json_documents_are_the_items_behind_their_length(codec: ModuleType) -> 
 @every_codec
 def test_a_page_tells_its_numbers(codec: ModuleType) -> None:
     key = {"pk": {"S": "\xe9"}, "sk": {"N": "0.10000000000000000000000000000000000001"}}
-    scan = codec.scan_page(
+    scan = read(
+        codec,
         page(
             [],
             ScannedCount=7,
@@ -479,7 +483,7 @@ def test_a_page_tells_its_numbers(codec: ModuleType) -> None:
 @every_codec
 @pytest.mark.parametrize("last_key", [b"", b',"LastEvaluatedKey":null', b',"LastEvaluatedKey":{}'])
 def test_no_last_key_is_the_end_of_the_segment(codec: ModuleType, last_key: bytes) -> None:
-    scan = codec.scan_page(b'{"Items":[],"Count":0,"ScannedCount":0%s}' % last_key, CHANGE)
+    scan = read(codec, b'{"Items":[],"Count":0,"ScannedCount":0%s}' % last_key, CHANGE)
     assert (scan.last_key, scan.capacity) == (None, 0.0)
 
 
@@ -509,4 +513,78 @@ def test_no_last_key_is_the_end_of_the_segment(codec: ModuleType, last_key: byte
 )
 def test_what_is_no_scan_response_is_corrupt(codec: ModuleType, body: bytes) -> None:
     with pytest.raises(CorruptPage):
-        codec.scan_page(body, CHANGE)
+        read(codec, body, CHANGE)
+
+
+# -- where a page lies, where the next one begins, and batches ------------------------------------
+
+
+@every_codec
+def test_a_page_is_read_where_it_lies_in_a_buffer_that_ends_in_a_zero(codec: ModuleType) -> None:
+    body = page([{"pk": {"S": "a"}}])
+    buffer = memoryview(bytearray(b"?" + body + b"\0?"))
+    assert read(codec, buffer[1:-1], CHANGE).count == 1
+    for view in (buffer[1:-2], buffer, buffer[:0]):
+        with pytest.raises(ValueError, match="not followed by a 0"):
+            read(codec, view, CHANGE)
+
+
+LAST = {"pk": {"S": 'a\\"]}'}, "sk": {"N": "1.0"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (page([], LastEvaluatedKey=LAST), True),
+        (page([{"LastEvaluatedKey": LAST}], LastEvaluatedKey=LAST), True),
+        (page([], LastEvaluatedKey=LAST).replace(b"}}}", b"}}} \n\t"), True),
+        (page([], LastEvaluatedKey=LAST, ConsumedCapacity={"CapacityUnits": 1}), True),
+        (page([]), False),
+        (page([], LastEvaluatedKey={}), False),
+        (page([], LastEvaluatedKey=LAST)[:-1], False),
+        (page([{"LastEvaluatedKey": {"M": LAST}}]), False),
+        (page([{"pk": {"S": '"LastEvaluatedKey": {"pk": {"S": "x"}}}'}}]), False),
+        (page([{'x"LastEvaluatedKey': {"S": "x"}}]), False),
+        (b'{"LastEvaluatedKey": {"pk": {"S": "x"}}, "Items": [%b"x"]}' % (b'"x",' * 9999), False),
+        (b"", False),
+    ],
+    ids=lambda value: ascii(value)[:50],
+)
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_the_next_start_is_found_early_and_never_wrongly(
+    body: bytes, found: bool, end: bytes
+) -> None:
+    early = door.next_start(memoryview(body + end) if end else body)
+    assert early == (json.dumps(LAST, separators=(",", ":")).encode() if found else None)
+
+
+@every_codec
+def test_batches_keep_to_number_and_bytes(codec: ModuleType) -> None:
+    filled = memoryview(b"".join(size.to_bytes(4, "little") + bytes(size - 4) for size in SIZES))
+    cuts = codec.batches(filled, 3, 30)
+    assert [(end - start, count) for start, end, count in cuts] == [
+        (30, 3),
+        (100, 1),
+        (25, 3),
+        (9, 1),
+    ]
+    assert [0, *(end for _, end, _ in cuts)] == [*(start for start, _, _ in cuts), len(filled)]
+    assert codec.batches(filled[:0], 3, 30) == []
+
+
+SIZES = [5, 5, 20, 100, 10, 10, 5, 9]
+
+
+@every_codec
+@pytest.mark.parametrize("cut", [1, 5, 8, 12])
+def test_batches_of_what_is_cut_are_refused(codec: ModuleType, cut: int) -> None:
+    with pytest.raises(ValueError, match="a document of"):
+        codec.batches(
+            memoryview((5).to_bytes(4, "little") + b"\0" + (9).to_bytes(4, "little") + bytes(5))[
+                : 14 - cut
+            ]
+            if cut != 5
+            else memoryview(bytes(8)),
+            9,
+            99,
+        )

@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from shake.codec.contract import Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.codecs import documents, every_codec
+from tests.support.codecs import documents, every_codec, read
 from tests.support.expected import PREFIX, expected
 from tests.support.items import PARTITION, PARTITION_AND_SORT
 from tests.support.tables import create_table, put_items
@@ -83,7 +83,7 @@ def test_the_last_key_leads_to_every_item_once(dynamodb: Any, name: str, codec: 
     while start is not None:
         body = scan(dynamodb.url, name, limit=2, start=start)
         found += documents(codec, body, options)
-        start = codec.scan_page(body, options).last_key
+        start = read(codec, body, options).last_key
 
     assert sorted(json.loads(one[4:])["pk"]["N"] for one in found) == sorted(keys)
 

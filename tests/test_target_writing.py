@@ -17,7 +17,7 @@ from shake.demo.servers import MongoServer
 from shake.errors import ItemError, RunError, Stopped
 from shake.schema import Attribute, Keys, Table
 from shake.target.mongodb import MongoTarget
-from shake.target.writing import MOST_BYTES, RANGES_AT_ONCE, MongoWriter, batches
+from shake.target.writing import RANGES_AT_ONCE, MongoWriter
 from tests.support.documents import items, object_id, slot
 from tests.support.wait import until
 
@@ -88,27 +88,6 @@ def test_the_slot_may_be_overwritten_after_write(stage: Stage, stored: Any) -> N
     documents[:] = bytes(len(documents))
     documents.release()
     assert stored() == items(10)
-
-
-def test_batches_keep_to_the_number_and_to_16_megabytes() -> None:
-    documents = slot(items(10, x=b"x" * 3_000_000))
-    cuts = batches(documents, 4, MOST_BYTES)
-    assert [count for _, _, count in cuts] == [4, 4, 2]
-    assert [0, *(end for _, end, _ in cuts)] == [*(start for start, _, _ in cuts), len(documents)]
-    cuts = batches(documents, 1000, MOST_BYTES)
-    assert [count for _, _, count in cuts] == [5, 5]
-    assert all(end - start <= MOST_BYTES for start, end, _ in cuts)
-
-
-@pytest.mark.parametrize("cut", [1, 3, 20])
-def test_a_slot_that_ends_in_a_document_is_refused(cut: int) -> None:
-    with pytest.raises(ValueError, match="a document of"):
-        batches(slot(items(2))[:-cut], 10, MOST_BYTES)
-
-
-def test_a_length_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="a document of"):
-        batches(memoryview(bytes(8)), 10, MOST_BYTES)
 
 
 def test_writing_again_is_harmless_and_the_last_content_wins(stage: Stage, stored: Any) -> None:

@@ -135,37 +135,43 @@ class SourceTable:
 
     def _read(self, body: bytes) -> Page:
         page = codec.scan_page(body, self._options)
-        read = Page(body, [], scanned=page.scanned, capacity=page.capacity, last_key=page.last_key)
+        read = Page(body, [])
         try:
             read.documents = self._documents(page)
         except ItemError:
-            read.documents, fit = [], []
-            for item in _items(body):
-                try:
-                    alone = codec.scan_page(_page_of([item]), self._options)
-                    read.documents += self._documents(alone)
-                    fit.append(item)
-                except ItemError as error:
-                    read.unfit.append((item, error.reason))
-            read.body = _page_of(fit)
+            page = self._read_singly(read)
+        read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
+
+    def _read_singly(self, read: Page) -> codec.ScanPage:
+        """Tell fit items from unfit ones; return the page without its items."""
+        fit = []
+        for item in _items(read.body):
+            try:
+                alone = codec.scan_page(_page_of([item]), self._options)
+                read.documents += self._documents(alone)
+                fit.append(item)
+            except ItemError as error:
+                read.unfit.append((item, error.reason))
+        rest = json.loads(read.body.decode("utf-8", "surrogatepass")) | {"Items": [], "Count": 0}
+        page = codec.scan_page(json.dumps(rest).encode(), self._options)
+        self._documents(page)
+        read.body = _page_of(fit)
+        return page
 
     def _documents(self, page: codec.ScanPage) -> list[bytes]:
         documents: list[bytes] = []
-        while len(documents) < page.count:
+        while not page.done:
             out = memoryview(bytearray(_ROOM))
             length, _ = page.fill(out, segment_prefix(0, 0), 0)
             documents += cut(out[:length])
         return documents
 
 
-def cut(documents: memoryview | bytes) -> Iterator[bytes]:
+def cut(documents: memoryview | bytes) -> list[bytes]:
     """Documents that stand one behind the other, each beginning with its length."""
-    at = 0
-    while at < len(documents):
-        end = at + int.from_bytes(documents[at : at + 4], "little")
-        yield bytes(documents[at:end])
-        at = end
+    cuts = codec.batches(memoryview(documents), 1, _ROOM)
+    return [bytes(documents[start:end]) for start, end, _ in cuts]
 
 
 def _items(body: bytes) -> list[Item]:

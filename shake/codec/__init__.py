@@ -33,5 +33,16 @@ if _wanted != "reference":
         )
 
 scan_page = _codec.scan_page
+batches = _codec.batches
+next_start = reference.next_start
 
-__all__ = ["IMPLEMENTATION", "NOTICE", "CorruptPage", "Options", "ScanPage", "scan_page"]
+__all__ = [
+    "IMPLEMENTATION",
+    "NOTICE",
+    "CorruptPage",
+    "Options",
+    "ScanPage",
+    "batches",
+    "next_start",
+    "scan_page",
+]

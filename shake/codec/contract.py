@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from shake.schema import Keys
 
@@ -24,19 +24,29 @@ class Options:
     id_mode: str = "objectid"
 
 
-class ScanPage(Protocol):
-    """One parsed Scan response, which gives out its documents once, in order.
+#: A response: bytes; or a view of a buffer whose last byte is a 0 that is not part of it, so that a
+#: parser needs no other mark of the end.
+Body: TypeAlias = bytes | memoryview
 
-    ``count`` documents are in the page; ``scanned`` items were read for it (more, where a filter
-    is on); ``capacity`` is the consumed read capacity in units, 0.0 where the response has none;
-    ``last_key`` is the raw typed JSON of LastEvaluatedKey, never converted, or None at the end of
-    the segment.
+
+class ScanPage(Protocol):
+    """One Scan response on its way to documents, which it gives out once, in order.
+
+    Once it is ``done``, and not before: ``count`` documents were in the page; ``scanned`` items
+    were read for it (more, where a filter is on); ``capacity`` is the consumed read capacity in
+    units, 0.0 where the response has none; ``last_key`` is the raw typed JSON of LastEvaluatedKey,
+    never converted, or None at the end of the segment.
     """
 
     count: int
     scanned: int
     capacity: float
     last_key: bytes | None
+
+    @property
+    def done(self) -> bool:
+        """Whether all documents are given out."""
+        ...
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
         """Write the next documents, whole ones only, into ``out``; return (bytes, documents).
@@ -48,7 +58,8 @@ class ScanPage(Protocol):
         big-endian, where i is the document's place in the page, from 0: a page filled in several
         calls is always given the same ``number``.
 
-        Raises ItemError for an item that cannot be stored, or is larger than an empty ``out``.
+        Raises CorruptPage where the page turns out not to be one, ItemError for an item that
+        cannot be stored, or is larger than an empty ``out``.
         """
         ...
 
@@ -56,8 +67,18 @@ class ScanPage(Protocol):
 class Codec(Protocol):
     """The public door of an implementation."""
 
-    def scan_page(self, body: bytes, options: Options) -> ScanPage:
-        """Parse a Scan response body. Raises CorruptPage when it is not one."""
+    def scan_page(self, body: Body, options: Options) -> ScanPage:
+        """Begin with a Scan response. Raises CorruptPage when it is not one."""
+        ...
+
+    def batches(
+        self, documents: memoryview, most: int, most_bytes: int
+    ) -> list[tuple[int, int, int]]:
+        """Cut what ``fill`` wrote into batches of at most so many documents and bytes.
+
+        Returns (start, end, documents) of each; a larger document is a batch of its own. Raises
+        ValueError where a length does not fit.
+        """
         ...
 
 

@@ -7,60 +7,83 @@ errors. The few members beside the items are the reference's too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from shake.codec import contract, reference
-from shake.codec._transcoder import Documents
-from shake.codec.contract import Options
+from shake.codec._transcoder import Documents, batches
+from shake.codec.contract import Body, Options
 
 log = logging.getLogger("shake.codec")
+
+__all__ = ["batches", "scan_page"]
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 
 
-def scan_page(body: bytes, options: Options) -> contract.ScanPage:
-    """Parse a Scan response body. Raises CorruptPage when it is not one."""
+def scan_page(body: Body, options: Options) -> contract.ScanPage:
+    """Begin with a Scan response body. Raises CorruptPage when it is not one."""
     plan = _plan(options)
     if plan is None:
         return reference.scan_page(body, options)
     try:
-        documents = Documents(body, *plan)
-        start, end = documents.items
-        header = reference.header(orjson.loads(body[:start] + b"[]" + body[end:]), documents.count)
+        return ScanPage(body, options, Documents(body, *plan))
     except ValueError as refusal:
-        log.debug("a page of %d bytes is left to the reference codec: %s", len(body), refusal)
+        _log_refusal(body, refusal.args)
         return reference.scan_page(body, options)
-    return ScanPage(body, options, documents, header)
 
 
 class ScanPage:
     """See contract.ScanPage."""
 
-    def __init__(
-        self, body: bytes, options: Options, documents: Documents, header: reference.Header
-    ) -> None:
-        self.count, self.scanned, self.capacity, self.last_key = header
+    def __init__(self, body: Body, options: Options, documents: Documents) -> None:
+        self.done = False
+        self.count = self.scanned = 0
+        self.capacity = 0.0
+        self.last_key: bytes | None = None
         self._body = body
         self._options = options
         self._documents = documents
-        self._filled = 0
+        self._other: reference.ScanPage | None = None  # reads on from where C refused
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
-        used, documents = self._documents.fill(out, prefix, number)
-        if not documents and self._filled < self.count:
-            return self._refuse(out, prefix, number)
-        self._filled += documents
+        used = documents = 0
+        if self._other is None and not self.done:
+            used, documents, refusal = self._documents.fill(out, prefix, number)
+            if self._documents.done and (rest := self._rest()):
+                self._finish(reference.header(rest, self._documents.count))
+            elif refusal or self._documents.done or not documents:
+                # Not in order, or the next document is larger than an empty slot.
+                _log_refusal(self._body, refusal)
+                self._other = reference.scan_page(self._body, self._options)
+                self._other.skip(self._documents.count)
+        if self._other is not None and not self.done:
+            used, more = self._other.fill(out, prefix, number, used)
+            documents += more
+            if self._other.done:
+                self._finish(self._other.header)
         return used, documents
 
-    def _refuse(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
-        """Let the reference say that the next document is larger than an empty slot."""
-        page = reference.scan_page(self._body, self._options)
-        page.skip(self._filled)
-        return page.fill(out, prefix, number)
+    def _rest(self) -> dict[str, Any] | None:
+        """The page without its items; None where it is not JSON."""
+        start, end = self._documents.items
+        body = reference.text(self._body)
+        with contextlib.suppress(ValueError):
+            rest: dict[str, Any] = orjson.loads(body[:start] + b"[]" + body[end:])
+            return rest
+        return None
+
+    def _finish(self, header: reference.Header) -> None:
+        self.count, self.scanned, self.capacity, self.last_key = header
+        self.done = True
+
+
+def _log_refusal(body: Body, refusal: object) -> None:
+    log.debug("a page of %d bytes is left to the reference codec: %s", len(body), refusal)
 
 
 class _Plan(NamedTuple):

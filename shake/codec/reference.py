@@ -13,12 +13,17 @@ import orjson
 from bson.errors import InvalidDocument
 from bson.objectid import ObjectId
 
-from shake.codec.contract import CorruptPage, Options
+from shake.codec.contract import Body, CorruptPage, Options
 from shake.codec.number import exact, nearest, survives_as_double
 from shake.errors import ItemError
 
 #: https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
 MAX_DOCUMENT = 16 * 1024 * 1024
+
+#: Bytes at the end of a page in which its LastEvaluatedKey is looked for; the largest key, of 3 KB
+#: at most, may be six times as long as JSON.
+_TAIL = 20 * 1024
+_LAST_KEY = b'"LastEvaluatedKey":'
 
 #: Characters of a key that an error shows.
 SHOWN_KEY = 300
@@ -31,14 +36,14 @@ Item: TypeAlias = dict[str, Typed]
 Convert: TypeAlias = Callable[[Any], Any]
 
 
-def scan_page(body: bytes, options: Options) -> ScanPage:
+def scan_page(body: Body, options: Options) -> ScanPage:
     """Parse a Scan response body. Raises CorruptPage when it is not one.
 
     Items are converted as they are filled in, so that an item that cannot be stored is noticed
     (ItemError) only then.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
     """
-    return ScanPage(_parse(body), options)
+    return ScanPage(_parse(text(body)), options)
 
 
 class ScanPage:
@@ -50,17 +55,23 @@ class ScanPage:
         self._items: list[Item] = _field(page, "Items", list)
         if not all(type(item) is dict for item in self._items):
             raise CorruptPage("the Scan response holds an item that is not a JSON object")
-        self.count, self.scanned, self.capacity, self.last_key = header(page, len(self._items))
+        self.header = header(page, len(self._items))
+        self.count, self.scanned, self.capacity, self.last_key = self.header
         self._encode = _encoder(options)
         self._keys = options.keys
         self._next = 0
+
+    @property
+    def done(self) -> bool:
+        return self._next == self.count
 
     def skip(self, documents: int) -> None:
         """Go on behind this many documents."""
         self._next += documents
 
-    def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
-        used, first = 0, self._next
+    def fill(self, out: memoryview, prefix: bytes, number: int, used: int = 0) -> tuple[int, int]:
+        """See contract.ScanPage; ``used`` bytes of ``out`` are taken already, and count."""
+        first = self._next
         while self._next < self.count:
             item = self._items[self._next]
             object_id = prefix + (number + self._next).to_bytes(5, "big")
@@ -83,6 +94,49 @@ class ScanPage:
         key = {key.name: item[key.name] for key in self._keys if key.name in item}
         text = _dump(key).decode()
         return text if len(text) <= SHOWN_KEY else text[:SHOWN_KEY] + "..."
+
+
+def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int, int, int]]:
+    """See contract.Codec."""
+    cuts = []
+    start = at = count = 0
+    while at < len(documents):
+        length = int.from_bytes(documents[at : at + 4], "little")
+        if not 4 < length <= len(documents) - at:
+            raise ValueError(f"a document of {length} bytes at {at} of {len(documents)}")
+        if count and (count == most or at + length - start > most_bytes):
+            cuts.append((start, at, count))
+            start, count = at, 0
+        at += length
+        count += 1
+    return cuts + [(start, at, count)] * bool(count)
+
+
+def next_start(body: Body) -> bytes | None:
+    """The response's ``last_key``, found at its end without a look at its items, or None.
+
+    What follows the last ``"LastEvaluatedKey":`` up to the end makes an object, with a brace in
+    front. So it closes the page and nothing else: it is the page's own member, not one of an item,
+    whose end would leave a bracket too many.
+    """
+    end = bytes(body[-_TAIL:]).rstrip(b"\0")
+    at = end.rfind(_LAST_KEY)
+    if at < 1 or end[at - 1 : at] not in b", \n\r\t":
+        return None
+    try:
+        key = orjson.loads(b"{" + end[at:])["LastEvaluatedKey"]
+    except ValueError:
+        return None
+    return _dump(key) if key else None
+
+
+def text(body: Body) -> bytes:
+    """A response as bytes, without the 0 behind it."""
+    if isinstance(body, bytes):
+        return body
+    if not len(body) or body[-1]:
+        raise ValueError("the response is not followed by a 0")
+    return bytes(body[:-1])
 
 
 class Header(NamedTuple):

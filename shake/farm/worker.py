@@ -62,6 +62,11 @@ class Allowance:
                     raise Stopped
                 self._changed.wait()
 
+    def take_at_once(self) -> bool:
+        """Take the right to make one call if it is there; have it asked for otherwise."""
+        with self._changed:
+            return self._try()
+
     def _try(self) -> bool:
         if self._calls:
             self._calls -= 1
@@ -194,6 +199,7 @@ class Lane(threading.Thread):
         self._arena = arena
         self._used: dict[int, int] = {}
         self._buffer = Buffer()
+        self._cut = False
 
     def run(self) -> None:
         with child.guarded(self._worker.channel):
@@ -214,50 +220,74 @@ class Lane(threading.Thread):
         worker = self._worker
         documents, corrupt = lease.documents, 0  # answers in a row
         start = lease.start
-        coming: Call | None = self._ask(lease, table, start)
-        while coming is not None:
+        coming = self._ask(lease, table, start)
+        while True:
+            body: memoryview = coming.result()
+            early = codec.next_start(body)
+            ahead = self._ask_early(lease, table, early) if early else None
             try:
-                page = codec.scan_page(bytes(coming.result()[:-1]), table.options)
+                page = self._publish(lease, table, codec.scan_page(body, table.options), documents)
+                corrupt, start = 0, page.last_key
+                documents += page.count
             except codec.CorruptPage as error:
                 corrupt += 1
                 worker.corrupt(table, corrupt, str(error))
-                coming = self._ask(lease, table, start)
-                continue
-            corrupt, start = 0, page.last_key
-            going_on = start is not None and not worker.stop.is_set()
-            coming = self._ask(lease, table, start) if going_on else None
-            self._publish(lease, table, page, documents)
-            documents += page.count
+            over = self._cut or worker.stop.is_set() or (start is None and not corrupt)
+            if ahead and (over or start != early):
+                ahead.cancel()
+                ahead = None
+            if over:
+                return
+            coming = ahead or self._ask(lease, table, start)
 
     def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
         """Send for the page at ``start``, as soon as a call is permitted."""
         table.allowance.take()
+        return self._begin(lease, table, start)
+
+    def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Call | None:
+        """Send for it if that is permitted now: the page at hand must not wait for a permit."""
+        permitted = not self._worker.stop.is_set() and table.allowance.take_at_once()
+        return self._begin(lease, table, start) if permitted else None
+
+    def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
         request = table.plan.request(lease.segment, start)
         return self._worker.client.begin("Scan", request, self._buffer)
 
     def _publish(
         self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int
-    ) -> None:
-        """Transcode a page into as many slots as it needs; its position goes with the last."""
+    ) -> codec.ScanPage:
+        """Transcode a page into as many slots as it needs; its position goes with the last.
+
+        Raises CorruptPage; ``_cut`` says then whether some slots of it are published already, which
+        the supervisor takes back when the lease ends.
+        """
         prefix = segment_prefix(table.stamp, lease.segment)
         send = self._worker.channel.send
-        left = page.count
-        while left:
+        self._cut = False
+        while True:
             slot = self.free.get()
             self._arena.trim(slot, self._used.get(slot, 0))
-            length, documents = page.fill(self._arena.slot(slot), prefix, number)
+            try:
+                length, documents = page.fill(self._arena.slot(slot), prefix, number)
+            except codec.CorruptPage:
+                self.free.put(slot)
+                raise
             self._used[slot] = length
-            left -= documents
-            if left:
-                send(messages.Page(lease.lease, slot, length, documents, False, None, 0, 0.0))
-        if not page.count:
-            slot, length, documents = -1, 0, 0
+            self._cut = not page.done
+            if page.done:
+                break
+            send(messages.Page(lease.lease, slot, length, documents, False, None, 0, 0.0))
+        if not documents:
+            self.free.put(slot)
+            slot = -1
         send(
             messages.Page(
                 *(lease.lease, slot, length, documents, True),
                 *(page.last_key, page.scanned, page.capacity),
             )
         )
+        return page
 
 
 def serve(

@@ -10,16 +10,19 @@ from typing import Any
 
 import orjson
 
+from shake import codec
 from shake.config import Config
 from shake.errors import ItemError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.client import Client, longest_pause
 from shake.target.dynamodb_schema import missing_indexes, table_name
-from shake.target.writing import LENGTH
 
 #: Bytes of items in one request; DynamoDB takes 16 MB, what goes around the items included.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 MOST_BYTES = 15_000_000
+
+#: Bytes of the length in front of each item.
+HEADER = 4
 
 #: The refusals that may be for the sake of one item.
 ITEM_FAULTS = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
@@ -36,18 +39,10 @@ def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
 
     The items are copies: an exception may hold them for longer than the slot is ours.
     """
-    batch: list[bytes] = []
-    size = at = 0
-    while at < len(documents):
-        (length,) = LENGTH.unpack_from(documents, at)
-        if batch and (len(batch) == most or size + length > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(documents[at + LENGTH.size : at + length].tobytes())
-        size += length
-        at += length
-    if batch:
-        yield batch
+    for start, end, _ in codec.batches(documents, most, MOST_BYTES):
+        batch = documents[start:end]
+        cuts = codec.batches(batch, 1, MOST_BYTES)
+        yield [batch[first + HEADER : last].tobytes() for first, last, _ in cuts]
 
 
 class DynamoWriter:

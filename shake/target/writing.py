@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import DeleteMany, MongoClient, ReadPreference, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
 
+from shake import codec
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
@@ -26,34 +26,12 @@ MOST_BYTES = 16 * 1024 * 1024
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
 
-#: What every document begins with.
-LENGTH = struct.Struct("<i")
-
 DUPLICATE_KEY = 11000
-
-
-def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int, int, int]]:
-    """Cut a slot (see codec.contract) at documents: (start, end, documents) of each batch.
-
-    Raises ValueError where a length prefix does not fit the slot.
-    """
-    cuts = []
-    start = at = count = 0
-    while at < len(documents):
-        length = int.from_bytes(documents[at : at + 4], "little")
-        if length < 5 or length > len(documents) - at:
-            raise ValueError(f"a document of {length} bytes at {at} of {len(documents)}")
-        if count and (count == most or at + length - start > most_bytes):
-            cuts.append((start, at, count))
-            start, count = at, 0
-        at += length
-        count += 1
-    return cuts + [(start, at, count)] * bool(count)
 
 
 def copies(batch: memoryview) -> list[RawBSONDocument]:
     """Each document on its own, in memory of its own: an error may outlive the slot."""
-    cuts = batches(batch, 1, MOST_BYTES)
+    cuts = codec.batches(batch, 1, MOST_BYTES)
     return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 
 
@@ -81,7 +59,7 @@ class MongoWriter:
 
     def write(self, documents: memoryview) -> int:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
-        cuts = batches(documents, self._config.full_document_write_batch, MOST_BYTES)
+        cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
         return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
 
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:

@@ -11,7 +11,7 @@ import bson
 import pytest
 
 from shake.codec import native, reference
-from shake.codec.contract import Options
+from shake.codec.contract import Options, ScanPage
 from tests.support.expected import PREFIX
 
 #: Every implementation; each test of the codec runs against each.
@@ -35,15 +35,24 @@ def documents(
     """The documents of a page, filled into slots of this size."""
     scan = codec.scan_page(body, options)
     found: list[bytes] = []
-    while len(found) < scan.count:
+    while not scan.done:
         out = bytearray(slot)
         used, count = scan.fill(memoryview(out), PREFIX, number)
-        assert count > 0
+        assert count > 0 or scan.done
         filled = list(split(bytes(out[:used])))
         assert len(filled) == count
         found += filled
     assert scan.fill(memoryview(bytearray(slot)), PREFIX, number) == (0, 0)
+    assert len(found) == scan.count
     return found
+
+
+def read(codec: ModuleType, body: bytes | memoryview, options: Options) -> ScanPage:
+    """A page whose documents, which are few, are given out."""
+    scan: ScanPage = codec.scan_page(body, options)
+    while not scan.done:
+        scan.fill(memoryview(bytearray(1 << 16)), PREFIX, 0)
+    return scan
 
 
 def split(filled: bytes) -> Iterable[bytes]:

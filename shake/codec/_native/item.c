@@ -368,17 +368,29 @@ static bool put_key_id(struct work *w, size_t start, const struct written keys[2
     return true;
 }
 
+/* The element `_id`: prefix, then the number with its highest byte first. */
+static bool put_object_id(struct work *w)
+{
+    static const uint8_t head[] = {BSON_OBJECTID, '_', 'i', 'd', 0};
+    if (!reserve(w, sizeof head + 12))
+        return false;
+    append(w, head, sizeof head);
+    append(w, w->prefix, PREFIX_LENGTH);
+    for (int shift = 8 * (NUMBER_LENGTH - 1); shift >= 0; shift -= 8)
+        *w->out++ = (uint8_t)(w->number >> shift);
+    return true;
+}
+
 const uint8_t *put_item(struct work *w, const uint8_t *p)
 {
-    static const uint8_t object_id[1 + 4 + 12] = {BSON_OBJECTID, '_', 'i', 'd'};
     const struct options *options = w->options;
     struct names names = {0};
     struct written keys[2] = {{0}};
-    if (!reserve(w, 4 + sizeof object_id))
+    if (!reserve(w, 4))
         return NULL;
     size_t start = open_here(w);
-    if (!options->id_is_key)
-        append(w, object_id, sizeof object_id);
+    if (!options->id_is_key && !put_object_id(w))
+        return NULL;
     size_t attributes_at = offset(w);
     p = skip_space(p);
     while (*p != '}') {

@@ -4,7 +4,7 @@
 
 #include "work.h"
 
-/* Write the document of the item whose opening brace is behind p. An ObjectId is left 0. */
+/* Write the document of the item whose opening brace is behind p. */
 const uint8_t *put_item(struct work *w, const uint8_t *p);
 
 #endif

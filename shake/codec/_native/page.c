@@ -36,24 +36,8 @@ static const uint8_t *step_over_value(struct work *w, const uint8_t *p)
     return refuse(w, p, "the page ends in a value");
 }
 
-static const uint8_t *put_items(struct work *w, const uint8_t *p, struct page *page)
-{
-    if (*p != '[')
-        return refuse(w, p, "an array of items was expected");
-    p = skip_space(p + 1);
-    for (; *p != ']'; page->count++) {
-        if (*p != '{')
-            return refuse(w, p, "an item was expected");
-        p = put_item(w, p + 1);
-        if (!p || !(p = next_member(w, p, ']')))
-            return NULL;
-    }
-    return p + 1;
-}
-
-/* Returns where the member ends; p is at its name. */
-static const uint8_t *put_member(struct work *w, const uint8_t *start, const uint8_t *p,
-                                 struct page *page)
+/* From a member's name to behind the colon; `*is_items` says whether it is the one with the items. */
+static const uint8_t *read_name(struct work *w, const uint8_t *p, bool *is_items)
 {
     static const uint8_t items[] = "Items\"";
     if (*p != '"')
@@ -64,32 +48,69 @@ static const uint8_t *put_member(struct work *w, const uint8_t *start, const uin
     size_t length = (size_t)(p - name);
     if (memchr(name, '\\', length))
         return refuse(w, name, "an escape in a name of the response");
-    bool is_items = length == sizeof items - 1 && !memcmp(name, items, length);
-    if (!(p = expect(w, p, ':', "a colon was expected")))
-        return NULL;
-    if (!is_items)
-        return step_over_value(w, p);
-    if (page->items_end)
-        return refuse(w, name, "Items come twice");
-    p = skip_space(p);
-    page->items_at = (size_t)(p - start);
-    if ((p = put_items(w, p, page)))
-        page->items_end = (size_t)(p - start);
-    return p;
+    *is_items = length == sizeof items - 1 && !memcmp(name, items, length);
+    return expect(w, p, ':', "a colon was expected");
 }
 
-const uint8_t *put_page(struct work *w, const uint8_t *p, struct page *page)
+bool open_page(struct work *w, const uint8_t *body, struct page *page)
 {
-    const uint8_t *start = p;
+    const uint8_t *p = body;
     if (w->end - p > MAX_PAGE)
         return refuse(w, p, "a page of more than 128 MiB");
     if (!(p = expect(w, p, '{', "an object was expected")))
-        return NULL;
+        return false;
     p = skip_space(p);
     while (*p != '}') {
-        p = put_member(w, start, p, page);
-        if (!p || !(p = next_member(w, p, '}')))
-            return NULL;
+        bool is_items;
+        if (!(p = read_name(w, p, &is_items)))
+            return false;
+        if (is_items) {
+            p = skip_space(p);
+            page->items_at = (size_t)(p - body);
+            if (*p != '[')
+                return refuse(w, p, "an array of items was expected");
+            page->next = skip_space(p + 1);
+            return true;
+        }
+        if (!(p = step_over_value(w, p)) || !(p = next_member(w, p, '}')))
+            return false;
     }
-    return page->items_end ? p + 1 : refuse(w, p, "a response without Items");
+    return refuse(w, p, "a response without Items");
+}
+
+/* From behind the array of items to the end of the page. */
+static bool close_page(struct work *w, const uint8_t *p)
+{
+    p = next_member(w, p, '}');
+    while (p && *p != '}') {
+        bool is_items;
+        if (!(p = read_name(w, p, &is_items)))
+            return false;
+        if (is_items)
+            return refuse(w, p, "Items come twice");
+        p = step_over_value(w, p);
+        p = p ? next_member(w, p, '}') : NULL;
+    }
+    return p;
+}
+
+bool put_items(struct work *w, const uint8_t *body, struct page *page, size_t most)
+{
+    const uint8_t *p = page->next;
+    while (*p != ']') {
+        if (most-- == 0)
+            return true;
+        uint8_t *before = w->out;
+        p = *p == '{' ? put_item(w, p + 1) : refuse(w, p, "an item was expected");
+        p = p ? next_member(w, p, ']') : NULL;
+        if (!p) {
+            w->out = before;
+            return w->reason == no_room;
+        }
+        page->next = p;
+        page->count++;
+        w->number++;
+    }
+    page->items_end = (size_t)(p + 1 - body);
+    return page->done = close_page(w, p + 1);
 }

@@ -5,8 +5,7 @@
  * - Input: the byte at `end` exists and is 0. No rule of JSON takes a 0, so whoever reads byte by
  *   byte, each only after the one before was accepted, stops there. Whoever reads several bytes
  *   at once compares with `end` first.
- * - Output: `reserve` before writing. It may move the buffer, so positions that outlive a write
- *   are kept as offsets.
+ * - Output: `reserve` before writing.
  * - A function that reads returns where it stopped reading, or NULL when it refused. */
 #ifndef SHAKE_WORK_H
 #define SHAKE_WORK_H
@@ -20,6 +19,9 @@
  * this size reaches the 2 GiB of a BSON length. The other limit is MongoDB's:
  * https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size */
 enum { MAX_PAGE = 128 << 20, MAX_DOCUMENT = 16 << 20 };
+
+/* An ObjectId: a prefix, and a number in 5 bytes. */
+enum { PREFIX_LENGTH = 7, NUMBER_LENGTH = 5 };
 
 /* Levels of L and M. DynamoDB allows 32: the reference decides about more. */
 enum { MAX_DEPTH = 64 };
@@ -66,13 +68,15 @@ struct work {
     const struct options *options;
     const uint8_t *end;
     uint8_t *base, *out, *limit; /* output: written from base to out, room up to limit */
+    const uint8_t *prefix;       /* of every ObjectId, unused where the key is the `_id`; ... */
+    uint64_t number;             /* ... and the running number of the next one */
     bool zero;                   /* set when a text held U+0000 */
     bool kept;                   /* the last number that became a double is surely its text */
     const char *reason;          /* why it stopped, and where; NULL: it did not */
     const uint8_t *where;
 };
 
-extern const char no_memory[]; /* the reason that is not about the input */
+extern const char no_memory[], no_room[]; /* the reasons that are not about the input */
 
 /* Stop: the input is wrong, or valid but too rare to be worth a second implementation. */
 static inline const uint8_t *refuse(struct work *w, const uint8_t *where, const char *reason)
@@ -84,12 +88,10 @@ static inline const uint8_t *refuse(struct work *w, const uint8_t *where, const 
 
 /* -- output ------------------------------------------------------------------------------------ */
 
-/* Room for at least `need` bytes more, by moving the buffer; false when there is no memory. */
-bool grow(struct work *w, size_t need);
-
+/* Whether there is room for `need` bytes more; if not, the item is for another slot. */
 static inline bool reserve(struct work *w, size_t need)
 {
-    return (size_t)(w->limit - w->out) >= need || grow(w, need);
+    return (size_t)(w->limit - w->out) >= need || refuse(w, w->end, no_room);
 }
 
 static inline size_t offset(const struct work *w)
