@@ -71,9 +71,11 @@ class ScanPage:
     def _rest(self) -> dict[str, Any] | None:
         """The page without its items; None where it is not JSON."""
         start, end = self._documents.items
-        body = reference.text(self._body)
+        around = bytes(self._body[:start]) + b"[]" + bytes(self._body[end:])
+        if not isinstance(self._body, bytes):
+            around = around[:-1]
         with contextlib.suppress(ValueError):
-            rest: dict[str, Any] = orjson.loads(body[:start] + b"[]" + body[end:])
+            rest: dict[str, Any] = orjson.loads(around)
             return rest
         return None
 
