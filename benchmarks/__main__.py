@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import full, idle, memory, tail
-from benchmarks.measure import Failed
+from benchmarks.measure import ROOT, Failed
 from benchmarks.pages import SHAPES
-from benchmarks.report import Options
+from benchmarks.plot import draw
+from benchmarks.report import Options, Report
 
-BENCHMARKS = {"full": full.run, "memory": memory.run, "tail": tail.run, "idle": idle.run}
-_DEFAULTS = Options()
+#: Each is a module with ``run(options)``.
+BENCHMARKS = (
+    "codec",
+    "queue",
+    "worker",
+    "full",
+    "size",
+    "start",
+    "roles",
+    "latency",
+    "memory",
+    "tail",
+    "idle",
+)
 
 
 def main() -> int:
@@ -24,16 +38,19 @@ def main() -> int:
     arguments = _parser().parse_args()
     options = Options(
         items=arguments.items,
-        shape=arguments.shape,
-        workers=arguments.workers,
+        shapes=tuple(arguments.shape),
+        workers=tuple(arguments.workers),
         rounds=arguments.rounds,
         seconds=arguments.seconds,
     )
     reports = {}
     try:
         for name in arguments.benchmarks or BENCHMARKS:
-            reports[name] = BENCHMARKS[name](options)
-            print(reports[name], end="\n\n", flush=True)
+            run: Callable[[Options], Report] = importlib.import_module(f"benchmarks.{name}").run
+            reports[name] = run(options)
+            print(reports[name], flush=True)
+            _plot(reports[name], name, arguments.plots)
+            print(flush=True)
     except Failed as failure:
         print(failure, file=sys.stderr)
         return 1
@@ -44,17 +61,36 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    defaults = Options()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "benchmarks", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; none: all"
     )
-    parser.add_argument("--items", type=int, help="of the table (memory: of the smallest)")
-    parser.add_argument("--shape", choices=SHAPES, help="what the items are like")
-    parser.add_argument("--workers", type=int, default=_DEFAULTS.workers)
-    parser.add_argument("--rounds", type=int, default=_DEFAULTS.rounds, help="of full")
-    parser.add_argument("--seconds", type=float, default=_DEFAULTS.seconds, help="of idle")
+    parser.add_argument(
+        "--items", type=int, default=0, help="of the table (memory, size: of the smallest)"
+    )
+    parser.add_argument(
+        *("--shape", "--shapes"), nargs="+", choices=SHAPES, default=(), help="what items are like"
+    )
+    parser.add_argument("--workers", nargs="+", type=int, default=())
+    parser.add_argument("--rounds", type=int, default=0, help="of which the median is taken")
+    parser.add_argument("--seconds", type=float, default=defaults.seconds, help="of idle")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", default=ROOT / "build/bench", help="for PNG files"
+    )
     return parser
+
+
+def _plot(report: Report, benchmark: str, folder: Path) -> None:
+    for name, chart in report.charts.items():
+        file = folder / f"{benchmark}-{name}.png"
+        try:
+            draw(chart, report.title, file)
+        except ImportError as error:
+            print(f"no plot: {error}", file=sys.stderr)
+        else:
+            print(f"-> {file}")
 
 
 def _write(file: Path, reports: dict[str, object]) -> None:
@@ -63,6 +99,7 @@ def _write(file: Path, reports: dict[str, object]) -> None:
         "system": platform.platform(),
         "cpus": os.cpu_count(),
     }
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"machine": machine, "reports": reports}, indent=2) + "\n")
 
 

@@ -1,62 +1,122 @@
-"""CPU and time of a full copy, by shake and by a script, in turns."""
+"""What a full copy costs, by shake and by a script in turns: by shape, workers, table size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
+from dataclasses import dataclass
 
-from benchmarks.measure import Usage
+from benchmarks.measure import Usage, typical
 from benchmarks.pages import json_bytes
-from benchmarks.programs import bench, table_of
-from benchmarks.report import Options, Report, Value
+from benchmarks.programs import Bench, bench, items_for, table_of
+from benchmarks.report import Chart, Options, Report, Value
 
-_ITEMS = 150_000
 _SHAPE = "medium"
+_WORKERS = (2, 1, 4)
+_SIZES = (0.1, 0.3)
+#: The script's table is so many times smaller: it needs so many times longer for an item.
+_SCRIPT_SHARE = 50
 #: Segments for each worker, so that both programs read the same way.
 _SEGMENTS = 4
+_ROUNDS = 3
 
-#: Processes of shake whose CPU is shown.
-ROLES = ("supervisor", "worker", "writer")
+Copy = Callable[[str], Usage]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the result; the two programs take turns at each."""
+
+    program: str
+    shape: str
+    items: int
+    workers: int
 
 
 def run(options: Options) -> Report:
-    """Copy a table ``rounds`` times by each program.
+    """Copy each table ``rounds`` times.
 
-    Each copy follows one of a tenth of the items; what it took beyond that one is the cost of the
-    other nine tenths, free of what a start costs.
+    What a run over an empty table costs is taken off, so that figures are of the items alone; see
+    ``start`` for it.
     """
-    items, shape, workers = options.items or _ITEMS, options.shape or _SHAPE, options.workers
-    segments = _SEGMENTS * workers
-    report = Report(f"full copy: {items:,} {shape} items, {workers} workers, {segments} segments")
+    rounds = options.rounds or _ROUNDS
+    report = Report(f"full copy: median of {rounds} rounds, less the cost of a start")
+    cases = _cases(options)
+    runs: dict[Case, list[Usage]] = {case: [] for case in cases}
     with bench() as place:
-        programs: dict[str, Callable[[str], Usage]] = {
-            "shake": lambda table: place.shake(table, workers, f"full.read.concurrency={segments}"),
-            "script": lambda table: place.baseline(table, workers, segments),
-        }
-        costs: dict[str, list[float]] = {program: [] for program in programs}
-        for _ in range(options.rounds):
-            for program, copy in programs.items():
-                tenth = copy(table_of(shape, items // 10))
-                whole = copy(table_of(shape, items))
-                beyond = items - items // 10
-                costs[program].append((whole.cpu - tenth.cpu) / beyond * 1e6)
-                report.rows.append({"program": program, **_row(shape, beyond, tenth, whole)})
-    ours, theirs = median(costs["shake"]), median(costs["script"])
-    report.findings.append(
-        f"CPU seconds per million items: shake {ours:.1f}, a boto3 + pymongo script {theirs:.1f}, "
-        f"{theirs / ours:.1f} times as many"
-    )
+        for _ in range(rounds):
+            starts: dict[tuple[str, int], Usage] = {}
+            for case in cases:
+                copy = _program(place, case.program, case.workers)
+                program = case.program, case.workers
+                if program not in starts:
+                    starts[program] = copy(table_of(case.shape, 0))
+                runs[case].append(copy(table_of(case.shape, case.items)) - starts[program])
+    report.rows += [_row(case, runs[case]) for case in cases]
+    report.findings += _findings(runs)
+    report.charts = _charts(report.rows)
     return report
 
 
-def _row(shape: str, beyond: int, tenth: Usage, whole: Usage) -> dict[str, Value]:
-    rate = beyond / (whole.seconds - tenth.seconds)
-    return {
-        "CPU s/M": (whole.cpu - tenth.cpu) / beyond * 1e6,
-        "items/s": round(rate),
-        "JSON MB/s": rate * json_bytes(shape) / 1e6,
-        "wall s": whole.seconds,
-        "CPU s": whole.cpu,
-        **{f"of it {role}": whole.roles[role] for role in ROLES if role in whole.roles},
-        "peak MiB": round(whole.peak / 2**20),
+def _cases(options: Options) -> list[Case]:
+    """The shapes, then one of them by numbers of workers, then by table size."""
+    shapes = options.shapes or ("small", "medium", "large")
+    workers = options.workers or _WORKERS
+    swept = _SHAPE if _SHAPE in shapes else shapes[0]
+    tables = [(shape, items_for(shape, options), workers[0]) for shape in shapes]
+    tables += [(swept, items_for(swept, options), count) for count in workers[1:]]
+    cases = []
+    for shape, items, count in tables:
+        cases.append(Case("shake", shape, items, count))
+        cases.append(Case("script", shape, items // _SCRIPT_SHARE, count))
+    sizes = (round(share * items_for(swept, options)) for share in _SIZES)
+    return cases + [Case("shake", swept, items, workers[0]) for items in sizes]
+
+
+def _program(place: Bench, program: str, workers: int) -> Copy:
+    segments = _SEGMENTS * workers
+    if program == "script":
+        return lambda table: place.baseline(table, workers, segments)
+    return lambda table: place.shake(table, workers, f"full.read.concurrency={segments}")
+
+
+def _row(case: Case, runs: list[Usage]) -> dict[str, Value]:
+    used, millions = typical(runs), case.items / 1e6
+    costs = [run.cpu / millions for run in runs]
+    row: dict[str, Value] = {
+        "program": case.program,
+        "shape": case.shape,
+        "items": case.items,
+        "workers": case.workers,
+        "CPU s/M": used.cpu / millions,
+        "lowest": min(costs),
+        "highest": max(costs),
     }
+    if used.seconds > 0:
+        row["items/s"] = round(case.items / used.seconds)
+        row["JSON MB/s"] = case.items * json_bytes(case.shape) / used.seconds / 1e6
+    row["peak MiB"] = round(used.peak / 2**20)
+    servers = {f"{name} s/M": cpu / millions for name, cpu in used.servers.items()}
+    return {**row, **servers} if case.program == "shake" else row
+
+
+def _findings(runs: dict[Case, list[Usage]]) -> list[str]:
+    costs = {case: typical(runs[case]).cpu / case.items * 1e6 for case in runs if case.items}
+    findings = []
+    for case, ours in costs.items():
+        their = Case("script", case.shape, case.items // _SCRIPT_SHARE, case.workers)
+        if case.program == "shake" and their in costs:
+            findings.append(
+                f"{case.shape}, {case.workers} workers: {ours:.2f} CPU seconds per million items, "
+                f"a boto3 + pymongo script {costs[their]:.1f}: {costs[their] / ours:.0f} times"
+            )
+    return [*findings, "source and sink are not counted in CPU s/M; what they used stands beside"]
+
+
+def _charts(rows: list[dict[str, Value]]) -> dict[str, Chart]:
+    """Items a second by workers, of the shape that all of them had; none where no wall time is."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows[: -len(_SIZES)]:
+        if row["shape"] == rows[-1]["shape"] and "items/s" in row:
+            point = float(row["workers"]), float(row["items/s"])
+            lines.setdefault(str(row["program"]), []).append(point)
+    return {"workers": Chart("workers", f"{rows[-1]['shape']} items/s", lines)} if lines else {}

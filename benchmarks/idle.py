@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.measure import Failed, cpu_seconds, family, role, running
+from benchmarks.measure import Failed, cpu_clock, family, role, running
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report, Value
 
@@ -66,4 +66,4 @@ def _settle(pid: int, processes: int) -> None:
 
 def _cpu(pid: int) -> dict[str, float]:
     """CPU seconds of each process, by what it is called."""
-    return {role(each).partition(" bench")[0]: cpu_seconds(each) for each in family(pid)}
+    return {role(each).strip(): cpu_clock(each.pid) for each in family(pid)}

@@ -1,72 +1,138 @@
-"""Runs a program to its end, and measures it with all processes that it starts."""
+"""Runs a program to its end, and measures it with all processes that it starts (on Linux)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from types import MappingProxyType
 
 import psutil
 
-from benchmarks.serving import ROOT
+ROOT = Path(__file__).resolve().parent.parent
 
 #: Seconds between two looks at the processes.
 _EVERY = 0.2
 
+#: A process of ours, by the title that it gives itself, or by its command line until it does.
+_OURS = re.compile(r"\bshake(?:: |\.farm\.|-)(\w+ ?\d*)")
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run took.
+    """What a run took, or, as ``whole - start``, what it took beyond another one.
 
-    ``cpu`` is exact: the kernel's own sum over the program and all its descendants. ``roles`` are
-    CPU seconds by what a process is called, as last seen, so a little less. ``peak`` is bytes: the
-    highest sum of PSS, in which memory that processes share counts once.
+    ``cpu`` is exact: the kernel's own sum over the program and all its descendants. ``roles`` is
+    the same sum by what a process calls itself; ``servers`` is what source and sink used meanwhile,
+    which ``cpu`` does not hold. ``peak`` is bytes: the highest sum of PSS, in
+    which memory that processes share counts once.
     """
 
     seconds: float
     cpu: float
     peak: int
-    roles: Mapping[str, float]
+    roles: dict[str, float]
+    servers: dict[str, float] = field(default_factory=dict)
+
+    def __sub__(self, start: Usage) -> Usage:
+        return Usage(
+            self.seconds - start.seconds,
+            self.cpu - start.cpu,
+            self.peak,
+            _minus(self.roles, start.roles),
+            _minus(self.servers, start.servers),
+        )
+
+
+def _minus(whole: dict[str, float], start: dict[str, float]) -> dict[str, float]:
+    return {name: cpu - start.get(name, 0.0) for name, cpu in whole.items()}
+
+
+def typical(runs: Sequence[Usage]) -> Usage:
+    """The median of each figure; the highest peak."""
+    return Usage(
+        median(run.seconds for run in runs),
+        median(run.cpu for run in runs),
+        max(run.peak for run in runs),
+        _medians([run.roles for run in runs]),
+        _medians([run.servers for run in runs]),
+    )
+
+
+def _medians(all_of: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in all_of for name in each)
+    return {name: median(each.get(name, 0.0) for each in all_of) for name in names}
 
 
 class Failed(Exception):
     """A measured program did not end well; the message holds what it said."""
 
 
-def measure(command: list[str], log: Path) -> Usage:
+def measure(
+    command: list[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> Usage:
     """Run a command, its output in ``log``. Raises Failed where it does not exit with 0."""
     began = time.monotonic()
-    with running(command, log) as process, _Watch(process.pid) as watch:
-        _, status, usage = os.wait4(process.pid, 0)
+    with running(command, log, environment) as process, _Watch(process.pid) as watch:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays there to be read
         seconds = time.monotonic() - began
+        watch.ended(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"{' '.join(command)}: exit {process.returncode}\n{log.read_text()[-2000:]}")
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, watch.peak, watch.roles)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Usage(seconds, cpu, watch.peak, watch.roles(cpu))
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A process as it was last seen; ``whole`` where that was after its end."""
+
+    role: str
+    cpu: float = 0.0
+    whole: bool = False
 
 
 class _Watch:
-    """Looks at a process and its descendants again and again, while it is entered."""
+    """Follows a process and its descendants, each to its end, while it is entered.
+
+    A process that has ended is read before its parent takes note of the end. Where the parent was
+    faster, what is missing is known all the same: the kernel's sum holds it.
+    """
 
     def __init__(self, pid: int) -> None:
         self.peak = 0
         self._pid = pid
-        self._seen: dict[int, tuple[str, float]] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._ends: dict[int, int] = {}  # file descriptor, readable at the end: pid
+        self._poll = select.poll()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    @property
-    def roles(self) -> dict[str, float]:
-        """CPU seconds by the first word of what a process calls itself."""
+    def ended(self, pid: int) -> None:
+        """Read a process that has ended, if its parent has not made it disappear."""
+        seen = self._seen.setdefault(pid, _Seen(""))
+        with contextlib.suppress(OSError):
+            seen.cpu, seen.whole = cpu_clock(pid), True
+
+    def roles(self, total: float) -> dict[str, float]:
+        """CPU seconds by the first word of what a process calls itself, ``total`` in all."""
+        rest = max(0.0, total - sum(seen.cpu for seen in self._seen.values()))
+        cut = {pid: seen.cpu for pid, seen in self._seen.items() if not seen.whole}
         sums: dict[str, float] = {}
-        for name, cpu in self._seen.values():
-            kind = name.split()[0]
-            sums[kind] = sums.get(kind, 0.0) + cpu
+        for pid, seen in self._seen.items():
+            share = rest * cut[pid] / sum(cut.values()) if cut.get(pid) else 0.0
+            kind = seen.role.partition(" ")[0]
+            sums[kind] = sums.get(kind, 0.0) + seen.cpu + share
         return sums
 
     def __enter__(self) -> _Watch:
@@ -76,26 +142,51 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        for descriptor in self._ends:
+            os.close(descriptor)
 
     def _run(self) -> None:
-        while not self._over.wait(_EVERY):
-            total = 0
-            for each in family(self._pid):
-                with contextlib.suppress(psutil.Error):
-                    self._seen[each.pid] = role(each), cpu_seconds(each)
+        due = 0.0
+        while not self._over.is_set():
+            if (now := time.monotonic()) >= due:
+                self._look()
+                due = now + _EVERY
+            for descriptor, _ in self._poll.poll(_EVERY / 4 * 1000):
+                self._poll.unregister(descriptor)
+                self.ended(self._ends.pop(descriptor))
+                os.close(descriptor)
+
+    def _look(self) -> None:
+        total = 0
+        for each in family(self._pid):
+            with contextlib.suppress(psutil.Error, OSError):
+                if each.pid not in self._seen:
+                    descriptor = os.pidfd_open(each.pid)
+                    self._ends[descriptor] = each.pid
+                    self._poll.register(descriptor, select.POLLIN)
+                    self._seen[each.pid] = _Seen(role(each))
+                seen = self._seen[each.pid]
+                if not seen.whole and each.status() != psutil.STATUS_ZOMBIE:
+                    seen.role, seen.cpu = role(each) or seen.role, cpu_clock(each.pid)
                     total += memory(each)
-            self.peak = max(self.peak, total)
+        self.peak = max(self.peak, total)
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is killed at the end, where it still runs; no setting of the user's counts."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SHAKE_", "AWS_"))}
-    environment["NO_PROXY"] = environment["no_proxy"] = "127.0.0.1"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SHAKE_", "AWS_"))}
+    direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env={**inherited, **direct, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         ) as process,
     ):
         try:
@@ -114,14 +205,19 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def role(process: psutil.Process) -> str:
-    """What a process of ours calls itself (``worker 0``), else the program's name."""
+    """What a process of ours is (``worker 0``), else the program's name; empty where it ends."""
     title = " ".join(process.cmdline()).rstrip()
-    return title.removeprefix("shake: ") if title.startswith("shake: ") else process.name()
+    ours = _OURS.search(title)
+    return ours[1] if ours else title and process.name()
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+def cpu_clock(pid: int) -> float:
+    """CPU seconds of all threads of a process, to the nanosecond, as long as it can be waited for.
+
+    The number of its clock is made as clock_getcpuclockid does it. Raises OSError once it is gone.
+    Source: https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html
+    """
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory(process: psutil.Process) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import string
 import zlib
@@ -60,6 +61,19 @@ def json_bytes(shape: str) -> float:
     return sum(len(p.text) for p in pages(shape)) / sum(len(p.ends) for p in pages(shape))
 
 
+def page_items(shape: str) -> float:
+    """Items of the average full page."""
+    return sum(len(p.ends) for p in pages(shape)) / _PAGES
+
+
+def body(page: Page) -> bytes:
+    """The answer to a Scan that gives a full page."""
+    count = len(page.ends)
+    key = {"pk": {"S": "key"}, "sk": {"N": str(count)}}
+    closing = {"Count": count, "ScannedCount": count, "LastEvaluatedKey": key}
+    return OPENING + page.text + b"]," + orjson.dumps(closing)[1:]
+
+
 def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
     texts: list[bytes] = []
     ends: list[int] = []
@@ -70,7 +84,7 @@ def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
         if stored > PAGE_BYTES:
             text = b",".join(texts)
             return Page(text, tuple(ends), zlib.crc32(OPENING + text), PAGE_BYTES)
-        texts.append(orjson.dumps(item))
+        texts.append(_text(item))
         end += len(texts[-1]) + (end > 0)
         ends.append(end)
 
@@ -112,10 +126,9 @@ def _small(source: random.Random) -> Item:
 
 
 def _medium(source: random.Random) -> Item:
-    """About 780 bytes of JSON, 30 values: an order with its parts."""
+    """About 760 bytes of JSON, 30 values: an order with its parts."""
     return {
-        "pk": {"S": f"customer#{source.getrandbits(48):012x}"},
-        "sk": {"N": str(source.getrandbits(44))},
+        **_key(source),
         "name": _words(source, 2),
         "mail": {"S": f"{_word(source)}@example.com"},
         "status": {"S": source.choice(["open", "paid", "sent", "returned"])},
@@ -127,7 +140,7 @@ def _medium(source: random.Random) -> Item:
         "version": {"N": str(source.getrandbits(31))},
         "gift": {"BOOL": source.random() < 0.1},
         "coupon": {"NULL": True},
-        "digest": {"B": base64.b64encode(source.randbytes(24)).decode()},
+        "digest": {"B": _base64(source, 24)},
         "tags": {"SS": sorted({_word(source) for _ in range(3)})},
         "sizes": {"NS": sorted({str(source.randrange(1000)) for _ in range(3)})},
         "address": {
@@ -143,7 +156,78 @@ def _large(source: random.Random) -> Item:
     return _medium(source) | {"text": _words(source, 1000), "history": {"L": lines}}
 
 
-SHAPES = {"small": _small, "medium": _medium, "large": _large}
+def _numeric(source: random.Random) -> Item:
+    """About 910 bytes of JSON, 40 numbers of every kind."""
+    readings = [{"N": str(source.randrange(-(10**9), 10**9))} for _ in range(10)]
+    exact = [{"N": f"-{source.getrandbits(50)}.{source.getrandbits(60)}"} for _ in range(5)]
+    return {
+        **_key(source),
+        "count": {"N": str(source.randrange(100))},
+        "wide": {"N": str(source.getrandbits(100))},
+        "tiny": {"N": f"{source.randrange(1, 99)}E-{source.randrange(20, 99)}"},
+        "prices": {"L": [_price(source) for _ in range(10)]},
+        "exact": {"L": exact},
+        "readings": {"L": readings},
+        "set": {"NS": sorted({str(source.getrandbits(30)) for _ in range(10)})},
+    }
+
+
+def _escapes(source: random.Random) -> Item:
+    """About 1.2 kB of JSON: text that must be unescaped, as of logs and of documents in items."""
+    line = f'{_word(source)}:\t"C:\\{_word(source)}\\{_word(source)}"\n'
+    said = " ".join(source.choices(["größe", "東京", "Łódź", "naïve", "😀", "café"], k=40))
+    return {
+        **_key(source),
+        "log": {"S": line * 8},
+        "json": {"S": json.dumps({_word(source): _word(source) for _ in range(12)})},
+        "said": {"S": said},
+    }
+
+
+def _binary(source: random.Random) -> Item:
+    """About 4 kB of JSON, nearly all of it base64."""
+    return {
+        **_key(source),
+        "image": {"B": _base64(source, source.randrange(1500, 3000))},
+        "hashes": {"BS": [_base64(source, 32) for _ in range(16)]},
+    }
+
+
+def _deep(source: random.Random) -> Item:
+    """About 930 bytes of JSON, nested nearly as deep as DynamoDB allows (32 levels)."""
+    value: dict[str, Any] = _price(source)
+    for level in range(15):
+        value = {"M": {"leaf": {"N": str(level)}, _word(source): {"L": [value, {"NULL": True}]}}}
+    return {**_key(source), "tree": value}
+
+
+SHAPES = {
+    "small": _small,
+    "medium": _medium,
+    "large": _large,
+    "numeric": _numeric,
+    "escapes": _escapes,
+    "binary": _binary,
+    "deep": _deep,
+}
+
+
+def _text(item: Item) -> bytes:
+    """As JSON: UTF-8 as it is, but for the text that is there to be unescaped."""
+    if "said" in item:
+        return json.dumps(item, separators=(",", ":")).encode()
+    return orjson.dumps(item)
+
+
+def _key(source: random.Random) -> Item:
+    return {
+        "pk": {"S": f"customer#{source.getrandbits(48):012x}"},
+        "sk": {"N": str(source.getrandbits(44))},
+    }
+
+
+def _base64(source: random.Random, length: int) -> str:
+    return base64.b64encode(source.randbytes(length)).decode()
 
 
 def _line(source: random.Random) -> dict[str, Any]:
@@ -156,8 +240,16 @@ def _price(source: random.Random) -> dict[str, str]:
 
 
 def _word(source: random.Random) -> str:
-    return "".join(source.choices(string.ascii_lowercase, k=source.randrange(3, 9)))
+    return source.choice(_WORDS)
 
 
 def _words(source: random.Random, count: int) -> dict[str, str]:
-    return {"S": " ".join(_word(source) for _ in range(count))}
+    return {"S": " ".join(source.choices(_WORDS, k=count))}
+
+
+def _vocabulary(source: random.Random) -> list[str]:
+    lengths = [source.randrange(3, 9) for _ in range(4000)]
+    return ["".join(source.choices(string.ascii_lowercase, k=length)) for length in lengths]
+
+
+_WORDS = _vocabulary(random.Random(_SEED))

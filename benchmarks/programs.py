@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from sys import executable
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import orjson
 from pymongo import MongoClient
 
 from benchmarks.measure import Failed, Usage, measure
-from benchmarks.serving import ROOT, server
+from benchmarks.report import Options
+from benchmarks.serving import ROOT, Server, server
+
+#: Roles of shake's processes.
+ROLES = ("supervisor", "worker", "writer")
+
+#: Some 0.5 to 1.5 GB of JSON of each shape: so much that what is measured is the copying.
+_ITEMS = {"small": 4_000_000, "medium": 1_500_000, "large": 150_000}
+_OTHERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +35,17 @@ class Bench:
     source: str
     target: str
     folder: Path
+    environment: Mapping[str, str]
+    servers: Mapping[str, Server]
 
     def shake(self, table: str, workers: int, *settings: str) -> Usage:
         """Copy a table by shake; ``settings`` as in :meth:`shake_command`."""
         return self._copy(table, self.shake_command(table, workers, *settings))
+
+    def beyond_start(self, shape: str, items: int, workers: int, *settings: str) -> Usage:
+        """What a copy by shake takes beyond one of an empty table, made just before."""
+        start = self.shake(table_of(shape, 0), workers, *settings)
+        return self.shake(table_of(shape, items), workers, *settings) - start
 
     def baseline(self, table: str, processes: int, segments: int) -> Usage:
         """Copy a table by the script."""
@@ -64,13 +81,19 @@ class Bench:
 
     def reading(self, table: str) -> dict[str, Any]:
         """How the table was read since the last call (see benchmarks.replay)."""
-        opener = build_opener(ProxyHandler({}))
+        trusted = self.environment.get("AWS_CA_BUNDLE")
+        secure = HTTPSHandler(context=ssl.create_default_context(cafile=trusted))
+        opener = build_opener(ProxyHandler({}), secure)
         answer: dict[str, Any] = orjson.loads(opener.open(f"{self.source}/{table}").read())
         return answer
 
     def _copy(self, table: str, command: list[str]) -> Usage:
         self.counts()
-        usage = measure(command, self.folder / "log")
+        self.reading(table)  # makes its pages
+        before = {name: each.cpu() for name, each in self.servers.items()}
+        usage = measure(command, self.folder / "log", self.environment)
+        for name, each in self.servers.items():
+            usage.servers[name] = each.cpu() - before[name]
         documents = self.counts()["documents"]
         if documents != items_of(table):
             raise Failed(f"{documents} documents arrived of table {table}: {' '.join(command)}")
@@ -78,14 +101,22 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(*replay: str, sink: tuple[str, ...] = ()) -> Iterator[Bench]:
+def bench(*replay: str, tls: bool = False, sink: tuple[str, ...] = ()) -> Iterator[Bench]:
     """Start source and sink with these command line options."""
-    with (
-        tempfile.TemporaryDirectory(prefix="shake-bench-") as folder,
-        server("benchmarks.replay", *replay) as source,
-        server("benchmarks.sink", *sink) as target,
-    ):
-        yield Bench(f"http://127.0.0.1:{source}", f"mongodb://127.0.0.1:{target}/", Path(folder))
+    with tempfile.TemporaryDirectory(prefix="shake-bench-") as name, ExitStack() as servers:
+        folder = Path(name)
+        authority = folder / "authority.pem"
+        environment = {"AWS_CA_BUNDLE": str(authority)} if tls else {}
+        secure = ("--tls", str(authority)) if tls else ()
+        source = servers.enter_context(server("benchmarks.replay", *replay, *secure))
+        target = servers.enter_context(server("benchmarks.sink", *sink))
+        yield Bench(
+            f"http{'s' * tls}://127.0.0.1:{source.port}",
+            f"mongodb://127.0.0.1:{target.port}/",
+            folder,
+            environment,
+            {"source": source, "sink": target},
+        )
 
 
 def table_of(shape: str, items: int) -> str:
@@ -96,3 +127,8 @@ def table_of(shape: str, items: int) -> str:
 def items_of(table: str) -> int:
     """How many items a virtual table holds."""
     return int(table.rpartition("-")[2])
+
+
+def items_for(shape: str, options: Options) -> int:
+    """Items of a table that is copied to see what copying costs."""
+    return options.items or _ITEMS.get(shape, _OTHERS)

@@ -18,14 +18,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from benchmarks.pages import ATTRIBUTES, KEY_SCHEMA, OPENING, Page, pages
+from benchmarks.pages import ATTRIBUTES, KEY_SCHEMA, OPENING, SHAPES, Page, pages
 from benchmarks.serving import serve
 
-_TABLE = re.compile(r"(small|medium|large)-(\d+)")
+_TABLE = re.compile(rf"({'|'.join(SHAPES)})-(\d+)")
+#: Bytes sent at once where a bandwidth is set: a TLS record, some ten packets.
+_WRITE_BYTES = 16 * 1024
 _THROTTLED = orjson.dumps(
     {
         "__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
@@ -97,8 +100,11 @@ def _head(page: Page, count: int) -> tuple[bytes, int]:
 class Replay:
     """Answers requests. What makes it slow, or refuse, is for segmented Scans alone."""
 
-    def __init__(self, tables: list[str], delay: float, skew: float, *, throttle: bool) -> None:
+    def __init__(
+        self, tables: list[str], delay: float, bandwidth: float, skew: float, *, throttle: bool
+    ) -> None:
         self._delay = delay
+        self._bandwidth = bandwidth
         self._skew = skew
         self._throttle = throttle
         self._tables = {name: Table(name, skew) for name in tables}
@@ -114,8 +120,11 @@ class Replay:
             head = f"HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\n"
             head += "Content-Type: application/x-amz-json-1.0\r\n"
             head += f"x-amz-crc32: {zlib.crc32(b''.join(parts)) if crc is None else crc}\r\n\r\n"
-            for part in (head.encode(), *parts):
-                connection.sendall(part)
+            answer = b"".join([head.encode(), *parts])
+            if self._bandwidth:
+                _send_paced(connection, answer, self._bandwidth)
+            else:
+                connection.sendall(answer)
 
     def _answer(self, operation: str, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
         if operation == "ListTables":
@@ -168,6 +177,16 @@ def _description(table: Table) -> dict[str, Any]:
     }
 
 
+def _send_paced(connection: socket.socket, answer: bytes, bandwidth: float) -> None:
+    """Send as a network does: in small portions, so many bytes a second, never in a burst."""
+    began = time.monotonic()
+    for start in range(0, len(answer), _WRITE_BYTES):
+        connection.sendall(answer[start : start + _WRITE_BYTES])
+        early = began + (start + _WRITE_BYTES) / bandwidth - time.monotonic()
+        if early > 0:
+            time.sleep(early)
+
+
 def _requests(connection: socket.socket) -> Iterator[tuple[str, bytes]]:
     """(operation, or path where it is a GET; body) of each request."""
     stream = connection.makefile("rb")
@@ -187,11 +206,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replay", description=__doc__)
     parser.add_argument("tables", nargs="*", help="what ListTables shows, such as medium-1000000")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that a Scan takes")
+    parser.add_argument(
+        "--bandwidth", type=float, default=0.0, help="bytes a second of each connection (0: any)"
+    )
+    parser.add_argument(
+        "--tls", type=Path, metavar="FILE", help="speak TLS; write the CA to trust into this file"
+    )
     parser.add_argument("--skew", type=float, default=0.0, help="how uneven segments are, 0 to 1")
     parser.add_argument("--throttle", action="store_true", help="refuse every Scan")
     options = parser.parse_args()
-    replay = Replay(options.tables, options.delay, options.skew, throttle=options.throttle)
-    serve(replay.connection)
+    replay = Replay(
+        options.tables, options.delay, options.bandwidth, options.skew, throttle=options.throttle
+    )
+    serve(replay.connection, options.tls)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 Value = str | int | float
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines through points (x, y), by what each line is."""
+
+    x: str
+    y: str
+    lines: dict[str, list[tuple[float, float]]]
+
+
 @dataclass(slots=True)
 class Report:
     """A table of ``rows``, each by column; ``findings`` are what it comes to, in words."""
@@ -14,6 +23,7 @@ class Report:
     title: str
     rows: list[dict[str, Value]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    charts: dict[str, Chart] = field(default_factory=dict)
 
     def __str__(self) -> str:
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
@@ -34,10 +44,21 @@ def _text(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person may choose; None: as the benchmark thinks fit."""
+    """What the person may choose; empty: as the benchmark thinks fit.
 
-    items: int | None = None
-    shape: str | None = None
-    workers: int = 2
-    rounds: int = 2
+    A benchmark of one shape, or of one number of workers, takes the first.
+    """
+
+    items: int = 0
+    shapes: tuple[str, ...] = ()
+    workers: tuple[int, ...] = ()
+    rounds: int = 0
     seconds: float = 15.0
+
+    def shape(self, default: str) -> str:
+        return self.shapes[0] if self.shapes else default
+
+    @property
+    def farm(self) -> int:
+        """Workers of a farm whose size is not what is measured."""
+        return self.workers[0] if self.workers else 2

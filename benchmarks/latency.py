@@ -1,0 +1,77 @@
+"""How close the farm comes to the wire: pages a second from a source that takes 30 ms for each."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.pages import page_items
+from benchmarks.programs import bench, table_of
+from benchmarks.report import Chart, Options, Report, Value
+from shake.config import Config
+
+_SHAPE = "large"
+_DELAY = 0.03
+_WORKERS = (1, 2, 4, 8)
+#: Pages that each lane reads: two seconds of waiting.
+_PAGES = 65
+#: Full pages, and pages so small that waiting is all there is to them.
+_SHARES = (1.0, 0.1)
+
+
+def run(options: Options) -> Report:
+    """Copy tables by ever more lanes, each reading a segment of its own all the time."""
+    shape = options.shape(_SHAPE)
+    parser = Config(id="", target_address="").full_document_parser
+    farms = [(1, 1), *((count, parser) for count in options.workers or _WORKERS)]
+    report = Report(f"latency: {shape} items, a page in {_DELAY * 1e3:g} ms")
+    lines: dict[str, list[tuple[float, float]]] = {"the wire": []}
+    with bench("--delay", str(_DELAY)) as place:
+        for share in _SHARES:
+            limit = round(share * page_items(shape))
+            line = lines.setdefault(f"pages of {limit} items", [])
+            for workers, each in farms:
+                lanes = workers * each
+                table = table_of(shape, options.items or lanes * _PAGES * limit)
+                used = place.shake(
+                    table,
+                    workers,
+                    f"full.read.concurrency={lanes}",
+                    f"full.document.parser={each}",
+                    f"qps.full.batch_num={limit}",
+                    "qps.full=1000000",
+                )
+                log = place.reading(table)
+                row = _row(limit, workers, lanes, log)
+                row["cores busy %"] = (
+                    100 * (used.cpu + sum(used.servers.values())) / used.seconds / _cores()
+                )
+                report.rows.append(row)
+                line.append((float(lanes), float(row["pages/s"])))
+    lines["the wire"] = [(lanes, lanes / _DELAY) for lanes, _ in line]
+    report.findings += [
+        f"pages of {row['items/page']} items: {row['of the wire %']:.1f} % of what {row['lanes']} "
+        f"lanes could wait for"
+        for row in report.rows
+        if row["lanes"] in (1, lanes)
+    ]
+    report.charts["lanes"] = Chart("lanes", "pages/s", lines)
+    return report
+
+
+def _row(limit: int, workers: int, lanes: int, log: dict[str, object]) -> dict[str, Value]:
+    spans = log["segments"].values()
+    seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    rate = log["scans"] / seconds
+    return {
+        "items/page": limit,
+        "workers": workers,
+        "lanes": lanes,
+        "pages": log["scans"],
+        "pages/s": rate,
+        "lanes / delay": lanes / _DELAY,
+        "of the wire %": 100 * rate * _DELAY / lanes,
+    }
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,22 @@
+"""Draws charts as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.report import Chart
+
+
+def draw(chart: Chart, title: str, file: Path) -> None:
+    """Raises ImportError where matplotlib, one of the ``dev`` extras, is not installed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel=chart.x, ylabel=chart.y)
+    for name, points in chart.lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,137 @@
+"""The three processes of the queue's benchmark: a farm's channels and arena, and nothing else.
+
+As in the farm, the main thread of each child takes messages, and another one does the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from setproctitle import setproctitle
+
+from shake.config import Config
+from shake.farm import arena, child, messages
+from shake.farm.arena import Arena
+from shake.farm.channel import ChildChannel
+from shake.farm.loop import Loop
+from shake.farm.process import Child
+
+
+class Hub:
+    """The supervisor's end: passes each page on to the writer, each free slot to the worker."""
+
+    def __init__(self, slots: int, pages: int, length: int, *, touch: bool) -> None:
+        self.loop = Loop()
+        self.wrote = self._published = 0
+        self._pages = pages
+        self._slot_of: dict[int, int] = {}
+        self._free = list(range(slots))
+        memory = arena.create(slots)
+        details = {"arena": memory, "length": length, "touch": touch}
+        self._worker = self._child("worker 0", details, self._page)
+        self._writer = self._child("writer 0", details, self._answer)
+        self._ready = 0
+
+    def run(self) -> None:
+        """Until every page is written."""
+        self.loop.run(lambda: self._ready == 2 and self.wrote == self._pages)
+        for each in (self._worker, self._writer):
+            each.dismiss()
+            each.reap()
+
+    def _child(self, role: str, details: dict[str, Any], handle: Any) -> Child:
+        settings = Config(id="bench", target_address="mongodb://nowhere").as_settings()
+        setup = messages.Setup(role, settings, details)
+        return Child(
+            self.loop,
+            "benchmarks.queue_ends",
+            setup,
+            (details["arena"],),
+            on_message=lambda message: self._receive(message, handle),
+            on_death=lambda how: sys.exit(f"{role} died: {how}"),
+        )
+
+    def _receive(self, message: Any, handle: Any) -> None:
+        if isinstance(message, messages.Failed):
+            sys.exit(message.text)
+        if not isinstance(message, messages.Ready):
+            handle(message)
+            return
+        self._ready += 1
+        while self._ready == 2 and self._free:
+            self._publish(self._free.pop())
+
+    def _publish(self, slot: int) -> None:
+        """Let the worker fill a slot, if a page is left."""
+        if self._published < self._pages:
+            self._slot_of[self._published] = slot
+            self._published += 1
+            self._worker.send(messages.Free(slot))
+
+    def _page(self, page: messages.Page) -> None:
+        self._writer.send(messages.Write(page.lease, 0, page.slot, page.length))
+
+    def _answer(self, wrote: messages.Wrote) -> None:
+        self.wrote += 1
+        self._publish(self._slot_of.pop(wrote.page))
+
+
+def serve(
+    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+) -> None:
+    """Entry of a child; ``details``: arena, length of a page, touch (or leave its bytes alone)."""
+    ends = End(channel, details)
+    channel.send(messages.Ready())
+    for message in received:
+        ends.waiting.put(message)
+
+
+class End:
+    """A worker that only fills slots, or a writer that only reads them, in a thread of its own."""
+
+    def __init__(self, channel: ChildChannel, details: dict[str, Any]) -> None:
+        self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._channel = channel
+        self._arena = Arena(details["arena"], writable=True)
+        self._page = bytearray(details["length"])
+        self._touch: bool = details["touch"]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        pages = 0
+        with child.guarded(self._channel):
+            while True:
+                match self.waiting.get():
+                    case messages.Free(slot):
+                        if self._touch:
+                            self._arena.slot(slot)[: len(self._page)] = self._page
+                        fields = (pages, slot, len(self._page), 1000, True, b'{"pk":{"S":""}}')
+                        pages += 1
+                        self._channel.send(messages.Page(*fields, 1000, 128.0))
+                    case messages.Write(page, _, slot, length):
+                        if self._touch:
+                            self._page[:] = self._arena.slot(slot)[:length]
+                        self._channel.send(messages.Wrote(page))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queue_ends", description=__doc__)
+    parser.add_argument("--slots", type=int, default=6)
+    parser.add_argument("--pages", type=int, default=10_000)
+    parser.add_argument("--length", type=int, default=1 << 20, help="bytes of a page")
+    parser.add_argument("--touch", action="store_true", help="write and read them")
+    options = parser.parse_args()
+    setproctitle("shake: supervisor")
+    Hub(options.slots, options.pages, options.length, touch=options.touch).run()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1].isdigit():  # the file descriptor that a child is given
+        child.main(serve)
+    else:
+        main()
