@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test lint format bench sanitize fuzz clean
+.PHONY: help venv demo test lint format bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made.
@@ -31,8 +31,11 @@ format: $(READY) ## Format, and mend what can be mended.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(READY) ## Run the benchmarks (ARGS=--help).
+bench: $(READY) ## Run the benchmarks (ARGS='full --rounds 1').
 	$(BIN)/python -m benchmarks $(ARGS)
+
+profile: $(READY) ## Copy under a sampling profiler: flame graphs in build/profile (ARGS=--help).
+	$(BIN)/python -m benchmarks.flames $(ARGS)
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
 SANITIZED := build/sanitized

@@ -28,24 +28,25 @@ WAITS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def run(options: Options) -> Report:
     """Measure CPU over ``seconds`` while the source, then the target, gives nothing."""
     report = Report(f"idle farm: CPU in % of a core over {options.seconds:g} s, status page on")
-    report.rows += [{"waits for": name, **_idle(name, options)} for name in WAITS]
+    report.rows += [{"waits for": name, **idle(name, options)} for name in WAITS]
     most = max(float(row["all"]) for row in report.rows)
     report.findings.append(f"an idle farm uses at most {most:.2f} % of a core")
     return report
 
 
-def _idle(name: str, options: Options) -> dict[str, Value]:
+def idle(name: str, options: Options) -> dict[str, Value]:
+    """CPU of each process while it waits for one of WAITS."""
     source, sink = WAITS[name]
     with bench(*source, sink=sink) as place:
-        table = table_of(options.shape or _SHAPE, options.items or _ITEMS)
-        command = place.shake_command(table, options.workers, "http_profile=0")
+        table = table_of(options.shape(_SHAPE), options.items or _ITEMS)
+        command = place.shake_command(table, options.farm, "http_profile=0")
         log = place.folder / "log"
         with running(command, log) as process:
-            _settle(process.pid, 2 + options.workers)
+            _settle(process.pid, 2 + options.farm)
             before, began = _cpu(process.pid), time.monotonic()
             time.sleep(options.seconds)
             after, took = _cpu(process.pid), time.monotonic() - began
-        if before.keys() != after.keys() or len(after) < 2 + options.workers:
+        if before.keys() != after.keys() or len(after) < 2 + options.farm:
             raise Failed(f"processes came or went while {name}:\n{log.read_text()[-2000:]}")
     shares = {each: 100 * (after[each] - before[each]) / took for each in after}
     return {**shares, "all": sum(shares.values())}

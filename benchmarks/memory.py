@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.programs import Bench, bench, table_of
-from benchmarks.report import Options, Report, Value
+from benchmarks.report import Chart, Options, Report, Value
 from shake.config import Config
 from shake.farm.arena import SLOTS_PER_LANE
 
@@ -14,7 +14,7 @@ _GROWTH = (1, 3, 10)
 
 def run(options: Options) -> Report:
     """Copy tables of up to ten times ``items``; then the first by other numbers of workers."""
-    items, shape, workers = options.items or _ITEMS, options.shape or _SHAPE, options.workers
+    items, shape, workers = options.items or _ITEMS, options.shape(_SHAPE), options.farm
     report = Report(f"peak memory (PSS of all processes): {shape} items")
     with bench() as place:
         growing = [_copy(place, shape, items * times, workers) for times in _GROWTH]
@@ -23,6 +23,8 @@ def run(options: Options) -> Report:
             for count in sorted({max(1, workers // 2), 2 * workers})
         ]
     report.rows += growing + by_workers
+    points = [(float(row["items"]), float(row["peak MiB"])) for row in growing]
+    report.charts["items"] = Chart("items", "peak MiB", {f"{workers} workers": points})
     grown = float(growing[-1]["peak MiB"]) / float(growing[0]["peak MiB"])
     report.findings.append(
         f"a table {_GROWTH[-1]} times larger, the same workers: {grown:.2f} times the memory"

@@ -30,7 +30,7 @@ PAGE_BYTES = 1024 * 1024
 
 _SEED = 20190701
 #: Pages that differ; a table of any size is made of these.
-_PAGES = 4
+_PAGES = 2
 
 
 @dataclass(frozen=True, slots=True)

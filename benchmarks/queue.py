@@ -39,9 +39,9 @@ def run(options: Options) -> Report:
     with bench() as place:
         for _ in range(rounds):
             for way, (slots, touch) in WAYS.items():
-                start = _pass(place, 0, length, slots, touch=touch)
+                start = through(place, 0, length, slots, touch=touch)
                 runs[way].append(
-                    _pass(place, _number(number, way), length, slots, touch=touch) - start
+                    through(place, _number(number, way), length, slots, touch=touch) - start
                 )
             copies.append(place.beyond_start(shape, items_for(shape, options), options.farm))
     copied = items_for(shape, options) / page_items(shape)
@@ -61,7 +61,8 @@ def _number(number: int, way: str) -> int:
     return max(1, number // _TOUCHED_SHARE) if WAYS[way][1] else number
 
 
-def _pass(place: Bench, number: int, length: int, slots: int, *, touch: bool) -> Usage:
+def through(place: Bench, number: int, length: int, slots: int, *, touch: bool) -> Usage:
+    """Pass so many pages of so many bytes through the queue."""
     command = [executable, "-m", "benchmarks.queue_ends", "--slots", str(slots)]
     command += ["--pages", str(number), "--length", str(length), *(["--touch"] if touch else [])]
     return measure(command, place.folder / "log")

@@ -17,15 +17,15 @@ _SKEW = 0.5
 
 def run(options: Options) -> Report:
     """Copy a table, and look at when each segment was read."""
-    items, shape = options.items or _ITEMS, options.shape or _SHAPE
+    items, shape = options.items or _ITEMS, options.shape(_SHAPE)
     report = Report(
-        f"the tail: {items:,} {shape} items, {options.workers} workers, Scan in {_DELAY * 1e3:g} ms"
+        f"the tail: {items:,} {shape} items, {options.farm} workers, Scan in {_DELAY * 1e3:g} ms"
         f", segments of {1 - _SKEW:g} to {1 + _SKEW:g} times the mean"
     )
-    lanes = options.workers * Config(id="", target_address="").full_document_parser
+    lanes = options.farm * Config(id="", target_address="").full_document_parser
     with bench("--delay", str(_DELAY), "--skew", str(_SKEW)) as place:
         table = table_of(shape, items)
-        place.shake(table, options.workers)
+        place.shake(table, options.farm)
         spans = [(begin, end) for begin, end in place.reading(table)["segments"].values()]
     begin, end = min(b for b, _ in spans), max(e for _, e in spans)
     lanes = min(lanes, len(spans))

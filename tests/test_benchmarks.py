@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
+from xml.etree import ElementTree
 
 import pytest
 from pymongo import MongoClient
 
-from benchmarks import full, idle, memory, tail
-from benchmarks.measure import Failed, measure
+from benchmarks import codec as codecs
+from benchmarks import full, idle, latency, queue, roles, size, tail
+from benchmarks.flamegraph import flame_graph
+from benchmarks.flames import running_stacks
+from benchmarks.measure import ROOT, Failed, Usage, measure, typical
 from benchmarks.pages import SHAPES
+from benchmarks.plot import draw
 from benchmarks.programs import Bench, bench
 from benchmarks.report import Options, Report
-from benchmarks.serving import ROOT
 from shake import codec
 from shake.schema import Attribute, Keys
 from tests.support.tables import connect
@@ -36,12 +41,12 @@ def place() -> Iterator[Bench]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_virtual_table_gives_every_item_once_over_all_segments(place: Bench, shape: str) -> None:
     client = connect(place.source)
-    described = client.describe_table(TableName=f"{shape}-3001")["Table"]
-    assert described["ItemCount"] == 3001
+    described = client.describe_table(TableName=f"{shape}-701")["Table"]
+    assert described["ItemCount"] == 701
 
-    counts = [_count(client, f"{shape}-3001", segment, 7) for segment in range(7)]
+    counts = [_count(client, f"{shape}-701", segment, 7) for segment in range(7)]
 
-    assert sum(counts) == 3001
+    assert sum(counts) == 701
     assert len(set(counts)) > 1  # uneven, as asked for
 
 
@@ -72,7 +77,7 @@ def test_a_replayed_page_is_sound_to_its_last_byte(place: Bench) -> None:
 
 
 def test_a_segment_goes_on_where_its_last_page_ended(place: Bench) -> None:
-    assert _count(connect(place.source), "medium-9001", 0, 1) == 9001
+    assert _count(connect(place.source), "large-901", 0, 1) == 901
 
 
 def test_the_sink_counts_what_the_driver_inserts(place: Bench) -> None:
@@ -104,34 +109,115 @@ def test_a_program_that_fails_is_not_measured(tmp_path: Path) -> None:
         measure([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path / "log")
 
 
+def test_every_process_counts_in_its_role_to_its_end(place: Bench) -> None:
+    usage = place.shake("binary-2000", 2)
+
+    assert {"supervisor", "worker", "writer"} <= usage.roles.keys()
+    assert sum(usage.roles.values()) == pytest.approx(usage.cpu, abs=0.01)
+
+
+def test_what_a_run_took_beyond_another_is_a_run_too() -> None:
+    start = Usage(1.0, 2.0, 100, {"worker": 0.5}, {"source": 0.25})
+    whole = Usage(3.0, 7.0, 150, {"worker": 2.0, "writer": 1.0}, {"source": 0.5})
+
+    beyond = whole - start
+
+    assert beyond == Usage(2.0, 5.0, 150, {"worker": 1.5, "writer": 1.0}, {"source": 0.25})
+    assert typical([start, whole, whole]) == whole
+
+
 def test_a_full_copy_is_measured_beside_the_script() -> None:
-    report = full.run(Options(items=5000, workers=1, rounds=1))
+    report = full.run(Options(items=5000, shapes=("binary",), workers=(1,), rounds=1))
 
     assert [row["program"] for row in report.rows] == ["shake", "script"]
-    assert all(row["CPU s"] > 0 for row in report.rows)
+    assert report.findings[0].startswith("binary, 1 workers: ")
 
 
-def test_memory_is_measured_for_growing_tables() -> None:
-    report = memory.run(Options(items=100, workers=1))
+def test_tables_of_two_sizes_are_compared() -> None:
+    report = size.run(Options(items=40, shapes=("binary",), workers=(1,), rounds=1))
 
-    assert [row["items"] for row in report.rows[:3]] == [100, 300, 1000]
+    assert [row["items"] for row in report.rows] == [0, 40, 4000]
     assert all(row["peak MiB"] > 10 for row in report.rows)
+    assert [finding.partition(":")[0] for finding in report.findings] == [
+        "CPU per item",
+        "peak memory",
+    ]
+
+
+def test_each_role_is_measured() -> None:
+    report = roles.run(Options(items=20_000, shapes=("binary",), workers=(1,), rounds=1))
+
+    assert [row["role"] for row in report.rows] == ["supervisor", "worker", "writer"]
+    assert all(row["ms/page"] > 0 for row in report.rows[1:])
+
+
+def test_every_page_goes_through_the_queue_alone(place: Bench) -> None:
+    for slots, touch in queue.WAYS.values():
+        usage = queue.through(place, 200, 100_000, slots, touch=touch)  # ends when all are written
+
+        assert usage.cpu > 0
+
+
+def test_pages_come_no_faster_than_the_wire_lets_them(tmp_path: Path) -> None:
+    report = latency.run(Options(items=400, shapes=("binary",), workers=(1,)))
+
+    assert all(0 < row["of the wire %"] <= 100 for row in report.rows)
+    draw(report.charts["lanes"], report.title, tmp_path / "charts/lanes.png")
+    assert (tmp_path / "charts/lanes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_codecs_are_compared() -> None:
+    row = codecs.run(Options(shapes=("binary",), rounds=1)).rows[0]
+
+    assert all(row[way] > 0 for way in ("reference", "orjson alone", "boto3"))
+
+
+def test_a_source_that_speaks_tls_is_read_by_any_sdk_and_by_shake() -> None:
+    with bench("--bandwidth", "50e6", tls=True) as place:
+        client = connect(place.source, verify=place.environment["AWS_CA_BUNDLE"])
+        assert _count(client, "binary-1000", 0, 1) == 1000
+        place.shake("binary-1000", 1)
+        assert place.reading("binary-1000")["scans"] > 0
+
+
+def test_the_bandwidth_of_the_source_is_what_was_asked_for() -> None:
+    with bench("--bandwidth", "4e6") as place:
+        client = connect(place.source)
+        began = time.monotonic()
+        answer = client.scan(TableName="binary-10000", Segment=0, TotalSegments=1)
+        took = time.monotonic() - began
+
+    size = int(answer["ResponseMetadata"]["HTTPHeaders"]["content-length"])
+    assert took >= 0.95 * size / 4e6
+
+
+def test_a_flame_graph_shows_what_ran() -> None:
+    stacks = running_stacks(
+        "thread 1;main;0x7f00 (libc.so.6);work 3\n"
+        "thread 1;main;work;inner <b> 2\n"
+        "thread 2;take;PyThread_acquire_lock_timed (libpython.so);sem 50\n"
+        "thread 3;ChildChannel.receive (channel.py:1);recv (libc.so.6) 50\n"
+    )
+
+    graph = flame_graph(stacks, "title")
+
+    assert stacks == {("thread 1", "main", "work"): 3, ("thread 1", "main", "work", "inner <b>"): 2}
+    ElementTree.fromstring(graph)
+    assert "<title>work: 5 samples, 100.00 %</title>" in graph
+    assert "inner &lt;b&gt;: 2 samples, 40.00 %" in graph
 
 
 def test_the_tail_is_where_lanes_run_out_of_segments() -> None:
     assert tail.tail_begins([(0.0, 4.0), (0.0, 3.0), (3.0, 10.0)], lanes=2) == 4.0
     assert tail.tail_begins([(0.0, 5.0), (0.0, 5.0)], lanes=2) == 5.0
 
-    row = tail.run(Options(items=500, workers=1)).rows[0]
-    assert row["segments"] == row["lanes"] == 1
-    assert row["lanes busy %"] == 100.0
-
 
 def test_an_idle_farm_is_measured_by_process() -> None:
-    report = idle.run(Options(items=20_000, workers=1, seconds=0.5))
+    options = Options(items=20_000, workers=(1,), seconds=0.5)
 
-    assert [row["waits for"] for row in report.rows] == [*idle.WAITS]
-    assert all("worker 0" in row and "writer" in row for row in report.rows)
+    row = idle.idle("source throttles", options)
+
+    assert {"supervisor", "worker 0", "writer", "all"} <= row.keys()
 
 
 def test_the_figures_are_for_programs_too(tmp_path: Path) -> None:
@@ -141,7 +227,9 @@ def test_the_figures_are_for_programs_too(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
     figures = json.loads(file.read_text())
-    assert figures["reports"]["tail"]["rows"][0]["segments"] == 1
+    [row] = figures["reports"]["tail"]["rows"]
+    assert row["segments"] == row["lanes"] == 1
+    assert row["lanes busy %"] == 100.0
 
 
 def test_a_report_lines_up() -> None:

@@ -14,11 +14,12 @@ REGION, ACCESS_KEY, SECRET_KEY = "us-east-1", "test", "test"
 Key = tuple[str, str]
 
 
-def connect(url: str, service: str = "dynamodb") -> Any:
-    """A boto3 client for ``dynamodb`` or ``dynamodbstreams`` at this endpoint."""
+def connect(url: str, service: str = "dynamodb", *, verify: str | None = None) -> Any:
+    """A boto3 client for ``dynamodb`` or ``dynamodbstreams``; ``verify`` is a CA to trust."""
     return boto3.client(
         service,
         endpoint_url=url,
+        verify=verify,
         region_name=REGION,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
