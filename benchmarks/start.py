@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from benchmarks.measure import typical
+from benchmarks.measure import Usage, typical
 from benchmarks.programs import ROLES, bench, table_of
 from benchmarks.report import Options, Report
+from shake.config import Config
 
 _ROUNDS = 7
 _SHAPE = "medium"
 
 
 def run(options: Options) -> Report:
-    """Copy an empty table ``rounds`` times."""
+    """Copy an empty table ``rounds`` times: in one segment, as it is planned, and by all workers.
+
+    No more workers are started than it takes to read all segments at once.
+    """
     rounds = options.rounds or _ROUNDS
-    report = Report(
-        f"a start: a whole run over an empty table, {options.farm} workers, median of {rounds}"
-    )
+    report = Report(f"a start: a whole run over an empty table, median of {rounds}")
+    table = table_of(_SHAPE, 0)
+    lanes = options.farm * Config(id="", target_address="").full_document_parser
+    runs: dict[int, list[Usage]] = {1: [], lanes: []}
     with bench() as place:
-        table = table_of(_SHAPE, 0)
-        place.shake(table, options.farm)  # the first one finds its files on the disk
-        runs = [place.shake(table, options.farm) for _ in range(rounds)]
-    used = typical(runs)
-    report.rows.append(
-        {
-            "CPU s": used.cpu,
-            "lowest": min(run.cpu for run in runs),
-            "highest": max(run.cpu for run in runs),
-            **{role: used.roles.get(role, 0.0) for role in ROLES},
-            "wall s": used.seconds,
-            "peak MiB": round(used.peak / 2**20),
-        }
-    )
+        place.shake(table, options.farm)  # this one finds its files on the disk
+        for _ in range(rounds):
+            for segments, usages in runs.items():
+                setting = f"full.read.concurrency={segments}"
+                usages.append(place.shake(table, options.farm, setting))
+    for segments, usages in runs.items():
+        used = typical(usages)
+        report.rows.append(
+            {
+                "segments": segments,
+                "workers": 1 if segments == 1 else options.farm,
+                "CPU s": used.cpu,
+                "lowest": min(run.cpu for run in usages),
+                "highest": max(run.cpu for run in usages),
+                **{role: used.roles.get(role, 0.0) for role in ROLES},
+                "wall s": used.seconds,
+                "peak MiB": round(used.peak / 2**20),
+            }
+        )
     return report

@@ -33,14 +33,14 @@ def run(options: Options) -> Report:
         }
         for _ in range(rounds):
             for (shape, link), usages in runs.items():
-                items = items_for(shape, options)
+                items = _items(shape, options)
                 usages.append(places[link].beyond_start(shape, items, options.farm))
     report = Report(
         f"worker: JSON by one core of its whole page path, {options.farm} workers, "
         f"median of {rounds} rounds, paced: {_PACE / 1e6:g} MB/s on each connection"
     )
     for (shape, link), usages in runs.items():
-        size = items_for(shape, options) * json_bytes(shape)
+        size = _items(shape, options) * json_bytes(shape)
         each = [run.roles.get("worker", 0.0) for run in usages]
         used = typical(usages)
         report.rows.append(
@@ -55,3 +55,7 @@ def run(options: Options) -> Report:
             }
         )
     return report
+
+
+def _items(shape: str, options: Options) -> int:
+    return items_for(shape, options) // 2
