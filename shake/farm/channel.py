@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shake.farm import messages
@@ -33,10 +33,14 @@ class ChildChannel:
 
 
 class SupervisorChannel:
-    """The supervisor's end: what a slow child has not read yet waits here, not in the loop."""
+    """The supervisor's end: what a slow child has not read yet waits here, not in the loop.
+
+    ``on_backlog`` is called when something begins to wait; ``flush`` when the child reads again.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        self.on_backlog: Callable[[], None] = lambda: None
         self._socket = connection
         self._unpacker = messages.unpacker()
         self._outgoing = bytearray()
@@ -50,8 +54,12 @@ class SupervisorChannel:
         return len(self._outgoing)
 
     def send(self, message: tuple[Any, ...]) -> None:
+        waiting = bool(self._outgoing)
         self._outgoing += messages.encode(message)
-        self.flush()
+        if not waiting:
+            self.flush()
+            if self._outgoing:
+                self.on_backlog()
 
     def flush(self) -> None:
         """Send what the socket takes. A dead child's end is noticed by ``receive``, not here."""

@@ -47,12 +47,13 @@ class Lifecycle:
         self._start_writer = start_writer
         self._copying = copying
         self._draining = False
+        self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
         self._by_position = config.id_mode == "objectid" and config.target_type == "mongodb"
 
     @property
     def over(self) -> bool:
-        return all(copy.over for copy in self._copies)
+        return self._left == 0
 
     def drain(self) -> None:
         """Begin no table more."""
@@ -126,6 +127,7 @@ class Lifecycle:
 
     def _show(self, copy: TableCopy, phase: Phase) -> None:
         copy.enter(phase, self._clock())
+        self._left -= copy.over
         log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
 
     def _order(self, copy: TableCopy, phase: Phase) -> Any:

@@ -33,7 +33,6 @@ class Loop:
         self.clock = clock
         self._selector = selectors.DefaultSelector()
         self._peers: dict[int, Peer] = {}
-        self._writing: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -46,12 +45,13 @@ class Loop:
         descriptor = peer.channel.fileno()
         self._peers[descriptor] = peer
         self._selector.register(descriptor, selectors.EVENT_READ)
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        peer.channel.on_backlog = lambda: self._expect(peer, descriptor, both)
 
     def forget(self, peer: Peer) -> None:
         descriptor = peer.channel.fileno()
         if self._peers.pop(descriptor, None) is not None:
             self._selector.unregister(descriptor)
-            self._writing.discard(descriptor)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.clock() + seconds, next(self._order), call))
@@ -89,7 +89,6 @@ class Loop:
     def run(self, over: Callable[[], bool]) -> None:
         """Handle events until ``over`` says so after one of them."""
         while not over():
-            self._want_writes()
             for key, events in self._selector.select(self._patience()):
                 if key.fd == self._wake_in.fileno():
                     self._drain_wakeups()
@@ -103,6 +102,8 @@ class Loop:
     def _serve(self, peer: Peer, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             peer.channel.flush()
+            if not peer.channel.backlog:
+                self._expect(peer, peer.channel.fileno(), selectors.EVENT_READ)
         if events & selectors.EVENT_READ:
             messages, alive = peer.channel.receive()
             peer.received(messages)
@@ -110,14 +111,10 @@ class Loop:
                 self.forget(peer)
                 peer.died()
 
-    def _want_writes(self) -> None:
-        """Ask to be told when a full socket can take more, and only then."""
-        for descriptor, peer in self._peers.items():
-            full = peer.channel.backlog > 0
-            if full != (descriptor in self._writing):
-                self._writing ^= {descriptor}
-                write = selectors.EVENT_WRITE if full else 0
-                self._selector.modify(descriptor, selectors.EVENT_READ | write)
+    def _expect(self, peer: Peer, descriptor: int, events: int) -> None:
+        """Be told when a full socket can take more, and only then: it can most of the time."""
+        if self._peers.get(descriptor) is peer:
+            self._selector.modify(descriptor, events)
 
     def _patience(self) -> float | None:
         return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
