@@ -9,7 +9,15 @@ from __future__ import annotations
 import os
 
 from shake.codec import reference
-from shake.codec.contract import Codec, CorruptPage, Options, ScanPage
+from shake.codec.contract import (
+    ChangeOptions,
+    ChangePage,
+    Codec,
+    CorruptPage,
+    Options,
+    ScanPage,
+    Statements,
+)
 
 #: The name of the implementation in use.
 IMPLEMENTATION = "reference"
@@ -33,16 +41,21 @@ if _wanted != "reference":
         )
 
 scan_page = _codec.scan_page
+change_page = _codec.change_page
 batches = _codec.batches
 next_start = reference.next_start
 
 __all__ = [
     "IMPLEMENTATION",
     "NOTICE",
+    "ChangeOptions",
+    "ChangePage",
     "CorruptPage",
     "Options",
     "ScanPage",
+    "Statements",
     "batches",
+    "change_page",
     "next_start",
     "scan_page",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from shake.schema import Keys
 
@@ -22,6 +22,20 @@ class Options:
     id_prefix: str = "pre"
     overflow: str = "string"
     id_mode: str = "objectid"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOptions(Options):
+    """How changes become statements (contract, section 6).
+
+    ``sharded``: the collection is sharded by the partition key, so that every statement has to name
+    it. ``upsert``: a MODIFY of what the target does not hold inserts it. ``insert_only``: an INSERT
+    is a plain insert, which the target refuses where it holds the key.
+    """
+
+    sharded: bool = False
+    upsert: bool = True
+    insert_only: bool = False
 
 
 #: A response: bytes; or a view of a buffer whose last byte is a 0 that is not part of it, so that a
@@ -64,11 +78,60 @@ class ScanPage(Protocol):
         ...
 
 
+class Statements(NamedTuple):
+    """What a fill wrote, (bytes, statements) of each kind, one behind the other in this order.
+
+    Each statement is a document behind its length, ready for a command of its kind: ``{q, u,
+    upsert}`` for ``update``, the document itself for ``insert``, ``{q, limit: 1}`` for ``delete``.
+    With ``json`` they are the item's JSON, for deletes the key's.
+    Source: https://www.mongodb.com/docs/manual/reference/command/update/#syntax
+    """
+
+    updates: tuple[int, int] = (0, 0)
+    inserts: tuple[int, int] = (0, 0)
+    deletes: tuple[int, int] = (0, 0)
+
+
+class ChangePage(Protocol):
+    """One GetRecords response on its way to statements, which it gives out once.
+
+    Of all changes to a key in it only the last one counts, so that the statements can be applied in
+    any order. ``records`` is how many were in it, ``sequence`` the SequenceNumber of the last one
+    ("" without any), ``created`` its ApproximateCreationDateTime in Unix seconds (0.0 without), and
+    ``next_iterator`` where to go on, or None where the shard has ended.
+    """
+
+    records: int
+    sequence: str
+    created: float
+    next_iterator: str | None
+
+    @property
+    def done(self) -> bool:
+        """Whether all statements are given out."""
+        ...
+
+    def fill(self, out: memoryview) -> Statements:
+        """Write the next statements, whole ones only, into ``out``.
+
+        Raises CorruptPage where the response turns out not to be one, ItemError for an item that
+        cannot be stored, or whose statement is larger than an empty ``out``.
+        """
+        ...
+
+
 class Codec(Protocol):
     """The public door of an implementation."""
 
     def scan_page(self, body: Body, options: Options) -> ScanPage:
         """Begin with a Scan response. Raises CorruptPage when it is not one."""
+        ...
+
+    def change_page(self, body: Body, options: ChangeOptions) -> ChangePage:
+        """Begin with a GetRecords response.
+
+        Raises CorruptPage when it is not one, ItemError for a change that no statement makes.
+        """
         ...
 
     def batches(

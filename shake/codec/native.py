@@ -20,7 +20,9 @@ from shake.codec.contract import Body, Options
 
 log = logging.getLogger("shake.codec")
 
-__all__ = ["batches", "scan_page"]
+__all__ = ["batches", "change_page", "scan_page"]
+
+change_page = reference.change_page
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 

@@ -1,0 +1,126 @@
+"""Changes to the statements that make them, in plain Python.
+
+As in ``items``, ValueError says why something cannot be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from shake.codec.contract import ChangeOptions
+from shake.codec.items import (
+    Convert,
+    Item,
+    check_keys,
+    converter,
+    encode,
+    fields,
+    identity,
+    json_document,
+)
+from shake.schema import Attribute
+
+#: The kinds of statements: their place in Statements.
+UPDATE, INSERT, DELETE = range(3)
+
+
+@dataclass(slots=True)
+class Change:
+    """What the records of one key come to: the event of the first, and event and image of the last.
+
+    ``modifies``: none of them is anything else than a MODIFY.
+    """
+
+    key: Item
+    query: bytes
+    first: str
+    last: str
+    modifies: bool
+    image: Item | None
+
+    def kind(self, options: ChangeOptions) -> int:
+        """The kind of statement that makes it."""
+        if self.last == "REMOVE":
+            return DELETE
+        return INSERT if options.insert_only and self.first == "INSERT" else UPDATE
+
+
+def maker(
+    options: ChangeOptions,
+) -> tuple[Callable[[Item], bytes], Callable[[Change], bytes]]:
+    """Two functions: from a key to its query, equal for equal keys; from a change to its statement.
+
+    ``json`` has no queries: there it is the key alone.
+    """
+    if options.convert == "json":
+        return partial(_json_key, options), partial(_json_statement, options)
+    convert = converter(options)
+    return partial(_query, options, convert), partial(_statement, options, convert)
+
+
+def _image(options: ChangeOptions, query: Callable[[Item], bytes], change: Change) -> Item:
+    """The new image, which must be there, and of the change's key."""
+    if change.image is None:
+        raise ValueError(
+            f"its {change.last} came without a new image; the stream's view type must be "
+            "NEW_IMAGE or NEW_AND_OLD_IMAGES"
+        )
+    if query(change.image) != change.query:
+        raise ValueError("its new image has another key than its record")
+    return change.image
+
+
+def _json_key(options: ChangeOptions, item: Item) -> bytes:
+    check_keys(options, item)
+    return json_document(options, {key.name: item[key.name] for key in options.keys})
+
+
+def _json_statement(options: ChangeOptions, change: Change) -> bytes:
+    if change.last == "REMOVE":
+        return change.query
+    return json_document(options, _image(options, partial(_json_key, options), change))
+
+
+def _query(options: ChangeOptions, convert: Convert, item: Item) -> bytes:
+    """Selects the document of the item's key, by the paths that shake.target.fields gives."""
+    check_keys(options, item)
+    query = {}
+    paths = list(options.keys)
+    if options.id_mode == "key":
+        query["_id"] = identity(options, convert, item)
+        paths = paths[: options.sharded]
+    for key in paths:
+        path, value = _stored_name(options, key), convert(item[key.name])
+        if options.convert == "raw":
+            path, value = f"{path}.{key.type}", value[key.type]
+        query[path] = value
+    return encode(query)
+
+
+def _stored_name(options: ChangeOptions, key: Attribute) -> str:
+    return options.id_prefix + "_id" if key.name == "_id" else key.name
+
+
+def _statement(options: ChangeOptions, convert: Convert, change: Change) -> bytes:
+    query = RawBSONDocument(change.query)
+    kind = change.kind(options)
+    if kind == DELETE:
+        return bson.encode({"q": query, "limit": 1})
+    item = _image(options, partial(_query, options, convert), change)
+    document = fields(options, convert, item, None)
+    encoded = encode(document)
+    if kind == INSERT:
+        return encoded
+    update: Any = RawBSONDocument(encoded)
+    if any(name.startswith("$") for name in document):
+        # As a replacement it would be taken for operators:
+        # https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/
+        update = [{"$replaceWith": {"$literal": update}}]
+    upsert = options.upsert or not change.modifies
+    return bson.encode({"q": query, "u": update, "upsert": upsert})
