@@ -18,7 +18,15 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from shake import codec
+
 log = logging.getLogger("shake.target")
+
+#: Bytes of documents in one command at most, the size of the largest BSON document. A message of
+#: MongoDB may hold 48,000,000.
+MOST_BYTES = 16 * 1024 * 1024
+
+DUPLICATE_KEY = 11000
 
 #: The field of each command that holds its documents.
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -109,6 +117,12 @@ class Bulk:
             answer: dict[str, Any] = connection.receive_message(request).unpack_response()[0]
             _check_command_response(answer, connection.max_wire_version)
             return answer
+
+
+def copies(batch: memoryview) -> list[RawBSONDocument]:
+    """Each document on its own, in memory of its own: an error may outlive the slot."""
+    cuts = codec.batches(batch, 1, MOST_BYTES)
+    return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 
 
 class Documents(RawBSONDocument):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shake.schema import Table
+
+
+class Changes(NamedTuple):
+    """Statements of one batch of changes (see codec.contract.Statements), each of another key."""
+
+    updates: memoryview
+    inserts: memoryview
+    deletes: memoryview
 
 
 class Writer(Protocol):
@@ -17,6 +25,14 @@ class Writer(Protocol):
         Returns only when the target has acknowledged every one. Writing the same documents again
         is harmless. Transient errors are retried for as long as they last. Raises ItemError for a
         document that the target refuses, Stopped when the task stops while it waits.
+        """
+        ...
+
+    def apply(self, changes: Changes) -> int:
+        """Carry out changes; return how many found nothing to modify, and were to leave it so.
+
+        Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
+        as ``write`` does, and ItemError for an insert of a key that is there with other content.
         """
         ...
 

@@ -15,6 +15,7 @@ from shake.config import Config
 from shake.errors import ItemError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.client import Client, longest_pause
+from shake.target.contract import Changes
 from shake.target.dynamodb_schema import missing_indexes, table_name
 
 #: Bytes of items in one request; DynamoDB takes 16 MB, what goes around the items included.
@@ -78,6 +79,21 @@ class DynamoWriter:
                 else:
                     for item in batch:
                         self._put_new(item)
+        except SourceError as error:
+            raise refusal(self._place, error) from error
+        return 0
+
+    def apply(self, changes: Changes) -> int:
+        """See Writer. Each statement is an item, or the key of one to delete."""
+        try:
+            for batch in batches(changes.inserts, self._config.write_batch):
+                for item in batch:
+                    self._put_new(item)
+            for batch in batches(changes.updates, self._config.write_batch):
+                self._put_batch(batch)
+            for batch in batches(changes.deletes, self._config.write_batch):
+                deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
+                self._put_all({self._name: deletes})
         except SourceError as error:
             raise refusal(self._place, error) from error
         return 0

@@ -74,5 +74,19 @@ def key_text(document: Mapping[str, Any], table: Table, config: Config) -> str:
     return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
 
 
+def query_text(query: Mapping[str, Any], table: Table, config: Config) -> str:
+    """The key that a statement selects (see codec.contract), as DynamoDB JSON, for people."""
+    if config.id_mode == "key":
+        found = query["_id"]
+        alone = table.keys.sort is None
+        values = {key.name: found if alone else found[key.name] for key in table.keys}
+        if config.convert_type == "raw":
+            values = {key.name: values[key.name][key.type] for key in table.keys}
+    else:
+        values = {key.name: query[path(key, config)] for key in table.keys}
+    typed = {key.name: {key.type: _plain(values[key.name])} for key in table.keys}
+    return json.dumps(typed, ensure_ascii=False, separators=(",", ":"))
+
+
 def _plain(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

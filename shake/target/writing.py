@@ -15,24 +15,14 @@ from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.target import fields
+from shake.target.applying import Applier
 from shake.target.building import Builder
-from shake.target.bulk import Bulk
+from shake.target.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
+from shake.target.contract import Changes
 from shake.target.retrying import Contended, Patience, passing_write, words
-
-#: Bytes of documents in one bulk insert at most, the size of the largest BSON document. A message
-#: of MongoDB may hold 48,000,000.
-MOST_BYTES = 16 * 1024 * 1024
 
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
-
-DUPLICATE_KEY = 11000
-
-
-def copies(batch: memoryview) -> list[RawBSONDocument]:
-    """Each document on its own, in memory of its own: an error may outlive the slot."""
-    cuts = codec.batches(batch, 1, MOST_BYTES)
-    return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 
 
 class MongoWriter:
@@ -61,6 +51,12 @@ class MongoWriter:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
         return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
+
+    def apply(self, changes: Changes) -> int:
+        """See Writer."""
+        return Applier(
+            self._collection, self._bulk, self._table, self._config, self._patience
+        ).apply(changes)
 
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
         """See Writer."""
