@@ -25,6 +25,19 @@ class RefusedError(ShakeError):
     exit_status = 3
 
 
+class GapError(ShakeError):
+    """A stream has lost records that were not applied."""
+
+    exit_status = 4
+
+    def __init__(self, table: str, what: str) -> None:
+        self.table = table
+        super().__init__(
+            f"table {table}: changes are lost: {what}; to copy the table anew, remove its "
+            "collection and its collection of checkpoints"
+        )
+
+
 class SourceError(RunError):
     """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request)."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.errors import RefusedError
+from shake.stream.shards import Shard, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -161,6 +162,78 @@ class SegmentRecord:
         return record
 
 
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """The stream that a table's changes come from.
+
+    ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
+    ``since`` is Unix seconds: older changes are left out (incr.start = latest). ``copied`` is the
+    moment at which the table's scan ended, 0.0 while it goes on.
+    """
+
+    table: str
+    arn: str
+    run: int = 0
+    since: float = 0.0
+    copied: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "stream",
+            "Format": FORMAT,
+            "StreamArn": self.arn,
+            "Run": self.run,
+            "Since": self.since,
+            "Copied": self.copied,
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> StreamRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(
+            table=collection,
+            arn=fields.text("StreamArn"),
+            run=fields.number("Run"),
+            since=fields.real("Since"),
+            copied=fields.real("Copied"),
+        )
+
+
+def shard_document(shard: Shard) -> dict[str, Any]:
+    """A shard as it is saved; one that is being read counts as one that may be."""
+    state = State.READY if shard.state is State.READING else shard.state
+    return {
+        "_id": f"shard-{shard.id}",
+        "Format": FORMAT,
+        "ShardId": shard.id,
+        "FatherId": shard.parent,
+        "Start": shard.start,
+        "SequenceNumber": shard.sequence,
+        "Status": state.value,
+        "ApproximateTime": shard.safe,
+    }
+
+
+def shard_of(collection: str, document: Document) -> Shard:
+    """The shard of :func:`shard_document`. Raises RefusedError for what is none."""
+    fields = Fields(collection, document)
+    status = fields.text("Status")
+    if status not in {state.value for state in State} - {State.READING.value}:
+        raise fields.wrong("Status", status)
+    for name in ("Start", "SequenceNumber"):
+        if (text := fields.text(name)) and not text.isdecimal():
+            raise fields.wrong(name, text)
+    return Shard(
+        fields.text("ShardId"),
+        fields.text("FatherId"),
+        fields.text("Start"),
+        fields.text("SequenceNumber"),
+        fields.real("ApproximateTime"),
+        State(status),
+    )
+
+
 class Progress:
     """The records of a task in a store: a collection per table, and ``status_table``.
 
@@ -195,6 +268,45 @@ class Progress:
                 "segments; restore the collection, or move it away to begin again"
             )
         return record, segments
+
+    def load_stream(self, table: str) -> tuple[StreamRecord | None, list[Shard]]:
+        """The table's stream and its shards; None, and no shard, where none was chosen yet.
+
+        What a run saved of its shards counts once the stream says that it has begun, or that the
+        run before it had: what remains of an older one is nobody's any more.
+        """
+        documents = self._store.read(table)
+        record = next(
+            (StreamRecord.of(table, one) for one in documents if one["_id"] == "stream"), None
+        )
+        if record is None:
+            return None, []
+        return record, [
+            shard_of(table, one)
+            for one in documents
+            if one["_id"].startswith("shard-") and one["Run"] >= record.run
+        ]
+
+    def fresh_run(self, table: str) -> int:
+        """A number for a first run that none of its shards' documents carries."""
+        documents = self._store.read(table)
+        runs = [one["Run"] for one in documents if one["_id"].startswith("shard-")]
+        return max(runs, default=-1) + 1
+
+    def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
+        """Save shards, then the stream, as its run; the stream counts once it is there."""
+        self.save_shards(record, map(shard_document, shards))
+        self._write(record.table, [record.document()])
+
+    def save_shards(self, record: StreamRecord, documents: Iterable[dict[str, Any]]) -> None:
+        """Save shards (see :func:`shard_document`), unless a later run has begun."""
+        self._write(record.table, [one | {"Run": record.run} for one in documents])
+
+    def forget_shard(self, record: StreamRecord, shard_id: str) -> None:
+        """Delete the document of a shard that nobody asks for any more."""
+        for document in self._store.read(record.table):
+            if document["_id"] == f"shard-{shard_id}" and document.get("Run") == record.run:
+                self._store.swap(record.table, document, None)
 
     def begin_table(self, record: TableRecord) -> None:
         """Save the first record of a table.

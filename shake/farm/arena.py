@@ -14,6 +14,9 @@ SLOT_BYTES = 16 * 1024 * 1024
 #: Slots of each lane: one being filled, one being written, one on its way.
 SLOTS_PER_LANE = 3
 
+#: Slots of each reader of a shard: one being applied, one on its way.
+SLOTS_PER_READER = 2
+
 #: What a slot keeps committed when it is freed; the rest of an unusually large page goes back.
 _KEPT_BYTES = 4 * 1024 * 1024
 

@@ -61,8 +61,39 @@ class Lease(NamedTuple):
     documents: int  # documents of the segment before this position
 
 
+class OpenStream(NamedTuple):
+    """Describes a table's stream before the first lease of a shard, and when ``strict`` changes.
+
+    ``since`` is Unix seconds: answers whose last change is older are left out. ``strict``: an
+    INSERT of a key that the target holds is an error.
+    """
+
+    table: int
+    name: str
+    keys: list[tuple[str, str]]
+    arn: str
+    since: float
+    strict: bool
+
+
+class ShardLease(NamedTuple):
+    """Read a shard on, from behind ``sequence``; without it from ``start``, or from its oldest."""
+
+    lease: int
+    table: int
+    shard: str
+    start: str
+    sequence: str
+
+
+class EndLease(NamedTuple):
+    """Read this shard no further: others wait."""
+
+    lease: int
+
+
 class Free(NamedTuple):
-    """The target has acknowledged a slot: it is the lane's again."""
+    """The target has acknowledged a slot: it may be filled again."""
 
     slot: int
 
@@ -106,6 +137,43 @@ class Want(NamedTuple):
     table: int
 
 
+class Batch(NamedTuple):
+    """A slot, or the last of several, with the statements of one GetRecords answer.
+
+    ``runs`` are (bytes, statements) of updates, inserts and deletes. Only the last slot moves the
+    position: ``sequence`` is that of the answer's last record, ``created`` its time.
+    """
+
+    lease: int
+    slot: int
+    runs: list[tuple[int, int]]
+    complete: bool
+    records: int
+    sequence: str
+    created: float
+
+
+class Tip(NamedTuple):
+    """A shard was read to its tip: all that was written before ``moment`` is published."""
+
+    lease: int
+    moment: float
+
+
+class ShardEnd(NamedTuple):
+    """A lease has ended: at the end of the shard, or (``over`` False) before."""
+
+    lease: int
+    over: bool
+
+
+class ShardGap(NamedTuple):
+    """The records at the shard's position are gone."""
+
+    lease: int
+    reason: str
+
+
 # ---- supervisor to writer
 
 
@@ -131,6 +199,15 @@ class Write(NamedTuple):
     length: int
 
 
+class Apply(NamedTuple):
+    """Carry out the statements in a slot: see Batch."""
+
+    page: int
+    arena: int
+    slot: int
+    runs: list[tuple[int, int]]
+
+
 class BuildIndexes(NamedTuple):
     """All data is in: make sure that so many documents are there, and build the indexes."""
 
@@ -144,6 +221,13 @@ class Wrote(NamedTuple):
     """The target has acknowledged every document of a page's slot."""
 
     page: int
+
+
+class Applied(NamedTuple):
+    """The target has acknowledged all statements; ``skipped`` found nothing to modify."""
+
+    page: int
+    skipped: int
 
 
 class Done(NamedTuple):
@@ -197,6 +281,7 @@ class Diagnosis(NamedTuple):
 _TYPES: tuple[type[Any], ...] = (
     *(Setup, Drain, Report, Credentials, OpenTable, Lease, Free, Permit, Page, Idle, Want),
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
+    *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

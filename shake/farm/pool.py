@@ -21,10 +21,13 @@ log = logging.getLogger("shake.farm")
 class Worker:
     """One place in the pool."""
 
-    def __init__(self, number: int, lanes: int) -> None:
+    def __init__(self, number: int, lanes: int, readers: int) -> None:
         self.number = number
-        self.arena = arena.create(lanes * arena.SLOTS_PER_LANE)
-        self.slots = lanes * arena.SLOTS_PER_LANE
+        self.slots = lanes * arena.SLOTS_PER_LANE + readers * arena.SLOTS_PER_READER
+        self.arena = arena.create(self.slots)
+        self.readers = readers  # shards that it may read at once
+        self.shards: set[int] = set()  # leases of shards that it holds
+        self.following: dict[int, bool] = {}  # streams that the process knows: strict or not
         self.lanes: list[int | None] = [None] * lanes  # the lease that each lane holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
         self.opened: set[int] = set()  # tables that the present process knows
@@ -54,8 +57,9 @@ class Worker:
 class WorkerPool:
     """Keeps ``count`` workers alive.
 
-    ``handle`` gets each message of a worker; ``lost`` the leases that died with one; ``fatal``
-    the error when one dies again and again.
+    Each reads ``readers`` shards at once at most. ``handle`` gets each message of a worker;
+    ``lost`` the leases of segments and of shards that died with one; ``fatal`` the error when one
+    dies again and again.
     """
 
     def __init__(
@@ -65,9 +69,10 @@ class WorkerPool:
         endpoint: Endpoint,
         credentials: Credentials,
         count: int,
+        readers: int,
         *,
         handle: Callable[[Worker, Any], None],
-        lost: Callable[[Worker, list[int]], None],
+        lost: Callable[[Worker, list[int], set[int]], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
@@ -78,7 +83,9 @@ class WorkerPool:
         self._lost = lost
         self._fatal = fatal
         self._closed = False
-        self.workers = [Worker(number, config.full_document_parser) for number in range(count)]
+        self.workers = [
+            Worker(number, config.full_document_parser, readers) for number in range(count)
+        ]
 
     def start(self) -> None:
         """Start all processes."""
@@ -102,6 +109,28 @@ class WorkerPool:
             worker.send(table)
         worker.lanes[lease.lane] = lease.lease
         worker.send(lease)
+
+    def idle_reader(self) -> Worker | None:
+        """The worker that reads the fewest shards, if it may read more."""
+        candidates = [w for w in self.workers if w.child and len(w.shards) < w.readers]
+        return min(candidates, key=lambda w: len(w.shards), default=None)
+
+    def lease_shard(
+        self, worker: Worker, stream: messages.OpenStream, lease: messages.ShardLease
+    ) -> None:
+        """Have a worker read a shard, describing its stream first where that is news to it."""
+        if worker.following.get(stream.table) is not stream.strict:
+            worker.following[stream.table] = stream.strict
+            worker.send(stream)
+        worker.shards.add(lease.lease)
+        worker.send(lease)
+
+    def restrict(self, stream: messages.OpenStream) -> None:
+        """Tell the workers that know a stream what has changed about it."""
+        for worker in self.workers:
+            if stream.table in worker.following:
+                worker.following[stream.table] = stream.strict
+                worker.send(stream)
 
     # ---- processes
 
@@ -138,6 +167,7 @@ class WorkerPool:
             "free": [slot for slot in range(worker.slots) if slot not in worker.busy],
         }
         worker.opened.clear()
+        worker.following.clear()
         worker.child = Child(
             self._loop,
             "shake.farm.worker",
@@ -148,7 +178,7 @@ class WorkerPool:
         )
 
     def _receive(self, worker: Worker, message: Any) -> None:
-        if isinstance(message, messages.Page):
+        if isinstance(message, (messages.Page, messages.Batch)):
             worker.deaths = 0
             if message.slot >= 0:
                 worker.busy.add(message.slot)
@@ -158,7 +188,8 @@ class WorkerPool:
         worker.child = None
         leases = [lease for lease in worker.lanes if lease is not None]
         worker.lanes = [None] * len(worker.lanes)
-        self._lost(worker, leases)
+        shards, worker.shards = worker.shards, set()
+        self._lost(worker, leases, shards)
         if self._closed:
             return
         worker.deaths += 1

@@ -10,9 +10,10 @@ from functools import partial
 
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
-from shake.checkpoint.records import Progress, TableRecord
+from shake.checkpoint.records import Progress, StreamRecord, TableRecord
 from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
+from shake.farm.following import Following
 
 log = logging.getLogger("shake.farm")
 
@@ -83,6 +84,36 @@ class Saver(threading.Thread):
 
         self._saving += 1
         self._jobs.put((work, self._saved))
+
+    def save_shards(self, followings: Sequence[Following]) -> None:
+        """Save the shards that have moved since the last call."""
+        moved = [(one.record, one.take_dirty()) for one in followings if one.dirty]
+        if not moved:
+            return
+
+        def work() -> None:
+            for record, documents in moved:
+                self._progress.save_shards(record, documents)
+
+        self._saving += 1
+        self._jobs.put((work, self._saved))
+
+    def save_stream(self, following: Following) -> None:
+        """Save what has changed about a table's stream."""
+        record = following.record
+        self._saving += 1
+        self._jobs.put((lambda: self._progress.save_stream(record, ()), self._saved))
+
+    def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
+        """Delete the documents of shards that nobody asks for any more."""
+
+        def work() -> None:
+            for shard in shards:
+                self._progress.forget_shard(record, shard)
+
+        if shards:
+            self._saving += 1
+            self._jobs.put((work, self._saved))
 
     def _saved(self) -> None:
         self._saving -= 1

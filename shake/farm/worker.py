@@ -17,6 +17,7 @@ from shake.errors import ItemError, Stopped
 from shake.farm import child, messages
 from shake.farm.arena import SLOTS_PER_LANE, Arena
 from shake.farm.channel import ChildChannel
+from shake.farm.reader import OpenStream, Reader
 from shake.schema import Attribute, Keys
 from shake.source.client import (
     Buffer,
@@ -96,7 +97,9 @@ class Worker:
         self._config = config
         self._role = f"worker {details['number']}"
         self._tables: dict[int, OpenTable] = {}
-        self._lane = threading.local()
+        self._streams: dict[int, OpenStream] = {}
+        self._readers: dict[int, Reader] = {}
+        self._about = threading.local()  # the table that a lane or reader reads
         self._credentials = Credentials(*details["credentials"])
         self.stop = threading.Event()
         self.client = Client(
@@ -106,10 +109,11 @@ class Worker:
             stop=self.stop,
             random=random.Random(),
         )
-        arena = Arena(details["arena"], writable=True)
+        self._arena = arena = Arena(details["arena"], writable=True)
         self._lanes = [Lane(self, number, arena) for number in range(details["lanes"])]
+        self._reader_slots: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in details["free"]:
-            self._lanes[slot // SLOTS_PER_LANE].free.put(slot)
+            self._free(slot)
 
     def serve(self, received: Iterator[Any]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
@@ -119,21 +123,35 @@ class Worker:
         for message in received:
             match message:
                 case messages.Free(slot):
-                    self._lanes[slot // SLOTS_PER_LANE].free.put(slot)
+                    self._free(slot)
+                case messages.ShardLease():
+                    self._read(message)
+                case messages.EndLease(lease):
+                    if lease in self._readers:
+                        self._readers[lease].ended.set()
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
                 case messages.Lease():
                     self._lanes[message.lane].leases.put((message, self._tables[message.table]))
                 case messages.OpenTable():
                     self._open(message)
+                case messages.OpenStream():
+                    self._open_stream(message)
                 case messages.Credentials():
                     self._credentials = Credentials(*message)
                 case messages.Drain():
                     self.stop.set()
                     for opened in self._tables.values():
                         opened.allowance.wake()
+                    for reader in self._readers.values():
+                        reader.ended.set()
+                        self._reader_slots.put(None)
                 case messages.Report():
                     self.channel.send(child.diagnosis(self._role, self._queues()))
+
+    def _free(self, slot: int) -> None:
+        lane = slot // SLOTS_PER_LANE
+        (self._lanes[lane].free if lane < len(self._lanes) else self._reader_slots).put(slot)
 
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
@@ -147,28 +165,61 @@ class Worker:
                 consistent=config.source_consistent_read,
                 filter=config.scan_filter,
             ),
-            options=codec.Options(
-                keys=Keys(*(Attribute(*key) for key in message.keys)),
-                convert="json"
-                if config.target_type == "aliyun_dynamo_proxy"
-                else config.convert_type,
-                id_prefix=config.convert_id,
-                overflow=config.convert_number_overflow,
-                id_mode=config.id_mode,
-            ),
+            options=codec.Options(**self._conversion(message.keys)),
             stamp=message.stamp,
             allowance=Allowance(lambda: self.channel.send(messages.Want(message.table)), self.stop),
         )
 
-    def _retried(self, retry: Retry) -> None:
-        table: OpenTable = self._lane.table
-        throttled = retry.kind == "throttle"
-        self.channel.send(messages.Retried(table.number, throttled, retry.tries, retry.reason))
-        table.allowance.take()  # each try is a call
+    def _open_stream(self, message: messages.OpenStream) -> None:
+        options = codec.ChangeOptions(
+            **self._conversion(message.keys),
+            sharded=self._config.target_mongodb_type == "sharding",
+            upsert=self._config.increase_executor_upsert,
+            insert_only=message.strict,
+        )
+        if opened := self._streams.get(message.table):
+            opened.options = options  # of what is read from now on
+        else:
+            self._streams[message.table] = OpenStream(
+                message.table, message.name, message.arn, message.since, options
+            )
 
-    def reads(self, table: OpenTable) -> None:
-        """The calling lane reads this table from now on."""
-        self._lane.table = table
+    def _conversion(self, keys: list[tuple[str, str]]) -> dict[str, Any]:
+        config = self._config
+        return {
+            "keys": Keys(*(Attribute(*key) for key in keys)),
+            "convert": "json" if config.target_type != "mongodb" else config.convert_type,
+            "id_prefix": config.convert_id,
+            "overflow": config.convert_number_overflow,
+            "id_mode": config.id_mode,
+        }
+
+    def _read(self, lease: messages.ShardLease) -> None:
+        self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
+        reader = self._readers[lease.lease] = Reader(
+            lease,
+            self._streams[lease.table],
+            self.client,
+            self.channel,
+            self._arena,
+            self._reader_slots,
+            stop=self.stop,
+            pace=1 / self._config.qps_incr,
+            limit=self._config.qps_incr_batch_num,
+            about=self.reads,
+        )
+        reader.start()
+
+    def _retried(self, retry: Retry) -> None:
+        table: int = self._about.table
+        throttled = retry.kind == "throttle"
+        self.channel.send(messages.Retried(table, throttled, retry.tries, retry.reason))
+        if self._about.allowance is not None:
+            self._about.allowance.take()  # each try is a call
+
+    def reads(self, table: int, allowance: Allowance | None = None) -> None:
+        """The calling thread reads this table from now on."""
+        self._about.table, self._about.allowance = table, allowance
 
     def corrupt(self, table: OpenTable, tries: int, reason: str) -> None:
         """An answer came whole and is not a page: wait before it is asked for again."""
@@ -207,7 +258,7 @@ class Lane(threading.Thread):
                 self.state = "idle"
                 lease, table = self.leases.get()
                 self.state = f"segment {lease.segment} of {table.name}"
-                self._worker.reads(table)
+                self._worker.reads(table.number, table.allowance)
                 try:
                     self._scan(lease, table)
                 except ItemError as error:

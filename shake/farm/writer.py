@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -16,6 +17,7 @@ from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.target import open_target
+from shake.target.contract import Changes
 
 log = logging.getLogger("shake.writer")
 
@@ -32,7 +34,7 @@ class CollectionWriter:
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
         self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
         self._writer = self._target.writer(self._place, self._table)
-        self._waiting: queue.SimpleQueue[messages.Write] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
             for number in range(config.full_document_concurrency)
@@ -45,7 +47,7 @@ class CollectionWriter:
         self._channel.send(messages.Ready())
         for message in received:
             match message:
-                case messages.Write():
+                case messages.Write() | messages.Apply():
                     self._waiting.put(message)
                 case messages.Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
@@ -58,9 +60,13 @@ class CollectionWriter:
         with child.guarded(self._channel):
             while True:
                 message = self._waiting.get()
-                documents = self._arenas[message.arena].slot(message.slot)[: message.length]
-                self._writer.write(documents)
-                self._channel.send(messages.Wrote(message.page))
+                slot = self._arenas[message.arena].slot(message.slot)
+                if isinstance(message, messages.Write):
+                    self._writer.write(slot[: message.length])
+                    self._channel.send(messages.Wrote(message.page))
+                else:
+                    skipped = self._writer.apply(_changes(slot, message.runs))
+                    self._channel.send(messages.Applied(message.page, skipped))
 
     def _once(self, message: Any) -> None:
         error = ""
@@ -105,6 +111,12 @@ class CollectionWriter:
 
     def _retried(self, reason: str) -> None:
         self._channel.send(messages.Retried(-1, False, 1, reason))
+
+
+def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
+    """The statements of each kind, which stand one behind the other."""
+    ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
+    return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
 
 
 def pack_table(table: Table) -> list[Any]:

@@ -42,7 +42,7 @@ class TableWriter:
         self._handle = handle
         self._fatal = fatal
         self._order: tuple[Any, ...] | None = None
-        self._pages: dict[int, messages.Write] = {}
+        self._pages: dict[int, messages.Write | messages.Apply] = {}
         self._deaths = 0
         self._restarts = 0
         self._child: Child | None = None
@@ -54,8 +54,8 @@ class TableWriter:
         self._order = order
         self.say(order)
 
-    def write(self, write: messages.Write) -> None:
-        """Have a slot stored; answered by Wrote."""
+    def write(self, write: messages.Write | messages.Apply) -> None:
+        """Have a slot stored, or applied; answered by Wrote, or Applied."""
         self._pages[write.page] = write
         self.say(write)
 
@@ -96,7 +96,7 @@ class TableWriter:
 
     def _receive(self, message: Any) -> None:
         match message:
-            case messages.Wrote(page):
+            case messages.Wrote(page) | messages.Applied(page, _):
                 self._deaths = 0
                 del self._pages[page]
             case messages.Done():

@@ -1,0 +1,295 @@
+"""Follows tables: leases shards to workers, has their changes applied in order, watches streams."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from shake.config import Config
+from shake.errors import GapError, RunError, ShakeError
+from shake.farm import messages
+from shake.farm.fence import Fence
+from shake.farm.following import RETENTION, Flying, Following
+from shake.farm.loop import Loop
+from shake.farm.pool import Worker, WorkerPool
+from shake.farm.saver import Saver
+from shake.farm.watcher import Watcher
+from shake.farm.writers import TableWriter
+from shake.source.client import Client
+from shake.status.figures import duration
+from shake.stream.shards import Listed
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds between two listings of a stream's shards and checks of the stream itself, and while a
+#: shard has ended whose children are not listed yet.
+LIST_EVERY, LIST_SOON = 30.0, 0.5
+#: So long after a shard's end its children are asked for often: a stream that is being closed, or
+#: shards that ended as leaves, have none.
+SOON_SECONDS = 60.0
+#: Seconds that a shard is read while others wait for their turn.
+TURN = 5.0
+#: The share of the 24 hours from which on their end is warned of.
+WARN_FROM = 0.5
+
+
+class Follow:
+    """The traffic of changes. ``start_writer`` starts the writer of a followed table.
+
+    ``consistent`` is called when all tables have reached their consistent point.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        pool: WorkerPool,
+        followings: list[Following],
+        saver: Saver,
+        fence: Fence,
+        client: Client,
+        *,
+        start_writer: Callable[[Following], TableWriter],
+        consistent: Callable[[], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._config = config
+        self._loop = loop
+        self._pool = pool
+        self._followings = followings
+        self._saver = saver
+        self._fence = fence
+        self._start_writer = start_writer
+        self._consistent = consistent
+        self._fatal = fatal
+        self._watcher = Watcher(client, loop.post, self._learned, fatal)
+        self._writers: dict[int, TableWriter] = {}
+        self._number = 0  # of leases and batches; leases of segments count on their own
+        self._leases: dict[int, Following] = {}
+        self._sent: dict[int, tuple[Following, Flying]] = {}
+        self._ended: dict[int, float] = {}  # by table: when a shard was last applied to its end
+        self._warned: dict[int, float] = {}
+        self._draining = False
+
+    @property
+    def writers(self) -> list[TableWriter]:
+        return list(self._writers.values())
+
+    @property
+    def over(self) -> bool:
+        """Nothing is followed, nor will be."""
+        return not self._followings
+
+    @property
+    def drained(self) -> bool:
+        """All that was published is applied."""
+        return not any(following.flying for following in self._followings)
+
+    def start(self) -> None:
+        """Watch streams; tables are followed as they are given to :meth:`begin`."""
+        if self._followings:
+            self._watcher.start()
+            self._loop.every(LIST_EVERY, self._list_all)
+            self._loop.every(1.0, self._tend)
+
+    def drain(self) -> None:
+        """Lease no more; what was published is applied. The pool tells readers to stop."""
+        self._draining = True
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def begin(self, table: int, *, indexes: bool) -> None:
+        """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
+        following = next((f for f in self._followings if f.number == table), None)
+        if following is None or self._draining:
+            return
+        now = time.time()
+        if not following.record.copied:
+            following.record = replace(following.record, copied=now)
+            self._saver.save_stream(following)
+        self._writers[table] = self._start_writer(following)
+        log.info("table %s: following its changes", following.name)
+        if indexes:
+            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0)))
+        else:
+            self._activate(following)
+
+    def _activate(self, following: Following) -> None:
+        following.active = True
+        self._watcher.look(following)
+        self.assign()
+
+    # ---- leases
+
+    def assign(self) -> None:
+        """Lease shards, each time of the table that has the fewest readers."""
+        while not self._draining and (worker := self._pool.idle_reader()):
+            most = self._config.increase_concurrency
+            wanting = [f for f in self._followings if f.active and f.leases < most]
+            ready = [(f, f.shards.ready()) for f in wanting]
+            ready = [(f, shards) for f, shards in ready if shards]
+            if not ready:
+                return
+            following, shards = min(ready, key=lambda one: one[0].leases)
+            self._number += 1
+            lease, shard = self._number, shards[0]
+            following.lease(lease, worker.number, shard, self._loop.clock())
+            self._leases[lease] = following
+            self._pool.lease_shard(
+                worker,
+                self._describe(following),
+                messages.ShardLease(lease, following.number, shard.id, shard.start, shard.sequence),
+            )
+
+    def _describe(self, following: Following) -> messages.OpenStream:
+        table = following.plan.table
+        keys: list[Any] = [(key.name, key.type) for key in table.keys]
+        strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
+        record = following.record
+        return messages.OpenStream(
+            following.number, table.name, keys, record.arn, record.since, strict
+        )
+
+    def worker_died(self, worker: Worker, leases: set[int]) -> None:
+        for lease in leases:
+            following = self._leases.pop(lease)
+            for flying in following.lose_lease(lease):
+                if flying.batch.slot >= 0:
+                    self._pool.workers[flying.worker].free(flying.batch.slot)
+        self.assign()
+
+    def from_worker(self, worker: Worker, message: Any) -> None:
+        following = self._leases.get(message.lease)
+        if following is None:
+            return
+        match message:
+            case messages.Batch(lease, slot):
+                if slot >= 0:
+                    worker.busy.add(slot)
+                following.publish(worker.number, message)
+                self._apply(following, lease)
+            case messages.Tip(lease, moment):
+                following.tip(lease, moment)
+            case messages.ShardEnd(lease, over):
+                del self._leases[lease]
+                worker.shards.discard(lease)
+                self._settled(following, following.end_lease(lease, over=over))
+            case messages.ShardGap(lease, reason):
+                self._gap(following, lease, reason)
+
+    def _gap(self, following: Following, lease: int, reason: str) -> None:
+        """What is behind the trim point is lost, unless all of it was applied in time."""
+        shard = following.reading(lease)
+        if shard.sequence and time.time() - shard.safe < RETENTION - 3600:
+            # It was read to its tip, or to a record, less than 24 hours ago: what is trimmed by now
+            # is older. Reading from the oldest record that is left repeats some, in order.
+            log.info(
+                "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
+            )
+            shard.sequence = shard.start = ""
+            worker = self._pool.workers[following.worker(lease)]
+            del self._leases[lease]
+            worker.shards.discard(lease)
+            self._settled(following, following.end_lease(lease, over=False))
+            return
+        self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
+
+    # ---- batches
+
+    def _apply(self, following: Following, lease: int) -> None:
+        flying = following.next(lease)
+        if flying is None:
+            return
+        if not any(count for _, count in flying.batch.runs):
+            self._done(following, flying, 0)
+            return
+        self._number += 1
+        page, batch = self._number, flying.batch
+        self._sent[page] = (following, flying)
+        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs)
+        self._fence.run(lambda: self._writers[following.number].write(apply))
+
+    def from_writer(self, following: Following, message: Any) -> None:
+        match message:
+            case messages.Applied(page, skipped):
+                _, flying = self._sent.pop(page)
+                self._done(following, flying, skipped)
+            case messages.Done(error):
+                if error:
+                    self._fatal(RunError(error))
+                elif not self._draining:
+                    self._activate(following)
+
+    def _done(self, following: Following, flying: Flying, skipped: int) -> None:
+        if flying.batch.slot >= 0:
+            self._pool.workers[flying.worker].free(flying.batch.slot)
+        ended = following.applied(flying, skipped, self._loop.clock())
+        self._apply(following, flying.batch.lease)
+        self._settled(following, ended)
+
+    def _settled(self, following: Following, ended: list[str]) -> None:
+        for shard in ended:
+            self._ended[following.number] = self._loop.clock()
+            self._watcher.look(following, shard)
+        self.assign()
+
+    # ---- the stream
+
+    def _learned(self, following: Following, listing: list[Listed], whole: bool) -> None:
+        try:
+            new = following.shards.learn(listing, whole=whole)
+        except GapError as error:
+            self._fatal(error)
+            return
+        following.learned(new)
+        if whole:
+            following.listed = time.time()
+            forgotten, following.shards.forgotten = following.shards.forgotten, []
+            self._saver.forget_shards(following.record, forgotten)
+        soon = self._loop.clock() - self._ended.get(following.number, -SOON_SECONDS) < SOON_SECONDS
+        if whole and not new and soon and following.shards.childless and not self._draining:
+            self._loop.later(LIST_SOON, lambda: self._watcher.look(following))
+        self.assign()
+
+    def _list_all(self) -> None:
+        for following in self._followings:
+            if following.active:
+                self._watcher.look(following)
+
+    # ---- each second
+
+    def _tend(self) -> None:
+        now = time.time()
+        for following in self._followings:
+            if following.active:
+                self._take_turns(following)
+                self._look_at_lag(following, now)
+        if self._followings and all(f.consistent for f in self._followings):
+            self._consistent()
+
+    def _take_turns(self, following: Following) -> None:
+        """Where shards wait, those that were read the longest give way."""
+        waiting = len(following.shards.ready())
+        for lease, worker, since in following.held()[:waiting]:
+            if self._loop.clock() - since >= TURN:
+                self._pool.workers[worker].send(messages.EndLease(lease))
+
+    def _look_at_lag(self, following: Following, now: float) -> None:
+        lag = following.lag(now)
+        if lag > WARN_FROM * RETENTION and now - self._warned.get(following.number, 0.0) > 600:
+            self._warned[following.number] = now
+            log.warning(
+                "table %s: its oldest change that is not applied may be %s old; the stream keeps "
+                "it for 24 hours",
+                following.name,
+                duration(lag),
+            )
+        if not following.consistent and following.reaches(following.record.copied):
+            following.consistent = True
+            log.info("table %s: consistent point reached, %s behind", following.name, duration(lag))
+            self._pool.restrict(self._describe(following))

@@ -1,0 +1,195 @@
+"""The changes of one table: what is read of each shard, what is applied, how far behind it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from shake.checkpoint.records import StreamRecord, shard_document
+from shake.farm.messages import Batch
+from shake.plan import TablePlan
+from shake.status.rate import Rate
+from shake.stream.shards import Shard, Shards, State
+
+#: Seconds for which DynamoDB keeps a change.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+RETENTION = 24 * 3600.0
+
+
+@dataclass(slots=True)
+class Flying:
+    """A batch that a worker has published and the target has not yet applied.
+
+    ``tip``: once it is applied, all that was written to the shard before that moment is.
+    """
+
+    shard: Shard
+    worker: int
+    batch: Batch
+    sent: bool = False
+    tip: float = 0.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """A shard that is leased, or of which something is still on its way.
+
+    ``then`` is what it becomes when all of it is applied, None while it is read.
+    """
+
+    shard: Shard
+    worker: int
+    since: float
+    flying: deque[Flying] = field(default_factory=deque)
+    then: State | None = None
+
+
+class Following:
+    """The state of one table's changes. It orders nothing itself and knows no process.
+
+    Batches of one shard are applied one after the other. ``now`` is Unix seconds throughout.
+    """
+
+    def __init__(
+        self, number: int, plan: TablePlan, record: StreamRecord, shards: list[Shard], now: float
+    ) -> None:
+        self.number = number
+        self.plan = plan
+        self.record = record
+        self.shards = Shards(plan.table.name, shards)
+        self.changes = 0
+        self.skipped = 0
+        self.active = False
+        self.consistent = False
+        self.listed = 0.0  # when all shards were last listed
+        self._readings: dict[int, Reading] = {}
+        self._dirty: set[str] = set()
+        self._rate = Rate(now)
+
+    @property
+    def name(self) -> str:
+        return self.plan.table.name
+
+    # ---- leases
+
+    @property
+    def leases(self) -> int:
+        return len(self._readings)
+
+    def lease(self, lease: int, worker: int, shard: Shard, now: float) -> None:
+        self.shards.lease(shard)
+        self._readings[lease] = Reading(shard, worker, now)
+
+    def held(self) -> list[tuple[int, int, float]]:
+        """(lease, worker, since) of the shards that are being read, the longest held first."""
+        return [
+            (lease, reading.worker, reading.since)
+            for lease, reading in self._readings.items()
+            if reading.then is None
+        ]
+
+    def reading(self, lease: int) -> Shard:
+        """The shard of a lease."""
+        return self._readings[lease].shard
+
+    def worker(self, lease: int) -> int:
+        """Who holds a lease."""
+        return self._readings[lease].worker
+
+    def end_lease(self, lease: int, *, over: bool) -> list[str]:
+        """Its reader has ended, at the shard's end or not; the shards that are applied by that."""
+        reading = self._readings[lease]
+        reading.then = State.APPLIED if over else State.READY
+        return self._settle(lease)
+
+    def lose_lease(self, lease: int) -> list[Flying]:
+        """Its worker died: what was not sent to the target is read again; its slots are free."""
+        reading = self._readings[lease]
+        dropped = [flying for flying in reading.flying if not flying.sent]
+        reading.flying = deque(flying for flying in reading.flying if flying.sent)
+        reading.then = State.READY
+        self._settle(lease)
+        return dropped
+
+    # ---- batches
+
+    def publish(self, worker: int, batch: Batch) -> None:
+        """A worker has filled a slot."""
+        reading = self._readings[batch.lease]
+        reading.flying.append(Flying(reading.shard, worker, batch))
+
+    def next(self, lease: int) -> Flying | None:
+        """The batch of a shard that is to be applied now, None where one is under way."""
+        reading = self._readings.get(lease)
+        if reading is None or not reading.flying or reading.flying[0].sent:
+            return None
+        reading.flying[0].sent = True
+        return reading.flying[0]
+
+    def applied(self, flying: Flying, skipped: int, now: float) -> list[str]:
+        """The target has acknowledged it; return the shards that are applied to their end now."""
+        batch, reading = flying.batch, self._readings[flying.batch.lease]
+        assert reading.flying.popleft() is flying
+        self.skipped += skipped
+        if batch.complete:
+            self.changes += batch.records
+            self._rate.add(batch.records, now)
+            self.shards.advance(flying.shard, batch.sequence, max(batch.created, flying.tip))
+            self._dirty.add(flying.shard.id)
+        return self._settle(batch.lease)
+
+    def tip(self, lease: int, moment: float) -> None:
+        """All that was written to a shard before this moment is published."""
+        reading = self._readings[lease]
+        if reading.flying:
+            reading.flying[-1].tip = moment
+        else:
+            self.shards.advance(reading.shard, "", moment)
+            self._dirty.add(reading.shard.id)
+
+    def _settle(self, lease: int) -> list[str]:
+        reading = self._readings[lease]
+        if reading.then is None or reading.flying:
+            return []
+        del self._readings[lease]
+        self._dirty.add(reading.shard.id)
+        if reading.then is State.READY:
+            self.shards.end_lease(reading.shard)
+            return []
+        self.shards.finish(reading.shard)
+        return [reading.shard.id]
+
+    @property
+    def flying(self) -> bool:
+        """Something published is not applied yet."""
+        return any(reading.flying for reading in self._readings.values())
+
+    # ---- checkpoints
+
+    def learned(self, new: list[Shard]) -> None:
+        self._dirty |= {shard.id for shard in new}
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self._dirty)
+
+    def take_dirty(self) -> list[dict[str, object]]:
+        """The documents of shards that have moved since the last call."""
+        moved, self._dirty = self._dirty, set()
+        return [shard_document(shard) for shard in self.shards if shard.id in moved]
+
+    # ---- progress
+
+    def reaches(self, moment: float) -> bool:
+        """Whether all that was written before this moment is applied."""
+        safe = self.shards.safe()
+        return self.listed > moment and (safe is None or safe >= moment)
+
+    def lag(self, now: float) -> float:
+        """Seconds by which the oldest change that may not be applied is behind."""
+        safe = self.shards.safe()
+        return 0.0 if safe is None else max(0.0, now - safe)
+
+    def rate(self, now: float) -> float:
+        """Changes a second, of late."""
+        return self._rate.value(now)

@@ -1,0 +1,83 @@
+"""The watcher: the one thread that looks at streams from outside, while the farm reads them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from shake.errors import GapError, RunError, ShakeError, SourceError, Stopped
+from shake.farm.following import Following
+from shake.source.client import Client
+from shake.source.streams import find_stream, list_children, list_shards
+from shake.stream.shards import Listed
+
+log = logging.getLogger("shake.farm")
+
+#: Called in the loop with a listing, and whether it is of all shards.
+Learn = Callable[[Following, list[Listed], bool], None]
+
+
+class Watcher(threading.Thread):
+    """Lists shards as it is asked to; ``post`` has a call run in the loop."""
+
+    def __init__(
+        self,
+        client: Client,
+        post: Callable[[Callable[[], None]], None],
+        learn: Learn,
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._client = client
+        self._post = post
+        self._learn = learn
+        self._fatal = fatal
+        self._jobs: queue.SimpleQueue[tuple[Following, str]] = queue.SimpleQueue()
+
+    def look(self, following: Following, parent: str = "") -> None:
+        """List the children of a shard, or, without one, all shards, and check the stream."""
+        self._jobs.put((following, parent))
+
+    def run(self) -> None:
+        try:
+            while True:
+                self._look(*self._jobs.get())
+        except Stopped:
+            pass
+        except ShakeError as error:
+            self._post(partial(self._fatal, error))
+        except Exception as error:  # nobody else would notice a shard that has come
+            log.debug("the watcher", exc_info=True)
+            text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
+            self._post(partial(self._fatal, RunError(text)))
+
+    def _look(self, following: Following, parent: str) -> None:
+        arn = following.record.arn
+        try:
+            children = list_children(self._client, arn, parent) if parent else None
+            if children:
+                self._post(partial(self._learn, following, children, False))
+                return
+            if not parent:
+                self._check(following)
+            shards = list_shards(self._client, arn)
+        except SourceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            raise GapError(following.name, f"its stream {arn} is gone") from error
+        self._post(partial(self._learn, following, shards, True))
+
+    def _check(self, following: Following) -> None:
+        check_stream(self._client, following.name, following.record.arn)
+
+
+def check_stream(client: Client, table: str, arn: str, *, attempts: int | None = None) -> None:
+    """Raise GapError where the table's stream is not the one that is followed, or has ended."""
+    stream = find_stream(client, table, attempts=attempts)
+    if stream.arn != arn:
+        raise GapError(table, f"its stream {arn} was replaced by {stream.arn or 'none'}")
+    if not stream.enabled:
+        raise GapError(table, f"its stream {arn} was disabled")
