@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
 from shake.schema import Table
+from shake.source.streams import Stream
 from shake.status.figures import count, duration, size
+from shake.stream.shards import Shard, State
 
 #: A segment covers at most about so many bytes, less while each lane has not got several: segments
 #: differ in size, and the last ones of a few large ones would be read alone.
@@ -32,6 +34,20 @@ class Action(Enum):
     DROP = "DROP the existing collection, then copy"
     RESUME = "go on where the last run was stopped"
     COMPLETE = "nothing: the copy is complete"
+    FOLLOW = "follow its changes, copy nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """Where a table's changes come from.
+
+    ``record`` and ``shards`` are their checkpoint; None where they are still to be chosen, which is
+    done before the first Scan. ``stream`` is what the table has now.
+    """
+
+    stream: Stream
+    record: StreamRecord | None = None
+    shards: tuple[Shard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,12 @@ class TablePlan:
     record: TableRecord
     progress: tuple[SegmentRecord, ...]
     indexes: tuple[str, ...] = ()
+    stream: StreamPlan | None = None
+
+    @property
+    def copies(self) -> bool:
+        """Whether anything is left to be copied."""
+        return self.action not in (Action.COMPLETE, Action.FOLLOW)
 
     @property
     def place(self) -> str:
@@ -52,7 +74,7 @@ class TablePlan:
     def left(self) -> float:
         """The share of the table that is still to be read."""
         done = sum(record.done for record in self.progress)
-        return 0.0 if self.action is Action.COMPLETE else 1 - done / len(self.progress)
+        return 1 - done / len(self.progress) if self.copies else 0.0
 
     def read_capacity(self, config: Config) -> float:
         """Capacity units that reading what is left consumes."""
@@ -85,6 +107,11 @@ class Plan:
     @property
     def complete(self) -> bool:
         return all(table.action is Action.COMPLETE for table in self.tables)
+
+    @property
+    def follows(self) -> bool:
+        """Whether changes are followed, which ends only when it is told to."""
+        return any(table.stream for table in self.tables)
 
 
 def capacity_rate(config: Config, table: Table) -> float | None:
@@ -142,9 +169,18 @@ def _describe_table(plan: TablePlan, config: Config) -> list[str]:
     ]
     if plan.action is Action.RENAME:
         lines.append(f"  the existing collection becomes {plan.record.backup}")
-    if plan.action is Action.COMPLETE:
-        return lines
-    return [*lines, _reading(plan, config), f"  indexes: {', '.join(plan.indexes) or 'none'}"]
+    if plan.copies:
+        lines += [_reading(plan, config), f"  indexes: {', '.join(plan.indexes) or 'none'}"]
+    return lines + ([_changes(plan.stream, config)] if plan.stream else [])
+
+
+def _changes(plan: StreamPlan, config: Config) -> str:
+    if plan.record is not None:
+        open_shards = sum(shard.state is not State.APPLIED for shard in plan.shards)
+        return f"  changes: {_many(open_shards, 'shard')} to be read on from the checkpoint"
+    stream = plan.stream.arn if plan.stream.enabled else "a stream that will be ENABLED"
+    start = f", from incr.start = {config.incr_start}" if config.sync_mode == "incr" else ""
+    return f"  changes: by {stream}{start}"
 
 
 def _reading(plan: TablePlan, config: Config) -> str:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.records import (
@@ -17,10 +18,11 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
-from shake.plan import Action, Plan, TablePlan, capacity_rate, count_segments
+from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, count_segments
 from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
+from shake.source.streams import Stream, find_stream, stream_problem
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Target
 
@@ -59,7 +61,8 @@ def make_plan(
     planner.refusals += missing_tables(config, found)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
-    plans = tuple(planner.plan(table, holds_items) for table, holds_items in found)
+    streams = find_streams(config, client, [table.name for table, _ in found])
+    plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
     return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
 
@@ -90,6 +93,36 @@ def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
         return [found for found in threads.imap(look, names) if found is not None]
 
 
+def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
+    """The stream of each table, where changes are followed. Raises RefusedError."""
+    if config.sync_mode == "full" or config.sync_schema_only:
+        return {}
+    try:
+        with ThreadPool(_THREADS) as threads:
+            look = partial(find_stream, client, attempts=_ATTEMPTS)
+            return dict(zip(names, threads.map(look, names), strict=True))
+    except (Unreachable, SourceError) as error:
+        raise RefusedError(str(error)) from error
+
+
+def unsupported(config: Config) -> list[str]:
+    """What this version cannot do yet."""
+    refusals = []
+    if config.sync_mode != "full":
+        if config.incr_sync_parallel:
+            refusals.append(
+                "incr_sync_parallel = true: this version does not journal changes beside the copy "
+                "yet; without it, changes wait in the stream, which keeps them for 24 hours"
+            )
+        if config.gap_policy != "fail":
+            refusals.append("gap.policy = resync: this version only knows fail yet")
+        if config.target_type != "mongodb" and not config.increase_executor_upsert:
+            refusals.append(
+                f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
+            )
+    return refusals
+
+
 def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
     """What is wanted and not there, in words."""
     names = {table.name for table, _ in found}
@@ -110,11 +143,7 @@ class _Planner:
         self, config: Config, lanes: int, target: Target, progress: Progress, stamp: int
     ) -> None:
         self.refusals: list[str] = []
-        if config.sync_mode != "full":
-            self.refusals.append(
-                f"sync_mode = {config.sync_mode}: this version does not follow changes yet; "
-                "copy with sync_mode = full (--set sync_mode=full)"
-            )
+        self.refusals += unsupported(config)
         self._config = config
         self._lanes = lanes
         self._target = target
@@ -123,7 +152,40 @@ class _Planner:
         settings = config.as_settings()
         self._settings = {key: settings[key] for key in _SHAPING}
 
-    def plan(self, table: Table, holds_items: bool) -> TablePlan:
+    def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """``stream`` is the one that the table has, None where changes are not followed."""
+        plan = self._plan(table, holds_items)
+        if stream is None:
+            return plan
+        record, shards = self._progress.load_stream(table.name)
+        if problem := stream_problem(table.name, stream):
+            self.refusals.append(problem)
+        plan = replace(plan, stream=StreamPlan(stream, record, tuple(shards)))
+        return self._follow(plan) if self._config.sync_mode == "incr" else self._copied(plan)
+
+    def _follow(self, plan: TablePlan) -> TablePlan:
+        """Changes alone: what is there already is as it should be."""
+        name = plan.table.name
+        if plan.action is Action.RESUME:
+            self.refusals.append(
+                f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
+            )
+        record = replace(plan.record, segments=0, state=TableState.DONE)
+        return replace(plan, action=Action.FOLLOW, record=record, progress=())
+
+    def _copied(self, plan: TablePlan) -> TablePlan:
+        """A copy that was begun without its stream's positions misses what changed meanwhile."""
+        assert plan.stream is not None
+        name, began = plan.table.name, plan.action in (Action.RESUME, Action.COMPLETE)
+        if began and plan.stream.record is None:
+            self.refusals.append(
+                f"the copy of table {name} was begun with sync_mode = full, so what has changed "
+                "since is not in it: go on with full; or follow from the stream's oldest change, "
+                "at most 24 hours ago, with sync_mode = incr; or copy anew under another id"
+            )
+        return plan
+
+    def _plan(self, table: Table, holds_items: bool) -> TablePlan:
         config = self._config
         record, saved = self._progress.load(table.name)
         place = config.place(table.name)
@@ -149,7 +211,9 @@ class _Planner:
             indexes=tuple(index_names(table, config)),
         )
         self._check(table)
-        return self._begin(plan) if fresh else self._go_on(plan)
+        if fresh:
+            return plan if config.sync_mode == "incr" else self._begin(plan)
+        return self._go_on(plan)
 
     def check_places(self, places: list[str]) -> None:
         for place, times in Counter(places).items():
@@ -235,5 +299,5 @@ def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
                 f"table {plan.table.name}: convert.type = mchange makes every number a double: "
                 "long ones lose digits"
             )
-        if plan.table.items == 0 and plan.action is not Action.COMPLETE:
+        if plan.table.items == 0 and plan.copies:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"

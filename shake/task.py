@@ -27,6 +27,7 @@ from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
+from shake.stream.positions import Position, choose_positions
 from shake.target import open_target
 
 log = logging.getLogger("shake")
@@ -66,12 +67,15 @@ def run(
     reporter: Reporter,
     *,
     refresh: float,
+    until_consistent: bool = False,
     linger: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
 
-    ``linger`` is called at a good end, while the status page is still up. Raises ShakeError, with
-    the exit status, for every other end; a task that was stopped by a signal has ended well.
+    Changes are followed until a signal ends it, or, with ``until_consistent``, the consistent
+    point is reached. ``linger`` is called at a good end, while the status page is still up. Raises
+    ShakeError, with the exit status, for every other end; a task that was stopped by a signal has
+    ended well.
     """
     with (
         pidfile.hold(config.pid_path, config.id),
@@ -84,21 +88,43 @@ def run(
             raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
         for warning in plan.warnings:
             log.warning("%s", warning)
-        if plan.complete:
+        if plan.complete and not plan.follows:
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
-        with _supervised(config, workers, reporter, ends, lease, plan, refresh) as (ending, last):
+        with (
+            _watching(config, ends, plan) as (watch, positions),
+            _supervised(
+                config,
+                workers,
+                reporter,
+                ends,
+                lease,
+                plan,
+                refresh,
+                watch=watch,
+                positions=positions,
+                until_consistent=until_consistent,
+            ) as (ending, last),
+        ):
             for line in summary(last):
                 reporter.print(line)
             if ending.status:
-                raise RunError(ending.line)
+                raise Ended(ending)
             if last.state != "finished":
                 log.info("%s", ending.line)
                 return
             if not config.sync_schema_only:
                 reporter.print(FULL_SYNC_DONE)
             linger()
+
+
+class Ended(RunError):
+    """The run has ended badly, as its ending says."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.exit_status = ending.status
+        super().__init__(ending.line)
 
 
 @contextlib.contextmanager
@@ -130,13 +156,7 @@ def _release(lease: Lease) -> None:
 
 def _plan(config: Config, workers: int, ends: Ends) -> Plan:
     stop = threading.Event()
-    client = Client(
-        ends.endpoint,
-        ends.credentials,
-        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
-        stop=stop,
-        random=random.Random(),
-    )
+    client = _client(ends, stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
         lanes = workers * config.full_document_parser
@@ -144,6 +164,28 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
             return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error)) from error
+
+
+def _client(ends: Ends, stop: threading.Event) -> Client:
+    return Client(
+        ends.endpoint,
+        ends.credentials,
+        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
+        stop=stop,
+        random=random.Random(),
+    )
+
+
+@contextlib.contextmanager
+def _watching(
+    config: Config, ends: Ends, plan: Plan
+) -> Iterator[tuple[Client, dict[str, Position]]]:
+    """A client for the streams, and where each is read from: that is durable before the copy."""
+    stop = threading.Event()
+    watch = _client(ends, stop)
+    with contextlib.closing(watch):
+        yield watch, choose_positions(config, watch, ends.progress, plan, time.time)
+        stop.set()
 
 
 @contextlib.contextmanager
@@ -155,6 +197,10 @@ def _supervised(
     lease: Lease,
     plan: Plan,
     refresh: float,
+    *,
+    watch: Client,
+    positions: dict[str, Position],
+    until_consistent: bool,
 ) -> Iterator[tuple[Ending, Snapshot]]:
     """The end of the run, which has been shown; its pages are served until the context ends."""
     last: Snapshot
@@ -170,8 +216,12 @@ def _supervised(
         workers,
         endpoint=ends.endpoint,
         credentials=ends.credentials,
+        positions=positions,
+        watch=watch,
+        until_consistent=until_consistent,
         progress=ends.progress,
         lease=lease,
+        copied=lambda: reporter.print(FULL_SYNC_DONE) if plan.follows else None,
         show=show,
         refresh=refresh,
         redact=Redactor(config.secrets()).redact,

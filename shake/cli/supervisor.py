@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
     """
     parser = command.parser(
         "shake-supervisor",
-        "Copies DynamoDB tables into MongoDB. A run that was stopped, or killed, goes on where it "
-        "was when it is started again.",
+        "Copies DynamoDB tables into MongoDB, then follows their changes. A run that was stopped, "
+        "or killed, goes on where it was when it is started again.",
     )
     parser.add_argument(
         "--workers",
@@ -43,6 +43,11 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check, print the plan, change nothing"
+    )
+    parser.add_argument(
+        "--until-consistent",
+        action="store_true",
+        help="end when all that changed during the copy is applied: for rehearsals and scripts",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the effective configuration"
@@ -77,7 +82,14 @@ def _act(
         if options.dry_run:
             return _dry_run(config, workers)
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
-        task.run(config, workers, reporter, refresh=refresh, linger=linger)
+        task.run(
+            config,
+            workers,
+            reporter,
+            refresh=refresh,
+            until_consistent=options.until_consistent,
+            linger=linger,
+        )
         return 0
 
 

@@ -20,6 +20,7 @@ from shake.farm.watcher import Watcher
 from shake.farm.writers import TableWriter
 from shake.source.client import Client
 from shake.status.figures import duration
+from shake.status.snapshot import TableStatus
 from shake.stream.shards import Listed
 
 log = logging.getLogger("shake.farm")
@@ -75,6 +76,10 @@ class Follow:
         self._draining = False
 
     @property
+    def followings(self) -> list[Following]:
+        return self._followings
+
+    @property
     def writers(self) -> list[TableWriter]:
         return list(self._writers.values())
 
@@ -118,6 +123,28 @@ class Follow:
             self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0)))
         else:
             self._activate(following)
+
+    def give_up(self, table: int) -> None:
+        """A table is not followed: the target refused an index."""
+        self._followings = [one for one in self._followings if one.number != table]
+
+    def status(self, table: int, status: TableStatus) -> TableStatus:
+        """The table's status, with its changes where they are followed."""
+        following = next((f for f in self._followings if f.number == table), None)
+        if following is None or not following.active:
+            return status
+        now = time.time()
+        return replace(
+            status,
+            state="following",
+            changes=following.changes,
+            skipped=following.skipped,
+            change_rate=following.rate(self._loop.clock()),
+            shards=len(following.shards),
+            shards_reading=following.leases,
+            lag=following.lag(now),
+            consistent=following.consistent,
+        )
 
     def _activate(self, following: Following) -> None:
         following.active = True

@@ -13,7 +13,6 @@ from shake.farm.copy import Phase, TableCopy
 from shake.farm.fence import Fence
 from shake.farm.saver import Saver
 from shake.farm.writers import TableWriter
-from shake.plan import Action
 
 log = logging.getLogger("shake.farm")
 
@@ -23,7 +22,8 @@ class Lifecycle:
 
     A phase that changes the target is entered when the state that leads to it is durable, so a
     restart always knows what was intended. ``start_writer`` starts the writer of a table into
-    ``writers``; ``copying`` is called when a table's segments may be leased.
+    ``writers``; ``copying`` is called when a table's segments may be leased,
+    ``done`` when a table is done, or broken.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Lifecycle:
         clock: Callable[[], float],
         start_writer: Callable[[TableCopy], TableWriter],
         copying: Callable[[], None],
+        done: Callable[[TableCopy], None],
     ) -> None:
         self._config = config
         self._copies = copies
@@ -46,6 +47,7 @@ class Lifecycle:
         self._clock = clock
         self._start_writer = start_writer
         self._copying = copying
+        self._done = done
         self._draining = False
         self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
@@ -64,8 +66,9 @@ class Lifecycle:
         for copy in self._copies if not self._draining else ():
             if copy.phase is not Phase.WAITING or copy.number in self._writers:
                 continue  # it has begun, or does when its first state is durable
-            if copy.plan.action is Action.COMPLETE:
+            if not copy.plan.copies:
                 self._show(copy, Phase.DONE)
+                self._done(copy)
             elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
 
@@ -121,6 +124,8 @@ class Lifecycle:
                 if writer := self._writers.pop(copy.number, None):
                     writer.close()
                 self.begin_tables()
+                if not self._draining:
+                    self._done(copy)
             case _:
                 order = self._order(copy, phase)
                 self._fence.run(lambda: self._writers[copy.number].order(order))

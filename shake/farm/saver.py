@@ -10,7 +10,7 @@ from functools import partial
 
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
-from shake.checkpoint.records import Progress, StreamRecord, TableRecord
+from shake.checkpoint.records import Progress, StreamRecord, SyncStatus, TableRecord
 from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
 from shake.farm.following import Following
@@ -97,6 +97,11 @@ class Saver(threading.Thread):
 
         self._saving += 1
         self._jobs.put((work, self._saved))
+
+    def save_status(self, status: SyncStatus) -> None:
+        """Save which sync the task is in."""
+        self._saving += 1
+        self._jobs.put((lambda: self._progress.set_status(status), self._saved))
 
     def save_stream(self, following: Following) -> None:
         """Save what has changed about a table's stream."""

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,23 +22,28 @@ from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
-from shake.farm.copy import TableCopy
+from shake.farm.copy import Phase, TableCopy
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.dispatch import Dispatch
 from shake.farm.fence import Fence
+from shake.farm.follow import Follow
+from shake.farm.following import Following
 from shake.farm.lifecycle import Lifecycle
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
-from shake.plan import Plan, capacity_rate
-from shake.source.client import Endpoint
+from shake.plan import Action, Plan, capacity_rate
+from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource
 from shake.status.snapshot import ProcessStatus, Snapshot
+from shake.stream.positions import Position
 
 log = logging.getLogger("shake.farm")
 
+#: Shards that one worker reads at the same time at most: a shard is mostly waited for.
+READERS = 16
 #: Seconds between checkpoints of a copy that moves.
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
@@ -61,8 +66,10 @@ class Ending:
 class Supervisor:
     """Runs a plan.
 
-    ``show`` is called with a snapshot every ``refresh`` seconds; ``redact`` takes secrets out of
-    what servers said.
+    ``positions`` are those of the tables whose changes are followed, by name, ``watch`` a client
+    for their streams; with ``until_consistent`` the run ends when all have reached their consistent
+    point. ``copied`` is called when the full copy is complete, ``show`` with a snapshot every
+    ``refresh`` seconds; ``redact`` takes secrets out of what servers said.
     """
 
     def __init__(
@@ -73,8 +80,12 @@ class Supervisor:
         *,
         endpoint: Endpoint,
         credentials: CredentialSource,
+        positions: Mapping[str, Position],
+        watch: Client,
+        until_consistent: bool,
         progress: Progress,
         lease: Lease,
+        copied: Callable[[], None],
         show: Callable[[Snapshot], None],
         refresh: float,
         redact: Callable[[str], str],
@@ -105,16 +116,36 @@ class Supervisor:
         self._saver = Saver(
             progress, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
         )
+        followings = [
+            Following(number, table, one.record, one.shards, now)
+            for number, table in enumerate(plan.tables)
+            if (one := positions.get(table.table.name))
+        ]
         self._pool = WorkerPool(
             loop,
             config,
             endpoint,
             credentials(),
-            min(workers, _workers_needed(config, plan)),
+            min(workers, max(_workers_needed(config, plan), _readers_needed(config, followings))),
+            READERS if followings else 0,
             handle=self._from_worker,
-            lost=lambda worker, leases: self._dispatch.worker_died(worker, leases),
+            lost=self._lost,
             fatal=self.fail,
         )
+        self._follow = Follow(
+            config,
+            loop,
+            self._pool,
+            followings,
+            self._saver,
+            self._fence,
+            watch,
+            start_writer=self._start_following,
+            consistent=self._consistent,
+            fatal=self.fail,
+        )
+        self._until_consistent = until_consistent
+        self._copied = copied
         self._lifecycle = Lifecycle(
             config,
             self._copies,
@@ -124,6 +155,7 @@ class Supervisor:
             clock=loop.clock,
             start_writer=self._start_writer,
             copying=lambda: self._dispatch.assign(),
+            done=self._table_done,
         )
         self._dispatch = Dispatch(
             loop,
@@ -148,6 +180,7 @@ class Supervisor:
         with loop.signals((signal.SIGTERM, signal.SIGINT), self._signalled):
             self._pool.start()
             self._saver.start()
+            self._follow.start()
             self._lifecycle.begin_tables()
             loop.run(self._over)
             self._ended = True
@@ -155,7 +188,8 @@ class Supervisor:
             self._pool.close()
             for writer in self._writers.values():
                 writer.close()
-            self._saver.save_segments(self._copies)  # what came since the last save
+            self._follow.close()
+            self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
         return ending
@@ -172,29 +206,38 @@ class Supervisor:
             return
         name = signal.Signals(number).name
         self._end(
-            0, f"stopped by {name}: what is copied is saved, start again to go on", _DRAIN_SECONDS
+            0, f"stopped by {name}: what is done is saved, start again to go on", _DRAIN_SECONDS
         )
 
     def _end(self, status: int, line: str, patience: float) -> None:
         if self._ending is None:
             self._ending = Ending(status, line, self._loop.clock() + patience)
             self._lifecycle.drain()
+            self._follow.drain()
             self._dispatch.drain()
             self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
         if self._ending is None:
-            return self._lifecycle.over
+            return self._lifecycle.over and self._follow.over
         if self._loop.clock() >= self._ending.deadline:
-            if self._ending.status == 0 and not (self._dispatch.drained and self._saver.idle):
-                who = "the checkpoint store" if self._dispatch.drained else "the target"
+            if self._ending.status == 0 and not (self._drained and self._saver.idle):
+                who = "the checkpoint store" if self._drained else "the target"
                 line = f"stopped, but {who} did not answer in time; start again to go on"
                 self._ending = replace(self._ending, status=1, line=line)
             return True
-        if not self._dispatch.drained:
+        if not self._drained:
             return False
-        self._saver.save_segments(self._copies)
+        self._save()
         return self._saver.idle
+
+    @property
+    def _drained(self) -> bool:
+        return self._dispatch.drained and self._follow.drained
+
+    def _save(self) -> None:
+        self._saver.save_segments(self._copies)
+        self._saver.save_shards(self._follow.followings)
 
     def _result(self) -> Ending:
         errors = "; ".join(copy.error for copy in self._copies if copy.error)
@@ -203,7 +246,7 @@ class Supervisor:
     def _tend(self) -> None:
         """Each second: save what has moved, and send on what waited for the lease."""
         if self._saver.idle:
-            self._saver.save_segments(self._copies)
+            self._save()
         self._fence.release()
 
     def _renew_credentials(self) -> None:
@@ -216,7 +259,45 @@ class Supervisor:
 
         threading.Thread(target=fetch, name="credentials", daemon=True).start()
 
+    def _table_done(self, copy: TableCopy) -> None:
+        """A table is copied, or was before, or the target refused an index."""
+        if copy.phase is Phase.BROKEN:
+            self._follow.give_up(copy.number)
+        else:
+            self._follow.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
+        if self._lifecycle.over:
+            if not self._plan.complete:
+                self._copied()
+            if not self._follow.over:
+                self._saver.save_status("incr_sync")
+
+    def _consistent(self) -> None:
+        if self._until_consistent and self._ending is None:
+            line = "consistent point reached: source and target are equal up to now"
+            self._end(0, line, _DRAIN_SECONDS)
+
     # ---- children
+
+    def _lost(self, worker: Worker, leases: list[int], shards: set[int]) -> None:
+        self._dispatch.worker_died(worker, leases)
+        self._follow.worker_died(worker, shards)
+
+    def _start_following(self, following: Following) -> TableWriter:
+        def handle(message: Any) -> None:
+            match message:
+                case messages.Applied() | messages.Done():
+                    self._follow.from_writer(following, message)
+                case _:
+                    self._from_writer(self._copies[following.number], message)
+
+        return TableWriter(
+            self._loop,
+            self._config,
+            following.plan,
+            tuple(worker.arena for worker in self._pool.workers),
+            handle=handle,
+            fatal=self.fail,
+        )
 
     def _start_writer(self, copy: TableCopy) -> TableWriter:
         return TableWriter(
@@ -236,12 +317,15 @@ class Supervisor:
                 lease, worker.lanes[lane] = worker.lanes[lane], None
                 if lease is not None:
                     self._dispatch.end_lease(lease)
+            case messages.Batch() | messages.Tip() | messages.ShardEnd() | messages.ShardGap():
+                self._follow.from_worker(worker, message)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)
             case messages.Retried(table):
                 self._retried(self._copies[table], message)
             case messages.Ready():
                 self._dispatch.assign()
+                self._follow.assign()
             case _:
                 self._heard(message)
 
@@ -281,10 +365,11 @@ class Supervisor:
     def _ask_all(self) -> int:
         """Have every child send its diagnosis; return how many were asked."""
         self._pool.send_all(messages.Report())
-        for writer in self._writers.values():
+        writers = [*self._writers.values(), *self._follow.writers]
+        for writer in writers:
             writer.say(messages.Report())
         alive = [worker for worker in self._pool.workers if worker.child]
-        return len(alive) + len(self._writers)
+        return len(alive) + len(writers)
 
     # ---- what is shown
 
@@ -299,11 +384,15 @@ class Supervisor:
             state=state,
             started=self._started,
             seconds=now - self._begun,
-            tables=tuple(copy.status(now, filtered=filtered) for copy in self._copies),
+            tables=tuple(
+                self._follow.status(copy.number, copy.status(now, filtered=filtered))
+                for copy in self._copies
+            ),
             processes=(
                 ProcessStatus("supervisor", os.getpid()),
                 *(worker.status() for worker in self._pool.workers),
                 *(writer.status() for writer in self._writers.values()),
+                *(writer.status() for writer in self._follow.writers),
             ),
             reason=self._redact(reason),
             notices=self._plan.warnings,
@@ -314,7 +403,7 @@ class Supervisor:
             return "degraded" if self._trouble.text else "running", self._trouble.text
         if self._ending.status:
             return "failed", self._ending.line
-        if self._lifecycle.over:
+        if self._lifecycle.over and self._follow.over:
             return "finished", self._ending.line
         return "stopped" if self._ended else "stopping", self._ending.line
 
@@ -325,6 +414,12 @@ def _workers_needed(config: Config, plan: Plan) -> int:
         return 0
     segments = sum(not record.done for table in plan.tables for record in table.progress)
     return math.ceil(segments / config.full_document_parser)
+
+
+def _readers_needed(config: Config, followings: list[Following]) -> int:
+    """Workers that would read all shards that may be read at once."""
+    shards = sum(min(config.increase_concurrency, max(1, len(one.shards))) for one in followings)
+    return math.ceil(shards / READERS)
 
 
 def _wake() -> None:

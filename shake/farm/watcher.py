@@ -11,7 +11,7 @@ from functools import partial
 from shake.errors import GapError, RunError, ShakeError, SourceError, Stopped
 from shake.farm.following import Following
 from shake.source.client import Client
-from shake.source.streams import find_stream, list_children, list_shards
+from shake.source.streams import check_stream, list_children, list_shards
 from shake.stream.shards import Listed
 
 log = logging.getLogger("shake.farm")
@@ -62,22 +62,10 @@ class Watcher(threading.Thread):
                 self._post(partial(self._learn, following, children, False))
                 return
             if not parent:
-                self._check(following)
+                check_stream(self._client, following.name, arn)
             shards = list_shards(self._client, arn)
         except SourceError as error:
             if error.code != "ResourceNotFoundException":
                 raise
             raise GapError(following.name, f"its stream {arn} is gone") from error
         self._post(partial(self._learn, following, shards, True))
-
-    def _check(self, following: Following) -> None:
-        check_stream(self._client, following.name, following.record.arn)
-
-
-def check_stream(client: Client, table: str, arn: str, *, attempts: int | None = None) -> None:
-    """Raise GapError where the table's stream is not the one that is followed, or has ended."""
-    stream = find_stream(client, table, attempts=attempts)
-    if stream.arn != arn:
-        raise GapError(table, f"its stream {arn} was replaced by {stream.arn or 'none'}")
-    if not stream.enabled:
-        raise GapError(table, f"its stream {arn} was disabled")

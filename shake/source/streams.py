@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from shake.errors import RefusedError, SourceError
+from shake.errors import GapError, RefusedError, SourceError
 from shake.source.client import Client
 from shake.stream.shards import Listed
 
@@ -76,6 +76,15 @@ def enable_stream(
     raise RefusedError(
         f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: start again later"
     )
+
+
+def check_stream(client: Client, table: str, arn: str) -> None:
+    """Raise GapError where the table's stream is not the one that is followed, or has ended."""
+    stream = find_stream(client, table)
+    if stream.arn != arn:
+        raise GapError(table, f"its stream {arn} was replaced by {stream.arn or 'none'}")
+    if not stream.enabled:
+        raise GapError(table, f"its stream {arn} was disabled")
 
 
 def list_shards(client: Client, arn: str) -> list[Listed]:

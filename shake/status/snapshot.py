@@ -13,7 +13,10 @@ class TableStatus:
     written, ``scanned`` before any filter); ``expected_items`` and ``expected_bytes`` are
     DynamoDB's estimates, 0 when unknown. ``rate`` is items a second of late; ``seconds_left`` is
     None when it cannot be told. ``state`` is waiting, preparing,
-    cleaning, copying, settling, indexing, done, or broken (copied, but an index was refused).
+    cleaning, copying, settling, indexing, done, broken (copied, but an index was refused), or
+    following: ``changes`` are applied, ``skipped`` of them found nothing to modify; ``lag`` is the
+    age in seconds of the oldest change that may not be applied, None where none is followed;
+    ``consistent`` says that all that changed during the copy is applied.
     ``seconds`` is how long this run has worked on the table; ``items_before`` and ``bytes_before``
     are what earlier runs had brought of ``items`` and ``bytes``, so that averages stay true.
     """
@@ -38,6 +41,13 @@ class TableStatus:
     seconds: float = 0.0
     items_before: int = 0
     bytes_before: int = 0
+    changes: int = 0
+    skipped: int = 0
+    change_rate: float = 0.0
+    shards: int = 0
+    shards_reading: int = 0
+    lag: float | None = None
+    consistent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

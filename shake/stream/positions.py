@@ -1,0 +1,94 @@
+"""Chooses, and saves, where each table's changes are read from, before anything else is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
+
+from shake.checkpoint.records import Progress, StreamRecord
+from shake.config import Config
+from shake.plan import Plan, StreamPlan, TablePlan
+from shake.source.client import Client
+from shake.source.streams import check_stream, enable_stream, list_shards
+from shake.stream.shards import Shard, all_shards, first_shards
+
+#: Tables that are prepared at the same time.
+_THREADS = 8
+
+#: Seconds by which ``incr.start = latest`` begins earlier: a record's time has a grain of one, and
+#: the clocks of source and shake may differ.
+_LATEST_MARGIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where one table's changes are read from, as it is saved."""
+
+    record: StreamRecord
+    shards: list[Shard]
+
+
+def choose_positions(
+    config: Config,
+    client: Client,
+    progress: Progress,
+    plan: Plan,
+    now: Callable[[], float],
+) -> dict[str, Position]:
+    """The position of each followed table, by name; durable on return.
+
+    Streams that are missing are enabled. Raises GapError where a stream is not the one that the
+    checkpoint is of, or has ended.
+    """
+    chooser = _Chooser(config, client, progress, now)
+    tables = [table for table in plan.tables if table.stream is not None]
+    with ThreadPool(_THREADS) as threads:
+        positions = threads.map(chooser.choose, tables)
+    return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
+
+
+class _Chooser:
+    def __init__(
+        self, config: Config, client: Client, progress: Progress, now: Callable[[], float]
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._progress = progress
+        self._now = now
+        self._lock = threading.Lock()  # a store takes one write after the other
+
+    def choose(self, table: TablePlan) -> Position:
+        assert table.stream is not None
+        position = self._go_on(table.stream) or self._begin(table, table.stream)
+        with self._lock:
+            self._progress.save_stream(position.record, position.shards)
+        return position
+
+    def _go_on(self, plan: StreamPlan) -> Position | None:
+        if plan.record is None:
+            return None
+        check_stream(self._client, plan.record.table, plan.record.arn)
+        return Position(replace(plan.record, run=plan.record.run + 1), list(plan.shards))
+
+    def _begin(self, table: TablePlan, plan: StreamPlan) -> Position:
+        """From now on, and a little earlier; ``sync_mode = incr`` as ``incr.start`` says.
+
+        ``latest`` is no iterator of that type, which would be lost with the process that holds it:
+        it is this moment, durable like any position. Shards are read from their oldest record, and
+        what is older than the moment is left out.
+        """
+        name, now = table.table.name, self._now()
+        stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
+        listing = list_shards(self._client, stream.arn)
+        whole = self._config.sync_mode == "incr" and self._config.incr_start == "trim_horizon"
+        latest = self._config.sync_mode == "incr" and not whole
+        shards = all_shards(listing, now) if whole else first_shards(listing, now)
+        record = StreamRecord(
+            name,
+            stream.arn,
+            run=self._progress.fresh_run(name),
+            since=now - _LATEST_MARGIN if latest else 0.0,
+        )
+        return Position(record, shards)

@@ -1,0 +1,38 @@
+"""Changes that happen while and after a table is copied arrive, through every end of a process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.migration import Migration, compare
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+
+Migrate = Callable[..., Migration]
+
+
+def test_changes_during_and_after_the_copy_arrive(
+    dynamodb: Any, mongo: Any, migrate: Migrate, name: str
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"))
+    put_items(dynamodb.client, name, ({"pk": {"S": str(item)}} for item in range(100)))
+    migration = migrate(sync_mode="all")
+    process = migration.start()
+    collection = mongo.client[name][name]
+    until(lambda: collection.count_documents({}) == 100)
+    dynamodb.client.put_item(TableName=name, Item={"pk": {"S": "new"}, "n": {"N": "1"}})
+    dynamodb.client.put_item(TableName=name, Item={"pk": {"S": "7"}, "n": {"N": "2"}})
+    dynamodb.client.delete_item(TableName=name, Key={"pk": {"S": "8"}})
+    until(lambda: collection.find_one({"pk": "new"}), 30)
+    until(lambda: not collection.find_one({"pk": "8"}))
+    process.send_signal(signal.SIGTERM)
+    result = migration.wait(process)
+    assert result.status == 0, result
+    assert "full sync done!" in result.stdout
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+    dynamodb.client.put_item(TableName=name, Item={"pk": {"S": "later"}})
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
