@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator
 from random import Random
@@ -21,6 +20,7 @@ from shake.schema import Attribute, Keys
 from tests.support.codecs import page, read
 from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
+from tests.support.spelling import SPLICES, Writer
 
 examples = settings(derandomize=True, deadline=None, max_examples=150)
 
@@ -55,59 +55,24 @@ def assert_equal(body: bytes, options: Options, slot: int = 1 << 16) -> None:
     assert outcome(native, body, options, slot) == outcome(reference, body, options, slot)
 
 
-class Writer:
-    """Writes JSON as no two libraries would: any space, any escape, members in any order."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-
-    def page(self, found: list[Any]) -> bytes:
-        fields = {
-            "Items": found,
-            "Count": len(found),
-            "ScannedCount": len(found) + self._random.randrange(2),
-            "LastEvaluatedKey": {"pk": {"S": 'a"]}'}, "sk": {"N": "1.0"}},
-            "ConsumedCapacity": {"Items": [], "CapacityUnits": self._random.choice([1, 0.5])},
-            "[{": ["}", {"]": -1.5e3}, None],
-        }
-        chosen = [name for name in fields if name in ("Items", "Count", "ScannedCount")]
-        chosen += [name for name in list(fields)[3:] if self._random.random() < 0.5]
-        self._random.shuffle(chosen)
-        return self.text({name: fields[name] for name in chosen}).encode()
-
-    def text(self, value: Any) -> str:
-        if isinstance(value, dict):
-            members = (self._string(k) + self._space(":") + self.text(v) for k, v in value.items())
-            return self._space("{") + self._space(",").join(members) + self._space("}")
-        if isinstance(value, list):
-            return (
-                self._space("[") + self._space(",").join(map(self.text, value)) + self._space("]")
-            )
-        return self._string(value) if isinstance(value, str) else json.dumps(value)
-
-    def _space(self, mark: str) -> str:
-        if self._random.random() < 0.8:
-            return mark
-        return self._random.choice(["", " ", "\r\n\t"]) + mark + self._random.choice(["", "  "])
-
-    def _string(self, text: str) -> str:
-        style = self._random.random()
-        if style < 0.7 or text.endswith("Items"):
-            return json.dumps(text, ensure_ascii=style < 0.1)
-        return '"' + "".join(map(self._character, text)) + '"'
-
-    def _character(self, character: str) -> str:
-        if character == "/":
-            return r"\/"
-        if self._random.random() < 0.3:
-            units = character.encode("utf-16-be").hex()
-            return "".join(rf"\u{units[i : i + 4]}" for i in range(0, len(units), 4))
-        return json.dumps(character, ensure_ascii=False)[1:-1]
+def scan_response(random: Random, found: list[Any]) -> dict[str, Any]:
+    """A response with some of its members, in any order."""
+    fields = {
+        "Items": found,
+        "Count": len(found),
+        "ScannedCount": len(found) + random.randrange(2),
+        "LastEvaluatedKey": {"pk": {"S": 'a"]}'}, "sk": {"N": "1.0"}},
+        "ConsumedCapacity": {"Items": [], "CapacityUnits": random.choice([1, 0.5])},
+        "[{": ["}", {"]": -1.5e3}, None],
+    }
+    chosen = list(fields)[:3] + [name for name in list(fields)[3:] if random.random() < 0.5]
+    random.shuffle(chosen)
+    return {name: fields[name] for name in chosen}
 
 
 def pages(min_size: int = 0) -> st.SearchStrategy[bytes]:
     return st.builds(
-        lambda found, random: Writer(random).page(found),
+        lambda found, random: Writer(random).text(scan_response(random, found)).encode(),
         st.lists(items(), min_size=min_size, max_size=4),
         st.randoms(use_true_random=False),
     )
@@ -131,20 +96,6 @@ def test_twins_agree_on_every_damaged_page(
         splice = st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES))
         assert_equal(body[:start] + data.draw(splice) + body[end:], options)
 
-
-SPLICES = [
-    *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\0", b"0", b"-", b"e9", b"=", b"/"),
-    *(
-        rb"\u0000",
-        rb"\ud83d",
-        rb"\ude00",
-        b"\xed\xa0\x80",
-        b"\xc3",
-        b"\xf0\x9f\x98\x80",
-        b"\xf4\x90",
-    ),
-    *(b'{"S":""}', b'{"N":"1"}', b'"pk":{"S":"x"},', b'"Items":[],', b"null", b"true"),
-]
 
 #: A page with each type, each kind of number, and each thing that a string may hold.
 REAL = page(

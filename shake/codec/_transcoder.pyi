@@ -1,17 +1,7 @@
+from shake.codec.native import _Plan
+
 class Documents:
-    def __init__(
-        self,
-        page: bytes | memoryview,
-        convert: int,
-        overflow_is_error: bool,
-        id_is_key: bool,
-        renamed: bytes | None,
-        partition: bytes,
-        partition_type: int,
-        sort: bytes | None,
-        sort_type: int,
-        /,
-    ) -> None: ...
+    def __init__(self, page: bytes | memoryview, plan: _Plan, /) -> None: ...
     @property
     def done(self) -> bool: ...
     @property
@@ -21,5 +11,29 @@ class Documents:
     def fill(
         self, out: memoryview, prefix: bytes, number: int, /
     ) -> tuple[int, int, tuple[str, int] | None]: ...
+
+class Changes:
+    def __init__(
+        self,
+        page: bytes | memoryview,
+        plan: _Plan,
+        partition_path: bytes,
+        sort_path: bytes | None,
+        sharded: bool,
+        upsert: bool,
+        insert_only: bool,
+        /,
+    ) -> None: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def records(self) -> tuple[int, int, int]: ...
+    @property
+    def last(self) -> tuple[str, str]: ...
+    def fill(
+        self, out: memoryview, /
+    ) -> tuple[tuple[tuple[int, int], ...], tuple[str, int] | None]: ...
 
 def batches(documents: memoryview, most: int, most_bytes: int, /) -> list[tuple[int, int, int]]: ...

@@ -70,11 +70,8 @@ def fields(
 ) -> dict[str, Any]:
     """The item's document, in ``objectid`` mode without ``_id`` where no ObjectId is given."""
     check_keys(options, item)
+    check_names(options, item)
     renamed = options.id_prefix + "_id"
-    if "_id" in item and renamed in item:
-        raise ValueError(
-            f"it holds both _id and {renamed}, which is where _id would go; set another convert._id"
-        )
     document: dict[str, Any] = {"_id": None}
     for name, typed in item.items():
         try:
@@ -85,7 +82,7 @@ def fields(
         document["_id"] = identity(options, convert, item)
     elif object_id is not None:
         document["_id"] = ObjectId(object_id)
-    elif renamed != "_id":
+    else:
         del document["_id"]
     return document
 
@@ -107,6 +104,15 @@ def encode(document: dict[str, Any]) -> bytes:
     if len(encoded) > MAX_DOCUMENT:
         raise ValueError(f"its document of {len(encoded)} bytes is above MongoDB's limit of 16 MiB")
     return encoded
+
+
+def check_names(options: Options, item: Item) -> None:
+    """Refuse an item two of whose attributes would have one name."""
+    renamed = options.id_prefix + "_id"
+    if "_id" in item and renamed in item:
+        raise ValueError(
+            f"it holds both _id and {renamed}, which is where _id would go; set another convert._id"
+        )
 
 
 def check_keys(options: Options, item: Item) -> None:

@@ -1,8 +1,8 @@
 """The codec in C, some 60 times as fast as the reference, which stays the authority.
 
-C transcodes the items of a page that is in order, in one pass and without the GIL. Whatever it
-does not take, wrong or only rare, is read by the reference, so that there is one set of rules for
-errors. The few members beside the items are the reference's too.
+C transcodes the items and records of an answer that is in order, without the GIL. Whatever it does
+not take, wrong or only rare, is read by the reference, so that there is one set of rules for
+errors. The few members beside them are the reference's too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from shake.codec import contract, reference
-from shake.codec._transcoder import Documents, batches
-from shake.codec.contract import Body, Options
+from shake.codec._transcoder import Changes, Documents, batches
+from shake.codec.contract import Body, ChangeOptions, Options, Statements
+from shake.codec.statements import path
 
 log = logging.getLogger("shake.codec")
 
 __all__ = ["batches", "change_page", "scan_page"]
-
-change_page = reference.change_page
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 
@@ -33,7 +32,7 @@ def scan_page(body: Body, options: Options) -> contract.ScanPage:
     if plan is None:
         return reference.scan_page(body, options)
     try:
-        return ScanPage(body, options, Documents(body, *plan))
+        return ScanPage(body, options, Documents(body, plan))
     except ValueError as refusal:
         _log_refusal(body, refusal.args)
         return reference.scan_page(body, options)
@@ -56,7 +55,7 @@ class ScanPage:
         used = documents = 0
         if self._other is None and not self.done:
             used, documents, refusal = self._documents.fill(out, prefix, number)
-            if self._documents.done and (rest := self._rest()):
+            if self._documents.done and (rest := _rest(self._body, *self._documents.items)):
                 self._finish(reference.header(rest, self._documents.count))
             elif refusal or self._documents.done or not documents:
                 # Not in order, or the next document is larger than an empty slot.
@@ -70,20 +69,73 @@ class ScanPage:
                 self._finish(self._other.header)
         return used, documents
 
-    def _rest(self) -> dict[str, Any] | None:
-        """The page without its items; None where it is not JSON."""
-        start, end = self._documents.items
-        around = bytes(self._body[:start]) + b"[]" + bytes(self._body[end:])
-        if not isinstance(self._body, bytes):
-            around = around[:-1]
-        with contextlib.suppress(ValueError):
-            rest: dict[str, Any] = orjson.loads(around)
-            return rest
-        return None
-
     def _finish(self, header: reference.Header) -> None:
         self.count, self.scanned, self.capacity, self.last_key = header
         self.done = True
+
+
+def change_page(body: Body, options: ChangeOptions) -> contract.ChangePage:
+    """Begin with a GetRecords response body. See contract.Codec."""
+    plan = _plan(options)
+    if plan is None:
+        return reference.change_page(body, options)
+    try:
+        changes = Changes(body, plan, *_change_plan(options))
+    except ValueError as refusal:
+        _log_refusal(body, refusal.args)
+        return reference.change_page(body, options)
+    records, *place = changes.records
+    rest = _rest(body, *place)
+    if rest is None:
+        return reference.change_page(body, options)
+    return ChangePage(body, options, changes, records, reference.next_iterator(rest))
+
+
+class ChangePage:
+    """See contract.ChangePage."""
+
+    def __init__(
+        self,
+        body: Body,
+        options: ChangeOptions,
+        changes: Changes,
+        records: int,
+        next_iterator: str | None,
+    ) -> None:
+        self.records = records
+        self.next_iterator = next_iterator
+        self.sequence, created = changes.last
+        self.created = float(created)
+        self._body = body
+        self._options = options
+        self._changes = changes
+        self._other: reference.ChangePage | None = None  # reads on from where C refused
+
+    @property
+    def done(self) -> bool:
+        return self._changes.done if self._other is None else self._other.done
+
+    def fill(self, out: memoryview) -> Statements:
+        filled = Statements()
+        if self._other is None and not self._changes.done:
+            runs, refusal = self._changes.fill(out)
+            filled = Statements(*runs)
+            if refusal or not (self._changes.done or any(runs_of for _, runs_of in runs)):
+                _log_refusal(self._body, refusal)
+                self._other = reference.change_page(self._body, self._options)
+                self._other.skip(self._changes.count)
+        return filled if self._other is None else self._other.fill(out, filled)
+
+
+def _rest(body: Body, start: int, end: int) -> dict[str, Any] | None:
+    """The response with its array empty; None where it is not JSON."""
+    around = bytes(body[:start]) + b"[]" + bytes(body[end:])
+    if not isinstance(body, bytes):
+        around = around[:-1]
+    with contextlib.suppress(ValueError):
+        rest: dict[str, Any] = orjson.loads(around)
+        return rest
+    return None
 
 
 def _log_refusal(body: Body, refusal: object) -> None:
@@ -95,7 +147,7 @@ class _Plan(NamedTuple):
 
     convert: int
     overflow_is_error: bool
-    id_is_key: bool
+    identity: int
     renamed: bytes | None
     partition: bytes
     partition_type: int
@@ -113,15 +165,28 @@ def _plan(options: Options) -> _Plan | None:
         renamed = f"{options.id_prefix}_id".encode()
     except UnicodeEncodeError:
         return None
-    if options.convert not in _CONVERTS or max(types) >= 1 << 32:
+    most = 1 << 8 if isinstance(options, ChangeOptions) else 1 << 32
+    if options.convert not in _CONVERTS or max(types) >= most:
         return None
     return _Plan(
         _CONVERTS[options.convert],
         options.overflow == "error",
-        options.id_mode == "key",
+        1 if options.id_mode == "key" else 2 * isinstance(options, ChangeOptions),
         None if renamed == b"_id" or b"\0" in renamed else renamed,
         names[0],
         types[0],
         names[1] if len(keys) > 1 else None,
         types[1] if len(keys) > 1 else 0,
+    )
+
+
+@lru_cache
+def _change_plan(options: ChangeOptions) -> tuple[bytes, bytes | None, bool, bool, bool]:
+    paths = [path(options, key).encode() for key in options.keys]
+    return (
+        paths[0],
+        paths[1] if len(paths) > 1 else None,
+        options.sharded,
+        options.upsert,
+        options.insert_only,
     )

@@ -18,6 +18,7 @@ from shake.codec.items import (
     Convert,
     Item,
     check_keys,
+    check_names,
     converter,
     encode,
     fields,
@@ -88,23 +89,24 @@ def _json_statement(options: ChangeOptions, change: Change) -> bytes:
 
 
 def _query(options: ChangeOptions, convert: Convert, item: Item) -> bytes:
-    """Selects the document of the item's key, by the paths that shake.target.fields gives."""
+    """Selects the document of the item's key, by paths as in shake.target.fields."""
     check_keys(options, item)
+    check_names(options, item)
     query = {}
-    paths = list(options.keys)
+    keys = list(options.keys)
     if options.id_mode == "key":
         query["_id"] = identity(options, convert, item)
-        paths = paths[: options.sharded]
-    for key in paths:
-        path, value = _stored_name(options, key), convert(item[key.name])
-        if options.convert == "raw":
-            path, value = f"{path}.{key.type}", value[key.type]
-        query[path] = value
+        keys = keys[: options.sharded]
+    for key in keys:
+        value = convert(item[key.name])
+        query[path(options, key)] = value[key.type] if options.convert == "raw" else value
     return encode(query)
 
 
-def _stored_name(options: ChangeOptions, key: Attribute) -> str:
-    return options.id_prefix + "_id" if key.name == "_id" else key.name
+def path(options: ChangeOptions, key: Attribute) -> str:
+    """Where the value of a key attribute is in its document."""
+    name = options.id_prefix + "_id" if key.name == "_id" else key.name
+    return f"{name}.{key.type}" if options.convert == "raw" else name
 
 
 def _statement(options: ChangeOptions, convert: Convert, change: Change) -> bytes:

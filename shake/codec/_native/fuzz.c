@@ -1,4 +1,4 @@
-/* Throws damaged pages at the codec, to be run under sanitizers (`make fuzz`).
+/* Throws damaged responses at the codec, to be run under sanitizers (`make fuzz`).
  *
  * `LLVMFuzzerTestOneInput` is what libFuzzer calls. Without clang, built with -DSHAKE_DRIVER, a
  * small driver damages its seeds by itself: always in the same order for one -seed=N, until
@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "page.h"
-#include "text.h"
+#include "records.h"
 
 static void fail(const char *what)
 {
@@ -65,7 +65,7 @@ static void transcode(const uint8_t *body, size_t length, const struct options *
     if (!w.base)
         fail("no memory");
     w.limit = w.base + slot;
-    bool accepted = open_page(&w, body, &page);
+    bool accepted = open_page(&w, body, "Items", &page);
     for (size_t before = 0; accepted && !page.done; before = page.count) {
         w.reason = NULL;
         w.out = w.base;
@@ -78,11 +78,42 @@ static void transcode(const uint8_t *body, size_t length, const struct options *
         if (page.count == before)
             break; /* larger than the slot */
     }
-    if (page.done && (page.items_end > length || page.items_at >= page.items_end))
+    if (page.done && (page.array_end > length || page.array_at >= page.array_end))
         fail("items that are not in the page");
     if (!accepted && (!w.reason || w.where < body || w.where > w.end))
         fail("a refusal without reason or place");
     free(w.base);
+}
+
+/* The same of changes. */
+static void make_statements(const uint8_t *body, size_t length, const struct options *options, size_t slot)
+{
+    struct work w = {.options = options, .end = body + length};
+    struct records records = {0};
+    struct progress progress = {0};
+    bool accepted = read_records(&w, body, &records);
+    uint8_t *room = malloc(slot);
+    if (!room)
+        fail("no memory");
+    w.base = room;
+    w.limit = w.base + slot;
+    for (size_t before = 0, given = 0; accepted && progress.kind < KINDS; before = given) {
+        w.reason = NULL;
+        w.out = w.base;
+        accepted = put_statements(&w, &records, &progress, SIZE_MAX);
+        given = progress.counts[0] + progress.counts[1] + progress.counts[2];
+        const uint8_t *p = w.base;
+        for (size_t i = before; i < given; i++)
+            p = check_document(p, w.out);
+        if (p != w.out || given > records.change_count || records.change_count > records.page.count)
+            fail("not what the statements say");
+        if (given == before)
+            break; /* larger than the slot */
+    }
+    if (!accepted && (!w.reason || w.where < body || w.where > w.end))
+        fail("a refusal without reason or place");
+    free_records(&records);
+    free(room);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -91,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct options base = {
         .renamed = {renamed, sizeof renamed - 1},
         .keys = {{{(const uint8_t *)"pk", 2}, 'S'}, {{(const uint8_t *)"sk", 2}, 'N'}},
+        .paths = {{(const uint8_t *)"pk.S", 4}, {(const uint8_t *)"sk.N", 4}},
     };
     uint8_t *body = malloc(size + 1); /* of its very size, for the sanitizer to see its ends */
     if (!body)
@@ -100,10 +132,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned choice = 0; choice < 12; choice++) {
         struct options options = base;
         options.convert = (enum convert)(choice / 4);
-        options.id_is_key = choice % 2;
+        options.identity = choice % 2 ? IDENTITY_KEY : IDENTITY_OBJECTID;
         options.overflow_is_error = choice / 2 % 2;
         options.key_count = choice % 3 ? 1 : 2;
         transcode(body, size, &options, choice % 2 ? 1 << 16 : size + 40);
+        options.identity = choice % 2 ? IDENTITY_KEY : IDENTITY_NONE;
+        options.sharded = options.insert_only = choice / 2 % 2;
+        make_statements(body, size, &options, choice % 2 ? 1 << 16 : size / 2);
     }
     free(body);
     return 0;
@@ -122,11 +157,19 @@ static const char *const seeds[] = {
     "\xc3\xa9\xf0\x9f\x98\x80\"}}],\"ScannedCount\":1}",
     " { \"Items\" : [ { \"sk\" : { \"N\" : \"+1.5e3\" } , \"pk\" : { \"S\" : \"\" } , \"m\" : { "
     "\"M\" : { \"a\" : { \"M\" : { } } , \"b\" : { \"L\" : [ ] } } } } ] } ",
+    "{\"Records\":[{\"dynamodb\":{\"ApproximateCreationDateTime\":1.4E9,\"Keys\":{\"pk\":{\"S\":\"a\"},"
+    "\"sk\":{\"N\":\"1.5\"}},\"NewImage\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"N\":\"1.5\"},\"$v\":{\"SS\":["
+    "\"x\"]}},\"OldImage\":{\"x\":[null,-0.5,\"\\u20ac\"]},\"SequenceNumber\":\"12\"},\"eventName\":"
+    "\"MODIFY\"},{\"eventName\":\"INSERT\",\"dynamodb\":{\"SequenceNumber\":\"13\",\"NewImage\":{\"pk\""
+    ":{\"S\":\"b\"},\"sk\":{\"N\":\"2\"}},\"Keys\":{\"sk\":{\"N\":\"2\"},\"pk\":{\"S\":\"b\"}}}},{"
+    "\"eventName\":\"REMOVE\",\"dynamodb\":{\"SequenceNumber\":\"14\",\"Keys\":{\"pk\":{\"S\":\"a\"},"
+    "\"sk\":{\"N\":\"1.5\"}}}}],\"NextShardIterator\":\"n\"}",
 };
 static const char *const splices[] = {
     "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "9", "-", ".", "e", "=", " ", "\xff", "\xed\xa0",
     "\\u0000", "\\ud800", "{\"N\":\"1\"}", "\"pk\":{\"S\":\"\"},", "{\"L\":[", "{\"M\":{\"\":",
     "\"Items\":[]", "99999999999999999999999999999999999999", "e-999999999", "AAAA", "true",
+    "null", "\"NewImage\":", "\"Keys\":{}", "REMOVE", "INSERT", "\"Records\":[]", "{\"dynamodb\":{",
 };
 enum { SEEDS = sizeof seeds / sizeof *seeds, SPLICES = sizeof splices / sizeof *splices };
 enum { MOST = 4096 };

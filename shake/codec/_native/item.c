@@ -270,11 +270,6 @@ static const uint8_t *put_value(struct work *w, const uint8_t *p, size_t type_at
 
 /* -- items ------------------------------------------------------------------------------------- */
 
-/* Where a key attribute's element was written. */
-struct written {
-    size_t type_at, value_at, end;
-};
-
 static const uint8_t *rename_id(struct work *w, const uint8_t *p, size_t name_at)
 {
     const struct bytes *renamed = &w->options->renamed;
@@ -283,8 +278,7 @@ static const uint8_t *rename_id(struct work *w, const uint8_t *p, size_t name_at
     w->out = w->base + name_at;
     if (!reserve(w, renamed->length + 1))
         return NULL;
-    append(w, renamed->data, renamed->length);
-    *w->out++ = 0;
+    append_name(w, renamed);
     return p;
 }
 
@@ -301,7 +295,7 @@ static int which_key(const struct options *options, const uint8_t *name, size_t 
 
 /* Write one attribute; p is at its name. */
 static const uint8_t *put_attribute(struct work *w, const uint8_t *p, struct names *names,
-                                    struct written keys[2])
+                                    struct element keys[2])
 {
     const struct options *options = w->options;
     const uint8_t *start = p;
@@ -316,6 +310,7 @@ static const uint8_t *put_attribute(struct work *w, const uint8_t *p, struct nam
             return NULL;
         length = options->renamed.length;
     }
+    w->operators |= w->base[name_at] == '$';
     add_name(names, w->base + name_at, length);
     size_t value_at = offset(w);
     if (!(p = read_tag(w, p, &type)) || !(p = put_typed(w, p, type, name_at - 1, 0)))
@@ -324,47 +319,63 @@ static const uint8_t *put_attribute(struct work *w, const uint8_t *p, struct nam
         return p;
     if (type != options->keys[key].type)
         return refuse(w, start, "a key attribute of another type");
-    if (type == 'N' && options->convert == CONVERT_MCHANGE && options->id_is_key &&
-        !w->kept)
+    if (type == 'N' && options->convert == CONVERT_MCHANGE &&
+        options->identity != IDENTITY_OBJECTID && !w->kept)
         return refuse(w, start, "a key that may change as a double");
-    keys[key] = (struct written){name_at - 1, value_at, offset(w)};
+    keys[key] = (struct element){name_at - 1, value_at, offset(w)};
     return p;
 }
 
-/* Insert the element `_id` in front of the attributes, made of the key elements among them. */
-static bool put_key_id(struct work *w, size_t start, const struct written keys[2])
+static size_t size_of(const struct element *element)
+{
+    return element->end - element->value_at;
+}
+
+/* Bytes of the element `_id` that is made of the key elements. */
+static size_t key_id_size(const struct options *options, const struct element keys[2])
+{
+    if (options->key_count == 1)
+        return 1 + 4 + size_of(&keys[0]);
+    size_t size = 1 + 4 + 4 + 1;
+    for (unsigned i = 0; i < 2; i++)
+        size += 1 + options->keys[i].name.length + 1 + size_of(&keys[i]);
+    return size;
+}
+
+/* ... and write it, reserved before; the offsets of the key elements count from `base`. */
+static void append_key_id(struct work *w, const uint8_t *base, const struct element keys[2])
 {
     const struct options *options = w->options;
-    size_t size = 1 + 4, length = offset(w) - start, sizes[2] = {0};
-    for (unsigned i = 0; i < options->key_count; i++) {
-        sizes[i] = keys[i].end - keys[i].value_at;
-        size += sizes[i];
-        if (options->key_count > 1)
-            size += 1 + options->keys[i].name.length + 1;
+    *w->out++ = options->key_count > 1 ? BSON_DOCUMENT : base[keys[0].type_at];
+    append(w, "_id", 4);
+    if (options->key_count == 1) {
+        append(w, base + keys[0].value_at, size_of(&keys[0]));
+        return;
     }
-    if (options->key_count > 1)
-        size += 4 + 1;
+    size_t inner = open_here(w);
+    for (unsigned i = 0; i < 2; i++) {
+        *w->out++ = base[keys[i].type_at];
+        append_name(w, &options->keys[i].name);
+        append(w, base + keys[i].value_at, size_of(&keys[i]));
+    }
+    close_at(w, inner);
+}
+
+/* Insert the element `_id` in front of the attributes, made of the key elements among them. */
+static bool put_key_id(struct work *w, size_t start, struct element keys[2])
+{
+    size_t size = key_id_size(w->options, keys), length = offset(w) - start;
     if (!reserve(w, size))
         return false;
     memmove(w->base + start + size, w->base + start, length);
-    const uint8_t *moved = w->base + size;
     w->out = w->base + start;
-    *w->out++ = options->key_count > 1 ? BSON_DOCUMENT : moved[keys[0].type_at];
-    append(w, "_id", 4);
-    if (options->key_count == 1) {
-        append(w, moved + keys[0].value_at, sizes[0]);
-    } else {
-        size_t inner = open_here(w);
-        for (unsigned i = 0; i < 2; i++) {
-            const struct bytes *name = &options->keys[i].name;
-            *w->out++ = moved[keys[i].type_at];
-            append(w, name->data, name->length);
-            *w->out++ = 0;
-            append(w, moved + keys[i].value_at, sizes[i]);
-        }
-        close_at(w, inner);
-    }
+    append_key_id(w, w->base + size, keys);
     w->out += length;
+    for (unsigned i = 0; i < w->options->key_count; i++) {
+        keys[i].type_at += size;
+        keys[i].value_at += size;
+        keys[i].end += size;
+    }
     return true;
 }
 
@@ -381,15 +392,16 @@ static bool put_object_id(struct work *w)
     return true;
 }
 
-const uint8_t *put_item(struct work *w, const uint8_t *p)
+const uint8_t *put_item(struct work *w, const uint8_t *p, enum identity identity,
+                        struct element keys[2])
 {
     const struct options *options = w->options;
     struct names names = {0};
-    struct written keys[2] = {{0}};
+    keys[0].end = keys[1].end = 0;
     if (!reserve(w, 4))
         return NULL;
     size_t start = open_here(w);
-    if (!options->id_is_key && !put_object_id(w))
+    if (identity == IDENTITY_OBJECTID && !put_object_id(w))
         return NULL;
     size_t attributes_at = offset(w);
     p = skip_space(p);
@@ -402,10 +414,48 @@ const uint8_t *put_item(struct work *w, const uint8_t *p)
         return refuse(w, p, "an item without its key");
     if (names.doubtful && !names_differ(w, attributes_at, names.count))
         return w->reason ? NULL : refuse(w, p, "two names that are equal, or seem so");
-    if ((options->id_is_key && !put_key_id(w, start + 4, keys)) || !reserve(w, 1))
+    if ((identity == IDENTITY_KEY && !put_key_id(w, start + 4, keys)) || !reserve(w, 1))
         return NULL;
     close_at(w, start);
     if (offset(w) - start > MAX_DOCUMENT)
         return refuse(w, p, "a document above 16 MiB");
     return p + 1;
+}
+
+/* -- queries ----------------------------------------------------------------------------------- */
+
+/* The key element under its path, which in raw leads into {type: value}. */
+static bool put_path(struct work *w, const struct bytes *path, const struct element *key)
+{
+    struct element value = *key;
+    if (w->options->convert == CONVERT_RAW) {
+        value.type_at = key->value_at + 4;
+        value.value_at = value.type_at + 1 + 2;
+        value.end--;
+    }
+    if (!reserve(w, 1 + path->length + 1 + size_of(&value)))
+        return false;
+    *w->out++ = w->base[value.type_at];
+    append_name(w, path);
+    append(w, w->base + value.value_at, size_of(&value));
+    return true;
+}
+
+bool put_query(struct work *w, const struct element keys[2])
+{
+    const struct options *options = w->options;
+    bool by_id = options->identity == IDENTITY_KEY;
+    unsigned paths = by_id ? options->sharded : options->key_count;
+    if (!reserve(w, 4 + (by_id ? key_id_size(options, keys) : 0)))
+        return false;
+    size_t start = open_here(w);
+    if (by_id)
+        append_key_id(w, w->base, keys);
+    for (unsigned i = 0; i < paths; i++)
+        if (!put_path(w, &options->paths[i], &keys[i]))
+            return false;
+    if (!reserve(w, 1))
+        return false;
+    close_at(w, start);
+    return true;
 }

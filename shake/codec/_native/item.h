@@ -4,7 +4,16 @@
 
 #include "work.h"
 
-/* Write the document of the item whose opening brace is behind p. */
-const uint8_t *put_item(struct work *w, const uint8_t *p);
+/* Where a key attribute's element was written, as offsets. */
+struct element {
+    size_t type_at, value_at, end;
+};
+
+/* Write the document of the item whose opening brace is behind p, and tell of its key. */
+const uint8_t *put_item(struct work *w, const uint8_t *p, enum identity identity,
+                        struct element keys[2]);
+
+/* Write the document that selects the one with these key elements, which were written before. */
+bool put_query(struct work *w, const struct element keys[2]);
 
 #endif

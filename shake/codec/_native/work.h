@@ -42,6 +42,9 @@ enum bson_type {
 
 enum convert { CONVERT_CHANGE, CONVERT_MCHANGE, CONVERT_RAW };
 
+/* What `_id` is: the target may know it already, or give one. */
+enum identity { IDENTITY_OBJECTID, IDENTITY_KEY, IDENTITY_NONE };
+
 /* A DynamoDB type as a number: its letters, the first highest. */
 typedef uint32_t tag;
 
@@ -58,10 +61,14 @@ struct key {
 struct options {
     enum convert convert;
     bool overflow_is_error;
-    bool id_is_key;
+    enum identity identity;
     struct bytes renamed; /* what a top-level `_id` becomes; never `_id`, never with U+0000 */
     struct key keys[2];
     unsigned key_count; /* 1 or 2 */
+
+    /* For changes: */
+    struct bytes paths[2]; /* of the keys, never with U+0000 */
+    bool sharded, upsert, insert_only;
 };
 
 struct work {
@@ -72,6 +79,7 @@ struct work {
     uint64_t number;             /* ... and the running number of the next one */
     bool zero;                   /* set when a text held U+0000 */
     bool kept;                   /* the last number that became a double is surely its text */
+    bool operators;              /* set when a document has a name that starts with $ */
     const char *reason;          /* why it stopped, and where; NULL: it did not */
     const uint8_t *where;
 };
@@ -144,6 +152,13 @@ static inline void append64(struct work *w, uint64_t value)
 {
     value = LITTLE64(value);
     append(w, &value, 8);
+}
+
+/* An element's name. */
+static inline void append_name(struct work *w, const struct bytes *name)
+{
+    append(w, name->data, name->length);
+    *w->out++ = 0;
 }
 
 /* A document or array begins, 4 bytes reserved before; its length is written by `close_at`. */

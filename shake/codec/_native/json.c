@@ -1,0 +1,119 @@
+/* Source: https://www.rfc-editor.org/rfc/rfc8259 */
+#include "json.h"
+
+#include "text.h"
+
+/* From behind the opening quote to behind the closing one. */
+static const uint8_t *step_over_text(struct work *w, const uint8_t *p)
+{
+    for (;;) {
+        uint8_t ignored[CHUNK], *out = w->out;
+        if (w->end - p >= CHUNK) {
+            unsigned plain = copy_chunk(ignored, p);
+            p += plain;
+            if (plain == CHUNK)
+                continue;
+        } else {
+            while (is_plain(*p)) /* fewer than CHUNK: the 0 at the end is not */
+                p++;
+        }
+        if (*p == '"')
+            return p + 1;
+        w->out = ignored;
+        p = copy_special(w, p);
+        w->out = out;
+        if (!p)
+            return NULL;
+    }
+}
+
+static const uint8_t *step_over_digits(struct work *w, const uint8_t *p, unsigned most)
+{
+    const uint8_t *first = p;
+    while (*p >= '0' && *p <= '9')
+        p++;
+    return p > first && p - first <= (ptrdiff_t)most ? p : refuse(w, first, "no number, or a long one");
+}
+
+/* Numbers that every reader takes for the same, and that no double is too small for. */
+static const uint8_t *step_over_number(struct work *w, const uint8_t *p)
+{
+    p += *p == '-';
+    if (p[0] == '0' && p[1] >= '0' && p[1] <= '9')
+        return refuse(w, p, "a number that begins with 0");
+    if (!(p = step_over_digits(w, p, 18)))
+        return NULL;
+    if (*p == '.' && !(p = step_over_digits(w, p + 1, 18)))
+        return NULL;
+    if (*p == 'e' || *p == 'E') {
+        p++;
+        p += *p == '+' || *p == '-';
+        p = step_over_digits(w, p, 2);
+    }
+    return p;
+}
+
+static const uint8_t *step_over_word(struct work *w, const uint8_t *p, const char *word)
+{
+    for (const char *letter = word; *letter; letter++, p++)
+        if (*p != (uint8_t)*letter)
+            return refuse(w, p, "no JSON");
+    return p;
+}
+
+static const uint8_t *step_over_at(struct work *w, const uint8_t *p, unsigned depth);
+
+/* From behind the opening bracket. */
+static const uint8_t *step_over_members(struct work *w, const uint8_t *p, uint8_t closing,
+                                        unsigned depth)
+{
+    if (depth > 2 * MAX_DEPTH)
+        return refuse(w, p, "deep nesting");
+    p = skip_space(p);
+    while (*p != closing) {
+        if (closing == '}') {
+            if (*p != '"')
+                return refuse(w, p, "a name was expected");
+            p = step_over_text(w, p + 1);
+            if (!p || !(p = expect(w, p, ':', "a colon was expected")))
+                return NULL;
+            p = skip_space(p);
+        }
+        p = step_over_at(w, p, depth);
+        if (!p || !(p = next_member(w, p, closing)))
+            return NULL;
+    }
+    return p + 1;
+}
+
+static const uint8_t *step_over_at(struct work *w, const uint8_t *p, unsigned depth)
+{
+    switch (*p) {
+    case '"': return step_over_text(w, p + 1);
+    case '{': return step_over_members(w, p + 1, '}', depth + 1);
+    case '[': return step_over_members(w, p + 1, ']', depth + 1);
+    case 't': return step_over_word(w, p, "true");
+    case 'f': return step_over_word(w, p, "false");
+    case 'n': return step_over_word(w, p, "null");
+    default: return step_over_number(w, p);
+    }
+}
+
+const uint8_t *step_over(struct work *w, const uint8_t *p)
+{
+    return step_over_at(w, p, 0);
+}
+
+const uint8_t *read_member(struct work *w, const uint8_t *p, struct bytes *name)
+{
+    if (*p != '"')
+        return refuse(w, p, "a name was expected");
+    name->data = p + 1;
+    if (!(p = step_over_text(w, p + 1)))
+        return NULL;
+    name->length = (size_t)(p - 1 - name->data);
+    if (memchr(name->data, '\\', name->length))
+        return refuse(w, name->data, "an escape in a name of the response");
+    p = expect(w, p, ':', "a colon was expected");
+    return p ? skip_space(p) : NULL;
+}
