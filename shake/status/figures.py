@@ -8,14 +8,15 @@ from shake.status.snapshot import Snapshot, TableStatus
 IDLE = frozenset({"waiting", "done", "broken"})
 #: States, of a table and of a task, that a person should look into.
 ILL = frozenset({"broken", "failed"})
-#: States in which all work is done, of a table and of a task.
-COMPLETE = frozenset({"done", "finished"})
+#: States in which all is copied, of a table and of a task.
+COMPLETE = frozenset({"done", "following", "finished"})
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
 _SUMMED = (
     "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
     "rate", "throttles", "retries", "items_before", "bytes_before",
+    "changes", "skipped", "change_rate", "shards", "shards_reading",
 )  # fmt: skip
 
 
@@ -48,6 +49,8 @@ def total(snapshot: Snapshot) -> TableStatus:
         seconds_left=_seconds_left(tables, sums["rate"]),
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
+        lag=max((table.lag for table in tables if table.lag is not None), default=None),
+        consistent=bool(tables) and all(table.consistent for table in tables),
         **sums,
     )
 

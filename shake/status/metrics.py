@@ -17,6 +17,7 @@ from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 _STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
 _TABLE_STATES = (
     "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "done", "broken",
+    "following",
 )  # fmt: skip
 
 _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
@@ -37,6 +38,25 @@ _TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], .
         lambda t: t.throttles,
     ),
     (CounterMetricFamily, "retries", "Requests that were made again.", lambda t: t.retries),
+    (CounterMetricFamily, "changes", "Changes that are applied.", lambda t: t.changes),
+    (
+        CounterMetricFamily,
+        "skipped_changes",
+        "Changes of what the target does not hold, left out as configured.",
+        lambda t: t.skipped,
+    ),
+    (
+        GaugeMetricFamily,
+        "lag_seconds",
+        "Age of the oldest change that may not be applied; absent where none is followed.",
+        lambda t: t.lag,
+    ),
+    (
+        GaugeMetricFamily,
+        "consistent",
+        "1 once all that changed during the copy is applied.",
+        lambda t: float(t.consistent) if t.state == "following" else None,
+    ),
     (GaugeMetricFamily, "expected_items", "DynamoDB's estimate.", lambda t: t.expected_items),
     (GaugeMetricFamily, "expected_bytes", "DynamoDB's estimate.", lambda t: t.expected_bytes),
     (GaugeMetricFamily, "segments", "Scan segments of the table.", lambda t: t.segments),

@@ -95,6 +95,8 @@ class Lines:
 
 
 def _line(table: TableStatus) -> str:
+    if table.lag is not None and not table.seconds_left:
+        return _changes(table)
     parts = [
         table.state,
         percent(fraction(table)),
@@ -113,6 +115,29 @@ def _line(table: TableStatus) -> str:
     if table.error:
         parts.append(table.error)
     return ", ".join(parts)
+
+
+def _changes(table: TableStatus) -> str:
+    gate = "consistent point reached" if table.consistent else "consistent point not reached yet"
+    parts = [
+        table.state,
+        f"{count(table.changes)} changes",
+        f"{count(table.change_rate)} changes/s",
+        f"lag {duration(table.lag)}",
+        gate,
+    ]
+    if table.skipped:
+        parts.append(f"{count(table.skipped)} changes found nothing to modify, and were left out")
+    if table.throttles or table.retries:
+        parts.append(f"{count(table.throttles)} throttles, {count(table.retries)} retries")
+    return ", ".join(parts)
+
+
+def _place(table: TableStatus) -> str:
+    """Where a table is that is not being copied."""
+    if table.lag is None:
+        return table.state
+    return f"{'=' if table.consistent else 'lag'} {duration(table.lag)}"
 
 
 class Bars:
@@ -187,9 +212,9 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     cells = (
         percent(part),
         short(table.items),
-        f"{short(table.rate)}/s",
+        f"{short(table.rate or table.change_rate)}/s",
         size(table.bytes),
-        duration(table.seconds_left) if busy else table.state,
+        duration(table.seconds_left) if busy else _place(table),
         short(table.throttles),
     )
     return (Text(table.name, style), bar, *map(Text, cells))

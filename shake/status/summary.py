@@ -29,6 +29,7 @@ def summary(snapshot: Snapshot) -> list[str]:
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
     lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
+    lines += [_followed(table) for table in snapshot.tables if table.lag is not None]
     return lines + [_kept(table) for table in snapshot.tables if table.filtered]
 
 
@@ -59,6 +60,15 @@ def _grid(rows: list[tuple[str, ...]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def _followed(table: TableStatus) -> str:
+    gate = "its consistent point is reached" if table.consistent else "NOT consistent yet"
+    skipped = f", {count(table.skipped)} left out (nothing to modify)" if table.skipped else ""
+    return (
+        f"table {table.name}: {count(table.changes)} changes applied{skipped}, {gate}, at most "
+        f"{duration(table.lag)} behind"
+    )
 
 
 def _kept(table: TableStatus) -> str:
