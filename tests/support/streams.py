@@ -146,8 +146,9 @@ class Simulator:
     def _serve(self, http: Request) -> Reply:
         call = Call(http.operation, orjson.loads(http.body or b"{}"), time.monotonic())
         call.table, call.shard = self._about(call.request)
-        self.journal.append(call)
-        fault = self.faults.take(call)
+        with self._world.lock:
+            self.journal.append(call)
+            fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
         self._closing.wait(self.latency + reply.slow)
         call.ended = time.monotonic()
@@ -206,7 +207,10 @@ class Simulator:
         return {"TableDescription": self._description(table)}
 
     def _do_Scan(self, request: Item) -> Item:
-        """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html"""
+        """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
+
+        A LastEvaluatedKey does not mean that there is more.
+        """
         table = self._table(request)
         if "FilterExpression" in request or ("Segment" in request) != ("TotalSegments" in request):
             raise Refusal("ValidationException", "such a Scan is not simulated")
@@ -216,10 +220,10 @@ class Simulator:
         limit = request.get("Limit")
         items: list[Item] = []
         scanned, last = 0, {}
-        for item, more in table.scan(*part, request.get("ExclusiveStartKey"), behind):
+        for item in table.scan(*part, request.get("ExclusiveStartKey"), behind):
             items.append(item)
             scanned += size(item)
-            if len(items) == limit or (scanned >= PAGE_BYTES and more):
+            if len(items) == limit or scanned >= PAGE_BYTES:
                 last = {"LastEvaluatedKey": table.key_of(item)}
                 break
         answer = {"Items": items, "Count": len(items), "ScannedCount": len(items), **last}
@@ -369,7 +373,7 @@ class Simulator:
             records.append(record)
             position = number + 1
         answer: Item = {"Records": records}
-        over = shard.end is not None and position > shard.last and not quiet
+        over = shard.end is not None and position > shard.last
         if not over or (records and self._chance.random() < 0.5):
             answer["NextShardIterator"] = self._iterator(stream, shard, position)
         return answer

@@ -383,10 +383,8 @@ class Table:
         with self._world.lock:
             return self.stream.owner(self._place(key)[0])
 
-    def scan(
-        self, segment: int, segments: int, start: Item | None, behind: int
-    ) -> Iterator[tuple[Item, bool]]:
-        """The items of a segment behind a key, and whether more follow; ``behind`` changes ago."""
+    def scan(self, segment: int, segments: int, start: Item | None, behind: int) -> Iterator[Item]:
+        """The items of a segment behind a key, as they were ``behind`` changes ago."""
         items: dict[Place, Item | None] = {}
         for place, old in islice(reversed(self._past), behind):
             items[place] = old
@@ -397,7 +395,7 @@ class Table:
             first = max(first, bisect_right(order, self._place(start)))
         places = islice(order, first, bisect_left(order, (high, b"")))
         found = (items[place] if place in items else self._items[place] for place in places)
-        yield from _with_more(item for item in found if item is not None)
+        return (item for item in found if item is not None)
 
     def _place(self, item: Item) -> Place:
         pk, *_ = self.keys
@@ -425,14 +423,6 @@ class Table:
                 images = {kind: image for kind, image in both.items() if image is not None}
                 keys = self.key_of(next(iter(images.values())))
                 self.stream.write(place[0], name, {"Keys": keys, **images}, expired=expired)
-
-
-def _with_more(items: Iterator[Item]) -> Iterator[tuple[Item, bool]]:
-    item = next(items, None)
-    while item is not None:
-        following = next(items, None)
-        yield item, following is not None
-        item = following
 
 
 def size(item: Item) -> int:
