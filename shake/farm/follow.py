@@ -28,13 +28,12 @@ log = logging.getLogger("shake.farm")
 #: Seconds between two listings of a stream's shards and checks of the stream itself, and while a
 #: shard has ended whose children are not listed yet.
 LIST_EVERY, LIST_SOON = 30.0, 0.5
-#: So long after a shard's end its children are asked for often: a stream that is being closed, or
-#: shards that ended as leaves, have none.
-SOON_SECONDS = 60.0
 #: Seconds that a shard is read while others wait for their turn.
 TURN = 5.0
 #: The share of the 24 hours from which on their end is warned of.
 WARN_FROM = 0.5
+#: Seconds by which records may be trimmed early, or the source's clock differ from this one.
+TRIM_MARGIN = 3600.0
 
 
 class Follow:
@@ -71,7 +70,7 @@ class Follow:
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
         self._sent: dict[int, tuple[Following, Flying]] = {}
-        self._ended: dict[int, float] = {}  # by table: when a shard was last applied to its end
+        self._soon: set[int] = set()  # tables whose shards are listed again shortly
         self._warned: dict[int, float] = {}
         self._draining = False
 
@@ -157,20 +156,20 @@ class Follow:
         """Lease shards, each time of the table that has the fewest readers."""
         while not self._draining and (worker := self._pool.idle_reader()):
             most = self._config.increase_concurrency
-            wanting = [f for f in self._followings if f.active and f.leases < most]
-            ready = [(f, f.shards.ready()) for f in wanting]
-            ready = [(f, shards) for f, shards in ready if shards]
-            if not ready:
+            active = (f for f in self._followings if f.active and f.leases < most)
+            following = min(
+                (f for f in active if f.shards.waiting), key=lambda f: f.leases, default=None
+            )
+            if following is None:
                 return
-            following, shards = min(ready, key=lambda one: one[0].leases)
             self._number += 1
-            lease, shard = self._number, shards[0]
+            lease, shard = self._number, following.shards.first()
             following.lease(lease, worker.number, shard, self._loop.clock())
             self._leases[lease] = following
             self._pool.lease_shard(
                 worker,
                 self._describe(following),
-                messages.ShardLease(lease, following.number, shard.id, shard.start, shard.sequence),
+                messages.ShardLease(lease, following.number, shard.id, *shard.position),
             )
 
     def _describe(self, following: Following) -> messages.OpenStream:
@@ -206,19 +205,19 @@ class Follow:
                 del self._leases[lease]
                 worker.shards.discard(lease)
                 self._settled(following, following.end_lease(lease, over=over))
-            case messages.ShardGap(lease, reason):
-                self._gap(following, lease, reason)
+            case messages.ShardGap(lease, trimmed, reason):
+                self._gap(following, lease, trimmed, reason)
 
-    def _gap(self, following: Following, lease: int, reason: str) -> None:
+    def _gap(self, following: Following, lease: int, trimmed: bool, reason: str) -> None:
         """What is behind the trim point is lost, unless all of it was applied in time."""
         shard = following.reading(lease)
-        if shard.sequence and time.time() - shard.safe < RETENTION - 3600:
-            # It was read to its tip, or to a record, less than 24 hours ago: what is trimmed by now
-            # is older. Reading from the oldest record that is left repeats some, in order.
+        if trimmed and time.time() - shard.safe < RETENTION - TRIM_MARGIN:
+            # All that was written up to less than 24 hours ago is applied, or in the copy; what is
+            # trimmed by now is older.
             log.info(
                 "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
             )
-            shard.sequence = shard.start = ""
+            following.shards.rewind(shard)
             worker = self._pool.workers[following.worker(lease)]
             del self._leases[lease]
             worker.shards.discard(lease)
@@ -261,15 +260,15 @@ class Follow:
 
     def _settled(self, following: Following, ended: list[str]) -> None:
         for shard in ended:
-            self._ended[following.number] = self._loop.clock()
-            self._watcher.look(following, shard)
+            if not following.shards.has_children(shard):
+                self._watcher.look(following, shard)
         self.assign()
 
     # ---- the stream
 
     def _learned(self, following: Following, listing: list[Listed], whole: bool) -> None:
         try:
-            new = following.shards.learn(listing, whole=whole)
+            new = following.shards.learn(listing, whole=whole, now=time.time())
         except GapError as error:
             self._fatal(error)
             return
@@ -278,10 +277,14 @@ class Follow:
             following.listed = time.time()
             forgotten, following.shards.forgotten = following.shards.forgotten, []
             self._saver.forget_shards(following.record, forgotten)
-        soon = self._loop.clock() - self._ended.get(following.number, -SOON_SECONDS) < SOON_SECONDS
-        if whole and not new and soon and following.shards.childless and not self._draining:
-            self._loop.later(LIST_SOON, lambda: self._watcher.look(following))
+        if whole and following.shards.childless and following.number not in self._soon:
+            self._soon.add(following.number)
+            self._loop.later(LIST_SOON, lambda: self._look_again(following))
         self.assign()
+
+    def _look_again(self, following: Following) -> None:
+        self._soon.discard(following.number)
+        self._watcher.look(following)
 
     def _list_all(self) -> None:
         for following in self._followings:
@@ -301,8 +304,7 @@ class Follow:
 
     def _take_turns(self, following: Following) -> None:
         """Where shards wait, those that were read the longest give way."""
-        waiting = len(following.shards.ready())
-        for lease, worker, since in following.held()[:waiting]:
+        for lease, worker, since in following.held()[: following.shards.waiting]:
             if self._loop.clock() - since >= TURN:
                 self._pool.workers[worker].send(messages.EndLease(lease))
 

@@ -168,9 +168,10 @@ class ShardEnd(NamedTuple):
 
 
 class ShardGap(NamedTuple):
-    """The records at the shard's position are gone."""
+    """The records at the shard's position are gone: ``trimmed``, or with the whole shard."""
 
     lease: int
+    trimmed: bool
     reason: str
 
 

@@ -31,7 +31,10 @@ _BUSY = 0.5
 #: in a row to say that its tip is reached.
 TIP_AFTER = 8
 
-_TRIMMED = frozenset({"TrimmedDataAccessException", "ResourceNotFoundException"})
+_TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
+
+#: A shard that was just listed may not be known everywhere yet: tries until it is gone.
+_GONE_AFTER = 5
 
 
 @dataclass(slots=True)
@@ -91,9 +94,10 @@ class Reader(threading.Thread):
             except ItemError as error:
                 raise error.of_table(self._stream.name) from error
             except SourceError as error:
-                if error.code not in _TRIMMED:
+                if error.code not in (_TRIMMED, _GONE):
                     raise
-                self._send(messages.ShardGap(self._lease.lease, f"{error.code}: {error.message}"))
+                reason = f"{error.code}: {error.message}"
+                self._send(messages.ShardGap(self._lease.lease, error.code == _TRIMMED, reason))
                 return
             except Stopped:
                 pass
@@ -102,17 +106,23 @@ class Reader(threading.Thread):
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
         sequence, iterator = self._lease.sequence, ""
-        idle, corrupt, empty, moment = FIRST_IDLE, 0, 0, 0.0
+        idle, corrupt, gone, empty, moment = FIRST_IDLE, 0, 0, 0, 0.0
         while not self._leaving:
             began = time.monotonic()
             moment = moment if empty else time.time()
             try:
                 iterator = iterator or self._iterator(sequence)
                 page = self._page(iterator)
+                if page.records and page.created >= self._stream.since:
+                    self._publish(page)
+                elif page.records:  # all too old: but they are behind us
+                    self._skip(page)
             except SourceError as error:
-                if error.code != "ExpiredIteratorException":
+                gone += error.code == _GONE
+                if error.code != "ExpiredIteratorException" and not 0 < gone < _GONE_AFTER:
                     raise
                 iterator = ""  # another one, from behind what was published
+                self._rest(1.0 if gone else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
@@ -120,11 +130,7 @@ class Reader(threading.Thread):
                 self._send(messages.Retried(table, False, corrupt, reason))
                 self._rest(random.uniform(0, longest_pause(corrupt)))
                 continue
-            corrupt = 0
-            if page.records and page.created >= self._stream.since:
-                self._publish(page)
-            elif page.records:  # all too old: but they are behind us
-                self._skip(page)
+            corrupt = gone = 0
             sequence = page.sequence or sequence
             if page.next_iterator is None:
                 return True
@@ -164,7 +170,11 @@ class Reader(threading.Thread):
             slot = self._free.get()
             if slot is None:
                 raise Stopped
-            runs = [tuple(run) for run in page.fill(self._arena.slot(slot))]
+            try:
+                runs = [tuple(run) for run in page.fill(self._arena.slot(slot))]
+            except codec.CorruptPage:
+                self._free.put(slot)
+                raise
             complete = page.done
             position: tuple[int, str, float] = (
                 (page.records, page.sequence, page.created) if complete else (0, "", 0.0)

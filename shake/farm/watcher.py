@@ -36,15 +36,21 @@ class Watcher(threading.Thread):
         self._learn = learn
         self._fatal = fatal
         self._jobs: queue.SimpleQueue[tuple[Following, str]] = queue.SimpleQueue()
+        self._waiting: set[tuple[Following, str]] = set()
 
     def look(self, following: Following, parent: str = "") -> None:
         """List the children of a shard, or, without one, all shards, and check the stream."""
-        self._jobs.put((following, parent))
+        job = (following, parent)
+        if job not in self._waiting:
+            self._waiting.add(job)
+            self._jobs.put(job)
 
     def run(self) -> None:
         try:
             while True:
-                self._look(*self._jobs.get())
+                job = self._jobs.get()
+                self._waiting.discard(job)
+                self._look(*job)
         except Stopped:
             pass
         except ShakeError as error:

@@ -1,0 +1,386 @@
+"""A stream's shards: parents before children, each read once to its end, nothing lost unnoticed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shake.errors import GapError
+from shake.stream.shards import (
+    SETTLED_AFTER,
+    Listed,
+    Shard,
+    Shards,
+    State,
+    all_shards,
+    first_shards,
+)
+
+NOW = 1_000_000.0
+
+
+def listed(name: str, parent: str = "", *, closed: bool = False) -> Listed:
+    return Listed(name, parent, str(10**21 + int(name.strip("s") or 0)), closed)
+
+
+def states(shards: Shards) -> dict[str, State]:
+    return {shard.id: shard.state for shard in shards}
+
+
+def apply(shards: Shards, name: str) -> None:
+    """Read a shard to its end."""
+    shards.lease(shards[name])
+    shards.finish(shards[name])
+
+
+#: s1 was split, one half has rolled over twice, one once; s7 has ended, and its child is late.
+TREE = [
+    listed("s1", closed=True),
+    listed("s2", "s1", closed=True),
+    listed("s3", "s1", closed=True),
+    listed("s4", "s2", closed=True),
+    listed("s5", "s4"),
+    listed("s6", "s3"),
+    listed("s7", closed=True),
+]
+
+
+def test_following_begins_with_open_shards_their_parents_and_ends_without_a_child() -> None:
+    begun = Shards("t", first_shards(TREE, NOW))
+    assert states(begun) == {
+        "s3": State.READY,
+        "s4": State.READY,
+        "s5": State.WAITING,
+        "s6": State.WAITING,
+        "s7": State.READY,
+    }
+    assert {shard.position for shard in begun} == {(one.start, "") for one in TREE[2:]}
+
+
+def test_what_follows_a_shard_that_is_read_is_read_too() -> None:
+    """s1 is the parent of an open shard; its other half has rolled over again and again."""
+    tree = [
+        listed("s1", closed=True),
+        listed("s2", "s1"),
+        listed("s3", "s1", closed=True),
+        listed("s4", "s3", closed=True),
+        listed("s5", "s4"),
+    ]
+    begun = Shards("t", first_shards(tree, NOW))
+    assert {s for s, state in states(begun).items() if state is State.READY} == {"s1"}
+    assert len(begun) == len(tree)
+
+
+def test_without_a_copy_all_that_is_there_is_read_parents_first() -> None:
+    begun = Shards("t", all_shards(TREE, NOW))
+    assert {s for s, state in states(begun).items() if state is State.READY} == {"s1", "s7"}
+    assert len(begun) == len(TREE)
+
+
+def test_what_lies_before_the_beginning_is_never_read() -> None:
+    shards = Shards("t", first_shards(TREE, NOW))
+    assert shards.learn(TREE, whole=True, now=NOW) == []
+    apply(shards, "s4")
+    assert shards.learn(TREE, whole=True, now=NOW) == []
+
+
+def test_a_child_begins_when_its_parent_is_applied_or_is_so_already() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    [early] = shards.learn([listed("s2", "s1")], whole=False, now=NOW)
+    assert early.state is State.WAITING
+    apply(shards, "s1")
+    [late] = shards.learn([listed("s3", "s1")], whole=False, now=NOW)
+    assert (early.state, late.state) == (State.READY, State.READY)
+    assert early.position == (listed("s2").start, "")
+
+
+def test_the_shard_that_is_furthest_behind_is_read_first() -> None:
+    shards = Shards("t", first_shards([listed("s1"), listed("s2"), listed("s3")], NOW))
+    order = []
+    for step in range(9):
+        shard = shards.first()
+        order.append(shard.id)
+        shards.lease(shard)
+        shards.advance(shard, "", NOW + step + 1)
+        shards.end_lease(shard)
+    assert order == ["s1", "s2", "s3"] * 3
+    assert shards.waiting == 3
+
+
+def test_sequence_numbers_are_numbers() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.advance(shards["s1"], "9" * 21, NOW)
+    shards.advance(shards["s1"], "1" + "0" * 21, NOW)
+    with pytest.raises(AssertionError):
+        shards.advance(shards["s1"], "2" + "0" * 20, NOW)
+
+
+def test_a_rewound_shard_is_read_from_its_oldest_record_until_it_moves() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.advance(shards["s1"], "9" * 21, NOW)
+    shards.rewind(shards["s1"])
+    assert shards["s1"].position == ("", "")
+    assert shards["s1"].sequence == "9" * 21  # what is saved stays
+    shards.advance(shards["s1"], "1" + "0" * 21, NOW)
+    assert shards["s1"].position[1] == "1" + "0" * 21
+
+
+def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten() -> None:
+    shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
+    with pytest.raises(GapError, match="shard s1 is gone"):
+        shards.learn([listed("s2", "s1")], whole=True, now=NOW)
+    apply(shards, "s1")
+    assert shards.learn([listed("s2", "s1")], whole=True, now=NOW) == []
+    assert shards.forgotten == ["s1"]
+    assert list(states(shards)) == ["s2"]
+
+
+def test_a_new_shard_that_one_listing_lacks_is_no_gap() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    both, one = [listed("s1", closed=True), listed("s2", "s1")], [listed("s1")]
+    shards.learn(both, whole=True, now=NOW)
+    shards.learn(one, whole=True, now=NOW + SETTLED_AFTER - 1)
+    with pytest.raises(GapError, match="shard s2 is gone"):
+        shards.learn(one, whole=True, now=NOW + SETTLED_AFTER)
+
+
+def test_a_shard_listed_before_its_parent_waits_for_it() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    early = [listed("s1", closed=True), listed("s3", "s2"), listed("s4", "s3")]
+    assert shards.learn(early, whole=True, now=NOW) == []
+    apply(shards, "s1")
+    shards.learn([*early, listed("s2", "s1")], whole=True, now=NOW + 9)
+    for name in ("s2", "s3", "s4"):
+        assert [s for s, state in states(shards).items() if state is State.READY] == [name]
+        apply(shards, name)
+
+
+def test_a_shard_whose_parent_stays_away_is_a_gap() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    orphan = [listed("s1"), listed("s3", "s2")]
+    shards.learn(orphan, whole=True, now=NOW)
+    with pytest.raises(GapError, match="shard s3 follows shard s2"):
+        shards.learn(orphan, whole=True, now=NOW + SETTLED_AFTER)
+
+
+def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child() -> None:
+    """s2 is the child of s1 and the parent of s3, and not listed when following begins."""
+    first = [listed("s1", closed=True), listed("s3", "s2")]
+    shards = Shards("t", first_shards(first, NOW))
+    assert states(shards) == {"s1": State.READY, "s3": State.WAITING}
+    shards.learn([*first, listed("s2", "s1", closed=True)], whole=True, now=NOW)
+    for name in ("s1", "s2", "s3"):
+        assert [s for s, state in states(shards).items() if state is State.READY] == [name]
+        apply(shards, name)
+
+
+def test_a_parent_gone_before_following_began_is_not_waited_for_long() -> None:
+    first = [listed("s3", "s2")]
+    shards = Shards("t", first_shards(first, NOW))
+    shards.learn(first, whole=True, now=NOW)
+    assert shards.waiting == 0
+    shards.learn(first, whole=True, now=NOW + SETTLED_AFTER)
+    assert shards.waiting == 1
+    assert Shards("t", all_shards(first, NOW))["s3"].state is State.READY
+
+
+def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    apply(shards, "s1")
+    ended = [listed("s1", closed=True)]
+    shards.learn(ended, whole=True, now=NOW)
+    assert (shards.childless, shards.safe()) == (True, NOW)
+    shards.learn(ended, whole=True, now=NOW + SETTLED_AFTER)
+    assert (shards.childless, shards.safe()) == (False, None)
+    shards.learn([*ended, listed("s2", "s1")], whole=True, now=NOW + 2 * SETTLED_AFTER)
+    assert shards.safe() == NOW
+
+
+def test_a_child_whose_parent_was_saved_as_applied_begins() -> None:
+    saved = [
+        Shard("s1", "", "1", "5", NOW, State.APPLIED),
+        Shard("s2", "s1", "6", "", NOW, State.WAITING),
+    ]
+    assert states(Shards("t", saved))["s2"] is State.READY
+
+
+def test_what_follows_a_shard_that_was_not_saved_as_applied_begins_anew() -> None:
+    """Its last records come again, and older images must not stay behind newer ones."""
+    saved = [
+        Shard("s3", "s2", "9", "9", NOW, State.READY),
+        Shard("s2", "s1", "6", "8", NOW, State.APPLIED),
+        Shard("s1", "", "1", "4", NOW, State.READY),
+    ]
+    shards = Shards("t", saved)
+    for name in ("s1", "s2", "s3"):
+        found = shards.first()
+        assert shards.waiting == 1
+        assert (found.id, found.sequence) == (name, "4" if name == "s1" else "")
+        apply(shards, name)
+
+
+def test_ten_thousand_shards_are_learned_and_read_in_no_time() -> None:
+    count = 10_000
+    tree = [
+        listed(f"s{n}", f"s{n - 500}" if n > 500 else "", closed=n <= count - 500)
+        for n in range(1, count + 1)
+    ]
+    random.Random(0).shuffle(tree)
+    began = time.process_time()
+    shards = Shards("t", all_shards(tree, NOW))
+    shards.learn(tree, whole=True, now=NOW)
+    done = 0
+    while shards.waiting:
+        apply(shards, shards.first().id)
+        done += 1
+    assert done == count
+    assert time.process_time() - began < 2.0
+
+
+# ---- a model
+
+
+@dataclass
+class Truth:
+    """A shard of the model: ``late`` steps pass until it is listed, ``shown`` until its end is."""
+
+    name: str
+    parent: str
+    late: int
+    shown: int = 0
+    closed: bool = False
+
+
+@dataclass
+class Model:
+    """A stream that changes, a consumer of it, and what must hold whatever they do."""
+
+    chance: random.Random
+    shards: dict[str, Truth] = field(default_factory=dict)
+    consumer: Shards = field(default_factory=lambda: Shards("t"))
+    held: list[Shard] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    due: set[str] = field(default_factory=set)
+    now: float = NOW
+
+    def open_shard(self, parent: str = "", late: int = 0) -> None:
+        name = f"s{len(self.shards) + 1}"
+        self.shards[name] = Truth(name, parent, late)
+        if self.due:  # following has begun
+            self.due.add(name)
+
+    def reshape(self) -> None:
+        """A shard splits, or rolls over."""
+        shard = self.chance.choice([one for one in self.shards.values() if not one.closed])
+        shard.closed, shard.shown = True, self.chance.randint(0, 3)
+        for _ in range(self.chance.choice([1, 1, 2])):
+            self.open_shard(shard.name, self.chance.randint(0, 3))
+
+    def listing(self) -> list[Listed]:
+        found = []
+        for one in self.shards.values():
+            if one.late:
+                one.late -= 1
+                continue
+            one.shown -= one.closed and one.shown > 0
+            found.append(listed(one.name, one.parent, closed=one.closed and not one.shown))
+        self.chance.shuffle(found)
+        return found
+
+    def begin(self) -> None:
+        first = self.listing()
+        self.consumer = Shards("t", first_shards(first, self.now))
+        # By the contract's words, from what is so: every shard that can get a record from now on,
+        # and the parent of each, whatever the listing shows.
+        opened = {one.name for one in self.shards.values() if not one.closed}
+        self.due = opened | {self.shards[one].parent for one in opened} - {""}
+        # What follows a shard that is read is read: else an older change would be the last one.
+        for one in self.shards.values():  # parents come first
+            if one.parent in self.due:
+                self.due.add(one.name)
+
+    def learn(self) -> None:
+        whole = self.chance.random() < 0.6
+        listing = self.listing()
+        if not whole:
+            parent = self.chance.choice(list(self.shards))
+            listing = [one for one in listing if one.parent == parent]
+        self.consumer.learn(listing, whole=whole, now=self.now)
+
+    def lease(self) -> None:
+        if not self.consumer.waiting:
+            return
+        shard = self.consumer.first()
+        parent = self.consumer._shards.get(shard.parent)
+        assert parent is None or parent.state is State.APPLIED
+        truth: str = self.shards[shard.id].parent
+        while truth:  # nothing above it is still to be read
+            assert truth in self.finished or truth not in self.due, (shard.id, truth)
+            truth = self.shards[truth].parent
+        self.consumer.lease(shard)
+        self.held.append(shard)
+
+    def let_go(self) -> None:
+        if not self.held:
+            return
+        shard = self.held.pop(self.chance.randrange(len(self.held)))
+        if self.shards[shard.id].closed and self.chance.random() < 0.7:
+            self.consumer.finish(shard)
+            assert shard.id not in self.finished
+            self.finished.append(shard.id)
+        else:
+            self.consumer.end_lease(shard)
+
+    def restart(self) -> None:
+        saved = []
+        for shard in self.consumer:
+            held = shard.state is State.READING
+            saved.append(replace(shard, state=State.READY if held else shard.state))
+        self.held.clear()
+        self.consumer = Shards("t", saved)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
+def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
+    seed: int, shards: int, late: bool
+) -> None:
+    model = Model(random.Random(seed))
+    for _ in range(shards):
+        model.open_shard()
+    for _ in range(model.chance.randrange(8)):
+        model.reshape()
+        while any(one.late or one.shown for one in model.shards.values()):
+            model.listing()
+    if late:  # the very first listing lacks something
+        model.reshape()
+    model.begin()
+    actions: list[tuple[Callable[[], None], int]] = [
+        (model.reshape, 2),
+        (model.learn, 6),
+        (model.lease, 8),
+        (model.let_go, 8),
+        (model.restart, 1),
+    ]
+    for _ in range(60):
+        [(action, _)] = model.chance.choices(actions, [weight for _, weight in actions])
+        model.now += 1
+        action()
+    for one in model.shards.values():
+        one.closed, one.late, one.shown = True, 0, 0
+    for _ in range(4 * len(model.shards) + 10):
+        model.consumer.learn(model.listing(), whole=True, now=model.now)
+        model.now += SETTLED_AFTER / 2
+        while model.consumer.waiting:
+            model.lease()
+        while model.held:
+            model.let_go()
+    missing = model.due - set(model.finished)
+    assert not missing
+    assert model.consumer.safe() is None
