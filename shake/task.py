@@ -113,6 +113,8 @@ def run(
                 raise Ended(ending)
             if last.state != "finished":
                 log.info("%s", ending.line)
+                if plan.follows:  # which has no other end
+                    linger()
                 return
             if not config.sync_schema_only:
                 reporter.print(FULL_SYNC_DONE)

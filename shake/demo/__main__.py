@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import boto3
 
@@ -22,9 +26,11 @@ from shake.demo.servers import DynamoDBLocal, MongoServer, free_port
 from shake.errors import ShakeError
 
 _TABLE = "orders"
+#: Orders that are changed, as many that are deleted, and as many new ones; seconds between them.
+_LIVE_WRITES, _LIVE_PAUSE = 30, 0.1
 _CONF = """\
 id = shake-demo
-sync_mode = full
+sync_mode = all
 pid_path = {folder}
 http_profile = {port}
 
@@ -70,8 +76,11 @@ def _demo(items: int, workers: int, *, once: bool) -> int:
         command = ["--conf", str(conf)]
         page = f"http://127.0.0.1:{port}/"
         verified: list[int] = []
+        shop = Shop(source.url, page, items)
 
         def linger() -> None:
+            if not shop.closed:  # Ctrl-C, before all was shown
+                return
             _say(f"shake-check {' '.join(command)}")
             verified.append(check.main(command))
             if not once:
@@ -81,22 +90,67 @@ def _demo(items: int, workers: int, *, once: bool) -> int:
                         time.sleep(3600)
 
         _say(f"shake-supervisor {' '.join(command)} --workers {workers}    (status page: {page})")
+        shop.start()
         status = supervisor.main([*command, "--workers", str(workers)], linger)
         return status or max(verified, default=0)  # none, where it was stopped before
+
+
+class Shop(threading.Thread):
+    """Orders, changes and cancels while the table is followed; then ends the supervisor.
+
+    It does so when the status page says that all of that has arrived.
+    """
+
+    def __init__(self, source: str, page: str, items: int) -> None:
+        super().__init__(daemon=True)
+        self.closed = False
+        self._client = _connect(source)
+        self._page = page
+        self._items = items
+
+    def run(self) -> None:
+        self._wait(lambda table: table["state"] == "following")
+        _say(f"{3 * _LIVE_WRITES} live writes while the table is followed: new, changed, deleted")
+        old = list(islice(_orders(self._items, random.Random(1)), 2 * _LIVE_WRITES))
+        new = islice(_orders(self._items + _LIVE_WRITES, random.Random(2)), self._items, None)
+        for change, gone, order in zip(old[::2], old[1::2], new, strict=False):
+            self._client.put_item(TableName=_TABLE, Item={**change, "status": {"S": "changed"}})
+            key = {name: gone[name] for name in ("customer", "number")}
+            self._client.delete_item(TableName=_TABLE, Key=key)
+            self._client.put_item(TableName=_TABLE, Item=order)
+            time.sleep(_LIVE_PAUSE)
+        end = time.time()
+        self._wait(lambda table: table["consistent"] and table["lag"] < time.time() - end)
+        _say("source and target are equal now: this is where one would switch")
+        self.closed = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        opener = build_opener(ProxyHandler({}))
+        while True:
+            with contextlib.suppress(OSError):
+                [table] = json.loads(opener.open(f"{self._page}status").read())["tables"]
+                if condition(table):
+                    return
+            time.sleep(0.2)
 
 
 def _say(text: str) -> None:
     print(f"demo: {text}", flush=True)
 
 
-def _seed(url: str, count: int) -> None:
-    client = boto3.client(
+def _connect(url: str) -> Any:
+    return boto3.client(
         "dynamodb",
         endpoint_url=url,
         region_name="us-east-1",
         aws_access_key_id="demo",
         aws_secret_access_key="demo",
     )
+
+
+def _seed(url: str, count: int) -> None:
+    client = _connect(url)
     client.create_table(
         TableName=_TABLE,
         BillingMode="PAY_PER_REQUEST",
