@@ -84,6 +84,7 @@ def transcode(codec: Codec, out: memoryview, page_body: bytes) -> int:
     """A page into ``out``, which holds it whole: how many bytes."""
     page = codec.scan_page(page_body, _OPTIONS)
     length, documents = page.fill(out, b"\0" * 7, 0)
+    assert page.done
     assert documents == page.count
     return length
 
