@@ -35,7 +35,10 @@ BENCHMARKS = (
 
 def main() -> int:
     """Run; return 1 where a measured program failed."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.benchmarks).difference(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     options = Options(
         items=arguments.items,
         shapes=tuple(arguments.shape),

@@ -28,7 +28,7 @@ ATTRIBUTES = [
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
 PAGE_BYTES = 1024 * 1024
 
-_SEED = 20190701
+SEED = 20190701
 #: Pages that differ; a table of any size is made of these.
 _PAGES = 2
 
@@ -52,7 +52,7 @@ OPENING = b'{"Items":['
 @lru_cache
 def pages(shape: str) -> tuple[Page, ...]:
     """The pages of a shape (see SHAPES)."""
-    source = random.Random(_SEED)
+    source = random.Random(SEED)
     return tuple(_page(SHAPES[shape], source) for _ in range(_PAGES))
 
 
@@ -80,13 +80,18 @@ def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
     stored = end = 0
     while True:
         item = make(source)
-        stored += sum(len(name) + _stored(value) for name, value in item.items())
+        stored += item_bytes(item)
         if stored > PAGE_BYTES:
             text = b",".join(texts)
             return Page(text, tuple(ends), zlib.crc32(OPENING + text), PAGE_BYTES)
-        texts.append(_text(item))
+        texts.append(as_json(item))
         end += len(texts[-1]) + (end > 0)
         ends.append(end)
+
+
+def item_bytes(item: Item) -> int:
+    """Bytes of an item as DynamoDB counts them."""
+    return sum(len(name) + _stored(value) for name, value in item.items())
 
 
 def _stored(typed: dict[str, Any]) -> int:
@@ -212,11 +217,11 @@ SHAPES = {
 }
 
 
-def _text(item: Item) -> bytes:
-    """As JSON: UTF-8 as it is, but for the text that is there to be unescaped."""
-    if "said" in item:
+def as_json(item: dict[str, Any]) -> bytes:
+    """An item, or what holds one: UTF-8 as it is, but for text that is there to be unescaped."""
+    if b'"said"' in (text := orjson.dumps(item)):
         return json.dumps(item, separators=(",", ":")).encode()
-    return orjson.dumps(item)
+    return text
 
 
 def _key(source: random.Random) -> Item:
@@ -252,4 +257,4 @@ def _vocabulary(source: random.Random) -> list[str]:
     return ["".join(source.choices(string.ascii_lowercase, k=length)) for length in lengths]
 
 
-_WORDS = _vocabulary(random.Random(_SEED))
+_WORDS = _vocabulary(random.Random(SEED))

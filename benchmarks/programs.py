@@ -40,7 +40,7 @@ class Bench:
 
     def shake(self, table: str, workers: int, *settings: str) -> Usage:
         """Copy a table by shake; ``settings`` as in :meth:`shake_command`."""
-        return self._copy(table, self.shake_command(table, workers, *settings))
+        return self._run(table, self.shake_command(table, workers, *settings), "documents")
 
     def beyond_start(self, shape: str, items: int, workers: int, *settings: str) -> Usage:
         """What a copy by shake takes beyond one of an empty table, made just before."""
@@ -51,7 +51,13 @@ class Bench:
         """Copy a table by the script."""
         command = [executable, "-m", "benchmarks.baseline", "--source", self.source]
         command += ["--target", self.target, "--table", table, "--processes", str(processes)]
-        return self._copy(table, [*command, "--segments", str(segments)])
+        return self._run(table, [*command, "--segments", str(segments)], "documents")
+
+    def follower(self, table: str, processes: int) -> Usage:
+        """Apply a stream's changes by the script."""
+        command = [executable, "-m", "benchmarks.follower", "--source", self.source]
+        command += ["--target", self.target, "--table", table, "--processes", str(processes)]
+        return self._run(table, command, "updates", "deletes")
 
     def shake_command(self, table: str, workers: int, *settings: str) -> list[str]:
         """shake with its defaults, but for ``settings`` (``key=value``): each call a new task."""
@@ -75,7 +81,7 @@ class Bench:
         return command + [f"--set={setting}" for setting in settings]
 
     def counts(self) -> dict[str, int]:
-        """What the sink has got since the last call: documents, bytes, inserts."""
+        """What the sink has got since the last call (see benchmarks.sink)."""
         with MongoClient[dict[str, Any]](self.target) as client:
             return {k: int(v) for k, v in client.admin.command("counts").items() if k != "ok"}
 
@@ -87,16 +93,19 @@ class Bench:
         answer: dict[str, Any] = orjson.loads(opener.open(f"{self.source}/{table}").read())
         return answer
 
-    def _copy(self, table: str, command: list[str]) -> Usage:
+    def _run(self, table: str, command: list[str], *counted: str) -> Usage:
+        """Measure a program that brings everything of a table to the sink, as what it counts."""
         self.counts()
         self.reading(table)  # makes its pages
         before = {name: each.cpu() for name, each in self.servers.items()}
         usage = measure(command, self.folder / "log", self.environment)
         for name, each in self.servers.items():
             usage.servers[name] = each.cpu() - before[name]
-        documents = self.counts()["documents"]
-        if documents != items_of(table):
-            raise Failed(f"{documents} documents arrived of table {table}: {' '.join(command)}")
+        counts = self.counts()
+        arrived = sum(counts[each] for each in counted)
+        if arrived != items_of(table):
+            what = f"{arrived} {' and '.join(counted)} arrived of {table}"
+            raise Failed(f"{what}: {' '.join(command)}")
         return usage
 
 

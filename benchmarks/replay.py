@@ -4,6 +4,9 @@ A table's name says what is in it: ``medium-1000000`` holds so many items of tha
 hold 1 - SKEW to 1 + SKEW times the mean; every position gives the same page each time. Pages
 repeat, and keys with them, so this is a source only for a target that does not look.
 
+Its stream holds as many changes, all of them inserts, or ``modify-medium-1000000`` or
+``mixed-medium-1000000``, in closed shards that each have an open, empty child.
+
 ``GET /TABLE`` gives, and forgets, when each segment of the table was read, by CLOCK_MONOTONIC:
 ``{"scans": calls, "segments": {segment: [first request, last answer]}}``.
 """
@@ -11,22 +14,19 @@ repeat, and keys with them, so this is a source only for a target that does not 
 from __future__ import annotations
 
 import argparse
-import random
-import re
 import socket
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from benchmarks.pages import ATTRIBUTES, KEY_SCHEMA, OPENING, SHAPES, Page, pages
 from benchmarks.serving import serve
+from benchmarks.stream import Stream, Unknown
+from benchmarks.tables import Answer, Table
 
-_TABLE = re.compile(rf"({'|'.join(SHAPES)})-(\d+)")
 #: Bytes sent at once where a bandwidth is set: a TLS record, some ten packets.
 _WRITE_BYTES = 16 * 1024
 _THROTTLED = orjson.dumps(
@@ -37,77 +37,14 @@ _THROTTLED = orjson.dumps(
 )
 
 
-class Table:
-    """A virtual table, and the log of its reading."""
-
-    def __init__(self, name: str, skew: float) -> None:
-        match = _TABLE.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        self.name = name
-        self.items = int(match[2])
-        self.scans = 0
-        self.segments: dict[int, list[float]] = {}
-        self._pages = pages(match[1])
-        self._skew = skew
-        self._bounds: dict[int, list[int]] = {}
-
-    @property
-    def size(self) -> int:
-        """Bytes, as DynamoDB counts them."""
-        return self.items * sum(p.stored for p in self._pages) // sum(map(_full, self._pages))
-
-    def scan(self, request: dict[str, Any]) -> tuple[list[bytes], int]:
-        """The body of an answer in parts, and its CRC32."""
-        segment = request.get("Segment", 0)
-        low, high = self._range(segment, request.get("TotalSegments", 1))
-        start = request.get("ExclusiveStartKey")
-        at = low if start is None else int(start["sk"]["N"])
-        page = self._pages[at % len(self._pages)]
-        count = min(high - at, _full(page), request.get("Limit", high))
-        closing: dict[str, Any] = {"Count": count, "ScannedCount": count}
-        if "ReturnConsumedCapacity" in request:
-            units = page.stored / _full(page) * count / 8192
-            closing["ConsumedCapacity"] = {"TableName": self.name, "CapacityUnits": units}
-        if at + count < high:
-            key = {"pk": {"S": f"key of {at + count}"}, "sk": {"N": str(at + count)}}
-            closing["LastEvaluatedKey"] = key
-        items, crc = _head(page, count)
-        tail = b"]," + orjson.dumps(closing)[1:]
-        return [OPENING, items, tail], zlib.crc32(tail, crc)
-
-    def _range(self, segment: int, total: int) -> tuple[int, int]:
-        if total not in self._bounds:
-            source = random.Random(total)
-            weights = [source.uniform(1 - self._skew, 1 + self._skew) for _ in range(total)]
-            ends = accumulate(weights)
-            self._bounds[total] = [0, *(round(self.items * end / sum(weights)) for end in ends)]
-        return self._bounds[total][segment], self._bounds[total][segment + 1]
-
-
-def _full(page: Page) -> int:
-    return len(page.ends)
-
-
-def _head(page: Page, count: int) -> tuple[bytes, int]:
-    """The first items of a page, and the CRC32 up to their end."""
-    if count == _full(page):
-        return page.text, page.crc
-    text = page.text[: page.ends[count - 1]] if count else b""
-    return text, zlib.crc32(OPENING + text)
-
-
 class Replay:
-    """Answers requests. What makes it slow, or refuse, is for segmented Scans alone."""
+    """Answers requests. What makes it slow, or refuse, is for segmented Scans and GetRecords."""
 
-    def __init__(
-        self, tables: list[str], delay: float, bandwidth: float, skew: float, *, throttle: bool
-    ) -> None:
-        self._delay = delay
-        self._bandwidth = bandwidth
-        self._skew = skew
-        self._throttle = throttle
-        self._tables = {name: Table(name, skew) for name in tables}
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._tables: dict[str, Table] = {}
+        for name in options.tables:
+            self._table(name)
 
     def connection(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
@@ -121,37 +58,58 @@ class Replay:
             head += "Content-Type: application/x-amz-json-1.0\r\n"
             head += f"x-amz-crc32: {zlib.crc32(b''.join(parts)) if crc is None else crc}\r\n\r\n"
             answer = b"".join([head.encode(), *parts])
-            if self._bandwidth:
-                _send_paced(connection, answer, self._bandwidth)
+            if self._options.bandwidth:
+                _send_paced(connection, answer, self._options.bandwidth)
             else:
                 connection.sendall(answer)
 
     def _answer(self, operation: str, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
-        if operation == "ListTables":
-            return _small({"TableNames": sorted(self._tables)})
         try:
-            table = self._table(request["TableName"])
-        except KeyError:
+            match operation:
+                case "ListTables":
+                    return _small({"TableNames": sorted(self._tables)})
+                case "DescribeTable":
+                    return _small({"Table": self._table(request["TableName"]).description()})
+                case "Scan":
+                    return self._scan(self._table(request["TableName"]), request)
+                case "ListStreams":
+                    names = [request["TableName"]] if "TableName" in request else self._tables
+                    return _small({"Streams": [self._table(n).stream.entry() for n in names]})
+                case "DescribeStream":
+                    stream = self._stream(request["StreamArn"])
+                    return _small({"StreamDescription": stream.description(request)})
+                case "GetShardIterator":
+                    stream = self._stream(request["StreamArn"])
+                    return _small({"ShardIterator": stream.iterator(request)})
+                case "GetRecords":
+                    return self._slowly(self._stream(request["ShardIterator"]).records(request))
+        except Unknown:
             return _small({"__type": "x#ResourceNotFoundException"}, 400)
-        if operation == "DescribeTable":
-            return _small({"Table": _description(table)})
-        if operation != "Scan":
-            return _small({"__type": "x#UnknownOperationException"}, 400)
+        return _small({"__type": "x#UnknownOperationException"}, 400)
+
+    def _scan(self, table: Table, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
         if "Segment" not in request:
             return 200, *table.scan(request)
         times = table.segments.setdefault(request["Segment"], [time.monotonic(), 0.0])
         table.scans += 1
-        time.sleep(self._delay)
-        if self._throttle:
-            return 400, [_THROTTLED], zlib.crc32(_THROTTLED)
-        answer = table.scan(request)
+        answer = self._slowly(table.scan(request))
         times[1] = time.monotonic()
+        return answer
+
+    def _slowly(self, answer: Answer) -> tuple[int, list[bytes], int]:
+        time.sleep(self._options.delay)
+        if self._options.throttle:
+            return 400, [_THROTTLED], zlib.crc32(_THROTTLED)
         return 200, *answer
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
-            self._tables[name] = Table(name, self._skew)
+            self._tables[name] = Table(name, self._options.skew, self._options.shards)
         return self._tables[name]
+
+    def _stream(self, arn: str) -> Stream:
+        """By what starts with the stream's ARN."""
+        return self._table(arn.split("/")[1]).stream
 
     def _log(self, name: str) -> bytes:
         table = self._table(name)
@@ -163,18 +121,6 @@ class Replay:
 def _small(answer: dict[str, Any], status: int = 200) -> tuple[int, list[bytes], int]:
     body = orjson.dumps(answer)
     return status, [body], zlib.crc32(body)
-
-
-def _description(table: Table) -> dict[str, Any]:
-    return {
-        "TableName": table.name,
-        "TableStatus": "ACTIVE",
-        "KeySchema": KEY_SCHEMA,
-        "AttributeDefinitions": ATTRIBUTES,
-        "ItemCount": table.items,
-        "TableSizeBytes": table.size,
-        "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
-    }
 
 
 def _send_paced(connection: socket.socket, answer: bytes, bandwidth: float) -> None:
@@ -205,7 +151,7 @@ def _requests(connection: socket.socket) -> Iterator[tuple[str, bytes]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replay", description=__doc__)
     parser.add_argument("tables", nargs="*", help="what ListTables shows, such as medium-1000000")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a Scan takes")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that an answer takes")
     parser.add_argument(
         "--bandwidth", type=float, default=0.0, help="bytes a second of each connection (0: any)"
     )
@@ -213,12 +159,10 @@ def main() -> None:
         "--tls", type=Path, metavar="FILE", help="speak TLS; write the CA to trust into this file"
     )
     parser.add_argument("--skew", type=float, default=0.0, help="how uneven segments are, 0 to 1")
+    parser.add_argument("--shards", type=int, default=8, help="closed shards of a stream")
     parser.add_argument("--throttle", action="store_true", help="refuse every Scan")
     options = parser.parse_args()
-    replay = Replay(
-        options.tables, options.delay, options.bandwidth, options.skew, throttle=options.throttle
-    )
-    serve(replay.connection, options.tls)
+    serve(Replay(options).connection, options.tls)
 
 
 if __name__ == "__main__":

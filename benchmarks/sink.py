@@ -1,7 +1,8 @@
 """A target that costs next to nothing: speaks MongoDB, counts the documents, and keeps none.
 
 To the driver it is the primary of a replica set, as a real target is. Besides MongoDB's commands
-it knows ``counts``: ``{documents, bytes, inserts}`` since the last call.
+it knows ``counts``: documents inserted, statements to update and to delete, their bytes, and the
+commands that brought them, since the last call.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from benchmarks.serving import serve
 _OP_REPLY, _OP_QUERY = 1, 2004
 _HEAD = struct.Struct("<iiii")
 _LENGTH = struct.Struct("<i")
+#: The field of each command that holds its documents.
+_FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
 
 class Sink:
-    """Answers commands; an insert after ``delay`` seconds."""
+    """Answers commands; a write after ``delay`` seconds."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._counts = {"documents": 0, "bytes": 0, "inserts": 0}
+        self._counts = dict.fromkeys(("documents", "updates", "deletes", "bytes", "commands"), 0)
 
     def connection(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
@@ -54,12 +57,10 @@ class Sink:
         match name:
             case "hello" | "ismaster" | "isMaster":
                 return self._hello(connection)
-            case "insert":
-                return {"n": self._count(message[5 + length :], command)}
+            case "insert" | "update" | "delete":
+                return self._count(_FIELDS[name], message[5 + length :], command)
             case "count":  # as if it had kept them; since the last ``counts``
                 return {"n": self._counts["documents"]}
-            case "update" | "delete":
-                return {"n": 0, "nModified": 0}
             case "find" | "aggregate" | "listCollections" | "listIndexes":
                 return {"cursor": {"id": 0, "ns": "any.any", "firstBatch": []}}
             case "counts":
@@ -67,21 +68,22 @@ class Sink:
                 return dict(counts)
         return {}
 
-    def _count(self, sections: memoryview, command: bytes) -> int:
+    def _count(self, field: str, sections: memoryview, command: bytes) -> dict[str, Any]:
+        """Take the documents of a write command, in a section of their own or in the command."""
         time.sleep(self._delay)
         if sections:
-            (length,) = _LENGTH.unpack_from(sections, 1)
-            at = 5 + len("documents\0")
-            documents = 0
+            read = _LENGTH.unpack_from
+            (length,) = read(sections, 1)
+            at, count = 5 + len(field) + 1, 0
             while at < 1 + length:
-                at += _LENGTH.unpack_from(sections, at)[0]
-                documents += 1
+                at += read(sections, at)[0]
+                count += 1
         else:
-            documents, length = len(bson.decode(command)["documents"]), len(command)
-        self._counts["documents"] += documents
+            count, length = len(bson.decode(command)[field]), len(command)
+        self._counts[field] += count
         self._counts["bytes"] += length
-        self._counts["inserts"] += 1
-        return documents
+        self._counts["commands"] += 1
+        return {"n": count, **({"nModified": count} if field == "updates" else {})}
 
     def _hello(self, connection: socket.socket) -> dict[str, Any]:
         host, port = connection.getsockname()
@@ -114,7 +116,7 @@ def _receive(connection: socket.socket, into: memoryview) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that an insert takes")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a write takes")
     serve(Sink(parser.parse_args().delay).connection)
 
 

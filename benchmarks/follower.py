@@ -1,0 +1,109 @@
+"""What a competent script does: each shard by boto3, bulk_write by pymongo, in a pool."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import boto3
+from pymongo import DeleteOne, MongoClient, ReplaceOne
+
+from benchmarks.baseline import convert
+
+
+def follow(source: str, target: str, table: str, lineage: list[str]) -> int:
+    """Apply the changes of a shard, then of its descendants, until there are no more."""
+    streams = _streams(source)
+    arn = _arn(streams, table)
+    changes = 0
+    with MongoClient[dict[str, Any]](target) as client:
+        collection = client["follower"][table]
+        for shard in lineage:
+            for records in _pages(streams, arn, shard):
+                collection.bulk_write(_statements(records), ordered=False)
+                changes += len(records)
+    return changes
+
+
+def _pages(streams: Any, arn: str, shard: str) -> Iterator[list[dict[str, Any]]]:
+    """To the end of a closed shard, or to where an open one has nothing yet."""
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    while iterator:
+        answer = streams.get_records(ShardIterator=iterator)
+        if not answer["Records"]:
+            return
+        yield answer["Records"]
+        iterator = answer.get("NextShardIterator")
+
+
+def _statements(records: list[dict[str, Any]]) -> list[ReplaceOne[dict[str, Any]] | DeleteOne]:
+    """The last change of each key, so that their order does not count."""
+    last = {}
+    for record in records:
+        change = record["dynamodb"]
+        keys = {name: convert(value) for name, value in change["Keys"].items()}
+        if record["eventName"] == "REMOVE":
+            last[tuple(keys.values())] = DeleteOne(keys)
+        else:
+            image = {name: convert(value) for name, value in change["NewImage"].items()}
+            last[tuple(keys.values())] = ReplaceOne(keys, image, upsert=True)
+    return list(last.values())
+
+
+def _lineages(source: str, table: str) -> list[list[str]]:
+    """Each shard without a parent, with its descendants behind it."""
+    streams = _streams(source)
+    arn = _arn(streams, table)
+    children: dict[str | None, list[str]] = {}
+    page: dict[str, str] = {}
+    while True:
+        description = streams.describe_stream(StreamArn=arn, **page)["StreamDescription"]
+        for shard in description["Shards"]:
+            children.setdefault(shard.get("ParentShardId"), []).append(shard["ShardId"])
+        if "LastEvaluatedShardId" not in description:
+            break
+        page = {"ExclusiveStartShardId": description["LastEvaluatedShardId"]}
+
+    def descent(shard: str) -> list[str]:
+        return [shard, *(each for child in children.get(shard, []) for each in descent(child))]
+
+    return [descent(shard) for shard in children[None]]
+
+
+def _streams(source: str) -> Any:
+    return boto3.client(
+        "dynamodbstreams",
+        endpoint_url=source,
+        region_name="us-east-1",
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+    )
+
+
+def _arn(streams: Any, table: str) -> str:
+    [stream] = streams.list_streams(TableName=table)["Streams"]
+    arn: str = stream["StreamArn"]
+    return arn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.follower", description=__doc__)
+    parser.add_argument("--source", required=True, metavar="URL")
+    parser.add_argument("--target", required=True, metavar="URI")
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    apply = partial(follow, options.source, options.target, options.table)
+    with multiprocessing.Pool(options.processes) as pool:
+        print(sum(pool.imap_unordered(apply, _lineages(options.source, options.table))))
+        pool.close()
+        pool.join()
+
+
+if __name__ == "__main__":
+    main()

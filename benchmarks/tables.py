@@ -1,0 +1,97 @@
+"""Virtual tables: a name says what is in one, prebuilt pages are what a Scan of it gives."""
+
+from __future__ import annotations
+
+import random
+import re
+from itertools import accumulate
+from typing import Any
+
+import orjson
+from zlib_ng.zlib_ng import crc32
+
+from benchmarks.pages import ATTRIBUTES, KEY_SCHEMA, OPENING, SHAPES, Page, pages
+from benchmarks.records import TRAFFIC, VIEW
+from benchmarks.stream import Stream, Unknown
+
+#: The body of an answer in parts, and its CRC32.
+Answer = tuple[list[bytes], int]
+
+_NAME = re.compile(rf"(?:({'|'.join(TRAFFIC)})-)?({'|'.join(SHAPES)})-(\d+)")
+
+
+class Table:
+    """A virtual table, and the log of its reading."""
+
+    def __init__(self, name: str, skew: float, shards: int) -> None:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise Unknown(name)
+        traffic, shape, items = match.groups()
+        self.name = name
+        self.items = int(items)
+        self.stream = Stream(name, shape, traffic or "insert", self.items, shards)
+        self.scans = 0
+        self.segments: dict[int, list[float]] = {}
+        self._pages = pages(shape)
+        self._skew = skew
+        self._bounds: dict[int, list[int]] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes, as DynamoDB counts them."""
+        return self.items * sum(p.stored for p in self._pages) // sum(map(_full, self._pages))
+
+    def scan(self, request: dict[str, Any]) -> Answer:
+        """One page of a segment."""
+        segment = request.get("Segment", 0)
+        low, high = self._range(segment, request.get("TotalSegments", 1))
+        start = request.get("ExclusiveStartKey")
+        at = low if start is None else int(start["sk"]["N"])
+        page = self._pages[at % len(self._pages)]
+        count = min(high - at, _full(page), request.get("Limit", high))
+        closing: dict[str, Any] = {"Count": count, "ScannedCount": count}
+        if "ReturnConsumedCapacity" in request:
+            units = page.stored / _full(page) * count / 8192
+            closing["ConsumedCapacity"] = {"TableName": self.name, "CapacityUnits": units}
+        if at + count < high:
+            key = {"pk": {"S": f"key of {at + count}"}, "sk": {"N": str(at + count)}}
+            closing["LastEvaluatedKey"] = key
+        items, crc = _head(page, count)
+        tail = b"]," + orjson.dumps(closing)[1:]
+        return [OPENING, items, tail], crc32(tail, crc)
+
+    def description(self) -> dict[str, Any]:
+        """As DescribeTable gives it."""
+        return {
+            "TableName": self.name,
+            "TableStatus": "ACTIVE",
+            "KeySchema": KEY_SCHEMA,
+            "AttributeDefinitions": ATTRIBUTES,
+            "ItemCount": self.items,
+            "TableSizeBytes": self.size,
+            "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
+            "StreamSpecification": {"StreamEnabled": True, "StreamViewType": VIEW},
+            "LatestStreamArn": self.stream.arn,
+            "LatestStreamLabel": self.stream.label,
+        }
+
+    def _range(self, segment: int, total: int) -> tuple[int, int]:
+        if total not in self._bounds:
+            source = random.Random(total)
+            weights = [source.uniform(1 - self._skew, 1 + self._skew) for _ in range(total)]
+            ends = accumulate(weights)
+            self._bounds[total] = [0, *(round(self.items * end / sum(weights)) for end in ends)]
+        return self._bounds[total][segment], self._bounds[total][segment + 1]
+
+
+def _full(page: Page) -> int:
+    return len(page.ends)
+
+
+def _head(page: Page, count: int) -> tuple[bytes, int]:
+    """The first items of a page, and the CRC32 up to their end."""
+    if count == _full(page):
+        return page.text, page.crc
+    text = page.text[: page.ends[count - 1]] if count else b""
+    return text, crc32(OPENING + text)
