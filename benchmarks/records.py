@@ -45,6 +45,11 @@ def record_pages(shape: str, traffic: str) -> tuple[Page, ...]:
     return tuple(_page(each[:count]) for each in texts)
 
 
+def records_body(page: Page) -> bytes:
+    """The answer to a GetRecords that gives a full page."""
+    return b'{"Records":[%b],"NextShardIterator":"next"}' % page.text.replace(PLACE, b"400000000")
+
+
 def sequence_end(index: int) -> str:
     """What a sequence number ends with, behind the number of its page, by the record's place."""
     return f"{index * _STEP:019d}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
@@ -57,11 +58,11 @@ class Replay:
             head = f"HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\n"
             head += "Content-Type: application/x-amz-json-1.0\r\n"
             head += f"x-amz-crc32: {zlib.crc32(b''.join(parts)) if crc is None else crc}\r\n\r\n"
-            answer = b"".join([head.encode(), *parts])
+            answer = [head.encode(), *parts]
             if self._options.bandwidth:
-                _send_paced(connection, answer, self._options.bandwidth)
+                _send_paced(connection, b"".join(answer), self._options.bandwidth)
             else:
-                connection.sendall(answer)
+                _send(connection, answer)
 
     def _answer(self, operation: str, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
         try:
@@ -121,6 +122,15 @@ class Replay:
 def _small(answer: dict[str, Any], status: int = 200) -> tuple[int, list[bytes], int]:
     body = orjson.dumps(answer)
     return status, [body], zlib.crc32(body)
+
+
+def _send(connection: socket.socket, parts: list[bytes]) -> None:
+    """Send all at once, without a copy where the socket can take several parts."""
+    if isinstance(connection, ssl.SSLSocket):
+        for part in parts:
+            connection.sendall(part)
+    elif (sent := connection.sendmsg(parts)) < sum(map(len, parts)):
+        connection.sendall(b"".join(parts)[sent:])
 
 
 def _send_paced(connection: socket.socket, answer: bytes, bandwidth: float) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import bson
 
 from benchmarks.serving import serve
+from shake.codec import batches
 
 #: Message kinds. Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 _OP_REPLY, _OP_QUERY = 1, 2004
 _HEAD = struct.Struct("<iiii")
 _LENGTH = struct.Struct("<i")
+_ANY = 1 << 40
 #: The field of each command that holds its documents.
 _FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
@@ -72,12 +74,9 @@ class Sink:
         """Take the documents of a write command, in a section of their own or in the command."""
         time.sleep(self._delay)
         if sections:
-            read = _LENGTH.unpack_from
-            (length,) = read(sections, 1)
-            at, count = 5 + len(field) + 1, 0
-            while at < 1 + length:
-                at += read(sections, at)[0]
-                count += 1
+            (length,) = _LENGTH.unpack_from(sections, 1)
+            documents = sections[5 + len(field) + 1 : 1 + length]
+            count = sum(cut[2] for cut in batches(documents, _ANY, _ANY))
         else:
             count, length = len(bson.decode(command)[field]), len(command)
         self._counts[field] += count
