@@ -206,8 +206,8 @@ def test_tables_of_two_sizes_are_compared() -> None:
 def test_each_role_is_measured() -> None:
     report = roles.run(Options(items=20_000, shapes=("binary",), workers=(1,), rounds=1))
 
-    assert [row["role"] for row in report.rows] == ["supervisor", "worker", "writer"]
-    assert all(row["ms/page"] > 0 for row in report.rows[1:])
+    assert [row["role"] for row in report.rows[1:]] == ["supervisor", "worker", "writer"]
+    assert all(row["ms/page"] > 0 for row in report.rows[2:])
 
 
 def test_every_page_goes_through_the_queue_alone(place: Bench) -> None:
