@@ -79,7 +79,7 @@ class Reader(threading.Thread):
         self._channel = channel
         self._arena = arena
         self._free = free
-        self._draining = stop
+        self._stopping = stop
         self._pace = pace
         self._limit = limit
         self._about = about
@@ -147,7 +147,7 @@ class Reader(threading.Thread):
 
     @property
     def _leaving(self) -> bool:
-        return self.ended.is_set() or self._draining.is_set()
+        return self.ended.is_set() or self._stopping.is_set()
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0:

@@ -1,0 +1,447 @@
+"""Changes are followed exactly, whatever a stream does: it splits, forgets, lies and fails."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shake.codec.contract import Options
+from tests.support.crash import lives
+from tests.support.faulty import error
+from tests.support.migration import Migration, compare, keys_of
+from tests.support.streams import Call, Clock, Simulator, Table
+from tests.support.streams_faults import calling, corrupt, cut, instead, shortened
+from tests.support.streams_workload import Workload
+from tests.support.tables import connect
+from tests.support.wait import until
+from tests.support.wire import Moment, Wire
+
+#: Small pages and several segments, so that a copy takes a moment.
+SMALL = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
+
+
+class World:
+    """A simulated source, a task that follows its one table, and the target."""
+
+    def __init__(
+        self, simulator: Simulator, mongo: Any, migrate: Callable[..., Migration], name: str
+    ) -> None:
+        self.simulator = simulator
+        self.mongo = mongo
+        self.name = name
+        self._migrate = migrate
+        self.settings: dict[str, Any] = {}
+
+    def task(self, **settings: Any) -> Migration:
+        self.settings = settings
+        return self._migrate(
+            **{"source": self.simulator.url, "sync_mode": "all", **SMALL, **settings}
+        )
+
+    @property
+    def table(self) -> Table:
+        return self.simulator.tables[self.name]
+
+    @property
+    def collection(self) -> Any:
+        return self.mongo.client[self.name][self.name]
+
+    @property
+    def checkpoint(self) -> Any:
+        return self.mongo.client[f"{self.name}-checkpoint"][self.name]
+
+    def put(self, key: str, **attributes: Any) -> None:
+        self.table.put({"pk": {"S": key}, **attributes})
+
+    def arrived(self, key: str) -> Any:
+        return until(lambda: self.collection.find_one({"pk": key}))
+
+    def compare(self) -> None:
+        """Source and target hold the same, each item once."""
+        source = connect(self.simulator.url)
+        named = {"convert": "convert__type", "id_mode": "id__mode"}
+        options = {
+            field: self.settings[key] for field, key in named.items() if key in self.settings
+        }
+        compare(
+            source,
+            self.mongo.client,
+            self.name,
+            f"{self.name}.{self.name}",
+            options=Options(keys_of(source, self.name), **options),
+        )
+
+    def equal(self, deadline: float = 60.0) -> None:
+        """They come to hold the same."""
+
+        def same() -> bool:
+            try:
+                self.compare()
+            except AssertionError:
+                return False
+            return True
+
+        try:
+            until(same, deadline, every=0.3)
+        except AssertionError:
+            self.compare()
+
+
+@pytest.fixture
+def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+    with Simulator(clock=Clock(time.time)) as simulator:
+        yield World(simulator, mongo, migrate, name)
+
+
+def stopped(migration: Migration, process: Any) -> None:
+    """It ends well, in time, when it is asked to."""
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    result = migration.wait(process)
+    assert result.status == 0, result
+    assert time.monotonic() - began < 10
+
+
+def copies(call: Call) -> bool:
+    """Whether it is a Scan of the copy, and not a look at the table, or the comparison."""
+    return call.operation == "Scan" and "Segment" in call.request
+
+
+# ---- what the stream holds arrives
+
+
+def test_positions_are_durable_before_the_first_scan_and_never_latest(world: World) -> None:
+    table = world.simulator.table(world.name, shards=2)
+    table.stream.roll_over(table.stream.open()[0])
+    world.put("a")
+    saved: list[set[str]] = []
+    look = calling(lambda: saved.append({one["_id"] for one in world.checkpoint.find()}))
+    world.simulator.faults.rule(1.0, look, where=copies)
+    result = world.task().run("--until-consistent")
+    assert result.status == 0, result
+    assert saved[0] >= {"stream", *(f"shard-{shard.id}" for shard in table.stream.shards)}
+    assert world.simulator.journal.iterators() == {"AT_SEQUENCE_NUMBER"}
+    world.compare()
+
+
+@pytest.mark.parametrize(
+    ("seed", "settings"),
+    [
+        (1, {}),
+        (2, {"id__mode": "key", "convert__type": "raw"}),
+        (3, {"convert__type": "mchange", "checkpoint__type": "file"}),
+        (4, {"id__mode": "key", "increase__concurrency": 2}),
+    ],
+    ids=["plain", "raw-key", "mchange-file", "turns-key"],
+)
+def test_a_busy_table_arrives_through_faults_and_deaths(
+    world: World, seed: int, settings: dict[str, Any], tmp_path: Any
+) -> None:
+    if settings.get("checkpoint__type") == "file":
+        settings = settings | {"checkpoint__address": tmp_path / "checkpoints"}
+    chance = random.Random(seed)
+    simulator = world.simulator
+    table = simulator.table(world.name, sk=("sk", "N"), shards=2)
+    table.stale = 20
+    workload = Workload(table, seed, cold=200, untidy=3)
+    workload.run(300)
+    simulator.empty_pages = 0.2
+    simulator.child_filter = chance.choice(["served", "refused", "ignored"])
+    throttled = instead(error("ThrottlingException"))
+    simulator.faults.rule(0.05, cut, corrupt, shortened, throttled)
+    migration = world.task(**settings)
+    process = migration.start()
+    with workload.running(150):
+        until(lambda: world.collection.count_documents({}) > 0)
+        for role in ("worker", "writer", "worker"):
+            time.sleep(0.7)
+            victim = migration.child(role)
+            victim.kill()
+            until(lambda victim=victim: not lives(victim))
+        time.sleep(0.5)
+        migration.kill(process)
+        process = migration.start()
+        time.sleep(2)
+    simulator.faults.clear()
+    world.equal()
+    for shard in table.stream.shards:
+        assert simulator.journal.readers(shard.id) <= 2
+    stopped(migration, process)
+
+
+def test_children_are_read_after_their_parents_and_within_a_second(world: World) -> None:
+    table = world.simulator.table(world.name)
+    world.put("a")
+    migration = world.task()
+    process = migration.start()
+    world.arrived("a")
+    until(lambda: world.simulator.journal.of("GetRecords"))
+    parent = table.stream.open()[0]
+    world.put("b")
+    children = table.stream.split(parent)
+    for number in range(20):
+        world.put(f"c{number}")
+    world.equal()
+    journal = world.simulator.journal
+    over = max(call.ended for call in journal.of("GetRecords", shard=parent.id))
+    begun = [journal.of("GetRecords", shard=child.id)[0].began for child in children]
+    assert all(over < one < over + 1.5 for one in begun)
+    stopped(migration, process)
+
+
+def test_a_child_that_is_listed_late_is_found(world: World) -> None:
+    table = world.simulator.table(world.name)
+    migration = world.task()
+    process = migration.start()
+    until(lambda: world.simulator.journal.of("GetRecords"))
+    table.stream.roll_over(table.stream.open()[0], listed_after=6, closed_after=2)
+    world.put("late")
+    world.arrived("late")
+    stopped(migration, process)
+
+
+def test_more_shards_than_readers_take_turns(world: World) -> None:
+    world.simulator.table(world.name, shards=12)
+    migration = world.task(increase__concurrency=4)
+    process = migration.start(workers=1)
+    until(lambda: world.simulator.journal.of("GetRecords"))
+    for number in range(60):
+        world.put(f"k{number}")
+    world.equal()
+    stopped(migration, process)
+
+
+def test_an_iterator_that_expired_is_renewed_where_reading_stopped(world: World) -> None:
+    world.simulator.table(world.name)
+    world.simulator.iterator_age = 0.1  # less than the pause of an idle reader
+    migration = world.task(qps__incr__batch_num=5)
+    process = migration.start()
+    for number in range(40):
+        world.put(f"k{number}")
+        time.sleep(0.02)
+    world.equal()
+    until(lambda: any(call.error == "ExpiredIteratorException" for call in world.simulator.journal))
+    stopped(migration, process)
+
+
+def test_a_missing_stream_is_enabled_before_the_copy(world: World) -> None:
+    world.simulator.table(world.name, stream=None)
+    world.simulator.enabling = 2
+    world.put("a")
+    migration = world.task()
+    process = migration.start()
+    world.arrived("a")
+    assert world.table.stream.view == "NEW_AND_OLD_IMAGES"
+    world.put("b")
+    world.arrived("b")
+    stopped(migration, process)
+
+
+def test_a_stream_without_new_images_is_refused(world: World) -> None:
+    world.simulator.table(world.name, stream="KEYS_ONLY")
+    result = world.task().run()
+    assert result.status == 3
+    assert "KEYS_ONLY" in result.line
+    assert not any(map(copies, world.simulator.journal))
+
+
+# ---- stops
+
+
+def test_a_stop_in_full_flow_applies_what_was_read_and_the_next_start_goes_on(world: World) -> None:
+    table = world.simulator.table(world.name, shards=3)
+    workload = Workload(table, 5, cold=100)
+    migration = world.task()
+    with workload.running(200):
+        process = migration.start()
+        until(lambda: world.collection.count_documents({}) > 10)
+        stopped(migration, process)
+        first = world.collection.count_documents({})
+        process = migration.start()
+        until(lambda: world.collection.count_documents({}) > first)
+    world.equal()
+    scans = len(list(filter(copies, world.simulator.journal)))
+    stopped(migration, process)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    world.compare()
+    assert len(list(filter(copies, world.simulator.journal))) == scans
+
+
+def test_until_consistent_ends_when_all_that_was_written_before_is_there(world: World) -> None:
+    table = world.simulator.table(world.name, shards=2)
+    workload = Workload(table, 6, cold=100)
+    workload.run(200)
+    result = world.task().run("--until-consistent")
+    assert result.status == 0, result
+    assert "consistent point" in result.stdout
+    world.compare()
+
+
+#: Where to die: before and after the target, or the checkpoint, has what the command says.
+POINTS: list[tuple[Moment, str, int]] = [
+    ("request", "place", 2),
+    ("answer", "place", 3),
+    ("request", "checkpoint", 4),
+    ("answer", "checkpoint", 5),
+]
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "writer", "worker"])
+@pytest.mark.parametrize("point", POINTS, ids=lambda one: f"{one[0]}-{one[1]}")
+def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
+    world: World, point: tuple[Moment, str, int], victim: str
+) -> None:
+    table = world.simulator.table(world.name, shards=2)
+    workload = Workload(table, 7, hot=3, cold=20)
+    workload.run(50)
+    moment, where, skip = point
+    place = f"{world.name}.{world.name}"
+    with Wire(*world.mongo.client.address) as wire:
+        migration = world.task(target=wire.uri, qps__incr__batch_num=10)
+        process = migration.start()
+        until(lambda: any("_id" in one for one in world.checkpoint.find({"Status": "ready"})))
+        until(lambda: world.simulator.journal.of("GetRecords"))
+
+        def kill() -> None:
+            if victim == "supervisor":
+                process.kill()
+                process.wait()
+            else:
+                for child in migration.children(victim):
+                    child.kill()
+                    until(lambda child=child: not lives(child))
+
+        collection = place if where == "place" else f"{world.name}-checkpoint.{world.name}"
+        died = wire.stop_at(moment, "update", collection, kill, skip=skip)
+        with workload.running(100):
+            until(died.is_set)
+        workload.run(50)
+        if process.poll() is not None:
+            process = migration.start()
+        world.equal()
+        stopped(migration, process)
+
+
+# ---- options
+
+
+def test_a_modify_of_an_absent_key_is_skipped_and_counted_where_it_is_not_to_insert(
+    world: World,
+) -> None:
+    world.simulator.table(world.name)
+    world.put("a")
+    migration = world.task(increase__executor__upsert="false")
+    process = migration.start()
+    world.arrived("a")
+    until(lambda: world.simulator.journal.of("GetRecords"))
+    until(lambda: "consistent point" in (migration.folder / f"{world.name}.0.out").read_text())
+    world.collection.delete_one({"pk": "a"})
+    world.put("a", n={"N": "1"})
+    world.put("b")
+    world.arrived("b")
+    assert world.collection.find_one({"pk": "a"}) is None
+    stopped(migration, process)
+
+
+def test_an_insert_of_a_key_that_is_there_stops_the_task_where_it_is_to(world: World) -> None:
+    world.simulator.table(world.name)
+    world.put("a")
+    migration = world.task(increase__executor__insert_on_dup_update="false")
+    process = migration.start()
+    output = migration.folder / f"{world.name}.0.out"
+    until(lambda: "consistent point" in output.read_text())
+    world.put("b")
+    world.arrived("b")
+    world.collection.insert_one({"pk": "foreign", "n": 7})
+    world.put("foreign", n={"N": "1"})
+    result = migration.wait(process)
+    assert result.status == 1, result
+    assert f"table {world.name}" in result.line
+    assert '{"pk":{"S":"foreign"}}' in result.line
+
+
+@pytest.mark.parametrize("start", ["trim_horizon", "latest"])
+def test_changes_alone_are_followed_from_where_it_is_said(world: World, start: str) -> None:
+    world.simulator.table(world.name)
+    world.simulator.clock.advance(-600)
+    world.put("early")
+    world.simulator.clock.advance(600)
+    migration = world.task(sync_mode="incr", incr__start=start)
+    process = migration.start()
+    until(lambda: world.simulator.journal.of("GetRecords"))
+    world.put("now")
+    world.arrived("now")
+    assert (world.collection.find_one({"pk": "early"}) is None) == (start == "latest")
+    stopped(migration, process)
+    world.put("later")
+    process = migration.start()
+    world.arrived("later")
+    assert not any(map(copies, world.simulator.journal))
+    stopped(migration, process)
+
+
+# ---- gaps
+
+
+def followed(world: World) -> Migration:
+    """A task that has followed the table for a moment and was stopped."""
+    world.simulator.table(world.name)
+    world.put("a")
+    migration = world.task()
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    return migration
+
+
+def test_trimmed_records_that_were_not_applied_are_a_gap(world: World) -> None:
+    migration = followed(world)
+    world.put("lost")
+    world.simulator.trim(time.time() + 1)
+    world.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 25 * 3600}}
+    )
+    result = migration.run()
+    assert result.status == 4, result
+    assert f"table {world.name}" in result.line
+    assert world.table.stream.shards[0].id in result.line
+
+
+def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(world: World) -> None:
+    migration = followed(world)
+    world.simulator.trim(time.time() + 1)
+    process = migration.start()
+    world.put("b")
+    world.arrived("b")
+    stopped(migration, process)
+
+
+def test_an_unread_shard_that_has_vanished_is_a_gap(world: World) -> None:
+    migration = followed(world)
+    world.put("lost")
+    gone = world.table.stream.open()[0]
+    world.table.stream.roll_over(gone)
+    world.simulator.trim(time.time() + 1)
+    result = migration.run()
+    assert result.status == 4, result
+    assert gone.id in result.line
+
+
+@pytest.mark.parametrize("what", ["disable_stream", "replace_stream"])
+@pytest.mark.parametrize("running", [False, True], ids=["at-start", "running"])
+def test_a_stream_that_was_ended_is_a_gap(world: World, what: str, running: bool) -> None:
+    migration = followed(world)
+    if running:
+        process = migration.start()
+        world.put("b")
+        world.arrived("b")
+    getattr(world.table, what)()
+    result = migration.wait(process) if running else migration.run()
+    assert result.status == 4, result
+    assert world.name in result.line
+    assert "stream" in result.line
