@@ -266,7 +266,7 @@ class Supervisor:
         else:
             self._follow.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
         if self._lifecycle.over:
-            if not self._plan.complete:
+            if any(table.copies for table in self._plan.tables):
                 self._copied()
             if not self._follow.over:
                 self._saver.save_status("incr_sync")
