@@ -99,9 +99,8 @@ def test_the_dry_run_shows_plan_and_every_refusal_and_changes_nothing(
     }
 
     mongo.client[name][name].insert_one({})
-    bad = migration.run(
-        "--dry-run", "--set", f"filter.collection.white={name};not-there", "--set", "sync_mode=all"
-    )
+    changed = (f"filter.collection.white={name};not-there", "sync_mode=all", "gap.policy=resync")
+    bad = migration.run("--dry-run", *(f"--set={setting}" for setting in changed))
     assert bad.status == 3
     refusals = [line for line in bad.stdout.splitlines() if line.startswith("REFUSED")]
     assert len(refusals) == 3, refusals
