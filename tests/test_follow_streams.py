@@ -175,6 +175,7 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
 
 
 def test_children_are_read_after_their_parents_and_within_a_second(world: World) -> None:
+    """With room for a slow machine; what is not at once is at the next listing, half a minute on."""
     table = world.simulator.table(world.name)
     world.put("a")
     migration = world.task()
@@ -190,7 +191,7 @@ def test_children_are_read_after_their_parents_and_within_a_second(world: World)
     journal = world.simulator.journal
     over = max(call.ended for call in journal.of("GetRecords", shard=parent.id))
     begun = [journal.of("GetRecords", shard=child.id)[0].began for child in children]
-    assert all(over < one < over + 1.5 for one in begun)
+    assert all(0 < one - over < 3 for one in begun), [one - over for one in begun]
     stopped(migration, process)
 
 

@@ -302,10 +302,11 @@ class Progress:
         """Save shards (see :func:`shard_document`), unless a later run has begun."""
         self._write(record.table, [one | {"Run": record.run} for one in documents])
 
-    def forget_shard(self, record: StreamRecord, shard_id: str) -> None:
-        """Delete the document of a shard that nobody asks for any more."""
+    def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
+        """Delete the documents of shards that nobody asks for any more."""
+        gone = {f"shard-{shard_id}" for shard_id in shard_ids}
         for document in self._store.read(record.table):
-            if document["_id"] == f"shard-{shard_id}" and document.get("Run") == record.run:
+            if document["_id"] in gone and document.get("Run") == record.run:
                 self._store.swap(record.table, document, None)
 
     def begin_table(self, record: TableRecord) -> None:

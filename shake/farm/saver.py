@@ -111,14 +111,9 @@ class Saver(threading.Thread):
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""
-
-        def work() -> None:
-            for shard in shards:
-                self._progress.forget_shard(record, shard)
-
         if shards:
             self._saving += 1
-            self._jobs.put((work, self._saved))
+            self._jobs.put((lambda: self._progress.forget_shards(record, shards), self._saved))
 
     def _saved(self) -> None:
         self._saving -= 1
