@@ -74,7 +74,7 @@ def pages(min_size: int = 0) -> st.SearchStrategy[bytes]:
     return st.builds(
         lambda found, random: Writer(random).text(scan_response(random, found)).encode(),
         st.lists(items(), min_size=min_size, max_size=4),
-        st.randoms(use_true_random=False),
+        st.builds(Random, st.integers(0, 1 << 32)),
     )
 
 
