@@ -175,7 +175,7 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
 
 
 def test_children_are_read_after_their_parents_and_within_a_second(world: World) -> None:
-    """With room for a slow machine; what is not at once is at the next listing, half a minute on."""
+    """With room for a slow machine; what is not at once is at the next listing, half a minute on"""
     table = world.simulator.table(world.name)
     world.put("a")
     migration = world.task()
