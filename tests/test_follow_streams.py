@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -309,6 +310,8 @@ def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
         until(lambda: any("_id" in one for one in world.checkpoint.find({"Status": "ready"})))
         until(lambda: world.simulator.journal.of("GetRecords"))
 
+        done = threading.Event()
+
         def kill() -> None:
             if victim == "supervisor":
                 process.kill()
@@ -317,11 +320,12 @@ def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
                 for child in migration.children(victim):
                     child.kill()
                     until(lambda child=child: not lives(child))
+            done.set()
 
         collection = place if where == "place" else f"{world.name}-checkpoint.{world.name}"
-        died = wire.stop_at(moment, "update", collection, kill, skip=skip)
+        wire.stop_at(moment, "update", collection, kill, skip=skip)
         with workload.running(100):
-            until(died.is_set)
+            until(done.is_set)
         workload.run(50)
         if process.poll() is not None:
             process = migration.start()
