@@ -3,8 +3,8 @@
 
 #include "text.h"
 
-/* From behind the opening quote to behind the closing one. */
-static const uint8_t *step_over_text(struct work *w, const uint8_t *p)
+/* As step_over_text, of any length, with anything in it. */
+static const uint8_t *step_over_any_text(struct work *w, const uint8_t *p)
 {
     for (;;) {
         uint8_t ignored[CHUNK], *out = w->out;
@@ -25,6 +25,14 @@ static const uint8_t *step_over_text(struct work *w, const uint8_t *p)
         if (!p)
             return NULL;
     }
+}
+
+/* From behind the opening quote to behind the closing one. */
+static inline const uint8_t *step_over_text(struct work *w, const uint8_t *p)
+{
+    uint8_t ignored[CHUNK];
+    unsigned plain = w->end - p >= CHUNK ? copy_chunk(ignored, p) : CHUNK;
+    return plain < CHUNK && p[plain] == '"' ? p + plain + 1 : step_over_any_text(w, p);
 }
 
 static const uint8_t *step_over_digits(struct work *w, const uint8_t *p, unsigned most)
@@ -61,6 +69,18 @@ static const uint8_t *step_over_word(struct work *w, const uint8_t *p, const cha
     return p;
 }
 
+/* From an object's member to its value. */
+static inline const uint8_t *step_over_name(struct work *w, const uint8_t *p)
+{
+    if (*p != '"')
+        return refuse(w, p, "a name was expected");
+    if (is_plain(p[1]) && p[2] == '"' && p[3] == ':') /* as in {"S": */
+        return skip_space(p + 4);
+    p = step_over_text(w, p + 1);
+    p = p ? expect(w, p, ':', "a colon was expected") : NULL;
+    return p ? skip_space(p) : NULL;
+}
+
 static const uint8_t *step_over_at(struct work *w, const uint8_t *p, unsigned depth);
 
 /* From behind the opening bracket. */
@@ -71,14 +91,8 @@ static const uint8_t *step_over_members(struct work *w, const uint8_t *p, uint8_
         return refuse(w, p, "deep nesting");
     p = skip_space(p);
     while (*p != closing) {
-        if (closing == '}') {
-            if (*p != '"')
-                return refuse(w, p, "a name was expected");
-            p = step_over_text(w, p + 1);
-            if (!p || !(p = expect(w, p, ':', "a colon was expected")))
-                return NULL;
-            p = skip_space(p);
-        }
+        if (closing == '}' && !(p = step_over_name(w, p)))
+            return NULL;
         p = step_over_at(w, p, depth);
         if (!p || !(p = next_member(w, p, closing)))
             return NULL;
