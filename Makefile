@@ -45,7 +45,7 @@ sanitize: $(READY) ## Run the codec's tests with its C under address and undefin
 	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONMALLOC=malloc SHAKE_CODEC=native $(BIN)/python -m pytest -p no:cacheprovider \
-	  -o pythonpath='$(SANITIZED)/lib .' -k 'not servers' tests/test_codec*.py $(ARGS)
+	  -o pythonpath='$(SANITIZED)/lib .' --timeout 900 -k 'not servers' tests/test_codec*.py $(ARGS)
 
 FUZZ := $(filter-out %/module.c,$(wildcard shake/codec/_native/*.c))
 

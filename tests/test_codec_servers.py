@@ -11,9 +11,10 @@ import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from shake.codec.contract import Options
+from shake.codec.contract import ChangeOptions, Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
+from tests.support.changes import answer, record, runs
 from tests.support.codecs import documents, every_codec, read
 from tests.support.expected import PREFIX, expected
 from tests.support.items import PARTITION, PARTITION_AND_SORT
@@ -99,3 +100,41 @@ def test_an_item_that_the_source_holds_and_the_target_cannot_is_named(
     with pytest.raises(ItemError, match="surrogate") as caught:
         found.fill(memoryview(bytearray(1000)), PREFIX, 0)
     assert caught.value.key == '{"pk":{"S":"bad"}}'
+
+
+@every_codec
+@pytest.mark.parametrize("convert", ["change", "raw"])
+@pytest.mark.parametrize("id_mode", ["objectid", "key"])
+def test_statements_make_the_target_follow(
+    mongo: Any, name: str, codec: ModuleType, convert: str, id_mode: str
+) -> None:
+    options = ChangeOptions(PARTITION_AND_SORT, convert, id_mode=id_mode)
+    old = [{"pk": {"S": f"{place}"}, "sk": {"N": "1"}} for place in range(4)]
+    new = [{**key, "v": {"S": "new"}, "$v": {"S": "$v"}} for key in old[:2]]
+    new += [{**key, "_id": {"NULL": True}} for key in old[2:3]]
+    database = mongo.client[name]
+    for images, gone in ((old, []), (new, old[3:])):
+        body = answer(
+            [record("MODIFY", old[place], image) for place, image in enumerate(images)]
+            + [record("REMOVE", key) for key in gone]
+        )
+        found = runs(codec, body, options)
+        for command, field, statements in (
+            ("update", "updates", found.updates),
+            ("delete", "deletes", found.deletes),
+        ):
+            if statements:
+                database.command(command, "t", **{field: [*map(RawBSONDocument, statements)]})
+    stored = list(database["t"].find({}, {"_id": 0}).sort("pk", 1))
+    assert stored == [
+        {
+            key: value
+            for key, value in bson.decode(expected(item, options, 0)).items()
+            if key != "_id"
+        }
+        for item in new
+    ]
+    if id_mode == "key":
+        assert {bson.encode(one) for one in database["t"].find({}, {"_id": 1})} == {
+            bson.encode({"_id": bson.decode(expected(item, options, 0))["_id"]}) for item in new
+        }
