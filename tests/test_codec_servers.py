@@ -9,16 +9,17 @@ from urllib.request import Request, urlopen
 
 import bson
 import pytest
+from bson.decimal128 import Decimal128
 from bson.raw_bson import RawBSONDocument
 
 from shake.codec.contract import ChangeOptions, Options
 from shake.errors import ItemError
 from shake.schema import Attribute, Keys
-from tests.support.changes import answer, record, runs
+from tests.support.changes import answer, decoded, record, runs
 from tests.support.codecs import documents, every_codec, read
 from tests.support.expected import PREFIX, expected
 from tests.support.items import PARTITION, PARTITION_AND_SORT
-from tests.support.tables import create_table, put_items
+from tests.support.tables import connect, create_table, put_items
 
 #: Each type, and what a client library of either side might spoil.
 ATTRIBUTES: list[dict[str, Any]] = [
@@ -31,10 +32,10 @@ ATTRIBUTES: list[dict[str, Any]] = [
 ]
 
 
-def call(url: str, operation: str, request: bytes) -> bytes:
+def call(url: str, operation: str, request: bytes, api: str = "DynamoDB_20120810") -> bytes:
     """The response body of DynamoDB Local, which takes any signature."""
     headers = {
-        "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+        "X-Amz-Target": f"{api}.{operation}",
         "Content-Type": "application/x-amz-json-1.0",
         "Authorization": "AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/dynamodb/"
         "aws4_request, SignedHeaders=host, Signature=none",
@@ -138,3 +139,33 @@ def test_statements_make_the_target_follow(
         assert {bson.encode(one) for one in database["t"].find({}, {"_id": 1})} == {
             bson.encode({"_id": bson.decode(expected(item, options, 0))["_id"]}) for item in new
         }
+
+
+@every_codec
+def test_a_real_stream_becomes_statements(dynamodb: Any, name: str, codec: ModuleType) -> None:
+    create_table(dynamodb.client, name, stream="NEW_AND_OLD_IMAGES")
+    stream = dynamodb.client.describe_table(TableName=name)["Table"]["LatestStreamArn"]
+    put_items(dynamodb.client, name, [{"pk": {"S": text}, "v": {"N": "1"}} for text in "abc"])
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}, "v": {"N": "1.5"}}])
+    dynamodb.client.delete_item(TableName=name, Key={"pk": {"S": "b"}})
+
+    streams = connect(dynamodb.url, "dynamodbstreams")
+    [shard] = streams.describe_stream(StreamArn=stream)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(
+        StreamArn=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    request = json.dumps({"ShardIterator": iterator}).encode()
+    body = call(dynamodb.url, "GetRecords", request, api="DynamoDBStreams_20120810")
+
+    page = codec.change_page(body, ChangeOptions(PARTITION))
+    last = json.loads(body)["Records"][-1]["dynamodb"]
+    assert (page.records, page.sequence) == (5, last["SequenceNumber"])
+    assert page.created == last["ApproximateCreationDateTime"] > 1.7e9
+    assert page.next_iterator
+    assert decoded(codec, body, ChangeOptions(PARTITION, id_mode="key")) == {
+        "updates": [
+            {"q": {"_id": key}, "u": {"_id": key, "pk": key, "v": value}, "upsert": True}
+            for key, value in (("a", Decimal128("1.5")), ("c", 1))
+        ],
+        "deletes": [{"q": {"_id": "b"}, "limit": 1}],
+    }

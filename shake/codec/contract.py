@@ -39,7 +39,7 @@ class ChangeOptions(Options):
 
 
 #: A response: bytes; or a view of a buffer whose last byte is a 0 that is not part of it, so that a
-#: parser needs no other mark of the end.
+#: parser needs no other mark of the end. It must stay as it is until all of it is given out.
 Body: TypeAlias = bytes | memoryview
 
 
