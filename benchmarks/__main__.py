@@ -27,6 +27,7 @@ BENCHMARKS = (
     "start",
     "roles",
     "latency",
+    "follow",
     "memory",
     "tail",
     "idle",

@@ -9,7 +9,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -77,11 +77,19 @@ class Failed(Exception):
 
 
 def measure(
-    command: list[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+    command: list[str],
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    enough: Callable[[], bool] | None = None,
 ) -> Usage:
-    """Run a command, its output in ``log``. Raises Failed where it does not exit with 0."""
+    """Run a command, its output in ``log``. Raises Failed where it does not exit with 0.
+
+    A program that has no end of its own is told to stop (SIGTERM) when it has done ``enough``.
+    """
     began = time.monotonic()
     with running(command, log, environment) as process, _Watch(process.pid) as watch:
+        if enough is not None:
+            _stop(process, enough)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays there to be read
         seconds = time.monotonic() - began
         watch.ended(process.pid)
@@ -91,6 +99,15 @@ def measure(
         raise Failed(f"{' '.join(command)}: exit {process.returncode}\n{log.read_text()[-2000:]}")
     cpu = usage.ru_utime + usage.ru_stime
     return Usage(seconds, cpu, watch.peak, watch.roles(cpu))
+
+
+def _stop(process: subprocess.Popen[bytes], enough: Callable[[], bool]) -> None:
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.waitid(os.P_PID, process.pid, ended) is None:
+        if enough():
+            process.terminate()
+            return
+        time.sleep(_EVERY / 4)
 
 
 @dataclass(slots=True)

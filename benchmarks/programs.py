@@ -23,6 +23,9 @@ from benchmarks.serving import ROOT, Server, server
 #: Roles of shake's processes.
 ROLES = ("supervisor", "worker", "writer")
 
+#: What the sink counts of a stream.
+_CHANGES = ("updates", "deletes")
+
 #: Some 0.5 to 1.5 GB of JSON of each shape: so much that what is measured is the copying.
 _ITEMS = {"small": 4_000_000, "medium": 1_500_000, "large": 150_000}
 _OTHERS = 500_000
@@ -47,6 +50,12 @@ class Bench:
         start = self.shake(table_of(shape, 0), workers, *settings)
         return self.shake(table_of(shape, items), workers, *settings) - start
 
+    def shake_following(self, table: str, workers: int, *settings: str) -> Usage:
+        """Apply a stream's changes by shake, until the last one has arrived."""
+        follows = ("sync_mode=incr", "incr.start=trim_horizon", *settings)
+        command = self.shake_command(table, workers, *follows)
+        return self._run(table, command, *_CHANGES, endless=True)
+
     def baseline(self, table: str, processes: int, segments: int) -> Usage:
         """Copy a table by the script."""
         command = [executable, "-m", "benchmarks.baseline", "--source", self.source]
@@ -57,7 +66,7 @@ class Bench:
         """Apply a stream's changes by the script."""
         command = [executable, "-m", "benchmarks.follower", "--source", self.source]
         command += ["--target", self.target, "--table", table, "--processes", str(processes)]
-        return self._run(table, command, "updates", "deletes")
+        return self._run(table, command, *_CHANGES)
 
     def shake_command(self, table: str, workers: int, *settings: str) -> list[str]:
         """shake with its defaults, but for ``settings`` (``key=value``): each call a new task."""
@@ -93,16 +102,27 @@ class Bench:
         answer: dict[str, Any] = orjson.loads(opener.open(f"{self.source}/{table}").read())
         return answer
 
-    def _run(self, table: str, command: list[str], *counted: str) -> Usage:
-        """Measure a program that brings everything of a table to the sink, as what it counts."""
+    def _run(self, table: str, command: list[str], *counted: str, endless: bool = False) -> Usage:
+        """Measure a program that brings everything of a table to the sink, as what it counts.
+
+        An ``endless`` one is stopped as soon as it has.
+        """
         self.counts()
         self.reading(table)  # makes its pages
         before = {name: each.cpu() for name, each in self.servers.items()}
-        usage = measure(command, self.folder / "log", self.environment)
+        arrived = 0
+
+        def whole() -> bool:
+            nonlocal arrived
+            counts = self.counts()
+            arrived += sum(counts[each] for each in counted)
+            return arrived >= items_of(table)
+
+        enough = whole if endless else None
+        usage = measure(command, self.folder / "log", self.environment, enough)
         for name, each in self.servers.items():
             usage.servers[name] = each.cpu() - before[name]
-        counts = self.counts()
-        arrived = sum(counts[each] for each in counted)
+        whole()
         if arrived != items_of(table):
             what = f"{arrived} {' and '.join(counted)} arrived of {table}"
             raise Failed(f"{what}: {' '.join(command)}")
