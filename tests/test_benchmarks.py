@@ -154,10 +154,11 @@ def _records(streams: Any, arn: str, shard: str, start: str = "", number: str = 
     return records
 
 
-def test_the_script_applies_every_change(place: Bench) -> None:
-    usage = place.follower("mixed-binary-900", 1)  # fails where one is missing at the sink
+def test_shake_and_the_script_apply_every_change(place: Bench) -> None:
+    for follow in (place.shake_following, place.follower):
+        usage = follow("mixed-binary-900", 1)  # fails where one is missing at the sink
 
-    assert usage.cpu > 0
+        assert usage.cpu > 0
 
 
 def test_a_program_is_measured_with_what_it_starts(tmp_path: Path) -> None:
