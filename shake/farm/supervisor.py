@@ -5,6 +5,7 @@ It never touches item data. :meth:`Supervisor.run` is its whole life.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -172,6 +173,9 @@ class Supervisor:
 
     def run(self) -> Ending:
         """Run to the end; tell how it went."""
+        # As in a child: each page is some small objects and no cycle.
+        gc.freeze()
+        gc.set_threshold(1_000_000)
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._tend)
         loop.every(self._refresh, lambda: self._show(self.snapshot()))
