@@ -24,6 +24,9 @@ from shake.errors import RefusedError, RunError, ShakeError
 #: Seconds that one call may take, retries included: two fit into the lease's 30.
 TIMEOUT = 8.0
 
+#: Documents written by one call: so few that a slow server takes them within its time.
+AT_ONCE = 200
+
 #: Server errors that no waiting cures: BadValue, FailedToParse, Unauthorized, TypeMismatch,
 #: AuthenticationFailed, IllegalOperation, CommandNotFound, InvalidOptions, InvalidNamespace,
 #: DocumentValidationFailure, AtlasError, BSONObjectTooLarge.
@@ -84,8 +87,10 @@ class MongoStore:
             ]
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
-        if not documents:
-            return
+        for start in range(0, len(documents), AT_ONCE):
+            self._write(collection, documents[start : start + AT_ONCE])
+
+    def _write(self, collection: str, documents: Sequence[Document]) -> None:
         replaces = [ReplaceOne(_not_later(one), dict(one), upsert=True) for one in documents]
         with self._errors():
             try:

@@ -53,6 +53,8 @@ _CREDENTIAL_SECONDS = 60.0
 #: target hangs, saver, lease and driver take some more, and all is to be over within ten.
 _DRAIN_SECONDS = 5.0
 _FAIL_SECONDS = 2.0
+#: The same at the consistent point, when nobody waits: thousands of shards may be to be saved.
+_SETTLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ class Supervisor:
     def _consistent(self) -> None:
         if self._until_consistent and self._ending is None:
             line = "consistent point reached: source and target are equal up to now"
-            self._end(0, line, _DRAIN_SECONDS)
+            self._end(0, line, _SETTLE_SECONDS)
 
     # ---- children
 

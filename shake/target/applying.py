@@ -28,7 +28,13 @@ MOST_MEETINGS = 5
 
 @dataclass(frozen=True, slots=True)
 class Applier:
-    """Applies to one collection, which must decode to raw documents. Thread-safe."""
+    """Applies to one collection, which must decode to raw documents. Thread-safe.
+
+    What it sends again after a fault is the same, so doing it twice is harmless. One thing is
+    trusted: that the server does not carry out a command whose connection is gone after it has
+    acknowledged the batch behind it. Numbered retryable writes would rule that out; they need a
+    session for each shard, and a replica set.
+    """
 
     collection: Collection[RawBSONDocument]
     bulk: Bulk
