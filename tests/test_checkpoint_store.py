@@ -78,6 +78,12 @@ _document = st.builds(
 )
 
 
+def test_very_many_documents_are_written_at_once(store: Store) -> None:
+    many = {f"shard-{number}": {"_id": f"shard-{number}", "n": number} for number in range(450)}
+    store.write("t", list(many.values()))
+    assert documents(store, "t") == many
+
+
 def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store) -> None:
     store.write("orders", [{"_id": "a", "Run": 2, "at": 20}, {"_id": "c", "at": 1}])
     with pytest.raises(Superseded):

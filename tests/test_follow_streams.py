@@ -285,24 +285,26 @@ def test_until_consistent_ends_when_all_that_was_written_before_is_there(world: 
     world.compare()
 
 
-#: Where to die: before and after the target, or the checkpoint, has what the command says.
-POINTS: list[tuple[Moment, str, int]] = [
-    ("request", "place", 2),
-    ("answer", "place", 3),
-    ("request", "checkpoint", 4),
-    ("answer", "checkpoint", 5),
+#: Who dies where: before and after the target, or the checkpoint, has what an update says.
+DEATHS: list[tuple[str, Moment, str, int]] = [
+    ("supervisor", "request", "place", 2),
+    ("supervisor", "answer", "place", 3),
+    ("supervisor", "answer", "checkpoint", 5),
+    ("writer", "request", "place", 2),
+    ("writer", "answer", "place", 3),
+    ("worker", "answer", "place", 3),
+    ("worker", "request", "checkpoint", 4),
 ]
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "writer", "worker"])
-@pytest.mark.parametrize("point", POINTS, ids=lambda one: f"{one[0]}-{one[1]}")
+@pytest.mark.parametrize("death", DEATHS, ids=lambda one: "-".join(one[:3]))
 def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
-    world: World, point: tuple[Moment, str, int], victim: str
+    world: World, death: tuple[str, Moment, str, int]
 ) -> None:
     table = world.simulator.table(world.name, shards=2)
     workload = Workload(table, 7, hot=3, cold=20)
     workload.run(50)
-    moment, where, skip = point
+    victim, moment, where, skip = death
     place = f"{world.name}.{world.name}"
     with Wire(*world.mongo.client.address) as wire:
         migration = world.task(target=wire.uri, qps__incr__batch_num=10)
