@@ -44,6 +44,7 @@ OF_KEY = {
     "checkpoint.type": st.just("mongodb"),
     "checkpoint.address": st.just("mongodb+srv://host/?tls=true"),
     "checkpoint.db": words,
+    "convert._id": words,
     "source.endpoint_url": st.just("http://localhost:8000"),
     "full.read.filter_expression": st.just("a = :x"),
     "full.read.filter_attributevalues": texts.map("x```S```{}".format),

@@ -49,13 +49,14 @@ class Stage:
             Endpoint("http://127.0.0.1:9", "us-east-1"),
             Credentials("test", "test"),
             0,
+            0,
             handle=lambda *_: None,
             lost=lambda *_: None,
             fatal=lambda _: None,
         )
         self.far = [Far() for _ in range(workers)]
         for number, far in enumerate(self.far):
-            worker = Worker(number, 2)
+            worker = Worker(number, 2, 0)
             worker.child = far  # type: ignore[assignment]
             self.pool.workers.append(worker)
         self.copies = []

@@ -208,6 +208,7 @@ class Pool:
             Endpoint("http://127.0.0.1:9", "us-east-1"),
             Credentials("test", "test"),
             1,
+            0,
             handle=lambda _, message: self.heard.append(message),
             lost=self.note_lost,
             fatal=self.errors.append,
@@ -221,7 +222,7 @@ class Pool:
     def ready(self, times: int) -> None:
         run(self.loop, lambda: self.heard.count(messages.Ready()) == times, 30.0)
 
-    def note_lost(self, _: Worker, leases: list[int]) -> None:
+    def note_lost(self, _: Worker, leases: list[int], shards: set[int]) -> None:
         self.lost.append(leases)
         self.between()
 
