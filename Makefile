@@ -20,7 +20,7 @@ demo: $(READY) ## Migrate a table between two embedded servers (ARGS=--once: and
 	@bin/shake-demo $(ARGS)
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
-	$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check format, style and types.
 	$(BIN)/ruff format --check

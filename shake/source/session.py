@@ -76,15 +76,11 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
 
 def _endpoint(session: boto3.Session, config: Config) -> Endpoint:
     region = session.region_name
-    client = partial(session.client, region_name=region or _ANY_REGION)
-    url = client("dynamodb", endpoint_url=config.source_endpoint_url).meta.endpoint_url
-    aws = botocore.config.Config(ignore_configured_endpoint_urls=True)
-    custom = url != client("dynamodb", config=aws).meta.endpoint_url
-    if not region and not custom:
+    url, streams = _urls(session, config)
+    if not region and url != streams:
         raise RefusedError(
             "no AWS region: set source.region, AWS_DEFAULT_REGION, or a region in the profile"
         )
-    streams = url if custom else client("dynamodbstreams").meta.endpoint_url
     milliseconds = config.source_session_timeout
     return Endpoint(
         url=url,
@@ -94,6 +90,19 @@ def _endpoint(session: boto3.Session, config: Config) -> Endpoint:
         streams_url=streams,
         ca_bundle=session._session.get_config_variable("ca_bundle") or "",
     )
+
+
+def _urls(session: boto3.Session, config: Config) -> tuple[str, str]:
+    """Where tables are, and where streams: apart in AWS, together at any other endpoint."""
+    given = config.source_endpoint_url
+    if given is not None and ".amazonaws." not in given:
+        return given, given  # without a client, which takes a moment to be made
+    client = partial(session.client, region_name=session.region_name or _ANY_REGION)
+    url: str = client("dynamodb", endpoint_url=given).meta.endpoint_url
+    aws = botocore.config.Config(ignore_configured_endpoint_urls=True)
+    if url != client("dynamodb", config=aws).meta.endpoint_url:
+        return url, url
+    return url, client("dynamodbstreams").meta.endpoint_url
 
 
 def _chain(session: boto3.Session, config: Config) -> Any:
