@@ -100,6 +100,9 @@ static bool squeeze(struct work *w, bool (*put)(struct work *w, void *state), vo
     if (fits) {
         append(w, room, offset(&elsewhere));
         w->number = elsewhere.number;
+    } else if (elsewhere.reason && elsewhere.reason != no_room) {
+        w->reason = elsewhere.reason; /* it was not for lack of room */
+        w->where = elsewhere.where;
     }
     free(room);
     return fits;
@@ -161,7 +164,7 @@ static bool fill_documents(Documents *self, struct work *w)
     if (accepted && w->reason == no_room)
         while (!self->page.done && squeeze(w, put_one_item, &items))
             self->page = items.page;
-    return accepted;
+    return accepted && (!w->reason || w->reason == no_room);
 }
 
 PyDoc_STRVAR(documents_fill_doc,
@@ -328,7 +331,7 @@ static bool fill_statements(Changes *self, struct work *w)
     if (accepted && w->reason == no_room)
         while (self->progress.kind < KINDS && squeeze(w, put_one_statement, &statements))
             self->progress = statements.progress;
-    return accepted;
+    return accepted && (!w->reason || w->reason == no_room);
 }
 
 PyDoc_STRVAR(changes_fill_doc,
