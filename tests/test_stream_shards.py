@@ -346,7 +346,7 @@ class Model:
         self.consumer = Shards("t", saved)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
 def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     seed: int, shards: int, late: bool
