@@ -43,7 +43,7 @@ OF_KEY = {
     "target.address": words.map("mongodb://user:pw-{}@host/?appName=x".format),
     "checkpoint.type": st.just("mongodb"),
     "checkpoint.address": st.just("mongodb+srv://host/?tls=true"),
-    "checkpoint.db": words,
+    "checkpoint.db": words.map("checkpoints-{}".format),  # longer than where a map leads
     "convert._id": words,
     "source.endpoint_url": st.just("http://localhost:8000"),
     "full.read.filter_expression": st.just("a = :x"),

@@ -221,6 +221,7 @@ class Supervisor:
             self._lifecycle.drain()
             self._follow.drain()
             self._dispatch.drain()
+            self._show(self.snapshot())
             self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
