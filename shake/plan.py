@@ -180,7 +180,16 @@ def _changes(plan: StreamPlan, config: Config) -> str:
         return f"  changes: {_many(open_shards, 'shard')} to be read on from the checkpoint"
     stream = plan.stream.arn if plan.stream.enabled else "a stream that will be ENABLED"
     start = f", from incr.start = {config.incr_start}" if config.sync_mode == "incr" else ""
-    return f"  changes: by {stream}{start}"
+    return f"  changes: by {stream}{start}{_journal(config)}"
+
+
+def _journal(config: Config) -> str:
+    """What becomes of changes while the copy runs."""
+    if config.sync_mode == "incr":
+        return ""
+    if not config.incr_sync_parallel:
+        return "; kept for 24 hours: a longer copy needs incr_sync_parallel = true"
+    return f"; journaled in {config.journal_folder}, up to {config.journal_max_mb} MB"
 
 
 def _reading(plan: TablePlan, config: Config) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 from shake.checkpoint.records import (
     STATUS_TABLE,
@@ -109,11 +111,8 @@ def unsupported(config: Config) -> list[str]:
     """What this version cannot do yet."""
     refusals = []
     if config.sync_mode != "full":
-        if config.incr_sync_parallel:
-            refusals.append(
-                "incr_sync_parallel = true: this version does not journal changes beside the copy "
-                "yet; without it, changes wait in the stream, which keeps them for 24 hours"
-            )
+        if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
+            refusals.append(problem)
         if config.gap_policy != "fail":
             refusals.append("gap.policy = resync: this version only knows fail yet")
         if config.target_type != "mongodb" and not config.increase_executor_upsert:
@@ -121,6 +120,16 @@ def unsupported(config: Config) -> list[str]:
                 f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
             )
     return refusals
+
+
+def _journal_problem(folder: Path) -> str | None:
+    """Why the journal cannot be in this folder, which is made when it is needed."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return None
+    return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
 
 
 def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:

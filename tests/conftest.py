@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from shake.demo import fetch
 from shake.demo.servers import DynamoDBLocal, MongoServer
 from shake.errors import RunError
 from tests.support.migration import Migration
+from tests.support.streams import Clock, Simulator
 from tests.support.tables import connect
+from tests.support.world import World
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
@@ -96,3 +99,9 @@ def migrate(
     yield make
     for migration in made:
         migration.close()
+
+
+@pytest.fixture
+def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+    with Simulator(clock=Clock(time.time)) as simulator:
+        yield World(simulator, mongo, migrate, name)

@@ -22,7 +22,7 @@ Worlds = Callable[..., World]
 
 @pytest.fixture
 def worlds(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Worlds]:
-    with opened(dynamodb, mongo, name, tmp_path) as make:
+    with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
         yield make
 
 

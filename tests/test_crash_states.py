@@ -18,14 +18,22 @@ Worlds = Callable[..., World]
 
 @pytest.fixture
 def worlds(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Worlds]:
-    with opened(dynamodb, mongo, name, tmp_path) as make:
+    with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
         yield make
 
 
-@pytest.mark.parametrize(("moment", "fate"), [("request", "rename"), ("answer", "drop")])
 @pytest.mark.parametrize(
-    ("command", "save"),  # preparing; copying, segments, indexing, done
-    [("insert", 0), ("update", 0), ("update", 1), ("update", 2), ("update", 3)],
+    ("command", "save", "moment", "fate"),
+    [
+        ("insert", 0, "request", "rename"),  # preparing
+        ("insert", 0, "answer", "drop"),
+        ("update", 0, "request", "drop"),  # copying
+        ("update", 0, "answer", "rename"),
+        ("update", 1, "request", "rename"),  # segments
+        ("update", 2, "answer", "drop"),  # indexing
+        ("update", 3, "request", "drop"),  # done
+        ("update", 3, "answer", "rename"),
+    ],
 )
 def test_killed_around_each_save_of_a_state(
     worlds: Worlds, command: str, save: int, moment: Moment, fate: str

@@ -3,115 +3,20 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from shake.codec.contract import Options
 from tests.support.crash import lives
 from tests.support.faulty import error
-from tests.support.migration import Migration, compare, keys_of
-from tests.support.streams import Call, Clock, Simulator, Table
+from tests.support.migration import Migration
 from tests.support.streams_faults import calling, corrupt, cut, instead, shortened
 from tests.support.streams_workload import Workload
-from tests.support.tables import connect
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
-
-#: Small pages and several segments, so that a copy takes a moment.
-SMALL = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
-
-
-class World:
-    """A simulated source, a task that follows its one table, and the target."""
-
-    def __init__(
-        self, simulator: Simulator, mongo: Any, migrate: Callable[..., Migration], name: str
-    ) -> None:
-        self.simulator = simulator
-        self.mongo = mongo
-        self.name = name
-        self._migrate = migrate
-        self.settings: dict[str, Any] = {}
-
-    def task(self, **settings: Any) -> Migration:
-        self.settings = settings
-        return self._migrate(
-            **{"source": self.simulator.url, "sync_mode": "all", **SMALL, **settings}
-        )
-
-    @property
-    def table(self) -> Table:
-        return self.simulator.tables[self.name]
-
-    @property
-    def collection(self) -> Any:
-        return self.mongo.client[self.name][self.name]
-
-    @property
-    def checkpoint(self) -> Any:
-        return self.mongo.client[f"{self.name}-checkpoint"][self.name]
-
-    def put(self, key: str, **attributes: Any) -> None:
-        self.table.put({"pk": {"S": key}, **attributes})
-
-    def arrived(self, key: str) -> Any:
-        return until(lambda: self.collection.find_one({"pk": key}))
-
-    def compare(self) -> None:
-        """Source and target hold the same, each item once."""
-        source = connect(self.simulator.url)
-        named = {"convert": "convert__type", "id_mode": "id__mode"}
-        options = {
-            field: self.settings[key] for field, key in named.items() if key in self.settings
-        }
-        compare(
-            source,
-            self.mongo.client,
-            self.name,
-            f"{self.name}.{self.name}",
-            options=Options(keys_of(source, self.name), **options),
-        )
-
-    def equal(self, deadline: float = 60.0) -> None:
-        """They come to hold the same."""
-
-        def same() -> bool:
-            try:
-                self.compare()
-            except AssertionError:
-                return False
-            return True
-
-        try:
-            until(same, deadline, every=0.3)
-        except AssertionError:
-            self.compare()
-
-
-@pytest.fixture
-def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
-    with Simulator(clock=Clock(time.time)) as simulator:
-        yield World(simulator, mongo, migrate, name)
-
-
-def stopped(migration: Migration, process: Any) -> None:
-    """It ends well, in time, when it is asked to."""
-    process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    result = migration.wait(process)
-    assert result.status == 0, result
-    assert time.monotonic() - began < 10
-
-
-def copies(call: Call) -> bool:
-    """Whether it is a Scan of the copy, and not a look at the table, or the comparison."""
-    return call.operation == "Scan" and "Segment" in call.request
-
+from tests.support.world import World, copies, stopped
 
 # ---- what the stream holds arrives
 
@@ -135,10 +40,10 @@ def test_positions_are_durable_before_the_first_scan_and_never_latest(world: Wor
     [
         (1, {}),
         (2, {"id__mode": "key", "convert__type": "raw"}),
-        (3, {"convert__type": "mchange", "checkpoint__type": "file"}),
+        (3, {"convert__type": "mchange", "checkpoint__type": "file", "incr_sync_parallel": "true"}),
         (4, {"id__mode": "key", "increase__concurrency": 2}),
     ],
-    ids=["plain", "raw-key", "mchange-file", "turns-key"],
+    ids=["plain", "raw-key", "mchange-file-journal", "turns-key"],
 )
 def test_a_busy_table_arrives_through_faults_and_deaths(
     world: World, seed: int, settings: dict[str, Any], tmp_path: Any

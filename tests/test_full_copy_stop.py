@@ -77,7 +77,7 @@ def test_a_target_that_hangs_with_pages_under_way_is_status_1(
     dynamodb: Any, own_mongo: MongoServer, table: str, migrate: Migrate
 ) -> None:
     port = free_port()
-    migration = migrate(target=own_mongo.uri, qps__full=20, http_profile=port, **SMALL_PAGES)
+    migration = migrate(target=own_mongo.uri, qps__full=5, http_profile=port, **SMALL_PAGES)
     hang(migration, own_mongo, port)
     result = stop(migration)
     assert result.status == 1
@@ -95,7 +95,7 @@ def test_a_second_signal_ends_the_run_at_once(
     port = free_port()
     migration = migrate(
         target=own_mongo.uri,
-        qps__full=20,
+        qps__full=5,
         http_profile=port,
         checkpoint__type="file",
         checkpoint__address=tmp_path / "positions",

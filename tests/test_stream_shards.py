@@ -125,8 +125,7 @@ def test_a_rewound_shard_is_read_from_its_oldest_record_until_it_moves() -> None
     shards = Shards("t", first_shards([listed("s1")], NOW))
     shards.advance(shards["s1"], "9" * 21, NOW)
     shards.rewind(shards["s1"])
-    assert shards["s1"].position == ("", "")
-    assert shards["s1"].sequence == "9" * 21  # what is saved stays
+    assert shards["s1"].position == ("", "9" * 21)  # what is saved stays
     shards.advance(shards["s1"], "1" + "0" * 21, NOW)
     assert shards["s1"].position[1] == "1" + "0" * 21
 
@@ -243,6 +242,61 @@ def test_ten_thousand_shards_are_learned_and_read_in_no_time() -> None:
     assert time.process_time() - began < 2.0
 
 
+# ---- the journal
+
+
+def keep(shards: Shards, name: str, *, over: bool = True) -> None:
+    """Read a shard into the journal, to its end or not."""
+    shards.keep(shards[name])
+    shards.kept(shards[name], shards[name].start, 1, NOW + 1)
+    shards.end_keeping(shards[name], over=over)
+
+
+def test_while_nothing_is_applied_shards_are_journaled_parents_first() -> None:
+    shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
+    assert (shards.first_keepable().id, shards.keepable) == ("s1", 1)
+    keep(shards, "s1", over=False)
+    assert (shards.first_keepable().id, shards.keepable) == ("s1", 1)
+    keep(shards, "s1")
+    assert (shards.first_keepable().id, shards.keepable) == ("s2", 1)
+    assert shards.waiting == 1  # s1 is still to be applied
+
+
+def test_once_changes_are_applied_only_what_must_wait_is_journaled() -> None:
+    tree = [listed("s1", closed=True), listed("s2", "s1"), listed("s3")]
+    shards = Shards("t", first_shards(tree, NOW))
+    keep(shards, "s1")
+    shards.begin_applying()
+    assert (shards.first_keepable().id, shards.keepable) == ("s2", 1)
+    shards.keep(shards["s2"])
+    apply(shards, "s1")
+    assert shards["s2"].state is State.READY
+    assert {shards.first().id, shards.waiting} == {"s3", 1}  # s2 is still read into the journal
+    shards.end_keeping(shards["s2"], over=False)
+    assert (shards.waiting, shards.keepable) == (2, 0)
+
+
+def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> None:
+    shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
+    keep(shards, "s1")
+    assert shards.learn([listed("s2", "s1")], whole=True, now=NOW) == []
+    assert states(shards).keys() == {"s1", "s2"}
+    apply(shards, "s1")
+    assert shards.first().id == "s2"
+    shards.learn([listed("s2", "s1")], whole=True, now=NOW)
+    assert shards.forgotten == ["s1"]
+    with pytest.raises(GapError, match="s2 is gone"):
+        shards.learn([], whole=True, now=NOW)
+
+
+def test_what_is_in_the_journal_is_behind_but_not_unread() -> None:
+    shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
+    keep(shards, "s1", over=False)
+    assert (shards.safe(), shards.unread()) == (NOW, NOW)
+    keep(shards, "s2", over=False)
+    assert (shards.safe(), shards.unread()) == (NOW, NOW + 1)
+
+
 # ---- a model
 
 
@@ -265,6 +319,10 @@ class Model:
     shards: dict[str, Truth] = field(default_factory=dict)
     consumer: Shards = field(default_factory=lambda: Shards("t"))
     held: list[Shard] = field(default_factory=list)
+    keeping: list[Shard] = field(default_factory=list)
+    journaled: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    applying: bool = True
     finished: list[str] = field(default_factory=list)
     due: set[str] = field(default_factory=set)
     now: float = NOW
@@ -282,11 +340,21 @@ class Model:
         for _ in range(self.chance.choice([1, 1, 2])):
             self.open_shard(shard.name, self.chance.randint(0, 3))
 
+    def forget(self) -> None:
+        """The stream forgets the oldest of what is applied, or in the journal."""
+        late = {one.parent for one in self.shards.values() if one.late}
+        for name, one in self.shards.items():
+            done = name in self.finished or name in self.journaled
+            old = one.parent in self.gone or one.parent not in self.due
+            if done and old and not one.shown and name not in late and name not in self.gone:
+                self.gone.add(name)
+                return
+
     def listing(self) -> list[Listed]:
         found = []
         for one in self.shards.values():
-            if one.late:
-                one.late -= 1
+            if one.late or one.name in self.gone:
+                one.late -= one.late > 0
                 continue
             one.shown -= one.closed and one.shown > 0
             found.append(listed(one.name, one.parent, closed=one.closed and not one.shown))
@@ -313,10 +381,38 @@ class Model:
             listing = [one for one in listing if one.parent == parent]
         self.consumer.learn(listing, whole=whole, now=self.now)
 
+    def keep(self) -> None:
+        """A worker reads a shard into the journal; nothing above it is still to be read."""
+        if not self.consumer.keepable:
+            return
+        shard = self.consumer.first_keepable()
+        assert shard not in self.held
+        assert shard.id not in self.journaled
+        truth = self.shards[shard.id].parent
+        while truth:
+            assert truth in self.finished or truth in self.journaled or truth not in self.due
+            truth = self.shards[truth].parent
+        self.consumer.keep(shard)
+        self.keeping.append(shard)
+
+    def end_keeping(self) -> None:
+        if not self.keeping:
+            return
+        shard = self.keeping.pop(self.chance.randrange(len(self.keeping)))
+        over = self.shards[shard.id].closed and self.chance.random() < 0.7
+        self.consumer.kept(shard, shard.start, 1, self.now)
+        self.consumer.end_keeping(shard, over=over)
+        self.journaled |= {shard.id} if over else set()
+
+    def begin_applying(self) -> None:
+        self.applying = True
+        self.consumer.begin_applying()
+
     def lease(self) -> None:
-        if not self.consumer.waiting:
+        if not self.consumer.waiting or not self.applying:
             return
         shard = self.consumer.first()
+        assert shard not in self.keeping
         parent = self.consumer._shards.get(shard.parent)
         assert parent is None or parent.state is State.APPLIED
         truth: str = self.shards[shard.id].parent
@@ -341,17 +437,27 @@ class Model:
         saved = []
         for shard in self.consumer:
             held = shard.state is State.READING
-            saved.append(replace(shard, state=State.READY if held else shard.state))
+            saved.append(
+                replace(
+                    shard,
+                    state=State.READY if held else shard.state,
+                    kept=replace(shard.kept) if shard.kept else None,
+                    keeping=False,
+                )
+            )
         self.held.clear()
+        self.keeping.clear()
         self.consumer = Shards("t", saved)
+        if self.applying:
+            self.consumer.begin_applying()
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
+@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans(), st.booleans())
 def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
-    seed: int, shards: int, late: bool
+    seed: int, shards: int, late: bool, journal: bool
 ) -> None:
-    model = Model(random.Random(seed))
+    model = Model(random.Random(seed), applying=not journal)
     for _ in range(shards):
         model.open_shard()
     for _ in range(model.chance.randrange(8)):
@@ -367,11 +473,15 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
         (model.lease, 8),
         (model.let_go, 8),
         (model.restart, 1),
+        (model.forget, 1),
     ]
+    if journal:
+        actions += [(model.keep, 8), (model.end_keeping, 8), (model.begin_applying, 1)]
     for _ in range(60):
         [(action, _)] = model.chance.choices(actions, [weight for _, weight in actions])
         model.now += 1
         action()
+    model.begin_applying()
     for one in model.shards.values():
         one.closed, one.late, one.shown = True, 0, 0
     for _ in range(4 * len(model.shards) + 10):
@@ -381,6 +491,8 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
             model.lease()
         while model.held:
             model.let_go()
+        while model.keeping:
+            model.end_keeping()
     missing = model.due - set(model.finished)
     assert not missing
     assert model.consumer.safe() is None

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.errors import RefusedError
-from shake.stream.shards import Shard, State
+from shake.stream.shards import Kept, Shard, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -203,7 +203,7 @@ class StreamRecord:
 def shard_document(shard: Shard) -> dict[str, Any]:
     """A shard as it is saved; one that is being read counts as one that may be."""
     state = State.READY if shard.state is State.READING else shard.state
-    return {
+    document = {
         "_id": f"shard-{shard.id}",
         "Format": FORMAT,
         "ShardId": shard.id,
@@ -213,6 +213,14 @@ def shard_document(shard: Shard) -> dict[str, Any]:
         "Status": state.value,
         "ApproximateTime": shard.safe,
     }
+    if (kept := shard.kept) is not None:
+        document |= {
+            "JournalSequenceNumber": kept.sequence,
+            "JournalTime": kept.safe,
+            "JournalRecords": kept.left,
+            "JournalStatus": "ended" if kept.ended else "open",
+        }
+    return document
 
 
 def shard_of(collection: str, document: Document) -> Shard:
@@ -221,7 +229,8 @@ def shard_of(collection: str, document: Document) -> Shard:
     status = fields.text("Status")
     if status not in {state.value for state in State} - {State.READING.value}:
         raise fields.wrong("Status", status)
-    for name in ("Start", "SequenceNumber"):
+    journaled = "JournalStatus" in document
+    for name in ("Start", "SequenceNumber") + ("JournalSequenceNumber",) * journaled:
         if (text := fields.text(name)) and not text.isdecimal():
             raise fields.wrong(name, text)
     return Shard(
@@ -231,6 +240,18 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.text("SequenceNumber"),
         fields.real("ApproximateTime"),
         State(status),
+        _kept_of(fields) if journaled else None,
+    )
+
+
+def _kept_of(fields: Fields) -> Kept:
+    if (status := fields.text("JournalStatus")) not in ("open", "ended"):
+        raise fields.wrong("JournalStatus", status)
+    return Kept(
+        fields.text("JournalSequenceNumber"),
+        fields.real("JournalTime"),
+        fields.number("JournalRecords"),
+        status == "ended",
     )
 
 

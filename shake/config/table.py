@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from shake.config.filter import ScanFilter
@@ -54,6 +55,12 @@ class Config:
     sync_mode: str = key("sync_mode", choice("all", "full", "incr"), "all", "what is copied")
     incr_sync_parallel: bool = key(
         "incr_sync_parallel", FLAG, False, "journal the streams during the full copy"
+    )
+    journal_path: str | None = key(
+        "journal.path", TEXT, None, "folder of the journal; none: <id>.journal beside the pid file"
+    )
+    journal_max_mb: int = key(
+        "journal.max_mb", COUNT, 100_000, "MB that the journal may take on disk"
     )
     incr_start: str = key(
         "incr.start",
@@ -237,6 +244,11 @@ class Config:
     def checkpoint_database(self) -> str:
         """The database that holds checkpoints."""
         return self.checkpoint_db or f"{self.id}-checkpoint"
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where the journal of streams is."""
+        return Path(self.journal_path or Path(self.pid_path) / f"{self.id}.journal")
 
     @property
     def checkpoint_location(self) -> str:

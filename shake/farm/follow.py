@@ -12,7 +12,8 @@ from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.fence import Fence
-from shake.farm.following import RETENTION, Flying, Following
+from shake.farm.following import RETENTION, Flying, Following, spared
+from shake.farm.journaling import Journaling
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
@@ -32,8 +33,6 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 TURN = 5.0
 #: The share of the 24 hours from which on their end is warned of.
 WARN_FROM = 0.5
-#: Seconds by which records may be trimmed early, or the source's clock differ from this one.
-TRIM_MARGIN = 3600.0
 
 
 class Follow:
@@ -54,6 +53,7 @@ class Follow:
         *,
         start_writer: Callable[[Following], TableWriter],
         consistent: Callable[[], None],
+        trouble: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._config = config
@@ -66,6 +66,15 @@ class Follow:
         self._consistent = consistent
         self._fatal = fatal
         self._watcher = Watcher(client, loop.post, self._learned, fatal)
+        self._journaling = Journaling(
+            config,
+            loop,
+            pool,
+            followings,
+            ended=lambda following, shard: self._settled(following, [shard.id]),
+            trouble=trouble,
+            fatal=fatal,
+        )
         self._writers: dict[int, TableWriter] = {}
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
@@ -96,6 +105,7 @@ class Follow:
         """Watch streams; tables are followed as they are given to :meth:`begin`."""
         if self._followings:
             self._watcher.start()
+            self._list_all()
             self._loop.every(LIST_EVERY, self._list_all)
             self._loop.every(1.0, self._tend)
 
@@ -127,26 +137,46 @@ class Follow:
         """A table is not followed: the target refused an index."""
         self._followings = [one for one in self._followings if one.number != table]
 
+    def save(self) -> None:
+        """Save what has moved; then what the journal held of shards that are over can go."""
+        over = [(following, following.take_over()) for following in self._followings]
+
+        def saved() -> None:
+            for following, shards in over:
+                self._journaling.drop(following, shards)
+
+        self._saver.save_shards(self._followings, saved)
+
     def status(self, table: int, status: TableStatus) -> TableStatus:
         """The table's status, with its changes where they are followed."""
         following = next((f for f in self._followings if f.number == table), None)
-        if following is None or not following.active:
+        if following is None:
             return status
         now = time.time()
+        status = replace(
+            status,
+            shards=len(following.shards),
+            shards_reading=following.leases + self._journaling.leases(following),
+            journaled=following.journaled,
+            unread=following.unread(now),
+        )
+        if not following.active:
+            return status
         return replace(
             status,
             state="following",
             changes=following.changes,
             skipped=following.skipped,
             change_rate=following.rate(self._loop.clock()),
-            shards=len(following.shards),
-            shards_reading=following.leases,
             lag=following.lag(now),
+            pending=following.pending,
             consistent=following.consistent,
         )
 
     def _activate(self, following: Following) -> None:
         following.active = True
+        following.shards.begin_applying()
+        self._journaling.give_way(following)
         self._watcher.look(following)
         self.assign()
 
@@ -155,22 +185,27 @@ class Follow:
     def assign(self) -> None:
         """Lease shards, each time of the table that has the fewest readers."""
         while not self._draining and (worker := self._pool.idle_reader()):
-            most = self._config.increase_concurrency
-            active = (f for f in self._followings if f.active and f.leases < most)
-            following = min(
-                (f for f in active if f.shards.waiting), key=lambda f: f.leases, default=None
-            )
-            if following is None:
+            readers = {f: f.leases + self._journaling.leases(f) for f in self._followings}
+            may = [f for f, count in readers.items() if count < self._config.increase_concurrency]
+            applying = [f for f in may if f.active and f.shards.waiting]
+            keeping = [f for f in may if self._journaling.may_keep(f)]
+            if not applying and not keeping:
                 return
+            following = min(applying or keeping, key=readers.__getitem__)
             self._number += 1
-            lease, shard = self._number, following.shards.first()
-            following.lease(lease, worker.number, shard, self._loop.clock())
-            self._leases[lease] = following
+            lease = self._lease if applying else self._journaling.keep
             self._pool.lease_shard(
-                worker,
-                self._describe(following),
-                messages.ShardLease(lease, following.number, shard.id, *shard.position),
+                worker, self._describe(following), lease(following, worker, self._number)
             )
+
+    def _lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+        shard = following.shards.first()
+        following.lease(lease, worker.number, shard, self._loop.clock())
+        self._leases[lease] = following
+        kept = shard.kept.sequence if shard.kept else None
+        return messages.ShardLease(
+            lease, following.number, shard.id, *shard.position, keep=False, kept=kept
+        )
 
     def _describe(self, following: Following) -> messages.OpenStream:
         table = following.plan.table
@@ -182,7 +217,8 @@ class Follow:
         )
 
     def worker_died(self, worker: Worker, leases: set[int]) -> None:
-        for lease in leases:
+        self._journaling.worker_died(leases - self._leases.keys())
+        for lease in leases & self._leases.keys():
             following = self._leases.pop(lease)
             for flying in following.lose_lease(lease):
                 if flying.batch.slot >= 0:
@@ -192,6 +228,8 @@ class Follow:
     def from_worker(self, worker: Worker, message: Any) -> None:
         following = self._leases.get(message.lease)
         if following is None:
+            self._journaling.from_worker(worker, message)
+            self.assign()
             return
         match message:
             case messages.Batch(lease, slot):
@@ -211,9 +249,7 @@ class Follow:
     def _gap(self, following: Following, lease: int, trimmed: bool, reason: str) -> None:
         """What is behind the trim point is lost, unless all of it was applied in time."""
         shard = following.reading(lease)
-        if trimmed and time.time() - shard.safe < RETENTION - TRIM_MARGIN:
-            # All that was written up to less than 24 hours ago is applied, or in the copy; what is
-            # trimmed by now is older.
+        if trimmed and spared(shard, time.time()):
             log.info(
                 "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
             )
@@ -262,6 +298,8 @@ class Follow:
         for shard in ended:
             if not following.shards.has_children(shard):
                 self._watcher.look(following, shard)
+        if ended and following.active:
+            self._journaling.give_way(following)
         self.assign()
 
     # ---- the stream
@@ -288,17 +326,17 @@ class Follow:
 
     def _list_all(self) -> None:
         for following in self._followings:
-            if following.active:
-                self._watcher.look(following)
+            self._watcher.look(following)
 
     # ---- each second
 
     def _tend(self) -> None:
         now = time.time()
         for following in self._followings:
-            if following.active:
-                self._take_turns(following)
-                self._look_at_lag(following, now)
+            self._take_turns(following)
+            self._journaling.take_turns(following, TURN)
+            self._look_at_lag(following, now)
+        self.assign()
         if self._followings and all(f.consistent for f in self._followings):
             self._consistent()
 
@@ -309,16 +347,20 @@ class Follow:
                 self._pool.workers[worker].send(messages.EndLease(lease))
 
     def _look_at_lag(self, following: Following, now: float) -> None:
-        lag = following.lag(now)
-        if lag > WARN_FROM * RETENTION and now - self._warned.get(following.number, 0.0) > 600:
+        unread = following.unread(now)
+        if unread > WARN_FROM * RETENTION and now - self._warned.get(following.number, 0.0) > 600:
             self._warned[following.number] = now
             log.warning(
-                "table %s: its oldest change that is not applied may be %s old; the stream keeps "
-                "it for 24 hours",
+                "table %s: its oldest change that is not read may be %s old; the stream keeps "
+                "it for 24 hours%s",
                 following.name,
-                duration(lag),
+                duration(unread),
+                "" if self._config.incr_sync_parallel else "; incr_sync_parallel = true keeps it",
             )
+        if not following.active:
+            return
         if not following.consistent and following.reaches(following.record.copied):
             following.consistent = True
-            log.info("table %s: consistent point reached, %s behind", following.name, duration(lag))
+            behind = duration(following.lag(now))
+            log.info("table %s: consistent point reached, %s behind", following.name, behind)
             self._pool.restrict(self._describe(following))

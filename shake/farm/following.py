@@ -14,6 +14,8 @@ from shake.stream.shards import Shard, Shards, State
 #: Seconds for which DynamoDB keeps a change.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 RETENTION = 24 * 3600.0
+#: Seconds by which records may be trimmed early, or the source's clock differ from this one.
+_TRIM_MARGIN = 3600.0
 
 
 @dataclass(slots=True)
@@ -64,7 +66,10 @@ class Following:
         self.listed = 0.0  # when all shards were last listed
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
+        self._over: list[str] = []  # shards whose journal is of no use once that is saved
         self._rate = Rate(now)
+        #: Records in the journal that are not applied yet.
+        self.journaled = sum(shard.kept.left for shard in self.shards if shard.kept)
 
     @property
     def name(self) -> str:
@@ -134,9 +139,15 @@ class Following:
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, now)
+            self._take_from_journal(flying.shard, batch)
             self.shards.advance(flying.shard, batch.sequence, max(batch.created, flying.tip))
             self._dirty.add(flying.shard.id)
         return self._settle(batch.lease)
+
+    def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
+        if shard.kept and int(batch.sequence) <= int(shard.kept.sequence or 0):
+            shard.kept.left -= batch.records
+            self.journaled -= batch.records
 
     def tip(self, lease: int, moment: float) -> None:
         """All that was written to a shard before this moment is published."""
@@ -157,12 +168,32 @@ class Following:
             self.shards.end_lease(reading.shard)
             return []
         self.shards.finish(reading.shard)
+        if reading.shard.kept:
+            self._over.append(reading.shard.id)
         return [reading.shard.id]
 
     @property
     def flying(self) -> bool:
         """Something published is not applied yet."""
         return any(reading.flying for reading in self._readings.values())
+
+    # ---- journal
+
+    def kept(self, shard: Shard, sequence: str, records: int, safe: float) -> None:
+        """See Shards.kept."""
+        self.shards.kept(shard, sequence, records, safe)
+        self.journaled += records
+        self._dirty.add(shard.id)
+
+    def end_keeping(self, shard: Shard, *, over: bool) -> None:
+        """See Shards.end_keeping."""
+        self.shards.end_keeping(shard, over=over)
+        self._dirty.add(shard.id)
+
+    def take_over(self) -> list[str]:
+        """Shards that have been applied to their end since the last call, and had a journal."""
+        over, self._over = self._over, []
+        return over
 
     # ---- checkpoints
 
@@ -190,6 +221,25 @@ class Following:
         safe = self.shards.safe()
         return 0.0 if safe is None else max(0.0, now - safe)
 
+    def unread(self, now: float) -> float:
+        """The same of the oldest that may be neither applied nor in the journal."""
+        covered = self.shards.unread()
+        return 0.0 if covered is None else max(0.0, now - covered)
+
+    @property
+    def pending(self) -> int:
+        """Records that are read, or in the journal, and not applied yet."""
+        flying = (one.batch for reading in self._readings.values() for one in reading.flying)
+        return self.journaled + sum(batch.records for batch in flying)
+
     def rate(self, now: float) -> float:
         """Changes a second, of late."""
         return self._rate.value(now)
+
+
+def spared(shard: Shard, now: float) -> bool:
+    """Whether what the stream has trimmed of a shard is applied, or in copy or journal.
+
+    All that was written up to less than 24 hours ago is: what is trimmed by now is older.
+    """
+    return now - shard.covered < RETENTION - _TRIM_MARGIN

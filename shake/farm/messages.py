@@ -77,13 +77,20 @@ class OpenStream(NamedTuple):
 
 
 class ShardLease(NamedTuple):
-    """Read a shard on, from behind ``sequence``; without it from ``start``, or from its oldest."""
+    """Read a shard on, from behind ``sequence``; without it from ``start``, where it begins.
+
+    Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
+    it into its journal, behind what that holds. ``kept`` is the last record that the journal is
+    known to hold, "" before the first; None: there is no journal to be read first.
+    """
 
     lease: int
     table: int
     shard: str
     start: str
     sequence: str
+    keep: bool
+    kept: str | None
 
 
 class EndLease(NamedTuple):
@@ -158,6 +165,26 @@ class Tip(NamedTuple):
 
     lease: int
     moment: float
+
+
+class Journaled(NamedTuple):
+    """So many more records, up to ``sequence``, and all that came before ``safe``, are durable.
+
+    Without a sequence number, none is: the shard was read to its tip. ``size`` is in bytes on disk.
+    """
+
+    lease: int
+    sequence: str
+    records: int
+    size: int
+    safe: float
+
+
+class JournalFull(NamedTuple):
+    """The disk takes no more; the lease ends."""
+
+    lease: int
+    reason: str
 
 
 class ShardEnd(NamedTuple):
@@ -283,6 +310,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Setup, Drain, Report, Credentials, OpenTable, Lease, Free, Permit, Page, Idle, Want),
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
+    *(Journaled, JournalFull),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

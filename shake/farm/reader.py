@@ -1,7 +1,8 @@
-"""Reads one shard of a stream: fetches its records, makes statements of them in slots, in order."""
+"""Reads one shard of a stream: its records become statements in slots, or go into its journal."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import threading
@@ -19,6 +20,7 @@ from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
 from shake.source.client import Buffer, Client, longest_pause
 from shake.source.streams import iterator_request, records_request
+from shake.stream.journal import Appender, Damaged, Journal, entries
 
 #: Seconds between two looks at a shard without news: at first, doubling, and at most. Each look
 #: costs half a read unit or so; a change is to arrive in a fraction of a second.
@@ -30,6 +32,11 @@ _BUSY = 0.5
 #: An answer without records may only mean that there is a hole in the shard, so it takes so many
 #: in a row to say that its tip is reached.
 TIP_AFTER = 8
+
+#: Seconds, and bytes, between two syncs of a journal that grows.
+_SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
+#: Seconds between two looks whether another process has let go of it.
+_LOCK_EVERY = 0.1
 
 _TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
 
@@ -51,7 +58,8 @@ class OpenStream:
 class Reader(threading.Thread):
     """Reads a leased shard until it ends, is told to stop, or meets a gap.
 
-    ``free`` gives slots of the arena, which all readers of a worker share: without one, it waits.
+    What becomes of its records is up to those that inherit from it. ``free`` gives slots of the
+    arena, which all readers of a worker share: without one, it waits.
     ``pace`` is seconds between two GetRecords at least.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
@@ -62,6 +70,7 @@ class Reader(threading.Thread):
         stream: OpenStream,
         client: Client,
         channel: ChildChannel,
+        journal: Journal,
         arena: Arena,
         free: queue.SimpleQueue[int | None],
         *,
@@ -77,6 +86,7 @@ class Reader(threading.Thread):
         self._client = client
         self._send = channel.send
         self._channel = channel
+        self._file = journal.file(stream.name, lease.shard)
         self._arena = arena
         self._free = free
         self._stopping = stop
@@ -84,15 +94,19 @@ class Reader(threading.Thread):
         self._limit = limit
         self._about = about
         self._buffer = Buffer()
+        self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
 
     def run(self) -> None:
         with child.guarded(self._channel):
             self._about(self._stream.number)
             over = False
             try:
-                over = self._read()
+                over = self._serve()
             except ItemError as error:
                 raise error.of_table(self._stream.name) from error
+            except Damaged as error:
+                self._send(messages.ShardGap(self._lease.lease, False, f"the journal {error}"))
+                return
             except SourceError as error:
                 if error.code not in (_TRIMMED, _GONE):
                     raise
@@ -103,25 +117,41 @@ class Reader(threading.Thread):
                 pass
             self._send(messages.ShardEnd(self._lease.lease, over))
 
+    def _serve(self) -> bool:
+        """Whether the shard is over."""
+        raise NotImplementedError
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        """There are records in this answer."""
+        raise NotImplementedError
+
+    def _pause(self) -> None:
+        """There was no record in the last answer."""
+
+    def _tip(self, moment: float) -> None:
+        """All that was written before this moment has been taken."""
+        raise NotImplementedError
+
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        sequence, iterator = self._lease.sequence, ""
+        iterator = ""
         idle, corrupt, gone, empty, moment = FIRST_IDLE, 0, 0, 0, 0.0
         while not self._leaving:
             began = time.monotonic()
             moment = moment if empty else time.time()
             try:
-                iterator = iterator or self._iterator(sequence)
-                page = self._page(iterator)
-                if page.records and page.created >= self._stream.since:
-                    self._publish(page)
-                elif page.records:  # all too old: but they are behind us
-                    self._skip(page)
+                iterator = iterator or self._iterator()
+                body = self._fetch(iterator)
+                page = codec.change_page(body, self._stream.options)
+                if page.records:
+                    self._take(page, body)
+                else:
+                    self._pause()
             except SourceError as error:
                 gone += error.code == _GONE
                 if error.code != "ExpiredIteratorException" and not 0 < gone < _GONE_AFTER:
                     raise
-                iterator = ""  # another one, from behind what was published
+                iterator = ""  # another one, from behind what was taken
                 self._rest(1.0 if gone else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
@@ -131,13 +161,13 @@ class Reader(threading.Thread):
                 self._rest(random.uniform(0, longest_pause(corrupt)))
                 continue
             corrupt = gone = 0
-            sequence = page.sequence or sequence
+            self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
                 return True
             iterator = page.next_iterator
             empty = 0 if page.records else empty + 1
             if empty == TIP_AFTER:
-                self._send(messages.Tip(self._lease.lease, moment))
+                self._tip(moment)
                 empty = 0
             if page.records < self._limit * _BUSY:
                 idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
@@ -153,23 +183,59 @@ class Reader(threading.Thread):
         if seconds > 0:
             self.ended.wait(seconds)
 
-    def _iterator(self, sequence: str) -> str:
-        request = iterator_request(self._stream.arn, self._lease.shard, self._lease.start, sequence)
+    def _iterator(self) -> str:
+        lease = self._lease
+        request = iterator_request(self._stream.arn, lease.shard, lease.start, self._sequence)
         answer = self._client.begin("GetShardIterator", request, self._buffer).result(_parse)
         iterator: str = answer["ShardIterator"]
         return iterator
 
-    def _page(self, iterator: str) -> codec.ChangePage:
+    def _fetch(self, iterator: str) -> memoryview:
         request = records_request(iterator, self._limit)
         body: memoryview = self._client.begin("GetRecords", request, self._buffer).result()
-        return codec.change_page(body, self._stream.options)
+        return body
+
+    def _slot(self) -> int:
+        """A free slot, as soon as there is one."""
+        slot = self._free.get()
+        if slot is None:
+            raise Stopped
+        return slot
+
+
+class ApplyingReader(Reader):
+    """Makes statements of a shard's records, of the journal's first, and publishes them."""
+
+    def _serve(self) -> bool:
+        return self._replay() or self._read()
+
+    def _replay(self) -> bool:
+        """Whether the journal holds the shard to its end."""
+        if self._lease.kept is None:
+            return False
+        for entry in entries(self._file, self._lease.sequence, self._lease.kept):
+            if not entry.body:
+                return True
+            self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
+            if self._lease.start:
+                self._sequence = entry.sequence
+            if self._leaving:
+                raise Stopped
+        return False
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        if page.created >= self._stream.since:
+            self._publish(page)
+        else:  # all too old: but they are behind us
+            self._skip(page)
+
+    def _tip(self, moment: float) -> None:
+        self._send(messages.Tip(self._lease.lease, moment))
 
     def _publish(self, page: codec.ChangePage) -> None:
         """Statements into as many slots as they need; the position goes with the last one."""
         while True:
-            slot = self._free.get()
-            if slot is None:
-                raise Stopped
+            slot = self._slot()
             try:
                 runs = [tuple(run) for run in page.fill(self._arena.slot(slot))]
             except codec.CorruptPage:
@@ -188,6 +254,70 @@ class Reader(threading.Thread):
         self._send(
             messages.Batch(self._lease.lease, -1, nothing, True, 0, page.sequence, page.created)
         )
+
+
+class KeepingReader(Reader):
+    """Puts a shard's answers into its journal, and reports them once they are durable."""
+
+    _journal: Appender
+    _records = _bytes = 0  # since the last report
+    _created = _reported = 0.0
+
+    def _serve(self) -> bool:
+        lease = self._lease
+        try:
+            self._journal = Appender(self._file, lease.kept or "", self._wait)
+            with contextlib.closing(self._journal):
+                self._records, self._bytes, self._created = self._journal.found
+                if lease.start:
+                    self._sequence = self._journal.sequence or self._sequence
+                over = self._journal.ended or self._read()
+                if over and not self._journal.ended:
+                    self._bytes += self._journal.end()
+                self._report()
+                return over
+        except OSError as error:
+            self._send(messages.JournalFull(lease.lease, f"{self._file}: {error.strerror}"))
+            return False
+
+    def _wait(self) -> None:
+        """The worker of a run that has died still has it, for some seconds at most."""
+        if self._leaving:
+            raise Stopped
+        self._rest(_LOCK_EVERY)
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        self._rehearse(page)
+        self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
+        self._records += page.records
+        self._created = page.created
+        if time.monotonic() - self._reported > _SYNC_EVERY or self._bytes > _SYNC_BYTES:
+            self._report()
+
+    def _pause(self) -> None:
+        if self._bytes:
+            self._report()
+
+    def _tip(self, moment: float) -> None:
+        self._send(messages.Journaled(self._lease.lease, "", 0, 0, moment))
+
+    def _rehearse(self, page: codec.ChangePage) -> None:
+        """What no statement can be made of is found now, while it can be fetched again."""
+        slot = self._slot()
+        try:
+            while not page.done:
+                page.fill(self._arena.slot(slot))
+        finally:
+            self._free.put(slot)
+
+    def _report(self) -> None:
+        self._journal.sync()
+        self._reported = time.monotonic()
+        sequence, created = self._journal.sequence, self._created
+        self._send(
+            messages.Journaled(self._lease.lease, sequence, self._records, self._bytes, created)
+        )
+        self._records = self._bytes = 0
 
 
 def _parse(body: memoryview) -> Any:

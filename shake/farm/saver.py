@@ -85,8 +85,8 @@ class Saver(threading.Thread):
         self._saving += 1
         self._jobs.put((work, self._saved))
 
-    def save_shards(self, followings: Sequence[Following]) -> None:
-        """Save the shards that have moved since the last call."""
+    def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
+        """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
         moved = [(one.record, one.take_dirty()) for one in followings if one.dirty]
         if not moved:
             return
@@ -95,8 +95,12 @@ class Saver(threading.Thread):
             for record, documents in moved:
                 self._progress.save_shards(record, documents)
 
+        def saved() -> None:
+            self._saved()
+            then()
+
         self._saving += 1
-        self._jobs.put((work, self._saved))
+        self._jobs.put((work, saved))
 
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""

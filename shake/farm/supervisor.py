@@ -145,6 +145,7 @@ class Supervisor:
             watch,
             start_writer=self._start_following,
             consistent=self._consistent,
+            trouble=self._trouble.worry,
             fatal=self.fail,
         )
         self._until_consistent = until_consistent
@@ -244,7 +245,7 @@ class Supervisor:
 
     def _save(self) -> None:
         self._saver.save_segments(self._copies)
-        self._saver.save_shards(self._follow.followings)
+        self._follow.save()
 
     def _result(self) -> Ending:
         errors = "; ".join(copy.error for copy in self._copies if copy.error)
@@ -325,6 +326,8 @@ class Supervisor:
                 if lease is not None:
                     self._dispatch.end_lease(lease)
             case messages.Batch() | messages.Tip() | messages.ShardEnd() | messages.ShardGap():
+                self._follow.from_worker(worker, message)
+            case messages.Journaled() | messages.JournalFull():
                 self._follow.from_worker(worker, message)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)

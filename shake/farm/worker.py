@@ -17,7 +17,7 @@ from shake.errors import ItemError, Stopped
 from shake.farm import child, messages
 from shake.farm.arena import SLOTS_PER_LANE, Arena
 from shake.farm.channel import ChildChannel
-from shake.farm.reader import OpenStream, Reader
+from shake.farm.reader import ApplyingReader, KeepingReader, OpenStream, Reader
 from shake.schema import Attribute, Keys
 from shake.source.client import (
     Buffer,
@@ -29,6 +29,7 @@ from shake.source.client import (
     longest_pause,
 )
 from shake.source.scan import ScanPlan
+from shake.stream.journal import Journal
 
 log = logging.getLogger("shake.worker")
 
@@ -99,6 +100,7 @@ class Worker:
         self._tables: dict[int, OpenTable] = {}
         self._streams: dict[int, OpenStream] = {}
         self._readers: dict[int, Reader] = {}
+        self._journal = Journal(config.journal_folder)
         self._about = threading.local()  # the table that a lane or reader reads
         self._credentials = Credentials(*details["credentials"])
         self.stop = threading.Event()
@@ -196,11 +198,13 @@ class Worker:
 
     def _read(self, lease: messages.ShardLease) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
-        reader = self._readers[lease.lease] = Reader(
+        kind = KeepingReader if lease.keep else ApplyingReader
+        reader = self._readers[lease.lease] = kind(
             lease,
             self._streams[lease.table],
             self.client,
             self.channel,
+            self._journal,
             self._arena,
             self._reader_slots,
             stop=self.stop,

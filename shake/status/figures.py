@@ -16,7 +16,7 @@ _ALMOST = 0.999
 _SUMMED = (
     "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
     "rate", "throttles", "retries", "items_before", "bytes_before",
-    "changes", "skipped", "change_rate", "shards", "shards_reading",
+    "changes", "skipped", "change_rate", "shards", "shards_reading", "pending", "journaled",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def total(snapshot: Snapshot) -> TableStatus:
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
         lag=max((table.lag for table in tables if table.lag is not None), default=None),
+        unread=max((table.unread for table in tables if table.unread is not None), default=None),
         consistent=bool(tables) and all(table.consistent for table in tables),
         **sums,
     )

@@ -51,6 +51,19 @@ _TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], .
         "Age of the oldest change that may not be applied; absent where none is followed.",
         lambda t: t.lag,
     ),
+    (GaugeMetricFamily, "pending_changes", "Changes read and not applied.", lambda t: t.pending),
+    (
+        GaugeMetricFamily,
+        "journaled_changes",
+        "Changes in the journal that are not applied.",
+        lambda t: t.journaled,
+    ),
+    (
+        GaugeMetricFamily,
+        "unread_seconds",
+        "Age of the oldest change that only the stream holds, which forgets it after 24 hours.",
+        lambda t: t.unread,
+    ),
     (
         GaugeMetricFamily,
         "consistent",

@@ -108,6 +108,8 @@ def _line(table: TableStatus) -> str:
         parts.append(f"{duration(table.seconds_left)} left")
     if table.segments:
         parts.append(f"{table.segments_done}/{table.segments} segments")
+    if table.journaled:
+        parts.append(f"{count(table.journaled)} changes journaled")
     if table.filtered:
         parts.append(f"scan filter kept {count(table.items)} of {count(table.scanned)}")
     if table.throttles or table.retries:
@@ -123,7 +125,7 @@ def _changes(table: TableStatus) -> str:
         table.state,
         f"{count(table.changes)} changes",
         f"{count(table.change_rate)} changes/s",
-        f"lag {duration(table.lag)}",
+        f"lag {duration(table.lag)}, {count(table.pending)} changes",
         gate,
     ]
     if table.skipped:

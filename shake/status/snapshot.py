@@ -15,8 +15,11 @@ class TableStatus:
     None when it cannot be told. ``state`` is waiting, preparing,
     cleaning, copying, settling, indexing, done, broken (copied, but an index was refused), or
     following: ``changes`` are applied, ``skipped`` of them found nothing to modify; ``lag`` is the
-    age in seconds of the oldest change that may not be applied, None where none is followed;
-    ``consistent`` says that all that changed during the copy is applied.
+    age in seconds of the oldest change that may not be applied, None where none is followed yet;
+    ``pending`` counts those that are read and not applied, ``journaled`` of them wait in the
+    journal; ``unread`` is the age of the oldest that may be in neither, which the stream keeps for
+    24 hours, None without a stream; ``consistent`` says that all that changed during the copy is
+    applied.
     ``seconds`` is how long this run has worked on the table; ``items_before`` and ``bytes_before``
     are what earlier runs had brought of ``items`` and ``bytes``, so that averages stay true.
     """
@@ -47,6 +50,9 @@ class TableStatus:
     shards: int = 0
     shards_reading: int = 0
     lag: float | None = None
+    pending: int = 0
+    journaled: int = 0
+    unread: float | None = None
     consistent: bool = False
 
 

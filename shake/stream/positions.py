@@ -12,6 +12,7 @@ from shake.config import Config
 from shake.plan import Plan, StreamPlan, TablePlan
 from shake.source.client import Client
 from shake.source.streams import check_stream, enable_stream, list_shards
+from shake.stream.journal import Journal
 from shake.stream.shards import Shard, all_shards, first_shards
 
 #: Tables that are prepared at the same time.
@@ -80,6 +81,7 @@ class _Chooser:
         what is older than the moment is left out.
         """
         name, now = table.table.name, self._now()
+        Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
         stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
         listing = list_shards(self._client, stream.arn)
         whole = self._config.sync_mode == "incr" and self._config.incr_start == "trim_horizon"

@@ -47,12 +47,29 @@ NEXT = {
 
 
 @dataclass(slots=True)
+class Kept:
+    """What the journal holds of a shard.
+
+    ``sequence`` is that of the last record, "" before the first; every record created before
+    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet.
+    ``ended``: the journal holds the shard to its end, the stream may forget it.
+    """
+
+    sequence: str = ""
+    safe: float = 0.0
+    left: int = 0
+    ended: bool = False
+
+
+@dataclass(slots=True)
 class Shard:
     """One shard and how far it is applied.
 
     ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
     applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
-    is applied, or in the copy. ``oldest``: read from the oldest record that is left; not saved.
+    is applied, or in the copy. ``kept`` is what the journal holds, None where it never held any.
+    ``oldest``: read from the oldest record that is left, and ``keeping``: a worker reads it into
+    the journal; neither is saved.
     """
 
     id: str
@@ -61,29 +78,43 @@ class Shard:
     sequence: str = ""
     safe: float = 0.0
     state: State = State.WAITING
+    kept: Kept | None = None
     oldest: bool = False
+    keeping: bool = False
+
+    @property
+    def held(self) -> bool:
+        """The journal holds it to its end."""
+        return self.kept is not None and self.kept.ended
+
+    @property
+    def covered(self) -> float:
+        """Unix seconds: every record created before is applied, or in the copy or the journal."""
+        return max(self.safe, self.kept.safe) if self.kept else self.safe
 
     @property
     def position(self) -> tuple[str, str]:
-        """Where to read on: at a number, or behind one; both empty: from the oldest record."""
-        return ("", "") if self.oldest else (self.start, self.sequence)
+        """Where it starts, "" for its oldest record, and the last number that is applied."""
+        return ("" if self.oldest else self.start, self.sequence)
 
 
 class Shards:
     """All shards of a stream that count: those that are to be read, and parents of what may come.
 
-    ``table`` is for errors.
+    A shard may be read twice: into the journal while nothing is applied yet, or what comes before
+    it is not; and to be applied. ``table`` is for errors.
     """
 
     def __init__(self, table: str, shards: Iterable[Shard] = ()) -> None:
         self._table = table
         self._shards: dict[str, Shard] = {}
         self._children: dict[str, set[str]] = {}
-        self._ready: set[str] = set()
-        self._queue: list[tuple[float, str]] = []  # of the ready ones, and of some that were
+        self._ready = _Queue()
+        self._keepable = _Queue()
+        self._applying = False
         self._young: dict[str, float] = {}  # when they were first listed, while not SETTLED_AFTER
         self._orphans: dict[str, float] = {}  # when they were first listed without their parent
-        self._ends: dict[str, float] = {}  # applied, without a child: since when; inf: settled
+        self._ends: dict[str, float] = {}  # read, without a child: since when; inf: settled
         #: Removed by :meth:`learn`: nothing will ask for them again.
         self.forgotten: list[str] = []
         for shard in shards:
@@ -93,6 +124,10 @@ class Shards:
                 self._begin_children(shard)
             else:
                 self._hold(shard)
+                if shard.held:
+                    self._end(shard)
+        for shard in self:
+            self._offer(shard)
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self._shards.values())
@@ -124,6 +159,7 @@ class Shards:
                 shard.safe = parent.safe
             if parent is None or parent.state is State.APPLIED:
                 self._enter(shard, State.READY)
+            self._offer(shard)
         if whole:
             self._settle(now)
             self._adopt({i: found[i].parent for i in orphans}, now)
@@ -167,6 +203,8 @@ class Shards:
         """Shards that the stream has forgotten: done with, or lost."""
         for shard in [one for one in self if one.id not in listed and one.id not in self._young]:
             if shard.state is not State.APPLIED:
+                if shard.held:
+                    continue
                 raise GapError(
                     self._table, f"shard {shard.id} is gone, and was not read to its end"
                 )
@@ -182,7 +220,7 @@ class Shards:
 
     @property
     def childless(self) -> bool:
-        """Some shard is applied to its end, and what follows it may not be listed yet."""
+        """Some shard is read to its end, and what follows it may not be listed yet."""
         return any(since != inf for since in self._ends.values())
 
     # ---- reading
@@ -194,11 +232,7 @@ class Shards:
 
     def first(self) -> Shard:
         """The one of them that is furthest behind; there must be one."""
-        while True:
-            safe, one = self._queue[0]
-            if one in self._ready and self._shards[one].safe == safe:
-                return self._shards[one]
-            heapq.heappop(self._queue)
+        return self._shards[self._ready.first()]
 
     def lease(self, shard: Shard) -> None:
         self._enter(shard, State.READING)
@@ -225,13 +259,83 @@ class Shards:
         self._begin_children(shard)
 
     def _begin_children(self, shard: Shard) -> None:
-        children = self._children.get(shard.id, set())
-        if not children:
-            self._ends[shard.id] = 0.0
-        for child in map(self._shards.__getitem__, children):
+        self._end(shard)
+        for child in self.children(shard):
             if child.state is State.WAITING:
                 child.safe = max(child.safe, shard.safe)
                 self._enter(child, State.READY)
+
+    def _end(self, shard: Shard) -> None:
+        """It is read to its end: what follows it should be listed, now or soon."""
+        if not self.has_children(shard.id):
+            self._ends[shard.id] = 0.0
+
+    # ---- journal
+
+    @property
+    def keepable(self) -> int:
+        """How many shards may be read into the journal and are not."""
+        return len(self._keepable)
+
+    def first_keepable(self) -> Shard:
+        """The one of them that is furthest behind; there must be one."""
+        return self._shards[self._keepable.first()]
+
+    def begin_applying(self) -> None:
+        """What may be applied is not for the journal any more."""
+        self._applying = True
+        for shard in self:
+            self._offer(shard)
+
+    def keep(self, shard: Shard) -> None:
+        """A worker reads it into the journal."""
+        if shard.kept is None:
+            parent = self._shards.get(shard.parent)
+            shard.kept = Kept(safe=max(shard.safe, parent.covered if parent else 0.0))
+        shard.keeping = True
+        self._offer(shard)
+
+    def kept(self, shard: Shard, sequence: str, records: int, safe: float) -> None:
+        """So many records more, up to this one, are in the journal: all that came before ``safe``.
+
+        Without a sequence number, none is.
+        """
+        assert shard.kept is not None
+        if sequence:
+            shard.kept.sequence, shard.oldest = sequence, False
+        shard.kept.left += records
+        shard.kept.safe = max(shard.kept.safe, safe)
+
+    def end_keeping(self, shard: Shard, *, over: bool) -> None:
+        """The worker has ended, at the shard's end or before."""
+        assert shard.kept is not None
+        shard.keeping = False
+        self._offer(shard)
+        if not over:
+            return
+        shard.kept.ended = True
+        self._keepable.discard(shard.id)
+        self._end(shard)
+        for child in self.children(shard):
+            self._offer(child)
+
+    def children(self, shard: Shard) -> list[Shard]:
+        """What of what follows a shard is known."""
+        return [self._shards[one] for one in self._children.get(shard.id, ())]
+
+    def _offer(self, shard: Shard) -> None:
+        """Queue a shard for whoever may read it now."""
+        self._ready.discard(shard.id)
+        self._keepable.discard(shard.id)
+        if shard.keeping:
+            return
+        ready = shard.state is State.READY
+        if ready:
+            self._ready.add(shard.id, shard.safe)
+        parent = self._shards.get(shard.parent)
+        behind = shard.state is State.WAITING and parent is not None and parent.held
+        if not shard.held and (behind or (ready and not self._applying)):
+            self._keepable.add(shard.id, shard.covered)
 
     def _hold(self, shard: Shard) -> None:
         """What follows a shard that is not applied begins anew after it.
@@ -242,11 +346,10 @@ class Shards:
         left = [shard]
         while left:
             parent = left.pop()
-            for child in map(self._shards.__getitem__, self._children.get(parent.id, set())):
+            for child in self.children(parent):
                 if child.state is not State.WAITING or child.sequence:
                     child.state, child.sequence = State.WAITING, ""
                     child.safe = min(child.safe, parent.safe)
-                    self._ready.discard(child.id)
                     left.append(child)
 
     def safe(self) -> float | None:
@@ -258,23 +361,48 @@ class Shards:
         left += [self[one].safe for one, since in self._ends.items() if since != inf]
         return min(left, default=None)
 
+    def unread(self) -> float | None:
+        """Every record created before this moment is applied, or in the journal; None as above."""
+        open_ = (shard for shard in self if shard.state is not State.APPLIED)
+        left = [one.covered for one in open_ if not one.held]
+        left += [self[one].covered for one, since in self._ends.items() if since != inf]
+        return min(left, default=None)
+
     def _take(self, shard: Shard) -> Shard:
         self._shards[shard.id] = shard
         self._children.setdefault(shard.parent, set()).add(shard.id)
-        self._queue_up(shard)
         return shard
 
     def _enter(self, shard: Shard, state: State) -> None:
         if state not in NEXT[shard.state]:
             raise AssertionError(f"shard {shard.id}: {shard.state.name} to {state.name}")
         shard.state = state
-        self._ready.discard(shard.id)
-        self._queue_up(shard)
+        self._offer(shard)
 
-    def _queue_up(self, shard: Shard) -> None:
-        if shard.state is State.READY:
-            self._ready.add(shard.id)
-            heapq.heappush(self._queue, (shard.safe, shard.id))
+
+class _Queue:
+    """Names that wait, the one with the lowest figure first."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []  # of these, and of some that were
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    def add(self, name: str, figure: float) -> None:
+        self._figures[name] = figure
+        heapq.heappush(self._heap, (figure, name))
+
+    def discard(self, name: str) -> None:
+        self._figures.pop(name, None)
+
+    def first(self) -> str:
+        while True:
+            figure, name = self._heap[0]
+            if self._figures.get(name) == figure:
+                return name
+            heapq.heappop(self._heap)
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:

@@ -140,7 +140,7 @@ class World:
 
 @contextlib.contextmanager
 def opened(
-    dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS
+    dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS, workers: int = 2
 ) -> Iterator[Callable[..., World]]:
     """Makes a world by the settings of its task; nothing is left running after it."""
     create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
@@ -158,6 +158,7 @@ def opened(
         def make(**settings: object) -> World:
             settings = {**MANY_PAGES, **settings}
             made.append(Migration(dynamodb.url, wire.uri, name, folder, **settings))
+            made[-1].workers = workers
             return World(dynamodb, mongo, wire, made[-1], name)
 
         yield make

@@ -77,9 +77,10 @@ class Migration:
         keys |= {key.replace("__", "."): value for key, value in settings.items()}
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
         self.running: list[subprocess.Popen[bytes]] = []
+        self.workers = 2
 
     def start(
-        self, *arguments: str, workers: int = 2, env: Mapping[str, str] | None = None
+        self, *arguments: str, workers: int = 0, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the supervisor; what it prints goes to files in the folder.
 
@@ -94,7 +95,7 @@ class Migration:
         output = self._output(len(self.running))
         with output[0].open("wb") as out, output[1].open("wb") as err:
             process = subprocess.Popen(
-                [*command, "--workers", str(workers), *arguments],
+                [*command, "--workers", str(workers or self.workers), *arguments],
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(env or {})},
@@ -117,7 +118,7 @@ class Migration:
     def run(
         self,
         *arguments: str,
-        workers: int = 2,
+        workers: int = 0,
         env: Mapping[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:

@@ -1,0 +1,146 @@
+"""Has shards read into the journal while they, or what comes before them, cannot be applied yet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shake.config import Config
+from shake.errors import GapError, ShakeError
+from shake.farm import messages
+from shake.farm.following import Following, spared
+from shake.farm.loop import Loop
+from shake.farm.pool import Worker, WorkerPool
+from shake.stream.journal import Journal
+from shake.stream.shards import Shard, State
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds that nothing is journaled after the disk took no more.
+_FULL_PAUSE = 60.0
+
+
+@dataclass(slots=True)
+class Keeping:
+    """A lease: a worker reads a shard into the journal."""
+
+    following: Following
+    shard: Shard
+    worker: int
+    since: float
+
+
+class Journaling:
+    """The leases of shards that go into the journal, and the room that it takes.
+
+    ``ended`` is called when the journal has a shard to its end, ``trouble`` when the disk is full.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        pool: WorkerPool,
+        followings: list[Following],
+        *,
+        ended: Callable[[Following, Shard], None],
+        trouble: Callable[[str], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._on = config.incr_sync_parallel
+        self._most = config.journal_max_mb * 10**6
+        self._path = config.journal_folder
+        self._loop = loop
+        self._pool = pool
+        self._ended = ended
+        self._trouble = trouble
+        self._fatal = fatal
+        self._journal = Journal(config.journal_folder)
+        self._keepings: dict[int, Keeping] = {}
+        self._paused = 0.0  # until then
+        for following in followings:
+            open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
+            self._journal.clear(following.name, but=open_)
+        self.size = self._journal.size()
+
+    def leases(self, following: Following) -> int:
+        """How many shards of a table are read into the journal."""
+        return sum(one.following is following for one in self._keepings.values())
+
+    def may_keep(self, following: Following) -> bool:
+        """A shard of the table waits for a reader, and the journal has room for it."""
+        room = self._on and self.size < self._most and self._loop.clock() >= self._paused
+        return room and following.shards.keepable > 0
+
+    def keep(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+        """A lease of the shard that is furthest behind."""
+        shard = following.shards.first_keepable()
+        following.shards.keep(shard)
+        assert shard.kept is not None
+        self._keepings[lease] = Keeping(following, shard, worker.number, self._loop.clock())
+        start, sequence = shard.position
+        return messages.ShardLease(
+            lease, following.number, shard.id, start, sequence, True, shard.kept.sequence
+        )
+
+    def worker_died(self, leases: Iterable[int]) -> None:
+        """What its shards have in the journal stays there."""
+        for lease in leases:
+            self._end(lease, over=False)
+
+    def from_worker(self, worker: Worker, message: Any) -> None:
+        keeping = self._keepings.get(message.lease)
+        if keeping is None:
+            return
+        match message:
+            case messages.Journaled(_, sequence, records, size, safe):
+                keeping.following.kept(keeping.shard, sequence, records, safe)
+                self.size += size
+                if self.size >= self._most:
+                    self._stop(f"{self._path} has reached journal.max_mb")
+            case messages.JournalFull(_, reason):
+                self._paused = self._loop.clock() + _FULL_PAUSE
+                self._stop(reason)
+            case messages.ShardEnd(lease, over):
+                worker.shards.discard(lease)
+                self._end(lease, over=over)
+            case messages.ShardGap(lease, trimmed, reason):
+                following, shard = keeping.following, keeping.shard
+                if not (trimmed and spared(shard, time.time())):
+                    self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
+                    return
+                following.shards.rewind(shard)
+                worker.shards.discard(lease)
+                self._end(lease, over=False)
+
+    def give_way(self, following: Following) -> None:
+        """Its shards that are to be applied now are not journaled any more."""
+        for lease, one in self._keepings.items():
+            if one.following is following and one.shard.state is State.READY:
+                self._pool.workers[one.worker].send(messages.EndLease(lease))
+
+    def take_turns(self, following: Following, turn: float) -> None:
+        """Where shards wait, those that were read for so long give way."""
+        now, waiting = self._loop.clock(), following.shards.keepable
+        held = [(n, one) for n, one in self._keepings.items() if one.following is following]
+        for lease, one in held[:waiting]:
+            if now - one.since >= turn:
+                self._pool.workers[one.worker].send(messages.EndLease(lease))
+
+    def drop(self, following: Following, shards: Iterable[str]) -> None:
+        """These are applied to their end, and that is saved."""
+        self.size -= sum(self._journal.drop(following.name, shard) for shard in shards)
+
+    def _end(self, lease: int, *, over: bool) -> None:
+        one = self._keepings.pop(lease)
+        one.following.end_keeping(one.shard, over=over)
+        if over:
+            self._ended(one.following, one.shard)
+
+    def _stop(self, reason: str) -> None:
+        self._trouble(f"journal: {reason}: changes wait in the stream, which keeps them 24 hours")
+        for lease, one in self._keepings.items():
+            self._pool.workers[one.worker].send(messages.EndLease(lease))

@@ -1,0 +1,209 @@
+"""The journal: what the shards of a stream said while the copy ran, on disk until it is applied.
+
+One file a shard holds the answers of GetRecords in order, compressed. Who appends to it is alone,
+and goes on behind the last entry that is whole: so the file itself says what it holds, whoever died
+in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from zlib_ng import zlib_ng
+
+#: CRC-32 of the rest of the entry, bytes of the answer, records in it, the time of the last one in
+#: Unix seconds, its sequence number (21 to 40 digits). The end of a shard is an entry of 0 bytes.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html
+_HEAD = struct.Struct("<IIId40s")
+_LEVEL = 1
+
+
+class Damaged(ValueError):
+    """The journal does not hold what it held: the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer; at the shard's end, nothing: ``body`` is empty then."""
+
+    records: int
+    created: float
+    sequence: str
+    body: bytes
+
+
+class Journal:
+    """The folder of a task's journal: a folder a table, a file a shard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def file(self, table: str, shard: str) -> Path:
+        """Where a shard's answers are."""
+        return self.folder / table / f"{shard}.journal"
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.folder.glob("*/*.journal"))
+
+    def drop(self, table: str, shard: str) -> int:
+        """Delete a shard's file, if it has one; return its bytes."""
+        file = self.file(table, shard)
+        with contextlib.suppress(FileNotFoundError):
+            size = file.stat().st_size
+            file.unlink()
+            return size
+        return 0
+
+    def clear(self, table: str, *, but: Collection[str] = ()) -> None:
+        """Delete a table's files, but those of some shards."""
+        kept = {self.file(table, shard) for shard in but}
+        for file in (self.folder / table).glob("*.journal"):
+            if file not in kept:
+                file.unlink()
+        if not kept:
+            shutil.rmtree(self.folder / table, ignore_errors=True)
+
+
+class Appender:
+    """Appends to a shard's file: ``sequence`` is the last number in it, ``ended`` its end.
+
+    ``wait`` is called while another process holds the file. What stood in it up to the number
+    ``durable`` was synced; of what comes after it, only whole entries stay: ``found`` is how many
+    records, in how many bytes, and the time of the last one. Raises Damaged where it ends before.
+    """
+
+    def __init__(self, file: Path, durable: str, wait: Callable[[], None]) -> None:
+        self.sequence, self.ended = "", False
+        fresh = not file.exists()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock(wait)
+            if fresh:
+                _sync_folder(file.parent)
+                _sync_folder(file.parent.parent)
+            self._recover(file, durable)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, records: int, created: float, sequence: str, body: memoryview) -> int:
+        """Add an answer; return its bytes in the file."""
+        self.sequence = sequence
+        return self._write(records, created, zlib_ng.compress(body, _LEVEL))
+
+    def end(self) -> int:
+        """The shard has no more."""
+        self.ended = True
+        return self._write(0, 0.0, b"")
+
+    def sync(self) -> None:
+        """All that was added is durable on return."""
+        os.fdatasync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _lock(self, wait: Callable[[], None]) -> None:
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                wait()
+
+    def _recover(self, file: Path, durable: str) -> None:
+        """Find the end of what is whole, and cut off what a crash has left behind it."""
+        end = records = size = 0
+        created = 0.0
+        for entry, offset in _walk(file, lambda sequence: _behind(sequence, durable)):
+            if _behind(entry.sequence, durable):
+                records, size = records + entry.records, size + offset - end
+            self.sequence, self.ended, end = entry.sequence, not entry.body, offset
+            created = max(created, entry.created)
+        self.found = (records, size, created)
+        if _behind(durable, self.sequence):
+            raise Damaged(f"{file} ends before record {durable}, which it held")
+        os.ftruncate(self._file, end)
+        os.lseek(self._file, end, os.SEEK_SET)
+        self._end = end
+
+    def _write(self, records: int, created: float, blob: bytes) -> int:
+        head = _HEAD.pack(0, len(blob), records, created, self.sequence.encode())[4:]
+        entry = zlib_ng.crc32(blob, zlib_ng.crc32(head)).to_bytes(4, "little") + head + blob
+        try:
+            left = memoryview(entry)
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError:  # a disk that is full: what is half written must not stand there
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._end)
+            raise
+        self._end += len(entry)
+        return len(entry)
+
+
+def entries(file: Path, after: str, durable: str) -> Iterator[Entry]:
+    """What a shard's file holds behind the number ``after``, in order.
+
+    Raises Damaged where it does not reach ``durable``, which it did.
+    """
+    last = after
+    for entry, _ in _walk(file, lambda sequence: _behind(sequence, after)):
+        last = entry.sequence or last
+        if not entry.body:
+            yield entry
+        elif _behind(entry.sequence, after):
+            body = zlib_ng.decompress(entry.body)  # whole: its CRC said so
+            yield Entry(entry.records, entry.created, entry.sequence, body)
+    if _behind(durable, last):
+        raise Damaged(f"{file} ends before record {durable}, which it held")
+
+
+def _walk(file: Path, proven: Callable[[str], bool]) -> Iterator[tuple[Entry, int]]:
+    """Each whole entry, its answer still packed, and where it ends.
+
+    It is read, and compared with its CRC, where ``proven`` asks for that by its sequence number,
+    and passed by otherwise: its body is then a mere stand-in.
+    """
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        size = os.fstat(stream.fileno()).st_size
+        while len(head := stream.read(_HEAD.size)) == _HEAD.size:
+            crc, length, records, created, number = _HEAD.unpack(head)
+            end = stream.tell() + length
+            sequence = number.rstrip(b"\0").decode("ascii", "replace")
+            if end > size or (sequence and not sequence.isdecimal()):
+                return
+            blob = b"-" * bool(length)
+            if not length or proven(sequence):
+                blob = stream.read(length)
+                if zlib_ng.crc32(blob, zlib_ng.crc32(head[4:])) != crc:
+                    return
+            else:
+                stream.seek(end)
+            yield Entry(records, created, sequence, blob), end
+
+
+def _behind(one: str, other: str) -> bool:
+    """Sequence numbers compare as numbers; none comes before all."""
+    return int(one or 0) > int(other or 0)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

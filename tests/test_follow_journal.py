@@ -1,0 +1,136 @@
+"""With incr_sync_parallel a copy may take longer than the stream keeps its changes."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shake.demo.servers import free_port
+from tests.support.migration import Migration
+from tests.support.streams_faults import calling
+from tests.support.streams_workload import Workload
+from tests.support.wait import until
+from tests.support.world import World, copies, stopped
+
+
+@pytest.fixture
+def copying(world: World) -> Iterator[threading.Event]:
+    """Until this is set, no answer comes to a Scan."""
+    event = threading.Event()
+    world.simulator.faults.rule(1.0, calling(lambda: event.wait(60)), where=copies)
+    yield event
+    event.set()
+
+
+def journaling(world: World, tmp_path: Path, **settings: object) -> Migration:
+    return world.task(
+        incr_sync_parallel="true", journal__path=tmp_path / "journal", log__level="info", **settings
+    )
+
+
+def journaled(world: World) -> bool:
+    """Whether the checkpoint says that the journal has all that the stream said."""
+    saved = {one["_id"]: one for one in world.checkpoint.find({"_id": {"$regex": "^shard-"}})}
+    for shard in world.table.stream.shards:
+        document = saved.get(f"shard-{shard.id}", {})
+        if shard.records and int(document.get("JournalSequenceNumber") or 0) < shard.last:
+            return False
+        if shard.closed and document.get("JournalStatus") != "ended":
+            return False
+    return True
+
+
+def look(port: int) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
+        return json.load(answer)
+
+
+def files(tmp_path: Path) -> set[str]:
+    return {file.stem for file in (tmp_path / "journal").glob("*/*.journal")}
+
+
+def test_changes_that_the_stream_has_forgotten_come_from_the_journal_in_order(
+    world: World, copying: threading.Event, tmp_path: Path
+) -> None:
+    """Whoever dies meanwhile: a worker, everybody, and everybody again as they are applied."""
+    table = world.simulator.table(world.name, sk=("sk", "N"), shards=2)
+    workload = Workload(table, seed=7, cold=50, untidy=4)
+    workload.run(50)
+    migration = journaling(world, tmp_path)
+    process = migration.start()
+    until(lambda: any(map(copies, list(world.simulator.journal))))
+    workload.run(150)
+    migration.child("worker").kill()
+    workload.run(150)
+    until(lambda: journaled(world))
+    migration.kill(process)
+    process = migration.start()
+    workload.run(150)
+    until(lambda: journaled(world))
+    gone = [shard.id for shard in table.stream.shards if shard.closed]
+    assert len(gone) > 2
+    world.simulator.trim(time.time() + 1)
+    assert not {shard.id for shard in table.stream.shards} & set(gone)
+    migration.kill(process)
+    process = migration.start()  # which lists the shards anew
+    copying.set()
+    until(lambda: world.checkpoint.count_documents({"JournalStatus": "ended", "Status": "applied"}))
+    migration.kill(process)
+    process = migration.start()
+    workload.run(50)
+    world.equal()
+    until(lambda: not files(tmp_path) & set(gone))
+    stopped(migration, process)
+
+
+def test_a_journal_that_is_full_leaves_changes_to_the_stream(
+    world: World, copying: threading.Event, tmp_path: Path
+) -> None:
+    world.simulator.table(world.name)
+    chance = random.Random(5)
+
+    def put(*numbers: int) -> None:
+        for number in numbers:
+            world.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
+
+    def held() -> int:
+        return sum(file.stat().st_size for file in (tmp_path / "journal").glob("*/*"))
+
+    migration = journaling(world, tmp_path, journal__max_mb=1, http_profile=(port := free_port()))
+    process = migration.start()
+    until(lambda: any(map(copies, list(world.simulator.journal))))
+    put(*range(30))
+    until(lambda: "has reached journal.max_mb" in look(port)["reason"])
+    until(lambda: not look(port)["total"]["shards_reading"])
+    assert (full := held()) >= 1e6
+    put(*range(20, 40))
+    copying.set()
+    world.equal()
+    assert held() == full
+    until(lambda: look(port)["total"]["journaled"] == 0)
+    stopped(migration, process)
+
+
+def test_a_journal_that_is_gone_is_a_gap(
+    world: World, copying: threading.Event, tmp_path: Path
+) -> None:
+    world.simulator.table(world.name)
+    migration = journaling(world, tmp_path)
+    process = migration.start()
+    until(lambda: any(map(copies, list(world.simulator.journal))))
+    world.put("a")
+    until(lambda: journaled(world))
+    migration.kill(process)
+    [file] = (tmp_path / "journal").glob("*/*.journal")
+    file.unlink()
+    result = migration.run()
+    assert result.status == 4, result
+    assert f"the journal {file} ends before record" in result.line

@@ -1,0 +1,133 @@
+"""A shard's journal gives back what was put into it, in order, whoever died while writing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shake.stream.journal import Appender, Damaged, Entry, Journal, entries
+
+#: Sequence numbers grow, also in length.
+FIRST = 999_999_999_999_999_999_990
+
+
+def answer(number: int) -> Entry:
+    return Entry(number % 3 + 1, 1_700_000_000.0 + number, str(FIRST + number), b"{%d}" % number)
+
+
+def append(file: Path, numbers: Iterator[int] | range, *, durable: str = "") -> Appender:
+    """Append these answers; the appender is still open."""
+    appender = Appender(file, durable, never)
+    for number in numbers:
+        one = answer(number)
+        appender.append(one.records, one.created, one.sequence, memoryview(one.body))
+    appender.sync()
+    return appender
+
+
+def never() -> None:
+    raise AssertionError("nobody else holds the file")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return Journal(tmp_path / "journal").file("t", "shardId-1")
+
+
+def test_what_was_appended_comes_back_behind_any_number(file: Path) -> None:
+    appender = append(file, range(20))
+    appender.end()
+    appender.close()
+    everything = [answer(number) for number in range(20)]
+    found = list(entries(file, "", str(FIRST + 19)))
+    assert found[:-1] == everything
+    assert not found[-1].body  # the end
+    for number in range(20):
+        assert list(entries(file, str(FIRST + number), ""))[:-1] == everything[number + 1 :]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.floats(0, 1), garbage=st.binary(max_size=80), durable=st.integers(0, 6))
+def test_a_torn_end_is_cut_off_and_written_again(
+    tmp_path_factory: pytest.TempPathFactory, cut: float, garbage: bytes, durable: int
+) -> None:
+    file = tmp_path_factory.mktemp("journal") / "t" / "shardId-1.journal"
+    append(file, range(durable)).close()
+    synced = file.stat().st_size
+    append(file, range(durable, 7)).close()
+    whole = file.stat().st_size
+    os.truncate(file, synced + int(cut * (whole - synced)))
+    with file.open("ab") as stream:
+        stream.write(garbage)
+    known = str(FIRST + durable - 1) if durable else ""
+    appender = Appender(file, known, never)
+    last = int(appender.sequence) - FIRST if appender.sequence else -1
+    assert durable - 1 <= last < 7
+    assert appender.found[0] == sum(answer(n).records for n in range(durable, last + 1))
+    appender.close()
+    append(file, range(last + 1, 9), durable=known).close()
+    assert list(entries(file, "", known)) == [answer(number) for number in range(9)]
+
+
+def test_a_journal_that_lacks_what_it_held_is_told(file: Path, tmp_path: Path) -> None:
+    append(file, range(5)).close()
+    durable = str(FIRST + 4)
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(Damaged, match=f"ends before record {durable}"):
+        list(entries(file, "", durable))
+    file.unlink()
+    with pytest.raises(Damaged, match="ends before record"):
+        list(entries(file, "", durable))
+    with pytest.raises(Damaged, match="ends before record"):
+        Appender(file, durable, never)
+    assert list(entries(file, "", "")) == []
+
+
+def test_two_never_append_at_once(file: Path) -> None:
+    first = append(file, range(3))
+
+    def leave() -> None:
+        first.close()
+
+    second = Appender(file, "", leave)
+    assert second.sequence == str(FIRST + 2)
+    second.close()
+
+
+def test_a_full_disk_leaves_whole_answers(file: Path) -> None:
+    appender = append(file, range(3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 30, limits[1]))
+    one = answer(3)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            appender.append(one.records, one.created, one.sequence, memoryview(one.body))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    appender.close()
+    append(file, range(3, 5)).close()
+    assert list(entries(file, "", "")) == [answer(number) for number in range(5)]
+
+
+def test_files_of_shards_that_are_over_go(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    for table, shard in [("t", "a"), ("t", "b"), ("t", "c"), ("u", "a")]:
+        append(journal.file(table, shard), range(2)).close()
+    size = journal.size()
+    assert journal.drop("t", "a") == size / 4
+    assert journal.drop("t", "a") == 0
+    journal.clear("t", but=["b"])
+    assert journal.size() == size / 2
+    journal.clear("t")
+    assert sorted(path.name for path in journal.folder.iterdir()) == ["u"]
