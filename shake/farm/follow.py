@@ -71,7 +71,7 @@ class Follow:
             loop,
             pool,
             followings,
-            ended=lambda following, shard: self._settled(following, [shard.id]),
+            ended=lambda following, shard, over: self._settled(following, [shard.id] * over),
             trouble=trouble,
             fatal=fatal,
         )
@@ -229,7 +229,6 @@ class Follow:
         following = self._leases.get(message.lease)
         if following is None:
             self._journaling.from_worker(worker, message)
-            self.assign()
             return
         match message:
             case messages.Batch(lease, slot):
@@ -313,8 +312,7 @@ class Follow:
         following.learned(new)
         if whole:
             following.listed = time.time()
-            forgotten, following.shards.forgotten = following.shards.forgotten, []
-            self._saver.forget_shards(following.record, forgotten)
+            self._saver.forget_shards(following.record, following.take_forgotten())
         if whole and following.shards.childless and following.number not in self._soon:
             self._soon.add(following.number)
             self._loop.later(LIST_SOON, lambda: self._look_again(following))

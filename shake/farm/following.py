@@ -14,6 +14,8 @@ from shake.stream.shards import Shard, Shards, State
 #: Seconds for which DynamoDB keeps a change.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 RETENTION = 24 * 3600.0
+#: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
+_NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
 _TRIM_MARGIN = 3600.0
 
@@ -66,6 +68,7 @@ class Following:
         self.listed = 0.0  # when all shards were last listed
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
+        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
         self._over: list[str] = []  # shards whose journal is of no use once that is saved
         self._rate = Rate(now)
         #: Records in the journal that are not applied yet.
@@ -156,7 +159,7 @@ class Following:
             reading.flying[-1].tip = moment
         else:
             self.shards.advance(reading.shard, "", moment)
-            self._dirty.add(reading.shard.id)
+            self._note(reading.shard)
 
     def _settle(self, lease: int) -> list[str]:
         reading = self._readings[lease]
@@ -183,7 +186,10 @@ class Following:
         """See Shards.kept."""
         self.shards.kept(shard, sequence, records, safe)
         self.journaled += records
-        self._dirty.add(shard.id)
+        if records:
+            self._dirty.add(shard.id)
+        else:
+            self._note(shard)
 
     def end_keeping(self, shard: Shard, *, over: bool) -> None:
         """See Shards.end_keeping."""
@@ -200,14 +206,28 @@ class Following:
     def learned(self, new: list[Shard]) -> None:
         self._dirty |= {shard.id for shard in new}
 
+    def _note(self, shard: Shard) -> None:
+        """It has no news, which is worth a save now and then: there may be thousands."""
+        if shard.covered - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
+            self._dirty.add(shard.id)
+
+    def take_forgotten(self) -> list[str]:
+        """Shards that nobody asks for any more, since the last call."""
+        forgotten, self.shards.forgotten = self.shards.forgotten, []
+        for shard in forgotten:
+            self._noted.pop(shard, None)
+        return forgotten
+
     @property
     def dirty(self) -> bool:
         return bool(self._dirty)
 
     def take_dirty(self) -> list[dict[str, object]]:
         """The documents of shards that have moved since the last call."""
-        moved, self._dirty = self._dirty, set()
-        return [shard_document(shard) for shard in self.shards if shard.id in moved]
+        ids, self._dirty = self._dirty, set()
+        moved = [shard for shard in self.shards if shard.id in ids]
+        self._noted |= {shard.id: shard.covered for shard in moved}
+        return list(map(shard_document, moved))
 
     # ---- progress
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,8 @@ class Keeping:
 class Journaling:
     """The leases of shards that go into the journal, and the room that it takes.
 
-    ``ended`` is called when the journal has a shard to its end, ``trouble`` when the disk is full.
+    ``ended`` is called with each lease that has ended, and whether the journal has the shard to its
+    end; ``trouble`` when there is no more room.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Journaling:
         pool: WorkerPool,
         followings: list[Following],
         *,
-        ended: Callable[[Following, Shard], None],
+        ended: Callable[[Following, Shard, bool], None],
         trouble: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Journaling:
         self._fatal = fatal
         self._journal = Journal(config.journal_folder)
         self._keepings: dict[int, Keeping] = {}
+        self._readers = Counter[int]()  # by table
         self._paused = 0.0  # until then
         for following in followings:
             open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
@@ -68,7 +71,7 @@ class Journaling:
 
     def leases(self, following: Following) -> int:
         """How many shards of a table are read into the journal."""
-        return sum(one.following is following for one in self._keepings.values())
+        return self._readers[following.number]
 
     def may_keep(self, following: Following) -> bool:
         """A shard of the table waits for a reader, and the journal has room for it."""
@@ -80,6 +83,7 @@ class Journaling:
         shard = following.shards.first_keepable()
         following.shards.keep(shard)
         assert shard.kept is not None
+        self._readers[following.number] += 1
         self._keepings[lease] = Keeping(following, shard, worker.number, self._loop.clock())
         start, sequence = shard.position
         return messages.ShardLease(
@@ -136,9 +140,9 @@ class Journaling:
 
     def _end(self, lease: int, *, over: bool) -> None:
         one = self._keepings.pop(lease)
+        self._readers[one.following.number] -= 1
         one.following.end_keeping(one.shard, over=over)
-        if over:
-            self._ended(one.following, one.shard)
+        self._ended(one.following, one.shard, over)
 
     def _stop(self, reason: str) -> None:
         self._trouble(f"journal: {reason}: changes wait in the stream, which keeps them 24 hours")
