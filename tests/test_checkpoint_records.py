@@ -179,11 +179,11 @@ def test_what_a_newer_shake_wrote_is_refused(store: FileStore, progress: Progres
 
 
 def test_segments_that_no_table_record_accounts_for_are_refused(progress: Progress) -> None:
-    progress.save_segments("orders", [SegmentRecord(0)], 0)
+    progress.save_segments(TABLE, [SegmentRecord(0)])
     with pytest.raises(RefusedError, match="segment 0 of a copy in 0 segments"):
         progress.load("orders")
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(3)], 0)
+    progress.save_segments(TABLE, [SegmentRecord(3)])
     with pytest.raises(RefusedError, match="segment 3 of a copy in 3 segments"):
         progress.load("orders")
 
