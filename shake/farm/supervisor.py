@@ -214,11 +214,12 @@ class Supervisor:
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
+        if isinstance(error, GapError) and self._config.gap_policy == "resync":
+            self._end(error.exit_status, str(error), _DRAIN_SECONDS, error)
+            return
         # Whoever took the lease copies on: nothing of ours may follow.
         patience = 0.0 if isinstance(error, Superseded) else _FAIL_SECONDS
-        resync = self._config.gap_policy == "resync"
-        gap = error if isinstance(error, GapError) and resync else None
-        self._end(error.exit_status, str(error), patience, gap)
+        self._end(error.exit_status, str(error), patience)
 
     def _signalled(self, number: int) -> None:
         if self._ending is not None and not self._ending.gap:  # asked twice: at once
