@@ -26,16 +26,20 @@ class RefusedError(ShakeError):
 
 
 class GapError(ShakeError):
-    """A stream has lost records that were not applied."""
+    """A stream has lost records that were not applied; ``remedy`` is what the person may do."""
 
     exit_status = 4
 
-    def __init__(self, table: str, what: str) -> None:
+    def __init__(
+        self,
+        table: str,
+        what: str,
+        remedy: str = "with gap.policy = resync its collection is dropped, and the table copied "
+        "anew, when the task is started again",
+    ) -> None:
         self.table = table
-        super().__init__(
-            f"table {table}: changes are lost: {what}; to copy the table anew, remove its "
-            "collection and its collection of checkpoints"
-        )
+        self.what = what
+        super().__init__(f"table {table}: changes are lost: {what}; {remedy}")
 
 
 class SourceError(RunError):

@@ -32,6 +32,7 @@ class Action(Enum):
     CREATE = "copy into a new collection"
     RENAME = "rename the existing collection, then copy"
     DROP = "DROP the existing collection, then copy"
+    RESYNC = "DROP what was copied, then copy again"
     RESUME = "go on where the last run was stopped"
     COMPLETE = "nothing: the copy is complete"
     FOLLOW = "follow its changes, copy nothing"
@@ -69,6 +70,11 @@ class TablePlan:
     @property
     def place(self) -> str:
         return self.record.place
+
+    @property
+    def gap(self) -> str:
+        """The loss of changes for which the table is being copied anew, if it is."""
+        return self.record.gap if self.copies else ""
 
     @property
     def left(self) -> float:
@@ -151,7 +157,8 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         f"  by: {_many(workers, 'worker')}, which read "
         f"{_many(workers * config.full_document_parser, 'segment')} at once, of "
         f"{_many(config.full_concurrency, 'table')} at most",
-        f"  existing collections: {actions.count(Action.DROP)} DROPPED, "
+        f"  existing collections: {actions.count(Action.DROP) + actions.count(Action.RESYNC)} "
+        "DROPPED, "
         f"{actions.count(Action.RENAME)} renamed",
     ]
     for table in tables:
@@ -169,6 +176,8 @@ def _describe_table(plan: TablePlan, config: Config) -> list[str]:
     ]
     if plan.action is Action.RENAME:
         lines.append(f"  the existing collection becomes {plan.record.backup}")
+    if plan.gap:
+        lines.append(f"  a gap: {plan.gap}")
     if plan.copies:
         lines += [_reading(plan, config), f"  indexes: {', '.join(plan.indexes) or 'none'}"]
     return lines + ([_changes(plan.stream, config)] if plan.stream else [])

@@ -113,8 +113,6 @@ def unsupported(config: Config) -> list[str]:
     if config.sync_mode != "full":
         if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
             refusals.append(problem)
-        if config.gap_policy != "fail":
-            refusals.append("gap.policy = resync: this version only knows fail yet")
         if config.target_type != "mongodb" and not config.increase_executor_upsert:
             refusals.append(
                 f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
@@ -170,7 +168,8 @@ class _Planner:
         if problem := stream_problem(table.name, stream):
             self.refusals.append(problem)
         plan = replace(plan, stream=StreamPlan(stream, record, tuple(shards)))
-        return self._follow(plan) if self._config.sync_mode == "incr" else self._copied(plan)
+        alone = self._config.sync_mode == "incr" and not plan.gap
+        return self._follow(plan) if alone else self._copied(plan)
 
     def _follow(self, plan: TablePlan) -> TablePlan:
         """Changes alone: what is there already is as it should be."""
@@ -215,7 +214,8 @@ class _Planner:
             action=Action.CREATE,
             record=record,
             progress=tuple(
-                segments.get(number) or SegmentRecord(number) for number in range(record.segments)
+                segments.get(number) or SegmentRecord(number, run=record.run)
+                for number in range(record.segments)
             ),
             indexes=tuple(index_names(table, config)),
         )
@@ -307,6 +307,12 @@ def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
             yield (
                 f"table {plan.table.name}: convert.type = mchange makes every number a double: "
                 "long ones lose digits"
+            )
+        if plan.gap:
+            dropped = f", and {plan.place} DROPPED" if plan.action is Action.RESYNC else ""
+            yield (
+                f"table {plan.table.name} is copied again{dropped}, since changes were lost: "
+                f"{plan.gap}"
             )
         if plan.table.items == 0 and plan.copies:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"

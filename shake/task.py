@@ -16,10 +16,11 @@ from shake.checkpoint.lease import Lease
 from shake.checkpoint.records import Progress
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config, Redactor
-from shake.errors import RefusedError, RunError
+from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.supervisor import Ending, Supervisor
 from shake.plan import Plan
 from shake.preflight import make_plan
+from shake.resync import Resync
 from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource, open_source
 from shake.status.profile import profile_server
@@ -82,18 +83,48 @@ def run(
         _open(config) as ends,
         _hold_lease(ends.store) as lease,
     ):
-        plan = _plan(config, workers, ends)
-        if plan.refusals:
-            more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
-            raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
+        plan = _checked(_plan(config, workers, ends))
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
-        with (
-            _watching(config, ends, plan) as (watch, positions),
+        resync = Resync(config, _lanes(config, workers), ends.progress, lease)
+        try:
+            while not _attempt(
+                *(config, workers, reporter, ends, lease, plan, resync, refresh),
+                until_consistent=until_consistent,
+                linger=linger,
+            ):
+                plan = _again(config, workers, ends)
+        except KeyboardInterrupt:  # while no supervisor is there to hear of it
+            if not resync.met:
+                raise
+            log.info("stopped: what is done is saved, start again to go on")
+
+
+def _attempt(
+    config: Config,
+    workers: int,
+    reporter: Reporter,
+    ends: Ends,
+    lease: Lease,
+    plan: Plan,
+    resync: Resync,
+    refresh: float,
+    *,
+    until_consistent: bool,
+    linger: Callable[[], None],
+) -> bool:
+    """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
+    with contextlib.ExitStack() as stack:
+        try:
+            watch, positions = stack.enter_context(_watching(config, ends, plan))
+        except GapError as gap:
+            _mark(gap, config, ends, plan, resync)
+            return False
+        ending, last = stack.enter_context(
             _supervised(
                 config,
                 workers,
@@ -105,20 +136,48 @@ def run(
                 watch=watch,
                 positions=positions,
                 until_consistent=until_consistent,
-            ) as (ending, last),
-        ):
-            for line in summary(last):
-                reporter.print(line)
-            if ending.status:
-                raise Ended(ending)
-            if last.state != "finished":
-                log.info("%s", ending.line)
-                if plan.follows:  # which has no other end
-                    linger()
-                return
-            if not config.sync_schema_only:
-                reporter.print(FULL_SYNC_DONE)
-            linger()
+            )
+        )
+        resync.look(last)
+        if ending.gap:
+            try:
+                _mark(ending.gap, config, ends, plan, resync)
+                return False
+            except ShakeError as error:
+                ending = replace(ending, status=error.exit_status, line=str(error))
+        for line in summary(last):
+            reporter.print(line)
+        if ending.status:
+            raise Ended(ending)
+        if last.state != "finished":
+            log.info("%s", ending.line)
+            if plan.follows:  # which has no other end
+                linger()
+            return True
+        if not config.sync_schema_only:
+            reporter.print(FULL_SYNC_DONE)
+        linger()
+        return True
+
+
+def _mark(gap: GapError, config: Config, ends: Ends, plan: Plan, resync: Resync) -> None:
+    with contextlib.closing(_client(ends, threading.Event())) as client:
+        resync.mark(gap, plan, client)
+
+
+def _again(config: Config, workers: int, ends: Ends) -> Plan:
+    """The plan of a run that has begun already, where a refusal is a failure."""
+    try:
+        return _checked(_plan(config, workers, ends))
+    except RefusedError as error:
+        raise RunError(f"the task cannot go on: {error}") from error
+
+
+def _checked(plan: Plan) -> Plan:
+    if plan.refusals:
+        more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
+        raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
+    return plan
 
 
 class Ended(RunError):
@@ -156,12 +215,17 @@ def _release(lease: Lease) -> None:
         lease.release()
 
 
+def _lanes(config: Config, workers: int) -> int:
+    """How many segments the farm reads at once."""
+    return workers * config.full_document_parser
+
+
 def _plan(config: Config, workers: int, ends: Ends) -> Plan:
     stop = threading.Event()
     client = _client(ends, stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
-        lanes = workers * config.full_document_parser
+        lanes = _lanes(config, workers)
         try:
             return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
         except RunError as error:  # nothing has run yet

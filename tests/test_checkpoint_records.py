@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.records import (
+    Fate,
     Progress,
     SegmentRecord,
+    StreamRecord,
     TableRecord,
     TableState,
 )
 from shake.errors import RefusedError
+from shake.stream.shards import Shard, State
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
 COUNT = st.integers(0, 2**63 - 1)
@@ -41,7 +46,8 @@ def progress(store: FileStore) -> Progress:
         place=st.text(),
         stamp=COUNT,
         segments=COUNT,
-        fate=st.sampled_from(["create", "rename", "drop"]),
+        fate=st.sampled_from(["create", "rename", "drop", "resync"]),
+        gap=st.text(),
         backup=st.text(),
         settings=st.dictionaries(st.from_regex(r"[a-z_.]+", fullmatch=True), st.text("ab=\né ")),
         state=st.sampled_from(TableState),
@@ -76,12 +82,10 @@ def test_a_segment_record_survives_json_and_bson(record: SegmentRecord) -> None:
 def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
     assert progress.load("orders") == (None, [])
     progress.save_table(TABLE)
-    progress.save_segments(
-        "orders", [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)], 0
-    )
+    progress.save_segments(TABLE, [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
     copying = TABLE.moved(TableState.COPYING)
     progress.save_table(copying)
-    progress.save_segments("orders", [SegmentRecord(0, None, 9, done=True)], 0)
+    progress.save_segments(copying, [SegmentRecord(0, None, 9, done=True)])
     assert progress.load("orders") == (
         copying,
         [SegmentRecord(0, None, 9, done=True), SegmentRecord(2)],
@@ -91,7 +95,7 @@ def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
 def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: Progress) -> None:
     last_key = b'{"k": {"N": "1.00"}}'
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(1, last_key, 5, 400, 7, 2.5)], 3)
+    progress.save_segments(replace(TABLE, run=3), [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
     assert store.read("orders")[1] == {
         "_id": "segment-000001",
         "Format": 1,
@@ -100,6 +104,7 @@ def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: P
         "Documents": 5,
         "StoredInRun": 0,
         "Run": 3,
+        "Stamp": 1700000000,
         "Bytes": 400,
         "Scanned": 7,
         "Capacity": 2.5,
@@ -179,13 +184,96 @@ def test_what_a_newer_shake_wrote_is_refused(store: FileStore, progress: Progres
 
 
 def test_segments_that_no_table_record_accounts_for_are_refused(progress: Progress) -> None:
-    progress.save_segments("orders", [SegmentRecord(0)], 0)
+    progress.save_segments(TABLE, [SegmentRecord(0)])
     with pytest.raises(RefusedError, match="segment 0 of a copy in 0 segments"):
         progress.load("orders")
     progress.save_table(TABLE)
-    progress.save_segments("orders", [SegmentRecord(3)], 0)
+    progress.save_segments(TABLE, [SegmentRecord(3)])
     with pytest.raises(RefusedError, match="segment 3 of a copy in 3 segments"):
         progress.load("orders")
+
+
+SHARDS = [Shard("s1", "", "100", state=State.READY)]
+
+
+def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
+    store: FileStore, progress: Progress
+) -> None:
+    done = replace(TABLE, state=TableState.DONE, run=4)
+    progress.save_table(done)
+    progress.save_segments(done, [SegmentRecord(one, done=True, run=4) for one in range(3)])
+    followed = StreamRecord("orders", "arn:1", run=7, stamp=TABLE.stamp)
+    progress.save_stream(followed, SHARDS)
+    assert progress.load_stream("orders") == (followed, SHARDS)
+
+    fresh = progress.begin_anew(done, 2, "its stream was disabled")
+    assert progress.load("orders") == (fresh, [])
+    assert progress.load_stream("orders") == (None, [])
+    assert (fresh.fate, fresh.state, fresh.segments) == ("resync", TableState.PREPARING, 2)
+    assert fresh.stamp + fresh.run > done.stamp + done.run  # though the clock stands at 0
+    progress.save_segments(done, [SegmentRecord(0, done=True)])  # late
+    with pytest.raises(Superseded):
+        progress.save_table(done)
+    assert progress.load("orders") == (fresh, [])
+
+    progress.save_segments(fresh, [SegmentRecord(0, b"{}", 5)])
+    stream = StreamRecord("orders", "arn:2", run=progress.fresh_run("orders"), stamp=fresh.stamp)
+    progress.save_stream(stream, [])
+    assert stream.run > followed.run
+    assert progress.load("orders") == (fresh, [SegmentRecord(0, b"{}", 5)])
+    assert progress.load_stream("orders") == (stream, [])
+
+
+def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(
+    store: FileStore, progress: Progress
+) -> None:
+    done = replace(TABLE, state=TableState.DONE)
+    progress.save_table(done)
+    progress.save_segments(done, [SegmentRecord(0, done=True)])
+    progress.save_stream(StreamRecord("orders", "arn:1"), SHARDS)
+    for document in store.read("orders"):
+        old = {name: value for name, value in document.items() if name not in ("Gap", "Stamp")}
+        store.write("orders", [old | {"Stamp": TABLE.stamp} if old["_id"] == "table" else old])
+    assert progress.load("orders") == (done, [SegmentRecord(0, done=True)])
+    assert progress.load_stream("orders") == (StreamRecord("orders", "arn:1"), SHARDS)
+    fresh = progress.begin_anew(done, 3, "a gap")
+    assert progress.load("orders") == (fresh, [])
+    assert progress.load_stream("orders") == (None, [])
+
+
+@pytest.mark.parametrize("fate", ["create", "rename", "drop"])
+def test_a_collection_that_has_not_met_its_fate_meets_no_other(
+    progress: Progress, fate: Fate
+) -> None:
+    waiting = replace(TABLE, fate=fate, backup="shop.orders.old")
+    progress.begin_table(waiting)
+    fresh = progress.begin_anew(waiting, 3, "its stream was disabled")
+    assert (fresh.fate, fresh.backup) == (fate, "shop.orders.old")
+    assert progress.load_stream("orders") == (None, [])
+
+
+def test_a_copy_is_begun_anew_by_one_run_alone(store: FileStore, progress: Progress) -> None:
+    class Overtaken(FileStore):
+        """Another run saves the table in the very moment."""
+
+        def swap(self, collection: str, old: Any, new: Any) -> bool:
+            Progress(store).save_table(replace(TABLE, run=1))
+            return super().swap(collection, old, new)
+
+    progress.save_table(TABLE)
+    slow = Overtaken(store._folder.parent, store._folder.name, sync=lambda handle: None)
+    with pytest.raises(Superseded, match="begun by another run"):
+        Progress(slow).begin_anew(TABLE, 3, "a gap")
+    assert progress.load("orders") == (replace(TABLE, run=1), [])
+
+
+def test_a_table_of_which_nothing_was_copied_begins_its_first_copy(progress: Progress) -> None:
+    followed = replace(TABLE, segments=0, state=TableState.DONE)  # sync_mode = incr saves none
+    progress.save_stream(StreamRecord("orders", "arn:1", stamp=TABLE.stamp), SHARDS)
+    fresh = progress.begin_anew(followed, 3, "its stream was disabled")
+    assert fresh.fate == "resync"
+    assert progress.load("orders") == (fresh, [])
+    assert progress.load_stream("orders") == (None, [])
 
 
 def test_the_status_of_the_task_is_kept_where_its_users_look(

@@ -16,7 +16,7 @@ from shake.stream.shards import Kept, Shard, State
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
 
-Fate = Literal["create", "rename", "drop"]
+Fate = Literal["create", "rename", "drop", "resync"]
 SyncStatus = Literal["full_sync", "incr_sync"]
 
 
@@ -44,9 +44,10 @@ class TableRecord:
 
     ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy was
     begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``fate`` is what
-    happens to a collection that is there already, and ``backup`` the name it is renamed to, fixed
-    before the rename so that a restart knows it again. ``settings`` are the configuration keys
-    that shape the data.
+    happens to a collection that is there already (``resync``: it is our own, and dropped), and
+    ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it again.
+    ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
+    for which the table was copied anew.
     """
 
     table: str
@@ -58,12 +59,39 @@ class TableRecord:
     settings: Mapping[str, str] = field(default_factory=dict)
     state: TableState = TableState.PREPARING
     run: int = 0
+    gap: str = ""
 
     def moved(self, state: TableState) -> TableRecord:
         """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
         if state not in TRANSITIONS[self.state]:
             raise ValueError(f"table {self.table} cannot go from {self.state} to {state}")
         return replace(self, state=state)
+
+    def anew(self, now: int, segments: int, gap: str) -> TableRecord:
+        """The record of another copy of the table, in so many segments, which ``gap`` made needful.
+
+        By its stamp all that was saved of this one is void, and stamp and run together are greater
+        than ever before: no ObjectId is given twice. What has not met its fate yet is still to:
+        it may be somebody else's.
+        """
+        ours = self.state is not TableState.PREPARING
+        return replace(
+            self,
+            stamp=max(now, self.stamp + 1),
+            segments=segments,
+            fate="resync" if ours else self.fate,
+            state=TableState.PREPARING,
+            run=self.run + 1,
+            gap=gap,
+        )
+
+    def owns(self, document: Document) -> bool:
+        """Whether a segment's or stream's document is of this copy, and not of one before it.
+
+        Before a table could be copied anew, documents had no stamp.
+        """
+        stamp: object = document.get("Stamp", None if self.gap else self.stamp)
+        return stamp == self.stamp
 
     def document(self) -> dict[str, Any]:
         return {
@@ -77,6 +105,7 @@ class TableRecord:
             "Segments": self.segments,
             "Fate": self.fate,
             "Backup": self.backup,
+            "Gap": self.gap,
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
         }
@@ -103,6 +132,7 @@ class TableRecord:
             backup=fields.text("Backup"),
             settings={key: value for key, _, value in pairs},
             state=TableState(state),
+            gap=fields.text("Gap") if "Gap" in document else "",
         )
 
 
@@ -168,7 +198,8 @@ class StreamRecord:
 
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
     ``since`` is Unix seconds: older changes are left out (incr.start = latest). ``copied`` is the
-    moment at which the table's scan ended, 0.0 while it goes on.
+    moment at which the table's scan ended, 0.0 while it goes on. ``stamp`` is that of the copy
+    that the stream follows.
     """
 
     table: str
@@ -176,6 +207,7 @@ class StreamRecord:
     run: int = 0
     since: float = 0.0
     copied: float = 0.0
+    stamp: int = 0
 
     def document(self) -> dict[str, Any]:
         return {
@@ -185,6 +217,7 @@ class StreamRecord:
             "Run": self.run,
             "Since": self.since,
             "Copied": self.copied,
+            "Stamp": self.stamp,
         }
 
     @classmethod
@@ -197,6 +230,7 @@ class StreamRecord:
             run=fields.number("Run"),
             since=fields.real("Since"),
             copied=fields.real("Copied"),
+            stamp=fields.number("Stamp") if "Stamp" in document else 0,
         )
 
 
@@ -268,17 +302,16 @@ class Progress:
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
         """The table's record, None where its copy never began, and its segments in order.
 
-        Only segments that were saved are listed. Raises RefusedError for what cannot be read.
+        Only segments of this copy that were saved are listed. Raises RefusedError for what cannot
+        be read.
         """
         documents = self._store.read(table)
-        record = next(
-            (TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None
-        )
+        record = _table_record(table, documents)
         segments = sorted(
             (
                 SegmentRecord.of(table, one)
                 for one in documents
-                if one["_id"].startswith("segment-")
+                if one["_id"].startswith("segment-") and (record is None or record.owns(one))
             ),
             key=lambda one: one.segment,
         )
@@ -293,15 +326,16 @@ class Progress:
     def load_stream(self, table: str) -> tuple[StreamRecord | None, list[Shard]]:
         """The table's stream and its shards; None, and no shard, where none was chosen yet.
 
-        What a run saved of its shards counts once the stream says that it has begun, or that the
-        run before it had: what remains of an older one is nobody's any more.
+        One that an earlier copy of the table followed does not count. What a run saved of its
+        shards counts once the stream says that it has begun, or that the run before it had: what
+        remains of an older one is nobody's any more.
         """
         documents = self._store.read(table)
-        record = next(
-            (StreamRecord.of(table, one) for one in documents if one["_id"] == "stream"), None
-        )
-        if record is None:
+        copy = _table_record(table, documents)
+        stream = next((one for one in documents if one["_id"] == "stream"), None)
+        if stream is None or (copy is not None and not copy.owns(stream)):
             return None, []
+        record = StreamRecord.of(table, stream)
         return record, [
             shard_of(table, one)
             for one in documents
@@ -309,9 +343,9 @@ class Progress:
         ]
 
     def fresh_run(self, table: str) -> int:
-        """A number for a first run that none of its shards' documents carries."""
+        """A number for a first run that no document of its stream and shards carries."""
         documents = self._store.read(table)
-        runs = [one["Run"] for one in documents if one["_id"].startswith("shard-")]
+        runs = [one["Run"] for one in documents if one["_id"].startswith(("stream", "shard-"))]
         return max(runs, default=-1) + 1
 
     def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
@@ -335,7 +369,23 @@ class Progress:
 
         Raises Superseded where another run has begun it: one that died, whose record comes late.
         """
-        if not self._store.swap(record.table, None, record.document() | self._date()):
+        self._begin(None, record)
+
+    def begin_anew(self, record: TableRecord, segments: int, gap: str) -> TableRecord:
+        """Begin another copy of a table, by one write: all that was saved of the last one is void.
+
+        ``record`` is the table's where none is saved, since its changes alone were followed.
+        Raises Superseded where another run is at work.
+        """
+        documents = self._store.read(record.table)
+        saved = next((one for one in documents if one["_id"] == "table"), None)
+        last = _table_record(record.table, documents) or record
+        fresh = last.anew(int(self._now()), segments, gap)
+        self._begin(saved, fresh)
+        return fresh
+
+    def _begin(self, old: Document | None, record: TableRecord) -> None:
+        if not self._store.swap(record.table, old, record.document() | self._date()):
             stored, _ = self.load(record.table)
             if stored != record:  # else an attempt of our own, which the store did not confirm
                 raise Superseded(
@@ -345,9 +395,10 @@ class Progress:
     def save_table(self, record: TableRecord) -> None:
         self._write(record.table, [record.document()])
 
-    def save_segments(self, table: str, records: Iterable[SegmentRecord], run: int) -> None:
-        """Save segments as the run ``run`` of the table's copy, unless a later one has begun."""
-        self._write(table, [record.document() | {"Run": run} for record in records])
+    def save_segments(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
+        """Save segments as the run of the table's copy, unless a later one has begun."""
+        copy = {"Run": record.run, "Stamp": record.stamp}
+        self._write(record.table, [one.document() | copy for one in segments])
 
     def status(self) -> SyncStatus | None:
         """Which sync the task is in; None before it began."""
@@ -370,3 +421,7 @@ class Progress:
 
     def _date(self) -> dict[str, str]:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}
+
+
+def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
+    return next((TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None)

@@ -176,7 +176,12 @@ class Config:
         "convert.number.overflow", choice("string", "error"), "string", "numbers over 34 digits"
     )
     id_mode: str = key("id.mode", choice("objectid", "key"), "objectid", "what _id is")
-    gap_policy: str = key("gap.policy", choice("fail", "resync"), "fail", "when records were lost")
+    gap_policy: str = key(
+        "gap.policy",
+        choice("fail", "resync"),
+        "fail",
+        "when a stream has lost changes: stop, or drop the collection and copy the table again",
+    )
     checkpoint_type: str = key(
         "checkpoint.type", choice("mongodb", "file"), "mongodb", "where checkpoints are kept"
     )

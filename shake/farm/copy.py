@@ -188,10 +188,13 @@ class TableCopy:
     def tails(self, *, before: int) -> list[tuple[bytes, bytes]]:
         """``_id`` ranges of all that runs before ``before`` may have left behind what is stored.
 
-        Pages that were not acknowledged, of the run that stored the last one and of any later.
+        Pages that were not acknowledged, of the run that stored the last one and of any later; and
+        all of a copy before this one, which may have come after it was dropped.
         """
         stamp = self.record.stamp
-        return [
+        resync = self.record.fate == "resync"
+        older = [(bytes(12), segment_tail(stamp, 0, 0)[0])] if resync else []
+        return older + [
             segment_tail(stamp + run, s.segment, s.documents if run == s.run else 0)
             for s in self.stored()
             for run in range(s.run, before)

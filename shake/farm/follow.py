@@ -114,6 +114,7 @@ class Follow:
         self._draining = True
 
     def close(self) -> None:
+        self._watcher.close()
         for writer in self._writers.values():
             writer.close()
 

@@ -36,6 +36,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        #: The last signal that came, even if the loop was over by then.
+        self.signalled: int | None = None
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -75,6 +77,7 @@ class Loop:
         """Have ``call`` run in the loop when a signal comes; the handler itself only queues."""
 
         def queue_it(number: int, _frame: object) -> None:
+            self.signalled = number
             self._posted.put(lambda: call(number))
 
         wakeup = signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)

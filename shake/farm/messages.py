@@ -206,7 +206,7 @@ class ShardGap(NamedTuple):
 
 
 class Prepare(NamedTuple):
-    """Make the collection: ``fate`` of an existing one is create, rename (to backup) or drop."""
+    """Make the collection; ``fate`` is an existing one's (checkpoint.records.Fate)."""
 
     fate: str
     backup: str

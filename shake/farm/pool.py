@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
@@ -156,6 +157,8 @@ class WorkerPool:
             child.dismiss()
         for child in children:
             child.reap()
+        for worker in self.workers:
+            os.close(worker.arena)
 
     def _start(self, worker: Worker) -> None:
         details = {

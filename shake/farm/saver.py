@@ -66,7 +66,7 @@ class Saver(threading.Thread):
         record, segments = copy.record, copy.stored()
 
         def work() -> None:
-            self._progress.save_segments(record.table, segments, record.run)
+            self._progress.save_segments(record, segments)
             self._progress.save_table(record)
 
         first = partial(self._progress.begin_table, record)
@@ -79,8 +79,8 @@ class Saver(threading.Thread):
             return
 
         def work() -> None:
-            for table, records in moved:
-                self._progress.save_segments(table.table, records, table.run)
+            for record, segments in moved:
+                self._progress.save_segments(record, segments)
 
         self._saving += 1
         self._jobs.put((work, self._saved))

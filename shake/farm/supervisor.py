@@ -20,7 +20,7 @@ from shake.checkpoint.contract import Superseded
 from shake.checkpoint.lease import Lease, boot_clock
 from shake.checkpoint.records import Progress
 from shake.config import Config
-from shake.errors import RunError, ShakeError
+from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
 from shake.farm.copy import Phase, TableCopy
@@ -59,11 +59,15 @@ _SETTLE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ends: exit status, the line that says why, and until when it may take."""
+    """How a run ends: exit status, the line that says why, and until when it may take.
+
+    ``gap``: a table is to be copied anew, and all to go on then.
+    """
 
     status: int
     line: str
     deadline: float
+    gap: GapError | None = None
 
 
 class Supervisor:
@@ -176,6 +180,8 @@ class Supervisor:
 
     def run(self) -> Ending:
         """Run to the end; tell how it went."""
+        gc.unfreeze()  # what an earlier run in this process has left
+        gc.collect()
         # As in a child: each page is some small objects and no cycle.
         gc.freeze()
         gc.set_threshold(1_000_000)
@@ -199,26 +205,33 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
+        if ending.gap:
+            # From here on a signal is an exception again.
+            if loop.signalled is not None:
+                return Ending(0, _stopped(loop.signalled), loop.clock())
+            if self._saver.is_alive():  # another run of ours must not begin beside it
+                return replace(ending, gap=None)
         return ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
+        if isinstance(error, GapError) and self._config.gap_policy == "resync":
+            self._end(error.exit_status, str(error), _DRAIN_SECONDS, error)
+            return
         # Whoever took the lease copies on: nothing of ours may follow.
         patience = 0.0 if isinstance(error, Superseded) else _FAIL_SECONDS
         self._end(error.exit_status, str(error), patience)
 
     def _signalled(self, number: int) -> None:
-        if self._ending is not None:  # asked twice: at once
+        if self._ending is not None and not self._ending.gap:  # asked twice: at once
             self._ending = replace(self._ending, deadline=self._loop.clock())
             return
-        name = signal.Signals(number).name
-        self._end(
-            0, f"stopped by {name}: what is done is saved, start again to go on", _DRAIN_SECONDS
-        )
+        self._ending = None  # the next start meets the gap again
+        self._end(0, _stopped(number), _DRAIN_SECONDS)
 
-    def _end(self, status: int, line: str, patience: float) -> None:
+    def _end(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
         if self._ending is None:
-            self._ending = Ending(status, line, self._loop.clock() + patience)
+            self._ending = Ending(status, line, self._loop.clock() + patience, gap)
             self._lifecycle.drain()
             self._follow.drain()
             self._dispatch.drain()
@@ -411,6 +424,8 @@ class Supervisor:
     def _state(self) -> tuple[str, str]:
         if self._ending is None:
             return "degraded" if self._trouble.text else "running", self._trouble.text
+        if self._ending.gap:
+            return "degraded", self._ending.line
         if self._ending.status:
             return "failed", self._ending.line
         if self._lifecycle.over and self._follow.over:
@@ -430,6 +445,11 @@ def _readers_needed(config: Config, followings: list[Following]) -> int:
     """Workers that would read all shards that may be read at once."""
     shards = sum(min(config.increase_concurrency, max(1, len(one.shards))) for one in followings)
     return math.ceil(shards / READERS)
+
+
+def _stopped(number: int) -> str:
+    name = signal.Signals(number).name
+    return f"stopped by {name}: what is done is saved, start again to go on"
 
 
 def _wake() -> None:

@@ -35,7 +35,7 @@ class Watcher(threading.Thread):
         self._post = post
         self._learn = learn
         self._fatal = fatal
-        self._jobs: queue.SimpleQueue[tuple[Following, str]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Following, str] | None] = queue.SimpleQueue()
         self._waiting: set[tuple[Following, str]] = set()
 
     def look(self, following: Following, parent: str = "") -> None:
@@ -45,10 +45,13 @@ class Watcher(threading.Thread):
             self._waiting.add(job)
             self._jobs.put(job)
 
+    def close(self) -> None:
+        """Look at nothing more."""
+        self._jobs.put(None)
+
     def run(self) -> None:
         try:
-            while True:
-                job = self._jobs.get()
+            while (job := self._jobs.get()) is not None:
                 self._waiting.discard(job)
                 self._look(*job)
         except Stopped:

@@ -95,7 +95,7 @@ class CollectionWriter:
         if fate == "rename" and not self._target.exists(backup):
             if self._target.exists(self._place):
                 self._target.rename(self._place, backup)
-        elif fate == "drop":
+        elif fate in ("drop", "resync"):
             self._target.drop(self._place)
         self._target.create(self._place, self._table)
 

@@ -62,19 +62,20 @@ class _Chooser:
 
     def choose(self, table: TablePlan) -> Position:
         assert table.stream is not None
-        position = self._go_on(table.stream) or self._begin(table, table.stream)
+        position = self._go_on(table, table.stream) or self._begin(table, table.stream)
         with self._lock:
             self._progress.save_stream(position.record, position.shards)
         return position
 
-    def _go_on(self, plan: StreamPlan) -> Position | None:
+    def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
         if plan.record is None:
             return None
         check_stream(self._client, plan.record.table, plan.record.arn)
-        return Position(replace(plan.record, run=plan.record.run + 1), list(plan.shards))
+        record = replace(plan.record, run=plan.record.run + 1, stamp=table.record.stamp)
+        return Position(record, list(plan.shards))
 
     def _begin(self, table: TablePlan, plan: StreamPlan) -> Position:
-        """From now on, and a little earlier; ``sync_mode = incr`` as ``incr.start`` says.
+        """From now on, and a little earlier; where nothing is copied, as ``incr.start`` says.
 
         ``latest`` is no iterator of that type, which would be lost with the process that holds it:
         it is this moment, durable like any position. Shards are read from their oldest record, and
@@ -84,13 +85,14 @@ class _Chooser:
         Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
         stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
         listing = list_shards(self._client, stream.arn)
-        whole = self._config.sync_mode == "incr" and self._config.incr_start == "trim_horizon"
-        latest = self._config.sync_mode == "incr" and not whole
+        whole = not table.copies and self._config.incr_start == "trim_horizon"
+        latest = not table.copies and not whole
         shards = all_shards(listing, now) if whole else first_shards(listing, now)
         record = StreamRecord(
             name,
             stream.arn,
             run=self._progress.fresh_run(name),
             since=now - _LATEST_MARGIN if latest else 0.0,
+            stamp=table.record.stamp,
         )
         return Position(record, shards)

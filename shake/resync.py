@@ -1,0 +1,74 @@
+"""Decides that a table whose stream has lost changes is copied again, and makes that durable."""
+
+from __future__ import annotations
+
+import logging
+
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.records import Progress
+from shake.config import Config
+from shake.errors import GapError, RefusedError, SourceError
+from shake.plan import Plan, count_segments
+from shake.source import tables
+from shake.source.client import Client
+from shake.status.snapshot import Snapshot
+
+log = logging.getLogger("shake")
+
+
+class Resync:
+    """What one process knows of its gaps; ``lanes`` is how many segments the farm reads at once."""
+
+    def __init__(self, config: Config, lanes: int, progress: Progress, lease: Lease) -> None:
+        self._config = config
+        self._lanes = lanes
+        self._progress = progress
+        self._lease = lease
+        self._behind: set[str] = set()  # copied anew, and not caught up since
+        #: Whether there was any gap.
+        self.met = False
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take note of the tables that have reached their consistent point."""
+        self._behind -= {table.name for table in snapshot.tables if table.consistent}
+
+    def mark(self, gap: GapError, plan: Plan, client: Client) -> None:
+        """Have the next plan copy the gap's table anew, by one write to its checkpoint.
+
+        Raises GapError where that must not be: ``gap.policy``, a table that is gone or that may not
+        be read, or one whose copy will not catch up. Nobody else may write meanwhile.
+        """
+        if self._config.gap_policy == "fail":
+            raise gap
+        self.met = True
+        if gap.table in self._behind:
+            raise GapError(
+                gap.table,
+                f"{gap.what}, before it has caught up since it was copied again",
+                "where copying takes longer than the stream keeps changes (24 hours), set "
+                "incr_sync_parallel = true, or copy faster: more workers, more source.read_budget",
+            )
+        [planned] = [table for table in plan.tables if table.table.name == gap.table]
+        segments = self._segments(gap, client)
+        self._lease.renew()
+        record = self._progress.begin_anew(planned.record, segments, gap.what)
+        self._behind.add(gap.table)
+        log.warning(
+            "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
+            gap.table,
+            gap.what,
+            f", and what {record.place} holds is DROPPED" if record.fate == "resync" else "",
+        )
+
+    def _segments(self, gap: GapError, client: Client) -> int:
+        """How many segments the table is read in now, which proves that it can be read."""
+        try:
+            table = tables.describe(client, gap.table)
+            holds_items = tables.probe(client, gap.table)
+        except (SourceError, RefusedError) as error:
+            raise GapError(
+                gap.table,
+                gap.what,
+                f"it cannot be copied again, so the target is left as it is: {error}",
+            ) from error
+        return count_segments(self._config, table, self._lanes, holds_items=holds_items)
