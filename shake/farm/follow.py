@@ -136,6 +136,7 @@ class Follow:
 
     def give_up(self, table: int) -> None:
         """A table is not followed: the target refused an index."""
+        self._journaling.give_up(table)
         self._followings = [one for one in self._followings if one.number != table]
 
     def save(self) -> None:

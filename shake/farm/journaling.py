@@ -122,17 +122,17 @@ class Journaling:
 
     def give_way(self, following: Following) -> None:
         """Its shards that are to be applied now are not journaled any more."""
-        for lease, one in self._keepings.items():
-            if one.following is following and one.shard.state is State.READY:
-                self._pool.workers[one.worker].send(messages.EndLease(lease))
+        self._tell(n for n, one in self._of(following.number) if one.shard.state is State.READY)
+
+    def give_up(self, table: int) -> None:
+        """It is not followed."""
+        self._tell(lease for lease, _ in self._of(table))
 
     def take_turns(self, following: Following, turn: float) -> None:
         """Where shards wait, those that were read for so long give way."""
-        now, waiting = self._loop.clock(), following.shards.keepable
-        held = [(n, one) for n, one in self._keepings.items() if one.following is following]
-        for lease, one in held[:waiting]:
-            if now - one.since >= turn:
-                self._pool.workers[one.worker].send(messages.EndLease(lease))
+        long = self._loop.clock() - turn
+        held = self._of(following.number)[: following.shards.keepable]
+        self._tell(lease for lease, one in held if one.since <= long)
 
     def drop(self, following: Following, shards: Iterable[str]) -> None:
         """These are applied to their end, and that is saved."""
@@ -146,5 +146,13 @@ class Journaling:
 
     def _stop(self, reason: str) -> None:
         self._trouble(f"journal: {reason}: changes wait in the stream, which keeps them 24 hours")
-        for lease, one in self._keepings.items():
-            self._pool.workers[one.worker].send(messages.EndLease(lease))
+        self._tell(self._keepings)
+
+    def _of(self, table: int) -> list[tuple[int, Keeping]]:
+        """The leases of a table, the longest held first."""
+        return [(n, one) for n, one in self._keepings.items() if one.following.number == table]
+
+    def _tell(self, leases: Iterable[int]) -> None:
+        """Have their workers end them."""
+        for lease in leases:
+            self._pool.workers[self._keepings[lease].worker].send(messages.EndLease(lease))

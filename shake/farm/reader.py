@@ -269,7 +269,7 @@ class KeepingReader(Reader):
             self._journal = Appender(self._file, lease.kept or "", self._wait)
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
-                if lease.start:
+                if lease.start or self._records:  # the oldest was read already, by who died then
                     self._sequence = self._journal.sequence or self._sequence
                 over = self._journal.ended or self._read()
                 if over and not self._journal.ended:
