@@ -180,22 +180,20 @@ def _describe_table(plan: TablePlan, config: Config) -> list[str]:
         lines.append(f"  a gap: {plan.gap}")
     if plan.copies:
         lines += [_reading(plan, config), f"  indexes: {', '.join(plan.indexes) or 'none'}"]
-    return lines + ([_changes(plan.stream, config)] if plan.stream else [])
+    return lines + ([_changes(plan.stream, config, plan.copies)] if plan.stream else [])
 
 
-def _changes(plan: StreamPlan, config: Config) -> str:
+def _changes(plan: StreamPlan, config: Config, copies: bool) -> str:
     if plan.record is not None:
         open_shards = sum(shard.state is not State.APPLIED for shard in plan.shards)
         return f"  changes: {_many(open_shards, 'shard')} to be read on from the checkpoint"
     stream = plan.stream.arn if plan.stream.enabled else "a stream that will be ENABLED"
-    start = f", from incr.start = {config.incr_start}" if config.sync_mode == "incr" else ""
-    return f"  changes: by {stream}{start}{_journal(config)}"
+    start = _journal(config) if copies else f", from incr.start = {config.incr_start}"
+    return f"  changes: by {stream}{start}"
 
 
 def _journal(config: Config) -> str:
     """What becomes of changes while the copy runs."""
-    if config.sync_mode == "incr":
-        return ""
     if not config.incr_sync_parallel:
         return "; kept for 24 hours: a longer copy needs incr_sync_parallel = true"
     return f"; journaled in {config.journal_folder}, up to {config.journal_max_mb} MB"

@@ -42,11 +42,14 @@ class Resync:
             raise gap
         self.met = True
         if gap.table in self._behind:
+            journal = (
+                "" if self._config.incr_sync_parallel else "set incr_sync_parallel = true, or "
+            )
             raise GapError(
                 gap.table,
                 f"{gap.what}, before it has caught up since it was copied again",
-                "where copying takes longer than the stream keeps changes (24 hours), set "
-                "incr_sync_parallel = true, or copy faster: more workers, more source.read_budget",
+                f"where copying takes longer than the stream keeps changes (24 hours), {journal}"
+                "copy faster: more workers, more source.read_budget",
             )
         [planned] = [table for table in plan.tables if table.table.name == gap.table]
         segments = self._segments(gap, client)

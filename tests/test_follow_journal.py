@@ -134,3 +134,7 @@ def test_a_journal_that_is_gone_is_a_gap(
     result = migration.run()
     assert result.status == 4, result
     assert f"the journal {file} ends before record" in result.line
+    copying.set()
+    result = migration.run("--until-consistent", "--set", "gap.policy=resync")
+    assert result.status == 0, result
+    world.compare()

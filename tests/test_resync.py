@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,15 @@ import pytest
 
 from tests.support.faulty import error
 from tests.support.migration import Migration
-from tests.support.streams import Call, Clock, Simulator
+from tests.support.streams import Call
 from tests.support.streams_faults import calling, instead
 from tests.support.tables import connect
 from tests.support.wait import until
 from tests.support.wire import Wire
-from tests.test_follow_streams import World, copies, stopped
+from tests.support.world import World, copies, stopped
 
 RESYNC = {"gap__policy": "resync"}
 DROPS = "DROP what was copied, then copy again"
-
-
-@pytest.fixture
-def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
-    with Simulator(clock=Clock(time.time)) as simulator:
-        yield World(simulator, mongo, migrate, name)
 
 
 def followed(world: World, **settings: Any) -> Migration:
