@@ -97,7 +97,11 @@ def run(
                 until_consistent=until_consistent,
                 linger=linger,
             ):
-                plan = _again(config, workers, ends)
+                plan = _checked(_plan(config, workers, ends))
+        except RefusedError as error:
+            if not resync.met:
+                raise
+            raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor is there to hear of it
             if not resync.met:
                 raise
@@ -145,6 +149,7 @@ def _attempt(
                 return False
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
+                last = replace(last, state="failed", reason=str(error))
         for line in summary(last):
             reporter.print(line)
         if ending.status:
@@ -163,14 +168,6 @@ def _attempt(
 def _mark(gap: GapError, config: Config, ends: Ends, plan: Plan, resync: Resync) -> None:
     with contextlib.closing(_client(ends, threading.Event())) as client:
         resync.mark(gap, plan, client)
-
-
-def _again(config: Config, workers: int, ends: Ends) -> Plan:
-    """The plan of a run that has begun already, where a refusal is a failure."""
-    try:
-        return _checked(_plan(config, workers, ends))
-    except RefusedError as error:
-        raise RunError(f"the task cannot go on: {error}") from error
 
 
 def _checked(plan: Plan) -> Plan:

@@ -205,18 +205,21 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
-        if ending.gap:
-            # From here on a signal is an exception again.
-            if loop.signalled is not None:
-                return Ending(0, _stopped(loop.signalled), loop.clock())
-            if self._saver.is_alive():  # another run of ours must not begin beside it
-                return replace(ending, gap=None)
-        return ending
+        if not ending.gap:
+            return ending
+        if loop.signalled is not None:  # from here on a signal is an exception again
+            self._ending = Ending(0, _stopped(loop.signalled), loop.clock())
+        elif self._saver.is_alive():  # nothing must be begun beside it
+            line = "the checkpoint store did not answer in time; start again to go on"
+            self._ending = Ending(1, line, loop.clock())
+        self._show(self.snapshot())
+        return self._ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
         if isinstance(error, GapError) and self._config.gap_policy == "resync":
-            self._end(error.exit_status, str(error), _DRAIN_SECONDS, error)
+            line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
+            self._end(error.exit_status, line, _DRAIN_SECONDS, error)
             return
         # Whoever took the lease copies on: nothing of ours may follow.
         patience = 0.0 if isinstance(error, Superseded) else _FAIL_SECONDS
