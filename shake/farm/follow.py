@@ -273,7 +273,7 @@ class Follow:
         self._number += 1
         page, batch = self._number, flying.batch
         self._sent[page] = (following, flying)
-        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs)
+        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
         self._fence.run(lambda: self._writers[following.number].write(apply))
 
     def from_writer(self, following: Following, message: Any) -> None:

@@ -228,12 +228,13 @@ class Write(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """Carry out the statements in a slot: see Batch."""
+    """Carry out the statements in a slot: see Batch. Those of a ``shard`` come one by one."""
 
     page: int
     arena: int
     slot: int
     runs: list[tuple[int, int]]
+    shard: str
 
 
 class BuildIndexes(NamedTuple):

@@ -33,7 +33,7 @@ class CollectionWriter:
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
         self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
-        self._writer = self._target.writer(self._place, self._table)
+        self._writer = self._target.writer(self._place, self._table, details["epoch"])
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
@@ -65,7 +65,7 @@ class CollectionWriter:
                     self._writer.write(slot[: message.length])
                     self._channel.send(messages.Wrote(message.page))
                 else:
-                    skipped = self._writer.apply(_changes(slot, message.runs))
+                    skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
                     self._channel.send(messages.Applied(message.page, skipped))
 
     def _once(self, message: Any) -> None:
@@ -151,7 +151,7 @@ def _keys(attributes: list[Any]) -> Keys:
 def serve(
     channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
 ) -> None:
-    """Entry of the process; ``details``: table, place, resumed, arenas."""
+    """Entry of the process; ``details``: table, place, epoch, resumed, arenas."""
     CollectionWriter(channel, config, details).serve(received)
 
 

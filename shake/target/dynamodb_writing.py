@@ -83,8 +83,11 @@ class DynamoWriter:
             raise refusal(self._place, error) from error
         return 0
 
-    def apply(self, changes: Changes) -> int:
-        """See Writer. Each statement is an item, or the key of one to delete."""
+    def apply(self, changes: Changes, lane: str) -> int:
+        """See Writer. Each statement is an item, or the key of one to delete.
+
+        Requests have no order that the target could be told of.
+        """
         try:
             for batch in batches(changes.inserts, self._config.write_batch):
                 for item in batch:
