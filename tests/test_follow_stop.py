@@ -1,4 +1,4 @@
-"""A signal while changes are followed into a target that hangs: out in time, and nothing is lost."""
+"""A signal while changes go into a target that hangs: out in time, and nothing is lost."""
 
 from __future__ import annotations
 

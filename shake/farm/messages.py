@@ -260,9 +260,13 @@ class Applied(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The writer's order is carried out; ``error`` names the indexes that the target refused."""
+    """The writer's order is carried out; ``error`` names the indexes that the target refused.
+
+    ``keyed``: each key has one document nevertheless, so that changes can be applied.
+    """
 
     error: str
+    keyed: bool = True
 
 
 # ---- any child to supervisor

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from shake.config import Config
-from shake.errors import RunError
+from shake.errors import IndexRefused, RunError
 from shake.farm import child, messages
 from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
@@ -69,7 +69,7 @@ class CollectionWriter:
                     self._channel.send(messages.Applied(message.page, skipped))
 
     def _once(self, message: Any) -> None:
-        error = ""
+        error, keyed = "", True
         with child.guarded(self._channel):
             match message:
                 case messages.Prepare(fate, backup):
@@ -87,8 +87,8 @@ class CollectionWriter:
                     try:
                         self._writer.build_indexes(log.info)
                     except RunError as refused:
-                        error = str(refused)
-            self._channel.send(messages.Done(error))
+                        error, keyed = str(refused), isinstance(refused, IndexRefused)
+            self._channel.send(messages.Done(error, keyed))
 
     def _prepare(self, fate: str, backup: str) -> None:
         """Every step may be the second try of a writer that died: each is harmless then."""

@@ -48,7 +48,11 @@ class Writer(Protocol):
         ...
 
     def build_indexes(self, notice: Callable[[str], None]) -> None:
-        """Build every index that is missing. Raises RunError that names each refused one."""
+        """Build every index that is missing.
+
+        Raises RunError that names each refused one: IndexRefused, where changes can be applied
+        nevertheless.
+        """
         ...
 
 
