@@ -10,8 +10,9 @@ whichever shard of a cluster they are. So nothing more is to be done when a shar
 
 These are what drivers call retryable writes, but a try again has a new number: what the server
 knows of the older one counts no more.
-Sources: https://www.mongodb.com/docs/manual/core/retryable-writes/
-https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+Sources: https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+and, for the refusal, OlderRetryableWriteFailsOnSessionWithNewerRetryableWrite in
+https://github.com/mongodb/mongo/blob/master/src/mongo/db/transaction/transaction_participant_retryable_writes_test.cpp
 """
 
 from __future__ import annotations

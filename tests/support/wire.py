@@ -59,7 +59,7 @@ class Wire:
 
     With ``sessions`` it keeps a rule of MongoDB that the embedded server does not: in a session, a
     retryable write with a lower number than the latest is refused. ``refused`` is what was.
-    Source: https://github.com/mongodb/specifications/blob/master/source/sessions/driver-sessions.md
+    Source: shake.target.session
     """
 
     def __init__(self, host: str, port: int, *, sessions: bool = False) -> None:
