@@ -13,6 +13,10 @@ class RunError(ShakeError):
     """The task failed while it ran."""
 
 
+class IndexRefused(RunError):
+    """Some indexes were refused, but not the one that keeps each key to one document."""
+
+
 class UsageError(ShakeError):
     """The command line or the configuration is wrong."""
 

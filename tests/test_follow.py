@@ -36,3 +36,41 @@ def test_changes_during_and_after_the_copy_arrive(
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+def test_a_table_without_an_index_that_the_target_refused_is_followed_and_its_end_is_an_error(
+    dynamodb: Any, mongo: Any, migrate: Migrate, name: str
+) -> None:
+    create_table(dynamodb.client, name, indexes={"dotted": (("a.b", "S"), None)})
+    put_items(dynamodb.client, name, [{"pk": {"S": "copied"}}])
+    migration = migrate(sync_mode="all")
+    for run, item in enumerate(("followed", "followed on")):  # the second has nothing to copy
+        process = migration.start()
+        output = migration.folder / f"{name}.{run}.out"
+        until(lambda output=output: "following its changes" in output.read_text())
+        dynamodb.client.put_item(TableName=name, Item={"pk": {"S": item}})
+        until(lambda item=item: mongo.client[name][name].find_one({"pk": item}))
+        process.send_signal(signal.SIGTERM)
+        result = migration.wait(process)
+        assert result.status == 1
+        assert f"1 of 2 indexes of table {name} could not be built" in result.line
+        assert "secondary index dotted" in result.line
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+def test_a_table_whose_key_has_no_unique_index_is_not_followed(
+    dynamodb: Any, mongo: Any, migrate: Migrate, name: str
+) -> None:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "copied"}}])
+    migration = migrate(sync_mode="all")
+    fail = {"failCommands": ["createIndexes"], "errorCode": 67}
+    admin = mongo.client.admin
+    admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fail)
+    try:
+        result = migration.run()
+    finally:
+        admin.command("configureFailPoint", "failCommand", mode="off")
+    assert result.status == 1
+    assert "unique {pk: 1} (the table's key)" in result.line
+    assert "following its changes" not in result.stdout

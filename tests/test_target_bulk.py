@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, PyMo
 
 from shake.demo.servers import HOST, MongoServer
 from shake.target.bulk import Bulk
+from shake.target.session import Session
 from tests.support.documents import items, slot
 
 Open = Callable[..., Collection[Any]]
@@ -120,6 +122,28 @@ def test_write_errors_are_told_by_index_and_the_rest_is_stored(collection: Colle
     errors = error.value.details["writeErrors"]
     assert [(entry["index"], entry["code"]) for entry in errors] == [(i, 11000) for i in range(3)]
     assert collection.count_documents({}) == 6
+
+
+def without_retries(mongo: Any, open_: Open, _: Any) -> Collection[Any]:
+    return open_(mongo.uri, retryWrites=False)
+
+
+UNNUMBERED = [other_inside, time_limited, without_retries]
+
+
+@pytest.mark.parametrize("link", [*LINKS, without_retries], ids=lambda link: link.__name__)
+def test_commands_of_a_session_are_numbered_where_they_can_be(
+    link: Any, mongo: Any, open_collection: Open, guarded: MongoServer
+) -> None:
+    """What has the number of a command before it is answered as that was, and not carried out."""
+    collection = link(mongo, open_collection, guarded)
+    bulk = Bulk(collection)
+    session = Session.of("task", collection.full_name, "shard", itertools.repeat(7))
+    documents = slot(items(3))
+    bulk.run("insert", documents, 3, session)
+    collection.delete_many({})
+    assert bulk.run("insert", documents, 3, session)["n"] == 3
+    assert collection.count_documents({}) == (3 if link in UNNUMBERED else 0)
 
 
 def test_several_threads_may_write_at_once(collection: Collection[Any]) -> None:

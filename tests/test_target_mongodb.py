@@ -15,6 +15,7 @@ from shake.demo.servers import MongoServer
 from shake.errors import RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
 from shake.target import fields
+from shake.target.contract import Changes
 from shake.target.mongodb import MongoTarget
 from shake.target.places import place_problem
 from tests.support.cluster import Cluster, shard_of
@@ -307,6 +308,18 @@ def test_a_mongos_that_is_being_refreshed_is_asked_again(
     writer.build_indexes(pytest.fail)
     assert list(cluster.collections["d.c"].documents())
     assert len(cluster.collections["d.c"].indexes) == 2
+
+
+@pytest.mark.parametrize("how", ["before", "write"], ids=["whole", "statement"])
+def test_changes_behind_those_of_another_supervisor_are_an_error(
+    cluster: Cluster, sharded: MongoTarget, how: str
+) -> None:
+    sharded.create("d.c", TABLE)
+    deletes = slot([{"q": {"pk": "a", "sk": 1}, "limit": 1}])
+    changes = Changes(memoryview(b""), memoryview(b""), deletes)
+    cluster.fail("delete", 225, "a newer retryable write has already started", how)
+    with pytest.raises(RunError, match=r"^d\.c: .* another shake-supervisor runs it"):
+        sharded.writer("d.c", TABLE, 1).apply(changes, "shard")
 
 
 # -- names ---------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class TableCopy:
         self.budget = budget
         self.flying: dict[int, FlyingPage] = {}
         self.error = ""
+        self.keyed = True  # see messages.Done
         self.throttles = 0
         self.retries = 0
         self._segments = [SegmentFrontier(record, self.record.run) for record in plan.progress]

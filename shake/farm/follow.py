@@ -135,7 +135,7 @@ class Follow:
             self._activate(following)
 
     def give_up(self, table: int) -> None:
-        """A table is not followed: the target refused an index."""
+        """A table is not followed: the target refused the index that keeps its keys apart."""
         self._journaling.give_up(table)
         self._followings = [one for one in self._followings if one.number != table]
 
@@ -274,7 +274,7 @@ class Follow:
         self._number += 1
         page, batch = self._number, flying.batch
         self._sent[page] = (following, flying)
-        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs)
+        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
         self._fence.run(lambda: self._writers[following.number].write(apply))
 
     def from_writer(self, following: Following, message: Any) -> None:
@@ -282,10 +282,13 @@ class Follow:
             case messages.Applied(page, skipped):
                 _, flying = self._sent.pop(page)
                 self._done(following, flying, skipped)
-            case messages.Done(error):
-                if error:
+            case messages.Done(error, keyed):
+                if not keyed:
                     self._fatal(RunError(error))
-                elif not self._draining:
+                    return
+                if error:
+                    log.error("%s", error)
+                if not self._draining:
                     self._activate(following)
 
     def _done(self, following: Following, flying: Flying, skipped: int) -> None:

@@ -228,12 +228,13 @@ class Write(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """Carry out the statements in a slot: see Batch."""
+    """Carry out the statements in a slot: see Batch. Those of a ``shard`` come one by one."""
 
     page: int
     arena: int
     slot: int
     runs: list[tuple[int, int]]
+    shard: str
 
 
 class BuildIndexes(NamedTuple):
@@ -259,9 +260,13 @@ class Applied(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The writer's order is carried out; ``error`` names the indexes that the target refused."""
+    """The writer's order is carried out; ``error`` names the indexes that the target refused.
+
+    ``keyed``: each key has one document nevertheless, so that changes can be applied.
+    """
 
     error: str
+    keyed: bool = True
 
 
 # ---- any child to supervisor

@@ -23,7 +23,7 @@ from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
-from shake.farm.copy import Phase, TableCopy
+from shake.farm.copy import TableCopy
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.dispatch import Dispatch
 from shake.farm.fence import Fence
@@ -197,7 +197,7 @@ class Supervisor:
             self._lifecycle.begin_tables()
             loop.run(self._over)
             self._ended = True
-            ending = self._ending = self._ending or self._result()
+            ending = self._ending = self._judged(self._ending or self._result())
             self._pool.close()
             for writer in self._writers.values():
                 writer.close()
@@ -264,8 +264,13 @@ class Supervisor:
         self._follow.save()
 
     def _result(self) -> Ending:
+        return Ending(0, "", self._loop.clock())
+
+    def _judged(self, ending: Ending) -> Ending:
+        """No end is good where all is copied and the target has refused an index."""
         errors = "; ".join(copy.error for copy in self._copies if copy.error)
-        return Ending(1 if errors else 0, errors, self._loop.clock())
+        bad = errors and ending.status == 0 and self._lifecycle.over
+        return replace(ending, status=1, line=errors) if bad else ending
 
     def _tend(self) -> None:
         """Each second: save what has moved, and send on what waited for the lease."""
@@ -285,7 +290,7 @@ class Supervisor:
 
     def _table_done(self, copy: TableCopy) -> None:
         """A table is copied, or was before, or the target refused an index."""
-        if copy.phase is Phase.BROKEN:
+        if not copy.keyed:
             self._follow.give_up(copy.number)
         else:
             self._follow.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
@@ -309,11 +314,15 @@ class Supervisor:
     def _start_following(self, following: Following) -> TableWriter:
         def handle(message: Any) -> None:
             match message:
-                case messages.Applied() | messages.Done():
+                case messages.Done(error):
+                    copy.error = self._redact(error)
+                    self._follow.from_writer(following, message._replace(error=copy.error))
+                case messages.Applied():
                     self._follow.from_writer(following, message)
                 case _:
-                    self._from_writer(self._copies[following.number], message)
+                    self._from_writer(copy, message)
 
+        copy = self._copies[following.number]
         return TableWriter(
             self._loop,
             self._config,
@@ -359,9 +368,10 @@ class Supervisor:
         match message:
             case messages.Wrote(page):
                 self._dispatch.stored(copy, page)
-            case messages.Done():
+            case messages.Done(error, keyed):
                 if self._ending is None:
-                    self._lifecycle.done(copy, self._redact(message.error))
+                    copy.keyed = keyed
+                    self._lifecycle.done(copy, self._redact(error))
             case messages.Retried():
                 self._retried(copy, message)
                 self._trouble.worry(message.reason)  # a target that fails fails all that is written

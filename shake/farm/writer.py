@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from shake.config import Config
-from shake.errors import RunError
+from shake.errors import IndexRefused, RunError
 from shake.farm import child, messages
 from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
@@ -33,7 +33,7 @@ class CollectionWriter:
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
         self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
-        self._writer = self._target.writer(self._place, self._table)
+        self._writer = self._target.writer(self._place, self._table, details["epoch"])
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
@@ -65,11 +65,11 @@ class CollectionWriter:
                     self._writer.write(slot[: message.length])
                     self._channel.send(messages.Wrote(message.page))
                 else:
-                    skipped = self._writer.apply(_changes(slot, message.runs))
+                    skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
                     self._channel.send(messages.Applied(message.page, skipped))
 
     def _once(self, message: Any) -> None:
-        error = ""
+        error, keyed = "", True
         with child.guarded(self._channel):
             match message:
                 case messages.Prepare(fate, backup):
@@ -87,8 +87,8 @@ class CollectionWriter:
                     try:
                         self._writer.build_indexes(log.info)
                     except RunError as refused:
-                        error = str(refused)
-            self._channel.send(messages.Done(error))
+                        error, keyed = str(refused), isinstance(refused, IndexRefused)
+            self._channel.send(messages.Done(error, keyed))
 
     def _prepare(self, fate: str, backup: str) -> None:
         """Every step may be the second try of a writer that died: each is harmless then."""
@@ -151,7 +151,7 @@ def _keys(attributes: list[Any]) -> Keys:
 def serve(
     channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
 ) -> None:
-    """Entry of the process; ``details``: table, place, resumed, arenas."""
+    """Entry of the process; ``details``: table, place, epoch, resumed, arenas."""
     CollectionWriter(channel, config, details).serve(received)
 
 

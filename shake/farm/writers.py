@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ class TableWriter:
         self._arenas = arenas
         self._handle = handle
         self._fatal = fatal
+        self._epoch = 0
         self._order: tuple[Any, ...] | None = None
         self._pages: dict[int, messages.Write | messages.Apply] = {}
         self._deaths = 0
@@ -75,9 +77,11 @@ class TableWriter:
         return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
 
     def _start(self) -> None:
+        self._epoch = max(self._epoch + 1, int(time.time() * 1000))
         details = {
             "table": pack_table(self._plan.table),
             "place": self._plan.place,
+            "epoch": self._epoch,
             "resumed": self._plan.action is Action.RESUME,
             "arenas": list(self._arenas),
         }

@@ -9,7 +9,7 @@ from typing import Any
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from shake import codec
 from shake.config import Config
@@ -19,6 +19,7 @@ from shake.target import fields
 from shake.target.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.target.contract import Changes
 from shake.target.retrying import Contended, Patience, passing_write, words
+from shake.target.session import TOO_OLD, Session
 
 #: Two inserts of one key may meet, and one of them is told of a duplicate; the next try finds the
 #: document. So often in a row, it is another unique index that refuses it.
@@ -30,10 +31,10 @@ MOST_MEETINGS = 5
 class Applier:
     """Applies to one collection, which must decode to raw documents. Thread-safe.
 
-    What it sends again after a fault is the same, so doing it twice is harmless. One thing is
-    trusted: that the server does not carry out a command whose connection is gone after it has
-    acknowledged the batch behind it. Numbered retryable writes would rule that out; they need a
-    session for each shard, and a replica set.
+    What it sends again after a fault is the same, so doing it twice is harmless; and ``session``
+    keeps an earlier try from being carried out behind a later change. Without that (see
+    Bulk.run) it is trusted that the server does not carry out a command whose connection is gone
+    after it has acknowledged the batch behind it.
     """
 
     collection: Collection[RawBSONDocument]
@@ -41,6 +42,7 @@ class Applier:
     table: Table
     config: Config
     patience: Patience
+    session: Session
 
     def apply(self, changes: Changes) -> int:
         """See target.contract.Writer: how many MODIFYs found nothing to modify."""
@@ -72,9 +74,11 @@ class Applier:
         def attempt() -> int:
             nonlocal meetings
             try:
-                return int(self.bulk.run(command, batch, count)["n"])
+                return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
+                if any(entry["code"] == TOO_OLD for entry in errors):  # a mongos says it so
+                    raise self._superseded() from error
                 if any(entry["code"] == DUPLICATE_KEY for entry in errors):
                     meetings += 1
                 if command != "insert" and 0 < meetings < MOST_MEETINGS and _only_meetings(error):
@@ -93,8 +97,17 @@ class Applier:
         try:
             return self.patience.call(self.collection.full_name, attempt)
         except PyMongoError as error:
+            if isinstance(error, OperationFailure) and error.code == TOO_OLD:
+                raise self._superseded() from error
             place = self.collection.full_name
             raise RunError(f"{place}: the target refused a change: {words(error)}") from error
+
+    def _superseded(self) -> RunError:
+        return RunError(
+            f"{self.collection.full_name}: the target has seen later changes of this task: another "
+            "shake-supervisor runs it; or the clock was set back since the last run: then start "
+            "again when the target has forgotten that, in half an hour"
+        )
 
     def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:
         raise self._item_error(bson.decode(statement.raw)["q"], entry["errmsg"])

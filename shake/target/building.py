@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from shake.config import Config
-from shake.errors import RunError
+from shake.errors import IndexRefused, RunError
 from shake.schema import Table
 from shake.target import fields
 from shake.target.indexes import Index, wanted_indexes
@@ -36,10 +36,10 @@ class Builder:
         wanted = wanted_indexes(self.table, self.config)
         refused = [f"{index}: {index.problem}" for index in wanted if index.problem]
         sound = [index for index in wanted if not index.problem]
-        refused += self._create([index for index in sound if index.unique])
-        refused += self._create([index for index in sound if not index.unique])
+        unsafe = self._create([index for index in sound if index.unique])
+        refused += unsafe + self._create([index for index in sound if not index.unique])
         if refused:
-            raise RunError(
+            raise (RunError if unsafe else IndexRefused)(
                 f"{self._place}: {len(refused)} of {len(wanted)} indexes of table "
                 f"{self.table.name} could not be built; the copied data is complete, a restart "
                 f"tries again: {'; '.join(refused)}"

@@ -2,7 +2,7 @@
 
 Below pymongo's public door, which copies each document several times, but with its pool: server
 selection, authentication, TLS and the handling of failed connections are the driver's. Where its
-inside is not what is expected here, or the link is compressed, the public door serves.
+inside is not what is expected here, or the connection string limits time, the public door serves.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from shake import codec
+from shake.target.session import Session
 
 log = logging.getLogger("shake.target")
 
@@ -52,15 +53,19 @@ class Bulk:
         self._options = {} if concern.is_server_default else {"writeConcern": concern.document}
         self._direct: bool | None = None  # None: not tried yet
 
-    def run(self, command: str, documents: memoryview, count: int) -> dict[str, Any]:
+    def run(
+        self, command: str, documents: memoryview, count: int, session: Session | None = None
+    ) -> dict[str, Any]:
         """Send one unordered ``insert``, ``update`` or ``delete``; return the server's answer.
 
         ``documents`` are ``count`` BSON documents, one behind the other, which may lie in shared
-        memory: nothing holds on to them after the return. Raises BulkWriteError where the answer
-        holds write errors, PyMongoError for every other failure.
+        memory: nothing holds on to them after the return. ``session`` numbers the command, but not
+        on a server without retryable writes, nor through the public door, which has sessions of its
+        own. Raises BulkWriteError where the answer holds write errors, PyMongoError for every other
+        failure.
         """
         body = {command: self._collection.name, "ordered": False, **self._options}
-        answer = self._send(command, body, documents, count)
+        answer = self._send(command, body, documents, count, session)
         errors = answer.get("writeErrors", [])
         concern = answer.get("writeConcernError")
         if errors or concern:
@@ -72,12 +77,17 @@ class Bulk:
         return answer
 
     def _send(
-        self, command: str, body: dict[str, Any], documents: memoryview, count: int
+        self,
+        command: str,
+        body: dict[str, Any],
+        documents: memoryview,
+        count: int,
+        session: Session | None,
     ) -> dict[str, Any]:
         if self._direct is None:
             self._direct = self._probe()
         if self._direct:
-            answer = self._send_directly(body, FIELDS[command], documents, count)
+            answer = self._send_directly(body, FIELDS[command], documents, count, session)
             if answer is not None:
                 return answer
         return self._collection.database.command(
@@ -87,7 +97,7 @@ class Bulk:
     def _probe(self) -> bool:
         """Whether the driver's inside is as expected: a ping tells."""
         try:
-            return self._send_directly({"ping": 1}, "", memoryview(b""), 0) is not None
+            return self._send_directly({"ping": 1}, "", memoryview(b""), 0, None) is not None
         except PyMongoError:
             raise
         except Exception as error:  # whatever another version of the driver has in its place
@@ -95,21 +105,31 @@ class Bulk:
             return False
 
     def _send_directly(
-        self, body: dict[str, Any], field: str, documents: memoryview, count: int
+        self,
+        body: dict[str, Any],
+        field: str,
+        documents: memoryview,
+        count: int,
+        session: Session | None,
     ) -> dict[str, Any] | None:
         """The server's answer; None, and nothing was sent, where only the public door will do."""
         from pymongo.helpers_shared import _check_command_response
 
         client: Any = self._client
-        if client.options.timeout is not None:  # timeoutMS: which only the public door heeds
+        options = client.options
+        if options.timeout is not None:  # timeoutMS: which only the public door heeds
             return None
         with client._conn_for_writes(None, next(iter(body))) as connection:
+            replicated = connection.is_repl or connection.is_mongos
+            if session and connection.supports_sessions and replicated and options.retry_writes:
+                body = {**body, **session.stamp()}
+            name = self._collection.database.name
             if connection.compression_context is not None:
-                return None
+                more = {field: [Documents(documents.tobytes())]} if field else {}
+                answered: dict[str, Any] = connection.command(name, {**body, **more})
+                return answered
             request = next(_requests)
-            head = _message(
-                request, {**body, "$db": self._collection.database.name}, field, documents
-            )
+            head = _message(request, {**body, "$db": name}, field, documents)
             # The second argument is the largest document's size, which the driver checks.
             connection.send_message(head, len(documents) if count == 1 else 0)
             if documents:

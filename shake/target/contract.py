@@ -28,8 +28,11 @@ class Writer(Protocol):
         """
         ...
 
-    def apply(self, changes: Changes) -> int:
+    def apply(self, changes: Changes, lane: str) -> int:
         """Carry out changes; return how many found nothing to modify, and were to leave it so.
+
+        ``lane`` names those that are applied one after the other: what was sent and never answered
+        is not to land behind a later change of its lane, if the target can be kept from it.
 
         Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
         as ``write`` does, and ItemError for an insert of a key that is there with other content.
@@ -45,7 +48,11 @@ class Writer(Protocol):
         ...
 
     def build_indexes(self, notice: Callable[[str], None]) -> None:
-        """Build every index that is missing. Raises RunError that names each refused one."""
+        """Build every index that is missing.
+
+        Raises RunError that names each refused one: IndexRefused, where changes can be applied
+        nevertheless.
+        """
         ...
 
 
@@ -66,6 +73,8 @@ class Target(Protocol):
         """Create the collection (sharded, where so configured). Harmless when it is there."""
         ...
 
-    def writer(self, place: str, table: Table) -> Writer: ...
+    def writer(self, place: str, table: Table, epoch: int = 0) -> Writer:
+        """``epoch``: when its process began, in milliseconds since 1970; each is above the last."""
+        ...
 
     def close(self) -> None: ...

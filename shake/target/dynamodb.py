@@ -111,7 +111,7 @@ class DynamoTarget:
                 self._ask(place, "CreateTable", create_request(place, table, self._config), _BUSY)
             self._pause(place)
 
-    def writer(self, place: str, table: Table) -> DynamoWriter:
+    def writer(self, place: str, table: Table, epoch: int = 0) -> DynamoWriter:
         """A writer that shares this target's connections."""
         return DynamoWriter(
             self._client,

@@ -12,7 +12,7 @@ import orjson
 
 from shake import codec
 from shake.config import Config
-from shake.errors import ItemError, RunError, SourceError, Stopped
+from shake.errors import IndexRefused, ItemError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.client import Client, longest_pause
 from shake.target.contract import Changes
@@ -83,8 +83,11 @@ class DynamoWriter:
             raise refusal(self._place, error) from error
         return 0
 
-    def apply(self, changes: Changes) -> int:
-        """See Writer. Each statement is an item, or the key of one to delete."""
+    def apply(self, changes: Changes, lane: str) -> int:
+        """See Writer. Each statement is an item, or the key of one to delete.
+
+        Requests have no order that the target could be told of.
+        """
         try:
             for batch in batches(changes.inserts, self._config.write_batch):
                 for item in batch:
@@ -113,7 +116,7 @@ class DynamoWriter:
         except SourceError as error:
             raise refusal(self._place, error) from error
         if missing := missing_indexes(self._table, self._config, answer["Table"]):
-            raise RunError(
+            raise IndexRefused(
                 f"{self._place}: the target has no {', '.join(missing)}: add what is missing to "
                 "the table, or set full.enable_index.user = false"
             )

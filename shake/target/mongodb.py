@@ -18,6 +18,7 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.target import fields
 from shake.target.retrying import Patience, transient, words
+from shake.target.session import numbers_from
 from shake.target.writing import MongoWriter
 
 T = TypeVar("T")
@@ -103,9 +104,10 @@ class MongoTarget:
         """
         self._call(place, lambda: self._shard(place, table) if self._sharded else self._new(place))
 
-    def writer(self, place: str, table: Table) -> MongoWriter:
+    def writer(self, place: str, table: Table, epoch: int = 0) -> MongoWriter:
         """A writer that shares this target's connections."""
-        return MongoWriter(self._client, place, table, self._config, self._patience)
+        numbers = numbers_from(epoch)
+        return MongoWriter(self._client, place, table, self._config, self._patience, numbers)
 
     def collection(self, place: str) -> Collection[RawBSONDocument]:
         """A collection that gives its documents as they are stored, read from the primary."""

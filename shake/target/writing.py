@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bson.objectid import ObjectId
@@ -20,6 +20,7 @@ from shake.target.building import Builder
 from shake.target.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.target.contract import Changes
 from shake.target.retrying import Contended, Patience, passing_write, words
+from shake.target.session import Session
 
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
@@ -35,6 +36,7 @@ class MongoWriter:
         table: Table,
         config: Config,
         patience: Patience,
+        numbers: Iterator[int],
     ) -> None:
         database, _, collection = place.partition(".")
         self._collection = client.get_database(
@@ -45,6 +47,7 @@ class MongoWriter:
         self._table = table
         self._config = config
         self._patience = patience
+        self._numbers = numbers
         self._sharded = config.target_mongodb_type == "sharding"
 
     def write(self, documents: memoryview) -> int:
@@ -52,10 +55,11 @@ class MongoWriter:
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
         return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
 
-    def apply(self, changes: Changes) -> int:
+    def apply(self, changes: Changes, lane: str) -> int:
         """See Writer."""
+        session = Session.of(self._config.id, self._place, lane, self._numbers)
         return Applier(
-            self._collection, self._bulk, self._table, self._config, self._patience
+            self._collection, self._bulk, self._table, self._config, self._patience, session
         ).apply(changes)
 
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:

@@ -12,10 +12,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
+import bson
 from bson.raw_bson import RawBSONDocument
 
 #: Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
@@ -24,12 +25,21 @@ OP_MSG = 2013
 Moment = Literal["request", "answer"]
 
 
+#: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+TRANSACTION_TOO_OLD = 225
+
+
 @dataclass(frozen=True)
 class Command:
-    """A command that passes: ``insert`` into ``db.collection``."""
+    """A command that passes: ``insert`` into ``db.collection``.
+
+    A retryable write has a session, and a number in it.
+    """
 
     name: str
     place: str
+    session: bytes = field(default=b"", compare=False)
+    number: int = field(default=-1, compare=False)
 
 
 @dataclass
@@ -40,18 +50,26 @@ class _Stop:
     skip: int
     action: Callable[[], None]
     late: bool
+    cut: bool
     reached: threading.Event
 
 
 class Wire:
-    """The proxy, a context manager. ``uri`` leads through it; ``seen`` is what has passed."""
+    """The proxy, a context manager. ``uri`` leads through it; ``seen`` is what has passed.
 
-    def __init__(self, host: str, port: int) -> None:
+    With ``sessions`` it keeps a rule of MongoDB that the embedded server does not: in a session, a
+    retryable write with a lower number than the latest is refused. ``refused`` is what was.
+    Source: shake.target.session
+    """
+
+    def __init__(self, host: str, port: int, *, sessions: bool = False) -> None:
         self._server = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
         self.seen: list[Command] = []
         self.forwarded = 0  # requests that were handed to the server
+        self.refused: list[Command] = []
+        self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
         self._lock = threading.Lock()
 
@@ -64,14 +82,16 @@ class Wire:
         *,
         skip: int = 0,
         late: bool = False,
+        cut: bool = False,
     ) -> threading.Event:
         """Call ``action`` when the command reaches the proxy (``request``) or its answer does.
 
         The message waits for ``action``. A request whose sender is dead by then goes no further,
-        unless it is to be ``late``. It happens once, after ``skip`` such messages. ``place``
-        ending in a dot means any collection of the database. Returns the event of its happening.
+        unless it is to be ``late``; ``cut`` breaks its connection before ``action``. It happens
+        once, after ``skip`` such messages. ``place`` ending in a dot means any collection of the
+        database. Returns the event of its happening.
         """
-        stop = _Stop(moment, name, place, skip, action, late, threading.Event())
+        stop = _Stop(moment, name, place, skip, action, late, cut, threading.Event())
         with self._lock:
             self._stops.append(stop)
         return stop.reached
@@ -123,16 +143,29 @@ class Wire:
                         command = _command(body) if opcode == OP_MSG else None
                         if command:
                             asked[number] = command
-                    stop = command and self._pass(moment, command)
+                    stop = command and self._pass(moment, command, source)
                     if stop and moment == "request" and not stop.late and _gone(source):
                         break
+                    if command and moment == "request" and self._too_old(command):
+                        source.sendall(_refusal(number))
+                        continue
                     sink.sendall(header + body)
                     self.forwarded += moment == "request"
         finally:
             with contextlib.suppress(OSError):  # what the server still answers is heard to the end
                 sink.shutdown(socket.SHUT_WR)
 
-    def _pass(self, moment: Moment, command: Command) -> _Stop | None:
+    def _too_old(self, command: Command) -> bool:
+        if self._latest is None or command.number < 0:
+            return False
+        with self._lock:
+            latest = self._latest.get(command.session, -1)
+            self._latest[command.session] = max(latest, command.number)
+            if command.number < latest:
+                self.refused.append(command)
+        return command.number < latest
+
+    def _pass(self, moment: Moment, command: Command, source: socket.socket) -> _Stop | None:
         found = None
         with self._lock:
             if moment == "request":
@@ -148,6 +181,8 @@ class Wire:
                         stop.reached.set()
                         break
         if found:
+            if found.cut:
+                source.shutdown(socket.SHUT_RDWR)
             found.action()
         return found
 
@@ -181,4 +216,15 @@ def _command(body: bytes) -> Command | None:
     if name == "renameCollection":
         return Command(name, value)
     collection = f".{value}" if isinstance(value, str) else ""
-    return Command(name, f"{document['$db']}{collection}")
+    session = document["lsid"]["id"] if "txnNumber" in document else b""
+    return Command(
+        name, f"{document['$db']}{collection}", bytes(session), document.get("txnNumber", -1)
+    )
+
+
+def _refusal(number: int) -> bytes:
+    """The answer to a retryable write that came too late."""
+    error = {"ok": 0.0, "code": TRANSACTION_TOO_OLD, "codeName": "TransactionTooOld"}
+    text = "a newer retryable write has already started on this session"
+    reply = bytes(5) + bson.encode({**error, "errmsg": text})
+    return struct.pack("<iiii", 16 + len(reply), 0, number, OP_MSG) + reply

@@ -1,0 +1,63 @@
+"""Numbers the commands of one shard, so that the server refuses one that comes too late.
+
+A command whose connection broke, or whose sender was killed, may still be on its way while it is
+sent again, and while newer changes follow. So all commands of a shard name one session, the same
+in every process and run, and carry numbers that only rise: a replica set or a sharded cluster
+refuses, in a session, what has a lower number than the latest (TransactionTooOld). Each command
+that was not acknowledged is followed by one with the same statements, or by one of the next run
+with the same keys: once that is acknowledged, no older one can alter any of its keys any more, on
+whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
+
+These are what drivers call retryable writes, but a try again has a new number: what the server
+knows of the older one counts no more.
+Sources: https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+and, for the refusal, OlderRetryableWriteFailsOnSessionWithNewerRetryableWrite in
+https://github.com/mongodb/mongo/blob/master/src/mongo/db/transaction/transaction_participant_retryable_writes_test.cpp
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bson.binary import UUID_SUBTYPE, Binary
+from bson.int64 import Int64
+
+#: What a server answers to a number that is lower than one it has seen.
+#: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+TOO_OLD = 225
+
+#: An epoch is milliseconds, and no process sends as many commands as this in one: so none comes
+#: to the numbers of an epoch after its own.
+_NUMBERS_A_MILLISECOND = 1 << 21
+
+_NAMESPACE = uuid.UUID("3c0c2b1c-6a0d-4a52-9d0e-1e5a1d7f7b46")
+
+
+def numbers_from(epoch: int) -> Iterator[int]:
+    """The numbers of one process, which began in this millisecond since 1970."""
+    return itertools.count(epoch * _NUMBERS_A_MILLISECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The session of what is applied one after the other: commands of one shard.
+
+    ``numbers`` are the process's, for all of its sessions.
+    """
+
+    id: Binary
+    numbers: Iterator[int]
+
+    @classmethod
+    def of(cls, task: str, place: str, lane: str, numbers: Iterator[int]) -> Session:
+        """The session of a lane, by its name."""
+        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, lane)))
+        return cls(Binary(named.bytes, UUID_SUBTYPE), numbers)
+
+    def stamp(self) -> dict[str, Any]:
+        """The fields of the next command."""
+        return {"lsid": {"id": self.id}, "txnNumber": Int64(next(self.numbers))}
