@@ -12,7 +12,13 @@ setup(
             "shake.codec._transcoder",
             sources=sorted(set(glob(f"{SOURCE}/*.c")) - {f"{SOURCE}/fuzz.c"}),
             depends=sorted(glob(f"{SOURCE}/*.h")),
-            extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
+            # SLP would pack the two places of `struct at` into one register, by way of the stack.
+            extra_compile_args=[
+                "-std=c11",
+                "-O3",
+                "-fno-tree-slp-vectorize",
+                "-fvisibility=hidden",
+            ],
             # Without a compiler shake installs all the same, and reads items in plain Python.
             optional=True,
         )

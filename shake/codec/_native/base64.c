@@ -17,6 +17,18 @@ static const uint8_t values[256] = {
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
 };
 
+size_t base64_groups(uint8_t *to, size_t room, const uint8_t *from, size_t length)
+{
+    size_t most = length / 4 < room / 4 ? length / 4 : room / 4, done = 0;
+    for (; done < most; done++, from += 4, to += 3) {
+        uint32_t a = values[from[0]], b = values[from[1]], c = values[from[2]], d = values[from[3]];
+        if ((a | b | c | d) & 0x80)
+            break;
+        put32(to, __builtin_bswap32(a << 26 | b << 20 | c << 14 | d << 8));
+    }
+    return done;
+}
+
 int64_t base64_decode(uint8_t *to, const uint8_t *from, size_t length)
 {
     if (length % 4)

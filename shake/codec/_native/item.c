@@ -2,6 +2,7 @@
 #include "item.h"
 
 #include "base64.h"
+#include "known.h"
 #include "names.h"
 #include "number.h"
 #include "text.h"
@@ -9,54 +10,94 @@
 #define TAG2(a, b) ((tag)(a) << 8 | (tag)(b))
 #define TAG4(a, b, c, d) (TAG2(a, b) << 16 | TAG2(c, d))
 
-static const uint8_t *put_value(struct work *w, const uint8_t *p, size_t type_at, unsigned depth);
+static const char closing_brace[] = "the end of a value with its type was expected";
+static const char same_names[] = "two names that are equal, or seem so";
 
-/* -- scalars: p is where the value begins ------------------------------------------------------ */
+/* What any value may write without asking; who calls for one has reserved it. */
+enum { VALUE_ROOM = 32 };
 
-static const uint8_t *put_string(struct work *w, const uint8_t *p, size_t type_at)
+/* Where both ends are this far, a name and most of a value need not ask for them. */
+enum { FAR = 2 * KNOWN_TEXT + VALUE_ROOM };
+
+static inline bool is_far(const struct work *w, struct at at)
 {
-    if (*p != '"')
-        return refuse(w, p, "a string was expected");
-    size_t start = offset(w);
-    p = copy_text(w, p + 1, 4);
-    if (!p)
-        return NULL;
-    uint8_t *base = w->base;
-    put32(base + start, (uint32_t)(offset(w) - start - 4));
-    base[type_at] = BSON_STRING;
-    return p;
+    return w->end - at.in >= FAR && w->limit - at.out >= FAR;
 }
 
-static const uint8_t *put_number(struct work *w, const uint8_t *p, size_t type_at)
+static struct at put_value(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                           struct known **inner);
+static inline struct at put_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                                  struct known **inner);
+static struct at put_any_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                               struct known **inner);
+
+/* -- scalars: at.in is where the value begins -------------------------------------------------- */
+
+static inline struct at put_string(struct work *w, struct at at, uint8_t *type_at)
 {
-    switch (w->options->convert) {
-    case CONVERT_RAW:
-        return put_string(w, p, type_at);
-    case CONVERT_MCHANGE:
-        return *p == '"' ? put_nearest(w, p + 1, type_at) : refuse(w, p, "a string was expected");
-    default:
-        return *p == '"' ? put_exact(w, p + 1, type_at) : refuse(w, p, "a string was expected");
+    uint8_t *start = at.out;
+    if (*at.in != '"')
+        return refuse_at(w, at.in, "a string was expected");
+    at = copy_text(w, (struct at){at.in + 1, start + 4});
+    if (at.in) {
+        *type_at = BSON_STRING;
+        put32(start, (uint32_t)(at.out - start - 4));
     }
+    return at;
+}
+
+static inline struct at put_number(struct work *w, struct at at, uint8_t *type_at)
+{
+    if (w->options->convert == CONVERT_RAW)
+        return put_string(w, at, type_at);
+    if (*at.in != '"')
+        return refuse_at(w, at.in, "a string was expected");
+    at.in++;
+    return w->options->convert == CONVERT_MCHANGE ? put_nearest(w, at, type_at)
+                                                  : put_exact(w, at, type_at);
+}
+
+static void close_binary(uint8_t *start, size_t length)
+{
+    put32(start, (uint32_t)length);
+    start[4] = 0; /* the subtype */
 }
 
 /* The text is copied like any other, then decoded in its place. */
-static const uint8_t *put_binary(struct work *w, const uint8_t *p, size_t type_at)
+static struct at put_any_binary(struct work *w, struct at at)
 {
-    if (*p != '"')
-        return refuse(w, p, "a string was expected");
-    size_t start = offset(w);
-    const uint8_t *behind = copy_text(w, p + 1, 5);
-    if (!behind)
-        return NULL;
-    uint8_t *data = w->base + start + 5;
-    int64_t length = base64_decode(data, data, (size_t)(w->out - data) - 1);
+    const uint8_t *text = at.in;
+    uint8_t *start = at.out, *data = start + 5;
+    if (!(at = copy_text(w, (struct at){text + 1, data})).in)
+        return at;
+    int64_t length = base64_decode(data, data, (size_t)(at.out - data) - 1);
     if (length < 0)
-        return refuse(w, p, "not base64");
-    w->base[type_at] = BSON_BINARY;
-    put32(w->base + start, (uint32_t)length);
-    data[-1] = 0; /* the subtype */
-    w->out = data + length;
-    return behind;
+        return refuse_at(w, text, "not base64");
+    close_binary(start, (size_t)length);
+    return (struct at){at.in, data + length};
+}
+
+static struct at put_binary(struct work *w, struct at at, uint8_t *type_at)
+{
+    if (*at.in != '"')
+        return refuse_at(w, at.in, "a string was expected");
+    *type_at = BSON_BINARY;
+    const uint8_t *p = at.in + 1;
+    uint8_t *out = at.out + 5;
+    size_t groups = base64_groups(out, (size_t)(w->limit - out), p, (size_t)(w->end - p));
+    p += 4 * groups;
+    out += 3 * groups;
+    if (*p != '"' && w->end - p > 4 && p[4] == '"' && w->limit - out >= 3) {
+        int64_t last = base64_decode(out, p, 4);
+        if (last > 0) {
+            p += 4;
+            out += last;
+        }
+    }
+    if (*p != '"')
+        return put_any_binary(w, at);
+    close_binary(at.out, (size_t)(out - at.out) - 5);
+    return (struct at){p + 1, out};
 }
 
 static bool is_literal(const struct work *w, const uint8_t *p, const char *word, size_t length)
@@ -64,222 +105,105 @@ static bool is_literal(const struct work *w, const uint8_t *p, const char *word,
     return (size_t)(w->end - p) >= length && !memcmp(p, word, length);
 }
 
-static const uint8_t *put_bool(struct work *w, const uint8_t *p, size_t type_at)
+static inline struct at put_bool(struct work *w, struct at at, uint8_t *type_at)
 {
-    bool value = is_literal(w, p, "true", 4);
-    if (!value && !is_literal(w, p, "false", 5))
-        return refuse(w, p, "neither true nor false");
-    if (!reserve(w, 1))
-        return NULL;
-    w->base[type_at] = BSON_BOOL;
-    *w->out++ = value;
-    return p + (value ? 4 : 5);
+    bool value = is_literal(w, at.in, "true", 4);
+    if (!value && !is_literal(w, at.in, "false", 5))
+        return refuse_at(w, at.in, "neither true nor false");
+    *type_at = BSON_BOOL;
+    *at.out = value;
+    return (struct at){at.in + (value ? 4 : 5), at.out + 1};
 }
 
-static const uint8_t *put_null(struct work *w, const uint8_t *p, size_t type_at)
+static inline struct at put_null(struct work *w, struct at at, uint8_t *type_at)
 {
-    if (!is_literal(w, p, "true", 4))
-        return refuse(w, p, "a NULL that is not true");
+    if (!is_literal(w, at.in, "true", 4))
+        return refuse_at(w, at.in, "a NULL that is not true");
     if (w->options->convert == CONVERT_RAW)
-        return put_bool(w, p, type_at);
-    w->base[type_at] = BSON_NULL;
-    return p + 4;
+        return put_bool(w, at, type_at);
+    *type_at = BSON_NULL;
+    return (struct at){at.in + 4, at.out};
 }
 
-/* -- arrays and maps --------------------------------------------------------------------------- */
+/* -- arrays ------------------------------------------------------------------------------------ */
+
+/* Close the array or document that began at `start`. */
+static inline struct at close_value(struct work *w, struct at at, uint8_t *start)
+{
+    if (!has_room(w, at.out, 1))
+        return (struct at){0};
+    *at.out++ = 0;
+    put32(start, (uint32_t)(at.out - start));
+    return at;
+}
 
 /* The name of an array's element, with its closing 0; at most 11 bytes. */
-static void append_index(struct work *w, uint32_t index)
+static inline uint8_t *put_index(uint8_t *out, uint32_t index)
 {
-    uint8_t digits[10], *out = w->out;
+    uint8_t digits[10];
     unsigned count = 0;
-    do
+    for (; index >= 10; index /= 10)
         digits[count++] = (uint8_t)('0' + index % 10);
-    while (index /= 10);
+    *out++ = (uint8_t)('0' + index);
     while (count)
         *out++ = digits[--count];
     *out++ = 0;
-    w->out = out;
+    return out;
 }
 
 /* An element is a typed value in L, and the bare value of a scalar in a set. */
-static const uint8_t *put_array(struct work *w, const uint8_t *p, size_t type_at, unsigned depth,
-                                tag element)
+static struct at put_array(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                           tag element, struct known **inner)
 {
-    if (*p != '[')
-        return refuse(w, p, "an array was expected");
-    if (!reserve(w, 4))
-        return NULL;
-    w->base[type_at] = BSON_ARRAY;
-    size_t start = open_here(w);
-    p = skip_space(p + 1);
-    for (uint32_t index = 0; *p != ']'; index++) {
-        if (!reserve(w, 1 + 11))
-            return NULL;
-        size_t element_at = offset(w);
-        w->out++;
-        append_index(w, index);
+    uint8_t *start = at.out;
+    if (*at.in != '[')
+        return refuse_at(w, at.in, "an array was expected");
+    if (depth > MAX_DEPTH)
+        return refuse_at(w, at.in, "deep nesting");
+    *type_at = BSON_ARRAY;
+    at.in = skip_space(at.in + 1);
+    at.out += 4;
+    for (uint32_t index = 0; *at.in != ']'; index++) {
+        if (!has_room(w, at.out, 1 + 11 + VALUE_ROOM))
+            return (struct at){0};
+        uint8_t *element_type = at.out;
+        at.out = put_index(at.out + 1, index);
         switch (element) {
-        case 'S': p = put_string(w, p, element_at); break;
-        case 'N': p = put_number(w, p, element_at); break;
-        case 'B': p = put_binary(w, p, element_at); break;
-        default: p = put_value(w, p, element_at, depth); break;
+        case 'S': at = put_string(w, at, element_type); break;
+        case 'N': at = put_number(w, at, element_type); break;
+        case 'B': at = put_binary(w, at, element_type); break;
+        default: at = put_value(w, at, element_type, depth, inner); break;
         }
-        if (!p || !(p = next_member(w, p, ']')))
-            return NULL;
+        if (!at.in || !(at.in = next_member(w, at.in, ']')))
+            return (struct at){0};
     }
-    if (!reserve(w, 1))
-        return NULL;
-    close_at(w, start);
-    return p + 1;
+    at.in++;
+    return close_value(w, at, start);
 }
 
-/* Write an element's type (later) and name; p is at the name's quote. Returns behind the colon. */
-static const uint8_t *put_name(struct work *w, const uint8_t *p, size_t *name_at)
-{
-    if (*p != '"')
-        return refuse(w, p, "a name was expected");
-    *name_at = offset(w) + 1;
-    w->zero = false;
-    const uint8_t *behind = copy_text(w, p + 1, 1);
-    if (!behind)
-        return NULL;
-    if (w->zero)
-        return refuse(w, p, "a name that holds U+0000");
-    return expect(w, behind, ':', "a colon was expected");
-}
+/* -- names ------------------------------------------------------------------------------------- */
 
-/* The end of a document's elements. */
-static const uint8_t *close_object(struct work *w, const uint8_t *p, size_t start,
-                                   const struct names *names)
+/* From where a typed value begins to behind its brace and quote, where its type is. */
+static inline const uint8_t *open_typed(struct work *w, const uint8_t *p)
 {
-    if (names->doubtful && !names_differ(w, start + 4, names->count))
-        return w->reason ? NULL : refuse(w, p, "two names that are equal, or seem so");
-    if (!reserve(w, 1))
-        return NULL;
-    close_at(w, start);
-    return p + 1;
-}
-
-static const uint8_t *put_map(struct work *w, const uint8_t *p, size_t type_at, unsigned depth)
-{
-    if (*p != '{')
-        return refuse(w, p, "an object was expected");
-    if (!reserve(w, 4))
-        return NULL;
-    w->base[type_at] = BSON_DOCUMENT;
-    size_t start = open_here(w), name_at;
-    struct names names = {0};
-    p = skip_space(p + 1);
-    while (*p != '}') {
-        if (!(p = put_name(w, p, &name_at)))
-            return NULL;
-        add_name(&names, w->base + name_at, offset(w) - name_at - 1);
-        p = put_value(w, p, name_at - 1, depth);
-        if (!p || !(p = next_member(w, p, '}')))
-            return NULL;
-    }
-    return close_object(w, p, start, &names);
-}
-
-/* -- typed values ------------------------------------------------------------------------------ */
-
-/* As read_tag, with space or more than one letter in it. */
-static const uint8_t *read_any_tag(struct work *w, const uint8_t *p, tag *type)
-{
+    p = skip_space(p);
     if (*p != '{')
         return refuse(w, p, "a value with its type was expected");
     p = skip_space(p + 1);
-    if (*p++ != '"')
-        return refuse(w, p - 1, "a type was expected");
-    *type = 0;
-    for (unsigned i = 0; i < 4 && *p >= 'A' && *p <= 'Z'; i++)
-        *type = *type << 8 | *p++;
-    if (*p != '"')
-        return refuse(w, p, "an unknown type");
-    p = expect(w, p + 1, ':', "a colon was expected");
-    return p ? skip_space(p) : NULL;
+    return *p == '"' ? p + 1 : refuse(w, p, "a type was expected");
 }
 
-/* Read `{"S":`. Returns where the value begins. */
-static inline const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
-{
-    p = skip_space(p);
-    if (p[0] == '{' && p[1] == '"' && p[2] && p[3] == '"' && p[4] == ':') {
-        *type = p[2];
-        return skip_space(p + 5);
-    }
-    return read_any_tag(w, p, type);
-}
-
-static const uint8_t *put_by_type(struct work *w, const uint8_t *p, tag type, size_t type_at,
-                                  unsigned depth)
-{
-    switch (type) {
-    case 'S': return put_string(w, p, type_at);
-    case 'N': return put_number(w, p, type_at);
-    case 'B': return put_binary(w, p, type_at);
-    case TAG4('B', 'O', 'O', 'L'): return put_bool(w, p, type_at);
-    case TAG4('N', 'U', 'L', 'L'): return put_null(w, p, type_at);
-    case 'M': return put_map(w, p, type_at, depth + 1);
-    case 'L': return put_array(w, p, type_at, depth + 1, 'L');
-    case TAG2('S', 'S'): return put_array(w, p, type_at, depth, 'S');
-    case TAG2('N', 'S'): return put_array(w, p, type_at, depth, 'N');
-    case TAG2('B', 'S'): return put_array(w, p, type_at, depth, 'B');
-    default: return refuse(w, p, "an unknown type");
-    }
-}
-
-/* In raw, a document {type: value}. */
-static const uint8_t *put_raw(struct work *w, const uint8_t *p, tag type, size_t type_at,
-                              unsigned depth)
-{
-    if (!reserve(w, 4 + 1 + 4 + 1))
-        return NULL;
-    w->base[type_at] = BSON_DOCUMENT;
-    size_t start = open_here(w), inner_at = offset(w);
-    w->out++;
-    for (unsigned shift = 32; shift;)
-        if ((type >> (shift -= 8)) & 0xff)
-            *w->out++ = (uint8_t)(type >> shift);
-    *w->out++ = 0;
-    p = put_by_type(w, p, type, inner_at, depth);
-    if (!p || !reserve(w, 1))
-        return NULL;
-    close_at(w, start);
-    return p;
-}
-
-/* Write the value of this type, and read its closing brace. */
-static inline const uint8_t *put_typed(struct work *w, const uint8_t *p, tag type, size_t type_at,
-                                       unsigned depth)
-{
-    if (depth > MAX_DEPTH)
-        return refuse(w, p, "deep nesting");
-    p = w->options->convert == CONVERT_RAW ? put_raw(w, p, type, type_at, depth)
-                                           : put_by_type(w, p, type, type_at, depth);
-    return p ? expect(w, p, '}', "the end of a value with its type was expected") : NULL;
-}
-
-static const uint8_t *put_value(struct work *w, const uint8_t *p, size_t type_at, unsigned depth)
-{
-    tag type;
-    p = read_tag(w, p, &type);
-    return p ? put_typed(w, p, type, type_at, depth) : NULL;
-}
-
-/* -- items ------------------------------------------------------------------------------------- */
-
-static const uint8_t *rename_id(struct work *w, const uint8_t *p, size_t name_at)
+/* A top-level `_id` is called otherwise. */
+static struct at rename_id(struct work *w, struct at at, uint8_t *name)
 {
     const struct bytes *renamed = &w->options->renamed;
     if (!renamed->data)
-        return refuse(w, p, "an attribute _id");
-    w->out = w->base + name_at;
-    if (!reserve(w, renamed->length + 1))
-        return NULL;
-    append_name(w, renamed);
-    return p;
+        return refuse_at(w, at.in, "an attribute _id");
+    if (!has_room(w, name, renamed->length + 1))
+        return (struct at){0};
+    memcpy(name, renamed->data, renamed->length);
+    name[renamed->length] = 0;
+    return (struct at){at.in, name + renamed->length + 1};
 }
 
 /* The key that this name is, or -1. */
@@ -293,37 +217,212 @@ static int which_key(const struct options *options, const uint8_t *name, size_t 
     return -1;
 }
 
-/* Write one attribute; p is at its name. */
-static const uint8_t *put_attribute(struct work *w, const uint8_t *p, struct names *names,
-                                    struct element keys[2])
+static bool is_id(const uint8_t *name, size_t length)
+{
+    return length == 3 && !memcmp(name, "_id", 3);
+}
+
+/* As put_name, of a name that is not known. It is from now on, or `other` stands for it. */
+static struct at put_new_name(struct work *w, struct at at, bool top, struct names *names,
+                              struct known **expected, struct known **known)
+{
+    const uint8_t *start = at.in;
+    if (*start != '"')
+        return refuse_at(w, start, "a name was expected");
+    if (!has_room(w, at.out, 1 + CHARACTER))
+        return (struct at){0};
+    uint8_t *name = at.out + 1;
+    w->zero = false;
+    if (!(at = copy_text(w, (struct at){start + 1, name})).in)
+        return at;
+    if (w->zero)
+        return refuse_at(w, start, "a name that holds U+0000");
+    size_t length = (size_t)(at.out - name) - 1;
+    bool plain = at.in - start == (ptrdiff_t)length + 2; /* it is written as it is */
+    if (!(at.in = expect(w, at.in, ':', "a colon was expected")) ||
+        !(at.in = open_typed(w, at.in)))
+        return at;
+    int key = which_key(w->options, name, length);
+    struct place place = place_of(name, length);
+    *known = NULL;
+    if (is_id(name, length)) {
+        if (top && !(at = rename_id(w, at, name)).in)
+            return at;
+        place = place_of(name, (size_t)(at.out - name) - 1);
+    } else if (plain && *name != '$' && is_far(w, at)) {
+        *known = learn(w->known, expected, start, length, place, key);
+    }
+    w->operators |= top && *name == '$';
+    if (!*known) {
+        *known = &w->known->other;
+        (*known)->key = (int8_t)key;
+    }
+    add_place(names, &place);
+    return has_room(w, at.out, VALUE_ROOM) ? at : (struct at){0};
+}
+
+/* Write an element's type (later) and name; at.in is at the name's quote. Reads up to the type of
+ * its value, behind the quote. */
+static inline struct at put_name(struct work *w, struct at at, bool top, struct names *names,
+                                 struct known **expected, struct known **known)
+{
+    struct known *found = is_far(w, at) ? recognise(*expected, at.in) : NULL;
+    if (!found) {
+        at = put_new_name(w, at, top, names, expected, &found);
+        *known = found;
+        return at;
+    }
+    memcpy(at.out, at.in, KNOWN_TEXT);
+    at.in += found->length;
+    at.out += found->length - AROUND_NAME + 1;
+    *at.out++ = 0;
+    add_place(names, &found->place);
+    *known = found;
+    return at;
+}
+
+/* -- typed values ------------------------------------------------------------------------------ */
+
+/* Write an object's elements and end; at.in is behind its opening brace. */
+static struct at put_map(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                         struct known **expected)
+{
+    uint8_t *start = at.out;
+    if (*at.in != '{')
+        return refuse_at(w, at.in, "an object was expected");
+    if (depth > MAX_DEPTH)
+        return refuse_at(w, at.in, "deep nesting");
+    *type_at = BSON_DOCUMENT;
+    struct names names;
+    struct known *known;
+    begin_names(&names);
+    at.in = skip_space(at.in + 1);
+    at.out += 4;
+    while (*at.in != '}') {
+        uint8_t *element_type = at.out;
+        if (!(at = put_name(w, at, false, &names, expected, &known)).in)
+            return at;
+        if (is_kept(known)) {
+            expected = &known->next;
+            at = put_typed(w, at, element_type, depth, &known->inner);
+        } else {
+            at = put_any_typed(w, at, element_type, depth, &known->inner);
+        }
+        if (!at.in || !(at.in = next_member(w, at.in, '}')))
+            return (struct at){0};
+    }
+    if (names.twice && !names_differ(w, start + 4, at.out))
+        return w->reason ? (struct at){0} : refuse_at(w, at.in, same_names);
+    at.in++;
+    return close_value(w, at, start);
+}
+
+/* As the type's letters up to what stands behind the colon. */
+static inline const uint8_t *read_tag(struct work *w, const uint8_t *p, tag *type)
+{
+    if (p[0] && p[1] == '"' && p[2] == ':') { /* mostly */
+        *type = p[0];
+        return skip_space(p + 3);
+    }
+    *type = 0;
+    for (unsigned i = 0; i < 4 && *p >= 'A' && *p <= 'Z'; i++)
+        *type = *type << 8 | *p++;
+    if (*p != '"')
+        return refuse(w, p, "an unknown type");
+    p = expect(w, p + 1, ':', "a colon was expected");
+    return p ? skip_space(p) : NULL;
+}
+
+static inline struct at put_by_type(struct work *w, struct at at, tag type, uint8_t *type_at,
+                                    unsigned depth, struct known **inner)
+{
+    switch (type) {
+    case 'S': return put_string(w, at, type_at);
+    case 'N': return put_number(w, at, type_at);
+    case 'B': return put_binary(w, at, type_at);
+    case TAG4('B', 'O', 'O', 'L'): return put_bool(w, at, type_at);
+    case TAG4('N', 'U', 'L', 'L'): return put_null(w, at, type_at);
+    case 'M': return put_map(w, at, type_at, depth + 1, inner);
+    case 'L': return put_array(w, at, type_at, depth + 1, 'L', inner);
+    case TAG2('S', 'S'): return put_array(w, at, type_at, depth, 'S', inner);
+    case TAG2('N', 'S'): return put_array(w, at, type_at, depth, 'N', inner);
+    case TAG2('B', 'S'): return put_array(w, at, type_at, depth, 'B', inner);
+    default: return refuse_at(w, at.in, "an unknown type");
+    }
+}
+
+/* In raw, a document {type: value} begins; returns where the inner type goes. */
+static uint8_t *open_raw(struct at *at, tag type, uint8_t *type_at)
+{
+    uint8_t *inner_type = at->out + 4;
+    *type_at = BSON_DOCUMENT;
+    at->out += 4 + 1;
+    for (unsigned shift = 32; shift;)
+        if ((type >> (shift -= 8)) & 0xff)
+            *at->out++ = (uint8_t)(type >> shift);
+    *at->out++ = 0;
+    return inner_type;
+}
+
+/* As put_typed, however it is written. */
+static struct at put_any_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                               struct known **inner)
+{
+    bool raw = w->options->convert == CONVERT_RAW;
+    uint8_t *start = at.out;
+    tag type;
+    if (!(at.in = read_tag(w, at.in, &type)))
+        return at;
+    if (raw)
+        type_at = open_raw(&at, type, type_at);
+    at = put_by_type(w, at, type, type_at, depth, inner);
+    if (!at.in || !(at.in = expect(w, at.in, '}', closing_brace)))
+        return at;
+    return raw ? close_value(w, at, start) : at;
+}
+
+/* Write a value from its type on, and read its closing brace. Both ends must be far. */
+static inline struct at put_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                                  struct known **inner)
+{
+    enum convert convert = w->options->convert;
+    uint32_t head = get32(at.in);
+    if (head == TAG4('"', ':', '"', 'S') && convert != CONVERT_RAW)
+        at = put_string(w, (struct at){at.in + 3, at.out}, type_at);
+    else if (head == TAG4('"', ':', '"', 'N') && convert == CONVERT_CHANGE)
+        at = put_exact(w, (struct at){at.in + 4, at.out}, type_at);
+    else
+        return put_any_typed(w, at, type_at, depth, inner);
+    if (at.in)
+        at.in = expect(w, at.in, '}', closing_brace);
+    return at;
+}
+
+static struct at put_value(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
+                           struct known **inner)
+{
+    at.in = open_typed(w, at.in);
+    if (!at.in)
+        return at;
+    return is_far(w, at) ? put_typed(w, at, type_at, depth, inner)
+                         : put_any_typed(w, at, type_at, depth, inner);
+}
+
+/* -- items ------------------------------------------------------------------------------------- */
+
+/* Keep where a key attribute was written, whose type is at p; false when it refused. */
+static bool take_key(struct work *w, const uint8_t *p, int key, uint8_t *type_at,
+                     uint8_t *value_at, uint8_t *end, struct element keys[2])
 {
     const struct options *options = w->options;
-    const uint8_t *start = p;
-    size_t name_at;
-    tag type;
-    if (!(p = put_name(w, p, &name_at)))
-        return NULL;
-    size_t length = offset(w) - name_at - 1;
-    int key = which_key(options, w->base + name_at, length);
-    if (length == 3 && !memcmp(w->base + name_at, "_id", 3)) {
-        if (!(p = rename_id(w, p, name_at)))
-            return NULL;
-        length = options->renamed.length;
-    }
-    w->operators |= w->base[name_at] == '$';
-    add_name(names, w->base + name_at, length);
-    size_t value_at = offset(w);
-    if (!(p = read_tag(w, p, &type)) || !(p = put_typed(w, p, type, name_at - 1, 0)))
-        return NULL;
-    if (key < 0)
-        return p;
-    if (type != options->keys[key].type)
-        return refuse(w, start, "a key attribute of another type");
-    if (type == 'N' && options->convert == CONVERT_MCHANGE &&
+    if (*p != options->keys[key].type || p[1] != '"')
+        return refuse(w, p, "a key attribute of another type");
+    if (*p == 'N' && options->convert == CONVERT_MCHANGE &&
         options->identity != IDENTITY_OBJECTID && !w->kept)
-        return refuse(w, start, "a key that may change as a double");
-    keys[key] = (struct element){name_at - 1, value_at, offset(w)};
-    return p;
+        return refuse(w, p, "a key that may change as a double");
+    keys[key] = (struct element){(size_t)(type_at - w->base), (size_t)(value_at - w->base),
+                                 (size_t)(end - w->base)};
+    return true;
 }
 
 static size_t size_of(const struct element *element)
@@ -383,37 +482,62 @@ static bool put_key_id(struct work *w, size_t start, struct element keys[2])
 static bool put_object_id(struct work *w)
 {
     static const uint8_t head[] = {BSON_OBJECTID, '_', 'i', 'd', 0};
-    if (!reserve(w, sizeof head + 12))
+    if (!reserve(w, sizeof head + 12 + 3))
         return false;
     append(w, head, sizeof head);
     append(w, w->prefix, PREFIX_LENGTH);
-    for (int shift = 8 * (NUMBER_LENGTH - 1); shift >= 0; shift -= 8)
-        *w->out++ = (uint8_t)(w->number >> shift);
+    put64(w->out, __builtin_bswap64(w->number << 24)); /* 3 bytes more than it has */
+    w->out += NUMBER_LENGTH;
     return true;
+}
+
+/* Write the attributes, and tell of the key ones; at.in is behind the opening brace. */
+static struct at put_attributes(struct work *w, struct at at, struct element keys[2])
+{
+    struct names names;
+    struct known **expected = &w->known->first, *known;
+    const uint8_t *elements = at.out;
+    begin_names(&names);
+    at.in = skip_space(at.in);
+    while (*at.in != '}') {
+        uint8_t *type_at = at.out;
+        if (!(at = put_name(w, at, true, &names, expected, &known)).in)
+            return at;
+        struct at value = at;
+        if (is_kept(known)) {
+            expected = &known->next;
+            at = put_typed(w, at, type_at, 0, &known->inner);
+        } else {
+            at = put_any_typed(w, at, type_at, 0, &known->inner);
+        }
+        if (!at.in)
+            return at;
+        if (known->key >= 0 &&
+            !take_key(w, value.in, known->key, type_at, value.out, at.out, keys))
+            return (struct at){0};
+        if (!(at.in = next_member(w, at.in, '}')))
+            return at;
+    }
+    if (names.twice && !names_differ(w, elements, at.out))
+        return w->reason ? (struct at){0} : refuse_at(w, at.in, same_names);
+    return at;
 }
 
 const uint8_t *put_item(struct work *w, const uint8_t *p, enum identity identity,
                         struct element keys[2])
 {
-    const struct options *options = w->options;
-    struct names names = {0};
     keys[0].end = keys[1].end = 0;
     if (!reserve(w, 4))
         return NULL;
     size_t start = open_here(w);
     if (identity == IDENTITY_OBJECTID && !put_object_id(w))
         return NULL;
-    size_t attributes_at = offset(w);
-    p = skip_space(p);
-    while (*p != '}') {
-        p = put_attribute(w, p, &names, keys);
-        if (!p || !(p = next_member(w, p, '}')))
-            return NULL;
-    }
-    if (!keys[0].end || (options->key_count > 1 && !keys[1].end))
+    struct at at = put_attributes(w, (struct at){p, w->out}, keys);
+    if (!(p = at.in))
+        return NULL;
+    w->out = at.out;
+    if (!keys[0].end || (w->options->key_count > 1 && !keys[1].end))
         return refuse(w, p, "an item without its key");
-    if (names.doubtful && !names_differ(w, attributes_at, names.count))
-        return w->reason ? NULL : refuse(w, p, "two names that are equal, or seem so");
     if ((identity == IDENTITY_KEY && !put_key_id(w, start + 4, keys)) || !reserve(w, 1))
         return NULL;
     close_at(w, start);

@@ -7,7 +7,7 @@
 static const uint8_t *step_over_any_text(struct work *w, const uint8_t *p)
 {
     for (;;) {
-        uint8_t ignored[CHUNK], *out = w->out;
+        uint8_t ignored[CHUNK];
         if (w->end - p >= CHUNK) {
             unsigned plain = copy_chunk(ignored, p);
             p += plain;
@@ -19,10 +19,7 @@ static const uint8_t *step_over_any_text(struct work *w, const uint8_t *p)
         }
         if (*p == '"')
             return p + 1;
-        w->out = ignored;
-        p = copy_special(w, p);
-        w->out = out;
-        if (!p)
+        if (!(p = copy_special(w, (struct at){p, ignored}).in))
             return NULL;
     }
 }

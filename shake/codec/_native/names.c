@@ -26,29 +26,35 @@ static uint32_t hash(const uint8_t *name, size_t length)
     return value;
 }
 
+/* Behind an element. */
+static const uint8_t *step_over_element(const uint8_t *element)
+{
+    const uint8_t *value = element + strlen((const char *)element + 1) + 2;
+    return value + value_size(*element, value);
+}
+
 /* A hash table with linear probing; an entry is the place of a name, counted from 1. Somebody may
  * have chosen names that meet in it, so the steps are bounded. */
-static bool differ(const uint8_t *elements, size_t count, uint32_t *table, size_t size)
+static bool differ(const uint8_t *elements, const uint8_t *end, uint32_t *table, size_t size)
 {
-    size_t steps = 16 * count;
-    const uint8_t *at = elements;
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *name = at + 1;
-        size_t length = strlen((const char *)name);
-        size_t place = hash(name, length) & (size - 1);
+    size_t steps = 8 * size;
+    for (const uint8_t *at = elements; at < end; at = step_over_element(at)) {
+        const char *name = (const char *)at + 1;
+        size_t place = hash(at + 1, strlen(name)) & (size - 1);
         for (; table[place]; place = (place + 1) & (size - 1))
-            if (steps-- == 0 || !strcmp((const char *)elements + table[place], (const char *)name))
+            if (steps-- == 0 || !strcmp((const char *)elements + table[place], name))
                 return false;
-        table[place] = (uint32_t)(name - elements);
-        at = name + length + 1 + value_size(*at, name + length + 1);
+        table[place] = (uint32_t)(at + 1 - elements);
     }
     return true;
 }
 
-bool names_differ(struct work *w, size_t elements_at, size_t count)
+bool names_differ(struct work *w, const uint8_t *elements, const uint8_t *end)
 {
     uint32_t small[256] = {0}, *table = small;
-    size_t size = sizeof small / sizeof *small;
+    size_t size = sizeof small / sizeof *small, count = 0;
+    for (const uint8_t *at = elements; at < end; at = step_over_element(at))
+        count++;
     if (2 * count > size) {
         while (size < 2 * count)
             size *= 2;
@@ -58,7 +64,7 @@ bool names_differ(struct work *w, size_t elements_at, size_t count)
             return false;
         }
     }
-    bool answer = differ(w->base + elements_at, count, table, size);
+    bool answer = differ(elements, end, table, size);
     if (table != small)
         free(table);
     return answer;

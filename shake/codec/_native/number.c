@@ -26,14 +26,16 @@ static inline bool is_digit(uint8_t c)
 
 /* -- short numbers ----------------------------------------------------------------------------- */
 
-/* A number of up to 15 digits, or of 18 with a point in it and no 0 at its end: nearly all. */
+/* A whole number of up to 15 digits, or up to 7 before and behind the point, of which the last is
+ * no 0: nearly all. */
 struct brief {
     bool negative;
     unsigned places; /* digits behind the point */
     uint64_t coefficient;
 };
 
-enum { RUN = 16, LONGEST_BRIEF = 1 + RUN + 1 + RUN + 1 };
+/* Bytes that may be looked at. */
+enum { LONGEST_BRIEF = 1 + 8 + 8 + 1 };
 
 #define ZEROS 0x3030303030303030u /* "00000000" */
 
@@ -54,21 +56,6 @@ static inline uint64_t value_of_digits(uint64_t chunk, unsigned count)
             (v >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
 }
 
-/* Read up to RUN digits, of RUN bytes that exist; returns how many. */
-static inline unsigned read_run(const uint8_t *p, uint64_t *value)
-{
-    uint64_t chunk = get64(p) ^ ZEROS;
-    unsigned count = count_digits(chunk), more;
-    *value = count ? value_of_digits(chunk, count) : 0;
-    if (count < 8)
-        return count;
-    chunk = get64(p + 8) ^ ZEROS;
-    more = count_digits(chunk);
-    if (more)
-        *value = *value * ten_to[more] + value_of_digits(chunk, more);
-    return 8 + more;
-}
-
 /* NULL when the number is another one; nothing is refused here. */
 static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, struct brief *b)
 {
@@ -76,18 +63,92 @@ static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, 
         return NULL;
     b->negative = *p == '-';
     p += b->negative;
-    unsigned whole = read_run(p, &b->coefficient);
-    p += whole;
+    uint64_t chunk = get64(p) ^ ZEROS, more;
+    unsigned count = count_digits(chunk), others;
+    if (count == 0)
+        return NULL;
     b->places = 0;
-    if (*p == '.') {
-        uint64_t fraction;
-        b->places = read_run(p + 1, &fraction);
-        p += 1 + b->places;
-        if (p[-1] == '0' || p[-1] == '.' || whole + b->places > 18)
+    b->coefficient = value_of_digits(chunk, count);
+    p += count;
+    if (*p == '"')
+        return p + 1;
+    bool fraction = *p == '.';
+    if (fraction == (count == 8))
+        return NULL;
+    p += fraction;
+    more = get64(p) ^ ZEROS;
+    others = count_digits(more);
+    if (others == 0 || others == 8 || p[others] != '"' || (fraction && p[others - 1] == '0'))
+        return NULL;
+    b->places = fraction ? others : 0;
+    b->coefficient = b->coefficient * ten_to[others] + value_of_digits(more, others);
+    return p + others + 1;
+}
+
+/* -- long numbers ------------------------------------------------------------------------------ */
+
+/* One of as many digits as a Decimal128 has, with no 0 at the end of a fraction. */
+struct extended {
+    bool negative;
+    unsigned digits, places; /* leading zeros are counted, too */
+    uint64_t high, low;      /* of the coefficient */
+};
+
+/* Bytes that may be looked at: the last chunk of a run may be behind too many digits. */
+enum { LONGEST_EXTENDED = 1 + 2 * (DECIMAL128_DIGITS + 8) + 1 + 8 };
+
+/* a * b + c in 128 bits; it must fit. */
+static inline void multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t *high, uint64_t *low)
+{
+#if defined(__SIZEOF_INT128__) && !defined(SHAKE_PORTABLE)
+    unsigned __int128 value = (unsigned __int128)a * b + c;
+    *high = (uint64_t)(value >> 64);
+    *low = (uint64_t)value;
+#else
+    uint64_t a_low = (uint32_t)a, a_high = a >> 32, b_low = (uint32_t)b, b_high = b >> 32;
+    uint64_t lowest = a_low * b_low;
+    uint64_t middle = a_high * b_low + (lowest >> 32);
+    uint64_t other = a_low * b_high + (uint32_t)middle;
+    *high = a_high * b_high + (middle >> 32) + (other >> 32);
+    *low = other << 32 | (uint32_t)lowest;
+    *low += c;
+    *high += *low < c;
+#endif
+}
+
+/* Take the digits at p behind those that are taken; returns how many. */
+static unsigned take_run(const uint8_t *p, struct extended *e)
+{
+    unsigned taken = 0, count;
+    do {
+        uint64_t chunk = get64(p + taken) ^ ZEROS, more;
+        count = count_digits(chunk);
+        if (!count)
+            break;
+        multiply_add(e->low, ten_to[count], value_of_digits(chunk, count), &more, &e->low);
+        e->high = e->high * ten_to[count] + more;
+        taken += count;
+        e->digits += count;
+    } while (count == 8 && e->digits <= DECIMAL128_DIGITS);
+    return taken;
+}
+
+/* NULL when the number is another one; nothing is refused here. */
+static const uint8_t *read_extended(const struct work *w, const uint8_t *p, struct extended *e)
+{
+    if (w->end - p < LONGEST_EXTENDED)
+        return NULL;
+    *e = (struct extended){.negative = *p == '-'};
+    p += e->negative;
+    unsigned whole = take_run(p, e);
+    p += whole;
+    if (*p == '.' && e->digits <= DECIMAL128_DIGITS) {
+        e->places = take_run(p + 1, e);
+        p += 1 + e->places;
+        if (p[-1] == '0' || p[-1] == '.')
             return NULL;
-        b->coefficient = b->coefficient * ten_to[b->places] + fraction;
     }
-    return *p == '"' && whole > 0 && whole < RUN ? p + 1 : NULL;
+    return *p == '"' && whole > 0 && e->digits <= DECIMAL128_DIGITS ? p + 1 : NULL;
 }
 
 /* -- all numbers ------------------------------------------------------------------------------- */
@@ -190,55 +251,37 @@ static uint64_t joined(const uint8_t *digits, int count)
 
 /* -- exact ------------------------------------------------------------------------------------- */
 
-static void put_integer(struct work *w, int64_t value, size_t type_at)
+static inline uint8_t *put_integer(uint8_t *out, int64_t value, uint8_t *type)
 {
     bool narrow = value >= INT32_MIN && value <= INT32_MAX;
-    w->base[type_at] = narrow ? BSON_INT32 : BSON_INT64;
-    if (narrow)
-        append32(w, (uint32_t)value);
-    else
-        append64(w, (uint64_t)value);
+    *type = narrow ? BSON_INT32 : BSON_INT64;
+    put64(out, (uint64_t)value);
+    return out + (narrow ? 4 : 8);
 }
 
-/* Whether it is a whole number of 64 bits, and has been written. */
-static bool put_if_integer(struct work *w, const struct decimal *d, size_t type_at)
+/* Behind the number, if it is a whole one of 64 bits; else NULL. */
+static uint8_t *put_if_integer(uint8_t *out, const struct decimal *d, uint8_t *type)
 {
     if (d->exponent < 0 || d->count + d->exponent > 19)
-        return false;
+        return NULL;
     uint64_t value = joined(d->digits, d->count) * ten_to[d->exponent];
     if (value > (uint64_t)INT64_MAX + d->negative)
-        return false;
-    if (d->negative)
-        put_integer(w, value > INT64_MAX ? INT64_MIN : -(int64_t)value, type_at);
-    else
-        put_integer(w, (int64_t)value, type_at);
-    return true;
-}
-
-/* a * b + c in 128 bits; it must fit. */
-static void multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t *high, uint64_t *low)
-{
-    uint64_t a_low = (uint32_t)a, a_high = a >> 32, b_low = (uint32_t)b, b_high = b >> 32;
-    uint64_t lowest = a_low * b_low;
-    uint64_t middle = a_high * b_low + (lowest >> 32);
-    uint64_t other = a_low * b_high + (uint32_t)middle;
-    *high = a_high * b_high + (middle >> 32) + (other >> 32);
-    *low = other << 32 | (uint32_t)lowest;
-    *low += c;
-    *high += *low < c;
+        return NULL;
+    return put_integer(out, (int64_t)(d->negative ? 0 - value : value), type);
 }
 
 /* 1 bit of sign, 14 of biased exponent, 113 of binary coefficient. */
-static void append_decimal128(struct work *w, uint64_t high, uint64_t low, int exponent,
-                              bool negative, size_t type_at)
+static inline uint8_t *put_decimal128(uint8_t *out, uint64_t high, uint64_t low, int exponent,
+                                      bool negative, uint8_t *type)
 {
     high |= (uint64_t)(exponent + DECIMAL128_BIAS) << 49 | (uint64_t)negative << 63;
-    w->base[type_at] = BSON_DECIMAL128;
-    append64(w, low);
-    append64(w, high);
+    *type = BSON_DECIMAL128;
+    put64(out, low);
+    put64(out + 8, high);
+    return out + 16;
 }
 
-static void put_decimal128(struct work *w, struct decimal *d, size_t type_at)
+static uint8_t *put_34_digits(uint8_t *out, struct decimal *d, uint8_t *type)
 {
     if (d->exponent > 0 && d->count + d->exponent <= DECIMAL128_DIGITS)
         for (; d->exponent > 0; d->exponent--)
@@ -247,59 +290,77 @@ static void put_decimal128(struct work *w, struct decimal *d, size_t type_at)
     uint64_t high, low;
     multiply_add(joined(d->digits, first), ten_to[rest], joined(d->digits + first, rest), &high,
                  &low);
-    append_decimal128(w, high, low, d->exponent, d->negative, type_at);
+    return put_decimal128(out, high, low, d->exponent, d->negative, type);
 }
 
 /* Decimal notation, as a string. */
-static void put_plain(struct work *w, const struct decimal *d, size_t type_at)
+static uint8_t *put_plain(uint8_t *out, const struct decimal *d, uint8_t *type)
 {
-    uint8_t *start = w->out;
-    w->out += 4;
+    uint8_t *start = out;
+    out += 4;
     if (d->negative)
-        *w->out++ = '-';
+        *out++ = '-';
     int whole = d->count + d->exponent; /* digits before the point */
     if (whole <= 0) {
-        *w->out++ = '0';
-        *w->out++ = '.';
+        *out++ = '0';
+        *out++ = '.';
         for (int i = whole; i < 0; i++)
-            *w->out++ = '0';
+            *out++ = '0';
     }
     for (int i = 0; i < d->count; i++) {
         if (i == whole && i > 0)
-            *w->out++ = '.';
-        *w->out++ = (uint8_t)('0' + d->digits[i]);
+            *out++ = '.';
+        *out++ = (uint8_t)('0' + d->digits[i]);
     }
     for (int i = 0; i < d->exponent; i++)
-        *w->out++ = '0';
-    *w->out++ = 0;
-    w->base[type_at] = BSON_STRING;
-    put32(start, (uint32_t)(w->out - start) - 4);
+        *out++ = '0';
+    *out++ = 0;
+    *type = BSON_STRING;
+    put32(start, (uint32_t)(out - start) - 4);
+    return out;
 }
 
-const uint8_t *put_exact(struct work *w, const uint8_t *p, size_t type_at)
+static struct at put_any_exact(struct work *w, struct at at, uint8_t *type)
 {
-    if (!reserve(w, 4 + MAX_PLAIN + 1))
-        return NULL;
-    struct brief b;
-    const uint8_t *behind = read_brief(w, p, &b);
-    if (behind) {
-        if (b.places)
-            append_decimal128(w, 0, b.coefficient, -(int)b.places, b.negative, type_at);
-        else
-            put_integer(w, b.negative ? -(int64_t)b.coefficient : (int64_t)b.coefficient, type_at);
-        return behind;
-    }
     struct decimal d;
-    behind = read_decimal(w, p, &d);
-    if (!behind || put_if_integer(w, &d, type_at))
-        return behind;
+    uint8_t *out = NULL;
+    const uint8_t *behind = read_decimal(w, at.in, &d);
+    if (!behind || (out = put_if_integer(at.out, &d, type)))
+        return (struct at){behind, out};
     if (d.count <= DECIMAL128_DIGITS)
-        put_decimal128(w, &d, type_at);
-    else if (w->options->overflow_is_error)
-        return refuse(w, p, "a number of more than 34 digits");
+        return (struct at){behind, put_34_digits(at.out, &d, type)};
+    if (w->options->overflow_is_error)
+        return refuse_at(w, at.in, "a number of more than 34 digits");
+    if (!has_room(w, at.out, 4 + MAX_PLAIN + 1))
+        return (struct at){0};
+    return (struct at){behind, put_plain(at.out, &d, type)};
+}
+
+static __attribute__((noinline)) struct at put_long(struct work *w, struct at at, uint8_t *type)
+{
+    struct extended e;
+    const uint8_t *behind = read_extended(w, at.in, &e);
+    if (!behind)
+        return put_any_exact(w, at, type);
+    if (e.places || e.high || e.low > (uint64_t)INT64_MAX + e.negative)
+        at.out = put_decimal128(at.out, e.high, e.low, -(int)e.places, e.negative, type);
     else
-        put_plain(w, &d, type_at);
-    return behind;
+        at.out = put_integer(at.out, (int64_t)(e.negative ? 0 - e.low : e.low), type);
+    return (struct at){behind, at.out};
+}
+
+struct at put_exact(struct work *w, struct at at, uint8_t *type)
+{
+    struct brief b;
+    const uint8_t *behind = read_brief(w, at.in, &b);
+    if (!behind)
+        return put_long(w, at, type);
+    if (b.places)
+        at.out = put_decimal128(at.out, 0, b.coefficient, -(int)b.places, b.negative, type);
+    else
+        at.out = put_integer(at.out, (int64_t)(b.negative ? 0 - b.coefficient : b.coefficient),
+                             type);
+    return (struct at){behind, at.out};
 }
 
 /* -- nearest ----------------------------------------------------------------------------------- */
@@ -335,29 +396,27 @@ static double nearest(const struct decimal *d)
     return strtod(text, NULL);
 }
 
-const uint8_t *put_nearest(struct work *w, const uint8_t *p, size_t type_at)
+struct at put_nearest(struct work *w, struct at at, uint8_t *type)
 {
-    if (!reserve(w, 8))
-        return NULL;
     struct brief b;
     double value;
     bool negative;
-    const uint8_t *behind = read_brief(w, p, &b);
+    const uint8_t *behind = read_brief(w, at.in, &b);
     if (behind && is_exact(b.coefficient, -(int)b.places)) {
         value = scaled(b.coefficient, -(int)b.places);
         negative = b.negative && b.coefficient;
         w->kept = true;
     } else {
         struct decimal d;
-        if (!(behind = read_decimal(w, p, &d)))
-            return NULL;
+        if (!(behind = read_decimal(w, at.in, &d)))
+            return (struct at){0};
         value = nearest(&d);
         negative = d.negative;
         w->kept = d.count <= DBL_DIG;
     }
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    w->base[type_at] = BSON_DOUBLE;
-    append64(w, bits | (uint64_t)negative << 63);
-    return behind;
+    *type = BSON_DOUBLE;
+    put64(at.out, bits | (uint64_t)negative << 63);
+    return (struct at){behind, at.out + 8};
 }

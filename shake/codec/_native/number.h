@@ -4,11 +4,11 @@
 
 #include "work.h"
 
-/* Write the number whose text begins at p, behind a quote, without loss; set its type. Returns
- * behind the closing quote. */
-const uint8_t *put_exact(struct work *w, const uint8_t *p, size_t type_at);
+/* Write the number whose text begins here, behind a quote, without loss; set its type. Reads the
+ * closing quote, too. 16 bytes are reserved before. */
+struct at put_exact(struct work *w, struct at at, uint8_t *type);
 
 /* Likewise, as the nearest double; leaves `w->kept`. */
-const uint8_t *put_nearest(struct work *w, const uint8_t *p, size_t type_at);
+struct at put_nearest(struct work *w, struct at at, uint8_t *type);
 
 #endif

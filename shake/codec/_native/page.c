@@ -3,6 +3,7 @@
 
 #include "item.h"
 #include "json.h"
+#include "known.h"
 
 bool open_page(struct work *w, const uint8_t *body, const char *array, struct page *page)
 {
@@ -53,6 +54,8 @@ bool put_items(struct work *w, const uint8_t *body, struct page *page, size_t mo
 {
     const enum identity identity = w->options->identity;
     struct element keys[2];
+    struct known_names known;
+    begin_known(w, &known);
     for (const uint8_t *p = page->next; *p != ']';) {
         if (most-- == 0)
             return true;

@@ -8,6 +8,7 @@
 
 #include "item.h"
 #include "json.h"
+#include "known.h"
 
 /* Bytes of JSON that a record has at least: its event, a key, a SequenceNumber. */
 enum { SMALLEST_RECORD = 64 };
@@ -223,6 +224,8 @@ bool read_records(struct work *w, const uint8_t *body, struct records *records)
     if (!open_page(w, body, "Records", page) ||
         !make_room(w, (size_t)(w->end - page->next), records))
         return false;
+    struct known_names known;
+    begin_known(w, &known);
     for (const uint8_t *p = page->next; *p != ']'; page->next = p, page->count++) {
         struct record record = {.event = NO_EVENT};
         if (!(p = read_record(w, p, &record)) || !(p = next_member(w, p, ']')) ||
@@ -329,8 +332,8 @@ static bool put_delete(struct work *w, const uint8_t *query)
     return true;
 }
 
-bool put_statements(struct work *w, const struct records *records, struct progress *progress,
-                    size_t most)
+static bool put_each(struct work *w, const struct records *records, struct progress *progress,
+                     size_t most)
 {
     for (; progress->kind < KINDS; progress->kind++, progress->next = 0)
         for (; progress->next < records->change_count; progress->next++) {
@@ -352,4 +355,14 @@ bool put_statements(struct work *w, const struct records *records, struct progre
             progress->counts[progress->kind]++;
         }
     return true;
+}
+
+bool put_statements(struct work *w, const struct records *records, struct progress *progress,
+                    size_t most)
+{
+    struct known_names known;
+    begin_known(w, &known);
+    bool put = put_each(w, records, progress, most);
+    w->known = NULL;
+    return put;
 }

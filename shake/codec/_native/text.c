@@ -21,64 +21,65 @@ static int32_t hex_unit(const uint8_t *p)
     return unit;
 }
 
-static void append_utf8(struct work *w, uint32_t point)
+static struct at copy_point(const uint8_t *behind, uint32_t point, uint8_t *out)
 {
     if (point < 0x80) {
-        *w->out++ = (uint8_t)point;
+        *out++ = (uint8_t)point;
     } else if (point < 0x800) {
-        *w->out++ = (uint8_t)(0xc0 | point >> 6);
-        *w->out++ = (uint8_t)(0x80 | (point & 0x3f));
+        *out++ = (uint8_t)(0xc0 | point >> 6);
+        *out++ = (uint8_t)(0x80 | (point & 0x3f));
     } else if (point < 0x10000) {
-        *w->out++ = (uint8_t)(0xe0 | point >> 12);
-        *w->out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-        *w->out++ = (uint8_t)(0x80 | (point & 0x3f));
+        *out++ = (uint8_t)(0xe0 | point >> 12);
+        *out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
+        *out++ = (uint8_t)(0x80 | (point & 0x3f));
     } else {
-        *w->out++ = (uint8_t)(0xf0 | point >> 18);
-        *w->out++ = (uint8_t)(0x80 | (point >> 12 & 0x3f));
-        *w->out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-        *w->out++ = (uint8_t)(0x80 | (point & 0x3f));
+        *out++ = (uint8_t)(0xf0 | point >> 18);
+        *out++ = (uint8_t)(0x80 | (point >> 12 & 0x3f));
+        *out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
+        *out++ = (uint8_t)(0x80 | (point & 0x3f));
     }
+    return (struct at){behind, out};
 }
 
-static const uint8_t *copy_unicode_escape(struct work *w, const uint8_t *p)
+static struct at copy_unicode_escape(struct work *w, struct at at)
 {
+    const uint8_t *p = at.in, *behind = p + 6;
     int32_t unit = hex_unit(p + 2);
     if (unit < 0)
-        return refuse(w, p, "an escape without four hexadecimal digits");
+        return refuse_at(w, p, "an escape without four hexadecimal digits");
     uint32_t point = (uint32_t)unit;
-    const uint8_t *behind = p + 6;
     if (point >= 0xd800 && point < 0xe000) {
         int32_t low = behind[0] == '\\' && behind[1] == 'u' ? hex_unit(behind + 2) : -1;
         if (point >= 0xdc00 || low < 0xdc00 || low >= 0xe000)
-            return refuse(w, p, "a lone surrogate");
+            return refuse_at(w, p, "a lone surrogate");
         point = 0x10000 + ((point - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
         behind += 6;
     }
     w->zero |= point == 0;
-    append_utf8(w, point);
-    return behind;
+    return copy_point(behind, point, at.out);
 }
 
-static const uint8_t *copy_escape(struct work *w, const uint8_t *p)
+static struct at copy_escape(struct work *w, struct at at)
 {
     uint8_t character;
-    switch (p[1]) {
-    case '"': case '\\': case '/': character = p[1]; break;
+    switch (at.in[1]) {
+    case '"': case '\\': case '/': character = at.in[1]; break;
     case 'b': character = '\b'; break;
     case 'f': character = '\f'; break;
     case 'n': character = '\n'; break;
     case 'r': character = '\r'; break;
     case 't': character = '\t'; break;
-    case 'u': return copy_unicode_escape(w, p);
-    default: return refuse(w, p, "an unknown escape");
+    case 'u': return copy_unicode_escape(w, at);
+    default: return refuse_at(w, at.in, "an unknown escape");
     }
-    *w->out++ = character;
-    return p + 2;
+    *at.out = character;
+    return (struct at){at.in + 2, at.out + 1};
 }
 
 /* Well-formed UTF-8: the table 3-7 of https://www.unicode.org/versions/Unicode15.0.0/ch03.pdf */
-static const uint8_t *copy_multibyte(struct work *w, const uint8_t *p)
+static struct at copy_multibyte(struct work *w, struct at at)
 {
+    const uint8_t *p = at.in;
     uint8_t first = p[0], low = 0x80, high = 0xbf;
     unsigned length;
     if (first >= 0xc2 && first <= 0xdf) {
@@ -96,22 +97,48 @@ static const uint8_t *copy_multibyte(struct work *w, const uint8_t *p)
         if (first == 0xf4)
             high = 0x8f;
     } else {
-        return refuse(w, p, "a byte that UTF-8 does not have");
+        return refuse_at(w, p, "a byte that UTF-8 does not have");
     }
+    at.out[0] = first;
     if (p[1] < low || p[1] > high)
-        return refuse(w, p, "a surrogate in UTF-8, or broken UTF-8");
-    for (unsigned i = 2; i < length; i++)
+        return refuse_at(w, p, "a surrogate in UTF-8, or broken UTF-8");
+    at.out[1] = p[1];
+    for (unsigned i = 2; i < length; i++) {
         if (p[i] < 0x80 || p[i] > 0xbf)
-            return refuse(w, p, "broken UTF-8");
-    append(w, p, length);
-    return p + length;
+            return refuse_at(w, p, "broken UTF-8");
+        at.out[i] = p[i];
+    }
+    return (struct at){p + length, at.out + length};
 }
 
-const uint8_t *copy_special(struct work *w, const uint8_t *p)
+struct at copy_special(struct work *w, struct at at)
 {
-    if (*p == '\\')
-        return copy_escape(w, p);
-    if (*p >= 0x80)
-        return copy_multibyte(w, p);
-    return refuse(w, p, p == w->end ? "the page ends in a string" : "a control character");
+    if (*at.in == '\\')
+        return copy_escape(w, at);
+    if (*at.in >= 0x80)
+        return copy_multibyte(w, at);
+    return refuse_at(w, at.in, at.in == w->end ? "the page ends in a string" : "a control character");
+}
+
+struct at copy_any_text(struct work *w, struct at at)
+{
+    for (;;) {
+        while (w->end - at.in >= CHUNKS && w->limit - at.out >= CHUNKS) {
+            unsigned plain = copy_chunks(at.out, at.in);
+            at.in += plain;
+            at.out += plain;
+            if (plain < CHUNKS)
+                break;
+        }
+        if (!has_room(w, at.out, CHARACTER))
+            return (struct at){0};
+        if (*at.in == '"')
+            break;
+        if (is_plain(*at.in))
+            *at.out++ = *at.in++; /* near an end */
+        else if (!(at = copy_special(w, at)).in)
+            return at;
+    }
+    *at.out = 0;
+    return (struct at){at.in + 1, at.out + 1};
 }

@@ -8,11 +8,11 @@
 #include <emmintrin.h>
 #endif
 
-/* Bytes that are looked at together, and room that one step of copy_text needs. */
-enum { CHUNK = 16, STEP = 2 * CHUNK };
+/* Bytes that are looked at together, and the most of one character. */
+enum { CHUNK = 16, CHUNKS = 2 * CHUNK, CHARACTER = 4 };
 
-/* Copy the one character at p that is not plain: an escape, or beyond ASCII. At most 4 bytes. */
-const uint8_t *copy_special(struct work *w, const uint8_t *p);
+/* Copy the one character here that is not plain: an escape, or beyond ASCII. */
+struct at copy_special(struct work *w, struct at at);
 
 /* Printable ASCII that JSON does not escape. */
 static inline bool is_plain(uint8_t c)
@@ -35,19 +35,38 @@ static inline uint64_t mark_special(uint64_t bytes)
            mark_below(bytes ^ EACH('\\'), 1) | (bytes & EACH(0x80));
 }
 
-/* How many of the next CHUNK bytes are plain, up to the first that is not. All are copied. */
-static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
-{
 #if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
+
+/* Copy CHUNK bytes; a bit of each that is not plain. */
+static inline unsigned copy_marked(uint8_t *to, const uint8_t *from)
+{
     __m128i chunk = _mm_loadu_si128((const __m128i *)from);
     _mm_storeu_si128((__m128i *)to, chunk);
     /* As signed bytes, all beyond ASCII are below 0x20 too. */
-    __m128i special = _mm_or_si128(_mm_cmplt_epi8(chunk, _mm_set1_epi8(0x20)),
+    __m128i special = _mm_or_si128(_mm_cmpgt_epi8(_mm_set1_epi8(0x20), chunk),
                                    _mm_or_si128(_mm_cmpeq_epi8(chunk, _mm_set1_epi8('"')),
                                                 _mm_cmpeq_epi8(chunk, _mm_set1_epi8('\\'))));
-    unsigned mask = (unsigned)_mm_movemask_epi8(special);
-    return mask ? (unsigned)__builtin_ctz(mask) : CHUNK;
+    return (unsigned)_mm_movemask_epi8(special);
+}
+
+/* How many of the next CHUNK bytes are plain, up to the first that is not. All are copied. */
+static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
+{
+    return (unsigned)__builtin_ctz(copy_marked(to, from) | 1u << CHUNK);
+}
+
+/* The same of CHUNKS bytes. */
+static inline unsigned copy_chunks(uint8_t *to, const uint8_t *from)
+{
+    unsigned mask = copy_marked(to, from);
+    mask |= copy_marked(to + CHUNK, from + CHUNK) << CHUNK;
+    return mask ? (unsigned)__builtin_ctz(mask) : CHUNKS;
+}
+
 #else
+
+static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
+{
     memcpy(to, from, CHUNK);
     for (unsigned at = 0; at < CHUNK; at += 8) {
         uint64_t special = mark_special(get64(from + at));
@@ -55,41 +74,33 @@ static inline unsigned copy_chunk(uint8_t *to, const uint8_t *from)
             return at + (unsigned)__builtin_ctzll(special) / 8;
     }
     return CHUNK;
-#endif
 }
 
-/* Copy a string, from behind its opening quote to behind its closing one, as UTF-8 with a closing
- * 0. So many bytes before it are left to the caller. */
-static inline const uint8_t *copy_text(struct work *w, const uint8_t *p, unsigned before)
+static inline unsigned copy_chunks(uint8_t *to, const uint8_t *from)
 {
-    if (!reserve(w, before + STEP))
-        return NULL;
-    uint8_t *out = w->out + before; /* here, since a write to bytes may change all of *w */
-    for (;;) {
-        if (w->end - p >= CHUNK) {
-            unsigned plain = copy_chunk(out, p);
-            p += plain;
-            out += plain;
-            if (plain == CHUNK && w->limit - out >= STEP)
-                continue;
-        } else {
-            while (is_plain(*p)) /* fewer than CHUNK: the 0 at the end is not */
-                *out++ = *p++;
+    unsigned plain = copy_chunk(to, from);
+    return plain < CHUNK ? plain : CHUNK + copy_chunk(to + CHUNK, from + CHUNK);
+}
+
+#endif
+
+/* As copy_text, of any length, with anything in it. */
+struct at copy_any_text(struct work *w, struct at at);
+
+/* Copy a string, from behind its opening quote to behind its closing one, as UTF-8 with a closing
+ * 0. */
+static inline struct at copy_text(struct work *w, struct at at)
+{
+    if (w->end - at.in >= CHUNK && w->limit - at.out > CHUNK) {
+        unsigned plain = copy_chunk(at.out, at.in);
+        at.in += plain;
+        at.out += plain;
+        if (*at.in == '"') {
+            *at.out = 0;
+            return (struct at){at.in + 1, at.out + 1};
         }
-        if (*p == '"')
-            break;
-        w->out = out;
-        /* What is left of the step is enough for 4 of them. */
-        for (unsigned i = 0; i < 4 && !is_plain(*p) && *p != '"'; i++)
-            if (!(p = copy_special(w, p)))
-                return NULL;
-        if (!reserve(w, STEP))
-            return NULL;
-        out = w->out;
     }
-    *out = 0;
-    w->out = out + 1;
-    return p + 1;
+    return copy_any_text(w, at);
 }
 
 #endif

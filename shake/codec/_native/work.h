@@ -5,8 +5,10 @@
  * - Input: the byte at `end` exists and is 0. No rule of JSON takes a 0, so whoever reads byte by
  *   byte, each only after the one before was accepted, stops there. Whoever reads several bytes
  *   at once compares with `end` first.
- * - Output: `reserve` before writing.
- * - A function that reads returns where it stopped reading, or NULL when it refused. */
+ * - Output: `reserve` or `has_room` before writing.
+ * - A function that reads returns where it stopped reading, or NULL when it refused. One that
+ *   writes, too, returns both places: so they stay in registers, which matters, since the compiler
+ *   must take a write to bytes for a change to all of `struct work`. */
 #ifndef SHAKE_WORK_H
 #define SHAKE_WORK_H
 
@@ -71,8 +73,15 @@ struct options {
     bool sharded, upsert, insert_only;
 };
 
+/* Where reading and writing have come to; `in` is NULL when it refused. */
+struct at {
+    const uint8_t *in;
+    uint8_t *out;
+};
+
 struct work {
     const struct options *options;
+    struct known_names *known;   /* while items are written */
     const uint8_t *end;
     uint8_t *base, *out, *limit; /* output: written from base to out, room up to limit */
     const uint8_t *prefix;       /* of every ObjectId, unused where the key is the `_id`; ... */
@@ -94,12 +103,22 @@ static inline const uint8_t *refuse(struct work *w, const uint8_t *where, const 
     return NULL;
 }
 
+static inline struct at refuse_at(struct work *w, const uint8_t *where, const char *reason)
+{
+    return (struct at){refuse(w, where, reason), NULL};
+}
+
 /* -- output ------------------------------------------------------------------------------------ */
 
 /* Whether there is room for `need` bytes more; if not, the item is for another slot. */
+static inline bool has_room(struct work *w, const uint8_t *out, size_t need)
+{
+    return (size_t)(w->limit - out) >= need || refuse(w, w->end, no_room);
+}
+
 static inline bool reserve(struct work *w, size_t need)
 {
-    return (size_t)(w->limit - w->out) >= need || refuse(w, w->end, no_room);
+    return has_room(w, w->out, need);
 }
 
 static inline size_t offset(const struct work *w)
@@ -115,6 +134,12 @@ static inline size_t offset(const struct work *w)
 #define LITTLE32(value) (value)
 #define LITTLE64(value) (value)
 #endif
+
+static inline void put64(uint8_t *to, uint64_t value)
+{
+    value = LITTLE64(value);
+    memcpy(to, &value, 8);
+}
 
 static inline void put32(uint8_t *to, uint32_t value)
 {
@@ -180,7 +205,7 @@ static inline void close_at(struct work *w, size_t start)
 
 static inline const uint8_t *skip_space(const uint8_t *p)
 {
-    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')
+    while (*p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
         p++;
     return p;
 }
@@ -196,6 +221,8 @@ static inline const uint8_t *expect(struct work *w, const uint8_t *p, uint8_t ch
 /* Behind the comma, at what follows it; or at the closing bracket. */
 static inline const uint8_t *next_member(struct work *w, const uint8_t *p, uint8_t closing)
 {
+    if (p[0] == ',' && p[1] == '"') /* mostly */
+        return p + 1;
     p = skip_space(p);
     if (*p == ',') {
         p = skip_space(p + 1);

@@ -1,0 +1,77 @@
+/* Names that came before. The items of a table are mostly alike: what came in one is kept, in its
+ * order, so that what comes in the next is recognised by one comparison. */
+#ifndef SHAKE_KNOWN_H
+#define SHAKE_KNOWN_H
+
+#include "names.h"
+#include "text.h"
+
+/* Bytes that are compared, how many names are tried, and how many are kept. */
+enum { KNOWN_TEXT = 2 * CHUNK, KNOWN_TRIES = 3, KNOWN_NAMES = 128 };
+
+/* How often a page may begin anew to know names; then its items are not alike. */
+enum { RENEWALS = 16 };
+
+/* What is written around a name, `"name":{"`: up to the type of its value. */
+enum { AROUND_NAME = 5, LONGEST_KNOWN = KNOWN_TEXT - AROUND_NAME };
+
+struct known {
+    uint8_t text[KNOWN_TEXT]; /* as it is written */
+    uint8_t length;           /* of the text; of its name: AROUND_NAME less */
+    int8_t key;               /* the key attribute that it is, or -1 */
+    struct place place;       /* in the set of names */
+    struct known *next;       /* that came behind it, in the same object */
+    struct known *inner;      /* the first that came inside of its value */
+};
+
+struct known_names {
+    struct known *first; /* of an item */
+    unsigned count, renewals;
+    struct known other; /* stands for any that cannot be kept; has no length */
+    struct known names[KNOWN_NAMES];
+};
+
+/* Nothing is known yet. */
+static inline void begin_known(struct work *w, struct known_names *all)
+{
+    all->first = NULL;
+    all->count = all->renewals = 0;
+    all->other = (struct known){0};
+    w->known = all;
+}
+
+static inline bool is_kept(const struct known *known)
+{
+    return known->length > 0;
+}
+
+static inline bool is_known(const struct known *known, const uint8_t *p)
+{
+#if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
+    const __m128i *one = (const __m128i *)known->text, *other = (const __m128i *)p;
+    unsigned head = (unsigned)_mm_movemask_epi8(
+        _mm_cmpeq_epi8(_mm_loadu_si128(one), _mm_loadu_si128(other)));
+    unsigned tail = (unsigned)_mm_movemask_epi8(
+        _mm_cmpeq_epi8(_mm_loadu_si128(one + 1), _mm_loadu_si128(other + 1)));
+    return ~(head | tail << CHUNK) << (KNOWN_TEXT - known->length) == 0;
+#else
+    return !memcmp(known->text, p, known->length);
+#endif
+}
+
+/* The name at p, of which KNOWN_TEXT bytes exist, as one of the next that are expected, or NULL. */
+static inline struct known *recognise(struct known *expected, const uint8_t *p)
+{
+    for (unsigned tries = KNOWN_TRIES; expected && tries > 0; tries--, expected = expected->next)
+        if (is_known(expected, p))
+            return expected;
+    return NULL;
+}
+
+/* Keep the name at p, of which KNOWN_TEXT bytes exist and `length` are the name, as the next that
+ * is expected. NULL when it is long or not written as names mostly are, or when names are too
+ * many. What is kept does not depend on where it came, so to begin anew is safe. */
+struct known *learn(struct known_names *all, struct known **expected, const uint8_t *p,
+                    size_t length, struct place place, int key);
+
+#endif
