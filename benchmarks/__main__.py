@@ -28,6 +28,7 @@ BENCHMARKS = (
     "roles",
     "latency",
     "follow",
+    "journal",
     "memory",
     "tail",
     "idle",

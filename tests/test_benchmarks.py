@@ -17,13 +17,14 @@ import pytest
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
 from benchmarks import codec as codecs
-from benchmarks import full, idle, latency, queue, roles, size, tail
+from benchmarks import full, idle, journal, latency, queue, roles, size, tail
 from benchmarks.flamegraph import flame_graph
 from benchmarks.flames import running_stacks
 from benchmarks.measure import ROOT, Failed, Usage, measure, typical
 from benchmarks.pages import SHAPES
 from benchmarks.plot import draw
 from benchmarks.programs import Bench, bench
+from benchmarks.records import TRAFFIC
 from benchmarks.report import Options, Report
 from shake import codec
 from shake.schema import Attribute, Keys
@@ -224,6 +225,12 @@ def test_pages_come_no_faster_than_the_wire_lets_them(tmp_path: Path) -> None:
     assert all(0 < row["of the wire %"] <= 100 for row in report.rows)
     draw(report.charts["lanes"], report.title, tmp_path / "charts/lanes.png")
     assert (tmp_path / "charts/lanes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_journal_costs_little_beside_what_it_holds() -> None:
+    rows = journal.run(Options(items=2000, rounds=1)).rows
+    assert [row["changes"] for row in rows] == list(TRAFFIC)
+    assert all(0 < row["bytes on disk per byte of JSON"] < 1 for row in rows)
 
 
 def test_codecs_are_compared() -> None:
