@@ -23,7 +23,7 @@ DROPS = "DROP what was copied, then copy again"
 
 
 def followed(world: World, **settings: Any) -> Migration:
-    """A task that has followed its table for a moment, whose stream then loses changes."""
+    """A task that has followed its table for a moment."""
     world.simulator.table(world.name)
     for key in range(100):
         world.put(f"k{key}")
