@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
-from shake.codec.objectid import segment_prefix
+from shake.codec.objectid import segment_prefix, segment_tail
 from shake.farm.budget import Budget
 from shake.farm.copy import NEXT, Phase, TableCopy
 from shake.farm.messages import Page
@@ -397,3 +397,12 @@ def test_the_state_of_the_record_follows() -> None:
     copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     assert copy.record_as(TableState.COPYING).state is TableState.COPYING
     assert copy.record.state is TableState.COPYING
+
+
+def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
+    plan = plan_of([SegmentRecord(0, run=3)], run=3)
+    first, _ = segment_tail(STAMP, 0, 0)
+    for fate, older in (("drop", []), ("resync", [(bytes(12), first)])):
+        record = replace(plan.record, fate=fate)
+        copy = TableCopy(0, replace(plan, record=record), Budget(1000, None, 0.0), 0.0)
+        assert copy.tails(before=4) == [*older, segment_tail(STAMP + 3, 0, 0)]
