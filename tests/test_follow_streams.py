@@ -187,7 +187,7 @@ def test_until_consistent_ends_when_all_that_was_written_before_is_there(world: 
     workload.run(200)
     result = world.task().run("--until-consistent")
     assert result.status == 0, result
-    assert "consistent point" in result.stdout
+    assert "consistent point reached" in result.stdout
     world.compare()
 
 
@@ -253,7 +253,9 @@ def test_a_modify_of_an_absent_key_is_skipped_and_counted_where_it_is_not_to_ins
     process = migration.start()
     world.arrived("a")
     until(lambda: world.simulator.journal.of("GetRecords"))
-    until(lambda: "consistent point" in (migration.folder / f"{world.name}.0.out").read_text())
+    until(
+        lambda: "consistent point reached" in (migration.folder / f"{world.name}.0.out").read_text()
+    )
     world.collection.delete_one({"pk": "a"})
     world.put("a", n={"N": "1"})
     world.put("b")
@@ -268,7 +270,7 @@ def test_an_insert_of_a_key_that_is_there_stops_the_task_where_it_is_to(world: W
     migration = world.task(increase__executor__insert_on_dup_update="false")
     process = migration.start()
     output = migration.folder / f"{world.name}.0.out"
-    until(lambda: "consistent point" in output.read_text())
+    until(lambda: "consistent point reached" in output.read_text())
     world.put("b")
     world.arrived("b")
     world.collection.insert_one({"pk": "foreign", "n": 7})

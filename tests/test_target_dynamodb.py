@@ -580,7 +580,7 @@ def test_changes_are_followed_into_a_dynamodb_endpoint(
     migration = followed()
     process = migration.start()
     output = output_of(migration)
-    until(lambda: "consistent point" in output.read_text())
+    until(lambda: "consistent point reached" in output.read_text())
     put_items(client, source, (item("new", f"{n}.5", **ATTRIBUTES[2]) for n in range(40)))
     for number in range(20):
         client.put_item(TableName=source, Item=item("copied", str(number), v={"L": []}))
@@ -607,7 +607,7 @@ def test_an_insert_of_a_key_that_a_dynamodb_endpoint_holds_stops_the_task_where_
     migration = followed(increase__executor__insert_on_dup_update="false")
     process = migration.start()
     output = output_of(migration)
-    until(lambda: "consistent point" in output.read_text())
+    until(lambda: "consistent point reached" in output.read_text())
     client.put_item(TableName=source, Item=item("ours", "1"))
     until(stored)
     client.put_item(TableName=name, Item=item("foreign", "1", n={"N": "7"}))

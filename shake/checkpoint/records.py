@@ -197,16 +197,14 @@ class StreamRecord:
     """The stream that a table's changes come from.
 
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
-    ``since`` is Unix seconds: older changes are left out (incr.start = latest). ``copied`` is the
-    moment at which the table's scan ended, 0.0 while it goes on. ``stamp`` is that of the copy
-    that the stream follows.
+    ``since`` is Unix seconds: older changes are left out (incr.start = latest). ``stamp`` is that
+    of the copy that the stream follows.
     """
 
     table: str
     arn: str
     run: int = 0
     since: float = 0.0
-    copied: float = 0.0
     stamp: int = 0
 
     def document(self) -> dict[str, Any]:
@@ -216,7 +214,6 @@ class StreamRecord:
             "StreamArn": self.arn,
             "Run": self.run,
             "Since": self.since,
-            "Copied": self.copied,
             "Stamp": self.stamp,
         }
 
@@ -229,7 +226,6 @@ class StreamRecord:
             arn=fields.text("StreamArn"),
             run=fields.number("Run"),
             since=fields.real("Since"),
-            copied=fields.real("Copied"),
             stamp=fields.number("Stamp") if "Stamp" in document else 0,
         )
 

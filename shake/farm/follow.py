@@ -123,10 +123,7 @@ class Follow:
         following = next((f for f in self._followings if f.number == table), None)
         if following is None or self._draining:
             return
-        now = time.time()
-        if not following.record.copied:
-            following.record = replace(following.record, copied=now)
-            self._saver.save_stream(following)
+        following.begun = time.time()
         self._writers[table] = self._start_writer(following)
         log.info("table %s: following its changes", following.name)
         if indexes:
@@ -362,7 +359,7 @@ class Follow:
             )
         if not following.active:
             return
-        if not following.consistent and following.reaches(following.record.copied):
+        if not following.consistent and following.reaches(following.begun):
             following.consistent = True
             behind = duration(following.lag(now))
             log.info("table %s: consistent point reached, %s behind", following.name, behind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 
 from shake.checkpoint.records import StreamRecord, shard_document
 from shake.farm.messages import Batch
@@ -64,6 +65,9 @@ class Following:
         self.changes = 0
         self.skipped = 0
         self.active = False
+        #: When this run began to apply changes, which is behind the end of the scan: what was
+        #: written until then makes the consistent point, also of a run that goes on.
+        self.begun = inf
         self.consistent = False
         self.listed = 0.0  # when all shards were last listed
         self._readings: dict[int, Reading] = {}

@@ -107,12 +107,6 @@ class Saver(threading.Thread):
         self._saving += 1
         self._jobs.put((lambda: self._progress.set_status(status), self._saved))
 
-    def save_stream(self, following: Following) -> None:
-        """Save what has changed about a table's stream."""
-        record = following.record
-        self._saving += 1
-        self._jobs.put((lambda: self._progress.save_stream(record, ()), self._saved))
-
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""
         if shards:
