@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -185,7 +187,15 @@ def test_a_signal_while_the_target_hangs_ends_within_ten_seconds(
 def test_a_second_supervisor_on_one_id_is_refused_and_names_the_first(
     dynamodb: Any, name: str, make: Make, tmp_path: Path
 ) -> None:
-    with Faulty(otherwise=slowly(dynamodb.url, 2.0)) as source:
+    over = threading.Event()
+
+    def held(request: Request) -> Reply:
+        if b'"Segment"' in request.body:
+            over.wait(60)
+        return forward(dynamodb.url)(request)
+
+    with Faulty(otherwise=held) as source, contextlib.ExitStack() as finally_:
+        finally_.callback(over.set)
         migration = make(source.url)
         first = migration.start()
         pid_file = tmp_path / f"{name}.pid"
