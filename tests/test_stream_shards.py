@@ -12,15 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.errors import GapError
-from shake.stream.shards import (
-    SETTLED_AFTER,
-    Listed,
-    Shard,
-    Shards,
-    State,
-    all_shards,
-    first_shards,
-)
+from shake.stream.beginning import all_shards, first_shards
+from shake.stream.listing import Listed
+from shake.stream.shards import SETTLED_AFTER, Shard, Shards, State
 
 NOW = 1_000_000.0
 

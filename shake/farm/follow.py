@@ -22,7 +22,7 @@ from shake.farm.writers import TableWriter
 from shake.source.client import Client
 from shake.status.figures import duration
 from shake.status.snapshot import TableStatus
-from shake.stream.shards import Listed
+from shake.stream.listing import Listed
 
 log = logging.getLogger("shake.farm")
 

@@ -12,7 +12,7 @@ from shake.errors import GapError, RunError, ShakeError, SourceError, Stopped
 from shake.farm.following import Following
 from shake.source.client import Client
 from shake.source.streams import check_stream, list_children, list_shards
-from shake.stream.shards import Listed
+from shake.stream.listing import Listed
 
 log = logging.getLogger("shake.farm")
 

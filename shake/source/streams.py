@@ -11,7 +11,7 @@ import orjson
 
 from shake.errors import GapError, RefusedError, SourceError
 from shake.source.client import Client
-from shake.stream.shards import Listed
+from shake.stream.listing import Listed
 
 #: Streams with these carry what an item has become.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_StreamSpecification.html

@@ -12,8 +12,9 @@ from shake.config import Config
 from shake.plan import Plan, StreamPlan, TablePlan
 from shake.source.client import Client
 from shake.source.streams import check_stream, enable_stream, list_shards
+from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard, all_shards, first_shards
+from shake.stream.shards import Shard
 
 #: Tables that are prepared at the same time.
 _THREADS = 8

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
 from shake.errors import GapError
+from shake.stream.listing import Listed, orphans_of
 
 #: Listings of a stream are eventually consistent: what is new may be missing from the next one, a
 #: shard may be listed before its parent is. After so many seconds they are believed.
 SETTLED_AFTER = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A shard as DescribeStream lists it; ``closed``: no record comes any more."""
-
-    id: str
-    parent: str
-    start: str  # sequence number
-    closed: bool
 
 
 class State(Enum):
@@ -148,8 +139,8 @@ class Shards:
         listed = {one.id: one for one in listing}
         past = self._past(listed)
         found = {i: one for i, one in listed.items() if i not in self._shards and i not in past}
-        orphans = _orphans(found, self._shards.keys() | past)
-        new = [self._take(_shard(one)) for i, one in found.items() if i not in orphans]
+        orphans = orphans_of(found, self._shards.keys() | past)
+        new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
             self._young[shard.id] = now
             self._ends.pop(shard.parent, None)
@@ -405,68 +396,6 @@ class _Queue:
             heapq.heappop(self._heap)
 
 
-def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
-    """Where following begins beside a copy: the shards that may hold a change of this moment.
-
-    A Scan is eventually consistent, so what was written just before may be missing from it: every
-    open shard counts, the parent of each, and every closed shard whose child is not listed yet,
-    each from its beginning. What came before them is in the copy. And all that follows what is
-    read is read too: where a shard was split, one half may have rolled over since, more than once,
-    and the other not, so that an older change of a key would come again, and the later one not.
-    """
-    listed = {one.id: one for one in listing}
-    parents = {one.parent for one in listed.values()}
-    kept = {one.id for one in listed.values() if not one.closed or one.id not in parents}
-    kept |= {listed[one].parent for one in kept if listed[one].parent in listed}
-    kept |= _below(kept, listed)
-    chosen = {one: listed[one] for one in kept}
-    return _begun(chosen, _orphans(chosen, listed), now)
-
-
-def all_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
-    """Everything that the stream still holds, where parents may be gone for long."""
-    return _begun({one.id: one for one in listing}, (), now)
-
-
-def _begun(chosen: dict[str, Listed], late: Collection[str], now: float) -> list[Shard]:
-    """Shards that wait for no other begin at once.
-
-    ``late``: their parent is not listed, or that of one above them: it is waited for, and if it
-    does not come it was gone before (see Shards.learn).
-    """
-    return [
-        replace(
-            _shard(one),
-            safe=now,
-            state=State.WAITING if one.parent in chosen or one.id in late else State.READY,
-        )
-        for one in chosen.values()
-    ]
-
-
-def _orphans(found: dict[str, Listed], known: Collection[str]) -> set[str]:
-    """Shards of ``found`` whose parent is neither in it nor known, and what descends from them."""
-    orphans = {
-        one.id
-        for one in found.values()
-        if one.parent and one.parent not in found and one.parent not in known
-    }
-    return orphans | _below(orphans, found)
-
-
-def _below(tops: Collection[str], found: dict[str, Listed]) -> set[str]:
-    """What descends from these shards."""
-    children: dict[str, list[str]] = {}
-    for one in found.values():
-        children.setdefault(one.parent, []).append(one.id)
-    below: set[str] = set()
-    left = list(tops)
-    while left:
-        more = children.pop(left.pop(), [])
-        below.update(more)
-        left += more
-    return below
-
-
-def _shard(one: Listed) -> Shard:
+def new_shard(one: Listed) -> Shard:
+    """A shard of which nothing is applied."""
     return Shard(one.id, one.parent, one.start)

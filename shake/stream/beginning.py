@@ -1,0 +1,48 @@
+"""Where following begins: which shards of a stream's first listing are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from shake.stream.listing import Listed, below, orphans_of
+from shake.stream.shards import Shard, State, new_shard
+
+
+def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
+    """Where following begins beside a copy: the shards that may hold a change of this moment.
+
+    A Scan is eventually consistent, so what was written just before may be missing from it: every
+    open shard counts, the parent of each, and every closed shard whose child is not listed yet,
+    each from its beginning. What came before them is in the copy. And all that follows what is
+    read is read too: where a shard was split, one half may have rolled over since, more than once,
+    and the other not, so that an older change of a key would come again, and the later one not.
+    """
+    listed = {one.id: one for one in listing}
+    parents = {one.parent for one in listed.values()}
+    kept = {one.id for one in listed.values() if not one.closed or one.id not in parents}
+    kept |= {listed[one].parent for one in kept if listed[one].parent in listed}
+    kept |= below(kept, listed)
+    chosen = {one: listed[one] for one in kept}
+    return _begun(chosen, orphans_of(chosen, listed), now)
+
+
+def all_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
+    """Everything that the stream still holds, where parents may be gone for long."""
+    return _begun({one.id: one for one in listing}, (), now)
+
+
+def _begun(chosen: dict[str, Listed], late: Collection[str], now: float) -> list[Shard]:
+    """Shards that wait for no other begin at once.
+
+    ``late``: their parent is not listed, or that of one above them: it is waited for, and if it
+    does not come it was gone before (see Shards.learn).
+    """
+    return [
+        replace(
+            new_shard(one),
+            safe=now,
+            state=State.WAITING if one.parent in chosen or one.id in late else State.READY,
+        )
+        for one in chosen.values()
+    ]
