@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
@@ -136,8 +136,7 @@ class TableRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRecord:
+class SegmentRecord(NamedTuple):
     """What the target has acknowledged of one segment, without a hole from its beginning.
 
     ``last_key`` is the raw typed JSON of LastEvaluatedKey, None before the first page;

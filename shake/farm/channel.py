@@ -54,22 +54,26 @@ class SupervisorChannel:
         return len(self._outgoing)
 
     def send(self, message: tuple[Any, ...]) -> None:
-        waiting = bool(self._outgoing)
-        self._outgoing += messages.encode(message)
-        if not waiting:
-            self.flush()
-            if self._outgoing:
-                self.on_backlog()
+        data = messages.encode(message)
+        if self._outgoing:
+            self._outgoing += data
+        elif (sent := self._send(data)) < len(data):
+            self._outgoing += data[sent:]
+            self.on_backlog()
 
     def flush(self) -> None:
-        """Send what the socket takes. A dead child's end is noticed by ``receive``, not here."""
+        """Send what the socket takes."""
+        while self._outgoing and (sent := self._send(self._outgoing)):
+            del self._outgoing[:sent]
+
+    def _send(self, data: bytes | bytearray) -> int:
+        """How much the socket took. A dead child takes all: ``receive`` notices its death."""
         try:
-            while self._outgoing:
-                del self._outgoing[: self._socket.send(self._outgoing)]
+            return self._socket.send(data)
         except BlockingIOError:
-            pass
+            return 0
         except OSError:
-            self._outgoing.clear()
+            return len(data)
 
     def receive(self) -> tuple[list[Any], bool]:
         """Messages that are there, and whether the child is still at the other end.

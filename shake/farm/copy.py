@@ -135,16 +135,7 @@ class TableCopy:
 
     def publish(self, page_id: int, worker: int, page: Page) -> FlyingPage:
         """A worker has filled a slot."""
-        flying = self._segments[self._leases[page.lease]].publish(
-            worker=worker,
-            slot=page.slot,
-            length=page.length,
-            documents=page.documents,
-            complete=page.complete,
-            last_key=page.last_key,
-            scanned=page.scanned,
-            capacity=page.capacity,
-        )
+        flying = self._segments[self._leases[page.lease]].publish(worker, page)
         self.flying[page_id] = flying
         return flying
 

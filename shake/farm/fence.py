@@ -18,8 +18,11 @@ class Fence:
 
     def run(self, call: Callable[[], None]) -> None:
         """Run ``call`` now, or when the lease is renewed."""
-        self._held.append(call)
-        self.release()
+        if not self._held and self._ours():
+            call()
+        else:
+            self._held.append(call)
+            self.release()
 
     def release(self) -> None:
         """Run what was held, if it may run by now."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shake.checkpoint.records import SegmentRecord
+from shake.farm.messages import Page
 
 
 @dataclass(slots=True)
@@ -40,39 +41,26 @@ class SegmentFrontier:
         self._documents = 0  # of the slots of a page that is not complete yet
         self._length = 0
 
-    def publish(
-        self,
-        *,
-        worker: int,
-        slot: int,
-        length: int,
-        documents: int,
-        complete: bool,
-        last_key: bytes | None,
-        scanned: int,
-        capacity: float,
-    ) -> FlyingPage:
+    def publish(self, worker: int, page: Page) -> FlyingPage:
         """Take note of a slot that the worker has filled."""
-        self._documents += documents
-        self._length += length
-        after = None
-        if complete:
-            before = self.published
-            after = SegmentRecord(
-                segment=before.segment,
-                last_key=last_key,
-                documents=before.documents + self._documents,
-                bytes=before.bytes + self._length,
-                scanned=before.scanned + scanned,
-                capacity=before.capacity + capacity,
-                done=last_key is None,
-                run=self._run,
+        self._documents += page.documents
+        self._length += page.length
+        before, after = self.published, None
+        if page.complete:
+            after = self.published = SegmentRecord(
+                before.segment,
+                page.last_key,
+                before.documents + self._documents,
+                before.bytes + self._length,
+                before.scanned + page.scanned,
+                before.capacity + page.capacity,
+                page.last_key is None,
+                self._run,
             )
-            self.published = after
             self._documents = self._length = 0
-        page = FlyingPage(self.published.segment, worker, slot, length, after)
-        self._flying.append(page)
-        return page
+        flying = FlyingPage(before.segment, worker, page.slot, page.length, after)
+        self._flying.append(flying)
+        return flying
 
     def abandon(self) -> None:
         """The lease has ended: a page of which only some slots came is fetched again as a whole."""
@@ -80,7 +68,7 @@ class SegmentFrontier:
 
     def adopt(self) -> None:
         """Nothing of another run lies behind what is stored."""
-        self.stored = self.published = replace(self.stored, run=self._run)
+        self.stored = self.published = self.stored._replace(run=self._run)
 
     @property
     def cut(self) -> bool:
