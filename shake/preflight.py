@@ -11,9 +11,9 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from shake.checkpoint.progress import Progress
 from shake.checkpoint.records import (
     STATUS_TABLE,
-    Progress,
     SegmentRecord,
     TableRecord,
     TableState,

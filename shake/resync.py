@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from shake.checkpoint.lease import Lease
-from shake.checkpoint.records import Progress
+from shake.checkpoint.progress import Progress
 from shake.config import Config
 from shake.errors import GapError, RefusedError, SourceError
 from shake.plan import Plan, count_segments

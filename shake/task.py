@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.lease import Lease
-from shake.checkpoint.records import Progress
+from shake.checkpoint.progress import Progress
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
+from shake.checkpoint.progress import Progress
 from shake.checkpoint.records import (
     Fate,
-    Progress,
     SegmentRecord,
     StreamRecord,
     TableRecord,

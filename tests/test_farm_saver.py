@@ -10,7 +10,8 @@ import pytest
 
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
-from shake.checkpoint.records import STATUS_TABLE, Progress, SegmentRecord, TableRecord
+from shake.checkpoint.progress import Progress
+from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.errors import ShakeError
 from shake.farm.saver import Saver
 from tests.support.wait import until

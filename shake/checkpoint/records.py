@@ -1,23 +1,20 @@
-"""What is remembered of each table and segment, and how it is written down."""
+"""What is remembered of each table, segment, stream and shard, and how it is written down."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-from shake.checkpoint.contract import Document, Store, Superseded
+from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
-from shake.errors import RefusedError
 from shake.stream.shards import Kept, Shard, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
 
 Fate = Literal["create", "rename", "drop", "resync"]
-SyncStatus = Literal["full_sync", "incr_sync"]
 
 
 class TableState(Enum):
@@ -282,141 +279,3 @@ def _kept_of(fields: Fields) -> Kept:
         fields.number("JournalRecords"),
         status == "ended",
     )
-
-
-class Progress:
-    """The records of a task in a store: a collection per table, and ``status_table``.
-
-    Documents of other kinds (a stream's shards, somebody else's) are left alone.
-    """
-
-    def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
-        self._store = store
-        self._now = now
-
-    def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
-        """The table's record, None where its copy never began, and its segments in order.
-
-        Only segments of this copy that were saved are listed. Raises RefusedError for what cannot
-        be read.
-        """
-        documents = self._store.read(table)
-        record = _table_record(table, documents)
-        segments = sorted(
-            (
-                SegmentRecord.of(table, one)
-                for one in documents
-                if one["_id"].startswith("segment-") and (record is None or record.owns(one))
-            ),
-            key=lambda one: one.segment,
-        )
-        expected = record.segments if record else 0
-        if segments and segments[-1].segment >= expected:
-            raise RefusedError(
-                f"checkpoint {table} holds segment {segments[-1].segment} of a copy in {expected} "
-                "segments; restore the collection, or move it away to begin again"
-            )
-        return record, segments
-
-    def load_stream(self, table: str) -> tuple[StreamRecord | None, list[Shard]]:
-        """The table's stream and its shards; None, and no shard, where none was chosen yet.
-
-        One that an earlier copy of the table followed does not count. What a run saved of its
-        shards counts once the stream says that it has begun, or that the run before it had: what
-        remains of an older one is nobody's any more.
-        """
-        documents = self._store.read(table)
-        copy = _table_record(table, documents)
-        stream = next((one for one in documents if one["_id"] == "stream"), None)
-        if stream is None or (copy is not None and not copy.owns(stream)):
-            return None, []
-        record = StreamRecord.of(table, stream)
-        return record, [
-            shard_of(table, one)
-            for one in documents
-            if one["_id"].startswith("shard-") and one["Run"] >= record.run
-        ]
-
-    def fresh_run(self, table: str) -> int:
-        """A number for a first run that no document of its stream and shards carries."""
-        documents = self._store.read(table)
-        runs = [one["Run"] for one in documents if one["_id"].startswith(("stream", "shard-"))]
-        return max(runs, default=-1) + 1
-
-    def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
-        """Save shards, then the stream, as its run; the stream counts once it is there."""
-        self.save_shards(record, map(shard_document, shards))
-        self._write(record.table, [record.document()])
-
-    def save_shards(self, record: StreamRecord, documents: Iterable[dict[str, Any]]) -> None:
-        """Save shards (see :func:`shard_document`), unless a later run has begun."""
-        self._write(record.table, [one | {"Run": record.run} for one in documents])
-
-    def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
-        """Delete the documents of shards that nobody asks for any more."""
-        gone = {f"shard-{shard_id}" for shard_id in shard_ids}
-        for document in self._store.read(record.table):
-            if document["_id"] in gone and document.get("Run") == record.run:
-                self._store.swap(record.table, document, None)
-
-    def begin_table(self, record: TableRecord) -> None:
-        """Save the first record of a table.
-
-        Raises Superseded where another run has begun it: one that died, whose record comes late.
-        """
-        self._begin(None, record)
-
-    def begin_anew(self, record: TableRecord, segments: int, gap: str) -> TableRecord:
-        """Begin another copy of a table, by one write: all that was saved of the last one is void.
-
-        ``record`` is the table's where none is saved, since its changes alone were followed.
-        Raises Superseded where another run is at work.
-        """
-        documents = self._store.read(record.table)
-        saved = next((one for one in documents if one["_id"] == "table"), None)
-        last = _table_record(record.table, documents) or record
-        fresh = last.anew(int(self._now()), segments, gap)
-        self._begin(saved, fresh)
-        return fresh
-
-    def _begin(self, old: Document | None, record: TableRecord) -> None:
-        if not self._store.swap(record.table, old, record.document() | self._date()):
-            stored, _ = self.load(record.table)
-            if stored != record:  # else an attempt of our own, which the store did not confirm
-                raise Superseded(
-                    f"the copy of table {record.table} was begun by another run: start again"
-                )
-
-    def save_table(self, record: TableRecord) -> None:
-        self._write(record.table, [record.document()])
-
-    def save_segments(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
-        """Save segments as the run of the table's copy, unless a later one has begun."""
-        copy = {"Run": record.run, "Stamp": record.stamp}
-        self._write(record.table, [one.document() | copy for one in segments])
-
-    def status(self) -> SyncStatus | None:
-        """Which sync the task is in; None before it began."""
-        for document in self._store.read(STATUS_TABLE):
-            if document["_id"] == "status_key":
-                fields = Fields(STATUS_TABLE, document)
-                value = fields.text("StatusValue")
-                if value not in get_args(SyncStatus):
-                    raise fields.wrong("StatusValue", value)
-                return cast(SyncStatus, value)
-        return None
-
-    def set_status(self, value: SyncStatus) -> None:
-        document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
-        self._write(STATUS_TABLE, [document | {"StatusValue": value}])
-
-    def _write(self, collection: str, documents: list[dict[str, Any]]) -> None:
-        date = self._date()
-        self._store.write(collection, [one | date for one in documents])
-
-    def _date(self) -> dict[str, str]:
-        return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}
-
-
-def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
-    return next((TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None)

@@ -10,7 +10,8 @@ from functools import partial
 
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
-from shake.checkpoint.records import Progress, StreamRecord, SyncStatus, TableRecord
+from shake.checkpoint.progress import Progress, SyncStatus
+from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
 from shake.farm.following import Following

@@ -18,7 +18,7 @@ from typing import Any
 
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.lease import Lease, boot_clock
-from shake.checkpoint.records import Progress
+from shake.checkpoint.progress import Progress
 from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 
-from shake.checkpoint.records import Progress, StreamRecord
+from shake.checkpoint.progress import Progress
+from shake.checkpoint.records import StreamRecord
 from shake.config import Config
 from shake.plan import Plan, StreamPlan, TablePlan
 from shake.source.client import Client
