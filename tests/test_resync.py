@@ -58,7 +58,7 @@ def test_a_table_that_loses_changes_is_copied_again_while_others_go_on(world: Wo
     migration.workers = 1
     process = migration.start()
     output = migration.folder / f"{world.name}.0.out"
-    until(lambda: output.read_text().count("consistent point reached") == 2)
+    until(lambda: output.read_text().count(": consistent point reached") == 2)
     beside = world.mongo.client[world.name][other]
     before, pages = sorted(map(str, beside.distinct("_id"))), scans(world, other)
 
