@@ -44,7 +44,7 @@ def _turn(bodies: list[bytes], records: int, number: int) -> tuple[float, float,
     calls = max(1, number // records)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "t" / "shard.journal"
-        appender = Appender(file, "", lambda: None)
+        appender = Appender(file, "", 0, lambda: None)
         began, written = time.process_time(), 0
         for call in range(calls):
             body = bodies[call % len(bodies)]

@@ -25,6 +25,8 @@ from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
+from shake.stream.journal import Journal
+from shake.stream.shards import Shard, State
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Target
 
@@ -107,8 +109,8 @@ def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, 
         raise RefusedError(str(error)) from error
 
 
-def unsupported(config: Config) -> list[str]:
-    """What this version cannot do yet."""
+def following_problems(config: Config) -> list[str]:
+    """Why changes cannot be followed as the configuration says."""
     refusals = []
     if config.sync_mode != "full":
         if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
@@ -150,7 +152,7 @@ class _Planner:
         self, config: Config, lanes: int, target: Target, progress: Progress, stamp: int
     ) -> None:
         self.refusals: list[str] = []
-        self.refusals += unsupported(config)
+        self.refusals += following_problems(config)
         self._config = config
         self._lanes = lanes
         self._target = target
@@ -167,9 +169,26 @@ class _Planner:
         record, shards = self._progress.load_stream(table.name)
         if problem := stream_problem(table.name, stream):
             self.refusals.append(problem)
+        self._check_journal(table, shards)
         plan = replace(plan, stream=StreamPlan(stream, record, tuple(shards)))
         alone = self._config.sync_mode == "incr" and not plan.gap
         return self._follow(plan) if alone else self._copied(plan)
+
+    def _check_journal(self, table: Table, shards: list[Shard]) -> None:
+        """What is journaled and not applied must be where it was."""
+        journal = Journal(self._config.journal_folder)
+        missing = sum(
+            int(one.kept.sequence or 0) > int(one.sequence or 0)
+            and not journal.file(table.name, one.id).exists()
+            for one in shards
+            if one.kept and one.state is not State.APPLIED
+        )
+        if missing:
+            self.refusals.append(
+                f"table {table.name}: the journal of {missing} of its shards is not in "
+                f"{journal.folder}: start in the folder, and on the machine, where the last run "
+                "was, or set journal.path to where it is"
+            )
 
     def _follow(self, plan: TablePlan) -> TablePlan:
         """Changes alone: what is there already is as it should be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -54,7 +55,7 @@ def look(port: int) -> Any:
 
 
 def files(tmp_path: Path) -> set[str]:
-    return {file.stem for file in (tmp_path / "journal").glob("*/*.journal")}
+    return {file.stem for file in (tmp_path / "journal").glob("*/*/*.journal")}
 
 
 def test_changes_that_the_stream_has_forgotten_come_from_the_journal_in_order(
@@ -102,7 +103,7 @@ def test_a_journal_that_is_full_leaves_changes_to_the_stream(
             world.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
 
     def held() -> int:
-        return sum(file.stat().st_size for file in (tmp_path / "journal").glob("*/*"))
+        return sum(file.stat().st_size for file in (tmp_path / "journal").glob("*/*/*"))
 
     migration = journaling(world, tmp_path, journal__max_mb=1, http_profile=(port := free_port()))
     process = migration.start()
@@ -119,7 +120,7 @@ def test_a_journal_that_is_full_leaves_changes_to_the_stream(
     stopped(migration, process)
 
 
-def test_a_journal_that_is_gone_is_a_gap(
+def test_a_journal_that_is_elsewhere_is_refused_and_a_damaged_one_is_a_gap(
     world: World, copying: threading.Event, tmp_path: Path
 ) -> None:
     world.simulator.table(world.name)
@@ -129,8 +130,15 @@ def test_a_journal_that_is_gone_is_a_gap(
     world.put("a")
     until(lambda: journaled(world))
     migration.kill(process)
-    [file] = (tmp_path / "journal").glob("*/*.journal")
-    file.unlink()
+    [file] = (tmp_path / "journal").glob("*/*/*.journal")
+    folder = file.parents[1]
+    folder.rename(tmp_path / "elsewhere")
+    result = migration.run()
+    assert result.status == 3, result
+    assert f"the journal of 1 of its shards is not in {folder}: start in the folder" in result.line
+
+    (tmp_path / "elsewhere").rename(folder)
+    os.truncate(file, file.stat().st_size - 1)
     result = migration.run()
     assert result.status == 4, result
     assert f"the journal {file} ends before record" in result.line
@@ -138,3 +146,26 @@ def test_a_journal_that_is_gone_is_a_gap(
     result = migration.run("--until-consistent", "--set", "gap.policy=resync")
     assert result.status == 0, result
     world.compare()
+
+
+def test_a_table_that_is_copied_is_journaled_while_another_takes_all_readers(
+    world: World, tmp_path: Path
+) -> None:
+    """One worker reads 16 shards at once, and so many has the table that is followed."""
+    other, simulator = f"{world.name}-o", world.simulator
+    simulator.table(other, shards=16)
+    table = simulator.table(world.name)
+    event = threading.Event()
+    held = calling(lambda: event.wait(60))
+    simulator.faults.rule(1.0, held, where=lambda c: copies(c) and c.table == world.name)
+    names = {"filter__collection__white": f"{world.name};{other}", "full__read__concurrency": 1}
+    migration = journaling(world, tmp_path, **names)
+    process = migration.start(workers=1)
+    simulator.tables[other].put({"pk": {"S": "b"}})
+    until(lambda: world.mongo.client[world.name][other].find_one({"pk": "b"}))
+    table.stream.roll_over(table.stream.open()[0])
+    world.put("a")
+    until(lambda: journaled(world))
+    event.set()
+    world.equal()
+    stopped(migration, process)

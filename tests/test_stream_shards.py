@@ -242,7 +242,7 @@ def test_ten_thousand_shards_are_learned_and_read_in_no_time() -> None:
 def keep(shards: Shards, name: str, *, over: bool = True) -> None:
     """Read a shard into the journal, to its end or not."""
     shards.keep(shards[name])
-    shards.kept(shards[name], shards[name].start, 1, NOW + 1)
+    shards.kept(shards[name], shards[name].start, 1, 100, NOW + 1)
     shards.end_keeping(shards[name], over=over)
 
 
@@ -394,7 +394,7 @@ class Model:
             return
         shard = self.keeping.pop(self.chance.randrange(len(self.keeping)))
         over = self.shards[shard.id].closed and self.chance.random() < 0.7
-        self.consumer.kept(shard, shard.start, 1, self.now)
+        self.consumer.kept(shard, shard.start, 1, 100, self.now)
         self.consumer.end_keeping(shard, over=over)
         self.journaled |= {shard.id} if over else set()
 

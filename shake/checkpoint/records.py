@@ -74,7 +74,7 @@ class TableRecord:
         ours = self.state is not TableState.PREPARING
         return replace(
             self,
-            stamp=max(now, self.stamp + 1),
+            stamp=max(now, self.stamp + self.run + 1),
             segments=segments,
             fate="resync" if ours else self.fate,
             state=TableState.PREPARING,
@@ -244,6 +244,7 @@ def shard_document(shard: Shard) -> dict[str, Any]:
             "JournalSequenceNumber": kept.sequence,
             "JournalTime": kept.safe,
             "JournalRecords": kept.left,
+            "JournalBytes": kept.size,
             "JournalStatus": "ended" if kept.ended else "open",
         }
     return document
@@ -277,5 +278,6 @@ def _kept_of(fields: Fields) -> Kept:
         fields.text("JournalSequenceNumber"),
         fields.real("JournalTime"),
         fields.number("JournalRecords"),
+        fields.number("JournalBytes"),
         status == "ended",
     )

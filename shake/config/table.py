@@ -57,7 +57,7 @@ class Config:
         "incr_sync_parallel", FLAG, False, "journal the streams during the full copy"
     )
     journal_path: str | None = key(
-        "journal.path", TEXT, None, "folder of the journal; none: <id>.journal beside the pid file"
+        "journal.path", TEXT, None, "folder of <id>.journal; none: that of the pid file"
     )
     journal_max_mb: int = key(
         "journal.max_mb", COUNT, 100_000, "MB that the journal may take on disk"
@@ -253,7 +253,7 @@ class Config:
     @property
     def journal_folder(self) -> Path:
         """Where the journal of streams is."""
-        return Path(self.journal_path or Path(self.pid_path) / f"{self.id}.journal")
+        return Path(self.journal_path or self.pid_path) / f"{self.id}.journal"
 
     @property
     def checkpoint_location(self) -> str:

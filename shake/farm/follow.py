@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
@@ -33,6 +33,19 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 TURN = 5.0
 #: The share of the 24 hours from which on their end is warned of.
 WARN_FROM = 0.5
+
+
+class Claim(NamedTuple):
+    """Shards of a table that are read for one purpose: to be applied, or for the journal."""
+
+    following: Following
+    keep: bool
+    leases: int
+    waiting: int
+
+    @property
+    def name(self) -> tuple[int, bool]:
+        return self.following.number, self.keep
 
 
 class Follow:
@@ -78,6 +91,7 @@ class Follow:
         self._writers: dict[int, TableWriter] = {}
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
+        self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
         self._sent: dict[int, tuple[Following, Flying]] = {}
         self._soon: set[int] = set()  # tables whose shards are listed again shortly
         self._warned: dict[int, float] = {}
@@ -182,20 +196,60 @@ class Follow:
     # ---- leases
 
     def assign(self) -> None:
-        """Lease shards, each time of the table that has the fewest readers."""
+        """Lease shards, each time by the claim that has the fewest readers, and was served last."""
         while not self._draining and (worker := self._pool.idle_reader()):
-            readers = {f: f.leases + self._journaling.leases(f) for f in self._followings}
-            may = [f for f, count in readers.items() if count < self._config.increase_concurrency]
-            applying = [f for f in may if f.active and f.shards.waiting]
-            keeping = [f for f in may if self._journaling.may_keep(f)]
-            if not applying and not keeping:
+            claims = [one for one in self._claims() if one.waiting and not self._full(one)]
+            if not claims:
                 return
-            following = min(applying or keeping, key=readers.__getitem__)
+            claim = min(claims, key=lambda one: (one.leases, self._served.get(one.name, 0)))
             self._number += 1
-            lease = self._lease if applying else self._journaling.keep
+            self._served[claim.name] = self._number
+            following = claim.following
+            lease = self._journaling.lease if claim.keep else self._lease
             self._pool.lease_shard(
                 worker, self._describe(following), lease(following, worker, self._number)
             )
+
+    def _claims(self) -> list[Claim]:
+        """Who wants readers: each table for what it applies, and for what it journals."""
+        claims = []
+        for one in self._followings:
+            waiting = one.shards.waiting if one.active else 0
+            claims.append(Claim(one, False, one.leases, waiting))
+            journaling = self._journaling
+            claims.append(Claim(one, True, journaling.leases(one), journaling.waiting(one)))
+        return claims
+
+    def _full(self, claim: Claim) -> bool:
+        """The claim's table has all the readers that it may have."""
+        table = claim.following
+        readers = table.leases + self._journaling.leases(table)
+        return readers >= self._config.increase_concurrency
+
+    def _take_turns(self) -> None:
+        """Where shards wait, those that were read the longest give way.
+
+        Of the same claim; where that has no reader at all, of the one that has most of those that
+        stand in its way.
+        """
+        claims = self._claims()
+        for claim in claims:
+            giver, number = claim, claim.waiting
+            if claim.waiting and not claim.leases:
+                if not self._full(claim) and self._pool.idle_reader():
+                    continue
+                near = [
+                    c for c in claims if c.following is claim.following or not self._full(claim)
+                ]
+                giver, number = max(near, key=lambda one: one.leases), 1
+            self._give_way(giver, number)
+
+    def _give_way(self, claim: Claim, number: int) -> None:
+        following = claim.following
+        held = self._journaling.held(following) if claim.keep else following.held()
+        for lease, worker, since in held[:number]:
+            if self._loop.clock() - since >= TURN:
+                self._pool.workers[worker].send(messages.EndLease(lease))
 
     def _lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
         shard = following.shards.first()
@@ -203,7 +257,7 @@ class Follow:
         self._leases[lease] = following
         kept = shard.kept.sequence if shard.kept else None
         return messages.ShardLease(
-            lease, following.number, shard.id, *shard.position, keep=False, kept=kept
+            lease, following.number, shard.id, *shard.position, keep=False, kept=kept, size=0
         )
 
     def _describe(self, following: Following) -> messages.OpenStream:
@@ -333,18 +387,12 @@ class Follow:
     def _tend(self) -> None:
         now = time.time()
         for following in self._followings:
-            self._take_turns(following)
-            self._journaling.take_turns(following, TURN)
             self._look_at_lag(following, now)
+        self._journaling.tend(self._followings)
+        self._take_turns()
         self.assign()
         if self._followings and all(f.consistent for f in self._followings):
             self._consistent()
-
-    def _take_turns(self, following: Following) -> None:
-        """Where shards wait, those that were read the longest give way."""
-        for lease, worker, since in following.held()[: following.shards.waiting]:
-            if self._loop.clock() - since >= TURN:
-                self._pool.workers[worker].send(messages.EndLease(lease))
 
     def _look_at_lag(self, following: Following, now: float) -> None:
         unread = following.unread(now)

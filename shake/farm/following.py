@@ -73,7 +73,9 @@ class Following:
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
         self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
-        self._over: list[str] = []  # shards whose journal is of no use once that is saved
+        self._over: list[
+            tuple[str, int]
+        ] = []  # shards whose journal is of no use once that is saved
         self._rate = Rate(now)
         #: Records in the journal that are not applied yet.
         self.journaled = sum(shard.kept.left for shard in self.shards if shard.kept)
@@ -152,9 +154,11 @@ class Following:
         return self._settle(batch.lease)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
-        if shard.kept and int(batch.sequence) <= int(shard.kept.sequence or 0):
-            shard.kept.left -= batch.records
-            self.journaled -= batch.records
+        if (kept := shard.kept) is not None:
+            all_of_it = int(batch.sequence) >= int(kept.sequence or 0)
+            taken = kept.left if all_of_it else min(batch.records, kept.left)
+            kept.left -= taken
+            self.journaled -= taken
 
     def tip(self, lease: int, moment: float) -> None:
         """All that was written to a shard before this moment is published."""
@@ -176,7 +180,7 @@ class Following:
             return []
         self.shards.finish(reading.shard)
         if reading.shard.kept:
-            self._over.append(reading.shard.id)
+            self._over.append((reading.shard.id, reading.shard.kept.size))
         return [reading.shard.id]
 
     @property
@@ -186,9 +190,9 @@ class Following:
 
     # ---- journal
 
-    def kept(self, shard: Shard, sequence: str, records: int, safe: float) -> None:
+    def kept(self, shard: Shard, sequence: str, records: int, size: int, safe: float) -> None:
         """See Shards.kept."""
-        self.shards.kept(shard, sequence, records, safe)
+        self.shards.kept(shard, sequence, records, size, safe)
         self.journaled += records
         if records:
             self._dirty.add(shard.id)
@@ -200,8 +204,8 @@ class Following:
         self.shards.end_keeping(shard, over=over)
         self._dirty.add(shard.id)
 
-    def take_over(self) -> list[str]:
-        """Shards that have been applied to their end since the last call, and had a journal."""
+    def take_over(self) -> list[tuple[str, int]]:
+        """Shards applied to their end since the last call, with the bytes of their journals."""
         over, self._over = self._over, []
         return over
 

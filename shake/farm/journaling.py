@@ -38,7 +38,7 @@ class Journaling:
     """The leases of shards that go into the journal, and the room that it takes.
 
     ``ended`` is called with each lease that has ended, and whether the journal has the shard to its
-    end; ``trouble`` when there is no more room.
+    end; ``trouble`` each second while there is no room for what should be read.
     """
 
     def __init__(
@@ -63,32 +63,44 @@ class Journaling:
         self._journal = Journal(config.journal_folder)
         self._keepings: dict[int, Keeping] = {}
         self._readers = Counter[int]()  # by table
-        self._paused = 0.0  # until then
+        self._full, self._paused = "", 0.0  # what was the matter, and until when it may be
         for following in followings:
             open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
             self._journal.clear(following.name, but=open_)
-        self.size = self._journal.size()
+        kept = (shard.kept for following in followings for shard in following.shards)
+        self._size = sum(one.size for one in kept if one)
 
     def leases(self, following: Following) -> int:
         """How many shards of a table are read into the journal."""
         return self._readers[following.number]
 
-    def may_keep(self, following: Following) -> bool:
-        """A shard of the table waits for a reader, and the journal has room for it."""
-        room = self._on and self.size < self._most and self._loop.clock() >= self._paused
-        return room and following.shards.keepable > 0
+    def waiting(self, following: Following) -> int:
+        """How many shards of a table wait for a reader, if the journal has room."""
+        return following.shards.keepable if self._on and self._room else 0
 
-    def keep(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
-        """A lease of the shard that is furthest behind."""
+    @property
+    def _room(self) -> bool:
+        return self._size < self._most and self._loop.clock() >= self._paused
+
+    def lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+        """Lease the shard that is furthest behind."""
         shard = following.shards.first_keepable()
         following.shards.keep(shard)
-        assert shard.kept is not None
+        kept = shard.kept
+        assert kept is not None
         self._readers[following.number] += 1
         self._keepings[lease] = Keeping(following, shard, worker.number, self._loop.clock())
         start, sequence = shard.position
         return messages.ShardLease(
-            lease, following.number, shard.id, start, sequence, True, shard.kept.sequence
+            *(lease, following.number, shard.id, start, sequence),
+            keep=True,
+            kept=kept.sequence,
+            size=kept.size,
         )
+
+    def held(self, following: Following) -> list[tuple[int, int, float]]:
+        """(lease, worker, since) of a table, the longest held first."""
+        return [(lease, one.worker, one.since) for lease, one in self._of(following.number)]
 
     def worker_died(self, leases: Iterable[int]) -> None:
         """What its shards have in the journal stays there."""
@@ -101,9 +113,9 @@ class Journaling:
             return
         match message:
             case messages.Journaled(_, sequence, records, size, safe):
-                keeping.following.kept(keeping.shard, sequence, records, safe)
-                self.size += size
-                if self.size >= self._most:
+                before, self._size = self._size, self._size + size
+                keeping.following.kept(keeping.shard, sequence, records, size, safe)
+                if before < self._most <= self._size:
                     self._stop(f"{self._path} has reached journal.max_mb")
             case messages.JournalFull(_, reason):
                 self._paused = self._loop.clock() + _FULL_PAUSE
@@ -128,15 +140,19 @@ class Journaling:
         """It is not followed."""
         self._tell(lease for lease, _ in self._of(table))
 
-    def take_turns(self, following: Following, turn: float) -> None:
-        """Where shards wait, those that were read for so long give way."""
-        long = self._loop.clock() - turn
-        held = self._of(following.number)[: following.shards.keepable]
-        self._tell(lease for lease, one in held if one.since <= long)
+    def tend(self, followings: Iterable[Following]) -> None:
+        """Each second: say what is the matter for as long as it is."""
+        if self._on and not self._room and any(one.shards.keepable for one in followings):
+            self._trouble(self._full)
 
-    def drop(self, following: Following, shards: Iterable[str]) -> None:
-        """These are applied to their end, and that is saved."""
-        self.size -= sum(self._journal.drop(following.name, shard) for shard in shards)
+    def drop(self, following: Following, shards: Iterable[tuple[str, int]]) -> None:
+        """These, of so many bytes, are applied to their end, and that is saved."""
+        for shard, size in shards:
+            self._size -= size
+            try:
+                self._journal.drop(following.name, shard)
+            except OSError as error:  # the next start tries it again
+                self._trouble(f"journal: {error.filename} cannot be deleted: {error.strerror}")
 
     def _end(self, lease: int, *, over: bool) -> None:
         one = self._keepings.pop(lease)
@@ -145,7 +161,8 @@ class Journaling:
         self._ended(one.following, one.shard, over)
 
     def _stop(self, reason: str) -> None:
-        self._trouble(f"journal: {reason}: changes wait in the stream, which keeps them 24 hours")
+        self._full = f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
+        self._trouble(self._full)
         self._tell(self._keepings)
 
     def _of(self, table: int) -> list[tuple[int, Keeping]]:

@@ -81,7 +81,8 @@ class ShardLease(NamedTuple):
 
     Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
     it into its journal, behind what that holds. ``kept`` is the last record that the journal is
-    known to hold, "" before the first; None: there is no journal to be read first.
+    known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
+    many bytes it has up to there.
     """
 
     lease: int
@@ -91,6 +92,7 @@ class ShardLease(NamedTuple):
     sequence: str
     keep: bool
     kept: str | None
+    size: int
 
 
 class EndLease(NamedTuple):

@@ -266,11 +266,11 @@ class KeepingReader(Reader):
     def _serve(self) -> bool:
         lease = self._lease
         try:
-            self._journal = Appender(self._file, lease.kept or "", self._wait)
+            self._journal = Appender(self._file, lease.kept or "", lease.size, self._wait)
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 if lease.start or self._records:  # the oldest was read already, by who died then
-                    self._sequence = self._journal.sequence or self._sequence
+                    self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
                 over = self._journal.ended or self._read()
                 if over and not self._journal.ended:
                     self._bytes += self._journal.end()
@@ -287,7 +287,8 @@ class KeepingReader(Reader):
         self._rest(_LOCK_EVERY)
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
-        self._rehearse(page)
+        if page.created >= self._stream.since:
+            self._rehearse(page)
         self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
         self._records += page.records
         self._created = page.created
@@ -318,6 +319,10 @@ class KeepingReader(Reader):
             messages.Journaled(self._lease.lease, sequence, self._records, self._bytes, created)
         )
         self._records = self._bytes = 0
+
+
+def _as_number(sequence: str) -> int:
+    return int(sequence or 0)
 
 
 def _parse(body: memoryview) -> Any:

@@ -455,8 +455,8 @@ def _workers_needed(config: Config, plan: Plan) -> int:
 
 
 def _readers_needed(config: Config, followings: list[Following]) -> int:
-    """Workers that would read all shards that may be read at once."""
-    shards = sum(min(config.increase_concurrency, max(1, len(one.shards))) for one in followings)
+    """Workers that would read all shards that may be read at once: they may split."""
+    shards = config.increase_concurrency * len(followings)
     return math.ceil(shards / READERS)
 
 

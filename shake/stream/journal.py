@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import shutil
 import struct
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zlib_ng import zlib_ng
+
+from shake.errors import RunError
 
 #: CRC-32 of the rest of the entry, bytes of the answer, records in it, the time of the last one in
 #: Unix seconds, its sequence number (21 to 40 digits). The end of a shard is an entry of 0 bytes.
@@ -49,48 +52,42 @@ class Journal:
         """Where a shard's answers are."""
         return self.folder / table / f"{shard}.journal"
 
-    def size(self) -> int:
-        """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.folder.glob("*/*.journal"))
-
-    def drop(self, table: str, shard: str) -> int:
-        """Delete a shard's file, if it has one; return its bytes."""
-        file = self.file(table, shard)
-        with contextlib.suppress(FileNotFoundError):
-            size = file.stat().st_size
-            file.unlink()
-            return size
-        return 0
+    def drop(self, table: str, shard: str) -> None:
+        """Delete a shard's file, if it has one. Raises OSError."""
+        self.file(table, shard).unlink(missing_ok=True)
 
     def clear(self, table: str, *, but: Collection[str] = ()) -> None:
-        """Delete a table's files, but those of some shards."""
+        """Delete a table's files, but those of some shards. Raises RunError."""
         kept = {self.file(table, shard) for shard in but}
-        for file in (self.folder / table).glob("*.journal"):
-            if file not in kept:
-                file.unlink()
-        if not kept:
-            shutil.rmtree(self.folder / table, ignore_errors=True)
+        try:
+            for file in (self.folder / table).glob("*.journal"):
+                if file not in kept:
+                    file.unlink()
+            if not kept:
+                shutil.rmtree(self.folder / table, ignore_errors=True)
+        except OSError as error:
+            raise RunError(f"journal.path: {error.filename}: {error.strerror}") from error
 
 
 class Appender:
     """Appends to a shard's file: ``sequence`` is the last number in it, ``ended`` its end.
 
     ``wait`` is called while another process holds the file. What stood in it up to the number
-    ``durable`` was synced; of what comes after it, only whole entries stay: ``found`` is how many
-    records, in how many bytes, and the time of the last one. Raises Damaged where it ends before.
+    ``durable``, ``size`` bytes, was synced; of what comes after it, only whole entries stay:
+    ``found`` is how many records, in how many bytes, and the time of the last one. Raises Damaged
+    where the file is shorter.
     """
 
-    def __init__(self, file: Path, durable: str, wait: Callable[[], None]) -> None:
-        self.sequence, self.ended = "", False
-        fresh = not file.exists()
+    def __init__(self, file: Path, durable: str, size: int, wait: Callable[[], None]) -> None:
+        self.sequence, self.ended = durable, False
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock(wait)
-            if fresh:
-                _sync_folder(file.parent)
-                _sync_folder(file.parent.parent)
-            self._recover(file, durable)
+            if not os.fstat(self._file).st_size:
+                for folder in file.parents[:3]:
+                    _sync_folder(folder)
+            self._recover(file, size)
         except BaseException:
             self.close()
             raise
@@ -120,18 +117,15 @@ class Appender:
             except BlockingIOError:
                 wait()
 
-    def _recover(self, file: Path, durable: str) -> None:
+    def _recover(self, file: Path, size: int) -> None:
         """Find the end of what is whole, and cut off what a crash has left behind it."""
-        end = records = size = 0
-        created = 0.0
-        for entry, offset in _walk(file, lambda sequence: _behind(sequence, durable)):
-            if _behind(entry.sequence, durable):
-                records, size = records + entry.records, size + offset - end
+        if os.fstat(self._file).st_size < size:
+            raise Damaged(f"{file} ends before record {self.sequence}, which it held")
+        records, created, end = 0, 0.0, size
+        for entry, offset in _walk(file, size, ""):
             self.sequence, self.ended, end = entry.sequence, not entry.body, offset
-            created = max(created, entry.created)
-        self.found = (records, size, created)
-        if _behind(durable, self.sequence):
-            raise Damaged(f"{file} ends before record {durable}, which it held")
+            records, created = records + entry.records, max(created, entry.created)
+        self.found = (records, end - size, created)
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
         self._end = end
@@ -157,43 +151,36 @@ def entries(file: Path, after: str, durable: str) -> Iterator[Entry]:
     Raises Damaged where it does not reach ``durable``, which it did.
     """
     last = after
-    for entry, _ in _walk(file, lambda sequence: _behind(sequence, after)):
+    for entry, _ in _walk(file, 0, after):
         last = entry.sequence or last
-        if not entry.body:
-            yield entry
-        elif _behind(entry.sequence, after):
-            body = zlib_ng.decompress(entry.body)  # whole: its CRC said so
-            yield Entry(entry.records, entry.created, entry.sequence, body)
+        body = zlib_ng.decompress(entry.body) if entry.body else b""  # whole: its CRC said so
+        yield Entry(entry.records, entry.created, entry.sequence, body)
     if _behind(durable, last):
         raise Damaged(f"{file} ends before record {durable}, which it held")
 
 
-def _walk(file: Path, proven: Callable[[str], bool]) -> Iterator[tuple[Entry, int]]:
-    """Each whole entry, its answer still packed, and where it ends.
-
-    It is read, and compared with its CRC, where ``proven`` asks for that by its sequence number,
-    and passed by otherwise: its body is then a mere stand-in.
-    """
+def _walk(file: Path, start: int, after: str) -> Iterator[tuple[Entry, int]]:
+    """Whole entries from an offset on, behind a number, still packed, and where each ends."""
     try:
         stream = file.open("rb")
     except FileNotFoundError:
         return
     with stream:
-        size = os.fstat(stream.fileno()).st_size
-        while len(head := stream.read(_HEAD.size)) == _HEAD.size:
-            crc, length, records, created, number = _HEAD.unpack(head)
-            end = stream.tell() + length
-            sequence = number.rstrip(b"\0").decode("ascii", "replace")
-            if end > size or (sequence and not sequence.isdecimal()):
-                return
-            blob = b"-" * bool(length)
-            if not length or proven(sequence):
-                blob = stream.read(length)
-                if zlib_ng.crc32(blob, zlib_ng.crc32(head[4:])) != crc:
+        if os.fstat(stream.fileno()).st_size <= start:
+            return
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            while start + _HEAD.size <= len(data):
+                crc, length, records, created, number = _HEAD.unpack_from(data, start)
+                first, end = start + _HEAD.size, start + _HEAD.size + length
+                sequence = number.rstrip(b"\0").decode("ascii", "replace")
+                if end > len(data) or (sequence and not sequence.isdecimal()):
                     return
-            else:
-                stream.seek(end)
-            yield Entry(records, created, sequence, blob), end
+                if not length or _behind(sequence, after):
+                    blob = data[first:end]
+                    if zlib_ng.crc32(blob, zlib_ng.crc32(data[start + 4 : first])) != crc:
+                        return
+                    yield Entry(records, created, sequence, blob), end
+                start = end
 
 
 def _behind(one: str, other: str) -> bool:

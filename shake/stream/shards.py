@@ -42,13 +42,15 @@ class Kept:
     """What the journal holds of a shard.
 
     ``sequence`` is that of the last record, "" before the first; every record created before
-    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet.
-    ``ended``: the journal holds the shard to its end, the stream may forget it.
+    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet;
+    ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the stream
+    may forget it.
     """
 
     sequence: str = ""
     safe: float = 0.0
     left: int = 0
+    size: int = 0
     ended: bool = False
 
 
@@ -286,15 +288,16 @@ class Shards:
         shard.keeping = True
         self._offer(shard)
 
-    def kept(self, shard: Shard, sequence: str, records: int, safe: float) -> None:
-        """So many records more, up to this one, are in the journal: all that came before ``safe``.
+    def kept(self, shard: Shard, sequence: str, records: int, size: int, safe: float) -> None:
+        """So many records and bytes more, up to this one, are in the journal.
 
-        Without a sequence number, none is.
+        With them all that came before ``safe`` is. Without a sequence number, there is none more.
         """
         assert shard.kept is not None
         if sequence:
             shard.kept.sequence, shard.oldest = sequence, False
         shard.kept.left += records
+        shard.kept.size += size
         shard.kept.safe = max(shard.kept.safe, safe)
 
     def end_keeping(self, shard: Shard, *, over: bool) -> None:

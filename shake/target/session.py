@@ -7,6 +7,8 @@ refuses, in a session, what has a lower number than the latest (TransactionTooOl
 that was not acknowledged is followed by one with the same statements, or by one of the next run
 with the same keys: once that is acknowledged, no older one can alter any of its keys any more, on
 whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
+Where a table is copied anew (gap.policy = resync) that does not reach over the copy: what a server
+holds back until the collection was dropped and made again is trusted not to come.
 
 These are what drivers call retryable writes, but a try again has a new number: what the server
 knows of the older one counts no more.
