@@ -163,7 +163,8 @@ def test_a_table_that_is_copied_is_journaled_while_another_takes_all_readers(
     process = migration.start(workers=1)
     simulator.tables[other].put({"pk": {"S": "b"}})
     until(lambda: world.mongo.client[world.name][other].find_one({"pk": "b"}))
-    table.stream.roll_over(table.stream.open()[0])
+    # It is listed some seconds later, when all places are taken.
+    table.stream.roll_over(table.stream.open()[0], listed_after=12)
     world.put("a")
     until(lambda: journaled(world))
     event.set()
