@@ -17,14 +17,21 @@ static const uint8_t values[256] = {
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
 };
 
+/* What a character stands for; with the highest bit if nothing. */
+static inline uint32_t value_of(uint8_t character)
+{
+    return (uint32_t)(int8_t)values[character];
+}
+
 size_t base64_groups(uint8_t *to, size_t room, const uint8_t *from, size_t length)
 {
     size_t most = length / 4 < room / 4 ? length / 4 : room / 4, done = 0;
     for (; done < most; done++, from += 4, to += 3) {
-        uint32_t a = values[from[0]], b = values[from[1]], c = values[from[2]], d = values[from[3]];
-        if ((a | b | c | d) & 0x80)
+        uint32_t group = value_of(from[0]) << 18 | value_of(from[1]) << 12 |
+                         value_of(from[2]) << 6 | value_of(from[3]);
+        if (group >> 31)
             break;
-        put32(to, __builtin_bswap32(a << 26 | b << 20 | c << 14 | d << 8));
+        put32(to, __builtin_bswap32(group << 8));
     }
     return done;
 }

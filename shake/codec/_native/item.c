@@ -16,14 +16,6 @@ static const char same_names[] = "two names that are equal, or seem so";
 /* What any value may write without asking; who calls for one has reserved it. */
 enum { VALUE_ROOM = 32 };
 
-/* Where both ends are this far, a name and most of a value need not ask for them. */
-enum { FAR = 2 * KNOWN_TEXT + VALUE_ROOM };
-
-static inline bool is_far(const struct work *w, struct at at)
-{
-    return w->end - at.in >= FAR && w->limit - at.out >= FAR;
-}
-
 static struct at put_value(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
                            struct known **inner);
 static inline struct at put_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
@@ -222,7 +214,19 @@ static bool is_id(const uint8_t *name, size_t length)
     return length == 3 && !memcmp(name, "_id", 3);
 }
 
-/* As put_name, of a name that is not known. It is from now on, or `other` stands for it. */
+/* Write an element's type (later) and name; at.in is at the name's quote. Reads up to the type of
+ * its value, behind the quote. */
+static inline struct at put_known(struct at at, struct names *names, const struct known *known)
+{
+    memcpy(at.out, at.in, KNOWN_TEXT);
+    at.in += known->length;
+    at.out += known->length - AROUND_NAME + 1;
+    *at.out++ = 0;
+    add_place(names, &known->place);
+    return at;
+}
+
+/* Likewise, of a name that is not known. It is from now on, or `other` stands for it. */
 static struct at put_new_name(struct work *w, struct at at, bool top, struct names *names,
                               struct known **expected, struct known **known)
 {
@@ -261,22 +265,23 @@ static struct at put_new_name(struct work *w, struct at at, bool top, struct nam
     return has_room(w, at.out, VALUE_ROOM) ? at : (struct at){0};
 }
 
-/* Write an element's type (later) and name; at.in is at the name's quote. Reads up to the type of
- * its value, behind the quote. */
+/* Likewise, of one that is not the expected one. */
+static struct at put_other_name(struct work *w, struct at at, bool top, struct names *names,
+                                struct known **expected, struct known **known)
+{
+    *known = is_far(w, at) ? look_ahead(*expected, at.in) : NULL;
+    return *known ? put_known(at, names, *known)
+                  : put_new_name(w, at, top, names, expected, known);
+}
+
 static inline struct at put_name(struct work *w, struct at at, bool top, struct names *names,
                                  struct known **expected, struct known **known)
 {
-    struct known *found = is_far(w, at) ? recognise(*expected, at.in) : NULL;
-    if (!found) {
-        at = put_new_name(w, at, top, names, expected, &found);
-        *known = found;
-        return at;
-    }
-    memcpy(at.out, at.in, KNOWN_TEXT);
-    at.in += found->length;
-    at.out += found->length - AROUND_NAME + 1;
-    *at.out++ = 0;
-    add_place(names, &found->place);
+    struct known *found = *expected;
+    if (found && is_far(w, at) && is_known(found, at.in))
+        at = put_known(at, names, found);
+    else
+        at = put_other_name(w, at, top, names, expected, &found);
     *known = found;
     return at;
 }
@@ -381,16 +386,34 @@ static struct at put_any_typed(struct work *w, struct at at, uint8_t *type_at, u
     return raw ? close_value(w, at, start) : at;
 }
 
+/* A BOOL or NULL whose type and value are written `BOOL":true}`; `in` is NULL if they are not. */
+static inline struct at put_word(struct at at, bool null, uint8_t *type_at)
+{
+    uint64_t rest = get64(at.in + 4);
+    bool yes = rest << 8 == get64((const uint8_t *)"\":true}") << 8;
+    if (!yes && (null || rest != get64((const uint8_t *)"\":false}")))
+        return (struct at){0};
+    *type_at = null ? BSON_NULL : BSON_BOOL;
+    *at.out = yes;
+    return (struct at){at.in + (yes ? 11 : 12), at.out + !null};
+}
+
 /* Write a value from its type on, and read its closing brace. Both ends must be far. */
 static inline struct at put_typed(struct work *w, struct at at, uint8_t *type_at, unsigned depth,
                                   struct known **inner)
 {
     enum convert convert = w->options->convert;
     uint32_t head = get32(at.in);
-    if (head == TAG4('"', ':', '"', 'S') && convert != CONVERT_RAW)
+    struct at word;
+    if (convert == CONVERT_RAW)
+        return put_any_typed(w, at, type_at, depth, inner);
+    if (head == TAG4('"', ':', '"', 'S'))
         at = put_string(w, (struct at){at.in + 3, at.out}, type_at);
     else if (head == TAG4('"', ':', '"', 'N') && convert == CONVERT_CHANGE)
         at = put_exact(w, (struct at){at.in + 4, at.out}, type_at);
+    else if ((head == TAG4('L', 'O', 'O', 'B') || head == TAG4('L', 'L', 'U', 'N')) &&
+             (word = put_word(at, head == TAG4('L', 'L', 'U', 'N'), type_at)).in)
+        return word;
     else
         return put_any_typed(w, at, type_at, depth, inner);
     if (at.in)

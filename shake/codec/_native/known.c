@@ -15,6 +15,7 @@ struct known *learn(struct known_names *all, struct known **expected, const uint
     struct known *known = &all->names[all->count++];
     memcpy(known->text, p, KNOWN_TEXT);
     known->length = (uint8_t)(length + AROUND_NAME);
+    known->mask = UINT32_MAX >> (KNOWN_TEXT - known->length);
     known->key = (int8_t)key;
     known->place = place;
     known->next = *expected;

@@ -26,16 +26,17 @@ static inline bool is_digit(uint8_t c)
 
 /* -- short numbers ----------------------------------------------------------------------------- */
 
-/* A whole number of up to 15 digits, or up to 7 before and behind the point, of which the last is
- * no 0: nearly all. */
+/* A number of up to 16 digits, or of 18 with a point in it: nearly all. The last of the places is
+ * no 0. */
 struct brief {
     bool negative;
     unsigned places; /* digits behind the point */
     uint64_t coefficient;
 };
 
-/* Bytes that may be looked at. */
-enum { LONGEST_BRIEF = 1 + 8 + 8 + 1 };
+/* Digits that are read at once, and bytes that may be looked at. There are as many in front of
+ * every number of an item. */
+enum { RUN = 16, LONGEST_BRIEF = 1 + RUN + 1 + RUN + 1 };
 
 #define ZEROS 0x3030303030303030u /* "00000000" */
 
@@ -56,6 +57,43 @@ static inline uint64_t value_of_digits(uint64_t chunk, unsigned count)
             (v >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
 }
 
+/* Read up to RUN digits, of RUN bytes that exist; returns how many. */
+static inline unsigned read_run(const uint8_t *p, uint64_t *value)
+{
+#ifdef SHAKE_SSE2
+    static const uint8_t ends[2 * RUN] = {0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
+                                          0,   0,   0,   0,   0,   255, 255, 255, 255, 255, 255,
+                                          255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+    const __m128i zeros = _mm_set1_epi8('0'), nines = _mm_set1_epi8(9);
+    __m128i chunk = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)p), zeros);
+    __m128i digits = _mm_cmpeq_epi8(_mm_min_epu8(chunk, nines), chunk);
+    unsigned count = (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(digits));
+    /* The bytes that end with the last digit, 0 for those in front of the first; then together by
+     * 2, by 4 and by 8. */
+    chunk = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(p + count - RUN)), zeros);
+    chunk = _mm_and_si128(chunk, _mm_loadu_si128((const __m128i *)(ends + count)));
+    chunk = _mm_add_epi16(
+        _mm_mullo_epi16(_mm_and_si128(chunk, _mm_set1_epi16(255)), _mm_set1_epi16(10)),
+        _mm_srli_epi16(chunk, 8));
+    chunk = _mm_madd_epi16(chunk, _mm_set1_epi32(1 << 16 | 100));
+    chunk = _mm_madd_epi16(_mm_packs_epi32(chunk, chunk), _mm_set1_epi32(1 << 16 | 10000));
+    uint64_t halves = (uint64_t)_mm_cvtsi128_si64(chunk);
+    *value = (halves & UINT32_MAX) * ten_to[8] + (halves >> 32);
+    return count;
+#else
+    uint64_t chunk = get64(p) ^ ZEROS;
+    unsigned count = count_digits(chunk), more;
+    *value = count ? value_of_digits(chunk, count) : 0;
+    if (count < 8)
+        return count;
+    chunk = get64(p + 8) ^ ZEROS;
+    more = count_digits(chunk);
+    if (more)
+        *value = *value * ten_to[more] + value_of_digits(chunk, more);
+    return 8 + more;
+#endif
+}
+
 /* NULL when the number is another one; nothing is refused here. */
 static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, struct brief *b)
 {
@@ -63,26 +101,23 @@ static inline const uint8_t *read_brief(const struct work *w, const uint8_t *p, 
         return NULL;
     b->negative = *p == '-';
     p += b->negative;
-    uint64_t chunk = get64(p) ^ ZEROS, more;
-    unsigned count = count_digits(chunk), others;
-    if (count == 0)
+    unsigned whole = read_run(p, &b->coefficient);
+    if (whole == 0)
         return NULL;
+    p += whole;
     b->places = 0;
-    b->coefficient = value_of_digits(chunk, count);
-    p += count;
-    if (*p == '"')
-        return p + 1;
-    bool fraction = *p == '.';
-    if (fraction == (count == 8))
-        return NULL;
-    p += fraction;
-    more = get64(p) ^ ZEROS;
-    others = count_digits(more);
-    if (others == 0 || others == 8 || p[others] != '"' || (fraction && p[others - 1] == '0'))
-        return NULL;
-    b->places = fraction ? others : 0;
-    b->coefficient = b->coefficient * ten_to[others] + value_of_digits(more, others);
-    return p + others + 1;
+    if (*p == '.') {
+        uint64_t fraction;
+        b->places = read_run(p + 1, &fraction);
+        p += 1 + b->places;
+        if (b->places == 0 || whole + b->places > 18)
+            return NULL;
+        b->coefficient = b->coefficient * ten_to[b->places] + fraction;
+        if (p[-1] == '0')
+            for (; b->places > 0 && b->coefficient % 10 == 0; b->places--)
+                b->coefficient /= 10;
+    }
+    return *p == '"' ? p + 1 : NULL;
 }
 
 /* -- long numbers ------------------------------------------------------------------------------ */
@@ -253,10 +288,10 @@ static uint64_t joined(const uint8_t *digits, int count)
 
 static inline uint8_t *put_integer(uint8_t *out, int64_t value, uint8_t *type)
 {
-    bool narrow = value >= INT32_MIN && value <= INT32_MAX;
-    *type = narrow ? BSON_INT32 : BSON_INT64;
+    bool wide = value < INT32_MIN || value > INT32_MAX;
+    *type = (uint8_t)(BSON_INT32 + wide * (BSON_INT64 - BSON_INT32)); /* no branch */
     put64(out, (uint64_t)value);
-    return out + (narrow ? 4 : 8);
+    return out + 4 + 4 * wide;
 }
 
 /* Behind the number, if it is a whole one of 64 bits; else NULL. */

@@ -120,15 +120,19 @@ struct at copy_special(struct work *w, struct at at)
     return refuse_at(w, at.in, at.in == w->end ? "the page ends in a string" : "a control character");
 }
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 struct at copy_any_text(struct work *w, struct at at)
 {
     for (;;) {
-        while (w->end - at.in >= CHUNKS && w->limit - at.out >= CHUNKS) {
-            unsigned plain = copy_chunks(at.out, at.in);
+        size_t left = least((size_t)(w->end - at.in), (size_t)(w->limit - at.out));
+        for (unsigned plain = CHUNKS; plain == CHUNKS && left >= CHUNKS; left -= CHUNKS) {
+            plain = copy_chunks(at.out, at.in);
             at.in += plain;
             at.out += plain;
-            if (plain < CHUNKS)
-                break;
         }
         if (!has_room(w, at.out, CHARACTER))
             return (struct at){0};

@@ -4,10 +4,6 @@
 
 #include "work.h"
 
-#if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
-#include <emmintrin.h>
-#endif
-
 /* Bytes that are looked at together, and the most of one character. */
 enum { CHUNK = 16, CHUNKS = 2 * CHUNK, CHARACTER = 4 };
 
@@ -35,7 +31,7 @@ static inline uint64_t mark_special(uint64_t bytes)
            mark_below(bytes ^ EACH('\\'), 1) | (bytes & EACH(0x80));
 }
 
-#if defined(__SSE2__) && !defined(SHAKE_PORTABLE)
+#ifdef SHAKE_SSE2
 
 /* Copy CHUNK bytes; a bit of each that is not plain. */
 static inline unsigned copy_marked(uint8_t *to, const uint8_t *from)

@@ -17,6 +17,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__x86_64__) && !defined(SHAKE_PORTABLE)
+#define SHAKE_SSE2 /* which all of these have */
+#include <emmintrin.h>
+#endif
+
 /* Bytes of a page and of a document that this codec takes on. Nothing that grows from a page of
  * this size reaches the 2 GiB of a BSON length. The other limit is MongoDB's:
  * https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size */
@@ -81,7 +86,8 @@ struct at {
 
 struct work {
     const struct options *options;
-    struct known_names *known;   /* while items are written */
+    struct known_names *known;   /* while items are written; ... */
+    uintptr_t far_in, far_out;   /* ... up to these places, both ends are far */
     const uint8_t *end;
     uint8_t *base, *out, *limit; /* output: written from base to out, room up to limit */
     const uint8_t *prefix;       /* of every ObjectId, unused where the key is the `_id`; ... */
@@ -214,6 +220,8 @@ static inline const uint8_t *skip_space(const uint8_t *p)
 static inline const uint8_t *expect(struct work *w, const uint8_t *p, uint8_t character,
                                     const char *reason)
 {
+    if (*p == character) /* mostly */
+        return p + 1;
     p = skip_space(p);
     return *p == character ? p + 1 : refuse(w, p, reason);
 }
