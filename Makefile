@@ -2,6 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Else each of the many processes that tests start would compile all of shake again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help venv demo test lint format bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 

@@ -8,7 +8,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from shake.status.progress import make_reporter, picture
+from shake.status.bars import picture
+from shake.status.progress import make_reporter
 from shake.status.snapshot import Snapshot
 from shake.status.summary import summary
 from tests.support.snapshots import table, task

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
+
+__all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
 _STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
 _TABLE_STATES = (

@@ -8,12 +8,9 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST
-
 from shake.status import nimoshake
 from shake.status.figures import fraction, total
 from shake.status.http import Answer, Route, Server
-from shake.status.metrics import metrics
 from shake.status.snapshot import Snapshot, TableStatus
 
 
@@ -39,12 +36,17 @@ def status_server(
         state = snapshot().state
         return Answer(f"{state}\n".encode(), status=503 if state == "failed" else 200)
 
+    def numbers() -> Answer:
+        from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # if somebody asks for them
+
+        return Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)
+
     routes = {
         "/": Route(page, stranger=page),
         "/status": data(status),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
-        "/metrics": Route(lambda: Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)),
+        "/metrics": Route(numbers),
         "/healthz": Route(health, open=True),
     }
     return Server("http_profile", bind, port, token, routes)

@@ -1,0 +1,122 @@
+"""Bars on a terminal: one for each table that is being worked on, and one for all."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from shake.status.figures import (
+    COMPLETE,
+    IDLE,
+    ILL,
+    duration,
+    fraction,
+    percent,
+    short,
+    size,
+    total,
+)
+from shake.status.logs import one_line
+from shake.status.snapshot import Snapshot, TableStatus
+
+__all__ = ["Bars", "Console", "picture"]
+
+#: Lines of a terminal that the bars leave to the log above them.
+_SPARE_LINES = 6
+_HEADS = ("done", "items", "rate", "size", "left", "throttles")
+_STYLES = {"degraded": "yellow", "stopping": "yellow", "stopped": "yellow"} | dict.fromkeys(
+    ILL, "red"
+)
+
+
+class Bars:
+    """For people: a bar for each table that is being worked on, and one for all."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()  # log lines come from any thread
+        self._live = Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def tick(self, snapshot: Snapshot, now: float) -> None:
+        room = max(1, self._console.height - _SPARE_LINES)
+        with self._lock, suppress(OSError):
+            if not self._live.is_started:
+                self._live.start()
+            self._live.update(picture(snapshot, now, room), refresh=True)
+
+    def print(self, line: str) -> None:
+        with self._lock, suppress(OSError):
+            self._console.print(Text(one_line(line)), soft_wrap=True)
+
+    def close(self, snapshot: Snapshot) -> None:
+        self.tick(snapshot, snapshot.seconds)
+        with self._lock, suppress(OSError):
+            self._live.stop()
+
+
+def picture(snapshot: Snapshot, now: float, room: int) -> Group:
+    """The bars as rich renders them, at most ``room`` tables high; ``now`` moves the pulses."""
+    busy = [table for table in snapshot.tables if table.state not in IDLE - ILL]
+    everything = total(snapshot)
+    grid = Table(
+        Column(ratio=2, no_wrap=True, overflow="ellipsis"),
+        Column(ratio=3, min_width=8),
+        *(Column(head, justify="right", no_wrap=True, min_width=6) for head in _HEADS),
+        box=None,
+        expand=True,
+        header_style="dim",
+        padding=(0, 1, 0, 0),
+    )
+    for table in busy[:room]:
+        grid.add_row(*_row(table, now))
+    grid.add_row(*_row(everything, now), style="bold")
+    errors = [
+        Text(
+            f"{table.name} {table.state}: {one_line(table.error)}",
+            style=_STYLES.get(table.state, "yellow"),
+        )
+        for table in (*busy[:room], everything)
+        if table.error
+    ]
+    done = sum(table.state in COMPLETE for table in snapshot.tables)
+    foot = f"{snapshot.state}, {done} of {len(snapshot.tables)} tables done"
+    if len(busy) > room:
+        foot += f", {len(busy) - room} more under way"
+    return Group(grid, *errors, Text(foot, style="dim"))
+
+
+def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
+    part = fraction(table)
+    style = _STYLES.get(table.state, "")
+    busy = table.state in ("copying", "running") or table.seconds_left is not None
+    bar = ProgressBar(
+        total=None if part is None else 1.0,
+        completed=part or 0.0,
+        pulse=part is None,
+        animation_time=now,
+        complete_style=style or "bar.complete",
+    )
+    cells = (
+        percent(part),
+        short(table.items),
+        f"{short(table.rate or table.change_rate)}/s",
+        size(table.bytes),
+        duration(table.seconds_left) if busy else _place(table),
+        short(table.throttles),
+    )
+    return (Text(table.name, style), bar, *map(Text, cells))
+
+
+def _place(table: TableStatus) -> str:
+    """Where a table is that is not being copied."""
+    if table.lag is None:
+        return table.state
+    return f"{'=' if table.consistent else 'lag'} {duration(table.lag)}"
