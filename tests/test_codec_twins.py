@@ -218,6 +218,21 @@ def test_ordinary_pages_are_not_left_to_the_reference(
     assert bool(refusals.found) is (len(last) != 4 and options.convert != "json")
 
 
+def test_however_many_names_there_are_no_page_is_left_to_the_reference(refusals: Records) -> None:
+    inner = {"M": {"pk": {"BOOL": True}, "sk": {"S": ""}}}
+    found = [
+        {
+            "pk": {"S": ""},
+            "sk": {"N": "0"},
+            "by user": {"M": {f"{n}/{m}": inner for m in range(50)}},
+        }
+        for n in range(60)
+    ]
+    refusals.found.clear()
+    assert_equal(page(found), Options(PARTITION_AND_SORT), 1 << 20)
+    assert not refusals.found
+
+
 def test_why_a_page_is_left_to_the_reference_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "shake.codec")
     body = page([{"pk": {"S": "a"}, "v": {"B": "?"}}])
@@ -232,3 +247,81 @@ def test_a_number_beyond_5_bytes_is_refused(number: int) -> None:
         scan = codec.scan_page(page([{"pk": {"S": "a"}}] * 2), Options(PARTITION))
         with pytest.raises(OverflowError):
             scan.fill(memoryview(bytearray(1000)), PREFIX, number)
+
+
+class Alike:
+    """Items of one application: names mostly in one order, some left out, some new each time."""
+
+    NAMES = (
+        "a",
+        "name",
+        "_id",
+        "$set",
+        "\u00e9t\u00e9",
+        "pk",
+        "sk",
+        *("x" * n for n in (26, 27, 28, 40)),
+    )
+    NUMBERS = ("0", "-0.00", "7", "12.50", "1.0", "-9999999", "99999999", "2147483648", "9" * 15)
+    LONG = ("9" * 16, "-" + "9" * 17, "1" * 19, "9" * 34, "1" * 21 + "." + "2" * 13, "1E+2", "0.10")
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+
+    def page(self) -> bytes:
+        found = ",".join(self.item() for _ in range(self.random.randrange(1, 40)))
+        return b'{"Items":[%s],"Count":1,"ScannedCount":1}' % found.encode()
+
+    def item(self) -> str:
+        keys = [f'"pk":{{"S":"{self.text()}"}}', f'"sk":{{"N":"{self.number()}"}}']
+        return self.members(keys, 0)
+
+    def members(self, members: list[str], depth: int) -> str:
+        names = [each for each in self.NAMES if self.random.random() < 0.8]
+        if members:
+            names = [each for each in names if each not in ("pk", "sk")]
+        names += [
+            f"{self.random.random()}" for _ in range(self.random.choice((0, 0, 0, 0, 0, 0, 1, 12)))
+        ]
+        members = members + [f'"{self.spelled(name)}":{self.value(depth)}' for name in names]
+        if self.random.random() < 0.1:
+            self.random.shuffle(members)
+        if self.random.random() < 0.002:
+            members.append(self.random.choice(members))
+        return "{" + ",".join(members) + "}"
+
+    def spelled(self, name: str) -> str:
+        return f"\\u{ord(name[0]):04x}{name[1:]}" if self.random.random() < 0.002 else name
+
+    def value(self, depth: int) -> str:
+        match self.random.randrange(8 if depth < 3 else 5):
+            case 0:
+                return f'{{"S":"{self.text()}"}}'
+            case 1:
+                return f'{{"N":"{self.number()}"}}'
+            case 2:
+                return self.random.choice(('{"BOOL":true}', '{"BOOL":false}', '{"BOOL": true }'))
+            case 3:
+                return self.random.choice(('{"NULL":true}', '{"NULL":true }'))
+            case 4:
+                return f'{{"NS":["{self.number()}"]}}'
+            case 5:
+                inner = ",".join(self.value(depth + 1) for _ in range(self.random.randrange(4)))
+                return f'{{"L":[{inner}]}}'
+            case _:
+                return f'{{"M":{self.members([], depth + 1)}}}'
+
+    def text(self) -> str:
+        return self.random.choice(("", "a", "\u6771\u4eac", "\\n\\u20ac", "plain" * 9)) * 3
+
+    def number(self) -> str:
+        return self.random.choice(self.NUMBERS + self.LONG)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_twins_agree_on_items_that_are_more_or_less_alike(options: Options) -> None:
+    for seed in range(3):
+        body = Alike(seed).page()
+        assert_equal(body, options, 1 << 20)
+        assert_equal(body, options, len(body) // 3)
+        assert_equal(body[: Random(seed).randrange(len(body))], options, 1 << 20)

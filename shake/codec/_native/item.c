@@ -527,6 +527,7 @@ static struct at put_attributes(struct work *w, struct at at, struct element key
         if (!(at = put_name(w, at, true, &names, expected, &known)).in)
             return at;
         struct at value = at;
+        int key = known->key; /* now, since a name inside of the value may come to lie there */
         if (is_kept(known)) {
             expected = &known->next;
             at = put_typed(w, at, type_at, 0, &known->inner);
@@ -535,8 +536,7 @@ static struct at put_attributes(struct work *w, struct at at, struct element key
         }
         if (!at.in)
             return at;
-        if (known->key >= 0 &&
-            !take_key(w, value.in, known->key, type_at, value.out, at.out, keys))
+        if (key >= 0 && !take_key(w, value.in, key, type_at, value.out, at.out, keys))
             return (struct at){0};
         if (!(at.in = next_member(w, at.in, '}')))
             return at;
