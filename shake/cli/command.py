@@ -6,13 +6,18 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
 
 from shake import __version__
 from shake.config import Loaded, Redactor, load
 from shake.errors import RunError, ShakeError
 from shake.status.logs import one_line
+
+#: Seconds that an end by a signal may take.
+_PATIENCE = 8.0
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -51,9 +56,24 @@ def run(
     An error is one line on stderr without secrets (its stack too, at log.level = debug) and the
     status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C and SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def stop() -> int:
+        line, status = stopped
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+        return status
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # The exception may come where a library waits for ever, or lets none through.
+        timers.append(threading.Timer(_PATIENCE, lambda: os._exit(stop())))
+        timers[-1].daemon = True
+        timers[-1].start()
+        signal.default_int_handler(number, frame)
+
+    timers: list[threading.Timer] = []
+
+    signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     redactor = Redactor(())
     debug = False
     try:
@@ -69,10 +89,10 @@ def run(
         print(f"{name}: {one_line(redactor.redact(str(error)))}", file=sys.stderr)
         return failed(error)
     except KeyboardInterrupt:
-        line, status = stopped
-        print(f"{name}: {line}", file=sys.stderr)
-        return status
+        return stop()
     finally:
+        for timer in timers:
+            timer.cancel()
         _let_go_of_stdout()
 
 
