@@ -22,7 +22,7 @@ from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 from tests.support.spelling import SPLICES, Writer
 
-examples = settings(derandomize=True, deadline=None, max_examples=150)
+examples = settings(derandomize=True, deadline=None, max_examples=100)
 
 #: Every way to convert, for a table with keys ``pk`` and ``sk``.
 OPTIONS = [

@@ -280,7 +280,7 @@ def test_nothing_is_lost_and_nothing_is_twice_whatever_dies() -> None:
     run_state_machine_as_test(
         Farm,
         settings=settings(
-            max_examples=200, stateful_step_count=40, deadline=None, derandomize=True
+            max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
         ),
     )
 
