@@ -19,6 +19,7 @@ from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.supervisor import Ending, Supervisor
 from shake.plan import Plan
+from shake.positions import Position, choose_positions
 from shake.preflight import make_plan
 from shake.resync import Resync
 from shake.source.client import Client, Endpoint
@@ -28,7 +29,6 @@ from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
-from shake.stream.positions import Position, choose_positions
 from shake.target import open_target
 
 log = logging.getLogger("shake")

@@ -36,10 +36,10 @@ from shake.farm.saver import Saver
 from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
 from shake.plan import Action, Plan, capacity_rate
+from shake.positions import Position
 from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource
 from shake.status.snapshot import ProcessStatus, Snapshot
-from shake.stream.positions import Position
 
 log = logging.getLogger("shake.farm")
 

@@ -1,1 +1,1 @@
-"""Following a table's stream: which shards there are, in which order they are read, how far."""
+"""What a stream consists of: its shards, the order in which they are read, and their journal."""
