@@ -94,6 +94,13 @@ def test_a_child_begins_when_its_parent_is_applied_or_is_so_already() -> None:
     assert early.position == (listed("s2").start, "")
 
 
+def test_what_is_listed_before_its_parent_is_no_further_behind_than_that() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    new = shards.learn([listed("s3", "s2"), listed("s2", "s1")], whole=False, now=NOW)
+    assert [shard.safe for shard in new] == [NOW, NOW]
+    assert shards.safe() == NOW
+
+
 def test_the_shard_that_is_furthest_behind_is_read_first() -> None:
     shards = Shards("t", first_shards([listed("s1"), listed("s2"), listed("s3")], NOW))
     order = []

@@ -147,9 +147,8 @@ class Shards:
             self._young[shard.id] = now
             self._ends.pop(shard.parent, None)
             self._orphans.pop(shard.id, None)
+            shard.safe = self._inherited(shard)
             parent = self._shards.get(shard.parent)
-            if parent is not None:
-                shard.safe = parent.safe
             if parent is None or parent.state is State.APPLIED:
                 self._enter(shard, State.READY)
             self._offer(shard)
@@ -158,6 +157,13 @@ class Shards:
             self._adopt({i: found[i].parent for i in orphans}, now)
             self._forget(listed.keys())
         return new
+
+    def _inherited(self, shard: Shard) -> float:
+        """What is safe of the nearest shard above it of which that is known."""
+        above = self._shards.get(shard.parent)
+        while above is not None and not above.safe:
+            above = self._shards.get(above.parent)
+        return above.safe if above else 0.0
 
     def _past(self, listed: dict[str, Listed]) -> set[str]:
         """Listed shards from which known ones descend: what they held is in the copy."""
