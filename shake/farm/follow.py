@@ -388,7 +388,7 @@ class Follow:
         now = time.time()
         for following in self._followings:
             self._look_at_lag(following, now)
-        self._journaling.tend(self._followings)
+        self._journaling.tend()
         self._take_turns()
         self.assign()
         if self._followings and all(f.consistent for f in self._followings):

@@ -73,12 +73,12 @@ class Following:
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
         self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
-        self._over: list[
-            tuple[str, int]
-        ] = []  # shards whose journal is of no use once that is saved
+        self._over: list[str] = []  # see take_over
         self._rate = Rate(now)
-        #: Records in the journal that are not applied yet.
-        self.journaled = sum(shard.kept.left for shard in self.shards if shard.kept)
+        open_ = [one.kept for one in self.shards if one.kept and one.state is not State.APPLIED]
+        #: Records in the journal that are not applied yet, and bytes of shards that are not over.
+        self.journaled = sum(kept.left for kept in open_)
+        self.journal_bytes = sum(kept.size for kept in open_)
 
     @property
     def name(self) -> str:
@@ -180,7 +180,8 @@ class Following:
             return []
         self.shards.finish(reading.shard)
         if reading.shard.kept:
-            self._over.append((reading.shard.id, reading.shard.kept.size))
+            self._over.append(reading.shard.id)
+            self.journal_bytes -= reading.shard.kept.size
         return [reading.shard.id]
 
     @property
@@ -194,6 +195,7 @@ class Following:
         """See Shards.kept."""
         self.shards.kept(shard, sequence, records, size, safe)
         self.journaled += records
+        self.journal_bytes += size
         if records:
             self._dirty.add(shard.id)
         else:
@@ -204,8 +206,8 @@ class Following:
         self.shards.end_keeping(shard, over=over)
         self._dirty.add(shard.id)
 
-    def take_over(self) -> list[tuple[str, int]]:
-        """Shards applied to their end since the last call, with the bytes of their journals."""
+    def take_over(self) -> list[str]:
+        """Shards that have been applied to their end since the last call, and had a journal."""
         over, self._over = self._over, []
         return over
 

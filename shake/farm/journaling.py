@@ -63,12 +63,11 @@ class Journaling:
         self._journal = Journal(config.journal_folder)
         self._keepings: dict[int, Keeping] = {}
         self._readers = Counter[int]()  # by table
+        self._followings = followings
         self._full, self._paused = "", 0.0  # what was the matter, and until when it may be
         for following in followings:
             open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
             self._journal.clear(following.name, but=open_)
-        kept = (shard.kept for following in followings for shard in following.shards)
-        self._size = sum(one.size for one in kept if one)
 
     def leases(self, following: Following) -> int:
         """How many shards of a table are read into the journal."""
@@ -77,6 +76,10 @@ class Journaling:
     def waiting(self, following: Following) -> int:
         """How many shards of a table wait for a reader, if the journal has room."""
         return following.shards.keepable if self._on and self._room else 0
+
+    @property
+    def _size(self) -> int:
+        return sum(following.journal_bytes for following in self._followings)
 
     @property
     def _room(self) -> bool:
@@ -113,7 +116,7 @@ class Journaling:
             return
         match message:
             case messages.Journaled(_, sequence, records, size, safe):
-                before, self._size = self._size, self._size + size
+                before = self._size
                 keeping.following.kept(keeping.shard, sequence, records, size, safe)
                 if before < self._most <= self._size:
                     self._stop(f"{self._path} has reached journal.max_mb")
@@ -140,15 +143,14 @@ class Journaling:
         """It is not followed."""
         self._tell(lease for lease, _ in self._of(table))
 
-    def tend(self, followings: Iterable[Following]) -> None:
+    def tend(self) -> None:
         """Each second: say what is the matter for as long as it is."""
-        if self._on and not self._room and any(one.shards.keepable for one in followings):
+        if self._on and not self._room and any(f.shards.keepable for f in self._followings):
             self._trouble(self._full)
 
-    def drop(self, following: Following, shards: Iterable[tuple[str, int]]) -> None:
-        """These, of so many bytes, are applied to their end, and that is saved."""
-        for shard, size in shards:
-            self._size -= size
+    def drop(self, following: Following, shards: Iterable[str]) -> None:
+        """These are applied to their end, and that is saved."""
+        for shard in shards:
             try:
                 self._journal.drop(following.name, shard)
             except OSError as error:  # the next start tries it again
