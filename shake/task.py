@@ -90,13 +90,10 @@ def run(
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
+        wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
         resync = Resync(config, _lanes(config, workers), ends.progress, lease)
         try:
-            while not _attempt(
-                *(config, workers, reporter, ends, lease, plan, resync, refresh),
-                until_consistent=until_consistent,
-                linger=linger,
-            ):
+            while not _attempt(wish, ends, lease, plan, resync):
                 plan = _checked(_plan(config, workers, ends))
         except RefusedError as error:
             if not resync.met:
@@ -108,20 +105,21 @@ def run(
             log.info("stopped: what is done is saved, start again to go on")
 
 
-def _attempt(
-    config: Config,
-    workers: int,
-    reporter: Reporter,
-    ends: Ends,
-    lease: Lease,
-    plan: Plan,
-    resync: Resync,
-    refresh: float,
-    *,
-    until_consistent: bool,
-    linger: Callable[[], None],
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What :func:`run` was asked for."""
+
+    config: Config
+    workers: int
+    reporter: Reporter
+    refresh: float
+    until_consistent: bool
+    linger: Callable[[], None]
+
+
+def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
+    config = wish.config
     with contextlib.ExitStack() as stack:
         try:
             watch, positions = stack.enter_context(_watching(config, ends, plan))
@@ -129,18 +127,7 @@ def _attempt(
             _mark(gap, config, ends, plan, resync)
             return False
         ending, last = stack.enter_context(
-            _supervised(
-                config,
-                workers,
-                reporter,
-                ends,
-                lease,
-                plan,
-                refresh,
-                watch=watch,
-                positions=positions,
-                until_consistent=until_consistent,
-            )
+            _supervised(wish, ends, lease, plan, watch=watch, positions=positions)
         )
         resync.look(last)
         if ending.gap:
@@ -150,19 +137,24 @@ def _attempt(
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        for line in summary(last):
-            reporter.print(line)
-        if ending.status:
-            raise Ended(ending)
-        if last.state != "finished":
-            log.info("%s", ending.line)
-            if plan.follows:  # which has no other end
-                linger()
-            return True
-        if not config.sync_schema_only:
-            reporter.print(FULL_SYNC_DONE)
-        linger()
+        _tell(wish, plan, ending, last)
         return True
+
+
+def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
+    """How it went; the page stays for as long as is wished after a good end."""
+    for line in summary(last):
+        wish.reporter.print(line)
+    if ending.status:
+        raise Ended(ending)
+    if last.state != "finished":
+        log.info("%s", ending.line)
+        if plan.follows:  # which has no other end
+            wish.linger()
+        return
+    if not wish.config.sync_schema_only:
+        wish.reporter.print(FULL_SYNC_DONE)
+    wish.linger()
 
 
 def _mark(gap: GapError, config: Config, ends: Ends, plan: Plan, resync: Resync) -> None:
@@ -253,19 +245,16 @@ def _watching(
 
 @contextlib.contextmanager
 def _supervised(
-    config: Config,
-    workers: int,
-    reporter: Reporter,
+    wish: _Wish,
     ends: Ends,
     lease: Lease,
     plan: Plan,
-    refresh: float,
     *,
     watch: Client,
     positions: dict[str, Position],
-    until_consistent: bool,
 ) -> Iterator[tuple[Ending, Snapshot]]:
     """The end of the run, which has been shown; its pages are served until the context ends."""
+    config, reporter = wish.config, wish.reporter
     last: Snapshot
 
     def show(snapshot: Snapshot) -> None:
@@ -276,17 +265,17 @@ def _supervised(
     supervisor = Supervisor(
         config,
         plan,
-        workers,
+        wish.workers,
         endpoint=ends.endpoint,
         credentials=ends.credentials,
         positions=positions,
         watch=watch,
-        until_consistent=until_consistent,
+        until_consistent=wish.until_consistent,
         progress=ends.progress,
         lease=lease,
         copied=lambda: reporter.print(FULL_SYNC_DONE) if plan.follows else None,
         show=show,
-        refresh=refresh,
+        refresh=wish.refresh,
         redact=Redactor(config.secrets()).redact,
     )
     show(supervisor.snapshot())

@@ -105,3 +105,15 @@ def migrate(
 def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
     with Simulator(clock=Clock(time.time)) as simulator:
         yield World(simulator, mongo, migrate, name)
+
+
+@pytest.fixture
+def stored(dynamodb: Any, name: str) -> Callable[[], list[dict[str, Any]]]:
+    """What DynamoDB Local's table of the test's own name holds, by partition key."""
+
+    def stored() -> list[dict[str, Any]]:
+        pages = dynamodb.client.get_paginator("scan").paginate(TableName=name)
+        found = [item for page in pages for item in page["Items"]]
+        return sorted(found, key=lambda item: str(item["pk"]))
+
+    return stored
