@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,10 +79,10 @@ def attributes() -> Iterator[Item]:
     yield {"long": {"L": [{"BOOL": True}] * 190_000}}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def everything(dynamodb: Any) -> str:
-    """A table that holds every kind of value."""
-    table = "every.kind-of_value"
+    """A table that holds every kind of value, made once a session: tests come in any order."""
+    table = f"every.kind-of_value{uuid.uuid4().hex[:10]}"
     create_table(dynamodb.client, table, ("pk", "S"), ("sk", "N"))
     items = enumerate(attributes())
     for number, item in items:
