@@ -124,7 +124,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
         try:
             watch, positions = stack.enter_context(_watching(config, ends, plan))
         except GapError as gap:
-            _mark(gap, config, ends, plan, resync)
+            _mark(gap, ends, plan, resync)
             return False
         ending, last = stack.enter_context(
             _supervised(wish, ends, lease, plan, watch=watch, positions=positions)
@@ -132,7 +132,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
         resync.look(last)
         if ending.gap:
             try:
-                _mark(ending.gap, config, ends, plan, resync)
+                _mark(ending.gap, ends, plan, resync)
                 return False
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
@@ -157,7 +157,7 @@ def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
     wish.linger()
 
 
-def _mark(gap: GapError, config: Config, ends: Ends, plan: Plan, resync: Resync) -> None:
+def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
     with contextlib.closing(_client(ends, threading.Event())) as client:
         resync.mark(gap, plan, client)
 

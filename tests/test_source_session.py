@@ -46,14 +46,12 @@ def test_static_keys_and_region_of_the_configuration() -> None:
         "source.session_token=static-token",
         "source.region=eu-central-1",
         "source.session.timeout=1500",
-        "source.session.max_retries=3",
     )
     assert credentials() == Credentials("AKIASTATIC", "static-secret", "static-token")
     assert endpoint == Endpoint(
         "https://dynamodb.eu-central-1.amazonaws.com",
         "eu-central-1",
         timeout=1.5,
-        tries=3,
         streams_url="https://streams.dynamodb.eu-central-1.amazonaws.com",
     )
 

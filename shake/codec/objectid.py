@@ -8,9 +8,6 @@ earlier run may have given: whatever of that one still arrives, a delete above a
 
 from __future__ import annotations
 
-#: Segments that three bytes can number. DynamoDB allows 1,000,000.
-MOST_SEGMENTS = 1 << 24
-
 
 def segment_prefix(stamp: int, segment: int) -> bytes:
     """The 7 bytes that every ObjectId of a segment starts with; ``stamp`` is that of the run."""

@@ -65,7 +65,7 @@ def maker(
     return partial(_query, options, convert), partial(_statement, options, convert)
 
 
-def _image(options: ChangeOptions, query: Callable[[Item], bytes], change: Change) -> Item:
+def _image(query: Callable[[Item], bytes], change: Change) -> Item:
     """The new image, which must be there, and of the change's key."""
     if change.image is None:
         raise ValueError(
@@ -85,7 +85,7 @@ def _json_key(options: ChangeOptions, item: Item) -> bytes:
 def _json_statement(options: ChangeOptions, change: Change) -> bytes:
     if change.last == "REMOVE":
         return change.query
-    return json_document(options, _image(options, partial(_json_key, options), change))
+    return json_document(options, _image(partial(_json_key, options), change))
 
 
 def _query(options: ChangeOptions, convert: Convert, item: Item) -> bytes:
@@ -114,7 +114,7 @@ def _statement(options: ChangeOptions, convert: Convert, change: Change) -> byte
     kind = change.kind(options)
     if kind == DELETE:
         return bson.encode({"q": query, "limit": 1})
-    item = _image(options, partial(_query, options, convert), change)
+    item = _image(partial(_query, options, convert), change)
     document = fields(options, convert, item, None)
     encoded = encode(document)
     if kind == INSERT:

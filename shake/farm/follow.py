@@ -92,14 +92,10 @@ class Follow:
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
         self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
-        self._sent: dict[int, tuple[Following, Flying]] = {}
+        self._sent: dict[int, Flying] = {}
         self._soon: set[int] = set()  # tables whose shards are listed again shortly
         self._warned: dict[int, float] = {}
         self._draining = False
-
-    @property
-    def followings(self) -> list[Following]:
-        return self._followings
 
     @property
     def writers(self) -> list[TableWriter]:
@@ -284,34 +280,29 @@ class Follow:
             self._journaling.from_worker(worker, message)
             return
         match message:
-            case messages.Batch(lease, slot):
-                if slot >= 0:
-                    worker.busy.add(slot)
+            case messages.Batch(lease):
                 following.publish(worker.number, message)
                 self._apply(following, lease)
             case messages.Tip(lease, moment):
                 following.tip(lease, moment)
             case messages.ShardEnd(lease, over):
-                del self._leases[lease]
-                worker.shards.discard(lease)
-                self._settled(following, following.end_lease(lease, over=over))
+                self._end(following, worker, lease, over=over)
             case messages.ShardGap(lease, trimmed, reason):
-                self._gap(following, lease, trimmed, reason)
+                # What is behind the trim point is lost, unless all of it was applied in time.
+                shard = following.reading(lease)
+                if not (trimmed and spared(shard, time.time())):
+                    self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
+                    return
+                log.info(
+                    "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
+                )
+                following.shards.rewind(shard)
+                self._end(following, worker, lease, over=False)
 
-    def _gap(self, following: Following, lease: int, trimmed: bool, reason: str) -> None:
-        """What is behind the trim point is lost, unless all of it was applied in time."""
-        shard = following.reading(lease)
-        if trimmed and spared(shard, time.time()):
-            log.info(
-                "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
-            )
-            following.shards.rewind(shard)
-            worker = self._pool.workers[following.worker(lease)]
-            del self._leases[lease]
-            worker.shards.discard(lease)
-            self._settled(following, following.end_lease(lease, over=False))
-            return
-        self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
+    def _end(self, following: Following, worker: Worker, lease: int, *, over: bool) -> None:
+        del self._leases[lease]
+        worker.shards.discard(lease)
+        self._settled(following, following.end_lease(lease, over=over))
 
     # ---- batches
 
@@ -324,15 +315,14 @@ class Follow:
             return
         self._number += 1
         page, batch = self._number, flying.batch
-        self._sent[page] = (following, flying)
+        self._sent[page] = flying
         apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
         self._fence.run(lambda: self._writers[following.number].write(apply))
 
     def from_writer(self, following: Following, message: Any) -> None:
         match message:
             case messages.Applied(page, skipped):
-                _, flying = self._sent.pop(page)
-                self._done(following, flying, skipped)
+                self._done(following, self._sent.pop(page), skipped)
             case messages.Done(error, keyed):
                 if not keyed:
                     self._fatal(RunError(error))

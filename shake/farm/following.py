@@ -106,10 +106,6 @@ class Following:
         """The shard of a lease."""
         return self._readings[lease].shard
 
-    def worker(self, lease: int) -> int:
-        """Who holds a lease."""
-        return self._readings[lease].worker
-
     def end_lease(self, lease: int, *, over: bool) -> list[str]:
         """Its reader has ended, at the shard's end or not; the shards that are applied by that."""
         reading = self._readings[lease]
@@ -143,7 +139,8 @@ class Following:
     def applied(self, flying: Flying, skipped: int, now: float) -> list[str]:
         """The target has acknowledged it; return the shards that are applied to their end now."""
         batch, reading = flying.batch, self._readings[flying.batch.lease]
-        assert reading.flying.popleft() is flying
+        first = reading.flying.popleft()
+        assert first is flying
         self.skipped += skipped
         if batch.complete:
             self.changes += batch.records

@@ -197,7 +197,7 @@ class Supervisor:
             self._lifecycle.begin_tables()
             loop.run(self._over)
             self._ended = True
-            ending = self._ending = self._judged(self._ending or self._result())
+            ending = self._ending = self._judged(self._ending or Ending(0, "", loop.clock()))
             self._pool.close()
             for writer in self._writers.values():
                 writer.close()
@@ -262,9 +262,6 @@ class Supervisor:
     def _save(self) -> None:
         self._saver.save_segments(self._copies)
         self._follow.save()
-
-    def _result(self) -> Ending:
-        return Ending(0, "", self._loop.clock())
 
     def _judged(self, ending: Ending) -> Ending:
         """No end is good where all is copied and the target has refused an index."""
@@ -350,9 +347,14 @@ class Supervisor:
                 lease, worker.lanes[lane] = worker.lanes[lane], None
                 if lease is not None:
                     self._dispatch.end_lease(lease)
-            case messages.Batch() | messages.Tip() | messages.ShardEnd() | messages.ShardGap():
-                self._follow.from_worker(worker, message)
-            case messages.Journaled() | messages.JournalFull():
+            case (
+                messages.Batch()
+                | messages.Tip()
+                | messages.ShardEnd()
+                | messages.ShardGap()
+                | messages.Journaled()
+                | messages.JournalFull()
+            ):
                 self._follow.from_worker(worker, message)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)

@@ -14,15 +14,13 @@ class Endpoint:
     """An address that speaks the DynamoDB protocol.
 
     ``timeout`` is in seconds, for connecting and for each wait for bytes; None waits for ever.
-    ``tries`` of one request failing in a row mean that the task is degraded. ``streams_url`` is
-    where streams are read (empty: at ``url`` too). ``ca_bundle`` is a file of trusted
-    certificates, empty for the usual ones.
+    ``streams_url`` is where streams are read (empty: at ``url`` too). ``ca_bundle`` is a file of
+    trusted certificates, empty for the usual ones.
     """
 
     url: str
     region: str
     timeout: float | None = 30.0
-    tries: int = 10
     streams_url: str = ""
     ca_bundle: str = ""
 

@@ -86,7 +86,6 @@ def _endpoint(session: boto3.Session, config: Config) -> Endpoint:
         url=url,
         region=region or _ANY_REGION,
         timeout=milliseconds / 1000 if milliseconds else None,
-        tries=config.source_session_max_retries,
         streams_url=streams,
         ca_bundle=session._session.get_config_variable("ca_bundle") or "",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +82,4 @@ class Snapshot:
     tables: tuple[TableStatus, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     reason: str = ""  # why degraded or failed
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()

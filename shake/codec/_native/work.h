@@ -179,12 +179,6 @@ static inline void append32(struct work *w, uint32_t value)
     append(w, &value, 4);
 }
 
-static inline void append64(struct work *w, uint64_t value)
-{
-    value = LITTLE64(value);
-    append(w, &value, 8);
-}
-
 /* An element's name. */
 static inline void append_name(struct work *w, const struct bytes *name)
 {
