@@ -39,6 +39,7 @@ _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
 _LOCK_EVERY = 0.1
 
 _TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
+_EXPIRED = "ExpiredIteratorException"
 
 #: A shard that was just listed may not be known everywhere yet: tries until it is gone.
 _GONE_AFTER = 5
@@ -149,10 +150,11 @@ class Reader(threading.Thread):
                     self._pause()
             except SourceError as error:
                 gone += error.code == _GONE
-                if error.code != "ExpiredIteratorException" and not 0 < gone < _GONE_AFTER:
+                new = error.code == _GONE and gone < _GONE_AFTER
+                if error.code != _EXPIRED and not new:
                     raise
                 iterator = ""  # another one, from behind what was taken
-                self._rest(1.0 if gone else FIRST_IDLE)
+                self._rest(1.0 if new else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
