@@ -239,17 +239,15 @@ class ApplyingReader(Reader):
         while True:
             slot = self._slot()
             try:
-                runs = [tuple(run) for run in page.fill(self._arena.slot(slot))]
+                runs = list(page.fill(self._arena.slot(slot)))
             except codec.CorruptPage:
                 self._free.put(slot)
                 raise
-            complete = page.done
-            position: tuple[int, str, float] = (
-                (page.records, page.sequence, page.created) if complete else (0, "", 0.0)
-            )
-            self._send(messages.Batch(self._lease.lease, slot, runs, complete, *position))  # type: ignore[arg-type]
-            if complete:
-                return
+            if page.done:
+                break
+            self._send(messages.Batch(self._lease.lease, slot, runs, False))
+        position = page.records, page.sequence, page.created
+        self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
 
     def _skip(self, page: codec.ChangePage) -> None:
         nothing = [(0, 0)] * 3

@@ -332,16 +332,12 @@ class Lane(threading.Thread):
             self._cut = not page.done
             if page.done:
                 break
-            send(messages.Page(lease.lease, slot, length, documents, False, None, 0, 0.0))
+            send(messages.Page(lease.lease, slot, length, documents, False))
         if not documents:
             self.free.put(slot)
             slot = -1
-        send(
-            messages.Page(
-                *(lease.lease, slot, length, documents, True),
-                *(page.last_key, page.scanned, page.capacity),
-            )
-        )
+        position = page.last_key, page.scanned, page.capacity
+        send(messages.Page(lease.lease, slot, length, documents, True, *position))
         return page
 
 
