@@ -1,94 +1,88 @@
-"""One reader of a shard, by itself: what ends it, what it rides out, and what it says."""
+"""The readers of one worker, by themselves: what ends them, what they ride out, what they share."""
 
 from __future__ import annotations
 
 import os
 import queue
-import random
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shake import codec
-from shake.farm import arena, messages
-from shake.farm.arena import Arena
+from shake.config import Config
+from shake.farm import arena, messages, worker
 from shake.farm.channel import ChildChannel, SupervisorChannel
-from shake.farm.reader import ApplyingReader, KeepingReader, OpenStream, Reader
-from shake.schema import Attribute, Keys
-from shake.source.client import Client, Credentials, Endpoint
-from shake.stream.journal import Journal
+from shake.source.client import Credentials, Endpoint
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import instead
 from tests.support.wait import until
 
-KEYS = Keys(Attribute("pk", "S"))
+#: Slots that the readers share.
+SLOTS = 8
 
 
 class Worker:
-    """What a worker is to its readers, and the supervisor that hears of them: ``heard``."""
+    """A worker without lanes, in a thread, and what the supervisor hears of it.
+
+    Its slots are free when the test says so: no target acknowledges anything by itself.
+    """
 
     def __init__(self, simulator: Simulator, folder: Path) -> None:
-        self.simulator = simulator
-        self.heard: list[Any] = []
-        self.slots: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self.stop = threading.Event()
-        self.readers: list[Reader] = []
-        self._journal = Journal(folder)
-        self._client = Client(
-            Endpoint(simulator.url, "eu-west-1"),
-            lambda: Credentials("AKIA", "secret"),
-            on_retry=lambda retry: None,
-            stop=self.stop,
-            random=random.Random(1),
-        )
+        self.sent: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._heard: list[Any] = []
+        self._leases = 0
         ours, theirs = socket.socketpair()
-        self._channel, self._supervisor = ChildChannel(theirs), SupervisorChannel(ours)
-        self._descriptor = arena.create(4)
-
-    def read(self, table: Table, *, keep: bool = False, limit: int = 1000) -> Reader:
-        """Begin to read the only shard of a table."""
-        [shard] = table.stream.open()
-        number = len(self.readers)
-        lease = messages.ShardLease(
-            *(number, number, shard.id, str(shard.start), ""), keep, "" if keep else None, 0
+        self._supervisor = SupervisorChannel(ours)
+        self._descriptor = arena.create(SLOTS)
+        settings = {"id": "t", "target.address": "mongodb://none", "qps.incr.batch_num": "1"}
+        details = {
+            "number": 0,
+            "endpoint": astuple(Endpoint(simulator.url, "eu-west-1")),
+            "credentials": astuple(Credentials("AKIA", "secret")),
+            "arena": self._descriptor,
+            "lanes": 0,
+            "free": list(range(SLOTS)),
+        }
+        config = Config.from_settings(settings | {"journal.path": str(folder)})
+        self._worker = worker.Worker(ChildChannel(theirs), config, details)
+        self._thread = threading.Thread(
+            target=self._worker.serve, args=(iter(self.sent.get, None),), daemon=True
         )
-        reader = (KeepingReader if keep else ApplyingReader)(
-            lease,
-            OpenStream(number, table.name, table.stream.arn, 0.0, codec.ChangeOptions(KEYS)),
-            self._client,
-            self._channel,
-            self._journal,
-            Arena(self._descriptor, writable=True),
-            self.slots,
-            stop=self.stop,
-            pace=0.001,
-            limit=limit,
-            about=lambda table: None,
-        )
-        self.readers.append(reader)
-        reader.start()
-        return reader
+        self._thread.start()
 
-    def said(self, kind: type[Any], lease: int = 0) -> list[Any]:
-        """What has been heard of this kind, of a reader where that is told."""
-        self.heard += self._supervisor.receive()[0]
-        found = [one for one in self.heard if isinstance(one, kind)]
-        return [one for one in found if getattr(one, "lease", lease) == lease]
+    def read(self, table: Table, *, keep: bool = False) -> int:
+        """Have the first shard of a table read; the number of its lease, and of the table."""
+        shard = table.stream.open()[0]
+        self._leases += 1
+        number = self._leases
+        stream = messages.OpenStream(
+            number, table.name, [("pk", "S")], table.stream.arn, 0.0, False
+        )
+        self.sent.put(stream)
+        position = number, number, shard.id, str(shard.start), ""
+        self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0))
+        return number
+
+    def heard(self, kind: type[Any], lease: int = 0) -> list[Any]:
+        """What it has said of this kind, about a lease where that is told."""
+        self._heard += self._supervisor.receive()[0]
+        found = [one for one in self._heard if isinstance(one, kind)]
+        return [one for one in found if not lease or one.lease == lease]
 
     def close(self) -> None:
-        self.stop.set()
-        for reader in self.readers:
-            reader.ended.set()
-            self.slots.put(None)
-            reader.join(10)
-            assert not reader.is_alive()
-        self._client.close()
+        self.sent.put(messages.Drain())
+        self.sent.put(None)
+        self._thread.join()
+        for thread in threading.enumerate():
+            if thread.name.startswith("shard-"):
+                thread.join(10)
+                assert not thread.is_alive()
         os.close(self._descriptor)
 
 
@@ -99,15 +93,17 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def worker(simulator: Simulator, tmp_path: Path) -> Iterator[Worker]:
-    worker = Worker(simulator, tmp_path)
-    yield worker
-    worker.close()
+def reading(simulator: Simulator, tmp_path: Path) -> Iterator[Worker]:
+    reading = Worker(simulator, tmp_path)
+    yield reading
+    reading.close()
 
 
-def put(table: Table, count: int) -> None:
-    for number in range(count):
+def table_of(simulator: Simulator, name: str, records: int) -> Table:
+    table = simulator.table(name)
+    for number in range(records):
         table.put({"pk": {"S": f"k{number}"}})
+    return table
 
 
 @pytest.mark.parametrize(
@@ -115,10 +111,55 @@ def put(table: Table, count: int) -> None:
     [("AccessDeniedException", messages.Failed), ("TrimmedDataAccessException", messages.ShardGap)],
 )
 def test_while_a_new_shard_is_not_known_everywhere_another_refusal_is_heard(
-    simulator: Simulator, worker: Worker, code: str, answer: type[Any]
+    simulator: Simulator, reading: Worker, code: str, answer: type[Any]
 ) -> None:
     unknown = error("ResourceNotFoundException")
     simulator.faults.next("GetShardIterator", instead(unknown), instead(error(code)))
-    worker.read(simulator.table("t"))
-    [said] = until(lambda: worker.said(answer))
+    reading.read(simulator.table("t"))
+    [said] = until(lambda: reading.heard(answer))
     assert code in str(said)
+
+
+# ---- slots
+
+
+def stuck(simulator: Simulator, reading: Worker) -> int:
+    """The lease of a shard whose batches nobody applies, and whose reader waits for a slot."""
+    hung = table_of(simulator, "hung", 2 * SLOTS)
+    lease = reading.read(hung)
+
+    def waits() -> bool:
+        published = len(reading.heard(messages.Batch, lease))
+        asked = simulator.journal.of("GetRecords", table="hung")
+        return arena.SLOTS_PER_READER <= published < len(asked) and asked[-1].status == 200
+
+    until(waits)
+    return lease
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["applied", "journaled"])
+def test_a_table_that_nobody_applies_leaves_slots_to_others(
+    simulator: Simulator, reading: Worker, keep: bool
+) -> None:
+    stuck(simulator, reading)
+    lease = reading.read(table_of(simulator, "other", 3), keep=keep)
+    until(lambda: reading.heard(messages.Journaled if keep else messages.Batch, lease))
+
+
+def test_a_reader_that_waits_for_a_slot_leaves_when_it_is_told_to(
+    simulator: Simulator, reading: Worker
+) -> None:
+    lease = stuck(simulator, reading)
+    reading.sent.put(messages.EndLease(lease))
+    [end] = until(lambda: reading.heard(messages.ShardEnd, lease))
+    assert not end.over
+
+
+def test_a_reader_goes_on_when_a_slot_of_its_own_is_free_again(
+    simulator: Simulator, reading: Worker
+) -> None:
+    lease = stuck(simulator, reading)
+    for number in range(2 * SLOTS):
+        batch = until(lambda: reading.heard(messages.Batch, lease)[number:])[0]  # noqa: B023
+        reading.sent.put(messages.Free(batch.slot))
+    assert len(reading.heard(messages.Batch, lease)) == 2 * SLOTS

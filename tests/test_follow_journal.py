@@ -148,7 +148,7 @@ def test_a_journal_that_is_elsewhere_is_refused_and_a_damaged_one_is_a_gap(
     world.compare()
 
 
-def test_a_table_that_is_copied_is_journaled_while_another_takes_all_readers(
+def test_a_table_is_journaled_and_followed_while_another_takes_all_readers_and_hangs(
     world: World, tmp_path: Path
 ) -> None:
     """One worker reads 16 shards at once, and so many has the table that is followed."""
@@ -159,14 +159,22 @@ def test_a_table_that_is_copied_is_journaled_while_another_takes_all_readers(
     held = calling(lambda: event.wait(60))
     simulator.faults.rule(1.0, held, where=lambda c: copies(c) and c.table == world.name)
     names = {"filter__collection__white": f"{world.name};{other}", "full__read__concurrency": 1}
-    migration = journaling(world, tmp_path, **names)
+    small = {"qps__incr__batch_num": 1, "http_profile": (port := free_port())}
+    migration = journaling(world, tmp_path, **names, **small)
     process = migration.start(workers=1)
-    simulator.tables[other].put({"pk": {"S": "b"}})
-    until(lambda: world.mongo.client[world.name][other].find_one({"pk": "b"}))
+    until(lambda: any(map(copies, list(simulator.journal))))
+    until(lambda: "following" in [table["state"] for table in look(port)["tables"]])
+    writer = migration.child(f"writer {world.name}.{other}")
+    writer.suspend()
+    for number in range(200):
+        simulator.tables[other].put({"pk": {"S": f"k{number}"}})
+    until(lambda: look(port)["total"]["pending"] >= 16)
     # It is listed some seconds later, when all places are taken.
     table.stream.roll_over(table.stream.open()[0], listed_after=12)
     world.put("a")
     until(lambda: journaled(world))
     event.set()
     world.equal()
+    writer.resume()
+    until(lambda: world.mongo.client[world.name][other].count_documents({}) == 200)
     stopped(migration, process)

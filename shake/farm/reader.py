@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import threading
 import time
@@ -16,7 +15,7 @@ import orjson
 from shake import codec
 from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import child, messages
-from shake.farm.arena import Arena
+from shake.farm.arena import Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.source.client import Buffer, Client, longest_pause
 from shake.source.streams import iterator_request, records_request
@@ -59,8 +58,8 @@ class OpenStream:
 class Reader(threading.Thread):
     """Reads a leased shard until it ends, is told to stop, or meets a gap.
 
-    What becomes of its records is up to those that inherit from it. ``free`` gives slots of the
-    arena, which all readers of a worker share: without one, it waits.
+    What becomes of its records is up to those that inherit from it. ``slots`` are those of the
+    arena that all readers of a worker share: whoever sets ``ended`` wakes those who wait there.
     ``pace`` is seconds between two GetRecords at least.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
@@ -73,7 +72,7 @@ class Reader(threading.Thread):
         channel: ChildChannel,
         journal: Journal,
         arena: Arena,
-        free: queue.SimpleQueue[int | None],
+        slots: Slots,
         *,
         stop: threading.Event,
         pace: float,
@@ -89,7 +88,7 @@ class Reader(threading.Thread):
         self._channel = channel
         self._file = journal.file(stream.name, lease.shard)
         self._arena = arena
-        self._free = free
+        self._slots = slots
         self._stopping = stop
         self._pace = pace
         self._limit = limit
@@ -137,7 +136,7 @@ class Reader(threading.Thread):
         """Whether the shard is read to its end."""
         iterator = ""
         idle, corrupt, gone, empty, moment = FIRST_IDLE, 0, 0, 0, 0.0
-        while not self._leaving:
+        while not self._leaving():
             began = time.monotonic()
             moment = moment if empty else time.time()
             try:
@@ -177,7 +176,6 @@ class Reader(threading.Thread):
             self._rest(began + self._pace - time.monotonic())
         return False
 
-    @property
     def _leaving(self) -> bool:
         return self.ended.is_set() or self._stopping.is_set()
 
@@ -197,13 +195,6 @@ class Reader(threading.Thread):
         body: memoryview = self._client.begin("GetRecords", request, self._buffer).result()
         return body
 
-    def _slot(self) -> int:
-        """A free slot, as soon as there is one."""
-        slot = self._free.get()
-        if slot is None:
-            raise Stopped
-        return slot
-
 
 class ApplyingReader(Reader):
     """Makes statements of a shard's records, of the journal's first, and publishes them."""
@@ -221,7 +212,7 @@ class ApplyingReader(Reader):
             self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
             if self._lease.start:
                 self._sequence = entry.sequence
-            if self._leaving:
+            if self._leaving():
                 raise Stopped
         return False
 
@@ -237,11 +228,11 @@ class ApplyingReader(Reader):
     def _publish(self, page: codec.ChangePage) -> None:
         """Statements into as many slots as they need; the position goes with the last one."""
         while True:
-            slot = self._slot()
+            slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
             try:
                 runs = list(page.fill(self._arena.slot(slot)))
             except codec.CorruptPage:
-                self._free.put(slot)
+                self._slots.give(slot)
                 raise
             if page.done:
                 break
@@ -282,7 +273,7 @@ class KeepingReader(Reader):
 
     def _wait(self) -> None:
         """The worker of a run that has died still has it, for some seconds at most."""
-        if self._leaving:
+        if self._leaving():
             raise Stopped
         self._rest(_LOCK_EVERY)
 
@@ -304,12 +295,12 @@ class KeepingReader(Reader):
 
     def _rehearse(self, page: codec.ChangePage) -> None:
         """What no statement can be made of is found now, while it can be fetched again."""
-        slot = self._slot()
+        slot = self._slots.borrow(self._leaving)
         try:
             while not page.done:
                 page.fill(self._arena.slot(slot))
         finally:
-            self._free.put(slot)
+            self._slots.give(slot)
 
     def _report(self) -> None:
         self._journal.sync()

@@ -15,7 +15,7 @@ from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, Stopped
 from shake.farm import child, messages
-from shake.farm.arena import SLOTS_PER_LANE, Arena
+from shake.farm.arena import SLOTS_PER_LANE, Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.farm.reader import ApplyingReader, KeepingReader, OpenStream, Reader
 from shake.schema import Attribute, Keys
@@ -113,7 +113,7 @@ class Worker:
         )
         self._arena = arena = Arena(details["arena"], writable=True)
         self._lanes = [Lane(self, number, arena) for number in range(details["lanes"])]
-        self._reader_slots: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._reader_slots = Slots()
         for slot in details["free"]:
             self._free(slot)
 
@@ -131,6 +131,7 @@ class Worker:
                 case messages.EndLease(lease):
                     if lease in self._readers:
                         self._readers[lease].ended.set()
+                        self._reader_slots.wake()
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
                 case messages.Lease():
@@ -147,13 +148,16 @@ class Worker:
                         opened.allowance.wake()
                     for reader in self._readers.values():
                         reader.ended.set()
-                        self._reader_slots.put(None)
+                    self._reader_slots.wake()
                 case messages.Report():
                     self.channel.send(child.diagnosis(self._role, self._queues()))
 
     def _free(self, slot: int) -> None:
         lane = slot // SLOTS_PER_LANE
-        (self._lanes[lane].free if lane < len(self._lanes) else self._reader_slots).put(slot)
+        if lane < len(self._lanes):
+            self._lanes[lane].free.put(slot)
+        else:
+            self._reader_slots.give(slot)
 
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
