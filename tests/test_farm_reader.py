@@ -20,7 +20,7 @@ from shake.farm.channel import ChildChannel, SupervisorChannel
 from shake.source.client import Credentials, Endpoint
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
-from tests.support.streams_faults import instead
+from tests.support.streams_faults import calling, instead
 from tests.support.wait import until
 
 #: Slots that the readers share.
@@ -69,7 +69,7 @@ class Worker:
         self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0))
         return number
 
-    def heard(self, kind: type[Any], lease: int = 0) -> list[Any]:
+    def heard(self, kind: type[Any] | tuple[type[Any], ...], lease: int = 0) -> list[Any]:
         """What it has said of this kind, about a lease where that is told."""
         self._heard += self._supervisor.receive()[0]
         found = [one for one in self._heard if isinstance(one, kind)]
@@ -118,6 +118,41 @@ def test_while_a_new_shard_is_not_known_everywhere_another_refusal_is_heard(
     reading.read(simulator.table("t"))
     [said] = until(lambda: reading.heard(answer))
     assert code in str(said)
+
+
+# ---- the tip
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["applied", "journaled"])
+def test_a_shard_is_not_at_its_tip_before_records_behind_many_empty_answers_are_read(
+    simulator: Simulator, reading: Worker, keep: bool
+) -> None:
+    table = table_of(simulator, "t", 2)
+    simulator.cold_pages = 40
+    began = time.time()
+    lease = reading.read(table, keep=keep)
+    kind = messages.Journaled if keep else (messages.Batch, messages.Tip)
+    said = until(lambda: reading.heard(kind, lease)[2:] and reading.heard(kind, lease))
+    assert [getattr(one, "sequence", "") != "" for one in said] == [True, True, False]
+    assert began < said[-1][-1] < time.time()
+    calls = simulator.journal.of("GetRecords")
+    assert [call.records for call in calls[:42]] == [0] * 40 + [1, 1]
+
+
+def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_its_tip(
+    simulator: Simulator, reading: Worker
+) -> None:
+    """Where shards take turns and the source is far, no turn is too short for that."""
+    lease = reading.read(simulator.table("t"))
+    simulator.faults.next("GetRecords", *[None] * 10, calling(lambda: told.wait(30)))
+    told = threading.Event()
+    until(lambda: len(simulator.journal.of("GetRecords")) == 11)
+    reading.sent.put(messages.EndLease(lease))
+    reading.sent.put(messages.Report())
+    until(lambda: reading.heard(messages.Diagnosis))  # so it has been told
+    told.set()
+    until(lambda: reading.heard(messages.ShardEnd, lease))
+    assert len(reading.heard(messages.Tip, lease)) == 1
 
 
 # ---- slots

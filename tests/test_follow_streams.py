@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
+import urllib.request
 from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from tests.support.crash import lives
 from tests.support.faulty import error
 from tests.support.migration import Migration
@@ -334,6 +337,28 @@ def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(world: World) -
     world.put("b")
     world.arrived("b")
     stopped(migration, process)
+
+
+def test_a_quiet_shard_is_not_up_to_date_before_its_records_are_reached(world: World) -> None:
+    migration = followed(world)
+    world.put("late")
+    world.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 600}}
+    )
+    world.simulator.cold_pages = 40
+    port, seen = free_port(), list[dict[str, Any]]()
+
+    def look() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
+            seen.extend(json.load(answer)["tables"])
+        return bool(seen[-1]["state"] == "following")
+
+    world.simulator.faults.next("GetRecords", *[None] * 40, calling(lambda: until(look)))
+    result = migration.run("--until-consistent", "--set", f"http_profile={port}")
+    assert result.status == 0, result
+    world.compare()
+    assert not seen[-1]["consistent"]
+    assert seen[-1]["lag"] > 590
 
 
 def test_an_unread_shard_that_has_vanished_is_a_gap(world: World) -> None:

@@ -32,6 +32,15 @@ _BUSY = 0.5
 #: in a row to say that its tip is reached.
 TIP_AFTER = 8
 
+#: And so many in all since an iterator was new. It is served a stretch of the shard a call, and AWS
+#: does not say how long: "it might take multiple calls to get to a portion of the shard that
+#: contains stream records". A shard takes records for some four hours, so that 64 calls reach its
+#: tip where one covers as many minutes. They are made at once: an iterator that has come to the tip
+#: stays there, so it is waited for once only.
+#: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+#: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
+COLD = 64
+
 #: Seconds, and bytes, between two syncs of a journal that grows.
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
 #: Seconds between two looks whether another process has let go of it.
@@ -53,6 +62,38 @@ class OpenStream:
     arn: str
     since: float
     options: codec.ChangeOptions
+
+
+@dataclass(slots=True)
+class Silence:
+    """Answers without records: what they say since an iterator was new.
+
+    ``cold``: so many more it takes before a tip is believed; ``row``: of late, one after the other,
+    the first of them asked for at ``since``, in Unix seconds.
+    """
+
+    cold: int = COLD
+    row: int = 0
+    since: float = 0.0
+
+    def tip(self, records: int, asked: float) -> bool:
+        """Take in an answer: whether all that was written before ``since`` has come by now."""
+        if records:
+            self.row = 0
+            return False
+        if not self.row:
+            self.since = asked
+        self.row += 1
+        self.cold = max(0, self.cold - 1)
+        if self.cold or self.row < TIP_AFTER:
+            return False
+        self.row = 0  # the next tip is one of later
+        return True
+
+    @property
+    def undecided(self) -> bool:
+        """Nothing comes, and it is not known yet whether that is the tip."""
+        return self.row > 0 and self.cold > 0
 
 
 class Reader(threading.Thread):
@@ -134,11 +175,11 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        iterator = ""
-        idle, corrupt, gone, empty, moment = FIRST_IDLE, 0, 0, 0, 0.0
-        while not self._leaving():
-            began = time.monotonic()
-            moment = moment if empty else time.time()
+        iterator, silence = "", Silence()
+        idle, corrupt, gone = FIRST_IDLE, 0, 0
+        # Told to end: not before it is known, or each turn may be too short for that.
+        while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
+            began, asked = time.monotonic(), time.time()
             try:
                 iterator = iterator or self._iterator()
                 body = self._fetch(iterator)
@@ -152,11 +193,12 @@ class Reader(threading.Thread):
                 new = error.code == _GONE and gone < _GONE_AFTER
                 if error.code != _EXPIRED and not new:
                     raise
-                iterator = ""  # another one, from behind what was taken
+                iterator, silence = "", Silence()  # another one, from behind what was taken
                 self._rest(1.0 if new else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
+                silence.row = 0
                 table, reason = self._stream.number, str(error)
                 self._send(messages.Retried(table, False, corrupt, reason))
                 self._rest(random.uniform(0, longest_pause(corrupt)))
@@ -166,14 +208,12 @@ class Reader(threading.Thread):
             if page.next_iterator is None:
                 return True
             iterator = page.next_iterator
-            empty = 0 if page.records else empty + 1
-            if empty == TIP_AFTER:
-                self._tip(moment)
-                empty = 0
-            if page.records < self._limit * _BUSY:
+            if silence.tip(page.records, asked):
+                self._tip(silence.since)
+            if page.records < self._limit * _BUSY and not silence.undecided:
                 idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
                 self._rest(idle)
-            self._rest(began + self._pace - time.monotonic())
+            self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
         return False
 
     def _leaving(self) -> bool:

@@ -73,6 +73,7 @@ class Simulator:
     ``child_filter``: the ShardFilter of DescribeStream is ``served``, ``refused``, as by endpoints
     that do not know it, or ``ignored``, as by DynamoDB Local.
     ``empty_pages``: the share of GetRecords answers that hold nothing without being the end.
+    ``cold_pages``: so many answers of GetRecords hold nothing after each GetShardIterator.
     ``latency``: seconds before each answer.
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
@@ -86,6 +87,7 @@ class Simulator:
         self.faults = Faults(random.Random(f"{seed} faults"))
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
+        self.cold_pages = 0
         self.latency = 0.0
         self.most_shards = MOST_SHARDS
         self.enabling = 0
@@ -348,7 +350,7 @@ class Simulator:
             position = int(text) + (kind == "AFTER_SEQUENCE_NUMBER")
         else:
             raise Refusal("ValidationException", "Invalid ShardIteratorType.")
-        return {"ShardIterator": self._iterator(stream, shard, position)}
+        return {"ShardIterator": self._iterator(stream, shard, position, self.cold_pages)}
 
     def _do_GetRecords(self, request: Item) -> Item:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
@@ -357,7 +359,7 @@ class Simulator:
         its last record, or by one more answer.
         """
         arn, _, token = request["ShardIterator"].partition("|")
-        shard_id, position, issued = read_token(token)
+        shard_id, position, issued, cold = read_token(token)
         stream, limit = self._stream(arn), checked_limit(request, MOST_RECORDS)
         shard = stream.find(shard_id)
         if self.clock() - issued > self.iterator_age:
@@ -365,7 +367,7 @@ class Simulator:
         check_trimmed(shard, position)
         records: list[Item] = []
         total = 0
-        quiet = self._chance.random() < self.empty_pages
+        quiet = cold > 0 or self._chance.random() < self.empty_pages
         for number, _, record in [] if quiet else shard.from_number(position, limit):
             total += record["dynamodb"]["SizeBytes"]
             if records and total > PAGE_BYTES:
@@ -375,7 +377,8 @@ class Simulator:
         answer: Item = {"Records": records}
         over = shard.end is not None and position > shard.last
         if not over or (records and self._chance.random() < 0.5):
-            answer["NextShardIterator"] = self._iterator(stream, shard, position)
+            after = max(0, cold - 1)
+            answer["NextShardIterator"] = self._iterator(stream, shard, position, after)
         return answer
 
     def _stream(self, arn: str) -> Stream:
@@ -385,16 +388,17 @@ class Simulator:
                     return stream
         raise Refusal("ResourceNotFoundException", f"Requested resource not found: Stream: {arn}")
 
-    def _iterator(self, stream: Stream, shard: Shard, position: int) -> str:
-        token = base64.b64encode(f"{shard.id}|{position}|{self.clock()!r}".encode())
+    def _iterator(self, stream: Stream, shard: Shard, position: int, cold: int) -> str:
+        token = base64.b64encode(f"{shard.id}|{position}|{self.clock()!r}|{cold}".encode())
         return f"{stream.arn}|1|{token.decode()}"
 
 
-def read_token(rest: str) -> tuple[str, int, float]:
-    """Shard, position and time of an iterator, of which the ARN is cut off."""
+def read_token(rest: str) -> tuple[str, int, float, int]:
+    """Shard, position, time, and empty answers left, of an iterator whose ARN is cut off."""
     try:
-        shard, position, issued = base64.b64decode(rest.removeprefix("1|")).decode().split("|")
-        return shard, int(position), float(issued)
+        text = base64.b64decode(rest.removeprefix("1|")).decode()
+        shard, position, issued, cold = text.split("|")
+        return shard, int(position), float(issued), int(cold)
     except ValueError:
         raise Refusal("ValidationException", "Invalid ShardIterator") from None
 
