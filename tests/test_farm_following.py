@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
-from shake.farm.following import Following
+from shake.farm.following import Following, spared
 from shake.farm.messages import Batch
 from shake.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
-from shake.stream.shards import Shard, State
+from shake.stream.beginning import all_shards
+from shake.stream.listing import Listed
+from shake.stream.shards import RETENTION, Shard, State
 
 NOW = 1_000_000.0
 RECORD = StreamRecord("t", "arn")
@@ -44,3 +46,50 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
 
     for found in (one, restarted(one)):
         assert (found.journaled, found.journal_bytes) == (5, 100)
+
+
+#: The first shard's parent is gone for long, and its own head may be.
+OLD = [Listed("s1", "s0", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
+
+
+def read(one: Following, shard: str, sequence: str, created: float) -> None:
+    """A shard is read up to this record; lease and number of it are new."""
+    lease = int(sequence)
+    one.lease(lease, 0, one.shards[shard], NOW)
+    one.publish(0, Batch(lease, -1, [(0, 0)] * 3, True, 1, sequence, created))
+    flying = one.next(lease)
+    assert flying is not None
+    one.applied(flying, 0, NOW)
+
+
+def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
+    one = following(all_shards(OLD, NOW))
+    one.listed = NOW + 2
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (RETENTION, RETENTION, False)
+    read(one, "s1", "5", NOW - 7200)
+    assert (one.lag(NOW), one.unread(NOW)) == (7200, 7200)
+    one.end_lease(5, over=True)
+    read(one, "s2", "9", NOW - 3600)
+    assert (one.lag(NOW), one.unread(NOW)) == (3600, 3600)
+    one.tip(9, NOW + 1)
+    assert (one.lag(NOW + 1), one.unread(NOW + 1), one.reaches(NOW)) == (0, 0, True)
+
+
+def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> None:
+    one = restarted(following(all_shards(OLD, NOW)))
+    s1, s2 = one.shards
+    assert spared(s1, NOW + 60)
+    assert not spared(s1, NOW + 2 * 3600)  # somebody has waited for what was there
+    read(one, "s1", "5", NOW - RETENTION + 60)
+    one.end_lease(5, over=True)
+    for found in (one, restarted(one)):
+        s1, s2 = found.shards
+        assert not spared(s1, NOW)
+        assert not spared(s2, NOW)
+
+
+def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too() -> None:
+    one = following(all_shards(OLD, NOW))
+    one.lease(1, 0, one.shards["s1"], NOW)
+    one.end_lease(1, over=True)
+    assert spared(restarted(one).shards["s2"], NOW + 60)

@@ -284,6 +284,8 @@ def test_an_insert_of_a_key_that_is_there_stops_the_task_where_it_is_to(world: W
 @pytest.mark.parametrize("start", ["trim_horizon", "latest"])
 def test_changes_alone_are_followed_from_where_it_is_said(world: World, start: str) -> None:
     world.simulator.table(world.name)
+    world.put("gone")
+    world.simulator.trim(time.time() + 1)
     world.simulator.clock.advance(-600)
     world.put("early")
     world.simulator.clock.advance(600)
@@ -325,6 +327,26 @@ def test_trimmed_records_that_were_not_applied_are_a_gap(world: World) -> None:
     assert result.status == 4, result
     assert f"table {world.name}" in result.line
     assert world.table.stream.shards[0].id in result.line
+
+
+def test_what_is_trimmed_while_a_slow_reader_follows_from_the_oldest_change_is_a_gap(
+    world: World,
+) -> None:
+    """What was trimmed before it began is none."""
+    simulator = world.simulator
+    shard = simulator.table(world.name).stream.open()[0]
+    world.put("gone")
+    simulator.trim(time.time() + 1)
+    simulator.clock.advance(-23.5 * 3600)
+    for number in range(3):
+        world.put(f"k{number}")
+    simulator.clock.advance(23.5 * 3600)
+    lose = calling(lambda: simulator.trim(time.time() + 1))
+    simulator.faults.next("GetRecords", None, lose)
+    result = world.task(sync_mode="incr", qps__incr__batch_num=1).run("--until-consistent")
+    assert result.status == 4, result
+    assert f"shard {shard.id}: TrimmedDataAccessException" in result.line
+    assert [one["pk"] for one in world.collection.find()] == ["k0"]
 
 
 def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(world: World) -> None:

@@ -12,7 +12,7 @@ from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.fence import Fence
-from shake.farm.following import RETENTION, Flying, Following, spared
+from shake.farm.following import Flying, Following, spared
 from shake.farm.journaling import Journaling
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
@@ -23,6 +23,7 @@ from shake.source.client import Client
 from shake.status.figures import duration
 from shake.status.snapshot import TableStatus
 from shake.stream.listing import Listed
+from shake.stream.shards import RETENTION
 
 log = logging.getLogger("shake.farm")
 

@@ -10,11 +10,8 @@ from shake.checkpoint.records import StreamRecord, shard_document
 from shake.farm.messages import Batch
 from shake.plan import TablePlan
 from shake.status.rate import Rate
-from shake.stream.shards import Shard, Shards, State
+from shake.stream.shards import RETENTION, Shard, Shards, State
 
-#: Seconds for which DynamoDB keeps a change.
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-RETENTION = 24 * 3600.0
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
@@ -146,7 +143,8 @@ class Following:
             self.changes += batch.records
             self._rate.add(batch.records, now)
             self._take_from_journal(flying.shard, batch)
-            self.shards.advance(flying.shard, batch.sequence, max(batch.created, flying.tip))
+            self.shards.advance(flying.shard, batch.sequence, batch.created)
+            self.shards.advance(flying.shard, "", flying.tip)
             self._dirty.add(flying.shard.id)
         return self._settle(batch.lease)
 
@@ -267,6 +265,9 @@ class Following:
 def spared(shard: Shard, now: float) -> bool:
     """Whether what the stream has trimmed of a shard is applied, or in copy or journal.
 
-    All that was written up to less than 24 hours ago is: what is trimmed by now is older.
+    All that was written up to less than 24 hours ago is: what is trimmed by now is older. Where
+    following begins with what is left, what goes until the shard is first read is no loss either,
+    if it is read soon.
     """
-    return now - shard.covered < RETENTION - _TRIM_MARGIN
+    margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
+    return now - shard.covered < RETENTION + margin

@@ -15,6 +15,10 @@ from math import inf
 from shake.errors import GapError
 from shake.stream.listing import Listed, orphans_of
 
+#: Seconds for which DynamoDB keeps a change.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+RETENTION = 24 * 3600.0
+
 #: Listings of a stream are eventually consistent: what is new may be missing from the next one, a
 #: shard may be listed before its parent is. After so many seconds they are believed.
 SETTLED_AFTER = 60.0
@@ -60,7 +64,9 @@ class Shard:
 
     ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
     applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
-    is applied, or in the copy. ``kept`` is what the journal holds, None where it never held any.
+    is applied, or in the copy, or was gone when following began. ``kept`` is what the journal
+    holds, None where it never held any. ``horizon``: following begins with what the stream still
+    holds of it, of which nothing is read yet.
     ``oldest``: read from the oldest record that is left, and ``keeping``: a worker reads it into
     the journal; neither is saved.
     """
@@ -72,6 +78,7 @@ class Shard:
     safe: float = 0.0
     state: State = State.WAITING
     kept: Kept | None = None
+    horizon: bool = False
     oldest: bool = False
     keeping: bool = False
 
@@ -250,7 +257,18 @@ class Shards:
             if shard.sequence and int(sequence) <= int(shard.sequence):
                 raise AssertionError(f"shard {shard.id}: {sequence} after {shard.sequence}")
             shard.sequence, shard.oldest = sequence, False
+            self._lift(shard, safe)
+        shard.horizon = False
         shard.safe = max(shard.safe, safe)
+
+    def _lift(self, shard: Shard, safe: float) -> None:
+        """What waits for a shard was written after what is applied of it."""
+        left = self.children(shard)
+        while left:
+            child = left.pop()
+            if child.state is State.WAITING:
+                child.safe = max(child.safe, safe)
+                left += self.children(child)
 
     def finish(self, shard: Shard) -> None:
         """A shard is applied to its end: its children may begin."""
@@ -262,6 +280,7 @@ class Shards:
         for child in self.children(shard):
             if child.state is State.WAITING:
                 child.safe = max(child.safe, shard.safe)
+                child.horizon &= shard.horizon  # behind what was read, nothing may be missing
                 self._enter(child, State.READY)
 
     def _end(self, shard: Shard) -> None:
@@ -302,6 +321,7 @@ class Shards:
         assert shard.kept is not None
         if sequence:
             shard.kept.sequence, shard.oldest = sequence, False
+        shard.horizon = False
         shard.kept.left += records
         shard.kept.size += size
         shard.kept.safe = max(shard.kept.safe, safe)
