@@ -23,6 +23,9 @@ RETENTION = 24 * 3600.0
 #: shard may be listed before its parent is. After so many seconds they are believed.
 SETTLED_AFTER = 60.0
 
+#: Seconds for which a shard must be missing from every listing of all shards until it is gone.
+MISSING_AFTER = 10.0
+
 
 class State(Enum):
     """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
@@ -112,7 +115,8 @@ class Shards:
         self._ready = _Queue()
         self._keepable = _Queue()
         self._applying = False
-        self._young: dict[str, float] = {}  # when they were first listed, while not SETTLED_AFTER
+        self._before: set[str] = set()  # see _past
+        self._missing: dict[str, float] = {}  # known and not listed: since when
         self._orphans: dict[str, float] = {}  # when they were first listed without their parent
         self._ends: dict[str, float] = {}  # read, without a child: since when; inf: settled
         #: Removed by :meth:`learn`: nothing will ask for them again.
@@ -151,7 +155,6 @@ class Shards:
         orphans = orphans_of(found, self._shards.keys() | past)
         new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
-            self._young[shard.id] = now
             self._ends.pop(shard.parent, None)
             self._orphans.pop(shard.id, None)
             shard.safe = self._inherited(shard)
@@ -162,7 +165,7 @@ class Shards:
         if whole:
             self._settle(now)
             self._adopt({i: found[i].parent for i in orphans}, now)
-            self._forget(listed.keys())
+            self._forget(listed.keys(), now)
         return new
 
     def _inherited(self, shard: Shard) -> float:
@@ -173,7 +176,10 @@ class Shards:
         return above.safe if above else 0.0
 
     def _past(self, listed: dict[str, Listed]) -> set[str]:
-        """Listed shards from which known ones descend: what they held is in the copy."""
+        """Shards from which known ones descend: what they held is in the copy.
+
+        They stay so when a listing lacks what links them.
+        """
         found: set[str] = set()
         for shard in self:
             if shard.state is State.WAITING:
@@ -182,11 +188,11 @@ class Shards:
             while parent not in found and parent not in self._shards and parent in listed:
                 found.add(parent)
                 parent = listed[parent].parent
-        return found
+        self._before |= found
+        return self._before
 
     def _settle(self, now: float) -> None:
         """What has been so for long enough will stay so."""
-        self._young = {one: t for one, t in self._young.items() if now - t < SETTLED_AFTER}
         for one, since in self._ends.items():
             since = since or now
             self._ends[one] = since if now - since < SETTLED_AFTER else inf
@@ -205,9 +211,11 @@ class Shards:
                 self._table, f"shard {one} follows shard {orphans[one]}, which is gone unread"
             )
 
-    def _forget(self, listed: Collection[str]) -> None:
+    def _forget(self, listed: Collection[str], now: float) -> None:
         """Shards that the stream has forgotten: done with, or lost."""
-        for shard in [one for one in self if one.id not in listed and one.id not in self._young]:
+        missing = [one.id for one in self if one.id not in listed]
+        self._missing = {one: self._missing.get(one, now) for one in missing}
+        for shard in [self[one] for one, t in self._missing.items() if now - t >= MISSING_AFTER]:
             if shard.state is not State.APPLIED:
                 if shard.held:
                     continue
@@ -217,8 +225,14 @@ class Shards:
             self._children.pop(shard.id, None)
             self._children.get(shard.parent, set()).discard(shard.id)
             self._ends.pop(shard.id, None)
-            del self._shards[shard.id]
+            del self._shards[shard.id], self._missing[shard.id]
             self.forgotten.append(shard.id)
+
+    @property
+    def missing(self) -> bool:
+        """Some shard that is still to be read was not listed the last time."""
+        left = [self[one] for one in self._missing]
+        return any(one.state is not State.APPLIED and not one.held for one in left)
 
     def has_children(self, shard_id: str) -> bool:
         """Whether some of what follows a shard is known."""
