@@ -12,7 +12,7 @@ from shake.stream.listing import Listed
 from shake.stream.shards import RETENTION, Shard, State
 
 NOW = 1_000_000.0
-RECORD = StreamRecord("t", "arn")
+RECORD = StreamRecord("t", "arn", stamp=int(NOW) - 60)
 
 
 def following(shards: list[Shard]) -> Following:
@@ -93,3 +93,15 @@ def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too(
     one.lease(1, 0, one.shards["s1"], NOW)
     one.end_lease(1, over=True)
     assert spared(restarted(one).shards["s2"], NOW + 60)
+
+
+def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -> None:
+    one = following([])
+    one.listed = NOW + 1
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
+    one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
+    assert spared(one.shards["s1"], NOW)
+    one.lease(1, 0, one.shards["s1"], NOW)
+    one.tip(1, NOW)
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)

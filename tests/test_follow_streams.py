@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.crash import lives
-from tests.support.faulty import error
+from tests.support.faulty import Reply, error
 from tests.support.migration import Migration
-from tests.support.streams_faults import calling, corrupt, cut, instead, shortened
+from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
@@ -188,6 +189,22 @@ def test_until_consistent_ends_when_all_that_was_written_before_is_there(world: 
     result = world.task().run("--until-consistent")
     assert result.status == 0, result
     assert "consistent point reached" in result.stdout
+    world.compare()
+
+
+def test_a_stream_that_lists_no_shard_yet_is_not_at_its_consistent_point(world: World) -> None:
+    table = world.simulator.table(world.name)
+    world.put("a")
+    table.stream.open()[0].listed_after = 4
+
+    def change(call: Call, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        world.put("meanwhile")
+        return reply
+
+    world.simulator.faults.rule(1.0, change, where=copies)
+    result = world.task(full__read__concurrency=1).run("--until-consistent")
+    assert result.status == 0, result
     world.compare()
 
 

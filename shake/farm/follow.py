@@ -27,8 +27,8 @@ from shake.stream.shards import RETENTION
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds between two listings of a stream's shards and checks of the stream itself, and while a
-#: shard has ended whose children are not listed yet, or one that is to be read is not listed.
+#: Seconds between two listings of a stream's shards and checks of the stream itself, and while the
+#: children of a shard that has ended are not listed yet, one that is to be read is not, or none is.
 LIST_EVERY, LIST_SOON = 30.0, 0.5
 #: Seconds that a shard is read while others wait for their turn.
 TURN = 5.0
@@ -360,7 +360,8 @@ class Follow:
         if whole:
             following.listed = time.time()
             self._saver.forget_shards(following.record, following.take_forgotten())
-        unsure = following.shards.childless or following.shards.missing
+        shards = following.shards
+        unsure = shards.childless or shards.missing or not len(shards)
         if whole and unsure and following.number not in self._soon:
             self._soon.add(following.number)
             self._loop.later(LIST_SOON, lambda: self._look_again(following))

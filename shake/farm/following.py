@@ -58,7 +58,7 @@ class Following:
         self.number = number
         self.plan = plan
         self.record = record
-        self.shards = Shards(plan.table.name, shards)
+        self.shards = Shards(plan.table.name, shards, record.stamp)
         self.changes = 0
         self.skipped = 0
         self.active = False

@@ -105,11 +105,13 @@ class Shards:
     """All shards of a stream that count: those that are to be read, and parents of what may come.
 
     A shard may be read twice: into the journal while nothing is applied yet, or what comes before
-    it is not; and to be applied. ``table`` is for errors.
+    it is not; and to be applied. ``table`` is for errors. What was created before ``began``, in
+    Unix seconds, is in the copy.
     """
 
-    def __init__(self, table: str, shards: Iterable[Shard] = ()) -> None:
+    def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
         self._table = table
+        self._began = began
         self._shards: dict[str, Shard] = {}
         self._children: dict[str, set[str]] = {}
         self._ready = _Queue()
@@ -173,7 +175,7 @@ class Shards:
         above = self._shards.get(shard.parent)
         while above is not None and not above.safe:
             above = self._shards.get(above.parent)
-        return above.safe if above else 0.0
+        return above.safe if above else self._began
 
     def _past(self, listed: dict[str, Listed]) -> set[str]:
         """Shards from which known ones descend: what they held is in the copy.
@@ -389,14 +391,18 @@ class Shards:
     def safe(self) -> float | None:
         """Every record created before this moment is applied; None: no shard is left to be read.
 
-        What follows an end and may not be listed yet counts too.
+        What follows an end and may not be listed yet counts too; so does the first shard of all.
         """
+        if not self._shards:
+            return self._began
         left = [shard.safe for shard in self if shard.state is not State.APPLIED]
         left += [self[one].safe for one, since in self._ends.items() if since != inf]
         return min(left, default=None)
 
     def unread(self) -> float | None:
         """Every record created before this moment is applied, or in the journal; None as above."""
+        if not self._shards:
+            return self._began
         open_ = (shard for shard in self if shard.state is not State.APPLIED)
         left = [one.covered for one in open_ if not one.held]
         left += [self[one].covered for one, since in self._ends.items() if since != inf]
