@@ -105,3 +105,23 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
     one.lease(1, 0, one.shards["s1"], NOW)
     one.tip(1, NOW)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
+
+
+def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> None:
+    """The furthest behind come first. Whoever reads a shard meets its trimmed head as it is."""
+    late = NOW + RETENTION - 1800
+    names = ("s1", "s2", "s3", "s4", "s5")
+    one = following(
+        [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), State.READY) for n in names]
+    )
+    one.lease(1, 0, one.shards["s3"], NOW)
+    one.shards.keep(one.shards["s4"])
+    one.shards.keep(one.shards["s5"])
+    one.kept(one.shards["s5"], "9", 1, 1, NOW - 3)
+    one.shards.end_keeping(one.shards["s5"], over=False)
+    assert one.doubtful(NOW) == []
+    assert [(shard.id, shard.reached) for shard in one.doubtful(late)] == [
+        ("s5", ("1", "9")),
+        ("s2", ("1", "7")),
+        ("s1", ("1", "")),
+    ]

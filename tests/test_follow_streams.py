@@ -366,6 +366,35 @@ def test_what_is_trimmed_while_a_slow_reader_follows_from_the_oldest_change_is_a
     assert [one["pk"] for one in world.collection.find()] == ["k0"]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_is_trimmed_of_a_shard_that_waits_for_the_copy_is_noticed_at_once(
+    world: World, lost: bool
+) -> None:
+    """As long as the copy takes nobody reads the shard, which is open and stays listed."""
+    shard = world.simulator.table(world.name).stream.open()[0]
+    throttled = instead(error("ThrottlingException"))
+    world.simulator.faults.rule(1.0, throttled, where=copies)
+    migration = world.task()
+    process = migration.start()
+    until(lambda: any(map(copies, list(world.simulator.journal))))
+    migration.kill(process)
+    world.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 23.5 * 3600}}
+    )
+    world.put("a")
+    if lost:
+        world.simulator.trim(time.time() + 1)
+        result = migration.run()
+        assert result.status == 4, result
+        assert f"shard {shard.id}: TrimmedDataAccessException" in result.line
+        return
+    process = migration.start()
+    until(lambda: world.simulator.journal.of("GetShardIterator"))
+    world.simulator.faults.clear()
+    world.arrived("a")
+    stopped(migration, process)
+
+
 def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(world: World) -> None:
     migration = followed(world)
     world.simulator.trim(time.time() + 1)

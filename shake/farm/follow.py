@@ -79,7 +79,7 @@ class Follow:
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
-        self._watcher = Watcher(client, loop.post, self._learned, fatal)
+        self._watcher = Watcher(client, loop.post, self._learned, self._lost, fatal)
         self._journaling = Journaling(
             config,
             loop,
@@ -374,6 +374,13 @@ class Follow:
     def _list_all(self) -> None:
         for following in self._followings:
             self._watcher.look(following)
+            for shard in following.doubtful(time.time()):
+                self._watcher.probe(following, shard)
+
+    def _lost(self, following: Following, name: str, reached: tuple[str, str], said: str) -> None:
+        doubtful = following.doubtful(time.time())
+        if any((shard.id, shard.reached) == (name, reached) for shard in doubtful):  # still so
+            self._fatal(GapError(following.name, f"shard {name}: {said}"))
 
     # ---- each second
 

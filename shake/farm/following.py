@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
@@ -16,6 +17,8 @@ from shake.stream.shards import RETENTION, Shard, Shards, State
 _NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
 _TRIM_MARGIN = 3600.0
+#: How many shards of a table are in doubt at once: those behind them are trimmed later.
+_DOUBTFUL = 20
 
 
 @dataclass(slots=True)
@@ -250,6 +253,16 @@ class Following:
         """The same of the oldest that may be neither applied nor in the journal."""
         covered = self.shards.unread()
         return 0.0 if covered is None else max(0.0, now - covered)
+
+    def doubtful(self, now: float) -> list[Shard]:
+        """Shards that nobody reads now, of which unread records may be trimmed; oldest first."""
+        idle = [
+            shard
+            for shard in self.shards
+            if shard.state in (State.WAITING, State.READY)
+            and not (shard.keeping or shard.held or spared(shard, now))
+        ]
+        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
 
     @property
     def pending(self) -> int:

@@ -100,6 +100,12 @@ class Shard:
         """Where it starts, "" for its oldest record, and the last number that is applied."""
         return ("" if self.oldest else self.start, self.sequence)
 
+    @property
+    def reached(self) -> tuple[str, str]:
+        """Where it starts, and the last number that is applied or in the journal."""
+        kept = self.kept.sequence if self.kept else ""
+        return self.start, max(self.sequence, kept, key=lambda number: int(number or 0))
+
 
 class Shards:
     """All shards of a stream that count: those that are to be read, and parents of what may come.
