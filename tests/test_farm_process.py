@@ -344,7 +344,7 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         run(loop, lambda: len(wrote(heard)) >= 4, 30.0)
         assert wrote(heard) == [0, 1, 2, 3]
         run(loop, lambda: writer.status().restarts == 1, 30.0)
-        writer.order(messages.BuildIndexes(0))
+        writer.order(messages.BuildIndexes(0, 0))
         run(loop, lambda: heard.count(messages.Done("")) == 2, 30.0)
         assert writer.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]

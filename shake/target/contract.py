@@ -47,8 +47,11 @@ class Writer(Protocol):
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
         ...
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """Build every index that is missing.
+
+        Where a copy in so many ``segments`` was interrupted it may have left an item twice: one of
+        its documents is kept. Of documents that it cannot have stored none is removed.
 
         Raises RunError that names each refused one: IndexRefused, where changes can be applied
         nevertheless.

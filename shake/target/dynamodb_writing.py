@@ -109,7 +109,7 @@ class DynamoWriter:
         """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
         return 0
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer: they were made with the table, and fill with it. Says which are not there."""
         try:
             answer = self._client.ask("DescribeTable", {"TableName": self._name})

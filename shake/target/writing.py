@@ -82,9 +82,11 @@ class MongoWriter:
             raise self._refused(error) from error
         return max(0, documents - held)
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer, and target.building."""
-        Builder(self._collection, self._table, self._config, self._patience, notice).build()
+        Builder(
+            self._collection, self._table, self._config, self._patience, notice, segments
+        ).build()
 
     def _delete(self, deletes: list[DeleteMany]) -> int:
         try:
