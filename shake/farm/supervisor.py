@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from shake.checkpoint.contract import Superseded
@@ -35,7 +36,7 @@ from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
-from shake.plan import Action, Plan, capacity_rate
+from shake.plan import Action, Plan, TablePlan, capacity_rate
 from shake.positions import Position
 from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource
@@ -147,7 +148,9 @@ class Supervisor:
             self._saver,
             self._fence,
             watch,
-            start_writer=self._start_following,
+            start_writer=lambda one: self._start_writer(
+                one.plan, partial(self._from_follower, one)
+            ),
             consistent=self._consistent,
             trouble=self._trouble.worry,
             fatal=self.fail,
@@ -161,7 +164,7 @@ class Supervisor:
             self._saver,
             self._fence,
             clock=loop.clock,
-            start_writer=self._start_writer,
+            start_writer=lambda one: self._start_writer(one.plan, partial(self._from_writer, one)),
             copying=lambda: self._dispatch.assign(),
             done=self._table_done,
         )
@@ -308,36 +311,9 @@ class Supervisor:
         self._dispatch.worker_died(worker, leases)
         self._follow.worker_died(worker, shards)
 
-    def _start_following(self, following: Following) -> TableWriter:
-        def handle(message: Any) -> None:
-            match message:
-                case messages.Done(error):
-                    copy.error = self._redact(error)
-                    self._follow.from_writer(following, message._replace(error=copy.error))
-                case messages.Applied():
-                    self._follow.from_writer(following, message)
-                case _:
-                    self._from_writer(copy, message)
-
-        copy = self._copies[following.number]
-        return TableWriter(
-            self._loop,
-            self._config,
-            following.plan,
-            tuple(worker.arena for worker in self._pool.workers),
-            handle=handle,
-            fatal=self.fail,
-        )
-
-    def _start_writer(self, copy: TableCopy) -> TableWriter:
-        return TableWriter(
-            self._loop,
-            self._config,
-            copy.plan,
-            tuple(worker.arena for worker in self._pool.workers),
-            handle=lambda message: self._from_writer(copy, message),
-            fatal=self.fail,
-        )
+    def _start_writer(self, plan: TablePlan, handle: Callable[[Any], None]) -> TableWriter:
+        arenas = tuple(worker.arena for worker in self._pool.workers)
+        return TableWriter(self._loop, self._config, plan, arenas, handle=handle, fatal=self.fail)
 
     def _from_worker(self, worker: Worker, message: Any) -> None:
         match message:
@@ -381,6 +357,18 @@ class Supervisor:
                 pass
             case _:
                 self._heard(message)
+
+    def _from_follower(self, following: Following, message: Any) -> None:
+        """From the writer of a followed table."""
+        copy = self._copies[following.number]
+        match message:
+            case messages.Done(error):
+                copy.error = self._redact(error)
+                self._follow.from_writer(following, message._replace(error=copy.error))
+            case messages.Applied():
+                self._follow.from_writer(following, message)
+            case _:
+                self._from_writer(copy, message)
 
     def _heard(self, message: Any) -> None:
         match message:

@@ -28,11 +28,11 @@ class Writer(Protocol):
         """
         ...
 
-    def apply(self, changes: Changes, lane: str) -> int:
+    def apply(self, changes: Changes, shard: str) -> int:
         """Carry out changes; return how many found nothing to modify, and were to leave it so.
 
-        ``lane`` names those that are applied one after the other: what was sent and never answered
-        is not to land behind a later change of its lane, if the target can be kept from it.
+        Those of a ``shard`` are applied one after the other: what was sent and never answered is
+        not to land behind a later change of its shard, if the target can be kept from it.
 
         Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
         as ``write`` does, and ItemError for an insert of a key that is there with other content.
