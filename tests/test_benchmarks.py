@@ -17,7 +17,7 @@ import pytest
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
 from benchmarks import codec as codecs
-from benchmarks import full, idle, journal, latency, queue, roles, size, tail
+from benchmarks import full, idle, journal, lag, latency, queue, roles, size, tail
 from benchmarks.flamegraph import flame_graph
 from benchmarks.flames import running_stacks
 from benchmarks.measure import ROOT, Failed, Usage, measure, typical
@@ -217,6 +217,12 @@ def test_every_page_goes_through_the_queue_alone(place: Bench) -> None:
         usage = queue.through(place, 200, 100_000, slots, touch=touch)  # ends when all are written
 
         assert usage.cpu > 0
+
+
+def test_single_writes_arrive_and_their_lag_is_told() -> None:
+    report = lag.run(Options(items=2, workers=(1,)))
+
+    assert [0 < row["median ms"] <= row["longest ms"] for row in report.rows] == [True]
 
 
 def test_pages_come_no_faster_than_the_wire_lets_them(tmp_path: Path) -> None:
