@@ -27,7 +27,7 @@ _QUIET_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
-    """Run the command; return its exit status (contract, section 1).
+    """Run the command; return its exit status (README: exit status).
 
     ``linger`` is called after a good end, while the status page is still up.
     """

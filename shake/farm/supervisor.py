@@ -1,4 +1,4 @@
-"""The supervisor: brings loop, pool, dispatch, lifecycle and saver together, and ends them well.
+"""The supervisor: brings loop, pool, lifecycle, dispatch, follow and saver together to a good end.
 
 It never touches item data. :meth:`Supervisor.run` is its whole life.
 """

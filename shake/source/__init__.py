@@ -1,4 +1,4 @@
-"""Reading DynamoDB: a client that rides out every fault, what the tables are, what a Scan asks."""
+"""Reading DynamoDB: a client that rides out every fault, what tables and streams are, and what is asked of them."""
 
 import logging
 

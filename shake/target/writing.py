@@ -1,4 +1,4 @@
-"""Stores the documents of a slot: bulk inserts that any repetition leaves harmless."""
+"""Writes one collection: inserts in bulk, changes, indexes; any repetition is harmless."""
 
 from __future__ import annotations
 
