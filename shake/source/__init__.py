@@ -1,4 +1,4 @@
-"""Reading DynamoDB: a client that rides out every fault, what tables and streams are, and what is asked of them."""
+"""Reading DynamoDB: a client that rides out every fault, and what it asks of tables and streams."""
 
 import logging
 
