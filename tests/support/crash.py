@@ -36,28 +36,28 @@ def lives(process: psutil.Process) -> bool:
 class Held:
     """A message that waits in the proxy while its sender dies, until it is let through."""
 
-    def __init__(self, world: World, command: str, place: str, victim: str, skip: int = 0) -> None:
-        self._world, self._command, self._place = world, command, place
+    def __init__(self, copy: Copy, command: str, place: str, victim: str, skip: int = 0) -> None:
+        self._copy, self._command, self._place = copy, command, place
         self._released = threading.Event()
         self._victim = victim
-        self.held = world.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
+        self.held = copy.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
         self.landed = threading.Event()
 
     def _hold(self) -> None:
-        self._world.kill(self._victim)
+        self._copy.kill(self._victim)
         self._released.wait(60)
 
     def release(self) -> None:
         """Let it through; return when the server has answered it."""
-        answered = self._world.wire.stop_at("answer", self._command, self._place, lambda: None)
+        answered = self._copy.wire.stop_at("answer", self._command, self._place, lambda: None)
         self._released.set()
         until(answered.is_set)
         self.landed.set()
 
 
 @dataclass
-class World:
-    """What a crash test has in its hands; task, table, database and collection have one name."""
+class Copy:
+    """A copy that may be killed; its task, table, database and collection have one name."""
 
     dynamodb: Any
     mongo: Any
@@ -138,11 +138,15 @@ class World:
         assert set(indexes) == {"_id_", "pk_1"} | by_key
 
 
+#: Makes one by the settings of its task.
+MakeCopy = Callable[..., Copy]
+
+
 @contextlib.contextmanager
 def opened(
     dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS, workers: int = 2
-) -> Iterator[Callable[..., World]]:
-    """Makes a world by the settings of its task; nothing is left running after it."""
+) -> Iterator[MakeCopy]:
+    """Makes copies; nothing is left running after it."""
     create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
     put_items(
         dynamodb.client,
@@ -155,11 +159,11 @@ def opened(
     made: list[Migration] = []
     with Wire(*mongo.client.address) as wire:
 
-        def make(**settings: object) -> World:
+        def make(**settings: object) -> Copy:
             settings = {**MANY_PAGES, **settings}
             made.append(Migration(dynamodb.url, wire.uri, name, folder, **settings))
             made[-1].workers = workers
-            return World(dynamodb, mongo, wire, made[-1], name)
+            return Copy(dynamodb, mongo, wire, made[-1], name)
 
         yield make
         for migration in made:
