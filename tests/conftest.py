@@ -20,10 +20,10 @@ from pymongo import MongoClient
 from shake.demo import fetch
 from shake.demo.servers import DynamoDBLocal, MongoServer
 from shake.errors import RunError
+from tests.support.followed import Followed
 from tests.support.migration import Migration
 from tests.support.streams import Clock, Simulator
 from tests.support.tables import connect
-from tests.support.world import World
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
@@ -102,9 +102,9 @@ def migrate(
 
 
 @pytest.fixture
-def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+def followed(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[Followed]:
     with Simulator(clock=Clock(time.time)) as simulator:
-        yield World(simulator, mongo, migrate, name)
+        yield Followed(simulator, mongo, migrate, name)
 
 
 @pytest.fixture

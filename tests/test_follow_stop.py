@@ -16,10 +16,10 @@ from pymongo import MongoClient
 
 from shake.checkpoint.file import FileStore
 from shake.demo.servers import MongoServer, free_port
+from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
 from tests.support.streams import Clock, Simulator
 from tests.support.wait import until
-from tests.test_follow_streams import World, stopped
 
 
 @pytest.fixture
@@ -31,35 +31,37 @@ def server(tmp_path: Path) -> Iterator[MongoServer]:
 
 
 @pytest.fixture
-def world(server: MongoServer, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+def followed(
+    server: MongoServer, migrate: Callable[..., Migration], name: str
+) -> Iterator[Followed]:
     with (
         Simulator(clock=Clock(time.time)) as simulator,
         MongoClient[dict[str, Any]](server.uri) as client,
     ):
-        yield World(simulator, SimpleNamespace(uri=server.uri, client=client), migrate, name)
+        yield Followed(simulator, SimpleNamespace(uri=server.uri, client=client), migrate, name)
 
 
 @pytest.mark.parametrize("checkpoint", ["mongodb", "file"])
 def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
-    world: World, server: MongoServer, tmp_path: Path, checkpoint: str
+    followed: Followed, server: MongoServer, tmp_path: Path, checkpoint: str
 ) -> None:
-    table = world.simulator.table(world.name)
+    table = followed.simulator.table(followed.name)
     port, folder = free_port(), tmp_path / "positions"
-    migration = world.task(
+    migration = followed.task(
         target=server.uri,
         http_profile=port,
         checkpoint__type=checkpoint,
         **({"checkpoint__address": folder} if checkpoint == "file" else {}),
     )
     process = migration.start()
-    until(lambda: world.simulator.journal.of("GetRecords"))
-    world.put("acknowledged")
-    world.arrived("acknowledged")
+    until(lambda: followed.simulator.journal.of("GetRecords"))
+    followed.put("acknowledged")
+    followed.arrived("acknowledged")
     until(lambda: not used(port))
     server.signal(signal.SIGSTOP)
-    world.put("under way")
+    followed.put("under way")
     until(lambda: used(port))
-    world.put("behind it")
+    followed.put("behind it")
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     result = migration.wait(process)
@@ -67,14 +69,14 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
     assert result.status == 1
     assert result.line == "stopped, but the target did not answer in time; start again to go on"
     if checkpoint == "file":
-        saved = FileStore(folder, f"{world.name}-checkpoint").read(world.name)
+        saved = FileStore(folder, f"{followed.name}-checkpoint").read(followed.name)
         [shard] = [one for one in saved if one["_id"].startswith("shard-")]
         assert shard["SequenceNumber"] == str(table.stream.shards[0].records[0][0])
 
     server.signal(signal.SIGCONT)
-    world.put("last")
+    followed.put("last")
     process = migration.start()
-    world.equal()
+    followed.equal()
     stopped(migration, process)
 
 

@@ -17,7 +17,7 @@ from tests.support.wait import until
 SMALL = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 
 
-class World:
+class Followed:
     """A simulated source, a task that follows its one table, and the target."""
 
     def __init__(
