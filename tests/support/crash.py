@@ -40,7 +40,7 @@ class Held:
         self._copy, self._command, self._place = copy, command, place
         self._released = threading.Event()
         self._victim = victim
-        self.held = copy.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
+        copy.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
         self.landed = threading.Event()
 
     def _hold(self) -> None:
@@ -114,9 +114,9 @@ class Copy:
         result = self.migration.run()
         assert result.status == -signal.SIGKILL, result
 
-    def run_to_the_end(self, most: int = 20) -> Result:
+    def run_to_the_end(self) -> Result:
         """Start again until a run ends well; none may end but so or by our hand."""
-        for _ in range(most):
+        for _ in range(20):
             result = self.migration.run()
             if result.status == 0:
                 return result
@@ -144,7 +144,7 @@ MakeCopy = Callable[..., Copy]
 
 @contextlib.contextmanager
 def opened(
-    dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS, workers: int = 2
+    dynamodb: Any, mongo: Any, name: str, folder: Path, workers: int = 2
 ) -> Iterator[MakeCopy]:
     """Makes copies; nothing is left running after it."""
     create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
@@ -153,7 +153,7 @@ def opened(
         name,
         (
             {"pk": {"S": f"k{i % 41}"}, "sk": {"N": str(i)}, "v": {"S": "x" * 50}}
-            for i in range(items)
+            for i in range(ITEMS)
         ),
     )
     made: list[Migration] = []

@@ -68,7 +68,7 @@ class Followed:
             options=Options(keys_of(source, self.name), **options),
         )
 
-    def equal(self, deadline: float = 60.0) -> None:
+    def equal(self) -> None:
         """They come to hold the same."""
 
         def same() -> bool:
@@ -79,7 +79,7 @@ class Followed:
             return True
 
         try:
-            until(same, deadline, every=0.3)
+            until(same, 60, every=0.3)
         except AssertionError:
             self.compare()
 

@@ -73,7 +73,6 @@ class Simulator:
     ``child_filter``: the ShardFilter of DescribeStream is ``served``, ``refused``, as by endpoints
     that do not know it, or ``ignored``, as by DynamoDB Local.
     ``empty_pages``: the share of GetRecords answers that hold nothing without being the end.
-    ``latency``: seconds before each answer.
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
@@ -86,7 +85,6 @@ class Simulator:
         self.faults = Faults(random.Random(f"{seed} faults"))
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
-        self.latency = 0.0
         self.most_shards = MOST_SHARDS
         self.enabling = 0
         self.iterator_age = ITERATOR_AGE
@@ -150,7 +148,7 @@ class Simulator:
             self.journal.append(call)
             fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
-        self._closing.wait(self.latency + reply.slow)
+        self._closing.wait(reply.slow)
         call.ended = time.monotonic()
         call.status = reply.status
         if reply.status != 200:
@@ -177,8 +175,6 @@ class Simulator:
                 body = orjson.dumps(answer)
         except Refusal as refusal:
             return error(refusal.code, str(refusal))
-        call.records = len(answer.get("Records", ()))
-        call.items = len(answer.get("Items", ()))
         return Reply(body)
 
     # -- tables ----------------------------------------------------------------------------------

@@ -158,16 +158,14 @@ class Stream:
         ranges = ((shard.low, shard.high),)
         return self._replace([shard], ranges, listed_after, closed_after)[0]
 
-    def merge(
-        self, shard: Shard, other: Shard, *, listed_after: int = 0, closed_after: int = 0
-    ) -> Shard:
+    def merge(self, shard: Shard, other: Shard) -> Shard:
         """Close two neighbours; one child of the first goes on for both.
 
         AWS documents no merge, and its one ParentShardId could not express it: ``other`` ends as a
         leaf, and nothing tells a consumer that its records come before the child's.
         """
         ranges = ((min(shard.low, other.low), max(shard.high, other.high)),)
-        return self._replace([shard, other], ranges, listed_after, closed_after)[0]
+        return self._replace([shard, other], ranges)[0]
 
     def close(self) -> None:
         """No more records: open shards are closed, what they hold stays readable for 24 hours.
@@ -250,8 +248,8 @@ class Stream:
         self,
         old: list[Shard],
         ranges: tuple[tuple[int, int], ...],
-        listed_after: int,
-        closed_after: int,
+        listed_after: int = 0,
+        closed_after: int = 0,
     ) -> list[Shard]:
         with self._shared.lock:
             places = sorted(map(self._open.index, old))
@@ -344,11 +342,11 @@ class Table:
                 raise Refusal("ValidationException", "Table has no stream to disable")
             self.stream.close()
 
-    def replace_stream(self, view: str = "NEW_AND_OLD_IMAGES", shards: int = 1) -> Stream:
+    def replace_stream(self) -> Stream:
         """Disable the stream and enable another at once, under a new ARN."""
         with self._shared.lock:
             self.disable_stream()
-            return self.enable_stream(view, shards)
+            return self.enable_stream()
 
     def put(self, item: Item) -> None:
         """Write an item; one that is there already, equal, makes no record.
