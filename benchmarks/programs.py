@@ -52,9 +52,9 @@ class Bench:
         start = self.shake(table_of(shape, 0), workers, *settings)
         return self.shake(table_of(shape, items), workers, *settings) - start
 
-    def shake_following(self, table: str, workers: int, *settings: str) -> Usage:
+    def shake_following(self, table: str, workers: int) -> Usage:
         """Apply a stream's changes by shake, until the last one has arrived."""
-        follows = ("sync_mode=incr", "incr.start=trim_horizon", *settings)
+        follows = "sync_mode=incr", "incr.start=trim_horizon"
         command = self.shake_command(table, workers, *follows)
         return self._run(table, command, *_CHANGES, endless=True)
 
