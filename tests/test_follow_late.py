@@ -6,24 +6,14 @@ The target keeps MongoDB's rule for numbered commands of a session (see support.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.crash import lives
 from tests.support.followed import Followed, stopped
-from tests.support.migration import Migration
-from tests.support.streams import Clock, Simulator
 from tests.support.wait import until
 from tests.support.wire import Wire
-
-
-@pytest.fixture
-def followed(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[Followed]:
-    with Simulator(clock=Clock(time.time)) as simulator:
-        yield Followed(simulator, mongo, migrate, name)
 
 
 def rewrite(followed: Followed) -> None:
