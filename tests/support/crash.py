@@ -13,13 +13,11 @@ from typing import Any
 import psutil
 
 from shake.codec.contract import Options
-from tests.support.migration import Migration, Result, compare, keys_of
+from tests.support.migration import MANY_PAGES, Migration, Result, compare, keys_of
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
 
-#: Small pages and several segments, so that there is much to be interrupted.
-MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 #: So few Scan calls a second that checkpoints are saved while the copy runs.
 SLOWLY = {"qps__full": 12}
 ITEMS = 320

@@ -8,13 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shake.codec.contract import Options
-from tests.support.migration import Migration, Result, compare, keys_of
+from tests.support.migration import MANY_PAGES, Migration, Result, compare, keys_of
 from tests.support.streams import Call, Simulator, Table
 from tests.support.tables import connect
 from tests.support.wait import until
-
-#: Small pages and several segments, so that a copy takes a moment.
-SMALL = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 
 
 class Followed:
@@ -32,7 +29,7 @@ class Followed:
     def task(self, **settings: Any) -> Migration:
         self.settings = settings
         return self._migrate(
-            **{"source": self.simulator.url, "sync_mode": "all", **SMALL, **settings}
+            **{"source": self.simulator.url, "sync_mode": "all", **MANY_PAGES, **settings}
         )
 
     @property

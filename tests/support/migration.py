@@ -26,6 +26,9 @@ from tests.support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Small pages and several segments, so that a copy takes a moment, and can be interrupted.
+MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
+
 
 @dataclass(frozen=True)
 class Result:
