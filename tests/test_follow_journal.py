@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shake.demo.servers import free_port
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
 from tests.support.streams_faults import calling
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
@@ -47,11 +45,6 @@ def journaled(followed: Followed) -> bool:
         if shard.closed and document.get("JournalStatus") != "ended":
             return False
     return True
-
-
-def look(port: int) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        return json.load(answer)
 
 
 def files(tmp_path: Path) -> set[str]:
@@ -113,14 +106,14 @@ def test_a_journal_that_is_full_leaves_changes_to_the_stream(
     process = migration.start()
     until(lambda: any(map(copies, list(followed.simulator.journal))))
     put(*range(30))
-    until(lambda: "has reached journal.max_mb" in look(port)["reason"])
-    until(lambda: not look(port)["total"]["shards_reading"])
+    until(lambda: "has reached journal.max_mb" in status(port)["reason"])
+    until(lambda: not status(port)["total"]["shards_reading"])
     assert (full := held()) >= 1e6
     put(*range(20, 40))
     copying.set()
     followed.equal()
     assert held() == full
-    until(lambda: look(port)["total"]["journaled"] == 0)
+    until(lambda: status(port)["total"]["journaled"] == 0)
     stopped(migration, process)
 
 

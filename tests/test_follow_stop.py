@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from shake.checkpoint.file import FileStore
 from shake.demo.servers import MongoServer, free_port
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
+from tests.support.status import slots_used
 from tests.support.streams import Clock, Simulator
 from tests.support.wait import until
 
@@ -57,10 +56,10 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
     until(lambda: followed.simulator.journal.of("GetRecords"))
     followed.put("acknowledged")
     followed.arrived("acknowledged")
-    until(lambda: not used(port))
+    until(lambda: not slots_used(port))
     server.signal(signal.SIGSTOP)
     followed.put("under way")
-    until(lambda: used(port))
+    until(lambda: slots_used(port))
     followed.put("behind it")
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
@@ -78,10 +77,3 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
     process = migration.start()
     followed.equal()
     stopped(migration, process)
-
-
-def used(port: int) -> int:
-    """Slots that hold something which the target has not acknowledged."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        processes = json.load(answer)["processes"]
-    return sum(process["slots_used"] or 0 for process in processes)
