@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -70,6 +71,14 @@ def mongo(server_folder: Path) -> Iterator[Any]:
         MongoClient[dict[str, Any]](server.uri) as client,
     ):
         yield SimpleNamespace(uri=server.uri, client=client)
+
+
+@pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
+    """A server of the test's own, which may hang."""
+    with MongoServer(folder=tmp_path / "mongo") as server:
+        yield server
+        server.signal(signal.SIGCONT)
 
 
 @pytest.fixture

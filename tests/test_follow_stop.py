@@ -22,32 +22,24 @@ from tests.support.wait import until
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[MongoServer]:
-    """A server that may hang."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
-        yield server
-        server.signal(signal.SIGCONT)
-
-
-@pytest.fixture
 def followed(
-    server: MongoServer, migrate: Callable[..., Migration], name: str
+    own_mongo: MongoServer, migrate: Callable[..., Migration], name: str
 ) -> Iterator[Followed]:
     with (
         Simulator(clock=Clock(time.time)) as simulator,
-        MongoClient[dict[str, Any]](server.uri) as client,
+        MongoClient[dict[str, Any]](own_mongo.uri) as client,
     ):
-        yield Followed(simulator, SimpleNamespace(uri=server.uri, client=client), migrate, name)
+        yield Followed(simulator, SimpleNamespace(uri=own_mongo.uri, client=client), migrate, name)
 
 
 @pytest.mark.parametrize("checkpoint", ["mongodb", "file"])
 def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
-    followed: Followed, server: MongoServer, tmp_path: Path, checkpoint: str
+    followed: Followed, own_mongo: MongoServer, tmp_path: Path, checkpoint: str
 ) -> None:
     table = followed.simulator.table(followed.name)
     port, folder = free_port(), tmp_path / "positions"
     migration = followed.task(
-        target=server.uri,
+        target=own_mongo.uri,
         http_profile=port,
         checkpoint__type=checkpoint,
         **({"checkpoint__address": folder} if checkpoint == "file" else {}),
@@ -57,7 +49,7 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
     followed.put("acknowledged")
     followed.arrived("acknowledged")
     until(lambda: not slots_used(port))
-    server.signal(signal.SIGSTOP)
+    own_mongo.signal(signal.SIGSTOP)
     followed.put("under way")
     until(lambda: slots_used(port))
     followed.put("behind it")
@@ -72,7 +64,7 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
         [shard] = [one for one in saved if one["_id"].startswith("shard-")]
         assert shard["SequenceNumber"] == str(table.stream.shards[0].records[0][0])
 
-    server.signal(signal.SIGCONT)
+    own_mongo.signal(signal.SIGCONT)
     followed.put("last")
     process = migration.start()
     followed.equal()

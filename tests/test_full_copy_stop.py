@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,6 @@ def table(dynamodb: Any, name: str) -> str:
     create_table(dynamodb.client, name)
     put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
     return name
-
-
-@pytest.fixture
-def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
-    """A server that may hang."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
-        yield server
-        server.signal(signal.SIGCONT)
 
 
 def stop(migration: Migration, number: signal.Signals = signal.SIGTERM) -> Result:
