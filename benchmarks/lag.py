@@ -10,11 +10,11 @@ from statistics import median, quantiles
 from sys import executable
 from typing import Any
 
-import boto3
 from pymongo import MongoClient
 
 from benchmarks.measure import Failed, running
 from benchmarks.report import Options, Report
+from benchmarks.script import connect
 from benchmarks.serving import ROOT
 from shake.demo.servers import DynamoDBLocal, MongoServer
 
@@ -34,13 +34,7 @@ def run(options: Options) -> Report:
         MongoServer() as target,
         MongoClient[dict[str, Any]](target.uri) as mongo,
     ):
-        client = boto3.client(
-            "dynamodb",
-            endpoint_url=source.url,
-            region_name="us-east-1",
-            aws_access_key_id="bench",
-            aws_secret_access_key="bench",
-        )
+        client = connect("dynamodb", source.url)
         client.create_table(
             TableName=_TABLE,
             BillingMode="PAY_PER_REQUEST",

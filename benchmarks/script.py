@@ -1,4 +1,4 @@
-"""What the scripts that shake is compared with share: command line, client of boto3, and pool."""
+"""What the scripts that shake is compared with share: command line, boto3 client, and pool."""
 
 from __future__ import annotations
 
