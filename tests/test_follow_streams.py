@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
+import subprocess
 import threading
 import time
+import urllib.request
 from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from tests.support.crash import lives
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
@@ -195,6 +200,36 @@ def test_until_consistent_ends_when_all_that_was_written_before_is_there(
     assert result.status == 0, result
     assert "consistent point reached" in result.stdout
     followed.compare()
+
+
+def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is_good(
+    world: World,
+) -> None:
+    world.simulator.table(world.name)
+    world.put("a")
+    released, port = threading.Event(), free_port()
+    with Wire(*world.mongo.client.address) as wire:
+        migration = world.task(target=wire.uri, http_profile=port)
+        assert migration.run("--until-consistent").status == 0
+        world.put("b")
+        place = f"{world.name}-checkpoint.{world.name}"
+        # After the positions, shards and stream.
+        held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=2)
+        process = migration.start("--until-consistent")
+        until(lambda: held.is_set() and state(port) == "stopping")
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        released.set()
+        result = migration.wait(process)
+    assert result.status == 0, result
+    assert "consistent point reached" in result.stdout
+    world.compare()
+
+
+def state(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
+        return str(json.load(answer)["state"])
 
 
 #: Who dies where: before and after the target, or the checkpoint, has what an update says.

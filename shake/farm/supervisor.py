@@ -109,6 +109,7 @@ class Supervisor:
         self._begun = now = loop.clock()
         self._ending: Ending | None = None
         self._ended = False
+        self._asked = False  # by a signal
         self._trouble = Trouble(loop.clock)
         self._copies = [
             TableCopy(
@@ -229,11 +230,15 @@ class Supervisor:
         self._end(error.exit_status, str(error), patience)
 
     def _signalled(self, number: int) -> None:
-        if self._ending is not None and not self._ending.gap:  # asked twice: at once
-            self._ending = replace(self._ending, deadline=self._loop.clock())
+        patience = 0.0 if self._asked else _DRAIN_SECONDS  # asked twice: at once
+        self._asked = True
+        if self._ending is not None and not self._ending.gap:
+            deadline = min(self._ending.deadline, self._loop.clock() + patience)
+            self._ending = replace(self._ending, deadline=deadline)
+            self._loop.later(patience, _wake)
             return
         self._ending = None  # the next start meets the gap again
-        self._end(0, _stopped(number), _DRAIN_SECONDS)
+        self._end(0, _stopped(number), patience)
 
     def _end(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
         if self._ending is None:
