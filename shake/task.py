@@ -122,7 +122,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
     config = wish.config
     with contextlib.ExitStack() as stack:
         try:
-            watch, positions = stack.enter_context(_watching(config, ends, plan))
+            watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         except GapError as gap:
             _mark(gap, ends, plan, resync)
             return False
@@ -191,7 +191,8 @@ def _hold_lease(store: Store) -> Iterator[Lease]:
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
     try:
-        yield lease
+        with lease.kept():
+            yield lease
     finally:
         # It runs out by itself: a store that hangs holds nobody up.
         release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
@@ -233,13 +234,14 @@ def _client(ends: Ends, stop: threading.Event) -> Client:
 
 @contextlib.contextmanager
 def _watching(
-    config: Config, ends: Ends, plan: Plan
+    config: Config, ends: Ends, lease: Lease, plan: Plan
 ) -> Iterator[tuple[Client, dict[str, Position]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
     watch = _client(ends, stop)
     with contextlib.closing(watch):
-        yield watch, choose_positions(config, watch, ends.progress, plan, time.time)
+        positions = choose_positions(config, watch, ends.progress, plan, lease.check, time.time)
+        yield watch, positions
         stop.set()
 
 
@@ -287,6 +289,7 @@ def _supervised(
             reports = supervisor.diagnostics.gather
             servers.enter_context(profile_server(reports, bind, config.system_profile, token))
         if ends.progress.status() is None:
+            lease.check()
             ends.progress.set_status("full_sync")
         try:
             ending = supervisor.run()

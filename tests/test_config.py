@@ -286,9 +286,6 @@ def test_beyond_loopback_a_token_suffices() -> None:
 
 def test_a_dynamodb_target_has_rules_of_its_own() -> None:
     proxy = ["target.type=aliyun_dynamo_proxy", "target.address=http://h:8000"]
-    config = configure(*proxy, "checkpoint.type=file")
-    assert config.write_batch == 25
-    assert configure().write_batch == 1024
     assert "checkpoint.address" in refusal(None, *NEEDED, *proxy)
     renaming = [*proxy, "checkpoint.type=file", "target.db.exist=rename"]
     assert "cannot rename" in refusal(None, *NEEDED, *renaming)

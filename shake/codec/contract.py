@@ -10,7 +10,7 @@ from shake.schema import Keys
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How items become documents (contract, sections 3 and 4).
+    """How items become documents (README: What lands in MongoDB).
 
     ``convert`` is ``change``, ``mchange``, ``raw``, or ``json`` (the item's own DynamoDB JSON, for
     a target that speaks DynamoDB). ``id_prefix`` renames a top-level ``_id``. ``overflow`` is
@@ -26,7 +26,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ChangeOptions(Options):
-    """How changes become statements (contract, section 6).
+    """How changes become statements.
 
     ``sharded``: the collection is sharded by the partition key, so that every statement has to name
     it. ``upsert``: a MODIFY of what the target does not hold inserts it. ``insert_only``: an INSERT

@@ -237,15 +237,6 @@ class Config:
         )
 
     @property
-    def write_batch(self) -> int:
-        """Documents in one bulk insert; a DynamoDB endpoint takes no more than 25 at a time.
-
-        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
-        """
-        most = self.full_document_write_batch
-        return most if self.target_type == "mongodb" else min(most, 25)
-
-    @property
     def checkpoint_database(self) -> str:
         """The database that holds checkpoints."""
         return self.checkpoint_db or f"{self.id}-checkpoint"

@@ -138,7 +138,7 @@ class Follow:
         self._writers[table] = self._start_writer(following)
         log.info("table %s: following its changes", following.name)
         if indexes:
-            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0)))
+            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0, 0)))
         else:
             self._activate(following)
 

@@ -82,10 +82,10 @@ class CollectionWriter:
                             self._place,
                             forgotten,
                         )
-                case messages.BuildIndexes(documents):
+                case messages.BuildIndexes(documents, segments):
                     self._expect(documents)
                     try:
-                        self._writer.build_indexes(log.info)
+                        self._writer.build_indexes(log.info, segments)
                     except RunError as refused:
                         error, keyed = str(refused), isinstance(refused, IndexRefused)
             self._channel.send(messages.Done(error, keyed))

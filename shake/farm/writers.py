@@ -85,14 +85,18 @@ class TableWriter:
             "resumed": self._plan.action is Action.RESUME,
             "arenas": list(self._arenas),
         }
-        self._child = Child(
-            self._loop,
-            "shake.farm.writer",
-            messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
-            self._arenas,
-            on_message=self._receive,
-            on_death=self._died,
-        )
+        try:
+            self._child = Child(
+                self._loop,
+                "shake.farm.writer",
+                messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+                self._arenas,
+                on_message=self._receive,
+                on_death=self._died,
+            )
+        except OSError as error:
+            self._died(f"it cannot be started: {error.strerror}")
+            return
         if self._order is not None:
             self.say(self._order)
         for write in self._pages.values():
