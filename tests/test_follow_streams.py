@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
 import threading
 import time
-import urllib.request
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from tests.support.crash import lives
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
 from tests.support.streams_faults import calling, corrupt, cut, instead, shortened
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
@@ -203,20 +202,20 @@ def test_until_consistent_ends_when_all_that_was_written_before_is_there(
 
 
 def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is_good(
-    world: World,
+    followed: Followed,
 ) -> None:
-    world.simulator.table(world.name)
-    world.put("a")
+    followed.simulator.table(followed.name)
+    followed.put("a")
     released, port = threading.Event(), free_port()
-    with Wire(*world.mongo.client.address) as wire:
-        migration = world.task(target=wire.uri, http_profile=port)
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = followed.task(target=wire.uri, http_profile=port)
         assert migration.run("--until-consistent").status == 0
-        world.put("b")
-        place = f"{world.name}-checkpoint.{world.name}"
+        followed.put("b")
+        place = f"{followed.name}-checkpoint.{followed.name}"
         # After the positions, shards and stream.
         held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=2)
         process = migration.start("--until-consistent")
-        until(lambda: held.is_set() and state(port) == "stopping")
+        until(lambda: held.is_set() and status(port)["state"] == "stopping")
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -224,12 +223,7 @@ def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is
         result = migration.wait(process)
     assert result.status == 0, result
     assert "consistent point reached" in result.stdout
-    world.compare()
-
-
-def state(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        return str(json.load(answer)["state"])
+    followed.compare()
 
 
 #: Who dies where: before and after the target, or the checkpoint, has what an update says.
