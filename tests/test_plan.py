@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.cli.plan_text import describe
 from shake.config import Config, load
 from shake.plan import (
     MOST_SEGMENTS,
@@ -14,7 +15,6 @@ from shake.plan import (
     Plan,
     TablePlan,
     count_segments,
-    describe,
 )
 from shake.schema import Attribute, Keys, Table
 
