@@ -25,6 +25,7 @@ from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
+from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
 from shake.target import index_names, place_problems, problems
@@ -69,6 +70,21 @@ def make_plan(
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
     return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
+
+
+def local_problems(config: Config, *, ports: bool) -> list[str]:
+    """What stands against a run on this machine; ``ports``: whether those of the pages count."""
+    found = []
+    if not os.access(config.pid_path, os.W_OK | os.X_OK):
+        found.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+    pages = {"http_profile": config.http_profile, "system_profile": config.system_profile}
+    for key, port in pages.items():
+        if ports and port is not None and port >= 0:
+            try:
+                check_port(key, config.http_bind, port)
+            except RefusedError as error:
+                found.append(str(error))
+    return found
 
 
 def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:

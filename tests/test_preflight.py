@@ -151,16 +151,22 @@ def test_the_kind_of_the_target_is_held_against_the_target(
     assert table not in mongo.client.list_database_names()
 
 
-def test_a_port_that_is_taken_is_named_before_the_copy_begins(
-    mongo: Any, table: str, migrate: Migrate
+def test_a_port_that_is_taken_is_named_before_anything_is_changed(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for key in ("http_profile", "system_profile"):
-            result = migrate(**{key: port}).run()
+            migration = migrate(sync_mode="all", **{key: port})
+            words = f"{key}: cannot listen on 127.0.0.1 port {port} ("
+            [refusal] = refusals(migration.run("--dry-run"))
+            assert refusal.startswith(words)
+            result = migration.run()
             assert result.status == 3
-            assert result.line.startswith(f"{key}: cannot listen on 127.0.0.1 port {port} (")
+            assert result.line.startswith(words)
     assert table not in mongo.client.list_database_names()
+    assert table not in mongo.client[f"{table}-checkpoint"].list_collection_names()
+    assert "StreamSpecification" not in dynamodb.client.describe_table(TableName=table)["Table"]
 
 
 def test_folders_that_cannot_be_used_are_named(
