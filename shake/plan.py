@@ -67,6 +67,11 @@ class TablePlan:
         return self.action not in (Action.COMPLETE, Action.FOLLOW)
 
     @property
+    def fresh(self) -> bool:
+        """Whether the copy is to be begun, so that its segments can still be chosen."""
+        return self.action in (Action.CREATE, Action.RENAME, Action.DROP)
+
+    @property
     def place(self) -> str:
         return self.record.place
 

@@ -25,6 +25,7 @@ from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
+from shake.status.figures import count
 from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
@@ -69,7 +70,7 @@ def make_plan(
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
+    return Plan(plans, tuple(planner.refusals), tuple(warnings(config, lanes, plans)))
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -331,7 +332,8 @@ class _Planner:
             )
 
 
-def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
+def warnings(config: Config, lanes: int, plans: Iterable[TablePlan]) -> Iterable[str]:
+    """What the person should know before the run, besides what stands against it."""
     if config.scan_filter is not None:
         yield (
             "SCAN FILTER ON: only items that match full.read.filter_expression "
@@ -351,3 +353,22 @@ def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
             )
         if plan.table.items == 0 and plan.copies:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"
+        if plan.fresh and (by_size := _idle_lanes(config, lanes, plan)):
+            yield (
+                f"table {plan.table.name}: full.read.concurrency = {config.full_read_concurrency}, "
+                f"though the workers could read {count(lanes)} segments at once: unset it for "
+                f"{count(by_size)} segments, which are fixed once the copy begins"
+            )
+
+
+def _idle_lanes(config: Config, lanes: int, plan: TablePlan) -> int:
+    """How many segments the table would have without ``full.read.concurrency``, if lanes lack them.
+
+    ``lanes`` is how many the farm reads at once.
+    """
+    given = config.full_read_concurrency
+    if given is None or given >= lanes or config.sync_schema_only:
+        return 0
+    unset = replace(config, full_read_concurrency=None)
+    by_size = count_segments(unset, plan.table, lanes, holds_items=False)
+    return by_size if by_size > given else 0

@@ -16,6 +16,7 @@ from shake.plan import (
     TablePlan,
     count_segments,
 )
+from shake.preflight import warnings
 from shake.schema import Attribute, Keys, Table
 
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
@@ -141,6 +142,40 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "warning: SCAN FILTER ON",
         "REFUSED: collection prod.x exists: set target.db.exist",
     ]
+
+
+def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
+    """Its shipped example sets the first of these keys, and many files the second."""
+    plan = Plan((plan_of("orders", 20_000_000_000, 20 * 10**12),))
+    config = config_of("qps.full.batch_num=128", "full.read.concurrency=1")
+    lines = describe(plan, config, 64)
+    assert "  by: 64 workers, which read 1 segment at once, of 4 tables at most" in lines
+    assert (
+        "  1 of 1 segment to read: about 2,441,406,250 read capacity units, 1d 19h at the least "
+        "(1,000 Scan calls a second of at most 128 items: qps.full.batch_num)" in lines
+    )
+
+
+def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() -> None:
+    tables = (plan_of(f"t{i}", 9, 10**9, segments=3, done=i % 2) for i in range(6))
+    lines = describe(Plan(tuple(tables)), config_of("full.concurrency=4"), 64)
+    assert "  by: 64 workers, which read 11 segments at once, of 4 tables at most" in lines
+    done = Plan((plan_of("t", 9, 9, Action.COMPLETE, done=1),))
+    assert "  by: 64 workers" in describe(done, config_of(), 64)
+
+
+def test_lanes_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:
+    large, small = plan_of("orders", 10**9, 20 * 10**12), plan_of("tiny", 5, 500)
+    [line] = warnings(config_of("full.read.concurrency=1"), 128, [large, small])
+    assert line == (
+        "table orders: full.read.concurrency = 1, though the workers could read 128 segments at "
+        "once: unset it for 8,192 segments, which are fixed once the copy begins"
+    )
+    assert not list(warnings(config_of(), 128, [large]))  # no choice of the person's
+    enough = plan_of("orders", 10**9, 20 * 10**12, segments=128)
+    assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough]))
+    begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)
+    assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
 
 
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:

@@ -21,9 +21,7 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         f"task {config.id}, sync_mode = {config.sync_mode}: {_many(len(tables), 'table')}, "
         f"{items} items, {stored} (DynamoDB's own counts, up to six hours old)",
         f"  to be read: about {units} read capacity units, in {duration(seconds)} at the least",
-        f"  by: {_many(workers, 'worker')}, which read "
-        f"{_many(workers * config.full_document_parser, 'segment')} at once, of "
-        f"{_many(config.full_concurrency, 'table')} at most",
+        f"  by: {_many(workers, 'worker')}{_at_once(plan, config, workers)}",
         f"  existing collections: {actions.count(Action.DROP) + actions.count(Action.RESYNC)} "
         "DROPPED, "
         f"{actions.count(Action.RENAME)} renamed",
@@ -32,6 +30,21 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         lines += _describe_table(table, config)
     lines += [f"warning: {text}" for text in plan.warnings]
     return lines + [f"REFUSED: {text}" for text in plan.refusals]
+
+
+def _at_once(plan: Plan, config: Config, workers: int) -> str:
+    """How many segments are read at the same time: a worker without one does nothing."""
+    left = sorted((_segments_left(table) for table in plan.tables), reverse=True)
+    readable = sum(left[: config.full_concurrency])
+    if config.sync_schema_only or not readable:
+        return ""
+    lanes = min(workers * config.full_document_parser, readable)
+    tables = _many(config.full_concurrency, "table")
+    return f", which read {_many(lanes, 'segment')} at once, of {tables} at most"
+
+
+def _segments_left(plan: TablePlan) -> int:
+    return sum(not record.done for record in plan.progress) if plan.copies else 0
 
 
 def _describe_table(plan: TablePlan, config: Config) -> list[str]:
@@ -69,7 +82,7 @@ def _journal(config: Config) -> str:
 def _reading(plan: TablePlan, config: Config) -> str:
     if config.sync_schema_only:
         return "  sync_schema_only: collection and indexes, no item is read"
-    left = sum(not record.done for record in plan.progress)
+    left = _segments_left(plan)
     if not left:
         return "  all segments are copied, the indexes are left"
     return (
@@ -85,5 +98,7 @@ def _many(number: int, what: str) -> str:
 
 def _limits(plan: TablePlan, config: Config) -> str:
     calls = f"{count(config.qps_full)} Scan calls a second"
+    if items := config.qps_full_batch_num:
+        calls += f" of at most {_many(items, 'item')}: qps.full.batch_num"
     budget = capacity_rate(config, plan.table)
     return f"{calls}, {count(budget)} capacity units a second" if budget else calls
