@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -122,6 +123,12 @@ class Plan:
     def follows(self) -> bool:
         """Whether changes are followed, which ends only when it is told to."""
         return any(table.stream for table in self.tables)
+
+
+def seconds_at_least(config: Config, tables: Iterable[TablePlan]) -> float:
+    """How long the configured limits alone make the rest of all scans last."""
+    times = [table.seconds_at_least(config) for table in tables]
+    return max([sum(times) / config.full_concurrency, *times])
 
 
 def capacity_rate(config: Config, table: Table) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -20,12 +20,20 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
-from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, count_segments
+from shake.plan import (
+    Action,
+    Plan,
+    StreamPlan,
+    TablePlan,
+    capacity_rate,
+    count_segments,
+    seconds_at_least,
+)
 from shake.schema import Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
-from shake.status.figures import count
+from shake.status.figures import OLD, RETENTION, count, duration
 from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
@@ -332,13 +340,14 @@ class _Planner:
             )
 
 
-def warnings(config: Config, lanes: int, plans: Iterable[TablePlan]) -> Iterable[str]:
+def warnings(config: Config, lanes: int, plans: Sequence[TablePlan]) -> Iterable[str]:
     """What the person should know before the run, besides what stands against it."""
     if config.scan_filter is not None:
         yield (
             "SCAN FILTER ON: only items that match full.read.filter_expression "
             f"({config.scan_filter.expression}) are copied, while all are read and paid for"
         )
+    yield from _late(config, plans)
     for plan in plans:
         if config.convert_type == "mchange" and config.target_type == "mongodb":
             yield (
@@ -359,6 +368,33 @@ def warnings(config: Config, lanes: int, plans: Iterable[TablePlan]) -> Iterable
                 f"though the workers could read {count(lanes)} segments at once: unset it for "
                 f"{count(by_size)} segments, which are fixed once the copy begins"
             )
+
+
+def _late(config: Config, plans: Sequence[TablePlan]) -> Iterable[str]:
+    """Copies that may last longer than their streams keep what changes meanwhile."""
+    followed = [plan for plan in plans if plan.stream and plan.copies]
+    if config.incr_sync_parallel or not followed:
+        return
+    for plan in followed:
+        name, seconds = plan.table.name, plan.seconds_at_least(config)
+        if seconds > RETENTION:
+            yield (
+                f"table {name} cannot be copied within 24 hours at these limits "
+                f"({duration(seconds)} at the least), and its stream keeps changes no longer: "
+                "set incr_sync_parallel = true"
+            )
+        elif seconds > OLD:
+            yield (
+                f"table {name} takes {duration(seconds)} at the least, and its stream keeps "
+                "changes for 24 hours: incr_sync_parallel = true is safer"
+            )
+    whole = seconds_at_least(config, plans)
+    if whole > RETENTION and all(plan.seconds_at_least(config) <= OLD for plan in followed):
+        yield (
+            "the tables cannot all be copied within 24 hours at these limits "
+            f"({duration(whole)} at the least), and their streams keep changes no longer: "
+            "set incr_sync_parallel = true"
+        )
 
 
 def _idle_lanes(config: Config, lanes: int, plan: TablePlan) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
@@ -13,11 +15,13 @@ from shake.plan import (
     SMALLEST_SEGMENT_BYTES,
     Action,
     Plan,
+    StreamPlan,
     TablePlan,
     count_segments,
 )
 from shake.preflight import warnings
 from shake.schema import Attribute, Keys, Table
+from shake.source.streams import Stream
 
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
 
@@ -176,6 +180,54 @@ def test_lanes_that_full_read_concurrency_leaves_without_a_segment_are_a_warning
     assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough]))
     begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)
     assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
+
+
+def followed(plan: TablePlan) -> TablePlan:
+    return replace(plan, stream=StreamPlan(Stream("arn:stream", True, "NEW_IMAGE")))
+
+
+def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
+    large = followed(plan_of("orders", 20_000_000_000, 20 * 10**12, segments=8192))
+    slow = "qps.full.batch_num=128"  # 43 hours
+    [line] = warnings(config_of(slow), 1, [large])
+    assert line == (
+        "table orders cannot be copied within 24 hours at these limits (1d 19h at the least), and "
+        "its stream keeps changes no longer: set incr_sync_parallel = true"
+    )
+    [line] = warnings(config_of(slow, "qps.full=3000"), 1, [large])
+    assert line == (
+        "table orders takes 14h 28m at the least, and its stream keeps changes for 24 hours: "
+        "incr_sync_parallel = true is safer"
+    )
+    assert not list(warnings(config_of(), 1, [large]))  # 5 hours
+    assert not list(warnings(config_of(slow, "incr_sync_parallel=true"), 1, [large]))
+    assert not list(warnings(config_of(slow), 1, [replace(large, stream=None)]))
+
+
+def test_tables_that_must_wait_for_each_other_longer_than_their_streams_are_a_warning() -> None:
+    tables = [followed(plan_of(f"t{i}", 9, 20 * 10**12, segments=8192)) for i in range(5)]
+    [line] = warnings(config_of("full.concurrency=1"), 1, tables)
+    assert line == (
+        "the tables cannot all be copied within 24 hours at these limits (1d 02h at the least), "
+        "and their streams keep changes no longer: set incr_sync_parallel = true"
+    )
+    assert not list(warnings(config_of("full.concurrency=2"), 1, tables))
+
+
+def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:
+    plan = Plan(tuple(followed(plan_of(name, 5, 500)) for name in ("a", "b")))
+    lines = describe(plan, config_of("sync_mode=all"), 1)
+    kept = (
+        "  changes during the copy: kept by their streams for 24 hours; a longer copy needs "
+        "incr_sync_parallel = true"
+    )
+    assert lines.count(kept) == 1
+    assert lines.count("  changes: by arn:stream") == 2
+    parallel = describe(
+        plan, config_of("incr_sync_parallel=true", "pid_path=/x", "journal.max_mb=100000"), 1
+    )
+    journaled = "  changes during the copy: journaled in /x/prod.journal, up to 100,000 MB"
+    assert parallel.count(journaled) == 1
 
 
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shake.config import Config
-from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate
+from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, seconds_at_least
 from shake.status.figures import count, duration, size
 from shake.stream.shards import State
 
@@ -14,8 +14,7 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
     items = count(sum(table.table.items for table in tables))
     stored = size(sum(table.table.bytes for table in tables))
     units = count(sum(table.read_capacity(config) for table in tables))
-    times = [table.seconds_at_least(config) for table in tables]
-    seconds = max([sum(times) / config.full_concurrency, *times])
+    seconds = seconds_at_least(config, tables)
     actions = [table.action for table in tables]
     lines = [
         f"task {config.id}, sync_mode = {config.sync_mode}: {_many(len(tables), 'table')}, "
@@ -26,6 +25,8 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         "DROPPED, "
         f"{actions.count(Action.RENAME)} renamed",
     ]
+    if any(table.copies and table.stream for table in tables):
+        lines.append(f"  changes during the copy: {_meanwhile(config)}")
     for table in tables:
         lines += _describe_table(table, config)
     lines += [f"warning: {text}" for text in plan.warnings]
@@ -68,15 +69,15 @@ def _changes(plan: StreamPlan, config: Config, copies: bool) -> str:
         open_shards = sum(shard.state is not State.APPLIED for shard in plan.shards)
         return f"  changes: {_many(open_shards, 'shard')} to be read on from the checkpoint"
     stream = plan.stream.arn if plan.stream.enabled else "a stream that will be ENABLED"
-    start = _journal(config) if copies else f", from incr.start = {config.incr_start}"
+    start = "" if copies else f", from incr.start = {config.incr_start}"
     return f"  changes: by {stream}{start}"
 
 
-def _journal(config: Config) -> str:
+def _meanwhile(config: Config) -> str:
     """What becomes of changes while the copy runs."""
     if not config.incr_sync_parallel:
-        return "; kept for 24 hours: a longer copy needs incr_sync_parallel = true"
-    return f"; journaled in {config.journal_folder}, up to {config.journal_max_mb} MB"
+        return "kept by their streams for 24 hours; a longer copy needs incr_sync_parallel = true"
+    return f"journaled in {config.journal_folder}, up to {count(config.journal_max_mb)} MB"
 
 
 def _reading(plan: TablePlan, config: Config) -> str:

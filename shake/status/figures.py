@@ -11,6 +11,11 @@ ILL = frozenset({"broken", "failed"})
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({"done", "following", "finished"})
 
+#: Seconds for which a stream keeps a change, and its age from which a person should look into it.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+RETENTION = 24 * 3600.0
+OLD = RETENTION / 2
+
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
 _SUMMED = (
