@@ -30,6 +30,7 @@ class Action(Enum):
     """What the run does with a table, in words for the person."""
 
     CREATE = "copy into a new collection"
+    REFUSE = "REFUSED: the collection exists"
     RENAME = "rename the existing collection, then copy"
     DROP = "DROP the existing collection, then copy"
     RESYNC = "DROP what was copied, then copy again"

@@ -291,7 +291,7 @@ class _Planner:
             f"collection {place} exists: set target.db.exist to rename or drop, or give table "
             f"{plan.table.name} another place by namespace.map"
         )
-        return plan
+        return replace(plan, action=Action.REFUSE)
 
     def _go_on(self, plan: TablePlan) -> TablePlan:
         """A later run: the collection is our own."""

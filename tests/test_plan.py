@@ -230,6 +230,13 @@ def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:
     assert parallel.count(journaled) == 1
 
 
+def test_a_collection_in_the_way_is_no_new_collection() -> None:
+    plan = Plan((plan_of("t", 5, 500, Action.REFUSE),), ("collection prod.t exists",))
+    lines = describe(plan, config_of(), 1)
+    assert "table t -> prod.t: REFUSED: the collection exists" in lines
+    assert "  existing collections: 0 DROPPED, 0 renamed, 1 in the way" in lines
+
+
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:
     plan = Plan((plan_of("orders", 10**9, 10**12, segments=64),))
     lines = describe(plan, config_of("sync_schema_only=true"), 1)

@@ -44,7 +44,10 @@ def test_all_that_stands_against_a_run_is_told_at_once(
         source__read_budget="50%",
         namespace__map=f"{table}:{table}.{dotted}",
     )
-    shown = refusals(migration.run("--dry-run"))
+    planned = migration.run("--dry-run")
+    assert f"table {other} -> {table}.{other}: REFUSED: the collection exists" in planned.stdout
+    assert "existing collections: 0 DROPPED, 0 renamed, 1 in the way" in planned.stdout
+    shown = refusals(planned)
     said = "\n".join(shown)
     assert f"there is no table {missing} in this account and region" in said
     assert f"collection {table}.{other} exists: set target.db.exist" in said

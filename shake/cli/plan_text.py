@@ -23,7 +23,7 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         f"  by: {_many(workers, 'worker')}{_at_once(plan, config, workers)}",
         f"  existing collections: {actions.count(Action.DROP) + actions.count(Action.RESYNC)} "
         "DROPPED, "
-        f"{actions.count(Action.RENAME)} renamed",
+        f"{actions.count(Action.RENAME)} renamed{_in_the_way(actions)}",
     ]
     if any(table.copies and table.stream for table in tables):
         lines.append(f"  changes during the copy: {_meanwhile(config)}")
@@ -31,6 +31,11 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
         lines += _describe_table(table, config)
     lines += [f"warning: {text}" for text in plan.warnings]
     return lines + [f"REFUSED: {text}" for text in plan.refusals]
+
+
+def _in_the_way(actions: list[Action]) -> str:
+    number = actions.count(Action.REFUSE)
+    return f", {count(number)} in the way" if number else ""
 
 
 def _at_once(plan: Plan, config: Config, workers: int) -> str:
