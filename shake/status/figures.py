@@ -11,6 +11,9 @@ ILL = frozenset({"broken", "failed"})
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({"done", "following", "finished"})
 
+#: States of a table whose items are copied, and which is not complete.
+_COPIED = frozenset({"settling", "indexing", "broken"})
+
 #: Seconds for which a stream keeps a change, and its age from which a person should look into it.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 RETENTION = 24 * 3600.0
@@ -63,17 +66,18 @@ def total(snapshot: Snapshot) -> TableStatus:
 
 def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     """What is left at the rate of now, and no less than the slowest table says of itself."""
-    open_tables = [table for table in tables if table.state not in COMPLETE]
-    if not open_tables:
+    unready = [table for table in tables if table.state not in COMPLETE]
+    if not unready:
         return 0.0
-    if not rate:
+    to_copy = [table for table in unready if table.state not in _COPIED]
+    if not rate or not to_copy:  # indexes take nobody knows how long
         return None
     left = 0.0
-    for table in open_tables:
+    for table in to_copy:
         ahead = expected(table) - table.scanned
         # The rate counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
-    return max(left / rate, *(table.seconds_left or 0.0 for table in open_tables))
+    return max(left / rate, *(table.seconds_left or 0.0 for table in to_copy))
 
 
 def count(number: float) -> str:
