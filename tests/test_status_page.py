@@ -1,0 +1,16 @@
+"""What the status page says, as a browser would show it."""
+
+from __future__ import annotations
+
+from tests.support.page import shown
+from tests.support.snapshots import table, task
+
+
+def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> None:
+    following = table("orders", "following", items=1000, lag=3.0, consistent=True)
+    facts = shown(task(following))["facts"]
+    assert "reached" in facts
+    assert (
+        "to switch: stop the writes at the source, wait until the lag is shorter than the time "
+        "since, stop shake, check, switch" in facts
+    )
