@@ -14,3 +14,11 @@ def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> 
         "to switch: stop the writes at the source, wait until the lag is shorter than the time "
         "since, stop shake, check, switch" in facts
     )
+
+
+def test_a_small_table_that_is_followed_does_not_hide_a_large_one_that_is_copied() -> None:
+    copying = table("large", items=250, rate=50.0, seconds_left=15.0)
+    page = shown(task(table("small", "following", items=10, lag=3.0, unread=3.0), copying))
+    assert not {"Lag", "Consistent point"} & set(page["facts"])
+    assert list(page["percent"]) == ["25.7%"]
+    assert list(page["left"]) == ["15s left"]

@@ -96,7 +96,8 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     part = fraction(table)
     style = _STYLES.get(table.state, "")
-    busy = table.state in ("copying", "running") or table.seconds_left is not None
+    copying = table.state in ("copying", "running") or table.seconds_left is not None
+    followed = table.lag is not None
     bar = ProgressBar(
         total=None if part is None else 1.0,
         completed=part or 0.0,
@@ -107,9 +108,9 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     cells = (
         percent(part),
         short(table.items),
-        f"{short(table.rate or table.change_rate)}/s",
+        f"{short(table.change_rate if followed else table.rate)}/s",
         size(table.bytes),
-        duration(table.seconds_left) if busy else _place(table),
+        duration(table.seconds_left) if copying and not followed else _place(table),
         short(table.throttles),
     )
     return (Text(table.name, style), bar, *map(Text, cells))

@@ -45,8 +45,12 @@ def expected(table: TableStatus) -> int:
 
 
 def total(snapshot: Snapshot) -> TableStatus:
-    """All tables as one, in the state of the task, with ``expected_items`` as now known."""
+    """All tables as one, in the state of the task, with ``expected_items`` as now known.
+
+    It has a lag, the greatest, once no table is left to be copied: until then that is what counts.
+    """
     tables = snapshot.tables
+    copied = all(table.state in COMPLETE | ILL for table in tables)
     sums = {name: sum(getattr(table, name) for table in tables) for name in _SUMMED}
     return TableStatus(
         name="total",
@@ -57,7 +61,7 @@ def total(snapshot: Snapshot) -> TableStatus:
         seconds_left=_seconds_left(tables, sums["rate"]),
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
-        lag=max((table.lag for table in tables if table.lag is not None), default=None),
+        lag=max((t.lag for t in tables if t.lag is not None and copied), default=None),
         unread=max((table.unread for table in tables if table.unread is not None), default=None),
         consistent=bool(tables) and all(table.consistent for table in tables),
         **sums,

@@ -81,7 +81,7 @@ class Lines:
 
 
 def _line(table: TableStatus) -> str:
-    if table.lag is not None and not table.seconds_left:
+    if table.lag is not None:
         return _changes(table)
     parts = [
         table.state,
