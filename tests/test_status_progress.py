@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from shake.status.bars import picture
 from shake.status.progress import make_reporter
@@ -73,6 +74,27 @@ def test_the_total_shows_the_greatest_lag_once_all_tables_are_copied(
     assert lines.messages[-1].startswith("total: running, 14 changes, 4 changes/s, lag 1m 00s")
     *_, everything, _ = drawn(task(SMALL, late))
     assert everything.split()[-7:] == ["4/s", "0", "B", "lag", "1m", "00s", "0"]
+
+
+def test_the_oldest_change_that_only_a_stream_holds_is_shown_with_its_table(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    waiting = table("waiting", "waiting", unread=13 * 3600.0)
+    snapshot = task(replace(SMALL, unread=3.0), replace(LARGE, unread=60.0), waiting)
+    make_reporter(io.StringIO(), interval=0.0).tick(snapshot, 0.0)
+    assert "unread" not in lines.messages[0]  # its lag says it
+    assert ", oldest unread change 1m 00s" in lines.messages[1]
+    assert lines.messages[2].endswith(", oldest unread change 13h 00m (table waiting)")
+    *_, foot = drawn(snapshot, width=100)
+    assert foot.endswith("1 of 3 tables done, oldest unread change 13h 00m (table waiting)")
+    assert foot_style(snapshot) == "red"
+    assert foot_style(task(replace(LARGE, unread=60.0))) == "dim"
+
+
+def foot_style(snapshot: Snapshot) -> str:
+    foot = picture(snapshot, 0.0, 20).renderables[-1]
+    assert isinstance(foot, Text)
+    return str(foot.style)
 
 
 def test_off_a_terminal_a_scan_filter_is_loud(lines: pytest.LogCaptureFixture) -> None:

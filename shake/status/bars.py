@@ -15,12 +15,15 @@ from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
+    OLD,
     duration,
     fraction,
+    oldest_unread,
     percent,
     short,
     size,
     total,
+    unread,
 )
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
@@ -90,7 +93,11 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
     foot = f"{snapshot.state}, {done} of {len(snapshot.tables)} tables done"
     if len(busy) > room:
         foot += f", {len(busy) - room} more under way"
-    return Group(grid, *errors, Text(foot, style="dim"))
+    style = "dim"
+    if oldest := oldest_unread(snapshot):
+        foot += f", {unread(oldest)} (table {oldest.name})"
+        style = "red" if (oldest.unread or 0.0) >= OLD else style
+    return Group(grid, *errors, Text(foot, style=style))
 
 
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:

@@ -68,6 +68,16 @@ def total(snapshot: Snapshot) -> TableStatus:
     )
 
 
+def oldest_unread(snapshot: Snapshot) -> TableStatus | None:
+    """The table of the oldest change that only its stream holds, where its lag does not say it."""
+    tables = [
+        table
+        for table in snapshot.tables
+        if table.unread is not None and (table.lag is None or table.unread >= OLD)
+    ]
+    return max(tables, key=lambda table: table.unread or 0.0, default=None)
+
+
 def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     """What is left at the rate of now, and no less than the slowest table says of itself."""
     unready = [table for table in tables if table.state not in COMPLETE]
@@ -82,6 +92,11 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
         # The rate counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
     return max(left / rate, *(table.seconds_left or 0.0 for table in to_copy))
+
+
+def unread(table: TableStatus) -> str:
+    """``oldest unread change 3m 12s``: what is older than a day is lost."""
+    return f"oldest unread change {duration(table.unread)}"
 
 
 def count(number: float) -> str:
