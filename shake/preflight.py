@@ -86,6 +86,11 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
     found = []
     if not os.access(config.pid_path, os.W_OK | os.X_OK):
         found.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+    if (file := config.log_file) and not _may_be_appended_to(file):
+        found.append(
+            f"log.file: {file} cannot be opened; give a file in a folder that exists and is "
+            "writable, or leave the key empty to log on stdout"
+        )
     pages = {"http_profile": config.http_profile, "system_profile": config.system_profile}
     for key, port in pages.items():
         if ports and port is not None and port >= 0:
@@ -94,6 +99,13 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
             except RefusedError as error:
                 found.append(str(error))
     return found
+
+
+def _may_be_appended_to(file: str) -> bool:
+    if os.path.exists(file):
+        return not os.path.isdir(file) and os.access(file, os.W_OK)
+    folder = os.path.dirname(file) or "."
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from shake.config import load
+from shake.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare
 from tests.support.tables import create_table, put_items
@@ -170,6 +172,21 @@ def test_a_port_that_is_taken_is_named_before_anything_is_changed(
     assert table not in mongo.client.list_database_names()
     assert table not in mongo.client[f"{table}-checkpoint"].list_collection_names()
     assert "StreamSpecification" not in dynamodb.client.describe_table(TableName=table)["Table"]
+
+
+def test_the_dry_run_names_a_log_file_that_cannot_be_opened_and_makes_none(tmp_path: Path) -> None:
+    def problems(file: Path) -> list[str]:
+        settings = ["id=a", "target.address=mongodb://h", f"log.file={file}"]
+        return local_problems(load(None, {}, settings).config, ports=False)
+
+    file = tmp_path / "shake.log"
+    assert not problems(file)
+    assert not file.exists()
+    file.touch()
+    assert not problems(file)
+    for bad in (tmp_path, tmp_path / "no folder" / "log", file / "log"):
+        [line] = problems(bad)
+        assert line.startswith(f"log.file: {bad} cannot be opened; give a file in a folder that")
 
 
 def test_folders_that_cannot_be_used_are_named(
