@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shake.config import Config
 from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, seconds_at_least
-from shake.status.figures import count, duration, size
+from shake.status.figures import count, duration, many, size
 from shake.stream.shards import State
 
 
@@ -17,10 +17,10 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
     seconds = seconds_at_least(config, tables)
     actions = [table.action for table in tables]
     lines = [
-        f"task {config.id}, sync_mode = {config.sync_mode}: {_many(len(tables), 'table')}, "
+        f"task {config.id}, sync_mode = {config.sync_mode}: {many(len(tables), 'table')}, "
         f"{items} items, {stored} (DynamoDB's own counts, up to six hours old)",
         f"  to be read: about {units} read capacity units, in {duration(seconds)} at the least",
-        f"  by: {_many(workers, 'worker')}{_at_once(plan, config, workers)}",
+        f"  by: {many(workers, 'worker')}{_at_once(plan, config, workers)}",
         f"  existing collections: {actions.count(Action.DROP) + actions.count(Action.RESYNC)} "
         "DROPPED, "
         f"{actions.count(Action.RENAME)} renamed{_in_the_way(actions)}",
@@ -45,8 +45,8 @@ def _at_once(plan: Plan, config: Config, workers: int) -> str:
     if config.sync_schema_only or not readable:
         return ""
     lanes = min(workers * config.full_document_parser, readable)
-    tables = _many(config.full_concurrency, "table")
-    return f", which read {_many(lanes, 'segment')} at once, of {tables} at most"
+    tables = many(config.full_concurrency, "table")
+    return f", which read {many(lanes, 'segment')} at once, of {tables} at most"
 
 
 def _segments_left(plan: TablePlan) -> int:
@@ -72,7 +72,7 @@ def _describe_table(plan: TablePlan, config: Config) -> list[str]:
 def _changes(plan: StreamPlan, config: Config, copies: bool) -> str:
     if plan.record is not None:
         open_shards = sum(shard.state is not State.APPLIED for shard in plan.shards)
-        return f"  changes: {_many(open_shards, 'shard')} to be read on from the checkpoint"
+        return f"  changes: {many(open_shards, 'shard')} to be read on from the checkpoint"
     stream = plan.stream.arn if plan.stream.enabled else "a stream that will be ENABLED"
     start = "" if copies else f", from incr.start = {config.incr_start}"
     return f"  changes: by {stream}{start}"
@@ -92,19 +92,15 @@ def _reading(plan: TablePlan, config: Config) -> str:
     if not left:
         return "  all segments are copied, the indexes are left"
     return (
-        f"  {count(left)} of {_many(len(plan.progress), 'segment')} to read: about "
+        f"  {count(left)} of {many(len(plan.progress), 'segment')} to read: about "
         f"{count(plan.read_capacity(config))} read capacity units, "
         f"{duration(plan.seconds_at_least(config))} at the least ({_limits(plan, config)})"
     )
 
 
-def _many(number: int, what: str) -> str:
-    return f"{count(number)} {what}{'s' if number != 1 else ''}"
-
-
 def _limits(plan: TablePlan, config: Config) -> str:
     calls = f"{count(config.qps_full)} Scan calls a second"
     if items := config.qps_full_batch_num:
-        calls += f" of at most {_many(items, 'item')}: qps.full.batch_num"
+        calls += f" of at most {many(items, 'item')}: qps.full.batch_num"
     budget = capacity_rate(config, plan.table)
     return f"{calls}, {count(budget)} capacity units a second" if budget else calls

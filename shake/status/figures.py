@@ -104,6 +104,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def many(number: int, what: str) -> str:
+    """``1 table``, ``1,234 tables``."""
+    return f"{count(number)} {what}{'s' if number != 1 else ''}"
+
+
 def short(number: float) -> str:
     """Three digits and a decimal multiple: ``987``, ``12.3k``, ``4.56M``."""
     return _scaled(number, ("", "k", "M", "G", "T"))
