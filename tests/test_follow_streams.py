@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ from tests.support.crash import lives
 from tests.support.faulty import Reply, error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
 from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
@@ -217,7 +216,7 @@ def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is
         # After the positions, shards and stream.
         held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=2)
         process = migration.start("--until-consistent")
-        until(lambda: held.is_set() and state(port) == "stopping")
+        until(lambda: held.is_set() and status(port)["state"] == "stopping")
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -244,11 +243,6 @@ def test_a_stream_that_lists_no_shard_yet_is_not_at_its_consistent_point(
     result = followed.task(full__read__concurrency=1).run("--until-consistent")
     assert result.status == 0, result
     followed.compare()
-
-
-def state(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        return str(json.load(answer)["state"])
 
 
 #: Who dies where: before and after the target, or the checkpoint, has what an update says.

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.support.followed import Followed
 from tests.support.migration import ROOT
 from tests.support.streams_faults import calling
 from tests.support.wait import until
-from tests.support.world import World
 
 PROGRAM = f"""
 import sys
@@ -25,12 +25,12 @@ raise SystemExit(main())
 
 
 def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_no_position(
-    world: World,
+    followed: Followed,
 ) -> None:
-    world.simulator.table(world.name, stream=None)
-    world.simulator.enabling = 3  # for a second
-    migration = world.task()
-    status = world.mongo.client[f"{world.name}-checkpoint"].status_table
+    followed.simulator.table(followed.name, stream=None)
+    followed.simulator.enabling = 3  # for a second
+    migration = followed.task()
+    status = followed.mongo.client[f"{followed.name}-checkpoint"].status_table
 
     def lease() -> Any:
         return status.find_one({"_id": "lease"})
@@ -41,7 +41,7 @@ def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_n
         until(lambda: lease()["Renewals"] >= before + 2)
         status.update_one({"_id": "lease"}, {"$set": {"Host": "elsewhere", "Token": "thief"}})
 
-    world.simulator.faults.next("UpdateTable", calling(steal))
+    followed.simulator.faults.next("UpdateTable", calling(steal))
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, "--conf", str(migration.conf), "--workers", "1"],
         capture_output=True,
@@ -51,6 +51,6 @@ def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_n
     assert result.returncode == 1, result
     [line] = result.stderr.splitlines()
     assert "on host elsewhere took over" in line
-    assert list(world.checkpoint.find()) == []
+    assert list(followed.checkpoint.find()) == []
     assert [one["_id"] for one in status.find()] == ["lease"]
     assert lease()["Token"] == "thief"

@@ -13,9 +13,9 @@ from setproctitle import setproctitle
 
 from shake import codec, task
 from shake.cli import command
+from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
 from shake.farm.process import allow_many
-from shake.plan import describe
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 

@@ -197,15 +197,18 @@ class Config:
     )
 
     @classmethod
-    def parse(cls, settings: Mapping[str, Setting]) -> Config:
-        """Read settings, by key name; an empty one means the default. Raises UsageError."""
+    def parse(cls, settings: Mapping[str, Setting], hint: str = "") -> Config:
+        """Read settings, by key name; an empty one means the default.
+
+        Raises UsageError, which ends in ``hint`` where a required one is missing.
+        """
         values: dict[str, Any] = {}
         for k in KEYS:
             setting = settings.get(k.name)
             if setting is not None and setting.text:
                 values[k.attribute] = k.read(setting)
             elif k.required:
-                raise UsageError(f"{k.name} is required: {k.doc}")
+                raise UsageError(f"{k.name} is required: {k.doc}{hint}")
         return cls(**values)
 
     @classmethod

@@ -23,8 +23,8 @@ log = logging.getLogger("shake.farm")
 _RETRY_SECONDS = 1.0
 
 #: Tables that are saved at the same time: a write waits for a majority, perhaps on a far machine,
-#: and a thousand are to be done within the seconds that a stop may take.
-_THREADS = 16
+#: and a thousand are to be done within the seconds that a stop may take. A few need no threads.
+_THREADS, _FEW = 16, 4
 
 #: Writes in any order, and what then runs in the loop.
 Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
@@ -153,8 +153,8 @@ class Saver(threading.Thread):
                 self._post(then)
 
     def _write_all(self, works: Sequence[Callable[[], None]]) -> bool:
-        if len(works) == 1:
-            return self._insist(works[0])
+        if len(works) <= _FEW:
+            return all(map(self._insist, works))
         with ThreadPool(min(len(works), _THREADS)) as threads:
             return all(threads.imap_unordered(self._write_one, works))  # to its first error
 
