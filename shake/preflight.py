@@ -29,11 +29,11 @@ from shake.plan import (
     count_segments,
     seconds_at_least,
 )
-from shake.schema import Table
+from shake.schema import OLD, RETENTION, Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
-from shake.status.figures import OLD, RETENTION, count, duration
+from shake.status.figures import count, duration
 from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State

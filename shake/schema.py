@@ -1,9 +1,15 @@
-"""What a DynamoDB table looks like from outside: its keys, its indexes, its size."""
+"""What a DynamoDB table looks like from outside: its keys, its indexes, its size, its stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+#: Seconds for which a stream keeps a change, and the age from which on a person should look into
+#: one that only the stream holds.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+RETENTION = 24 * 3600.0
+OLD = RETENTION / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, 
 from shake.farm.following import Following, spared
 from shake.farm.messages import Batch
 from shake.plan import Action, TablePlan
-from shake.schema import Attribute, Keys, Table
+from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import RETENTION, Shard, State
+from shake.stream.shards import Shard, State
 
 NOW = 1_000_000.0
 RECORD = StreamRecord("t", "arn", stamp=int(NOW) - 60)

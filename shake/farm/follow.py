@@ -19,11 +19,11 @@ from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.watcher import Watcher
 from shake.farm.writers import TableWriter
+from shake.schema import OLD
 from shake.source.client import Client
 from shake.status.figures import duration
 from shake.status.snapshot import TableStatus
 from shake.stream.listing import Listed
-from shake.stream.shards import RETENTION
 
 log = logging.getLogger("shake.farm")
 
@@ -32,8 +32,6 @@ log = logging.getLogger("shake.farm")
 LIST_EVERY, LIST_SOON = 30.0, 0.5
 #: Seconds that a shard is read while others wait for their turn.
 TURN = 5.0
-#: The share of the 24 hours from which on their end is warned of.
-WARN_FROM = 0.5
 
 
 class Claim(NamedTuple):
@@ -396,7 +394,7 @@ class Follow:
 
     def _look_at_lag(self, following: Following, now: float) -> None:
         unread = following.unread(now)
-        if unread > WARN_FROM * RETENTION and now - self._warned.get(following.number, 0.0) > 600:
+        if unread > OLD and now - self._warned.get(following.number, 0.0) > 600:
             self._warned[following.number] = now
             log.warning(
                 "table %s: its oldest change that is not read may be %s old; the stream keeps "

@@ -10,8 +10,9 @@ from math import inf
 from shake.checkpoint.records import StreamRecord, shard_document
 from shake.farm.messages import Batch
 from shake.plan import TablePlan
+from shake.schema import RETENTION
 from shake.status.rate import Rate
-from shake.stream.shards import RETENTION, Shard, Shards, State
+from shake.stream.shards import Shard, Shards, State
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _NOTE_EVERY = 60.0

@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from shake.schema import OLD
 from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
-    OLD,
     duration,
     fraction,
     oldest_unread,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shake.schema import OLD
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Table states in which nothing is being done for the table right now.
@@ -14,11 +15,6 @@ COMPLETE = frozenset({"done", "following", "finished"})
 #: States of a table whose items are copied, and which is not complete.
 _COPIED = frozenset({"settling", "indexing", "broken"})
 
-#: Seconds for which a stream keeps a change, and its age from which a person should look into it.
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-RETENTION = 24 * 3600.0
-OLD = RETENTION / 2
-
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
 _SUMMED = (
@@ -30,7 +26,7 @@ _SUMMED = (
 
 def fraction(table: TableStatus) -> float | None:
     """How much of the table is copied, 0 to 1; 1 only when it is complete; None when unknown."""
-    if table.state in COMPLETE:
+    if table.state in COMPLETE or table.lag is not None:  # which the total has when all is copied
         return 1.0
     if table.segments and table.segments == table.segments_done:
         return _ALMOST

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from shake.schema import RETENTION
 from shake.stream.listing import Listed, below, orphans_of
-from shake.stream.shards import RETENTION, Shard, State, new_shard
+from shake.stream.shards import Shard, State, new_shard
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:

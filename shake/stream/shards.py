@@ -15,10 +15,6 @@ from math import inf
 from shake.errors import GapError
 from shake.stream.listing import Listed, orphans_of
 
-#: Seconds for which DynamoDB keeps a change.
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-RETENTION = 24 * 3600.0
-
 #: Listings of a stream are eventually consistent: what is new may be missing from the next one, a
 #: shard may be listed before its parent is. After so many seconds they are believed.
 SETTLED_AFTER = 60.0
