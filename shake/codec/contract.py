@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shake.schema import Keys
+
+if TYPE_CHECKING:
+    from shake.config import Config
+
+T = TypeVar("T", bound="Options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,18 @@ class Options:
     id_prefix: str = "pre"
     overflow: str = "string"
     id_mode: str = "objectid"
+
+    @classmethod
+    def of(cls: type[T], config: Config, keys: Keys, **more: bool) -> T:
+        """As a configuration has them."""
+        return cls(
+            keys,
+            config.convert_type if config.target_type == "mongodb" else "json",
+            config.convert_id,
+            config.convert_number_overflow,
+            config.id_mode,
+            **more,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,11 +257,10 @@ class Follow:
 
     def _describe(self, following: Following) -> messages.OpenStream:
         table = following.plan.table
-        keys: list[Any] = [(key.name, key.type) for key in table.keys]
         strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
         record = following.record
         return messages.OpenStream(
-            following.number, table.name, keys, record.arn, record.since, strict
+            following.number, table.name, table.keys.pairs(), record.arn, record.since, strict
         )
 
     def worker_died(self, worker: Worker, leases: set[int]) -> None:

@@ -76,13 +76,7 @@ class Copied:
         target.create(config.place(self.name), table)
         writer = target.writer(config.place(self.name), table)
         plan = ScanPlan(self.name, 1, filter=config.scan_filter)
-        options = codec.Options(
-            table.keys,
-            config.convert_type,
-            config.convert_id,
-            config.convert_number_overflow,
-            config.id_mode,
-        )
+        options = codec.Options.of(config, table.keys)
         start, number = None, 0
         while True:
             page = codec.scan_page(client.call("Scan", plan.request(0, start)), options)
