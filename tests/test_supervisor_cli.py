@@ -243,6 +243,34 @@ def test_the_pages_show_the_run_to_those_who_may_see_it(
         migration.wait(run)
 
 
+def test_the_pages_answer_while_streams_are_still_being_enabled(
+    dynamodb: Any, name: str, make: Make
+) -> None:
+    over, port, profile = threading.Event(), free_port(), free_port()
+
+    def held(request: Request) -> Reply:
+        if request.operation == "UpdateTable":
+            over.wait(60)
+        return forward(dynamodb.url)(request)
+
+    with Faulty(otherwise=held) as source, contextlib.ExitStack() as finally_:
+        finally_.callback(over.set)
+        migration = make(
+            source.url,
+            sync_mode="all",
+            http_profile=port,
+            system_profile=profile,
+            http__token="geheim123",
+        )
+        run = migration.start()
+        [table] = json.loads(until(lambda: _get(port, "/status")))["tables"]
+        assert (table["name"], table["state"], table["expected_items"]) == (name, "waiting", 200)
+        assert b"=== supervisor, pid" in until(lambda: _get(profile, "/"))
+        run.send_signal(signal.SIGTERM)
+        over.set()
+        assert migration.wait(run).status == 0
+
+
 def _get(port: int, path: str, token: str = "geheim123") -> bytes | None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)

@@ -23,6 +23,7 @@ class TableState(Enum):
     PREPARING = "preparing"  # an existing collection meets its fate, the new one is created
     COPYING = "copying"
     INDEXING = "indexing"
+    UNINDEXED = "unindexed"  # copied, and followed, without an index that the target refused
     DONE = "done"
 
 
@@ -30,7 +31,8 @@ class TableState(Enum):
 TRANSITIONS: Mapping[TableState, frozenset[TableState]] = {
     TableState.PREPARING: frozenset({TableState.COPYING, TableState.INDEXING}),
     TableState.COPYING: frozenset({TableState.INDEXING}),
-    TableState.INDEXING: frozenset({TableState.DONE}),
+    TableState.INDEXING: frozenset({TableState.UNINDEXED, TableState.DONE}),
+    TableState.UNINDEXED: frozenset({TableState.DONE}),
     TableState.DONE: frozenset(),
 }
 
@@ -239,6 +241,8 @@ def shard_document(shard: Shard) -> dict[str, Any]:
         "Status": state.value,
         "ApproximateTime": shard.safe,
     }
+    if shard.horizon:
+        document["TrimHorizon"] = True
     if (kept := shard.kept) is not None:
         document |= {
             "JournalSequenceNumber": kept.sequence,
@@ -268,6 +272,7 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.real("ApproximateTime"),
         State(status),
         _kept_of(fields) if journaled else None,
+        horizon="TrimHorizon" in document,
     )
 
 

@@ -17,7 +17,7 @@ from shake.check.run import Wish, check
 from shake.cli import command
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
-from shake.status.figures import count
+from shake.status.figures import count, many
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
 
@@ -90,10 +90,10 @@ def _check(
         return EQUAL
     left = findings.total - findings.repaired
     if options.repair and not left:
-        say(f"{count(findings.total)} differences, all repaired and looked at again")
+        say(f"{many(findings.total, 'difference')}, all repaired and looked at again")
         return EQUAL
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
-    say(f"NOT equal: {count(findings.total)} differences{repaired}")
+    say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
     return DIFFERENT
 
 

@@ -13,8 +13,9 @@ from setproctitle import setproctitle
 
 from shake import codec, task
 from shake.cli import command
+from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
-from shake.plan import describe
+from shake.farm.process import allow_many
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 
@@ -26,7 +27,7 @@ _QUIET_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
-    """Run the command; return its exit status (contract, section 1).
+    """Run the command; return its exit status (README: exit status).
 
     ``linger`` is called after a good end, while the status page is still up.
     """
@@ -81,6 +82,7 @@ def _act(
             log.warning("%s", codec.NOTICE)
         if options.dry_run:
             return _dry_run(config, workers)
+        allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         task.run(
             config,

@@ -90,7 +90,10 @@ class Lifecycle:
             case Phase.INDEXING if error:
                 copy.error = error
                 log.error("%s", error)
-                self._enter(copy, Phase.BROKEN)
+                if copy.keyed and copy.record.state is TableState.INDEXING:
+                    self._advance(copy, TableState.UNINDEXED, Phase.BROKEN)
+                else:
+                    self._enter(copy, Phase.BROKEN)
             case Phase.INDEXING:
                 self._advance(copy, TableState.DONE, Phase.DONE)
 
@@ -105,6 +108,7 @@ class Lifecycle:
             TableState.PREPARING: Phase.PREPARING,
             TableState.COPYING: Phase.CLEANING,
             TableState.INDEXING: Phase.INDEXING,
+            TableState.UNINDEXED: Phase.INDEXING,
         }[copy.record.state]
         self._saver.save_run(copy, lambda: self._enter(copy, first))
 
@@ -140,7 +144,10 @@ class Lifecycle:
             case Phase.PREPARING:
                 return messages.Prepare(copy.record.fate, copy.record.backup)
             case Phase.INDEXING:
-                return messages.BuildIndexes(sum(one.documents for one in copy.stored()))
+                documents = sum(one.documents for one in copy.stored())
+                if copy.record.state is TableState.UNINDEXED:
+                    documents = 0  # changes may have removed what was copied
+                return messages.BuildIndexes(documents, copy.record.segments)
             case _:
                 # Before the copy goes on, what earlier runs have left; at its end, this one too.
                 before = copy.record.run + (phase is Phase.SETTLING)

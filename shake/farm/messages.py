@@ -240,9 +240,13 @@ class Apply(NamedTuple):
 
 
 class BuildIndexes(NamedTuple):
-    """All data is in: make sure that so many documents are there, and build the indexes."""
+    """All data is in: make sure that so many documents are there, and build the indexes.
+
+    ``segments``: see Writer.build_indexes.
+    """
 
     documents: int
+    segments: int
 
 
 # ---- writer to supervisor

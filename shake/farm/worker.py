@@ -18,7 +18,7 @@ from shake.farm import child, messages
 from shake.farm.arena import SLOTS_PER_LANE, Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.farm.reader import ApplyingReader, KeepingReader, OpenStream, Reader
-from shake.schema import Attribute, Keys
+from shake.schema import Keys
 from shake.source.client import (
     Buffer,
     Call,
@@ -171,14 +171,15 @@ class Worker:
                 consistent=config.source_consistent_read,
                 filter=config.scan_filter,
             ),
-            options=codec.Options(**self._conversion(message.keys)),
+            options=codec.Options.of(config, Keys.of(message.keys)),
             stamp=message.stamp,
             allowance=Allowance(lambda: self.channel.send(messages.Want(message.table)), self.stop),
         )
 
     def _open_stream(self, message: messages.OpenStream) -> None:
-        options = codec.ChangeOptions(
-            **self._conversion(message.keys),
+        options = codec.ChangeOptions.of(
+            self._config,
+            Keys.of(message.keys),
             sharded=self._config.target_mongodb_type == "sharding",
             upsert=self._config.increase_executor_upsert,
             insert_only=message.strict,
@@ -189,16 +190,6 @@ class Worker:
             self._streams[message.table] = OpenStream(
                 message.table, message.name, message.arn, message.since, options
             )
-
-    def _conversion(self, keys: list[tuple[str, str]]) -> dict[str, Any]:
-        config = self._config
-        return {
-            "keys": Keys(*(Attribute(*key) for key in keys)),
-            "convert": "json" if config.target_type != "mongodb" else config.convert_type,
-            "id_prefix": config.convert_id,
-            "overflow": config.convert_number_overflow,
-            "id_mode": config.id_mode,
-        }
 
     def _read(self, lease: messages.ShardLease) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}

@@ -122,6 +122,21 @@ def iterator_request(arn: str, shard: str, start: str, sequence: str) -> bytes:
     return orjson.dumps(request)
 
 
+def trimmed(client: Client, arn: str, shard: str, start: str, sequence: str) -> str:
+    """What the stream says where it has trimmed what follows; "" where all of that is there.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html
+    """
+    try:
+        client.call("GetShardIterator", iterator_request(arn, shard, start, sequence))
+    except SourceError as error:
+        if error.code == "TrimmedDataAccessException":
+            return f"{error.code}: {error.message}"
+        if error.code != "ResourceNotFoundException":  # listings tell whether it is gone
+            raise
+    return ""
+
+
 def records_request(iterator: str, limit: int) -> bytes:
     """The request for the records at an iterator."""
     return orjson.dumps({"ShardIterator": iterator, "Limit": limit})

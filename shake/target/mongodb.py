@@ -106,8 +106,8 @@ class MongoTarget:
 
     def writer(self, place: str, table: Table, epoch: int = 0) -> MongoWriter:
         """A writer that shares this target's connections."""
-        numbers = numbers_from(epoch)
-        return MongoWriter(self._client, place, table, self._config, self._patience, numbers)
+        collection, numbers = self.collection(place), numbers_from(epoch)
+        return MongoWriter(collection, table, self._config, self._patience, numbers)
 
     def collection(self, place: str) -> Collection[RawBSONDocument]:
         """A collection that gives its documents as they are stored, read from the primary."""

@@ -22,7 +22,7 @@ from typing_extensions import Self
 
 from tests.support.faulty import Faulty, Reply, Request, error
 from tests.support.streams_faults import Call, Faults
-from tests.support.streams_table import Clock, Item, Refusal, Shard, Stream, Table, World, size
+from tests.support.streams_table import Clock, Item, Refusal, Shard, Shared, Stream, Table, size
 from tests.support.tables import REGION, Key
 
 __all__ = ["Call", "Clock", "Journal", "Shard", "Simulator", "Stream", "Table"]
@@ -74,7 +74,6 @@ class Simulator:
     that do not know it, or ``ignored``, as by DynamoDB Local.
     ``empty_pages``: the share of GetRecords answers that hold nothing without being the end.
     ``cold_pages``: so many answers of GetRecords hold nothing after each GetShardIterator.
-    ``latency``: seconds before each answer.
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
@@ -88,11 +87,10 @@ class Simulator:
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
         self.cold_pages = 0
-        self.latency = 0.0
         self.most_shards = MOST_SHARDS
         self.enabling = 0
         self.iterator_age = ITERATOR_AGE
-        self._world = World(self.clock, random.Random(f"{seed} world"))
+        self._shared = Shared(self.clock, random.Random(f"{seed} world"))
         self._chance = random.Random(f"{seed} answers")
         self._http = Faulty(otherwise=self._serve)
         self._closing = threading.Event()
@@ -111,8 +109,8 @@ class Simulator:
         shards: int = 1,
     ) -> Table:
         """Create a table, with a stream of this view type unless it is None."""
-        with self._world.lock:
-            table = self.tables[name] = Table(self._world, name, pk, sk)
+        with self._shared.lock:
+            table = self.tables[name] = Table(self._shared, name, pk, sk)
             if stream:
                 table.enable_stream(stream, shards)
             return table
@@ -124,7 +122,7 @@ class Simulator:
 
     def trim(self, before: float) -> None:
         """Forget records older than a time, shards closed before it, and streams without shards."""
-        with self._world.lock:
+        with self._shared.lock:
             for table in self.tables.values():
                 for stream in table.streams:
                     stream.trim(before)
@@ -148,11 +146,11 @@ class Simulator:
     def _serve(self, http: Request) -> Reply:
         call = Call(http.operation, orjson.loads(http.body or b"{}"), time.monotonic())
         call.table, call.shard = self._about(call.request)
-        with self._world.lock:
+        with self._shared.lock:
             self.journal.append(call)
             fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
-        self._closing.wait(self.latency + reply.slow)
+        self._closing.wait(reply.slow)
         call.ended = time.monotonic()
         call.status = reply.status
         if reply.status != 200:
@@ -174,13 +172,11 @@ class Simulator:
         if handler is None:
             return error("UnknownOperationException", "An unknown operation was requested.")
         try:
-            with self._world.lock:
+            with self._shared.lock:
                 answer = handler(call.request)
                 body = orjson.dumps(answer)
         except Refusal as refusal:
             return error(refusal.code, str(refusal))
-        call.records = len(answer.get("Records", ()))
-        call.items = len(answer.get("Items", ()))
         return Reply(body)
 
     # -- tables ----------------------------------------------------------------------------------
