@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
+import subprocess
+import threading
 import time
+import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from tests.support.faulty import error
 from tests.support.migration import Migration
 from tests.support.streams import Call
@@ -123,6 +130,82 @@ def test_a_resync_that_is_killed_goes_on_and_is_announced(
         world.equal()
         stopped(migration, process)
     assert scans(world) == pages > 0
+
+
+def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_meanwhile(
+    world: World,
+) -> None:
+    def fail(command: str) -> None:
+        """The next such command runs out of time."""
+        data = {"failCommands": [command], "errorCode": 50}
+        world.mongo.client.admin.command(
+            "configureFailPoint", "failCommand", mode={"times": 1}, data=data
+        )
+
+    throttled = [instead(error("ThrottlingException"))] * 7  # of which a plan bears 5
+
+    def described(call: Call) -> bool:
+        return call.operation == "DescribeTable"
+
+    checkpoint = f"{world.name}-checkpoint.{world.name}"
+    with Wire(*world.mongo.client.address) as wire:
+        migration = followed(world, target=wire.uri)
+        lose(world)
+        world.simulator.faults.next("UpdateTable", instead(error("ResourceInUseException")))
+        stops = [
+            wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
+            wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
+            wire.stop_at(
+                "request",
+                "delete",
+                f"{world.name}.{world.name}",
+                lambda: world.simulator.faults.next("DescribeTable", *throttled),
+                skip=2,
+            ),
+            wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
+        ]
+        result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert all(stop.is_set() for stop in stops)
+    tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
+    assert len(tried) >= 5, result.stdout
+    world.compare()
+
+
+def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(world: World) -> None:
+    released, port = threading.Event(), free_port()
+
+    def reason() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
+            return str(json.load(answer)["reason"])
+
+    with Wire(*world.mongo.client.address) as wire:
+        migration = followed(world, target=wire.uri, http_profile=port)
+        migration.first = "from shake.farm import supervisor; supervisor._DRAIN_SECONDS = 0.2"
+        process = migration.start()
+        world.put("new")
+        world.arrived("new")
+        checkpoint = f"{world.name}-checkpoint.{world.name}"
+
+        def hold() -> threading.Event:
+            return wire.stop_at("request", "update", checkpoint, lambda: hold() and wait())
+
+        wait = partial(released.wait, 60)
+        held = hold()
+        world.put("newer")
+        until(held.is_set)
+        world.table.replace_stream()
+        world.simulator.trim(time.time() + 1)
+        until(lambda: reason().endswith("; it is copied again"))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)  # which is longer than it waits for the target and the saver
+        released.set()
+        output = migration.folder / f"{world.name}.1.out"
+        until(lambda: "it is copied again" in output.read_text())
+        world.put("last")
+        world.arrived("last")
+        stopped(migration, process)
+    world.compare()
 
 
 def test_a_table_that_is_gone_from_the_source_is_left_as_it_is_in_the_target(world: World) -> None:
