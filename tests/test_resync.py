@@ -143,10 +143,6 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
         )
 
     throttled = [instead(error("ThrottlingException"))] * 7  # of which a plan bears 5
-
-    def described(call: Call) -> bool:
-        return call.operation == "DescribeTable"
-
     checkpoint = f"{world.name}-checkpoint.{world.name}"
     with Wire(*world.mongo.client.address) as wire:
         migration = followed(world, target=wire.uri)
@@ -170,6 +166,27 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
     tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
     assert len(tried) >= 5, result.stdout
     world.compare()
+
+
+def test_a_signal_is_obeyed_while_a_resync_waits_for_a_source_that_does_not_answer(
+    world: World,
+) -> None:
+    migration = followed(world)
+    lose(world)
+    throttle = instead(error("ThrottlingException"))
+
+    def described(call: Call) -> bool:
+        return call.operation == "DescribeTable"
+
+    def begin() -> None:
+        world.simulator.faults.rule(1.0, throttle, where=described)
+
+    world.simulator.faults.next("Scan", None, calling(begin))  # a plan's, then the mark's
+    process = migration.start()
+    output = migration.folder / f"{world.name}.1.out"
+    until(lambda: output.read_text().count("; it is tried again until it works") >= 2)
+    stopped(migration, process)
+    assert "stopped: what is done is saved, start again to go on" in output.read_text()
 
 
 def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(world: World) -> None:
