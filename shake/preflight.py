@@ -70,7 +70,7 @@ def make_plan(
     try:
         found = find_tables(config, client)
     except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error), passes=error.passes) from error
     planner = _Planner(config, lanes, target, progress, int(now()))
     planner.refusals += missing_tables(config, found)
     places = [config.place(table.name) for table, _ in found]
@@ -143,7 +143,7 @@ def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, 
             look = partial(find_stream, client, attempts=_ATTEMPTS)
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error), passes=error.passes) from error
 
 
 def following_problems(config: Config) -> list[str]:

@@ -91,8 +91,7 @@ def run(
         wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
         resync = Resync(config, _lanes(config, workers), ends.progress, lease)
         try:
-            while not _attempt(wish, ends, lease, plan, resync):
-                plan = _checked(_plan(config, workers, ends))
+            _carry_out(wish, ends, lease, plan, resync)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -113,6 +112,17 @@ class _Wish:
     refresh: float
     until_consistent: bool
     linger: Callable[[], None]
+
+
+def _carry_out(wish: _Wish, ends: Ends, lease: Lease, first: Plan, resync: Resync) -> None:
+    """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
+    plan: Plan | None = first
+    while True:
+        with resync.riding_out():
+            plan = plan or _checked(_plan(wish.config, wish.workers, ends))
+            if _attempt(wish, ends, lease, plan, resync):
+                return
+        plan = None
 
 
 def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) -> bool:
@@ -158,7 +168,10 @@ def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
 
 def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
     with contextlib.closing(_client(ends, threading.Event())) as client:
-        resync.mark(gap, plan, client)
+        while True:
+            with resync.riding_out():
+                resync.mark(gap, plan, client)
+                return
 
 
 def _checked(plan: Plan) -> Plan:
@@ -218,7 +231,7 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
         try:
             return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
         except RunError as error:  # nothing has run yet
-            raise RefusedError(str(error)) from error
+            raise RefusedError(str(error), passes=error.passes) from error
 
 
 def _client(ends: Ends, stop: threading.Event) -> Client:
@@ -273,10 +286,10 @@ def _watching(
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
     watch = _client(ends, stop)
-    with contextlib.closing(watch):
+    with contextlib.closing(watch), contextlib.ExitStack() as stack:
+        stack.callback(stop.set)
         positions = choose_positions(config, watch, ends.progress, plan, lease.check, time.time)
         yield watch, positions
-        stop.set()
 
 
 def _supervised(

@@ -5,23 +5,11 @@ The real program, with a lease that is shorter.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 from tests.support.followed import Followed
-from tests.support.migration import ROOT
 from tests.support.streams_faults import calling
 from tests.support.wait import until
-
-PROGRAM = f"""
-import sys
-sys.path[0] = {str(ROOT)!r}
-from shake.checkpoint import lease
-lease.INTERVAL, lease.OVERDUE, lease.POLL = 0.2, 0.3, 0.1
-from shake.cli.supervisor import main
-raise SystemExit(main())
-"""
 
 
 def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_no_position(
@@ -42,15 +30,13 @@ def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_n
         status.update_one({"_id": "lease"}, {"$set": {"Host": "elsewhere", "Token": "thief"}})
 
     followed.simulator.faults.next("UpdateTable", calling(steal))
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "--conf", str(migration.conf), "--workers", "1"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+    migration.first = (
+        "from shake.checkpoint import lease;"
+        "lease.INTERVAL, lease.OVERDUE, lease.POLL = 0.2, 0.3, 0.1"
     )
-    assert result.returncode == 1, result
-    [line] = result.stderr.splitlines()
-    assert "on host elsewhere took over" in line
+    result = migration.run()
+    assert result.status == 1, result
+    assert "on host elsewhere took over" in result.line
     assert list(followed.checkpoint.find()) == []
     assert [one["_id"] for one in status.find()] == ["lease"]
     assert lease()["Token"] == "thief"

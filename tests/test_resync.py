@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
 from tests.support.streams import Call
 from tests.support.streams_faults import calling, instead
 from tests.support.tables import connect
@@ -127,6 +133,95 @@ def test_a_resync_that_is_killed_goes_on_and_is_announced(
         followed.equal()
         stopped(migration, process)
     assert scans(followed) == pages > 0
+
+
+def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_meanwhile(
+    followed: Followed,
+) -> None:
+    def fail(command: str) -> None:
+        """The next such command runs out of time."""
+        data = {"failCommands": [command], "errorCode": 50}
+        followed.mongo.client.admin.command(
+            "configureFailPoint", "failCommand", mode={"times": 1}, data=data
+        )
+
+    throttled = [instead(error("ThrottlingException"))] * 7  # of which a plan bears 5
+    checkpoint = f"{followed.name}-checkpoint.{followed.name}"
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = caught_up(followed, target=wire.uri)
+        lose(followed)
+        followed.simulator.faults.next("UpdateTable", instead(error("ResourceInUseException")))
+        stops = [
+            wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
+            wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
+            wire.stop_at(
+                "request",
+                "delete",
+                f"{followed.name}.{followed.name}",
+                lambda: followed.simulator.faults.next("DescribeTable", *throttled),
+                skip=2,
+            ),
+            wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
+        ]
+        result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert all(stop.is_set() for stop in stops)
+    tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
+    assert len(tried) >= 5, result.stdout
+    followed.compare()
+
+
+def test_a_signal_is_obeyed_while_a_resync_waits_for_a_source_that_does_not_answer(
+    followed: Followed,
+) -> None:
+    migration = caught_up(followed)
+    lose(followed)
+    throttle = instead(error("ThrottlingException"))
+
+    def described(call: Call) -> bool:
+        return call.operation == "DescribeTable"
+
+    def begin() -> None:
+        followed.simulator.faults.rule(1.0, throttle, where=described)
+
+    followed.simulator.faults.next("Scan", None, calling(begin))  # a plan's, then the mark's
+    process = migration.start()
+    output = migration.folder / f"{followed.name}.1.out"
+    until(lambda: output.read_text().count("; it is tried again until it works") >= 2)
+    stopped(migration, process)
+    assert "stopped: what is done is saved, start again to go on" in output.read_text()
+
+
+def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: Followed) -> None:
+    released, port = threading.Event(), free_port()
+
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = caught_up(followed, target=wire.uri, http_profile=port)
+        migration.first = "from shake.farm import supervisor; supervisor._DRAIN_SECONDS = 0.2"
+        process = migration.start()
+        followed.put("new")
+        followed.arrived("new")
+        checkpoint = f"{followed.name}-checkpoint.{followed.name}"
+
+        def hold() -> threading.Event:
+            return wire.stop_at("request", "update", checkpoint, lambda: hold() and wait())
+
+        wait = partial(released.wait, 60)
+        held = hold()
+        followed.put("newer")
+        until(held.is_set)
+        followed.table.replace_stream()
+        followed.simulator.trim(time.time() + 1)
+        until(lambda: status(port)["reason"].endswith("; it is copied again"))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)  # which is longer than it waits for the target and the saver
+        released.set()
+        output = migration.folder / f"{followed.name}.1.out"
+        until(lambda: "it is copied again" in output.read_text())
+        followed.put("last")
+        followed.arrived("last")
+        stopped(migration, process)
+    followed.compare()
 
 
 def test_a_table_that_is_gone_from_the_source_is_left_as_it_is_in_the_target(

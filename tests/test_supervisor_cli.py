@@ -324,3 +324,80 @@ def test_an_output_that_nobody_reads_any_more_is_no_failure(
     assert (run.returncode, run.stderr) == (0, b"")
     if not arguments:
         compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+def without(streams: str, command: list[str]) -> subprocess.Popen[bytes]:
+    """A command that is started so by a shell, as with ``>&- 2>&-``."""
+    return subprocess.Popen(["sh", "-c", f'exec "$@" {streams}', "sh", *command])
+
+
+@pytest.mark.parametrize("command", ["shake-supervisor", "shake-check"])
+def test_a_command_does_its_work_where_its_streams_are_closed_and_nothing_else_takes_their_place(
+    dynamodb: Any, mongo: Any, name: str, make: Make, command: str
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def held(request: Request) -> Reply:
+        if b'"Segment"' in request.body:
+            begun.set()
+            over.wait(60)
+        return forward(dynamodb.url)(request)
+
+    if command == "shake-check":
+        assert make().run().status == 0
+    with Faulty(otherwise=held) as source, contextlib.ExitStack() as finally_:
+        finally_.callback(over.set)
+        program = [
+            sys.executable,
+            str(ROOT / "bin" / command),
+            "--conf",
+            str(make(source.url).conf),
+        ]
+        process = without("<&- >&- 2>&-", program)
+        finally_.callback(process.kill)
+        assert begun.wait(30)
+        family = [process.pid, *(one.pid for one in psutil.Process(process.pid).children())]
+        for pid in family:
+            streams = {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)}
+            assert streams == {os.devnull}
+        over.set()
+        assert process.wait(60) == 0
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "lost"])
+@pytest.mark.parametrize(
+    ("command", "arguments", "status"),
+    [
+        ("shake-supervisor", ["--unknown"], 2),
+        ("shake-supervisor", ["--set", "unknown=1"], 2),
+        ("shake-supervisor", ["--set", "filter.collection.white=none"], 3),
+        ("shake-check", ["--set", "unknown=1"], 2),
+    ],
+)
+def test_an_error_keeps_its_status_where_nobody_hears_of_it(
+    make: Make, streams: str, command: str, arguments: list[str], status: int
+) -> None:
+    conf = ["--conf", str(make().conf)]
+    program = [sys.executable, str(ROOT / "bin" / command), *conf, *arguments]
+    if streams != "lost":
+        assert without(streams, program).wait(60) == status
+        return
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as lost:
+        assert subprocess.run(program, stdout=lost, stderr=lost, timeout=60).returncode == status
+
+
+def test_a_log_that_cannot_be_written_while_nobody_reads_the_errors_stops_nothing(
+    dynamodb: Any, mongo: Any, name: str, make: Make
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    conf = make(log__file="/dev/full", log__buffer="false").conf
+    with open(writing, "wb") as lost:
+        program = [sys.executable, str(ROOT / "bin/shake-supervisor"), "--conf", str(conf)]
+        run = subprocess.run(program, stdout=subprocess.PIPE, stderr=lost, timeout=60)
+    assert run.returncode == 0, run
+    assert run.stdout.splitlines()[-1] == b"full sync done!"
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")

@@ -74,6 +74,7 @@ def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Ope
         target.probe(["d.c"])
     assert time.monotonic() - began < 5
     assert "Topology" not in str(refused.value)
+    assert refused.value.passes
 
 
 def test_a_write_concern_that_acknowledges_nothing_is_refused(open_target: Open) -> None:
@@ -98,8 +99,11 @@ def test_a_mongos_passes_the_probe(sharded: MongoTarget, cluster: Cluster) -> No
 
 def test_a_user_who_may_not_write_is_refused(cluster: Cluster, sharded: MongoTarget) -> None:
     cluster.fail("delete", 13, "not authorized on d to execute command")
-    with pytest.raises(RefusedError, match=r"^d\.c: the target refuses: not authorized on d"):
+    with pytest.raises(
+        RefusedError, match=r"^d\.c: the target refuses: not authorized on d"
+    ) as refused:
         sharded.probe(["d.c"])
+    assert not refused.value.passes
 
 
 def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Any, open_target: Open) -> None:

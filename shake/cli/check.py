@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
     )
-    options = parser.parse_args(argv)
+    options = command.parse(parser, argv)
 
     def body(loaded: Loaded, redactor: Redactor) -> int:
         with _report(options.report) as report:

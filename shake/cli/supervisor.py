@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
     parser.add_argument(
         "--print-config", action="store_true", help="print the effective configuration"
     )
-    options = parser.parse_args(argv)
+    options = command.parse(parser, argv)
     return command.run(
         "shake-supervisor",
         options,

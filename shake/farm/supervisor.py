@@ -209,13 +209,12 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
+            while ending.gap and self._saver.is_alive() and loop.signalled is None:
+                self._saver.join(0.1)  # nothing must be begun beside it
         if not ending.gap:
             return ending
         if loop.signalled is not None:  # from here on a signal is an exception again
             self._ending = Ending(0, _stopped(loop.signalled), loop.clock())
-        elif self._saver.is_alive():  # nothing must be begun beside it
-            line = "the checkpoint store did not answer in time; start again to go on"
-            self._ending = Ending(1, line, loop.clock())
         self._show(self.snapshot())
         return self._ending
 

@@ -65,7 +65,10 @@ def enable_stream(
     try:
         client.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
     except SourceError as error:
-        raise RefusedError(f"table {table}: its stream cannot be enabled: {error}") from error
+        raise RefusedError(
+            f"table {table}: its stream cannot be enabled: {error}",
+            passes=error.code == "ResourceInUseException",  # the table is being changed
+        ) from error
     waited = 0.0
     while waited < _ENABLE_SECONDS:
         stream = find_stream(client, table)
@@ -74,7 +77,8 @@ def enable_stream(
         wait(_ENABLE_EVERY)
         waited += _ENABLE_EVERY
     raise RefusedError(
-        f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: start again later"
+        f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: start again later",
+        passes=True,
     )
 
 

@@ -80,7 +80,7 @@ class DynamoTarget:
                 self._probe(place)
             except Unreachable as error:
                 raise RefusedError(
-                    f"target.address: the target does not answer: {error.reason}"
+                    f"target.address: the target does not answer: {error.reason}", passes=True
                 ) from error
             except RunError as error:
                 raise RefusedError(f"{error} (asked with the source's credentials)") from error

@@ -71,8 +71,9 @@ class MongoTarget:
                 database, _, collection = where.partition(".")
                 self._database(database)[collection].delete_one({"_id": ObjectId()})
         except PyMongoError as error:
-            trouble = "does not answer" if transient(error) else "refuses"
-            raise RefusedError(f"{where}: the target {trouble}: {words(error)}") from error
+            passes = transient(error)
+            text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
+            raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
     def exists(self, place: str) -> bool:
         """Whether a collection or a view has this name."""

@@ -80,6 +80,8 @@ class Migration:
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
         self.running: list[subprocess.Popen[bytes]] = []
         self.workers = 2
+        #: Python that the supervisor's process runs first, as to make a time shorter.
+        self.first = ""
 
     def start(self, *arguments: str, workers: int = 0) -> subprocess.Popen[bytes]:
         """Start the supervisor; what it prints goes to files in the folder.
@@ -91,7 +93,11 @@ class Migration:
             if any(one.startswith(("--conf", "-conf")) for one in arguments)
             else ["--conf", str(self.conf)]
         )
-        command = [sys.executable, str(ROOT / "bin/shake-supervisor"), *conf]
+        program = [str(ROOT / "bin/shake-supervisor")]
+        if self.first:
+            main = "from shake.cli.supervisor import main; raise SystemExit(main())"
+            program = ["-c", f"import sys; sys.path[0] = {str(ROOT)!r}; {self.first}; {main}"]
+        command = [sys.executable, *program, *conf]
         output = self._output(len(self.running))
         with output[0].open("wb") as out, output[1].open("wb") as err:
             process = subprocess.Popen(
