@@ -54,12 +54,12 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table. ``record`` and ``progress`` (all segments) are its checkpoint, or a fresh one."""
+    """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one."""
 
     table: Table
     action: Action
     record: TableRecord
-    progress: tuple[SegmentRecord, ...]
+    segments: tuple[SegmentRecord, ...]
     indexes: tuple[str, ...] = ()
     stream: StreamPlan | None = None
 
@@ -85,15 +85,15 @@ class TablePlan:
     @property
     def left(self) -> float:
         """The share of the table that is still to be read."""
-        done = sum(record.done for record in self.progress)
-        return 1 - done / len(self.progress) if self.copies else 0.0
+        done = sum(record.done for record in self.segments)
+        return 1 - done / len(self.segments) if self.copies else 0.0
 
     def read_capacity(self, config: Config) -> float:
         """Capacity units that reading what is left consumes."""
         if config.sync_schema_only:
             return 0.0
         unit = UNIT_BYTES if config.source_consistent_read else 2 * UNIT_BYTES
-        return self.left * max(self.table.bytes / unit, 0.5 * len(self.progress))
+        return self.left * max(self.table.bytes / unit, 0.5 * len(self.segments))
 
     def seconds_at_least(self, config: Config) -> float:
         """How long the configured limits alone make the rest of the scan last."""
@@ -102,7 +102,7 @@ class TablePlan:
         pages = self.table.bytes / PAGE_BYTES
         if config.qps_full_batch_num:
             pages = max(pages, self.table.items / config.qps_full_batch_num)
-        seconds = self.left * max(pages, len(self.progress)) / config.qps_full
+        seconds = self.left * max(pages, len(self.segments)) / config.qps_full
         if budget := capacity_rate(config, self.table):
             seconds = max(seconds, self.read_capacity(config) / budget)
         return seconds

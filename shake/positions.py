@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 
-from shake.checkpoint.progress import Progress
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import StreamRecord
 from shake.config import Config
 from shake.plan import Plan, StreamPlan, TablePlan
@@ -36,7 +36,7 @@ class Position:
 def choose_positions(
     config: Config,
     client: Client,
-    progress: Progress,
+    checkpoints: Checkpoints,
     plan: Plan,
     ours: Callable[[], None],
     now: Callable[[], float],
@@ -47,7 +47,7 @@ def choose_positions(
     and raises where the task is another's by now. Raises GapError where a stream is not the one
     that the checkpoint is of, or has ended.
     """
-    chooser = _Chooser(config, client, progress, ours, now)
+    chooser = _Chooser(config, client, checkpoints, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
     with ThreadPool(_THREADS) as threads:
         positions = threads.map(chooser.choose, tables)
@@ -59,13 +59,13 @@ class _Chooser:
         self,
         config: Config,
         client: Client,
-        progress: Progress,
+        checkpoints: Checkpoints,
         ours: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self._config = config
         self._client = client
-        self._progress = progress
+        self._checkpoints = checkpoints
         self._ours = ours
         self._now = now
         self._lock = threading.Lock()  # a store takes one write after the other
@@ -75,7 +75,7 @@ class _Chooser:
         position = self._go_on(table, table.stream) or self._begin(table, table.stream)
         with self._lock:
             self._ours()
-            self._progress.save_stream(position.record, position.shards)
+            self._checkpoints.save_stream(position.record, position.shards)
         return position
 
     def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
@@ -103,7 +103,7 @@ class _Chooser:
         record = StreamRecord(
             name,
             stream.arn,
-            run=self._progress.fresh_run(name),
+            run=self._checkpoints.fresh_run(name),
             since=now - _LATEST_MARGIN if latest else 0.0,
             stamp=table.record.stamp,
         )

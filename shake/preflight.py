@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from shake.checkpoint.progress import Progress
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import (
     STATUS_TABLE,
     SegmentRecord,
@@ -59,7 +59,7 @@ def make_plan(
     *,
     client: Client,
     target: Target,
-    progress: Progress,
+    checkpoints: Checkpoints,
     now: Callable[[], float] = time.time,
 ) -> Plan:
     """Look at source, target and checkpoints; return the plan, with all that stands against it.
@@ -71,7 +71,7 @@ def make_plan(
         found = find_tables(config, client)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
-    planner = _Planner(config, lanes, target, progress, int(now()))
+    planner = _Planner(config, lanes, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, found)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
@@ -186,14 +186,14 @@ class _Planner:
     """Plans table by table, collecting refusals, so that the person sees all of them at once."""
 
     def __init__(
-        self, config: Config, lanes: int, target: Target, progress: Progress, stamp: int
+        self, config: Config, lanes: int, target: Target, checkpoints: Checkpoints, stamp: int
     ) -> None:
         self.refusals: list[str] = []
         self.refusals += following_problems(config)
         self._config = config
         self._lanes = lanes
         self._target = target
-        self._progress = progress
+        self._checkpoints = checkpoints
         self._stamp = stamp
         settings = config.as_settings()
         self._settings = {key: settings[key] for key in _SHAPING}
@@ -203,7 +203,7 @@ class _Planner:
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan
-        record, shards = self._progress.load_stream(table.name)
+        record, shards = self._checkpoints.load_stream(table.name)
         if problem := stream_problem(table.name, stream):
             self.refusals.append(problem)
         self._check_journal(table, shards)
@@ -235,7 +235,7 @@ class _Planner:
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
         record = replace(plan.record, segments=0, state=TableState.DONE)
-        return replace(plan, action=Action.FOLLOW, record=record, progress=())
+        return replace(plan, action=Action.FOLLOW, record=record, segments=())
 
     def _copied(self, plan: TablePlan) -> TablePlan:
         """A copy that was begun without its stream's positions misses what changed meanwhile."""
@@ -251,7 +251,7 @@ class _Planner:
 
     def _plan(self, table: Table, holds_items: bool) -> TablePlan:
         config = self._config
-        record, saved = self._progress.load(table.name)
+        record, saved = self._checkpoints.load(table.name)
         place = config.place(table.name)
         fresh = record is None
         if record is None:
@@ -264,13 +264,13 @@ class _Planner:
             )
         else:
             self._compare(record, place)
-        segments = {one.segment: one for one in saved}
+        known = {one.segment: one for one in saved}
         plan = TablePlan(
             table=table,
             action=Action.CREATE,
             record=record,
-            progress=tuple(
-                segments.get(number) or SegmentRecord(number, run=record.run)
+            segments=tuple(
+                known.get(number) or SegmentRecord(number, run=record.run)
                 for number in range(record.segments)
             ),
             indexes=tuple(index_names(table, config)),

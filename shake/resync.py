@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Iterator
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
-from shake.checkpoint.progress import Progress
 from shake.config import Config
 from shake.errors import GapError, RefusedError, ShakeError, SourceError
 from shake.plan import Plan, count_segments
@@ -25,10 +25,10 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 class Resync:
     """What one process knows of its gaps; ``lanes`` is how many segments the farm reads at once."""
 
-    def __init__(self, config: Config, lanes: int, progress: Progress, lease: Lease) -> None:
+    def __init__(self, config: Config, lanes: int, checkpoints: Checkpoints, lease: Lease) -> None:
         self._config = config
         self._lanes = lanes
-        self._progress = progress
+        self._checkpoints = checkpoints
         self._lease = lease
         self._behind: set[str] = set()  # copied anew, and not caught up since
         self._wait = _FIRST_WAIT
@@ -74,7 +74,7 @@ class Resync:
         [planned] = [table for table in plan.tables if table.table.name == gap.table]
         segments = self._segments(gap, client)
         self._lease.renew()
-        record = self._progress.begin_anew(planned.record, segments, gap.what)
+        record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
         self._behind.add(gap.table)
         log.warning(
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",

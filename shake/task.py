@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
-from shake.checkpoint.progress import Progress
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
@@ -45,8 +45,8 @@ class Ends:
     store: Store
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self.store)
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.store)
 
 
 def dry_run(config: Config, workers: int) -> Plan:
@@ -89,7 +89,7 @@ def run(
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
         wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
-        resync = Resync(config, _lanes(config, workers), ends.progress, lease)
+        resync = Resync(config, _lanes(config, workers), ends.checkpoints, lease)
         try:
             _carry_out(wish, ends, lease, plan, resync)
         except RefusedError as error:
@@ -229,7 +229,9 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
     with contextlib.closing(client), contextlib.closing(target):
         lanes = _lanes(config, workers)
         try:
-            return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
+            return make_plan(
+                config, lanes, client=client, target=target, checkpoints=ends.checkpoints
+            )
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
 
@@ -288,7 +290,7 @@ def _watching(
     watch = _client(ends, stop)
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
-        positions = choose_positions(config, watch, ends.progress, plan, lease.check, time.time)
+        positions = choose_positions(config, watch, ends.checkpoints, plan, lease.check, time.time)
         yield watch, positions
 
 
@@ -318,7 +320,7 @@ def _supervised(
         positions=positions,
         watch=watch,
         until_consistent=wish.until_consistent,
-        progress=ends.progress,
+        checkpoints=ends.checkpoints,
         lease=lease,
         copied=lambda: reporter.print(FULL_SYNC_DONE) if plan.follows else None,
         show=show,
@@ -327,9 +329,9 @@ def _supervised(
     )
     show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
-    if ends.progress.status() is None:
+    if ends.checkpoints.status() is None:
         lease.check()
-        ends.progress.set_status("full_sync")
+        ends.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.progress import Progress
 from shake.checkpoint.records import (
     Fate,
     SegmentRecord,
@@ -35,8 +35,8 @@ def store(tmp_path: Path) -> FileStore:
 
 
 @pytest.fixture
-def progress(store: FileStore) -> Progress:
-    return Progress(store, now=lambda: 0.0)
+def checkpoints(store: FileStore) -> Checkpoints:
+    return Checkpoints(store, now=lambda: 0.0)
 
 
 @given(
@@ -79,23 +79,25 @@ def test_a_segment_record_survives_json_and_bson(record: SegmentRecord) -> None:
         assert SegmentRecord.of("t", store.read("t")[0]) == record
 
 
-def test_a_task_goes_on_from_what_was_saved_last(progress: Progress) -> None:
-    assert progress.load("orders") == (None, [])
-    progress.save_table(TABLE)
-    progress.save_segments(TABLE, [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
+def test_a_task_goes_on_from_what_was_saved_last(checkpoints: Checkpoints) -> None:
+    assert checkpoints.load("orders") == (None, [])
+    checkpoints.save_table(TABLE)
+    checkpoints.save_segments(TABLE, [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
     copying = TABLE.moved(TableState.COPYING)
-    progress.save_table(copying)
-    progress.save_segments(copying, [SegmentRecord(0, None, 9, done=True)])
-    assert progress.load("orders") == (
+    checkpoints.save_table(copying)
+    checkpoints.save_segments(copying, [SegmentRecord(0, None, 9, done=True)])
+    assert checkpoints.load("orders") == (
         copying,
         [SegmentRecord(0, None, 9, done=True), SegmentRecord(2)],
     )
 
 
-def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: Progress) -> None:
+def test_a_segment_reads_as_its_columns_are_called(
+    store: FileStore, checkpoints: Checkpoints
+) -> None:
     last_key = b'{"k": {"N": "1.00"}}'
-    progress.save_table(TABLE)
-    progress.save_segments(replace(TABLE, run=3), [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
+    checkpoints.save_table(TABLE)
+    checkpoints.save_segments(replace(TABLE, run=3), [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
     assert store.read("orders")[1] == {
         "_id": "segment-000001",
         "Format": 1,
@@ -113,11 +115,13 @@ def test_a_segment_reads_as_its_columns_are_called(store: FileStore, progress: P
     }
 
 
-def test_documents_of_other_kinds_are_left_alone(store: FileStore, progress: Progress) -> None:
+def test_documents_of_other_kinds_are_left_alone(
+    store: FileStore, checkpoints: Checkpoints
+) -> None:
     shard = {"_id": "shard-1", "ShardId": "shard-1", "SequenceNumber": "1"}
     store.write("orders", [shard])
-    progress.save_table(TABLE)
-    assert progress.load("orders") == (TABLE, [])
+    checkpoints.save_table(TABLE)
+    assert checkpoints.load("orders") == (TABLE, [])
     assert shard in store.read("orders")
 
 
@@ -149,142 +153,144 @@ def test_a_table_goes_through_its_states_to_the_end_and_never_back() -> None:
     ],
 )
 def test_a_damaged_table_record_is_refused_by_collection_document_and_field(
-    store: FileStore, progress: Progress, change: dict[str, Any]
+    store: FileStore, checkpoints: Checkpoints, change: dict[str, Any]
 ) -> None:
     store.write("orders", [TABLE.document() | change])
     with pytest.raises(RefusedError, match=f"orders, document table: field {next(iter(change))}"):
-        progress.load("orders")
+        checkpoints.load("orders")
 
 
 @pytest.mark.parametrize(
     "change", [{"Status": "?"}, {"Segment": 1}, {"LastEvaluatedKey": 7}, {"Capacity": "1"}]
 )
 def test_a_damaged_segment_record_is_refused_by_collection_document_and_field(
-    store: FileStore, progress: Progress, change: dict[str, Any]
+    store: FileStore, checkpoints: Checkpoints, change: dict[str, Any]
 ) -> None:
-    progress.save_table(TABLE)
+    checkpoints.save_table(TABLE)
     store.write("orders", [SegmentRecord(0).document() | change])
     field = next(iter(change))
     with pytest.raises(RefusedError, match=f"orders, document segment-000000: field {field}"):
-        progress.load("orders")
+        checkpoints.load("orders")
 
 
 def test_a_whole_number_of_capacity_units_is_a_number_too(
-    store: FileStore, progress: Progress
+    store: FileStore, checkpoints: Checkpoints
 ) -> None:
-    progress.save_table(TABLE)
+    checkpoints.save_table(TABLE)
     store.write("orders", [SegmentRecord(0).document() | {"Capacity": 2}])
-    assert progress.load("orders")[1][0].capacity == 2.0
+    assert checkpoints.load("orders")[1][0].capacity == 2.0
 
 
-def test_what_a_newer_shake_wrote_is_refused(store: FileStore, progress: Progress) -> None:
+def test_what_a_newer_shake_wrote_is_refused(store: FileStore, checkpoints: Checkpoints) -> None:
     store.write("orders", [TABLE.document() | {"Format": 2, "Status": "flying"}])
     with pytest.raises(RefusedError, match="orders, document table was written by a newer shake"):
-        progress.load("orders")
+        checkpoints.load("orders")
 
 
-def test_segments_that_no_table_record_accounts_for_are_refused(progress: Progress) -> None:
-    progress.save_segments(TABLE, [SegmentRecord(0)])
+def test_segments_that_no_table_record_accounts_for_are_refused(checkpoints: Checkpoints) -> None:
+    checkpoints.save_segments(TABLE, [SegmentRecord(0)])
     with pytest.raises(RefusedError, match="segment 0 of a copy in 0 segments"):
-        progress.load("orders")
-    progress.save_table(TABLE)
-    progress.save_segments(TABLE, [SegmentRecord(3)])
+        checkpoints.load("orders")
+    checkpoints.save_table(TABLE)
+    checkpoints.save_segments(TABLE, [SegmentRecord(3)])
     with pytest.raises(RefusedError, match="segment 3 of a copy in 3 segments"):
-        progress.load("orders")
+        checkpoints.load("orders")
 
 
 SHARDS = [Shard("s1", "", "100", state=State.READY)]
 
 
 def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
-    store: FileStore, progress: Progress
+    store: FileStore, checkpoints: Checkpoints
 ) -> None:
     done = replace(TABLE, state=TableState.DONE, run=4)
-    progress.save_table(done)
-    progress.save_segments(done, [SegmentRecord(one, done=True, run=4) for one in range(3)])
+    checkpoints.save_table(done)
+    checkpoints.save_segments(done, [SegmentRecord(one, done=True, run=4) for one in range(3)])
     followed = StreamRecord("orders", "arn:1", run=7, stamp=TABLE.stamp)
-    progress.save_stream(followed, SHARDS)
-    assert progress.load_stream("orders") == (followed, SHARDS)
+    checkpoints.save_stream(followed, SHARDS)
+    assert checkpoints.load_stream("orders") == (followed, SHARDS)
 
-    fresh = progress.begin_anew(done, 2, "its stream was disabled")
-    assert progress.load("orders") == (fresh, [])
-    assert progress.load_stream("orders") == (None, [])
+    fresh = checkpoints.begin_anew(done, 2, "its stream was disabled")
+    assert checkpoints.load("orders") == (fresh, [])
+    assert checkpoints.load_stream("orders") == (None, [])
     assert (fresh.fate, fresh.state, fresh.segments) == ("resync", TableState.PREPARING, 2)
     assert fresh.stamp + fresh.run > done.stamp + done.run  # though the clock stands at 0
-    progress.save_segments(done, [SegmentRecord(0, done=True)])  # late
+    checkpoints.save_segments(done, [SegmentRecord(0, done=True)])  # late
     with pytest.raises(Superseded):
-        progress.save_table(done)
-    assert progress.load("orders") == (fresh, [])
+        checkpoints.save_table(done)
+    assert checkpoints.load("orders") == (fresh, [])
 
-    progress.save_segments(fresh, [SegmentRecord(0, b"{}", 5)])
-    stream = StreamRecord("orders", "arn:2", run=progress.fresh_run("orders"), stamp=fresh.stamp)
-    progress.save_stream(stream, [])
+    checkpoints.save_segments(fresh, [SegmentRecord(0, b"{}", 5)])
+    stream = StreamRecord("orders", "arn:2", run=checkpoints.fresh_run("orders"), stamp=fresh.stamp)
+    checkpoints.save_stream(stream, [])
     assert stream.run > followed.run
-    assert progress.load("orders") == (fresh, [SegmentRecord(0, b"{}", 5)])
-    assert progress.load_stream("orders") == (stream, [])
+    assert checkpoints.load("orders") == (fresh, [SegmentRecord(0, b"{}", 5)])
+    assert checkpoints.load_stream("orders") == (stream, [])
 
 
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(
-    store: FileStore, progress: Progress
+    store: FileStore, checkpoints: Checkpoints
 ) -> None:
     done = replace(TABLE, state=TableState.DONE)
-    progress.save_table(done)
-    progress.save_segments(done, [SegmentRecord(0, done=True)])
-    progress.save_stream(StreamRecord("orders", "arn:1"), SHARDS)
+    checkpoints.save_table(done)
+    checkpoints.save_segments(done, [SegmentRecord(0, done=True)])
+    checkpoints.save_stream(StreamRecord("orders", "arn:1"), SHARDS)
     for document in store.read("orders"):
         old = {name: value for name, value in document.items() if name not in ("Gap", "Stamp")}
         store.write("orders", [old | {"Stamp": TABLE.stamp} if old["_id"] == "table" else old])
-    assert progress.load("orders") == (done, [SegmentRecord(0, done=True)])
-    assert progress.load_stream("orders") == (StreamRecord("orders", "arn:1"), SHARDS)
-    fresh = progress.begin_anew(done, 3, "a gap")
-    assert progress.load("orders") == (fresh, [])
-    assert progress.load_stream("orders") == (None, [])
+    assert checkpoints.load("orders") == (done, [SegmentRecord(0, done=True)])
+    assert checkpoints.load_stream("orders") == (StreamRecord("orders", "arn:1"), SHARDS)
+    fresh = checkpoints.begin_anew(done, 3, "a gap")
+    assert checkpoints.load("orders") == (fresh, [])
+    assert checkpoints.load_stream("orders") == (None, [])
 
 
 @pytest.mark.parametrize("fate", ["create", "rename", "drop"])
 def test_a_collection_that_has_not_met_its_fate_meets_no_other(
-    progress: Progress, fate: Fate
+    checkpoints: Checkpoints, fate: Fate
 ) -> None:
     waiting = replace(TABLE, fate=fate, backup="shop.orders.old")
-    progress.begin_table(waiting)
-    fresh = progress.begin_anew(waiting, 3, "its stream was disabled")
+    checkpoints.begin_table(waiting)
+    fresh = checkpoints.begin_anew(waiting, 3, "its stream was disabled")
     assert (fresh.fate, fresh.backup) == (fate, "shop.orders.old")
-    assert progress.load_stream("orders") == (None, [])
+    assert checkpoints.load_stream("orders") == (None, [])
 
 
-def test_a_copy_is_begun_anew_by_one_run_alone(store: FileStore, progress: Progress) -> None:
+def test_a_copy_is_begun_anew_by_one_run_alone(store: FileStore, checkpoints: Checkpoints) -> None:
     class Overtaken(FileStore):
         """Another run saves the table in the very moment."""
 
         def swap(self, collection: str, old: Any, new: Any) -> bool:
-            Progress(store).save_table(replace(TABLE, run=1))
+            Checkpoints(store).save_table(replace(TABLE, run=1))
             return super().swap(collection, old, new)
 
-    progress.save_table(TABLE)
+    checkpoints.save_table(TABLE)
     slow = Overtaken(store._folder.parent, store._folder.name, sync=lambda handle: None)
     with pytest.raises(Superseded, match="begun by another run"):
-        Progress(slow).begin_anew(TABLE, 3, "a gap")
-    assert progress.load("orders") == (replace(TABLE, run=1), [])
+        Checkpoints(slow).begin_anew(TABLE, 3, "a gap")
+    assert checkpoints.load("orders") == (replace(TABLE, run=1), [])
 
 
-def test_a_table_of_which_nothing_was_copied_begins_its_first_copy(progress: Progress) -> None:
+def test_a_table_of_which_nothing_was_copied_begins_its_first_copy(
+    checkpoints: Checkpoints,
+) -> None:
     followed = replace(TABLE, segments=0, state=TableState.DONE)  # sync_mode = incr saves none
-    progress.save_stream(StreamRecord("orders", "arn:1", stamp=TABLE.stamp), SHARDS)
-    fresh = progress.begin_anew(followed, 3, "its stream was disabled")
+    checkpoints.save_stream(StreamRecord("orders", "arn:1", stamp=TABLE.stamp), SHARDS)
+    fresh = checkpoints.begin_anew(followed, 3, "its stream was disabled")
     assert fresh.fate == "resync"
-    assert progress.load("orders") == (fresh, [])
-    assert progress.load_stream("orders") == (None, [])
+    assert checkpoints.load("orders") == (fresh, [])
+    assert checkpoints.load_stream("orders") == (None, [])
 
 
 def test_the_status_of_the_task_is_kept_where_its_users_look(
-    store: FileStore, progress: Progress
+    store: FileStore, checkpoints: Checkpoints
 ) -> None:
-    assert progress.status() is None
-    progress.set_status("full_sync")
-    progress.set_status("incr_sync")
-    assert progress.status() == "incr_sync"
+    assert checkpoints.status() is None
+    checkpoints.set_status("full_sync")
+    checkpoints.set_status("incr_sync")
+    assert checkpoints.status() == "incr_sync"
     document = store.read("status_table")[0]
     assert (document["_id"], document["Key"]) == ("status_key", "status_key")
     store.write("status_table", [document | {"StatusValue": "lunch"}])
     with pytest.raises(RefusedError, match="status_key: field StatusValue"):
-        progress.status()
+        checkpoints.status()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.lease import EXPIRY, INTERVAL, Lease
-from shake.checkpoint.progress import Progress
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.errors import ShakeError
 from shake.farm.copy import TableCopy
@@ -72,7 +72,7 @@ class Stage:
         self.lease = Lease.acquire(self.store, notice=print, clock=lambda: self.now)
         self.told: list[Any] = []
         self.saver = Saver(
-            Progress(self.store),
+            Checkpoints(self.store),
             self.lease,
             lambda: self.now,
             lambda call: call(),

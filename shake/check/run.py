@@ -18,7 +18,7 @@ from shake.check.progress import Progress, showing
 from shake.check.sides import Sides
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
-from shake.checkpoint.progress import Progress as Checkpoints
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
 from shake.config import Config

@@ -50,7 +50,7 @@ def _at_once(plan: Plan, config: Config, workers: int) -> str:
 
 
 def _segments_left(plan: TablePlan) -> int:
-    return sum(not record.done for record in plan.progress) if plan.copies else 0
+    return sum(not record.done for record in plan.segments) if plan.copies else 0
 
 
 def _describe_table(plan: TablePlan, config: Config) -> list[str]:
@@ -92,7 +92,7 @@ def _reading(plan: TablePlan, config: Config) -> str:
     if not left:
         return "  all segments are copied, the indexes are left"
     return (
-        f"  {count(left)} of {many(len(plan.progress), 'segment')} to read: about "
+        f"  {count(left)} of {many(len(plan.segments), 'segment')} to read: about "
         f"{count(plan.read_capacity(config))} read capacity units, "
         f"{duration(plan.seconds_at_least(config))} at the least ({_limits(plan, config)})"
     )

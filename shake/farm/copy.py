@@ -56,15 +56,15 @@ class TableCopy:
         self.keyed = True  # see messages.Done
         self.throttles = 0
         self.retries = 0
-        self._segments = [SegmentFrontier(record, self.record.run) for record in plan.progress]
+        self._segments = [SegmentFrontier(record, self.record.run) for record in plan.segments]
         self._leases: dict[int, int] = {}
         self._pending = _scattered(plan)
         self._cut: set[int] = set()  # leased again when what their dead worker sent is stored
         self._deaths: dict[int, tuple[SegmentRecord, int]] = {}
         self._dirty: set[int] = set()
-        self._unfinished = sum(not record.done for record in plan.progress)
+        self._unfinished = sum(not record.done for record in plan.segments)
         self._rate = Rate(now)
-        self._total = _Total(plan.progress)
+        self._total = _Total(plan.segments)
         self._before = self._total.documents, self._total.bytes
         self._begun: float | None = None
         self._ended: float | None = None
@@ -246,8 +246,8 @@ def _scattered(plan: TablePlan) -> deque[int]:
     Neighbouring segments share a partition, which serves 3,000 read units a second at most.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
     """
-    numbers = [record.segment for record in plan.progress if not record.done]
+    numbers = [record.segment for record in plan.segments if not record.done]
     random.Random(plan.record.stamp).shuffle(numbers)
     if plan.action is Action.RESUME:  # those that were begun first: their tails are longest done
-        numbers.sort(key=lambda number: plan.progress[number].last_key is None)
+        numbers.sort(key=lambda number: plan.segments[number].last_key is None)
     return deque(numbers)

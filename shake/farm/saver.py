@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
 
+from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
-from shake.checkpoint.progress import Progress, SyncStatus
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.errors import RunError, ShakeError
 from shake.farm.copy import TableCopy
@@ -39,7 +39,7 @@ class Saver(threading.Thread):
 
     def __init__(
         self,
-        progress: Progress,
+        checkpoints: Checkpoints,
         lease: Lease,
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], None],
@@ -47,7 +47,7 @@ class Saver(threading.Thread):
         fatal: Callable[[ShakeError], None],
     ) -> None:
         super().__init__(name="saver", daemon=True)
-        self._progress = progress
+        self._checkpoints = checkpoints
         self._lease = lease
         self._clock = clock
         self._post = post
@@ -65,7 +65,7 @@ class Saver(threading.Thread):
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
-        self._jobs.put(([partial(self._progress.save_table, record)], then))
+        self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
 
     def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
@@ -75,16 +75,16 @@ class Saver(threading.Thread):
         record, segments = copy.record, copy.stored()
 
         def work() -> None:
-            self._progress.save_segments(record, segments)
-            self._progress.save_table(record)
+            self._checkpoints.save_segments(record, segments)
+            self._checkpoints.save_table(record)
 
-        first = partial(self._progress.begin_table, record)
+        first = partial(self._checkpoints.begin_table, record)
         self._jobs.put(([work if record.run else first], then))
 
     def save_segments(self, copies: Sequence[TableCopy]) -> None:
         """Save the segments that have moved since the last call."""
         moved = [
-            partial(self._progress.save_segments, copy.record, copy.take_dirty())
+            partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
             for copy in copies
             if copy.dirty
         ]
@@ -95,7 +95,7 @@ class Saver(threading.Thread):
     def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
         moved = [
-            partial(self._progress.save_shards, one.record, one.take_dirty())
+            partial(self._checkpoints.save_shards, one.record, one.take_dirty())
             for one in followings
             if one.dirty
         ]
@@ -111,13 +111,13 @@ class Saver(threading.Thread):
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""
         self._saving += 1
-        self._jobs.put(([partial(self._progress.set_status, status)], self._saved))
+        self._jobs.put(([partial(self._checkpoints.set_status, status)], self._saved))
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""
         if shards:
             self._saving += 1
-            forget = partial(self._progress.forget_shards, record, shards)
+            forget = partial(self._checkpoints.forget_shards, record, shards)
             self._jobs.put(([forget], self._saved))
 
     def _saved(self) -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.lease import Lease, boot_clock
-from shake.checkpoint.progress import Progress
 from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
@@ -91,7 +91,7 @@ class Supervisor:
         positions: Mapping[str, Position],
         watch: Client,
         until_consistent: bool,
-        progress: Progress,
+        checkpoints: Checkpoints,
         lease: Lease,
         copied: Callable[[], None],
         show: Callable[[Snapshot], None],
@@ -123,7 +123,7 @@ class Supervisor:
         self._writers: dict[int, TableWriter] = {}
         self._fence = Fence(lambda: lease.fresh(boot_clock()))
         self._saver = Saver(
-            progress, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
+            checkpoints, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
         )
         followings = [
             Following(number, table, one.record, one.shards, now)
@@ -444,7 +444,7 @@ def _workers_needed(config: Config, plan: Plan) -> int:
     """Workers that would have a segment to read if all segments were leased at once."""
     if config.sync_schema_only:
         return 0
-    segments = sum(not record.done for table in plan.tables for record in table.progress)
+    segments = sum(not record.done for table in plan.tables for record in table.segments)
     return math.ceil(segments / config.full_document_parser)
 
 

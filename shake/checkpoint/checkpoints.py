@@ -22,7 +22,7 @@ from shake.stream.shards import Shard
 SyncStatus = Literal["full_sync", "incr_sync"]
 
 
-class Progress:
+class Checkpoints:
     """The records of a task in a store: a collection per table, and ``status_table``.
 
     Documents of other kinds (a stream's shards, somebody else's) are left alone.
