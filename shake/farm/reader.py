@@ -6,7 +6,6 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,10 @@ import orjson
 from shake import codec
 from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import child, messages
-from shake.farm.arena import Arena, Slots
-from shake.farm.channel import ChildChannel
-from shake.source.client import Buffer, Client, longest_pause
+from shake.farm.means import Means
+from shake.source.client import Buffer, longest_pause
 from shake.source.streams import iterator_request, records_request
-from shake.stream.journal import Appender, Damaged, Journal, entries
+from shake.stream.journal import Appender, Damaged, entries
 
 #: Seconds between two looks at a shard without news: at first, doubling, and at most. Each look
 #: costs half a read unit or so; a change is to arrive in a fraction of a second.
@@ -99,47 +97,31 @@ class Silence:
 class Reader(threading.Thread):
     """Reads a leased shard until it ends, is told to stop, or meets a gap.
 
-    What becomes of its records is up to those that inherit from it. ``slots`` are those of the
-    arena that all readers of a worker share: whoever sets ``ended`` wakes those who wait there.
-    ``pace`` is seconds between two GetRecords at least.
+    What becomes of its records is up to those that inherit from it. Whoever sets ``ended`` wakes
+    those who wait for a slot.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
 
-    def __init__(
-        self,
-        lease: messages.ShardLease,
-        stream: OpenStream,
-        client: Client,
-        channel: ChildChannel,
-        journal: Journal,
-        arena: Arena,
-        slots: Slots,
-        *,
-        stop: threading.Event,
-        pace: float,
-        limit: int,
-        about: Callable[[int], None],
-    ) -> None:
+    def __init__(self, means: Means, lease: messages.ShardLease, stream: OpenStream) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further
         self._lease = lease
         self._stream = stream
-        self._client = client
-        self._send = channel.send
-        self._channel = channel
-        self._file = journal.file(stream.name, lease.shard)
-        self._arena = arena
-        self._slots = slots
-        self._stopping = stop
-        self._pace = pace
-        self._limit = limit
-        self._about = about
+        self._means = means
+        self._client = means.client
+        self._send = means.channel.send
+        self._file = means.journal.file(stream.name, lease.shard)
+        self._arena = means.arena
+        self._slots = means.slots
+        self._stopping = means.stop
+        self._pace = 1 / means.config.qps_incr  # seconds between two GetRecords at least
+        self._limit = means.config.qps_incr_batch_num
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
 
     def run(self) -> None:
-        with child.guarded(self._channel):
-            self._about(self._stream.number)
+        with child.guarded(self._means.channel):
+            self._means.reads(self._stream.number)
             over = False
             try:
                 over = self._serve()
