@@ -53,11 +53,12 @@ class Reading:
 class Following:
     """The state of one table's changes. It orders nothing itself and knows no process.
 
-    Batches of one shard are applied one after the other. ``now`` is Unix seconds throughout.
+    Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds;
+    ``now``, and every moment that is about changes, Unix seconds.
     """
 
     def __init__(
-        self, number: int, plan: TablePlan, record: StreamRecord, shards: list[Shard], now: float
+        self, number: int, plan: TablePlan, record: StreamRecord, shards: list[Shard], clock: float
     ) -> None:
         self.number = number
         self.plan = plan
@@ -75,7 +76,7 @@ class Following:
         self._dirty: set[str] = set()
         self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
         self._over: list[str] = []  # see take_over
-        self._rate = Rate(now)
+        self._rate = Rate(clock)
         open_ = [one.kept for one in self.shards if one.kept and one.state is not State.APPLIED]
         #: Records in the journal that are not applied yet, and bytes of shards that are not over.
         self.journaled = sum(kept.left for kept in open_)
@@ -91,9 +92,9 @@ class Following:
     def leases(self) -> int:
         return len(self._readings)
 
-    def lease(self, lease: int, worker: int, shard: Shard, now: float) -> None:
+    def lease(self, lease: int, worker: int, shard: Shard, clock: float) -> None:
         self.shards.lease(shard)
-        self._readings[lease] = Reading(shard, worker, now)
+        self._readings[lease] = Reading(shard, worker, clock)
 
     def held(self) -> list[tuple[int, int, float]]:
         """(lease, worker, since) of the shards that are being read, the longest held first."""
@@ -137,7 +138,7 @@ class Following:
         reading.flying[0].sent = True
         return reading.flying[0]
 
-    def applied(self, flying: Flying, skipped: int, now: float) -> list[str]:
+    def applied(self, flying: Flying, skipped: int, clock: float) -> list[str]:
         """The target has acknowledged it; return the shards that are applied to their end now."""
         batch, reading = flying.batch, self._readings[flying.batch.lease]
         first = reading.flying.popleft()
@@ -145,7 +146,7 @@ class Following:
         self.skipped += skipped
         if batch.complete:
             self.changes += batch.records
-            self._rate.add(batch.records, now)
+            self._rate.add(batch.records, clock)
             self._take_from_journal(flying.shard, batch)
             self.shards.advance(flying.shard, batch.sequence, batch.created)
             self.shards.advance(flying.shard, "", flying.tip)
@@ -271,9 +272,9 @@ class Following:
         flying = (one.batch for reading in self._readings.values() for one in reading.flying)
         return self.journaled + sum(batch.records for batch in flying)
 
-    def rate(self, now: float) -> float:
+    def rate(self, clock: float) -> float:
         """Changes a second, of late."""
-        return self._rate.value(now)
+        return self._rate.value(clock)
 
 
 def spared(shard: Shard, now: float) -> bool:

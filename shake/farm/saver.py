@@ -60,7 +60,7 @@ class Saver(threading.Thread):
 
     @property
     def idle(self) -> bool:
-        """All segments that were given are durable."""
+        """All that was given to it, and that a stop waits for, is durable."""
         return self._saving == 0
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:

@@ -111,25 +111,13 @@ class Supervisor:
         self._ended = False
         self._asked = False  # by a signal
         self._trouble = Trouble(loop.clock)
-        self._copies = [
-            TableCopy(
-                number,
-                table,
-                Budget(config.qps_full, capacity_rate(config, table.table), now),
-                now,
-            )
-            for number, table in enumerate(plan.tables)
-        ]
+        self._copies = _copies(config, plan, now)
         self._writers: dict[int, TableWriter] = {}
         self._fence = Fence(lambda: lease.fresh(boot_clock()))
         self._saver = Saver(
             checkpoints, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
         )
-        followings = [
-            Following(number, table, one.record, one.shards, now)
-            for number, table in enumerate(plan.tables)
-            if (one := positions.get(table.table.name))
-        ]
+        followings = _followings(plan, positions, now)
         self._pool = WorkerPool(
             loop,
             config,
@@ -438,6 +426,22 @@ class Supervisor:
         if self._lifecycle.over and self._follow.over:
             return "finished", self._ending.line
         return "stopped" if self._ended else "stopping", self._ending.line
+
+
+def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:
+    copies = []
+    for number, table in enumerate(plan.tables):
+        budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
+        copies.append(TableCopy(number, table, budget, now))
+    return copies
+
+
+def _followings(plan: Plan, positions: Mapping[str, Position], now: float) -> list[Following]:
+    return [
+        Following(number, table, one.record, one.shards, now)
+        for number, table in enumerate(plan.tables)
+        if (one := positions.get(table.table.name))
+    ]
 
 
 def _workers_needed(config: Config, plan: Plan) -> int:

@@ -7,52 +7,55 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """One table's progress.
-
-    ``items``, ``bytes`` and ``scanned`` count what the target has acknowledged (``bytes`` as
-    written, ``scanned`` before any filter); ``expected_items`` and ``expected_bytes`` are
-    DynamoDB's estimates, 0 when unknown. ``rate`` is items a second of late; ``seconds_left`` is
-    None when it cannot be told. ``state`` is waiting, preparing,
-    cleaning, copying, settling, indexing, done, broken (copied, but an index was refused), or
-    following: ``changes`` are applied, ``skipped`` of them found nothing to modify; ``lag`` is the
-    age in seconds of the oldest change that may not be applied, None where none is followed yet;
-    ``pending`` counts those that are read and not applied, ``journaled`` of them wait in the
-    journal; ``unread`` is the age of the oldest that may be in neither, which the stream keeps for
-    24 hours, None without a stream; ``consistent`` says that all that changed during the copy is
-    applied.
-    ``seconds`` is how long this run has worked on the table; ``items_before`` and ``bytes_before``
-    are what earlier runs had brought of ``items`` and ``bytes``, so that averages stay true.
-    """
+    """One table's progress. Items and bytes count what the target has acknowledged."""
 
     name: str
+    #: ``database.collection``
     namespace: str
+    #: waiting, preparing, cleaning, copying, settling, indexing, done, broken (copied, but an index
+    #: was refused) or following
     state: str
     items: int = 0
+    #: as written
     bytes: int = 0
+    #: items before any filter
     scanned: int = 0
+    #: read units
     capacity: float = 0.0
+    #: DynamoDB's estimates, 0 when unknown
     expected_items: int = 0
     expected_bytes: int = 0
     segments: int = 0
     segments_done: int = 0
+    #: items a second of late
     rate: float = 0.0
+    #: None when it cannot be told
     seconds_left: float | None = None
     throttles: int = 0
     retries: int = 0
+    #: whether a scan filter is on
     filtered: bool = False
     error: str = ""
+    #: for which this run has worked on the table
     seconds: float = 0.0
+    #: what earlier runs had brought of items and bytes, so that averages stay true
     items_before: int = 0
     bytes_before: int = 0
+    #: that are applied; of them, those that found nothing to modify
     changes: int = 0
     skipped: int = 0
+    #: changes a second of late
     change_rate: float = 0.0
     shards: int = 0
     shards_reading: int = 0
+    #: age in seconds of the oldest change that may not be applied, None where none is followed yet
     lag: float | None = None
+    #: changes that are read and not applied; of them, those in the journal
     pending: int = 0
     journaled: int = 0
+    #: age of the oldest change that may be neither applied nor in the journal, None without stream
     unread: float | None = None
+    #: whether all that changed during the copy is applied
     consistent: bool = False
 
 
