@@ -15,11 +15,11 @@ from shake.schema import Attribute, Keys, Table
 
 CONFIG = Config(id="check", target_address="mongodb://localhost/")
 TABLE = Table("t", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
-DOCUMENTS = [{"pk": pk, "sk": sk} for pk, sk in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
+KEYS = [{"_id": {"pk": pk, "sk": sk}} for pk, sk in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
 
 
 def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:
-    assert list(StoredKeys(TABLE, CONFIG).queries(DOCUMENTS, scanned=True)) == [
+    assert list(StoredKeys(TABLE, CONFIG).queries(KEYS, scanned=True)) == [
         {"pk": {"$in": ["b", "c"]}},
         {"pk": "a", "sk": {"$in": [8, 9]}},
         {"pk": "d", "sk": {"$in": [0]}},
@@ -27,7 +27,7 @@ def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:
 
 
 def test_single_keys_never_select_their_whole_partition() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(DOCUMENTS[1:4], scanned=False)
+    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[1:4], scanned=False)
     assert query == {
         "$or": [
             {"pk": "a", "sk": {"$in": [9]}},
@@ -38,7 +38,7 @@ def test_single_keys_never_select_their_whole_partition() -> None:
 
 
 def test_one_page_within_one_partition_is_one_query() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(DOCUMENTS[:2], scanned=True)
+    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[:2], scanned=True)
     assert query == {"pk": "a", "sk": {"$in": [8, 9]}}
 
 

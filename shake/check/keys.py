@@ -6,14 +6,16 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 import bson
 from bson.decimal128 import Decimal128
 
+from shake.check.documents import ids, opened
 from shake.check.meaning import Item
 from shake.codec.number import parts
 from shake.config import Config
@@ -30,39 +32,51 @@ _LONGEST_KEYS = (2048, 1024)
 _NOTHING = object()
 
 
-@dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """The keys of one table, as this configuration stores them."""
+    """The keys of one table, as this configuration stores them.
 
-    table: Table
-    config: Config
+    ``lossy``: different keys may be stored as one double, from which no way leads back. ``paths``
+    lead to the values of the key, in queries and indexes.
+    """
 
-    @property
-    def lossy(self) -> bool:
-        """Whether different keys may be stored as one double, from which no way leads back."""
-        numbers = any(attribute.type == "N" for attribute in self.table.keys)
-        return numbers and self.config.convert_type == "mchange"
+    def __init__(self, table: Table, config: Config) -> None:
+        self.table = table
+        self.config = config
+        numbers = any(attribute.type == "N" for attribute in table.keys)
+        self.lossy = numbers and config.convert_type == "mchange"
+        self.by_id = config.id_mode == "key"
+        self.paths = (
+            ["_id"] if self.by_id else [fields.path(key, self.config) for key in table.keys]
+        )
+        self._names = [
+            key.name if self.by_id else fields.stored_name(key, config) for key in table.keys
+        ]
 
-    @property
-    def projection(self) -> dict[str, int]:
-        """What a query must return for :meth:`identity`."""
-        if self.config.id_mode == "key":
-            return {"_id": 1}
-        return {"_id": 1} | {fields.path(key, self.config): 1 for key in self.table.keys}
+    @cached_property
+    def ours(self) -> StoredKeys:
+        """The keys of the documents that the check has the codec make of the source's items.
+
+        Their ``_id`` is the key, which is quickly found at their beginning. Only where the key is
+        to become doubles the codec makes it none in every case.
+        """
+        return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
+
+    def read(self, documents: list[bytes]) -> Sequence[Mapping[str, Any]]:
+        """What :meth:`identity` needs of documents of the codec, which begin with their ``_id``."""
+        return ids(documents) if self.by_id else [opened(document) for document in documents]
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
         """The stored values of the key attributes; a placeholder where there is none."""
-        keys = list(self.table.keys)
-        if self.config.id_mode == "objectid":
-            found = [document.get(fields.stored_name(key, self.config), _NOTHING) for key in keys]
-        elif len(keys) == 1:
-            found = [document["_id"]]
-        elif isinstance(document["_id"], Mapping) and len(document["_id"]) == len(keys):
-            found = [document["_id"].get(key.name, _NOTHING) for key in keys]
+        names = self._names
+        whole: Any = document["_id"] if self.by_id else document
+        if self.by_id and len(names) == 1:
+            found = [whole]
+        elif not self.by_id or (isinstance(whole, Mapping) and len(whole) == len(names)):
+            found = [whole.get(name, _NOTHING) for name in names]
         else:
-            found = [_NOTHING] * len(keys)
+            found = [_NOTHING] * len(names)
         if self.config.convert_type == "raw":
-            return [_untyped(key, value) for key, value in zip(keys, found, strict=True)]
+            return [_untyped(*pair) for pair in zip(self.table.keys, found, strict=True)]
         return found
 
     def identity(self, document: Mapping[str, Any]) -> Identity:
@@ -70,30 +84,43 @@ class StoredKeys:
         return tuple(map(_canonical, self.values(document)))
 
     def queries(
-        self, documents: Iterable[Mapping[str, Any]], *, scanned: bool
+        self, keys: Sequence[Mapping[str, Any]], *, scanned: bool
     ) -> Iterator[dict[str, Any]]:
-        """Together they select all stored documents of these keys.
+        """Together they select all stored documents of these keys, which :attr:`ours` has read.
 
         ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
         partitions but the first and the last are there as a whole, and selected by their key.
         """
-        if self.config.id_mode == "key":
-            yield {"_id": {"$in": [document["_id"] for document in documents]}}
+        if self.by_id:
+            yield {"_id": {"$in": [key["_id"] for key in keys]}}
             return
-        paths = [fields.path(key, self.config) for key in self.table.keys]
-        groups: dict[Any, tuple[Any, list[Any]]] = {}
-        for document in documents:
-            partition, *sort = self.values(document)
-            groups.setdefault(_canonical(partition), (partition, []))[1].extend(sort)
-        whole, parts = [], list(groups.values())
+        paths, read = self.paths, self.ours.values
         if len(paths) == 1:
-            whole, parts = parts, []
-        elif scanned:
+            yield {paths[0]: {"$in": [read(key)[0] for key in keys]}}
+            return
+        groups: dict[Any, tuple[Any, list[Any]]] = {}
+        for partition, sort in map(read, keys):
+            groups.setdefault(_canonical(partition), (partition, []))[1].append(sort)
+        whole, parts = [], list(groups.values())
+        if scanned:
             whole, parts = parts[1:-1], parts[:1] + parts[1:][-1:]
         if whole:
             yield {paths[0]: {"$in": [partition for partition, _ in whole]}}
         some = [{paths[0]: partition, paths[1]: {"$in": sorts}} for partition, sorts in parts]
         yield from some if len(some) <= 2 else [{"$or": some}]
+
+    def exactly(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Selects the documents whose key has these values, whatever they are."""
+        query: dict[str, Any] = {}
+        if "_id" in key:
+            # On a sharded cluster an _id alone may name several documents.
+            query["_id"] = {"$eq": key["_id"]}
+        if not self.by_id and ("_id" not in key or self.typed(key) is not None):
+            query |= {
+                path: {"$eq": None if value is _NOTHING else value}
+                for path, value in zip(self.paths, self.values(key), strict=True)
+            }
+        return query
 
     def only(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Selects the stored document of one of the codec's, on its shard."""
@@ -151,11 +178,12 @@ def _untyped(attribute: Attribute, value: Any) -> Any:
 
 def _canonical(value: Any) -> Any:
     """Strings, bytes and integers stand for themselves, other numbers for their ratio."""
-    if type(value) in (str, bytes):
+    kind = type(value)
+    if kind is str or kind is int or kind is bytes:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if value is _NOTHING:
+    if value is _NOTHING or value is None:  # an index does not tell them apart
         return ("nothing",)
     if isinstance(value, (float, Decimal128)):
         exact = value.to_decimal() if isinstance(value, Decimal128) else value

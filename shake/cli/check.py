@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
-        "the source. Exit status: 0 equal, 1 different, 2 not compared.",
+        "the source. It reads the whole table once more, and says first what that costs; --sample "
+        "is for a quick look. Exit status: 0 equal, 1 different, 2 not compared.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=command.positive,
+        metavar="N",
+        help="processes that read a large table (default: the CPUs this process may use)",
     )
     parser.add_argument(
         "--sample",
@@ -85,7 +93,16 @@ def _check(
         for notice in loaded.notices:
             log.info("%s", notice)
         wish = Wish(options.sample, options.repair)
-        check(config, wish, findings, say, reporter, refresh=_REFRESH, chance=random.Random())
+        check(
+            config,
+            wish,
+            findings,
+            say,
+            reporter,
+            refresh=_REFRESH,
+            chance=random.Random(),
+            workers=options.workers or _usable_cpus(),
+        )
     if not findings.total:
         return EQUAL
     left = findings.total - findings.repaired
@@ -95,6 +112,12 @@ def _check(
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
     say(f"NOT equal: {count(findings.total)} differences{repaired}")
     return DIFFERENT
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _print(line: str) -> None:
