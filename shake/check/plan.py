@@ -18,8 +18,8 @@ from shake.plan import (
 from shake.schema import Table
 from shake.status.figures import count, duration, size
 
-#: A process is started for so much of a table, or a part of it. Its start costs 0.6 seconds of
-#: CPU, and so much is read in about twice that: 100,000 items at 10 microseconds, or 100 MB.
+#: One process more is started for so much of a table. Its start costs a third of a second of CPU;
+#: so many items cost one to two.
 ITEMS_A_PROCESS = 100_000
 BYTES_A_PROCESS = 100_000_000
 

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import bson
@@ -216,9 +216,14 @@ class StoredTable:
         sample = self._sample(count * _SAMPLES_A_PART, {"$sort": dict.fromkeys(index, 1)})
         # What is no key may stand elsewhere in an index than its value says, as an array does.
         keys = [key for key in sample if self.keys.typed(key) is not None]
-        chosen = keys[_SAMPLES_A_PART::_SAMPLES_A_PART]
-        different = {self.keys.identity(key): key for key in chosen}.values()
-        return [[key["_id"]] if index == ("_id",) else self.keys.values(key) for key in different]
+        points = [
+            [key["_id"]] if index == ("_id",) else self.keys.values(key)
+            for key in keys[_SAMPLES_A_PART::_SAMPLES_A_PART]
+        ]
+        # In their order, equal ones follow each other; nothing may be between them.
+        return [
+            next(same) for _, same in groupby(points, key=lambda point: bson.encode({"": point}))
+        ]
 
     def _sample(self, count: int, *steps: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = [{"$sample": {"size": count}}, *steps, {"$project": self._projection}]
