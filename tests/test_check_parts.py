@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shake.check import fingerprint
 from shake.check.fingerprint import Fingerprint, bucket
-from shake.check.keys import StoredKeys
+from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
 from shake.check.plan import plan
 from shake.config import Config
@@ -24,9 +24,7 @@ from shake.schema import Attribute, Keys, Table
 
 CONFIG = Config(id="check", target_address="mongodb://localhost/")
 TABLE = Table("t", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
-KEYS = [
-    {"_id": {"pk": pk, "sk": sk}} for pk, sk in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]
-]
+KEYS: list[SourceKey] = [(None, key) for key in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
 
 
 def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:

@@ -29,6 +29,7 @@ _OPENED: CodecOptions[RawBSONDocument] = CodecOptions(
 #: Source: https://bsonspec.org/spec.html
 _FIXED = {0x01: 8, 0x07: 12, 0x10: 4, 0x12: 8, 0x13: 16}
 _COUNTED = {0x02: 4, 0x03: 0, 0x05: 5}
+_OBJECT_ID = b"\x07_id\0"
 
 
 def cut(documents: memoryview | bytes) -> list[bytes]:
@@ -44,16 +45,20 @@ def opened(document: bytes) -> RawBSONDocument:
 
 def content(document: bytes, config: Config) -> bytes:
     """The part of a document that the item decides: without an ``_id`` that means nothing."""
-    return document if config.id_mode == "key" else document[_id_end(document) :]
+    if config.id_mode == "key":
+        return document
+    if document[4:9] == _OBJECT_ID:
+        return document[4 + len(_OBJECT_ID) + 12 :]
+    return document[_id_end(document) :]
 
 
-def ids(documents: list[bytes]) -> list[dict[str, Any]]:
-    """The ``_id`` alone of documents that begin with it."""
+def ids(documents: list[bytes]) -> list[Any]:
+    """The ``_id`` of documents that begin with it; nothing else is looked at."""
     small = [
         (end + 1).to_bytes(4, "little") + document[4:end] + b"\0"
         for document, end in ((document, _id_end(document)) for document in documents)
     ]
-    return bson.decode_all(b"".join(small), DECODED)
+    return [one["_id"] for one in bson.decode_all(b"".join(small), DECODED)]
 
 
 def _id_end(document: bytes) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from shake.check.fingerprint import Fingerprint, bucket
-from shake.check.keys import Identity, digest
+from shake.check.keys import Identity, digest, identity_of
 from shake.check.sides import Sides
 from shake.check.target import KeyRange
 
@@ -55,7 +55,7 @@ class Extras:
         """How often the keys of the unequal buckets are in a segment of the source."""
         ours: Counter[Identity] = Counter()
         for page in self._sides.source.pages(segment, segments, filtered=False):
-            identities = map(self._keys.ours.identity, page.keys)
+            identities = map(identity_of, page.keys)
             ours.update(one for one in identities if bucket(one) in self.buckets)
         return ours
 
@@ -104,7 +104,7 @@ class Extras:
     def _absent(self, keys: list[Key]) -> list[Key]:
         typed = [one for one in map(self._keys.typed, keys) if one is not None]
         page = self._sides.source.get(typed, whole=False)
-        present = set(map(self._keys.ours.identity, page.keys))
+        present = set(map(identity_of, page.keys))
         return [key for key in keys if self._keys.identity(key) not in present]
 
     def _name(self, document: Key) -> None:

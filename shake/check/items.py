@@ -9,19 +9,16 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from shake.check.documents import content, opened
+from shake.check.documents import opened
 from shake.check.fingerprint import Fingerprint
+from shake.check.keys import SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Sides
 from shake.check.source import Page
 from shake.errors import Stopped
-
-#: What StoredKeys.ours has read in a document.
-Key = Mapping[str, Any]
 
 #: Items that the target is asked for in one query.
 _AT_ONCE = 1000
@@ -43,7 +40,7 @@ class Verdict:
     """
 
     document: bytes
-    key: Key
+    key: SourceKey
     copies: list[bytes]
     item: Item
     kind: str = ""
@@ -56,7 +53,7 @@ class Items:
     def __init__(self, sides: Sides, stop: threading.Event) -> None:
         self.found = Fingerprint()
         self._sides = sides
-        self._keys = sides.stored.keys.ours
+        self._lossy = sides.stored.keys.lossy
         self._stop = stop
 
     def all(self, segment: int, segments: int) -> None:
@@ -98,25 +95,22 @@ class Items:
 
     def _judge(
         self, page: Page, first: int = 0, *, scanned: bool = False
-    ) -> tuple[list[Key], list[Verdict]]:
+    ) -> tuple[list[SourceKey], list[Verdict]]:
         """Look at up to _AT_ONCE documents of a page; ``scanned``: see StoredKeys.queries.
 
         Returns the keys of those whose one copy is the same, byte for byte, and what became of all
         others.
         """
-        config = self._sides.config
         documents = page.documents[first : first + _AT_ONCE]
         keys = page.keys[first : first + _AT_ONCE]
-        same, verdicts = [], []
-        found = self._sides.stored.copies(documents, keys, scanned=scanned)
-        for number, (document, key, copies) in enumerate(zip(documents, keys, found, strict=True)):
-            if len(copies) == 1 and content(document, config) == content(copies[0], config):
-                same.append(key)
-            else:
-                verdicts.append(self._compare(document, key, copies, page.items[first + number]))
-        return same, verdicts
+        copies, equal = self._sides.stored.copies(documents, keys, scanned=scanned)
+        others = [n for n, some in enumerate(copies) if len(some) != 1 or n not in equal]
+        verdicts = [
+            self._compare(documents[n], keys[n], copies[n], page.items[first + n]) for n in others
+        ]
+        return [keys[n] for n in sorted(equal.difference(others))], verdicts
 
-    def _compare(self, document: bytes, key: Key, copies: list[bytes], item: Item) -> Verdict:
+    def _compare(self, document: bytes, key: SourceKey, copies: list[bytes], item: Item) -> Verdict:
         if not copies:
             return Verdict(document, key, copies, item, "missing")
         keys, config = self._sides.table.keys, self._sides.config
@@ -124,7 +118,7 @@ class Items:
         ranks = sorted(range(len(copies)), key=lambda number: len(differing[number]))
         fields = differing[ranks[0]]
         kind = "different" if fields else ""
-        if len(copies) > 1 and not self._keys.lossy:
+        if len(copies) > 1 and not self._lossy:
             kind = "duplicate"
         return Verdict(document, key, [copies[number] for number in ranks], item, kind, fields)
 
@@ -139,9 +133,9 @@ class Items:
             for verdict in wrong:
                 self._mend(verdict)
             same, verdicts = self._judge(sides.source.get(keys))
-        still = {self._keys.identity(verdict.key) for verdict in verdicts if verdict.kind}
+        still = {identity_of(verdict.key) for verdict in verdicts if verdict.kind}
         for verdict in wrong:
-            repaired = self._keys.identity(verdict.key) not in still
+            repaired = identity_of(verdict.key) not in still
             key = self._key(verdict.item)
             sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
         self._count(same, verdicts)
@@ -156,14 +150,14 @@ class Items:
         for item, reason in page.unfit:
             self._sides.differ("missing", self._key(item), note=f"it cannot be stored: {reason}")
 
-    def _count(self, same: list[Key], verdicts: Iterable[Verdict]) -> None:
+    def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""
         others = [
             verdict.key
             for verdict in verdicts
-            for _ in (verdict.copies[:1] if self._keys.lossy else verdict.copies)
+            for _ in (verdict.copies[:1] if self._lossy else verdict.copies)
         ]
-        self.found.add(map(self._keys.identity, same + others))
+        self.found.add(map(identity_of, same + others))
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}

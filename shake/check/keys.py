@@ -6,7 +6,7 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -24,6 +24,9 @@ from shake.target import fields
 
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]
+
+#: The key of an item, as its document has it: as an ``_id`` where it is one, and its values.
+SourceKey = tuple[Any, tuple[Any, ...]]
 
 #: Bytes of a partition and of a sort key.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
@@ -61,9 +64,15 @@ class StoredKeys:
         """
         return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
 
-    def read(self, documents: list[bytes]) -> Sequence[Mapping[str, Any]]:
-        """What :meth:`identity` needs of documents of the codec, which begin with their ``_id``."""
-        return ids(documents) if self.by_id else [opened(document) for document in documents]
+    def read(self, documents: list[bytes]) -> list[SourceKey]:
+        """The keys of documents that the codec has made; :attr:`ours` alone does."""
+        if not self.by_id:
+            return [(None, tuple(self.values(opened(document)))) for document in documents]
+        found = ids(documents)
+        values = [(one,) if len(self._names) == 1 else tuple(one.values()) for one in found]
+        if self.config.convert_type == "raw":
+            values = [tuple(value for typed in one for value in typed.values()) for one in values]
+        return list(zip(found, values, strict=True))
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
         """The stored values of the key attributes; a placeholder where there is none."""
@@ -83,23 +92,21 @@ class StoredKeys:
         """The document's key, to be compared."""
         return tuple(map(_canonical, self.values(document)))
 
-    def queries(
-        self, keys: Sequence[Mapping[str, Any]], *, scanned: bool
-    ) -> Iterator[dict[str, Any]]:
-        """Together they select all stored documents of these keys, which :attr:`ours` has read.
+    def queries(self, keys: list[SourceKey], *, scanned: bool) -> Iterator[dict[str, Any]]:
+        """Together they select all stored documents of these keys.
 
         ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
         partitions but the first and the last are there as a whole, and selected by their key.
         """
         if self.by_id:
-            yield {"_id": {"$in": [key["_id"] for key in keys]}}
+            yield {"_id": {"$in": [identifier for identifier, _ in keys]}}
             return
-        paths, read = self.paths, self.ours.values
+        paths = self.paths
         if len(paths) == 1:
-            yield {paths[0]: {"$in": [read(key)[0] for key in keys]}}
+            yield {paths[0]: {"$in": [partition for _, (partition,) in keys]}}
             return
         groups: dict[Any, tuple[Any, list[Any]]] = {}
-        for partition, sort in map(read, keys):
+        for _, (partition, sort) in keys:
             groups.setdefault(_canonical(partition), (partition, []))[1].append(sort)
         whole, parts = [], list(groups.values())
         if scanned:
@@ -154,6 +161,11 @@ class StoredKeys:
         odd = zip(self.table.keys, self.values(document), strict=True)
         shown = {key.name: repr(value) for key, value in odd if value is not _NOTHING}
         return shown | {"_id": repr(document["_id"])}
+
+
+def identity_of(key: SourceKey) -> Identity:
+    """The key, to be compared with those of stored documents."""
+    return tuple(map(_canonical, key[1]))
 
 
 def digest(identity: Identity) -> bytes:

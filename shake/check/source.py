@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import orjson
 
 from shake import codec
 from shake.check.documents import ROOM, cut
-from shake.check.keys import StoredKeys, typed_identity
+from shake.check.keys import SourceKey, StoredKeys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.codec.objectid import segment_prefix
@@ -39,7 +39,7 @@ class Page:
 
     body: bytes
     documents: list[bytes]
-    keys: Sequence[Mapping[str, Any]] = ()
+    keys: list[SourceKey] = field(default_factory=list)
     unfit: list[tuple[Item, str]] = field(default_factory=list)
     scanned: int = 0
     capacity: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +13,7 @@ import bson
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from shake.check.documents import DECODED, content, cut, opened
-from shake.check.keys import Identity, StoredKeys
+from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
@@ -71,34 +71,37 @@ class StoredTable:
     # ---- reading
 
     def copies(
-        self, documents: list[bytes], keys: Sequence[Mapping[str, Any]], *, scanned: bool
-    ) -> list[list[bytes]]:
+        self, documents: list[bytes], keys: list[SourceKey], *, scanned: bool
+    ) -> tuple[list[list[bytes]], set[int]]:
         """For each of the codec's documents, the stored ones of the same key.
 
-        ``keys`` and ``scanned``: see Page, and StoredKeys.queries.
+        And the places of those for which there is one of the same bytes. ``scanned``: see
+        StoredKeys.queries.
         """
+        copies: list[list[bytes]] = [[] for _ in documents]
+        equal: set[int] = set()
         if not documents:
-            return []
+            return copies, equal
         queries = list(self.keys.queries(keys, scanned=scanned))
         contents: dict[bytes, list[int]] = defaultdict(list)
         for number, document in enumerate(documents):
             contents[content(document, self._config)].append(number)
-        found: list[list[bytes]] = [[] for _ in documents]
         others = []
         for stored in self.patiently(lambda: list(self._find(queries))):
             numbers = contents.get(content(stored, self._config))
             if numbers is None:
                 others.append(stored)
             for number in numbers or ():
-                found[number].append(stored)
+                copies[number].append(stored)
+                equal.add(number)
         if others:
             by_key: dict[Identity, list[int]] = defaultdict(list)
             for number, key in enumerate(keys):
-                by_key[self.keys.ours.identity(key)].append(number)
+                by_key[identity_of(key)].append(number)
             for stored in others:
                 for number in by_key.get(self.keys.identity(opened(stored)), ()):
-                    found[number].append(stored)
-        return found
+                    copies[number].append(stored)
+        return copies, equal
 
     def ranges(self, count: int) -> list[KeyRange]:
         """The whole collection, in about so many parts of about one size."""
