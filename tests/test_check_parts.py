@@ -138,6 +138,21 @@ def test_capacity_that_was_used_delays_the_next_call() -> None:
     assert sum(waits) == pytest.approx(3, abs=0.1)
 
 
+def test_calls_whose_answers_are_not_there_yet_count_as_much_as_those_before() -> None:
+    now = 0.0
+
+    class Clock(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            now += timeout or 0.0
+            return False
+
+    pace = Pace(1000, 128, Clock(), lambda: now)
+    for _ in range(8):
+        pace.take()
+    assert now == pytest.approx(7, abs=0.2)
+
+
 def test_a_wait_for_the_pace_ends_with_the_check() -> None:
     stop = threading.Event()
     pace = Pace(1000, 1, stop)

@@ -75,13 +75,17 @@ class Extras:
 
     def _fingerprint(self, part: KeyRange) -> Fingerprint:
         fingerprint = Fingerprint()
-        for keys in self._sides.stored.keys_of(part):
+        for keys in self._read(part):
             fingerprint.add(map(self._keys.identity, keys))
-            self._sides.listener.advanced(keys=len(keys))
         return fingerprint
 
-    def _within(self, part: KeyRange) -> Iterator[Key]:
+    def _read(self, part: KeyRange) -> Iterator[list[Key]]:
         for keys in self._sides.stored.keys_of(part):
+            self._sides.listener.advanced(keys=len(keys))
+            yield keys
+
+    def _within(self, part: KeyRange) -> Iterator[Key]:
+        for keys in self._read(part):
             for key in keys:
                 if bucket(self._keys.identity(key)) in self.buckets:
                     yield key

@@ -54,8 +54,9 @@ class Progress:
             self._tables[-1] = replace(self._tables[-1], state="done", seconds_left=0.0)
 
     def reading_keys(self, expected: int) -> None:
-        """All items are compared: the keys of the target are being read, about so many."""
+        """All items are compared: now the keys of the target are read, about so many."""
         with self._lock:
+            self._keys = 0
             self._tables[-1] = replace(
                 self._tables[-1], state=_KEYS, items=0, scanned=0, expected_items=expected
             )

@@ -161,6 +161,7 @@ class _Run:
             for first in range(0, len(rest), at_once):
                 self._count_again(crew, part, set(rest[first : first + at_once]), segments, ranges)
         elif unequal:
+            self.progress.reading_keys(theirs.keys)
             crew.all("look_for", unequal)
             for _ in crew.each("name", ranges):
                 pass
