@@ -32,6 +32,7 @@ BENCHMARKS = (
     "memory",
     "tail",
     "idle",
+    "lag",
 )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import re
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-import boto3
 from bson.decimal128 import Decimal128
 from pymongo import MongoClient
+
+from benchmarks import script
 
 _WHOLE = re.compile(r"-?\d{1,18}")
 _BATCH = 1000
@@ -40,13 +39,7 @@ def number(text: str) -> int | Decimal128:
 
 def copy_segment(source: str, target: str, table: str, total: int, segment: int) -> int:
     """Copy one segment; how many documents."""
-    scans = boto3.client(
-        "dynamodb",
-        endpoint_url=source,
-        region_name="us-east-1",
-        aws_access_key_id="bench",
-        aws_secret_access_key="bench",
-    ).get_paginator("scan")
+    scans = script.connect("dynamodb", source).get_paginator("scan")
     documents = 0
     with MongoClient[dict[str, Any]](target) as client:
         collection = client["baseline"][table]
@@ -59,18 +52,11 @@ def copy_segment(source: str, target: str, table: str, total: int, segment: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.baseline", description=__doc__)
-    parser.add_argument("--source", required=True, metavar="URL")
-    parser.add_argument("--target", required=True, metavar="URI")
-    parser.add_argument("--table", required=True)
-    parser.add_argument("--processes", type=int, default=2)
+    parser = script.command_line("baseline", __doc__)
     parser.add_argument("--segments", type=int, default=8)
     options = parser.parse_args()
     copy = partial(copy_segment, options.source, options.target, options.table, options.segments)
-    with multiprocessing.Pool(options.processes) as pool:
-        print(sum(pool.imap_unordered(copy, range(options.segments))))
-        pool.close()
-        pool.join()
+    script.run(options.processes, copy, lambda: range(options.segments))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import boto3
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
+from benchmarks import script
 from benchmarks.baseline import convert
 
 
 def follow(source: str, target: str, table: str, lineage: list[str]) -> int:
     """Apply the changes of a shard, then of its descendants, until there are no more."""
-    streams = _streams(source)
+    streams = script.connect("dynamodbstreams", source)
     arn = _arn(streams, table)
     changes = 0
     with MongoClient[dict[str, Any]](target) as client:
@@ -57,7 +55,7 @@ def _statements(records: list[dict[str, Any]]) -> list[ReplaceOne[dict[str, Any]
 
 def _lineages(source: str, table: str) -> list[list[str]]:
     """Each shard without a parent, with its descendants behind it."""
-    streams = _streams(source)
+    streams = script.connect("dynamodbstreams", source)
     arn = _arn(streams, table)
     children: dict[str | None, list[str]] = {}
     page: dict[str, str] = {}
@@ -75,16 +73,6 @@ def _lineages(source: str, table: str) -> list[list[str]]:
     return [descent(shard) for shard in children[None]]
 
 
-def _streams(source: str) -> Any:
-    return boto3.client(
-        "dynamodbstreams",
-        endpoint_url=source,
-        region_name="us-east-1",
-        aws_access_key_id="bench",
-        aws_secret_access_key="bench",
-    )
-
-
 def _arn(streams: Any, table: str) -> str:
     [stream] = streams.list_streams(TableName=table)["Streams"]
     arn: str = stream["StreamArn"]
@@ -92,17 +80,9 @@ def _arn(streams: Any, table: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.follower", description=__doc__)
-    parser.add_argument("--source", required=True, metavar="URL")
-    parser.add_argument("--target", required=True, metavar="URI")
-    parser.add_argument("--table", required=True)
-    parser.add_argument("--processes", type=int, default=2)
-    options = parser.parse_args()
+    options = script.command_line("follower", __doc__).parse_args()
     apply = partial(follow, options.source, options.target, options.table)
-    with multiprocessing.Pool(options.processes) as pool:
-        print(sum(pool.imap_unordered(apply, _lineages(options.source, options.table))))
-        pool.close()
-        pool.join()
+    script.run(options.processes, apply, lambda: _lineages(options.source, options.table))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import os
 
 from benchmarks.pages import page_items
 from benchmarks.programs import bench, table_of
-from benchmarks.report import Chart, Options, Report, Value
-from shake.config import Config
+from benchmarks.report import WORKER_LANES, Chart, Options, Report, Value
 
 _SHAPE = "large"
 _DELAY = 0.03
@@ -21,8 +20,7 @@ _SHARES = (1.0, 0.1)
 def run(options: Options) -> Report:
     """Copy tables by ever more lanes, each reading a segment of its own all the time."""
     shape = options.shape(_SHAPE)
-    parser = Config(id="", target_address="").full_document_parser
-    farms = [(count, parser) for count in options.workers or _WORKERS]
+    farms = [(count, WORKER_LANES) for count in options.workers or _WORKERS]
     if not options.workers:
         farms.insert(0, (1, 1))
     report = Report(f"latency: {shape} items, a page in {_DELAY * 1e3:g} ms")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.programs import Bench, bench, table_of
-from benchmarks.report import Chart, Options, Report, Value
-from shake.config import Config
+from benchmarks.report import WORKER_LANES, Chart, Options, Report, Value
 from shake.farm.arena import SLOTS_PER_LANE
 
 _ITEMS = 150_000
@@ -33,7 +32,7 @@ def run(options: Options) -> Report:
 
 
 def _copy(place: Bench, shape: str, items: int, workers: int) -> dict[str, Value]:
-    lanes = workers * Config(id="", target_address="").full_document_parser
+    lanes = workers * WORKER_LANES
     # The smallest table, too, keeps all lanes busy.
     usage = place.shake(table_of(shape, items), workers, f"full.read.concurrency={lanes}")
     return {

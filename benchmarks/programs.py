@@ -52,23 +52,20 @@ class Bench:
         start = self.shake(table_of(shape, 0), workers, *settings)
         return self.shake(table_of(shape, items), workers, *settings) - start
 
-    def shake_following(self, table: str, workers: int, *settings: str) -> Usage:
+    def shake_following(self, table: str, workers: int) -> Usage:
         """Apply a stream's changes by shake, until the last one has arrived."""
-        follows = ("sync_mode=incr", "incr.start=trim_horizon", *settings)
+        follows = "sync_mode=incr", "incr.start=trim_horizon"
         command = self.shake_command(table, workers, *follows)
         return self._run(table, command, *_CHANGES, endless=True)
 
     def baseline(self, table: str, processes: int, segments: int) -> Usage:
         """Copy a table by the script."""
-        command = [executable, "-m", "benchmarks.baseline", "--source", self.source]
-        command += ["--target", self.target, "--table", table, "--processes", str(processes)]
-        return self._run(table, [*command, "--segments", str(segments)], "documents")
+        command = self._script("baseline", table, processes, "--segments", str(segments))
+        return self._run(table, command, "documents")
 
     def follower(self, table: str, processes: int) -> Usage:
         """Apply a stream's changes by the script."""
-        command = [executable, "-m", "benchmarks.follower", "--source", self.source]
-        command += ["--target", self.target, "--table", table, "--processes", str(processes)]
-        return self._run(table, command, *_CHANGES)
+        return self._run(table, self._script("follower", table, processes), *_CHANGES)
 
     def shake_command(self, table: str, workers: int, *settings: str) -> list[str]:
         """shake with its defaults, but for ``settings`` (``key=value``): each call a new task."""
@@ -103,6 +100,12 @@ class Bench:
         opener = build_opener(ProxyHandler({}), secure)
         answer: dict[str, Any] = orjson.loads(opener.open(f"{self.source}/{table}").read())
         return answer
+
+    def _script(self, name: str, table: str, processes: int, *more: str) -> list[str]:
+        """The command line of a script (see benchmarks.script)."""
+        command = [executable, "-m", f"benchmarks.{name}", "--source", self.source]
+        command += ["--target", self.target, "--table", table, "--processes", str(processes)]
+        return [*command, *more]
 
     def _run(self, table: str, command: list[str], *counted: str, endless: bool = False) -> Usage:
         """Measure a program that brings everything of a table to the sink, as what it counts.

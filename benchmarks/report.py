@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from shake.config import Config
+
 Value = str | int | float
+
+#: Segments that each worker reads at once, unless it is told otherwise.
+WORKER_LANES = Config(id="", target_address="").full_document_parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +67,8 @@ class Options:
     def farm(self) -> int:
         """Workers of a farm whose size is not what is measured."""
         return self.workers[0] if self.workers else 2
+
+    @property
+    def lanes(self) -> int:
+        """Segments that this farm reads at once."""
+        return self.farm * WORKER_LANES

@@ -1,8 +1,8 @@
 """A target that costs next to nothing: speaks MongoDB, counts the documents, and keeps none.
 
 To the driver it is the primary of a replica set, as a real target is. Besides MongoDB's commands
-it knows ``counts``: documents inserted, statements to update and to delete, their bytes, and the
-commands that brought them, since the last call.
+it knows ``counts``: documents inserted, statements to update and to delete, and the commands that
+brought them, since the last call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sink:
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._counts = dict.fromkeys(("documents", "updates", "deletes", "bytes", "commands"), 0)
+        self._counts = dict.fromkeys(("documents", "updates", "deletes", "commands"), 0)
 
     def connection(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
@@ -78,9 +78,8 @@ class Sink:
             documents = sections[5 + len(field) + 1 : 1 + length]
             count = sum(cut[2] for cut in batches(documents, _ANY, _ANY))
         else:
-            count, length = len(bson.decode(command)[field]), len(command)
+            count = len(bson.decode(command)[field])
         self._counts[field] += count
-        self._counts["bytes"] += length
         self._counts["commands"] += 1
         return {"n": count, **({"nModified": count} if field == "updates" else {})}
 

@@ -8,7 +8,6 @@ from statistics import stdev
 from benchmarks.measure import Usage, typical
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report, Value
-from shake.config import Config
 
 _ITEMS = 100_000
 _TIMES = 100
@@ -25,9 +24,8 @@ def run(options: Options) -> Report:
     shape, rounds = options.shape(_SHAPE), options.rounds or _ROUNDS
     small = options.items or _ITEMS
     runs: dict[int, list[Usage]] = {small: [], small * _TIMES: []}
-    lanes = options.farm * Config(id="", target_address="").full_document_parser
     # The smaller table, too, keeps all lanes busy.
-    settings = (options.farm, f"full.read.concurrency={lanes}")
+    settings = (options.farm, f"full.read.concurrency={options.lanes}")
     with bench() as place:
         for turn in range(rounds):
             for items in runs if turn % _SMALL_ROUNDS == 0 else (small,):

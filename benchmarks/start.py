@@ -5,7 +5,6 @@ from __future__ import annotations
 from benchmarks.measure import Usage, typical
 from benchmarks.programs import ROLES, bench, table_of
 from benchmarks.report import Options, Report
-from shake.config import Config
 
 _ROUNDS = 7
 _SHAPE = "medium"
@@ -19,8 +18,7 @@ def run(options: Options) -> Report:
     rounds = options.rounds or _ROUNDS
     report = Report(f"a start: a whole run over an empty table, median of {rounds}")
     table = table_of(_SHAPE, 0)
-    lanes = options.farm * Config(id="", target_address="").full_document_parser
-    runs: dict[int, list[Usage]] = {1: [], lanes: []}
+    runs: dict[int, list[Usage]] = {1: [], options.lanes: []}
     with bench() as place:
         place.shake(table, options.farm)  # this one finds its files on the disk
         for _ in range(rounds):

@@ -6,7 +6,6 @@ from itertools import accumulate
 
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report
-from shake.config import Config
 
 #: A GB of these is 16 segments, and costs so little CPU that the source's time counts.
 _ITEMS = 120_000
@@ -22,13 +21,12 @@ def run(options: Options) -> Report:
         f"the tail: {items:,} {shape} items, {options.farm} workers, Scan in {_DELAY * 1e3:g} ms"
         f", segments of {1 - _SKEW:g} to {1 + _SKEW:g} times the mean"
     )
-    lanes = options.farm * Config(id="", target_address="").full_document_parser
     with bench("--delay", str(_DELAY), "--skew", str(_SKEW)) as place:
         table = table_of(shape, items)
         place.shake(table, options.farm)
         spans = [(begin, end) for begin, end in place.reading(table)["segments"].values()]
     begin, end = min(b for b, _ in spans), max(e for _, e in spans)
-    lanes = min(lanes, len(spans))
+    lanes = min(options.lanes, len(spans))
     busy = sum(e - b for b, e in spans) / (lanes * (end - begin))
     tail = (end - tail_begins(spans, lanes)) / (end - begin)
     report.rows.append(

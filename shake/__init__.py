@@ -1,3 +1,3 @@
-"""shake moves Amazon DynamoDB tables into MongoDB: a parallel full copy by a farm of processes."""
+"""shake moves Amazon DynamoDB tables into MongoDB: a full copy, then every change, by a farm."""
 
 __version__ = "0.1.0"

@@ -7,6 +7,8 @@ class ShakeError(Exception):
     """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
 
     exit_status = 1
+    #: Whether waiting may cure it, though nobody changes anything.
+    passes = False
 
 
 class RunError(ShakeError):
@@ -27,6 +29,10 @@ class RefusedError(ShakeError):
     """A pre-flight check refused to start; nothing was changed."""
 
     exit_status = 3
+
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        self.passes = passes
+        super().__init__(message)
 
 
 class GapError(ShakeError):

@@ -38,14 +38,16 @@ def choose_positions(
     client: Client,
     progress: Progress,
     plan: Plan,
+    ours: Callable[[], None],
     now: Callable[[], float],
 ) -> dict[str, Position]:
     """The position of each followed table, by name; durable on return.
 
-    Streams that are missing are enabled. Raises GapError where a stream is not the one that the
-    checkpoint is of, or has ended.
+    Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
+    and raises where the task is another's by now. Raises GapError where a stream is not the one
+    that the checkpoint is of, or has ended.
     """
-    chooser = _Chooser(config, client, progress, now)
+    chooser = _Chooser(config, client, progress, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
     with ThreadPool(_THREADS) as threads:
         positions = threads.map(chooser.choose, tables)
@@ -54,11 +56,17 @@ def choose_positions(
 
 class _Chooser:
     def __init__(
-        self, config: Config, client: Client, progress: Progress, now: Callable[[], float]
+        self,
+        config: Config,
+        client: Client,
+        progress: Progress,
+        ours: Callable[[], None],
+        now: Callable[[], float],
     ) -> None:
         self._config = config
         self._client = client
         self._progress = progress
+        self._ours = ours
         self._now = now
         self._lock = threading.Lock()  # a store takes one write after the other
 
@@ -66,6 +74,7 @@ class _Chooser:
         assert table.stream is not None
         position = self._go_on(table, table.stream) or self._begin(table, table.stream)
         with self._lock:
+            self._ours()
             self._progress.save_stream(position.record, position.shards)
         return position
 
@@ -84,6 +93,7 @@ class _Chooser:
         what is older than the moment is left out.
         """
         name, now = table.table.name, self._now()
+        self._ours()
         Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
         stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
         listing = list_shards(self._client, stream.arn)

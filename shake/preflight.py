@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -20,11 +20,21 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
-from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, count_segments
-from shake.schema import Table
+from shake.plan import (
+    Action,
+    Plan,
+    StreamPlan,
+    TablePlan,
+    capacity_rate,
+    count_segments,
+    seconds_at_least,
+)
+from shake.schema import OLD, RETENTION, Table
 from shake.source import tables
 from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
+from shake.status.figures import count, duration
+from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
 from shake.target import index_names, place_problems, problems
@@ -60,7 +70,7 @@ def make_plan(
     try:
         found = find_tables(config, client)
     except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error), passes=error.passes) from error
     planner = _Planner(config, lanes, target, progress, int(now()))
     planner.refusals += missing_tables(config, found)
     places = [config.place(table.name) for table, _ in found]
@@ -68,7 +78,34 @@ def make_plan(
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    return Plan(plans, tuple(planner.refusals), tuple(_warnings(config, plans)))
+    return Plan(plans, tuple(planner.refusals), tuple(warnings(config, lanes, plans)))
+
+
+def local_problems(config: Config, *, ports: bool) -> list[str]:
+    """What stands against a run on this machine; ``ports``: whether those of the pages count."""
+    found = []
+    if not os.access(config.pid_path, os.W_OK | os.X_OK):
+        found.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+    if (file := config.log_file) and not _may_be_appended_to(file):
+        found.append(
+            f"log.file: {file} cannot be opened; give a file in a folder that exists and is "
+            "writable, or leave the key empty to log on stdout"
+        )
+    pages = {"http_profile": config.http_profile, "system_profile": config.system_profile}
+    for key, port in pages.items():
+        if ports and port is not None and port >= 0:
+            try:
+                check_port(key, config.http_bind, port)
+            except RefusedError as error:
+                found.append(str(error))
+    return found
+
+
+def _may_be_appended_to(file: str) -> bool:
+    if os.path.exists(file):
+        return not os.path.isdir(file) and os.access(file, os.W_OK)
+    folder = os.path.dirname(file) or "."
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
@@ -106,7 +143,7 @@ def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, 
             look = partial(find_stream, client, attempts=_ATTEMPTS)
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error), passes=error.passes) from error
 
 
 def following_problems(config: Config) -> list[str]:
@@ -266,7 +303,7 @@ class _Planner:
             f"collection {place} exists: set target.db.exist to rename or drop, or give table "
             f"{plan.table.name} another place by namespace.map"
         )
-        return plan
+        return replace(plan, action=Action.REFUSE)
 
     def _go_on(self, plan: TablePlan) -> TablePlan:
         """A later run: the collection is our own."""
@@ -315,12 +352,14 @@ class _Planner:
             )
 
 
-def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
+def warnings(config: Config, lanes: int, plans: Sequence[TablePlan]) -> Iterable[str]:
+    """What the person should know before the run, besides what stands against it."""
     if config.scan_filter is not None:
         yield (
             "SCAN FILTER ON: only items that match full.read.filter_expression "
             f"({config.scan_filter.expression}) are copied, while all are read and paid for"
         )
+    yield from _late(config, plans)
     for plan in plans:
         if config.convert_type == "mchange" and config.target_type == "mongodb":
             yield (
@@ -335,3 +374,49 @@ def _warnings(config: Config, plans: Iterable[TablePlan]) -> Iterable[str]:
             )
         if plan.table.items == 0 and plan.copies:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"
+        if plan.fresh and (by_size := _idle_lanes(config, lanes, plan)):
+            yield (
+                f"table {plan.table.name}: full.read.concurrency = {config.full_read_concurrency}, "
+                f"though the workers could read {count(lanes)} segments at once: unset it for "
+                f"{count(by_size)} segments, which are fixed once the copy begins"
+            )
+
+
+def _late(config: Config, plans: Sequence[TablePlan]) -> Iterable[str]:
+    """Copies that may last longer than their streams keep what changes meanwhile."""
+    followed = [plan for plan in plans if plan.stream and plan.copies]
+    if config.incr_sync_parallel or not followed:
+        return
+    for plan in followed:
+        name, seconds = plan.table.name, plan.seconds_at_least(config)
+        if seconds > RETENTION:
+            yield (
+                f"table {name} cannot be copied within 24 hours at these limits "
+                f"({duration(seconds)} at the least), and its stream keeps changes no longer: "
+                "set incr_sync_parallel = true"
+            )
+        elif seconds > OLD:
+            yield (
+                f"table {name} takes {duration(seconds)} at the least, and its stream keeps "
+                "changes for 24 hours: incr_sync_parallel = true is safer"
+            )
+    whole = seconds_at_least(config, plans)
+    if whole > RETENTION and all(plan.seconds_at_least(config) <= OLD for plan in followed):
+        yield (
+            "the tables cannot all be copied within 24 hours at these limits "
+            f"({duration(whole)} at the least), and their streams keep changes no longer: "
+            "set incr_sync_parallel = true"
+        )
+
+
+def _idle_lanes(config: Config, lanes: int, plan: TablePlan) -> int:
+    """How many segments the table would have without ``full.read.concurrency``, if lanes lack them.
+
+    ``lanes`` is how many the farm reads at once.
+    """
+    given = config.full_read_concurrency
+    if given is None or given >= lanes or config.sync_schema_only:
+        return 0
+    unset = replace(config, full_read_concurrency=None)
+    by_size = count_segments(unset, plan.table, lanes, holds_items=False)
+    return by_size if by_size > given else 0

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
+from collections.abc import Iterator
 
 from shake.checkpoint.lease import Lease
 from shake.checkpoint.progress import Progress
 from shake.config import Config
-from shake.errors import GapError, RefusedError, SourceError
+from shake.errors import GapError, RefusedError, ShakeError, SourceError
 from shake.plan import Plan, count_segments
 from shake.source import tables
 from shake.source.client import Client
 from shake.status.snapshot import Snapshot
 
 log = logging.getLogger("shake")
+
+#: Seconds of the first wait, which doubles with each further one, and the longest wait.
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 
 
 class Resync:
@@ -25,11 +31,25 @@ class Resync:
         self._progress = progress
         self._lease = lease
         self._behind: set[str] = set()  # copied anew, and not caught up since
+        self._wait = _FIRST_WAIT
         #: Whether there was any gap.
         self.met = False
 
+    @contextlib.contextmanager
+    def riding_out(self) -> Iterator[None]:
+        """Once there was a gap, what may pass is waited for, not raised: others are to go on."""
+        try:
+            yield
+        except ShakeError as error:
+            if not (self.met and error.passes):
+                raise
+            log.warning("%s; it is tried again until it works", error)
+            time.sleep(self._wait)
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+
     def look(self, snapshot: Snapshot) -> None:
         """Take note of the tables that have reached their consistent point."""
+        self._wait = _FIRST_WAIT
         self._behind -= {table.name for table in snapshot.tables if table.consistent}
 
     def mark(self, gap: GapError, plan: Plan, client: Client) -> None:

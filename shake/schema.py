@@ -1,9 +1,16 @@
-"""What a DynamoDB table looks like from outside: its keys, its indexes, its size."""
+"""What a DynamoDB table looks like from outside: its keys, its indexes, its size, its stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+#: Seconds for which a stream keeps a change, and the age from which on a person should look into
+#: one that only the stream holds.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+RETENTION = 24 * 3600.0
+OLD = RETENTION / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,15 @@ class Keys:
         yield self.partition
         if self.sort is not None:
             yield self.sort
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> Keys:
+        """The keys of :meth:`pairs`."""
+        return cls(*(Attribute(*pair) for pair in pairs))
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(name, type) of each: plain data, to be sent to another process."""
+        return [(key.name, key.type) for key in self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +68,16 @@ class Table:
     items: int = 0
     bytes: int = 0
     read_capacity: int = 0
+
+    @classmethod
+    def of(cls, fields: list[Any]) -> Table:
+        """The table of :meth:`fields`."""
+        name, keys, indexes, *rest = fields
+        made = (SecondaryIndex(name, Keys.of(pairs), local) for name, pairs, local in indexes)
+        return cls(name, Keys.of(keys), tuple(made), *rest)
+
+    def fields(self) -> list[Any]:
+        """Plain data, to be sent to another process."""
+        indexes = [(one.name, one.keys.pairs(), one.local) for one in self.indexes]
+        sizes = self.items, self.bytes, self.read_capacity
+        return [self.name, self.keys.pairs(), indexes, *sizes]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import threading
 import time
@@ -20,14 +19,14 @@ from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.supervisor import Ending, Supervisor
 from shake.plan import Plan
 from shake.positions import Position, choose_positions
-from shake.preflight import make_plan
+from shake.preflight import local_problems, make_plan
 from shake.resync import Resync
 from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource, open_source
-from shake.status.profile import profile_server
+from shake.status.profile import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
 from shake.status.server import status_server
-from shake.status.snapshot import Snapshot
+from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.target import open_target
 
@@ -57,8 +56,7 @@ def dry_run(config: Config, workers: int) -> Plan:
         refusals = list(plan.refusals)
         if holder := Lease.living_holder(ends.store):
             refusals.append(f"this task is already run by {holder}: stop that one first")
-        if not os.access(config.pid_path, os.W_OK | os.X_OK):
-            refusals.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+        refusals += local_problems(config, ports=not holder)  # which has them itself
         return replace(plan, refusals=tuple(refusals))
 
 
@@ -93,8 +91,7 @@ def run(
         wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
         resync = Resync(config, _lanes(config, workers), ends.progress, lease)
         try:
-            while not _attempt(wish, ends, lease, plan, resync):
-                plan = _checked(_plan(config, workers, ends))
+            _carry_out(wish, ends, lease, plan, resync)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -117,17 +114,29 @@ class _Wish:
     linger: Callable[[], None]
 
 
+def _carry_out(wish: _Wish, ends: Ends, lease: Lease, first: Plan, resync: Resync) -> None:
+    """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
+    plan: Plan | None = first
+    while True:
+        with resync.riding_out():
+            plan = plan or _checked(_plan(wish.config, wish.workers, ends))
+            if _attempt(wish, ends, lease, plan, resync):
+                return
+        plan = None
+
+
 def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(_pages(config, plan))
         try:
-            watch, positions = stack.enter_context(_watching(config, ends, plan))
+            watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         except GapError as gap:
             _mark(gap, ends, plan, resync)
             return False
-        ending, last = stack.enter_context(
-            _supervised(wish, ends, lease, plan, watch=watch, positions=positions)
+        ending, last = _supervised(
+            wish, ends, lease, plan, screen, watch=watch, positions=positions
         )
         resync.look(last)
         if ending.gap:
@@ -159,7 +168,10 @@ def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
 
 def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
     with contextlib.closing(_client(ends, threading.Event())) as client:
-        resync.mark(gap, plan, client)
+        while True:
+            with resync.riding_out():
+                resync.mark(gap, plan, client)
+                return
 
 
 def _checked(plan: Plan) -> Plan:
@@ -191,7 +203,8 @@ def _hold_lease(store: Store) -> Iterator[Lease]:
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
     try:
-        yield lease
+        with lease.kept():
+            yield lease
     finally:
         # It runs out by itself: a store that hangs holds nobody up.
         release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
@@ -218,7 +231,7 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
         try:
             return make_plan(config, lanes, client=client, target=target, progress=ends.progress)
         except RunError as error:  # nothing has run yet
-            raise RefusedError(str(error)) from error
+            raise RefusedError(str(error), passes=error.passes) from error
 
 
 def _client(ends: Ends, stop: threading.Event) -> Client:
@@ -231,35 +244,69 @@ def _client(ends: Ends, stop: threading.Event) -> Client:
     )
 
 
+@dataclass(slots=True)
+class _Screen:
+    """What the pages show: the last snapshot, and what each process does."""
+
+    last: Snapshot
+    reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
+
+
+@contextlib.contextmanager
+def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
+    """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
+    waiting = tuple(
+        TableStatus(
+            one.table.name,
+            one.place,
+            "waiting",
+            expected_items=one.table.items,
+            expected_bytes=one.table.bytes,
+        )
+        for one in plan.tables
+    )
+    screen = _Screen(Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting))
+    bind, token = config.http_bind, config.http_token
+    with contextlib.ExitStack() as servers:
+        if config.http_profile >= 0:
+            servers.enter_context(
+                status_server(lambda: screen.last, bind, config.http_profile, token)
+            )
+        if config.system_profile is not None:
+            servers.enter_context(
+                profile_server(lambda: screen.reports(), bind, config.system_profile, token)
+            )
+        yield screen
+
+
 @contextlib.contextmanager
 def _watching(
-    config: Config, ends: Ends, plan: Plan
+    config: Config, ends: Ends, lease: Lease, plan: Plan
 ) -> Iterator[tuple[Client, dict[str, Position]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
     watch = _client(ends, stop)
-    with contextlib.closing(watch):
-        yield watch, choose_positions(config, watch, ends.progress, plan, time.time)
-        stop.set()
+    with contextlib.closing(watch), contextlib.ExitStack() as stack:
+        stack.callback(stop.set)
+        positions = choose_positions(config, watch, ends.progress, plan, lease.check, time.time)
+        yield watch, positions
 
 
-@contextlib.contextmanager
 def _supervised(
     wish: _Wish,
     ends: Ends,
     lease: Lease,
     plan: Plan,
+    screen: _Screen,
     *,
     watch: Client,
     positions: dict[str, Position],
-) -> Iterator[tuple[Ending, Snapshot]]:
-    """The end of the run, which has been shown; its pages are served until the context ends."""
+) -> tuple[Ending, Snapshot]:
+    """The end of the run, which has been shown."""
     config, reporter = wish.config, wish.reporter
-    last: Snapshot
 
     def show(snapshot: Snapshot) -> None:
-        nonlocal last
-        last = snapshot
+        screen.last = snapshot
         reporter.tick(snapshot, time.monotonic())
 
     supervisor = Supervisor(
@@ -279,17 +326,12 @@ def _supervised(
         redact=Redactor(config.secrets()).redact,
     )
     show(supervisor.snapshot())
-    with contextlib.ExitStack() as servers:
-        bind, token = config.http_bind, config.http_token
-        if config.http_profile >= 0:
-            servers.enter_context(status_server(lambda: last, bind, config.http_profile, token))
-        if config.system_profile is not None:
-            reports = supervisor.diagnostics.gather
-            servers.enter_context(profile_server(reports, bind, config.system_profile, token))
-        if ends.progress.status() is None:
-            ends.progress.set_status("full_sync")
-        try:
-            ending = supervisor.run()
-        finally:
-            reporter.close(last)
-        yield ending, last
+    screen.reports = supervisor.diagnostics.gather
+    if ends.progress.status() is None:
+        lease.check()
+        ends.progress.set_status("full_sync")
+    try:
+        ending = supervisor.run()
+    finally:
+        reporter.close(screen.last)
+    return ending, screen.last

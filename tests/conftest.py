@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ from pymongo import MongoClient
 from shake.demo import fetch
 from shake.demo.servers import DynamoDBLocal, MongoServer
 from shake.errors import RunError
+from tests.support.followed import Followed
 from tests.support.migration import Migration
 from tests.support.streams import Clock, Simulator
 from tests.support.tables import connect
-from tests.support.world import World
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
@@ -73,6 +74,14 @@ def mongo(server_folder: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
+    """A server of the test's own, which may hang."""
+    with MongoServer(folder=tmp_path / "mongo") as server:
+        yield server
+        server.signal(signal.SIGCONT)
+
+
+@pytest.fixture
 def name() -> str:
     """A short name that no other test has, for a table, a database or a task."""
     return f"t{uuid.uuid4().hex[:10]}"
@@ -102,9 +111,9 @@ def migrate(
 
 
 @pytest.fixture
-def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+def followed(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[Followed]:
     with Simulator(clock=Clock(time.time)) as simulator:
-        yield World(simulator, mongo, migrate, name)
+        yield Followed(simulator, mongo, migrate, name)
 
 
 @pytest.fixture

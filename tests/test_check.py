@@ -207,12 +207,13 @@ def test_missing_indexes_are_named_and_built(
     ids=str,
 )
 def test_a_document_that_can_be_no_item_is_extra(
-    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, document: dict[str, Any]
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, document: dict[str, Any], capsys: Any
 ) -> None:
     copied = make_table(dynamodb, mongo, name, tmp_path, ITEMS)
     copied.copy()
     copied.collection.insert_one(document)
     assert kinds(copied, tmp_path) == ["extra"]
+    assert "NOT equal: 1 difference\n" in capsys.readouterr().out
     assert run(copied, "--repair") == 0
     assert copied.collection.count_documents({}) == len(ITEMS)
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.check import fingerprint
+from shake.check.findings import Difference, Findings
 from shake.check.fingerprint import Fingerprint, bucket
 from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
@@ -61,6 +62,17 @@ def test_only_the_bucket_of_a_key_that_one_side_lacks_is_unequal() -> None:
     assert ours.unequal(theirs) == {bucket(("extra",))}
     ours.add([("extra",), ("extra",)])
     assert ours.unequal(theirs) == {bucket(("extra",))}
+
+
+def test_a_document_whose_key_is_an_array_is_named_once_though_an_index_has_it_twice() -> None:
+    said: list[str] = []
+    findings = Findings(said.append, None)
+    odd = Difference("t", "d.t", "extra", {"pk": "['a', 'z']", "_id": "ObjectId('5')"})
+    for _ in range(2):
+        findings.add(odd)
+    for _ in range(2):  # two documents of one key
+        findings.add(Difference("t", "d.t", "extra", {"_id": {"S": "a"}}))
+    assert (findings.total, len(said)) == (3, 3)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

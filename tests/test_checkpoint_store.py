@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from shake.checkpoint.contract import Store, StoreUnavailable, Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.store import open_store
-from shake.config import load
+from shake.config import Config, load
 from shake.errors import RefusedError, RunError
 
 Settings = list[str]
@@ -273,6 +274,19 @@ def test_a_server_out_of_reach_is_refused_at_the_start_without_its_password() ->
     with pytest.raises(RefusedError, match=rf"{NOBODY}.*checkpoint\.address") as caught:
         MongoStore.open(f"mongodb://user:secret@{NOBODY}/?tls=false", "db", timeout=0.3)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({}, "target.address (which holds the checkpoints, too)"),
+        ({"checkpoint.address": "mongodb:"}, "checkpoint.address"),
+    ],
+)
+def test_the_address_to_check_is_the_one_that_was_given(keys: dict[str, str], named: str) -> None:
+    config = Config.from_settings({"id": "a", "target.address": "mongodb:", **keys})
+    with pytest.raises(RefusedError, match=re.escape(f"; check {named}, its user's rights")):
+        open_store(config)
 
 
 @pytest.mark.parametrize("address", ["mongodb://u:sec/ret@h/", "mongodb://u:sec@ret@h", "mongodb:"])

@@ -275,6 +275,14 @@ def test_required_keys_are_asked_for(missing: str) -> None:
     assert message.startswith(missing.partition("=")[0] + " is required")
 
 
+def test_without_a_file_one_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "my.conf"
+    file.touch()
+    asked = "; give a configuration file with --conf FILE"
+    assert refusal(None).endswith(asked)
+    assert not refusal(str(file)).endswith(asked)
+
+
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_loopback_needs_no_token(bind: str) -> None:
     assert configure(f"http.bind={bind}").http_token is None
@@ -286,9 +294,6 @@ def test_beyond_loopback_a_token_suffices() -> None:
 
 def test_a_dynamodb_target_has_rules_of_its_own() -> None:
     proxy = ["target.type=aliyun_dynamo_proxy", "target.address=http://h:8000"]
-    config = configure(*proxy, "checkpoint.type=file")
-    assert config.write_batch == 25
-    assert configure().write_batch == 1024
     assert "checkpoint.address" in refusal(None, *NEEDED, *proxy)
     renaming = [*proxy, "checkpoint.type=file", "target.db.exist=rename"]
     assert "cannot rename" in refusal(None, *NEEDED, *renaming)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.crash import SLOWLY, World, lives, opened
+from tests.support.crash import SLOWLY, MakeCopy, lives, opened
 from tests.support.wait import until
 from tests.support.wire import Moment
 
 
 @pytest.fixture
-def make_world(
-    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
-) -> Iterator[Callable[..., World]]:
+def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[MakeCopy]:
     with opened(dynamodb, mongo, name, tmp_path) as make:
         yield make
 
@@ -49,16 +47,16 @@ POINTS: list[tuple[Moment, str, str, int]] = [
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
 )
 def test_a_restart_after_a_kill_ends_with_every_item_once(
-    make_world: Callable[..., World], point: tuple[Moment, str, str, int], victim: str
+    make_copy: MakeCopy, point: tuple[Moment, str, str, int], victim: str
 ) -> None:
-    world = make_world()
+    copy = make_copy()
     moment, command, where, skip = point
-    place = world.place if where == "place" else world.checkpoint
-    died = world.kill_at(moment, command, place, victim, skip)
-    assert world.migration.run().status == -signal.SIGKILL
+    place = copy.place if where == "place" else copy.checkpoint
+    died = copy.kill_at(moment, command, place, victim, skip)
+    assert copy.migration.run().status == -signal.SIGKILL
     assert died.is_set()
-    world.run_to_the_end()
-    world.assert_exact()
+    copy.run_to_the_end()
+    copy.assert_exact()
 
 
 @pytest.mark.parametrize(
@@ -68,34 +66,34 @@ def test_a_restart_after_a_kill_ends_with_every_item_once(
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
 )
 def test_a_worker_or_writer_that_dies_is_replaced_and_the_copy_goes_on(
-    make_world: Callable[..., World], point: tuple[Moment, str, str, int], victim: str
+    make_copy: MakeCopy, point: tuple[Moment, str, str, int], victim: str
 ) -> None:
-    world = make_world()
+    copy = make_copy()
     moment, command, where, skip = point
-    place = world.place if where == "place" else world.checkpoint
-    died = world.kill_at(moment, command, place, victim, skip)
-    result = world.migration.run()
+    place = copy.place if where == "place" else copy.checkpoint
+    died = copy.kill_at(moment, command, place, victim, skip)
+    result = copy.migration.run()
     assert died.is_set()
     assert result.status == 0, result
     assert "it is replaced" in result.stdout
-    world.assert_exact()
+    copy.assert_exact()
 
 
 @pytest.mark.parametrize("victim", ["everything", "writer"])
 def test_with_the_key_as_id_and_checkpoints_in_files_it_is_the_same(
-    make_world: Callable[..., World], tmp_path: Path, victim: str
+    make_copy: MakeCopy, tmp_path: Path, victim: str
 ) -> None:
-    world = make_world(
+    copy = make_copy(
         id__mode="key",
         checkpoint__type="file",
         checkpoint__address=tmp_path / "positions",
         full__executor__insert_on_dup_update="false",
     )
-    died = world.kill_at("answer", "insert", world.place, victim, skip=5)
-    world.run_to_the_end()
+    died = copy.kill_at("answer", "insert", copy.place, victim, skip=5)
+    copy.run_to_the_end()
     assert died.is_set()
-    world.run_to_the_end()
-    world.assert_exact(id_mode="key")
+    copy.run_to_the_end()
+    copy.assert_exact(id_mode="key")
 
 
 @pytest.mark.parametrize(
@@ -108,45 +106,45 @@ def test_with_the_key_as_id_and_checkpoints_in_files_it_is_the_same(
     ],
 )
 def test_the_old_collection_is_renamed_once_and_kept(
-    make_world: Callable[..., World], moment: Moment, command: str, victim: str
+    make_copy: MakeCopy, moment: Moment, command: str, victim: str
 ) -> None:
-    world = make_world(target__db__exist="rename")
-    database = world.mongo.client[world.table]
-    database[world.table].insert_one({"_id": "the old one"})
-    died = world.kill_at(moment, command, world.place, victim)
-    world.run_to_the_end()
-    world.run_to_the_end()
+    copy = make_copy(target__db__exist="rename")
+    database = copy.mongo.client[copy.table]
+    database[copy.table].insert_one({"_id": "the old one"})
+    died = copy.kill_at(moment, command, copy.place, victim)
+    copy.run_to_the_end()
+    copy.run_to_the_end()
     assert died.is_set()
-    world.assert_exact()
-    [backup] = set(database.list_collection_names()) - {world.table}
+    copy.assert_exact()
+    [backup] = set(database.list_collection_names()) - {copy.table}
     assert list(database[backup].find()) == [{"_id": "the old one"}]
 
 
-def test_the_same_point_may_kill_three_times(make_world: Callable[..., World]) -> None:
-    world = make_world()
+def test_the_same_point_may_kill_three_times(make_copy: MakeCopy) -> None:
+    copy = make_copy()
     for skip in (3, 2, 1):
-        world.kill_at("answer", "insert", world.place, "everything", skip)
-        assert world.migration.run().status == -signal.SIGKILL
-    world.run_to_the_end()
-    world.assert_exact()
+        copy.kill_at("answer", "insert", copy.place, "everything", skip)
+        assert copy.migration.run().status == -signal.SIGKILL
+    copy.run_to_the_end()
+    copy.assert_exact()
 
 
-def test_nobody_outlives_the_supervisor(make_world: Callable[..., World]) -> None:
-    world = make_world()
+def test_nobody_outlives_the_supervisor(make_copy: MakeCopy) -> None:
+    copy = make_copy()
     orphans: list[psutil.Process] = []
 
     def kill() -> None:
-        orphans.extend(until(lambda: len(all_of := world.migration.children()) == 3 and all_of))
-        world.kill("supervisor")
+        orphans.extend(until(lambda: len(all_of := copy.migration.children()) == 3 and all_of))
+        copy.kill("supervisor")
 
-    world.wire.stop_at("request", "insert", world.place, kill, skip=2)
-    world.run_killed()
+    copy.wire.stop_at("request", "insert", copy.place, kill, skip=2)
+    copy.run_killed()
     until(lambda: not any(map(lives, orphans)), deadline=10)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_CRASH_ROUNDS", "3"))))
 def test_random_kills_end_with_every_item_once(
-    make_world: Callable[..., World], tmp_path: Path, seed: int
+    make_copy: MakeCopy, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
     fate, id_mode = chance.choice(["rename", "drop"]), chance.choice(["objectid", "key"])
@@ -155,22 +153,22 @@ def test_random_kills_end_with_every_item_once(
         settings |= {"checkpoint__type": "file", "checkpoint__address": tmp_path / "positions"}
     if chance.random() < 0.3:
         settings |= SLOWLY
-    world = make_world(**settings)
-    database = world.mongo.client[world.table]
-    database[world.table].insert_one({"_id": "old"})
+    copy = make_copy(**settings)
+    database = copy.mongo.client[copy.table]
+    database[copy.table].insert_one({"_id": "old"})
     for _ in range(4):
         victims = chance.sample(["supervisor", "everything", "writer", "worker 0", "worker 1"], 2)
         for victim in victims:
             moment: Moment = chance.choice(["request", "answer"])
             command, place = chance.choice(
-                [("insert", world.place)] * 5
-                + [("update", world.checkpoint)] * 2
-                + [("delete", world.place), ("createIndexes", world.place)]
+                [("insert", copy.place)] * 5
+                + [("update", copy.checkpoint)] * 2
+                + [("delete", copy.place), ("createIndexes", copy.place)]
             )
-            die = partial(world.kill_if_there, victim)
-            world.wire.stop_at(moment, command, place, die, skip=chance.randrange(10))
-        result = world.migration.run()
+            die = partial(copy.kill_if_there, victim)
+            copy.wire.stop_at(moment, command, place, die, skip=chance.randrange(10))
+        result = copy.migration.run()
         assert result.status in (0, -signal.SIGKILL), result
-    world.run_to_the_end()
-    world.assert_exact(id_mode=id_mode)
+    copy.run_to_the_end()
+    copy.assert_exact(id_mode=id_mode)
     assert len(database.list_collection_names()) == (2 if fate == "rename" else 1)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shake.farm.process import MOST_DEATHS
-from tests.support.crash import World, opened
+from tests.support.crash import Copy, MakeCopy, opened
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment
 
-Worlds = Callable[..., World]
-
 
 @pytest.fixture
-def worlds(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Worlds]:
+def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[MakeCopy]:
     with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
         yield make
 
@@ -36,21 +34,21 @@ def worlds(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[Wor
     ],
 )
 def test_killed_around_each_save_of_a_state(
-    worlds: Worlds, command: str, save: int, moment: Moment, fate: str
+    make_copy: MakeCopy, command: str, save: int, moment: Moment, fate: str
 ) -> None:
-    world = worlds(target__db__exist=fate)
-    database = world.mongo.client[world.table]
-    database[world.table].insert_one({"_id": "old"})
-    died = world.kill_at(moment, command, world.checkpoint, "everything", skip=save)
-    world.run_killed()
-    world.run_to_the_end()
+    copy = make_copy(target__db__exist=fate)
+    database = copy.mongo.client[copy.table]
+    database[copy.table].insert_one({"_id": "old"})
+    died = copy.kill_at(moment, command, copy.checkpoint, "everything", skip=save)
+    copy.run_killed()
+    copy.run_to_the_end()
     assert died.is_set()
-    world.assert_exact()
-    backups = set(database.list_collection_names()) - {world.table}
+    copy.assert_exact()
+    backups = set(database.list_collection_names()) - {copy.table}
     assert [list(database[backup].find()) for backup in backups] == (
         [[{"_id": "old"}]] if fate == "rename" else []
     )
-    assert "complete already" in world.migration.run().stdout
+    assert "complete already" in copy.migration.run().stdout
 
 
 @pytest.mark.parametrize(
@@ -58,14 +56,14 @@ def test_killed_around_each_save_of_a_state(
     [("answer", "insert", 0), ("answer", "update", 0), ("request", "update", 1)],
 )
 def test_killed_around_each_write_of_the_lease_and_the_task(
-    worlds: Worlds, moment: Moment, command: str, skip: int
+    make_copy: MakeCopy, moment: Moment, command: str, skip: int
 ) -> None:
-    world = worlds()
-    died = world.kill_at(moment, command, world.status_table, "everything", skip)
-    world.run_to_the_end()
+    copy = make_copy()
+    died = copy.kill_at(moment, command, copy.status_table, "everything", skip)
+    copy.run_to_the_end()
     assert died.is_set()
-    world.run_to_the_end()
-    world.assert_exact()
+    copy.run_to_the_end()
+    copy.assert_exact()
 
 
 @pytest.mark.parametrize(
@@ -78,20 +76,20 @@ def test_killed_around_each_write_of_the_lease_and_the_task(
     ],
 )
 def test_a_resume_that_dies_around_its_removal_of_the_tail(
-    worlds: Worlds, moment: Moment, victim: str
+    make_copy: MakeCopy, moment: Moment, victim: str
 ) -> None:
-    world = worlds()
-    world.kill_at("answer", "insert", world.place, "everything", skip=6)
-    world.run_killed()
-    died = world.kill_at(moment, "delete", world.place, victim, skip=1)  # 0: of nothing
-    world.run_to_the_end()
+    copy = make_copy()
+    copy.kill_at("answer", "insert", copy.place, "everything", skip=6)
+    copy.run_killed()
+    died = copy.kill_at(moment, "delete", copy.place, victim, skip=1)  # 0: of nothing
+    copy.run_to_the_end()
     assert died.is_set()
-    world.assert_exact()
+    copy.assert_exact()
 
 
 @pytest.mark.parametrize("victim", ["worker", "everything"])
 def test_killed_while_a_page_is_on_its_way_from_the_source(
-    worlds: Worlds, dynamodb: Any, victim: str
+    make_copy: MakeCopy, dynamodb: Any, victim: str
 ) -> None:
     answer = forward(dynamodb.url)
     scans = iter(range(1000))
@@ -99,60 +97,62 @@ def test_killed_while_a_page_is_on_its_way_from_the_source(
     def disturbed(request: Request) -> Reply:
         reply = answer(request)
         if request.operation == "Scan" and next(scans) == 9:
-            world.kill(victim)
+            copy.kill(victim)
         return reply
 
     with Faulty(otherwise=disturbed) as source:
-        world = worlds(source__endpoint_url=source.url)
-        world.run_to_the_end()
-        world.assert_exact()
+        copy = make_copy(source__endpoint_url=source.url)
+        copy.run_to_the_end()
+        copy.assert_exact()
     assert next(scans) > 9
 
 
 @pytest.mark.parametrize("role", ["worker", "writer"])
 def test_more_deaths_than_may_be_in_a_row_do_not_end_a_copy_that_gets_on(
-    worlds: Worlds, role: str
+    make_copy: MakeCopy, role: str
 ) -> None:
-    world = worlds(qps__full__batch_num=2)
+    copy = make_copy(qps__full__batch_num=2)
     deaths = []
 
     def die() -> None:
-        world.kill(role)
+        copy.kill(role)
         deaths.append(role)
         if len(deaths) <= MOST_DEATHS:
-            world.wire.stop_at("answer", "insert", world.place, die, skip=3)
+            copy.wire.stop_at("answer", "insert", copy.place, die, skip=3)
 
-    world.wire.stop_at("answer", "insert", world.place, die)
-    result = world.migration.run()
+    copy.wire.stop_at("answer", "insert", copy.place, die)
+    result = copy.migration.run()
     assert len(deaths) > MOST_DEATHS
     assert result.status == 0, result
-    world.assert_exact()
+    copy.assert_exact()
 
 
-def steal_lease(world: World) -> None:
+def steal_lease(copy: Copy) -> None:
     """As another machine's supervisor does."""
-    status = world.mongo.client[f"{world.table}-checkpoint"].status_table
+    status = copy.mongo.client[f"{copy.table}-checkpoint"].status_table
     status.update_one({"_id": "lease"}, {"$set": {"Host": "elsewhere", "Token": "thief"}})
 
 
 @pytest.mark.parametrize("renewal", [0, 1])
-def test_who_has_lost_the_lease_stops_and_writes_nothing_more(worlds: Worlds, renewal: int) -> None:
-    world = worlds(**({"qps__full": 1} if renewal else {}))
+def test_who_has_lost_the_lease_stops_and_writes_nothing_more(
+    make_copy: MakeCopy, renewal: int
+) -> None:
+    copy = make_copy(**({"qps__full": 1} if renewal else {}))
     after: list[int] = []
 
     def steal() -> None:
-        steal_lease(world)
-        after.append(len(world.wire.seen))
+        steal_lease(copy)
+        after.append(len(copy.wire.seen))
 
     # 0 is the status; the first renewal comes before the first save, the second 10 s later.
-    world.wire.stop_at("request", "update", world.status_table, steal, skip=1 + renewal)
-    result = world.migration.run()
+    copy.wire.stop_at("request", "update", copy.status_table, steal, skip=1 + renewal)
+    result = copy.migration.run()
     assert result.status == 1, result
     [line] = result.stderr.splitlines()
     assert "on host elsewhere took over" in line
-    later = world.wire.seen[after[0] :]
-    assert not [one for one in later if one.name == "update" and one.place == world.checkpoint]
+    later = copy.wire.seen[after[0] :]
+    assert not [one for one in later if one.name == "update" and one.place == copy.checkpoint]
     if not renewal:
-        assert not world.wire.count("create", world.place)
-    status = world.mongo.client[f"{world.table}-checkpoint"].status_table
+        assert not copy.wire.count("create", copy.place)
+    status = copy.mongo.client[f"{copy.table}-checkpoint"].status_table
     assert status.find_one({"_id": "lease"})["Token"] == "thief"

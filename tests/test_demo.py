@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from shake.demo.__main__ import Shop, main
+from shake.status.server import status_server
 from tests.support.migration import ROOT
+from tests.support.snapshots import task
 
 
 def test_the_demo_migrates_verifies_and_ends(tmp_path: Path) -> None:
@@ -23,3 +30,31 @@ def test_the_demo_migrates_verifies_and_ends(tmp_path: Path) -> None:
     assert "90 changes applied" in result.stdout
     assert "300 items equal" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--items", "--workers"])
+@pytest.mark.parametrize("number", ["-3", "0", "many"])
+def test_what_is_counted_is_at_least_one(option: str, number: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([option, number])
+    assert ended.value.code == 2
+    assert f"'{number}' is not a whole number from 1 up" in capsys.readouterr().err
+
+
+def test_the_help_is_plain_text(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "`" not in capsys.readouterr().out
+
+
+def test_live_writes_that_fail_end_the_run() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with status_server(task, "127.0.0.1", 0, None) as server:  # of no table
+            shop = Shop("http://127.0.0.1:1", f"http://127.0.0.1:{server.port}/", 1)
+            shop.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert shop.failure.startswith("the live writes failed: ValueError: ")

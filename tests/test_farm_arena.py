@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import mmap
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from shake.errors import Stopped
 from shake.farm import arena
-from shake.farm.arena import SLOT_BYTES, Arena
+from shake.farm.arena import SLOT_BYTES, Arena, Slots
 
 MIB = 1024 * 1024
 
@@ -95,3 +99,16 @@ def test_where_memory_files_have_no_name_a_file_that_is_gone_serves(
     assert Arena(descriptor, writable=False).slot(0)[:1] == b"x"
     assert os.fstat(descriptor).st_nlink == 0
     os.close(descriptor)
+
+
+def test_tables_that_give_nothing_back_leave_slots_to_the_next_one() -> None:
+    """However many leases of theirs have ended meanwhile."""
+    slots, held, leases = Slots(), Counter[int](), itertools.count()
+    for slot in range(32):
+        slots.give(slot)
+    for table in range(5):
+        with contextlib.suppress(Stopped):
+            while slots.take(table, next(leases), leaving=lambda: True) >= 0:
+                held[table] += 1
+    assert held == {0: 16, 1: 8, 2: 4, 3: 2, 4: 1}
+    assert slots.borrow(leaving=lambda: True) >= 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
-from shake.farm.following import Following
+from shake.farm.following import Following, spared
 from shake.farm.messages import Batch
 from shake.plan import Action, TablePlan
-from shake.schema import Attribute, Keys, Table
+from shake.schema import RETENTION, Attribute, Keys, Table
+from shake.stream.beginning import all_shards
+from shake.stream.listing import Listed
 from shake.stream.shards import Shard, State
 
 NOW = 1_000_000.0
-RECORD = StreamRecord("t", "arn")
+RECORD = StreamRecord("t", "arn", stamp=int(NOW) - 60)
 
 
 def following(shards: list[Shard]) -> Following:
@@ -44,3 +46,82 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
 
     for found in (one, restarted(one)):
         assert (found.journaled, found.journal_bytes) == (5, 100)
+
+
+#: The first shard's parent is gone for long, and its own head may be.
+OLD = [Listed("s1", "s0", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
+
+
+def read(one: Following, shard: str, sequence: str, created: float) -> None:
+    """A shard is read up to this record; lease and number of it are new."""
+    lease = int(sequence)
+    one.lease(lease, 0, one.shards[shard], NOW)
+    one.publish(0, Batch(lease, -1, [(0, 0)] * 3, True, 1, sequence, created))
+    flying = one.next(lease)
+    assert flying is not None
+    one.applied(flying, 0, NOW)
+
+
+def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
+    one = following(all_shards(OLD, NOW))
+    one.listed = NOW + 2
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (RETENTION, RETENTION, False)
+    read(one, "s1", "5", NOW - 7200)
+    assert (one.lag(NOW), one.unread(NOW)) == (7200, 7200)
+    one.end_lease(5, over=True)
+    read(one, "s2", "9", NOW - 3600)
+    assert (one.lag(NOW), one.unread(NOW)) == (3600, 3600)
+    one.tip(9, NOW + 1)
+    assert (one.lag(NOW + 1), one.unread(NOW + 1), one.reaches(NOW)) == (0, 0, True)
+
+
+def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> None:
+    one = restarted(following(all_shards(OLD, NOW)))
+    s1, s2 = one.shards
+    assert spared(s1, NOW + 60)
+    assert not spared(s1, NOW + 2 * 3600)  # somebody has waited for what was there
+    read(one, "s1", "5", NOW - RETENTION + 60)
+    one.end_lease(5, over=True)
+    for found in (one, restarted(one)):
+        s1, s2 = found.shards
+        assert not spared(s1, NOW)
+        assert not spared(s2, NOW)
+
+
+def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too() -> None:
+    one = following(all_shards(OLD, NOW))
+    one.lease(1, 0, one.shards["s1"], NOW)
+    one.end_lease(1, over=True)
+    assert spared(restarted(one).shards["s2"], NOW + 60)
+
+
+def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -> None:
+    one = following([])
+    one.listed = NOW + 1
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
+    one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
+    assert spared(one.shards["s1"], NOW)
+    one.lease(1, 0, one.shards["s1"], NOW)
+    one.tip(1, NOW)
+    assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
+
+
+def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> None:
+    """The furthest behind come first. Whoever reads a shard meets its trimmed head as it is."""
+    late = NOW + RETENTION - 1800
+    names = ("s1", "s2", "s3", "s4", "s5")
+    one = following(
+        [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), State.READY) for n in names]
+    )
+    one.lease(1, 0, one.shards["s3"], NOW)
+    one.shards.keep(one.shards["s4"])
+    one.shards.keep(one.shards["s5"])
+    one.kept(one.shards["s5"], "9", 1, 1, NOW - 3)
+    one.shards.end_keeping(one.shards["s5"], over=False)
+    assert one.doubtful(NOW) == []
+    assert [(shard.id, shard.reached) for shard in one.doubtful(late)] == [
+        ("s5", ("1", "9")),
+        ("s2", ("1", "7")),
+        ("s1", ("1", "")),
+    ]

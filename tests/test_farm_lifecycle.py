@@ -106,7 +106,7 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     assert forget == Forget(copy.tails(before=1))
     assert stage.after(lambda: stage.lifecycle.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
-    assert stage.after(stage.saved) == [BuildIndexes(7)]
+    assert stage.after(stage.saved) == [BuildIndexes(7, 1)]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
     assert not stage.lifecycle.over
     assert stage.after(stage.saved) == ["closed"]
@@ -135,7 +135,7 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
-    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [BuildIndexes(0)]
+    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [BuildIndexes(0, 1)]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -156,7 +156,7 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
     assert stage.steps == [("segments", 0), TableState.UNINDEXED, "closed"]
 
     again = Stage([table(0, TableState.UNINDEXED, Action.RESUME, copied)])
-    assert again.after(again.lifecycle.begin_tables, again.saved)[1:] == [BuildIndexes(0)]
+    assert again.after(again.lifecycle.begin_tables, again.saved)[1:] == [BuildIndexes(0, 1)]
     assert again.after(again.done, again.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -172,7 +172,7 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
     stage.lifecycle.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
-        *(("segments", 0), TableState.INDEXING, BuildIndexes(0))
+        *(("segments", 0), TableState.INDEXING, BuildIndexes(0, 1))
     ]
 
 

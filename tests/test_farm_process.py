@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from shake.farm import arena, messages
 from shake.farm.arena import Arena
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.process import Child, revival_delay
+from shake.farm.process import Child, allow_many, revival_delay
 from shake.farm.writers import TableWriter
 from shake.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
@@ -291,6 +292,29 @@ def test_while_a_worker_is_dead_what_is_said_to_it_is_harmless(pool: Pool) -> No
     assert pool.between is not between
 
 
+def test_the_supervisor_may_have_as_many_children_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        allow_many()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_who_cannot_be_replaced_at_once_is_when_there_is_room(pool: Pool) -> None:
+    pool.ready(1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        pool.kill()
+        run(pool.loop, lambda: pool.worker.restarts == 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    pool.ready(2)
+    assert not pool.errors
+
+
 def test_who_dies_while_the_task_stops_is_not_replaced(pool: Pool) -> None:
     pool.ready(1)
     pool.pool.drain()
@@ -344,7 +368,7 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         run(loop, lambda: len(wrote(heard)) >= 4, 30.0)
         assert wrote(heard) == [0, 1, 2, 3]
         run(loop, lambda: writer.status().restarts == 1, 30.0)
-        writer.order(messages.BuildIndexes(0))
+        writer.order(messages.BuildIndexes(0, 0))
         run(loop, lambda: heard.count(messages.Done("")) == 2, 30.0)
         assert writer.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]

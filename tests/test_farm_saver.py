@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shake.checkpoint.contract import Document, StoreUnavailable
-from shake.checkpoint.lease import INTERVAL, Lease
+from shake.checkpoint.lease import EXPIRY, INTERVAL, Lease
 from shake.checkpoint.progress import Progress
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.errors import ShakeError
+from shake.farm.copy import TableCopy
 from shake.farm.saver import Saver
 from tests.support.wait import until
 from tests.test_farm_copy import copy_of, page
@@ -26,6 +29,7 @@ class MemoryStore:
         self.written: list[str] = []
         self.outages = 0
         self.bug = False
+        self.before: Callable[[str], object] = lambda collection: None
         self.ready = threading.Event()
         self.ready.set()
 
@@ -34,6 +38,7 @@ class MemoryStore:
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         self.ready.wait(20)
+        self.before(collection)
         if self.bug:
             raise ZeroDivisionError("a bug")
         if self.outages:
@@ -187,6 +192,58 @@ def test_the_lease_is_renewed_however_much_there_is_to_save(stage: Stage) -> Non
     stage.saver.start()
     until(lambda: "end" in stage.told)
     assert stage.renewals >= 10
+
+
+def many_moved(tables: int) -> list[TableCopy]:
+    """Copies of tables t0, t1, ..., which have something to save."""
+    copies = [copy_of([SegmentRecord(0), SegmentRecord(1)]) for _ in range(tables)]
+    for number, copy in enumerate(copies):
+        copy.record = replace(copy.record, table=f"t{number}")
+        copy.lease(1)
+        moved(copy, 1, b'{"pk":{"S":"k"}}')
+    return copies
+
+
+def test_the_lease_is_renewed_while_one_save_takes_longer_than_it_lasts(stage: Stage) -> None:
+    fresh: list[bool] = []
+
+    def take_time(collection: str) -> None:
+        stage.now += 0.1
+        fresh.append(stage.lease.fresh(stage.now))
+
+    stage.store.before = take_time
+    stage.saver.save_segments(many_moved(500))
+    stage.saver.start()
+    until(lambda: stage.saver.idle)
+    assert stage.now >= EXPIRY
+    assert fresh == [True] * 500
+
+
+def test_a_store_out_of_reach_in_the_midst_of_a_save_has_nothing_written_twice(
+    stage: Stage,
+) -> None:
+    outages = iter([StoreUnavailable("checkpoints are out of reach")])
+
+    def fail_once(collection: str) -> None:
+        if collection == "t50" and (error := next(outages, None)):
+            raise error
+
+    stage.store.before = fail_once
+    stage.saver.save_segments(many_moved(100))
+    stage.saver.start()
+    until(lambda: stage.saver.idle)
+    assert stage.told == ["checkpoints are out of reach"]
+    saved = Counter(name for name in stage.store.written if name != "renewal")
+    assert saved == {f"t{number}": 1 for number in range(100)}
+
+
+def test_a_save_of_many_tables_takes_far_less_than_one_write_after_the_other(stage: Stage) -> None:
+    together = threading.Barrier(8)  # which no write passes alone
+    stage.store.before = lambda collection: together.wait(20)
+    stage.saver.save_segments(many_moved(64))
+    stage.saver.start()
+    until(lambda: stage.saver.idle)
+    assert stage.told == []
 
 
 def test_an_unexpected_error_ends_the_task_too(stage: Stage) -> None:

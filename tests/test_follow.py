@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from bson import ObjectId
+
 from tests.support.migration import Migration, compare
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -59,6 +61,19 @@ def test_a_table_without_an_index_that_the_target_refused_is_followed_and_its_en
         assert f"1 of 2 indexes of table {name} could not be built" in result.line
         assert "secondary index dotted" in result.line
     compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+def test_following_alone_removes_no_document_that_is_there_already(
+    dynamodb: Any, mongo: Any, migrate: Migrate, name: str
+) -> None:
+    create_table(dynamodb.client, name, stream="NEW_IMAGE")
+    application = ObjectId().binary[:9]  # of one process, as drivers give them
+    theirs = [{"_id": ObjectId(application + bytes([0, 0, i])), "pk": "same"} for i in range(3)]
+    mongo.client[name][name].insert_many(theirs)
+    result = migrate(sync_mode="incr").run("--until-consistent")
+    assert result.status == 1
+    assert f"table {name}: somebody else has stored a document of the same key" in result.line
+    assert list(mongo.client[name][name].find()) == theirs
 
 
 def test_a_table_whose_key_has_no_unique_index_is_not_followed(

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shake.demo.servers import free_port
+from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
 from tests.support.streams_faults import calling
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
-from tests.support.world import World, copies, stopped
 
 
 @pytest.fixture
-def copying(world: World) -> Iterator[threading.Event]:
+def copying(followed: Followed) -> Iterator[threading.Event]:
     """Until this is set, no answer comes to a Scan."""
     event = threading.Event()
-    world.simulator.faults.rule(1.0, calling(lambda: event.wait(60)), where=copies)
+    followed.simulator.faults.rule(1.0, calling(lambda: event.wait(60)), where=copies)
     yield event
     event.set()
 
 
-def journaling(world: World, tmp_path: Path, **settings: object) -> Migration:
-    return world.task(
+def journaling(followed: Followed, tmp_path: Path, **settings: object) -> Migration:
+    return followed.task(
         incr_sync_parallel="true", journal__path=tmp_path / "journal", log__level="info", **settings
     )
 
 
-def journaled(world: World) -> bool:
+def journaled(followed: Followed) -> bool:
     """Whether the checkpoint says that the journal has all that the stream said."""
-    saved = {one["_id"]: one for one in world.checkpoint.find({"_id": {"$regex": "^shard-"}})}
-    for shard in world.table.stream.shards:
+    saved = {one["_id"]: one for one in followed.checkpoint.find({"_id": {"$regex": "^shard-"}})}
+    for shard in followed.table.stream.shards:
         document = saved.get(f"shard-{shard.id}", {})
         if shard.records and int(document.get("JournalSequenceNumber") or 0) < shard.last:
             return False
@@ -49,86 +47,85 @@ def journaled(world: World) -> bool:
     return True
 
 
-def look(port: int) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        return json.load(answer)
-
-
 def files(tmp_path: Path) -> set[str]:
     return {file.stem for file in (tmp_path / "journal").glob("*/*/*.journal")}
 
 
 def test_changes_that_the_stream_has_forgotten_come_from_the_journal_in_order(
-    world: World, copying: threading.Event, tmp_path: Path
+    followed: Followed, copying: threading.Event, tmp_path: Path
 ) -> None:
     """Whoever dies meanwhile: a worker, everybody, and everybody again as they are applied."""
-    table = world.simulator.table(world.name, sk=("sk", "N"), shards=2)
+    table = followed.simulator.table(followed.name, sk=("sk", "N"), shards=2)
     workload = Workload(table, seed=7, cold=50, untidy=4)
     workload.run(50)
-    migration = journaling(world, tmp_path)
+    migration = journaling(followed, tmp_path)
     process = migration.start()
-    until(lambda: any(map(copies, list(world.simulator.journal))))
+    until(lambda: any(map(copies, list(followed.simulator.journal))))
     workload.run(150)
     migration.child("worker").kill()
     workload.run(150)
-    until(lambda: journaled(world))
+    until(lambda: journaled(followed))
     migration.kill(process)
     process = migration.start()
     workload.run(150)
-    until(lambda: journaled(world))
+    until(lambda: journaled(followed))
     gone = [shard.id for shard in table.stream.shards if shard.closed]
     assert len(gone) > 2
-    world.simulator.trim(time.time() + 1)
+    followed.simulator.trim(time.time() + 1)
     assert not {shard.id for shard in table.stream.shards} & set(gone)
     migration.kill(process)
     process = migration.start()  # which lists the shards anew
     copying.set()
-    until(lambda: world.checkpoint.count_documents({"JournalStatus": "ended", "Status": "applied"}))
+    until(
+        lambda: followed.checkpoint.count_documents({"JournalStatus": "ended", "Status": "applied"})
+    )
     migration.kill(process)
     process = migration.start()
     workload.run(50)
-    world.equal()
+    followed.equal()
     until(lambda: not files(tmp_path) & set(gone))
     stopped(migration, process)
 
 
 def test_a_journal_that_is_full_leaves_changes_to_the_stream(
-    world: World, copying: threading.Event, tmp_path: Path
+    followed: Followed, copying: threading.Event, tmp_path: Path
 ) -> None:
-    world.simulator.table(world.name)
+    followed.simulator.table(followed.name)
     chance = random.Random(5)
 
     def put(*numbers: int) -> None:
         for number in numbers:
-            world.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
+            followed.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
 
     def held() -> int:
         return sum(file.stat().st_size for file in (tmp_path / "journal").glob("*/*/*"))
 
-    migration = journaling(world, tmp_path, journal__max_mb=1, http_profile=(port := free_port()))
+    migration = journaling(
+        followed, tmp_path, journal__max_mb=1, http_profile=(port := free_port())
+    )
     process = migration.start()
-    until(lambda: any(map(copies, list(world.simulator.journal))))
+    until(lambda: any(map(copies, list(followed.simulator.journal))))
     put(*range(30))
-    until(lambda: "has reached journal.max_mb" in look(port)["reason"])
-    until(lambda: not look(port)["total"]["shards_reading"])
+    until(lambda: "has reached journal.max_mb" in status(port)["reason"])
+    until(lambda: not status(port)["total"]["shards_reading"])
     assert (full := held()) >= 1e6
     put(*range(20, 40))
     copying.set()
-    world.equal()
+    followed.equal()
     assert held() == full
-    until(lambda: look(port)["total"]["journaled"] == 0)
+    until(lambda: status(port)["total"]["journaled"] == 0)
     stopped(migration, process)
 
 
 def test_a_journal_that_is_elsewhere_is_refused_and_a_damaged_one_is_a_gap(
-    world: World, copying: threading.Event, tmp_path: Path
+    followed: Followed, copying: threading.Event, tmp_path: Path
 ) -> None:
-    world.simulator.table(world.name)
-    migration = journaling(world, tmp_path)
+    followed.simulator.table(followed.name)
+    migration = journaling(followed, tmp_path)
     process = migration.start()
-    until(lambda: any(map(copies, list(world.simulator.journal))))
-    world.put("a")
-    until(lambda: journaled(world))
+    until(lambda: any(map(copies, list(followed.simulator.journal))))
+    followed.put("a")
+    until(lambda: journaled(followed))
     migration.kill(process)
     [file] = (tmp_path / "journal").glob("*/*/*.journal")
     folder = file.parents[1]
@@ -145,28 +142,36 @@ def test_a_journal_that_is_elsewhere_is_refused_and_a_damaged_one_is_a_gap(
     copying.set()
     result = migration.run("--until-consistent", "--set", "gap.policy=resync")
     assert result.status == 0, result
-    world.compare()
+    followed.compare()
 
 
-def test_a_table_that_is_copied_is_journaled_while_another_takes_all_readers(
-    world: World, tmp_path: Path
+def test_a_table_is_journaled_and_followed_while_another_takes_all_readers_and_hangs(
+    followed: Followed, tmp_path: Path
 ) -> None:
     """One worker reads 16 shards at once, and so many has the table that is followed."""
-    other, simulator = f"{world.name}-o", world.simulator
+    other, simulator = f"{followed.name}-o", followed.simulator
     simulator.table(other, shards=16)
-    table = simulator.table(world.name)
+    table = simulator.table(followed.name)
     event = threading.Event()
     held = calling(lambda: event.wait(60))
-    simulator.faults.rule(1.0, held, where=lambda c: copies(c) and c.table == world.name)
-    names = {"filter__collection__white": f"{world.name};{other}", "full__read__concurrency": 1}
-    migration = journaling(world, tmp_path, **names)
+    simulator.faults.rule(1.0, held, where=lambda c: copies(c) and c.table == followed.name)
+    names = {"filter__collection__white": f"{followed.name};{other}", "full__read__concurrency": 1}
+    small = {"qps__incr__batch_num": 1, "http_profile": (port := free_port())}
+    migration = journaling(followed, tmp_path, **names, **small)
     process = migration.start(workers=1)
-    simulator.tables[other].put({"pk": {"S": "b"}})
-    until(lambda: world.mongo.client[world.name][other].find_one({"pk": "b"}))
+    until(lambda: any(map(copies, list(simulator.journal))))
+    until(lambda: "following" in [table["state"] for table in status(port)["tables"]])
+    writer = migration.child(f"writer {followed.name}.{other}")
+    writer.suspend()
+    for number in range(200):
+        simulator.tables[other].put({"pk": {"S": f"k{number}"}})
+    until(lambda: status(port)["total"]["pending"] >= 16)
     # It is listed some seconds later, when all places are taken.
     table.stream.roll_over(table.stream.open()[0], listed_after=12)
-    world.put("a")
-    until(lambda: journaled(world))
+    followed.put("a")
+    until(lambda: journaled(followed))
     event.set()
-    world.equal()
+    followed.equal()
+    writer.resume()
+    until(lambda: followed.mongo.client[followed.name][other].count_documents({}) == 200)
     stopped(migration, process)

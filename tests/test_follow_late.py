@@ -6,35 +6,25 @@ The target keeps MongoDB's rule for numbered commands of a session (see support.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.crash import lives
-from tests.support.migration import Migration
-from tests.support.streams import Clock, Simulator
+from tests.support.followed import Followed, stopped
 from tests.support.wait import until
 from tests.support.wire import Wire
-from tests.test_follow_streams import World, stopped
 
 
-@pytest.fixture
-def world(mongo: Any, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
-    with Simulator(clock=Clock(time.time)) as simulator:
-        yield World(simulator, mongo, migrate, name)
-
-
-def rewrite(world: World) -> None:
+def rewrite(followed: Followed) -> None:
     """The same shard has a newer image."""
-    world.put("k", n={"N": "2"})
+    followed.put("k", n={"N": "2"})
 
 
-def remove_in_child(world: World) -> None:
+def remove_in_child(followed: Followed) -> None:
     """The shard ends, and the item with it: what comes late may not bring it back."""
-    world.table.stream.roll_over(world.table.stream.open()[0])
-    world.table.delete({"pk": {"S": "k"}})
+    followed.table.stream.roll_over(followed.table.stream.open()[0])
+    followed.table.delete({"pk": {"S": "k"}})
 
 
 @pytest.mark.parametrize(
@@ -48,16 +38,16 @@ def remove_in_child(world: World) -> None:
     ids=lambda one: getattr(one, "__name__", one),
 )
 def test_a_change_that_lands_late_alters_nothing(
-    world: World, fault: str, newer: Callable[[World], None]
+    followed: Followed, fault: str, newer: Callable[[Followed], None]
 ) -> None:
-    world.simulator.table(world.name)
-    world.put("a")
+    followed.simulator.table(followed.name)
+    followed.put("a")
     released = threading.Event()
-    with Wire(*world.mongo.client.address, sessions=True) as wire:
-        migration = world.task(target=wire.uri)
+    with Wire(*followed.mongo.client.address, sessions=True) as wire:
+        migration = followed.task(target=wire.uri)
         process = migration.start()
-        world.arrived("a")
-        until(lambda: world.simulator.journal.of("GetRecords"))
+        followed.arrived("a")
+        until(lambda: followed.simulator.journal.of("GetRecords"))
 
         def hold() -> None:
             if fault == "supervisor":
@@ -69,21 +59,21 @@ def test_a_change_that_lands_late_alters_nothing(
                 until(lambda: not lives(writer))
             released.wait(60)
 
-        place = f"{world.name}.{world.name}"
+        place = f"{followed.name}.{followed.name}"
         held = wire.stop_at("request", "update", place, hold, late=True, cut=True)
-        world.put("k", n={"N": "1"})
+        followed.put("k", n={"N": "1"})
         until(held.is_set)
         if fault == "supervisor":
             until(lambda: process.poll() is not None)
             process = migration.start()
-        world.arrived("k")
-        newer(world)
-        world.equal()
+        followed.arrived("k")
+        newer(followed)
+        followed.equal()
         landed = wire.stop_at("answer", "update", place, lambda: None)
         released.set()
         until(lambda: wire.refused or landed.is_set())
-        world.put("last")
-        world.arrived("last")
-        world.compare()
+        followed.put("last")
+        followed.arrived("last")
+        followed.compare()
         assert [command.place for command in wire.refused] == [place]
         stopped(migration, process)

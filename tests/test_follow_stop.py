@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,50 +14,45 @@ from pymongo import MongoClient
 
 from shake.checkpoint.file import FileStore
 from shake.demo.servers import MongoServer, free_port
+from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
+from tests.support.status import slots_used
 from tests.support.streams import Clock, Simulator
 from tests.support.wait import until
-from tests.test_follow_streams import World, stopped
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[MongoServer]:
-    """A server that may hang."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
-        yield server
-        server.signal(signal.SIGCONT)
-
-
-@pytest.fixture
-def world(server: MongoServer, migrate: Callable[..., Migration], name: str) -> Iterator[World]:
+def followed(
+    own_mongo: MongoServer, migrate: Callable[..., Migration], name: str
+) -> Iterator[Followed]:
     with (
         Simulator(clock=Clock(time.time)) as simulator,
-        MongoClient[dict[str, Any]](server.uri) as client,
+        MongoClient[dict[str, Any]](own_mongo.uri) as client,
     ):
-        yield World(simulator, SimpleNamespace(uri=server.uri, client=client), migrate, name)
+        yield Followed(simulator, SimpleNamespace(uri=own_mongo.uri, client=client), migrate, name)
 
 
 @pytest.mark.parametrize("checkpoint", ["mongodb", "file"])
 def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
-    world: World, server: MongoServer, tmp_path: Path, checkpoint: str
+    followed: Followed, own_mongo: MongoServer, tmp_path: Path, checkpoint: str
 ) -> None:
-    table = world.simulator.table(world.name)
+    table = followed.simulator.table(followed.name)
     port, folder = free_port(), tmp_path / "positions"
-    migration = world.task(
-        target=server.uri,
+    migration = followed.task(
+        target=own_mongo.uri,
         http_profile=port,
         checkpoint__type=checkpoint,
         **({"checkpoint__address": folder} if checkpoint == "file" else {}),
     )
     process = migration.start()
-    until(lambda: world.simulator.journal.of("GetRecords"))
-    world.put("acknowledged")
-    world.arrived("acknowledged")
-    until(lambda: not used(port))
-    server.signal(signal.SIGSTOP)
-    world.put("under way")
-    until(lambda: used(port))
-    world.put("behind it")
+    until(lambda: followed.simulator.journal.of("GetRecords"))
+    followed.put("acknowledged")
+    followed.arrived("acknowledged")
+    until(lambda: not slots_used(port))
+    own_mongo.signal(signal.SIGSTOP)
+    followed.put("under way")
+    until(lambda: slots_used(port))
+    followed.put("behind it")
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     result = migration.wait(process)
@@ -67,19 +60,12 @@ def test_a_target_that_hangs_is_status_1_in_time_and_the_next_run_ends_exact(
     assert result.status == 1
     assert result.line == "stopped, but the target did not answer in time; start again to go on"
     if checkpoint == "file":
-        saved = FileStore(folder, f"{world.name}-checkpoint").read(world.name)
+        saved = FileStore(folder, f"{followed.name}-checkpoint").read(followed.name)
         [shard] = [one for one in saved if one["_id"].startswith("shard-")]
         assert shard["SequenceNumber"] == str(table.stream.shards[0].records[0][0])
 
-    server.signal(signal.SIGCONT)
-    world.put("last")
+    own_mongo.signal(signal.SIGCONT)
+    followed.put("last")
     process = migration.start()
-    world.equal()
+    followed.equal()
     stopped(migration, process)
-
-
-def used(port: int) -> int:
-    """Slots that hold something which the target has not acknowledged."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        processes = json.load(answer)["processes"]
-    return sum(process["slots_used"] or 0 for process in processes)

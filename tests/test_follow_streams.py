@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from tests.support.crash import lives
-from tests.support.faulty import error
+from tests.support.faulty import Reply, error
+from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
-from tests.support.streams_faults import calling, corrupt, cut, instead, shortened
+from tests.support.status import status
+from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
-from tests.support.world import World, copies, stopped
 
 # ---- what the stream holds arrives
 
 
-def test_positions_are_durable_before_the_first_scan_and_never_latest(world: World) -> None:
-    table = world.simulator.table(world.name, shards=2)
+def test_positions_are_durable_before_the_first_scan_and_never_latest(followed: Followed) -> None:
+    table = followed.simulator.table(followed.name, shards=2)
     table.stream.roll_over(table.stream.open()[0])
-    world.put("a")
+    followed.put("a")
     saved: list[set[str]] = []
-    look = calling(lambda: saved.append({one["_id"] for one in world.checkpoint.find()}))
-    world.simulator.faults.rule(1.0, look, where=copies)
-    result = world.task().run("--until-consistent")
+    look = calling(lambda: saved.append({one["_id"] for one in followed.checkpoint.find()}))
+    followed.simulator.faults.rule(1.0, look, where=copies)
+    result = followed.task().run("--until-consistent")
     assert result.status == 0, result
     assert saved[0] >= {"stream", *(f"shard-{shard.id}" for shard in table.stream.shards)}
-    assert world.simulator.journal.iterators() == {"AT_SEQUENCE_NUMBER"}
-    world.compare()
+    assert followed.simulator.journal.iterators() == {"AT_SEQUENCE_NUMBER"}
+    followed.compare()
 
 
 @pytest.mark.parametrize(
@@ -46,13 +51,13 @@ def test_positions_are_durable_before_the_first_scan_and_never_latest(world: Wor
     ids=["plain", "raw-key", "mchange-file-journal", "turns-key"],
 )
 def test_a_busy_table_arrives_through_faults_and_deaths(
-    world: World, seed: int, settings: dict[str, Any], tmp_path: Any
+    followed: Followed, seed: int, settings: dict[str, Any], tmp_path: Any
 ) -> None:
     if settings.get("checkpoint__type") == "file":
         settings = settings | {"checkpoint__address": tmp_path / "checkpoints"}
     chance = random.Random(seed)
-    simulator = world.simulator
-    table = simulator.table(world.name, sk=("sk", "N"), shards=2)
+    simulator = followed.simulator
+    table = simulator.table(followed.name, sk=("sk", "N"), shards=2)
     table.stale = 20
     workload = Workload(table, seed, cold=200, untidy=3)
     workload.run(300)
@@ -60,11 +65,11 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
     simulator.child_filter = chance.choice(["served", "refused", "ignored"])
     throttled = instead(error("ThrottlingException"))
     simulator.faults.rule(0.05, cut, corrupt, shortened, throttled)
-    migration = world.task(**settings)
+    migration = followed.task(**settings)
     process = migration.start()
     # The embedded server finds no document by an _id that is one, but by looking at all.
     with workload.running(150 if settings.get("id__mode") != "key" else 40):
-        until(lambda: world.collection.count_documents({}) > 0)
+        until(lambda: followed.collection.count_documents({}) > 0)
         for role in ("worker", "writer", "worker"):
             time.sleep(0.7)
             victim = migration.child(role)
@@ -75,120 +80,169 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
         process = migration.start()
         time.sleep(2)
     simulator.faults.clear()
-    world.equal()
+    followed.equal()
     for shard in table.stream.shards:
         assert simulator.journal.readers(shard.id) <= 2
     stopped(migration, process)
 
 
-def test_children_are_read_after_their_parents_and_within_a_second(world: World) -> None:
+def test_children_are_read_after_their_parents_and_within_a_second(followed: Followed) -> None:
     """With room for a slow machine; what is not at once is at the next listing, half a minute on"""
-    table = world.simulator.table(world.name)
-    world.put("a")
-    migration = world.task()
+    table = followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
     process = migration.start()
-    world.arrived("a")
-    until(lambda: world.simulator.journal.of("GetRecords"))
+    followed.arrived("a")
+    until(lambda: followed.simulator.journal.of("GetRecords"))
     parent = table.stream.open()[0]
-    world.put("b")
+    followed.put("b")
     children = table.stream.split(parent)
     for number in range(20):
-        world.put(f"c{number}")
-    world.equal()
-    journal = world.simulator.journal
+        followed.put(f"c{number}")
+    followed.equal()
+    journal = followed.simulator.journal
     over = max(call.ended for call in journal.of("GetRecords", shard=parent.id))
     begun = [journal.of("GetRecords", shard=child.id)[0].began for child in children]
     assert all(0 < one - over < 3 for one in begun), [one - over for one in begun]
     stopped(migration, process)
 
 
-def test_a_child_that_is_listed_late_is_found(world: World) -> None:
-    table = world.simulator.table(world.name)
-    migration = world.task()
+def test_a_child_that_is_listed_late_is_found(followed: Followed) -> None:
+    table = followed.simulator.table(followed.name)
+    migration = followed.task()
     process = migration.start()
-    until(lambda: world.simulator.journal.of("GetRecords"))
+    until(lambda: followed.simulator.journal.of("GetRecords"))
     table.stream.roll_over(table.stream.open()[0], listed_after=6, closed_after=2)
-    world.put("late")
-    world.arrived("late")
+    followed.put("late")
+    followed.arrived("late")
     stopped(migration, process)
 
 
-def test_more_shards_than_readers_take_turns(world: World) -> None:
-    world.simulator.table(world.name, shards=12)
-    migration = world.task(increase__concurrency=4)
+def test_more_shards_than_readers_take_turns(followed: Followed) -> None:
+    followed.simulator.table(followed.name, shards=12)
+    migration = followed.task(increase__concurrency=4)
     process = migration.start(workers=1)
-    until(lambda: world.simulator.journal.of("GetRecords"))
+    until(lambda: followed.simulator.journal.of("GetRecords"))
     for number in range(60):
-        world.put(f"k{number}")
-    world.equal()
+        followed.put(f"k{number}")
+    followed.equal()
     stopped(migration, process)
 
 
-def test_an_iterator_that_expired_is_renewed_where_reading_stopped(world: World) -> None:
-    world.simulator.table(world.name)
-    world.simulator.iterator_age = 0.1  # less than the pause of an idle reader
-    migration = world.task(qps__incr__batch_num=5)
+def test_an_iterator_that_expired_is_renewed_where_reading_stopped(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.simulator.iterator_age = 0.1  # less than the pause of an idle reader
+    migration = followed.task(qps__incr__batch_num=5)
     process = migration.start()
     for number in range(40):
-        world.put(f"k{number}")
+        followed.put(f"k{number}")
         time.sleep(0.02)
-    world.equal()
-    until(lambda: any(call.error == "ExpiredIteratorException" for call in world.simulator.journal))
+    followed.equal()
+    until(
+        lambda: any(call.error == "ExpiredIteratorException" for call in followed.simulator.journal)
+    )
     stopped(migration, process)
 
 
-def test_a_missing_stream_is_enabled_before_the_copy(world: World) -> None:
-    world.simulator.table(world.name, stream=None)
-    world.simulator.enabling = 2
-    world.put("a")
-    migration = world.task()
+def test_a_missing_stream_is_enabled_before_the_copy(followed: Followed) -> None:
+    followed.simulator.table(followed.name, stream=None)
+    followed.simulator.enabling = 2
+    followed.put("a")
+    migration = followed.task()
     process = migration.start()
-    world.arrived("a")
-    assert world.table.stream.view == "NEW_AND_OLD_IMAGES"
-    world.put("b")
-    world.arrived("b")
+    followed.arrived("a")
+    assert followed.table.stream.view == "NEW_AND_OLD_IMAGES"
+    followed.put("b")
+    followed.arrived("b")
     stopped(migration, process)
 
 
-def test_a_stream_without_new_images_is_refused(world: World) -> None:
-    world.simulator.table(world.name, stream="KEYS_ONLY")
-    result = world.task().run()
+def test_a_stream_without_new_images_is_refused(followed: Followed) -> None:
+    followed.simulator.table(followed.name, stream="KEYS_ONLY")
+    result = followed.task().run()
     assert result.status == 3
     assert "KEYS_ONLY" in result.line
-    assert not any(map(copies, world.simulator.journal))
+    assert not any(map(copies, followed.simulator.journal))
 
 
 # ---- stops
 
 
-def test_a_stop_in_full_flow_applies_what_was_read_and_the_next_start_goes_on(world: World) -> None:
-    table = world.simulator.table(world.name, shards=3)
+def test_a_stop_in_full_flow_applies_what_was_read_and_the_next_start_goes_on(
+    followed: Followed,
+) -> None:
+    table = followed.simulator.table(followed.name, shards=3)
     workload = Workload(table, 5, cold=100)
-    migration = world.task()
+    migration = followed.task()
     with workload.running(200):
         process = migration.start()
-        until(lambda: world.collection.count_documents({}) > 10)
+        until(lambda: followed.collection.count_documents({}) > 10)
         stopped(migration, process)
-        first = world.collection.count_documents({})
+        first = followed.collection.count_documents({})
         process = migration.start()
-        until(lambda: world.collection.count_documents({}) > first)
-    world.equal()
-    scans = len(list(filter(copies, world.simulator.journal)))
+        until(lambda: followed.collection.count_documents({}) > first)
+    followed.equal()
+    scans = len(list(filter(copies, followed.simulator.journal)))
     stopped(migration, process)
     result = migration.run("--until-consistent")
     assert result.status == 0, result
-    world.compare()
-    assert len(list(filter(copies, world.simulator.journal))) == scans
+    followed.compare()
+    assert len(list(filter(copies, followed.simulator.journal))) == scans
 
 
-def test_until_consistent_ends_when_all_that_was_written_before_is_there(world: World) -> None:
-    table = world.simulator.table(world.name, shards=2)
+def test_until_consistent_ends_when_all_that_was_written_before_is_there(
+    followed: Followed,
+) -> None:
+    table = followed.simulator.table(followed.name, shards=2)
     workload = Workload(table, 6, cold=100)
     workload.run(200)
-    result = world.task().run("--until-consistent")
+    result = followed.task().run("--until-consistent")
     assert result.status == 0, result
     assert "consistent point reached" in result.stdout
-    world.compare()
+    followed.compare()
+
+
+def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is_good(
+    followed: Followed,
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    released, port = threading.Event(), free_port()
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = followed.task(target=wire.uri, http_profile=port)
+        assert migration.run("--until-consistent").status == 0
+        followed.put("b")
+        place = f"{followed.name}-checkpoint.{followed.name}"
+        # After the positions, shards and stream.
+        held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=2)
+        process = migration.start("--until-consistent")
+        until(lambda: held.is_set() and status(port)["state"] == "stopping")
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        released.set()
+        result = migration.wait(process)
+    assert result.status == 0, result
+    assert "consistent point reached" in result.stdout
+    followed.compare()
+
+
+def test_a_stream_that_lists_no_shard_yet_is_not_at_its_consistent_point(
+    followed: Followed,
+) -> None:
+    table = followed.simulator.table(followed.name)
+    followed.put("a")
+    table.stream.open()[0].listed_after = 4
+
+    def change(call: Call, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        followed.put("meanwhile")
+        return reply
+
+    followed.simulator.faults.rule(1.0, change, where=copies)
+    result = followed.task(full__read__concurrency=1).run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
 
 
 #: Who dies where: before and after the target, or the checkpoint, has what an update says.
@@ -205,18 +259,18 @@ DEATHS: list[tuple[str, Moment, str, int]] = [
 
 @pytest.mark.parametrize("death", DEATHS, ids=lambda one: "-".join(one[:3]))
 def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
-    world: World, death: tuple[str, Moment, str, int]
+    followed: Followed, death: tuple[str, Moment, str, int]
 ) -> None:
-    table = world.simulator.table(world.name, shards=2)
+    table = followed.simulator.table(followed.name, shards=2)
     workload = Workload(table, 7, hot=3, cold=20)
     workload.run(50)
     victim, moment, where, skip = death
-    place = f"{world.name}.{world.name}"
-    with Wire(*world.mongo.client.address) as wire:
-        migration = world.task(target=wire.uri, qps__incr__batch_num=10)
+    place = f"{followed.name}.{followed.name}"
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = followed.task(target=wire.uri, qps__incr__batch_num=10)
         process = migration.start()
-        until(lambda: any("_id" in one for one in world.checkpoint.find({"Status": "ready"})))
-        until(lambda: world.simulator.journal.of("GetRecords"))
+        until(lambda: any("_id" in one for one in followed.checkpoint.find({"Status": "ready"})))
+        until(lambda: followed.simulator.journal.of("GetRecords"))
 
         done = threading.Event()
 
@@ -230,14 +284,14 @@ def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
                     until(lambda child=child: not lives(child))
             done.set()
 
-        collection = place if where == "place" else f"{world.name}-checkpoint.{world.name}"
+        collection = place if where == "place" else f"{followed.name}-checkpoint.{followed.name}"
         wire.stop_at(moment, "update", collection, kill, skip=skip)
         with workload.running(100):
             until(done.is_set)
         workload.run(50)
         if process.poll() is not None:
             process = migration.start()
-        world.equal()
+        followed.equal()
         stopped(migration, process)
 
 
@@ -245,103 +299,177 @@ def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
 
 
 def test_a_modify_of_an_absent_key_is_skipped_and_counted_where_it_is_not_to_insert(
-    world: World,
+    followed: Followed,
 ) -> None:
-    world.simulator.table(world.name)
-    world.put("a")
-    migration = world.task(increase__executor__upsert="false")
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(increase__executor__upsert="false")
     process = migration.start()
-    world.arrived("a")
-    until(lambda: world.simulator.journal.of("GetRecords"))
+    followed.arrived("a")
+    until(lambda: followed.simulator.journal.of("GetRecords"))
     until(
-        lambda: "consistent point reached" in (migration.folder / f"{world.name}.0.out").read_text()
+        lambda: (
+            "consistent point reached" in (migration.folder / f"{followed.name}.0.out").read_text()
+        )
     )
-    world.collection.delete_one({"pk": "a"})
-    world.put("a", n={"N": "1"})
-    world.put("b")
-    world.arrived("b")
-    assert world.collection.find_one({"pk": "a"}) is None
+    followed.collection.delete_one({"pk": "a"})
+    followed.put("a", n={"N": "1"})
+    followed.put("b")
+    followed.arrived("b")
+    assert followed.collection.find_one({"pk": "a"}) is None
     stopped(migration, process)
 
 
-def test_an_insert_of_a_key_that_is_there_stops_the_task_where_it_is_to(world: World) -> None:
-    world.simulator.table(world.name)
-    world.put("a")
-    migration = world.task(increase__executor__insert_on_dup_update="false")
+def test_an_insert_of_a_key_that_is_there_stops_the_task_where_it_is_to(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(increase__executor__insert_on_dup_update="false")
     process = migration.start()
-    output = migration.folder / f"{world.name}.0.out"
+    output = migration.folder / f"{followed.name}.0.out"
     until(lambda: "consistent point reached" in output.read_text())
-    world.put("b")
-    world.arrived("b")
-    world.collection.insert_one({"pk": "foreign", "n": 7})
-    world.put("foreign", n={"N": "1"})
+    followed.put("b")
+    followed.arrived("b")
+    followed.collection.insert_one({"pk": "foreign", "n": 7})
+    followed.put("foreign", n={"N": "1"})
     result = migration.wait(process)
     assert result.status == 1, result
-    assert f"table {world.name}" in result.line
+    assert f"table {followed.name}" in result.line
     assert '{"pk":{"S":"foreign"}}' in result.line
 
 
 @pytest.mark.parametrize("start", ["trim_horizon", "latest"])
-def test_changes_alone_are_followed_from_where_it_is_said(world: World, start: str) -> None:
-    world.simulator.table(world.name)
-    world.simulator.clock.advance(-600)
-    world.put("early")
-    world.simulator.clock.advance(600)
-    migration = world.task(sync_mode="incr", incr__start=start)
+def test_changes_alone_are_followed_from_where_it_is_said(followed: Followed, start: str) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("gone")
+    followed.simulator.trim(time.time() + 1)
+    followed.simulator.clock.advance(-600)
+    followed.put("early")
+    followed.simulator.clock.advance(600)
+    migration = followed.task(sync_mode="incr", incr__start=start)
     process = migration.start()
-    until(lambda: world.simulator.journal.of("GetRecords"))
-    world.put("now")
-    world.arrived("now")
-    assert (world.collection.find_one({"pk": "early"}) is None) == (start == "latest")
+    until(lambda: followed.simulator.journal.of("GetRecords"))
+    followed.put("now")
+    followed.arrived("now")
+    assert (followed.collection.find_one({"pk": "early"}) is None) == (start == "latest")
     stopped(migration, process)
-    world.put("later")
+    followed.put("later")
     process = migration.start()
-    world.arrived("later")
-    assert not any(map(copies, world.simulator.journal))
+    followed.arrived("later")
+    assert not any(map(copies, followed.simulator.journal))
     stopped(migration, process)
 
 
 # ---- gaps
 
 
-def followed(world: World) -> Migration:
+def caught_up(followed: Followed) -> Migration:
     """A task that has followed the table for a moment and was stopped."""
-    world.simulator.table(world.name)
-    world.put("a")
-    migration = world.task()
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     return migration
 
 
-def test_trimmed_records_that_were_not_applied_are_a_gap(world: World) -> None:
-    migration = followed(world)
-    world.put("lost")
-    world.simulator.trim(time.time() + 1)
-    world.checkpoint.update_many(
+def test_trimmed_records_that_were_not_applied_are_a_gap(followed: Followed) -> None:
+    migration = caught_up(followed)
+    followed.put("lost")
+    followed.simulator.trim(time.time() + 1)
+    followed.checkpoint.update_many(
         {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 25 * 3600}}
     )
     result = migration.run()
     assert result.status == 4, result
-    assert f"table {world.name}" in result.line
-    assert world.table.stream.shards[0].id in result.line
+    assert f"table {followed.name}" in result.line
+    assert followed.table.stream.shards[0].id in result.line
 
 
-def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(world: World) -> None:
-    migration = followed(world)
-    world.simulator.trim(time.time() + 1)
+def test_what_is_trimmed_while_a_slow_reader_follows_from_the_oldest_change_is_a_gap(
+    followed: Followed,
+) -> None:
+    """What was trimmed before it began is none."""
+    simulator = followed.simulator
+    shard = simulator.table(followed.name).stream.open()[0]
+    followed.put("gone")
+    simulator.trim(time.time() + 1)
+    simulator.clock.advance(-23.5 * 3600)
+    for number in range(3):
+        followed.put(f"k{number}")
+    simulator.clock.advance(23.5 * 3600)
+    lose = calling(lambda: simulator.trim(time.time() + 1))
+    simulator.faults.next("GetRecords", None, lose)
+    result = followed.task(sync_mode="incr", qps__incr__batch_num=1).run("--until-consistent")
+    assert result.status == 4, result
+    assert f"shard {shard.id}: TrimmedDataAccessException" in result.line
+    assert [one["pk"] for one in followed.collection.find()] == ["k0"]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_is_trimmed_of_a_shard_that_waits_for_the_copy_is_noticed_at_once(
+    followed: Followed, lost: bool
+) -> None:
+    """As long as the copy takes nobody reads the shard, which is open and stays listed."""
+    shard = followed.simulator.table(followed.name).stream.open()[0]
+    throttled = instead(error("ThrottlingException"))
+    followed.simulator.faults.rule(1.0, throttled, where=copies)
+    migration = followed.task()
     process = migration.start()
-    world.put("b")
-    world.arrived("b")
+    until(lambda: any(map(copies, list(followed.simulator.journal))))
+    migration.kill(process)
+    followed.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 23.5 * 3600}}
+    )
+    followed.put("a")
+    if lost:
+        followed.simulator.trim(time.time() + 1)
+        result = migration.run()
+        assert result.status == 4, result
+        assert f"shard {shard.id}: TrimmedDataAccessException" in result.line
+        return
+    process = migration.start()
+    until(lambda: followed.simulator.journal.of("GetShardIterator"))
+    followed.simulator.faults.clear()
+    followed.arrived("a")
     stopped(migration, process)
 
 
-def test_an_unread_shard_that_has_vanished_is_a_gap(world: World) -> None:
-    migration = followed(world)
-    world.put("lost")
-    gone = world.table.stream.open()[0]
-    world.table.stream.roll_over(gone)
-    world.simulator.trim(time.time() + 1)
+def test_a_head_that_was_trimmed_after_all_was_applied_is_no_gap(followed: Followed) -> None:
+    migration = caught_up(followed)
+    followed.simulator.trim(time.time() + 1)
+    process = migration.start()
+    followed.put("b")
+    followed.arrived("b")
+    stopped(migration, process)
+
+
+def test_a_quiet_shard_is_not_up_to_date_before_its_records_are_reached(followed: Followed) -> None:
+    migration = caught_up(followed)
+    followed.put("late")
+    followed.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 600}}
+    )
+    followed.simulator.cold_pages = 40
+    port, seen = free_port(), list[dict[str, Any]]()
+
+    def look() -> bool:
+        seen.extend(status(port)["tables"])
+        return bool(seen[-1]["state"] == "following")
+
+    followed.simulator.faults.next("GetRecords", *[None] * 40, calling(lambda: until(look)))
+    result = migration.run("--until-consistent", "--set", f"http_profile={port}")
+    assert result.status == 0, result
+    followed.compare()
+    assert not seen[-1]["consistent"]
+    assert seen[-1]["lag"] > 590
+
+
+def test_an_unread_shard_that_has_vanished_is_a_gap(followed: Followed) -> None:
+    migration = caught_up(followed)
+    followed.put("lost")
+    gone = followed.table.stream.open()[0]
+    followed.table.stream.roll_over(gone)
+    followed.simulator.trim(time.time() + 1)
     result = migration.run()
     assert result.status == 4, result
     assert gone.id in result.line
@@ -349,14 +477,14 @@ def test_an_unread_shard_that_has_vanished_is_a_gap(world: World) -> None:
 
 @pytest.mark.parametrize("what", ["disable_stream", "replace_stream"])
 @pytest.mark.parametrize("running", [False, True], ids=["at-start", "running"])
-def test_a_stream_that_was_ended_is_a_gap(world: World, what: str, running: bool) -> None:
-    migration = followed(world)
+def test_a_stream_that_was_ended_is_a_gap(followed: Followed, what: str, running: bool) -> None:
+    migration = caught_up(followed)
     if running:
         process = migration.start()
-        world.put("b")
-        world.arrived("b")
-    getattr(world.table, what)()
+        followed.put("b")
+        followed.arrived("b")
+    getattr(followed.table, what)()
     result = migration.wait(process) if running else migration.run()
     assert result.status == 4, result
-    assert world.name in result.line
+    assert followed.name in result.line
     assert "stream" in result.line

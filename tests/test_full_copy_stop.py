@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from pymongo import MongoClient
 from shake.demo.servers import MongoServer, free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.migration import Migration, Result, compare
+from tests.support.status import slots_used, status
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
@@ -30,14 +29,6 @@ def table(dynamodb: Any, name: str) -> str:
     create_table(dynamodb.client, name)
     put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
     return name
-
-
-@pytest.fixture
-def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
-    """A server that may hang."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
-        yield server
-        server.signal(signal.SIGCONT)
 
 
 def stop(migration: Migration, number: signal.Signals = signal.SIGTERM) -> Result:
@@ -103,7 +94,7 @@ def test_a_second_signal_ends_the_run_at_once(
     )
     hang(migration, own_mongo, port)
     migration.running[-1].send_signal(signal.SIGINT)
-    until(lambda: look(port)["state"] == "stopping")
+    until(lambda: status(port)["state"] == "stopping")
     began = time.monotonic()
     assert stop(migration, signal.SIGINT).status == 1
     assert time.monotonic() - began < 5
@@ -112,14 +103,9 @@ def test_a_second_signal_ends_the_run_at_once(
 def hang(migration: Migration, server: MongoServer, port: int) -> None:
     """Run until something is stored, have the target hang, and wait until pages wait for it."""
     migration.start()
-    until(lambda: migration.children("writer") and look(port)["total"]["items"])
+    until(lambda: migration.children("writer") and status(port)["total"]["items"])
     server.signal(signal.SIGSTOP)
-    until(lambda: sum(process["slots_used"] or 0 for process in look(port)["processes"]) >= 2)
-
-
-def look(port: int) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status") as answer:
-        return json.load(answer)
+    until(lambda: slots_used(port) >= 2)
 
 
 def test_a_source_that_hangs_keeps_nobody_from_ending(

@@ -19,6 +19,7 @@ from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.lease import EXPIRY, INTERVAL, MARGIN, Lease, LeaseLost
 from shake.checkpoint.mongodb import MongoStore
 from shake.errors import RefusedError
+from tests.support.wait import until
 
 FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
 
@@ -271,6 +272,28 @@ def test_a_renewal_that_was_not_confirmed_does_not_count_and_does_not_lose_the_l
         assert lease.fresh(1000 + EXPIRY)
     lease.release()
     assert store.read("status_table") == []
+
+
+def test_a_lease_is_kept_while_its_holder_waits_and_one_that_is_lost_is_not_fresh(
+    store: Store,
+) -> None:
+    time = Time()
+    lease = take(store, time)
+    with lease.kept():
+        for _ in range(2):
+            time.now += EXPIRY
+            assert not lease.fresh(time.now)
+            until(lambda: lease.fresh(time.now))
+    held = store.read("status_table")[0]
+    assert held["Renewals"] == 2
+    lease.check()
+    assert store.read("status_table") == [held]  # it was renewed a moment ago
+    assert store.swap("status_table", held, {**held, "Token": "somebody else's"})
+    time.now += INTERVAL
+    assert lease.fresh(time.now)
+    with pytest.raises(LeaseLost):
+        lease.check()
+    assert not lease.fresh(time.now)
 
 
 def test_a_lease_that_somebody_deleted_is_lost(store: Store) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.cli.plan_text import describe
 from shake.config import Config, load
 from shake.plan import (
     MOST_SEGMENTS,
@@ -12,11 +15,13 @@ from shake.plan import (
     SMALLEST_SEGMENT_BYTES,
     Action,
     Plan,
+    StreamPlan,
     TablePlan,
     count_segments,
-    describe,
 )
+from shake.preflight import warnings
 from shake.schema import Attribute, Keys, Table
+from shake.source.streams import Stream
 
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
 
@@ -141,6 +146,95 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "warning: SCAN FILTER ON",
         "REFUSED: collection prod.x exists: set target.db.exist",
     ]
+
+
+def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
+    """Its shipped example sets the first of these keys, and many files the second."""
+    plan = Plan((plan_of("orders", 20_000_000_000, 20 * 10**12),))
+    config = config_of("qps.full.batch_num=128", "full.read.concurrency=1")
+    lines = describe(plan, config, 64)
+    assert "  by: 64 workers, which read 1 segment at once, of 4 tables at most" in lines
+    assert (
+        "  1 of 1 segment to read: about 2,441,406,250 read capacity units, 1d 19h at the least "
+        "(1,000 Scan calls a second of at most 128 items: qps.full.batch_num)" in lines
+    )
+
+
+def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() -> None:
+    tables = (plan_of(f"t{i}", 9, 10**9, segments=3, done=i % 2) for i in range(6))
+    lines = describe(Plan(tuple(tables)), config_of("full.concurrency=4"), 64)
+    assert "  by: 64 workers, which read 11 segments at once, of 4 tables at most" in lines
+    done = Plan((plan_of("t", 9, 9, Action.COMPLETE, done=1),))
+    assert "  by: 64 workers" in describe(done, config_of(), 64)
+
+
+def test_lanes_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:
+    large, small = plan_of("orders", 10**9, 20 * 10**12), plan_of("tiny", 5, 500)
+    [line] = warnings(config_of("full.read.concurrency=1"), 128, [large, small])
+    assert line == (
+        "table orders: full.read.concurrency = 1, though the workers could read 128 segments at "
+        "once: unset it for 8,192 segments, which are fixed once the copy begins"
+    )
+    assert not list(warnings(config_of(), 128, [large]))  # no choice of the person's
+    enough = plan_of("orders", 10**9, 20 * 10**12, segments=128)
+    assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough]))
+    begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)
+    assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
+
+
+def followed(plan: TablePlan) -> TablePlan:
+    return replace(plan, stream=StreamPlan(Stream("arn:stream", True, "NEW_IMAGE")))
+
+
+def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
+    large = followed(plan_of("orders", 20_000_000_000, 20 * 10**12, segments=8192))
+    slow = "qps.full.batch_num=128"  # 43 hours
+    [line] = warnings(config_of(slow), 1, [large])
+    assert line == (
+        "table orders cannot be copied within 24 hours at these limits (1d 19h at the least), and "
+        "its stream keeps changes no longer: set incr_sync_parallel = true"
+    )
+    [line] = warnings(config_of(slow, "qps.full=3000"), 1, [large])
+    assert line == (
+        "table orders takes 14h 28m at the least, and its stream keeps changes for 24 hours: "
+        "incr_sync_parallel = true is safer"
+    )
+    assert not list(warnings(config_of(), 1, [large]))  # 5 hours
+    assert not list(warnings(config_of(slow, "incr_sync_parallel=true"), 1, [large]))
+    assert not list(warnings(config_of(slow), 1, [replace(large, stream=None)]))
+
+
+def test_tables_that_must_wait_for_each_other_longer_than_their_streams_are_a_warning() -> None:
+    tables = [followed(plan_of(f"t{i}", 9, 20 * 10**12, segments=8192)) for i in range(5)]
+    [line] = warnings(config_of("full.concurrency=1"), 1, tables)
+    assert line == (
+        "the tables cannot all be copied within 24 hours at these limits (1d 02h at the least), "
+        "and their streams keep changes no longer: set incr_sync_parallel = true"
+    )
+    assert not list(warnings(config_of("full.concurrency=2"), 1, tables))
+
+
+def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:
+    plan = Plan(tuple(followed(plan_of(name, 5, 500)) for name in ("a", "b")))
+    lines = describe(plan, config_of("sync_mode=all"), 1)
+    kept = (
+        "  changes during the copy: kept by their streams for 24 hours; a longer copy needs "
+        "incr_sync_parallel = true"
+    )
+    assert lines.count(kept) == 1
+    assert lines.count("  changes: by arn:stream") == 2
+    parallel = describe(
+        plan, config_of("incr_sync_parallel=true", "pid_path=/x", "journal.max_mb=100000"), 1
+    )
+    journaled = "  changes during the copy: journaled in /x/prod.journal, up to 100,000 MB"
+    assert parallel.count(journaled) == 1
+
+
+def test_a_collection_in_the_way_is_no_new_collection() -> None:
+    plan = Plan((plan_of("t", 5, 500, Action.REFUSE),), ("collection prod.t exists",))
+    lines = describe(plan, config_of(), 1)
+    assert "table t -> prod.t: REFUSED: the collection exists" in lines
+    assert "  existing collections: 0 DROPPED, 0 renamed, 1 in the way" in lines
 
 
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:

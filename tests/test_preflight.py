@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from shake.config import load
+from shake.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare
 from tests.support.tables import create_table, put_items
@@ -44,7 +46,10 @@ def test_all_that_stands_against_a_run_is_told_at_once(
         source__read_budget="50%",
         namespace__map=f"{table}:{table}.{dotted}",
     )
-    shown = refusals(migration.run("--dry-run"))
+    planned = migration.run("--dry-run")
+    assert f"table {other} -> {table}.{other}: REFUSED: the collection exists" in planned.stdout
+    assert "existing collections: 0 DROPPED, 0 renamed, 1 in the way" in planned.stdout
+    shown = refusals(planned)
     said = "\n".join(shown)
     assert f"there is no table {missing} in this account and region" in said
     assert f"collection {table}.{other} exists: set target.db.exist" in said
@@ -151,16 +156,37 @@ def test_the_kind_of_the_target_is_held_against_the_target(
     assert table not in mongo.client.list_database_names()
 
 
-def test_a_port_that_is_taken_is_named_before_the_copy_begins(
-    mongo: Any, table: str, migrate: Migrate
+def test_a_port_that_is_taken_is_named_before_anything_is_changed(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for key in ("http_profile", "system_profile"):
-            result = migrate(**{key: port}).run()
+            migration = migrate(sync_mode="all", **{key: port})
+            words = f"{key}: cannot listen on 127.0.0.1 port {port} ("
+            [refusal] = refusals(migration.run("--dry-run"))
+            assert refusal.startswith(words)
+            result = migration.run()
             assert result.status == 3
-            assert result.line.startswith(f"{key}: cannot listen on 127.0.0.1 port {port} (")
+            assert result.line.startswith(words)
     assert table not in mongo.client.list_database_names()
+    assert table not in mongo.client[f"{table}-checkpoint"].list_collection_names()
+    assert "StreamSpecification" not in dynamodb.client.describe_table(TableName=table)["Table"]
+
+
+def test_the_dry_run_names_a_log_file_that_cannot_be_opened_and_makes_none(tmp_path: Path) -> None:
+    def problems(file: Path) -> list[str]:
+        settings = ["id=a", "target.address=mongodb://h", f"log.file={file}"]
+        return local_problems(load(None, {}, settings).config, ports=False)
+
+    file = tmp_path / "shake.log"
+    assert not problems(file)
+    assert not file.exists()
+    file.touch()
+    assert not problems(file)
+    for bad in (tmp_path, tmp_path / "no folder" / "log", file / "log"):
+        [line] = problems(bad)
+        assert line.startswith(f"log.file: {bad} cannot be opened; give a file in a folder that")
 
 
 def test_folders_that_cannot_be_used_are_named(

@@ -28,6 +28,12 @@ def test_a_table_copied_but_for_its_indexes_is_not_done() -> None:
     assert fraction(table(state="broken", items=1000, segments_done=4)) == 0.999
 
 
+def test_all_is_copied_once_every_table_is_followed() -> None:
+    followed = table("followed", "following", items=10, expected_items=10, lag=1.0)
+    assert fraction(total(task(followed))) == 1.0
+    assert fraction(total(task(followed, table("copied", items=250)))) < 1.0
+
+
 def test_the_total_corrects_estimates_that_proved_wrong() -> None:
     done = table("done", "done", items=10, expected_items=1000)
     grown = table("grown", items=300, expected_items=100)
@@ -55,6 +61,15 @@ def test_the_time_left_counts_what_the_filter_will_keep() -> None:
 def test_the_time_left_is_unknown_while_nothing_moves() -> None:
     assert total(task(table(items=10))).seconds_left is None
     assert total(task(table(state="done"))).seconds_left == 0.0
+
+
+@pytest.mark.parametrize("state", ["settling", "indexing", "broken"])
+def test_no_time_left_is_made_up_for_what_is_copied_and_not_ready(state: str) -> None:
+    copied = table("copied", state, items=900, rate=9.0, segments_done=4)
+    assert total(task(copied, table(state="following"))).seconds_left is None
+    # DynamoDB's estimate of it was too high: nothing of it is ahead.
+    copying = table(items=500, rate=41.0, seconds_left=10.0)
+    assert total(task(copied, copying)).seconds_left == 500 / 50
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from shake.status.bars import picture
 from shake.status.progress import make_reporter
@@ -45,6 +47,54 @@ def test_off_a_terminal_each_active_table_has_a_line_every_interval(
         "2 throttles, 0 retries"
     )
     assert lines.messages[1].startswith("total: running, 41.6%, 1,250 items")
+
+
+SMALL = table("small", "following", items=10, scanned=10, lag=3.0, changes=7, change_rate=2.0)
+LARGE = table("large", items=250, rate=50.0, seconds_left=15.0)
+
+
+def test_a_small_table_that_is_followed_does_not_hide_a_large_one_that_is_copied(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    for large in (LARGE, replace(LARGE, rate=0.0, seconds_left=None)):  # which stands still
+        make_reporter(io.StringIO(), interval=0.0).tick(task(SMALL, large), 0.0)
+        assert lines.messages[-1].startswith("total: running, 25.7%, 260 items, ")
+        assert "lag" not in lines.messages[-1]
+    assert "15s left" in lines.messages[2]
+    *_, everything, _ = drawn(task(SMALL, LARGE))
+    assert everything.split()[2:] == ["25.7%", "260", "50/s", "0", "B", "15s", "0"]
+
+
+def test_the_total_shows_the_greatest_lag_once_all_tables_are_copied(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    late = replace(SMALL, name="late", lag=60.0)
+    broken = table("broken", "broken")
+    make_reporter(io.StringIO(), interval=0.0).tick(task(SMALL, late, broken), 0.0)
+    assert lines.messages[-1].startswith("total: running, 14 changes, 4 changes/s, lag 1m 00s")
+    *_, everything, _ = drawn(task(SMALL, late))
+    assert everything.split()[-7:] == ["4/s", "0", "B", "lag", "1m", "00s", "0"]
+
+
+def test_the_oldest_change_that_only_a_stream_holds_is_shown_with_its_table(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    waiting = table("waiting", "waiting", unread=13 * 3600.0)
+    snapshot = task(replace(SMALL, unread=3.0), replace(LARGE, unread=60.0), waiting)
+    make_reporter(io.StringIO(), interval=0.0).tick(snapshot, 0.0)
+    assert "unread" not in lines.messages[0]  # its lag says it
+    assert ", oldest unread change 1m 00s" in lines.messages[1]
+    assert lines.messages[2].endswith(", oldest unread change 13h 00m (table waiting)")
+    *_, foot = drawn(snapshot, width=100)
+    assert foot.endswith("1 of 3 tables done, oldest unread change 13h 00m (table waiting)")
+    assert foot_style(snapshot) == "red"
+    assert foot_style(task(replace(LARGE, unread=60.0))) == "dim"
+
+
+def foot_style(snapshot: Snapshot) -> str:
+    foot = picture(snapshot, 0.0, 20).renderables[-1]
+    assert isinstance(foot, Text)
+    return str(foot.style)
 
 
 def test_off_a_terminal_a_scan_filter_is_loud(lines: pytest.LogCaptureFixture) -> None:

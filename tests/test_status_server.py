@@ -93,6 +93,14 @@ def test_progress_has_the_shape_that_nimoshake_users_watch(server: Server) -> No
     }
 
 
+def test_progress_counts_a_table_whose_copy_is_complete_once() -> None:
+    tables = (table("a", "following"), table("b", "done"), table("c"), table("d", "waiting"))
+    with status_server(lambda: task(*tables), "127.0.0.1", 0, None) as server:
+        progress = get_json(server, "/progress")
+    states = ("finished", "processing", "wait")
+    assert [progress[f"{state}_collection_number"] for state in states] == [2, 1, 1]
+
+
 def test_metric_claims_no_stream_records(server: Server) -> None:
     metric = get_json(server, "/metric")
     assert (metric["records_get"], metric["records_write"], metric["error"]) == (0, 0, "")

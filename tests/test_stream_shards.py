@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shake.errors import GapError
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import SETTLED_AFTER, Shard, Shards, State
+from shake.stream.shards import MISSING_AFTER, SETTLED_AFTER, Shard, Shards, State
 
 NOW = 1_000_000.0
 
@@ -84,6 +84,19 @@ def test_what_lies_before_the_beginning_is_never_read() -> None:
     assert shards.learn(TREE, whole=True, now=NOW) == []
 
 
+def test_what_lies_before_is_not_read_either_where_one_listing_lacks_what_links_it() -> None:
+    tree = [
+        listed("s1", closed=True),
+        listed("s2", "s1", closed=True),
+        listed("s3", "s2", closed=True),
+        listed("s4", "s3"),
+    ]
+    shards = Shards("t", first_shards(tree, NOW))
+    assert shards.learn(tree, whole=True, now=NOW) == []
+    assert shards.learn([tree[0], *tree[2:]], whole=True, now=NOW) == []
+    assert shards.learn(tree, whole=True, now=NOW) == []
+
+
 def test_a_child_begins_when_its_parent_is_applied_or_is_so_already() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     [early] = shards.learn([listed("s2", "s1")], whole=False, now=NOW)
@@ -133,21 +146,39 @@ def test_a_rewound_shard_is_read_from_its_oldest_record_until_it_moves() -> None
 
 def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
+    shards.learn([listed("s2", "s1")], whole=True, now=NOW)
     with pytest.raises(GapError, match="shard s1 is gone"):
-        shards.learn([listed("s2", "s1")], whole=True, now=NOW)
+        shards.learn([listed("s2", "s1")], whole=True, now=NOW + MISSING_AFTER)
     apply(shards, "s1")
-    assert shards.learn([listed("s2", "s1")], whole=True, now=NOW) == []
+    assert shards.learn([listed("s2", "s1")], whole=True, now=NOW + MISSING_AFTER) == []
     assert shards.forgotten == ["s1"]
     assert list(states(shards)) == ["s2"]
 
 
-def test_a_new_shard_that_one_listing_lacks_is_no_gap() -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_shard_that_one_listing_lacks_is_no_gap_also_after_a_restart(restarted: bool) -> None:
+    both, one = [listed("s1", closed=True), listed("s2", "s1")], [listed("s1", closed=True)]
     shards = Shards("t", first_shards([listed("s1")], NOW))
-    both, one = [listed("s1", closed=True), listed("s2", "s1")], [listed("s1")]
     shards.learn(both, whole=True, now=NOW)
-    shards.learn(one, whole=True, now=NOW + SETTLED_AFTER - 1)
+    if restarted:
+        shards = Shards("t", list(shards))
+    for moment in (NOW + 1, NOW + 100):  # far from each other, and it is listed in between
+        shards.learn(one, whole=True, now=moment)
+        assert shards.missing
+        shards.learn(one, whole=True, now=moment + MISSING_AFTER - 1)
+        shards.learn(both, whole=True, now=moment + MISSING_AFTER)
+        assert not shards.missing
+    shards.learn(one, whole=True, now=NOW + 200)
     with pytest.raises(GapError, match="shard s2 is gone"):
-        shards.learn(one, whole=True, now=NOW + SETTLED_AFTER)
+        shards.learn(one, whole=True, now=NOW + 200 + MISSING_AFTER)
+
+
+def test_an_applied_shard_that_one_listing_lacks_is_not_read_again() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    apply(shards, "s1")
+    shards.learn([], whole=True, now=NOW)
+    assert not shards.missing  # nobody waits for it
+    assert shards.learn([listed("s1", closed=True)], whole=True, now=NOW + 30) == []
 
 
 def test_a_shard_listed_before_its_parent_waits_for_it() -> None:
@@ -285,9 +316,10 @@ def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> N
     apply(shards, "s1")
     assert shards.first().id == "s2"
     shards.learn([listed("s2", "s1")], whole=True, now=NOW)
+    shards.learn([], whole=True, now=NOW + MISSING_AFTER)
     assert shards.forgotten == ["s1"]
     with pytest.raises(GapError, match="s2 is gone"):
-        shards.learn([], whole=True, now=NOW)
+        shards.learn([], whole=True, now=NOW + 2 * MISSING_AFTER)
 
 
 def test_what_is_in_the_journal_is_behind_but_not_unread() -> None:
@@ -326,6 +358,8 @@ class Model:
     applying: bool = True
     finished: list[str] = field(default_factory=list)
     due: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    lacked: set[str] = field(default_factory=set)
     now: float = NOW
 
     def open_shard(self, parent: str = "", late: int = 0) -> None:
@@ -342,13 +376,18 @@ class Model:
             self.open_shard(shard.name, self.chance.randint(0, 3))
 
     def forget(self) -> None:
-        """The stream forgets the oldest of what is applied, or in the journal."""
-        late = {one.parent for one in self.shards.values() if one.late}
+        """The stream forgets the oldest of what is applied, or in the journal.
+
+        That is a day after it has ended: its children were listed by then.
+        """
+        late = {one.parent for one in self.shards.values() if one.name not in self.seen}
         for name, one in self.shards.items():
             done = name in self.finished or name in self.journaled
             old = one.parent in self.gone or one.parent not in self.due
             if done and old and not one.shown and name not in late and name not in self.gone:
-                self.gone.add(name)
+                while name:  # what came before has ended earlier
+                    self.gone.add(name)
+                    name = self.shards[name].parent
                 return
 
     def listing(self) -> list[Listed]:
@@ -364,6 +403,7 @@ class Model:
 
     def begin(self) -> None:
         first = self.listing()
+        self.seen = {one.id for one in first}
         self.consumer = Shards("t", first_shards(first, self.now))
         # By the contract's words, from what is so: every shard that can get a record from now on,
         # and the parent of each, whatever the listing shows.
@@ -377,9 +417,13 @@ class Model:
     def learn(self) -> None:
         whole = self.chance.random() < 0.6
         listing = self.listing()
-        if not whole:
+        if whole:  # any shard may be missing from one, but not from the next
+            lacked = {one for one in self.due if self.chance.random() < 0.1} - self.lacked
+            listing, self.lacked = [one for one in listing if one.id not in lacked], lacked
+        else:
             parent = self.chance.choice(list(self.shards))
             listing = [one for one in listing if one.parent == parent]
+        self.seen |= {one.id for one in listing}
         self.consumer.learn(listing, whole=whole, now=self.now)
 
     def keep(self) -> None:

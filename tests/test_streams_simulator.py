@@ -382,6 +382,21 @@ def test_an_empty_page_is_not_the_end(simulator: Simulator, streams: Any) -> Non
     assert empty > 3
 
 
+def test_records_may_come_after_many_empty_pages_of_a_new_iterator(
+    simulator: Simulator, streams: Any
+) -> None:
+    table = simulator.table("table")
+    put(table, 0)
+    simulator.cold_pages = 3
+    position = iterator(streams, table.stream.arn, table.stream.shards[0].id)
+    found = []
+    for _ in range(5):
+        answer = streams.get_records(ShardIterator=position)
+        position = answer["NextShardIterator"]
+        found.append(len(answer["Records"]))
+    assert found == [0, 0, 0, 1, 0]
+
+
 def test_latest_is_behind_all_that_was_written(simulator: Simulator, streams: Any) -> None:
     table = simulator.table("table")
     put(table, 0)

@@ -243,6 +243,34 @@ def test_the_pages_show_the_run_to_those_who_may_see_it(
         migration.wait(run)
 
 
+def test_the_pages_answer_while_streams_are_still_being_enabled(
+    dynamodb: Any, name: str, make: Make
+) -> None:
+    over, port, profile = threading.Event(), free_port(), free_port()
+
+    def held(request: Request) -> Reply:
+        if request.operation == "UpdateTable":
+            over.wait(60)
+        return forward(dynamodb.url)(request)
+
+    with Faulty(otherwise=held) as source, contextlib.ExitStack() as finally_:
+        finally_.callback(over.set)
+        migration = make(
+            source.url,
+            sync_mode="all",
+            http_profile=port,
+            system_profile=profile,
+            http__token="geheim123",
+        )
+        run = migration.start()
+        [table] = json.loads(until(lambda: _get(port, "/status")))["tables"]
+        assert (table["name"], table["state"], table["expected_items"]) == (name, "waiting", 200)
+        assert b"=== supervisor, pid" in until(lambda: _get(profile, "/"))
+        run.send_signal(signal.SIGTERM)
+        over.set()
+        assert migration.wait(run).status == 0
+
+
 def _get(port: int, path: str, token: str = "geheim123") -> bytes | None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
@@ -296,3 +324,80 @@ def test_an_output_that_nobody_reads_any_more_is_no_failure(
     assert (run.returncode, run.stderr) == (0, b"")
     if not arguments:
         compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+def without(streams: str, command: list[str]) -> subprocess.Popen[bytes]:
+    """A command that is started so by a shell, as with ``>&- 2>&-``."""
+    return subprocess.Popen(["sh", "-c", f'exec "$@" {streams}', "sh", *command])
+
+
+@pytest.mark.parametrize("command", ["shake-supervisor", "shake-check"])
+def test_a_command_does_its_work_where_its_streams_are_closed_and_nothing_else_takes_their_place(
+    dynamodb: Any, mongo: Any, name: str, make: Make, command: str
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def held(request: Request) -> Reply:
+        if b'"Segment"' in request.body:
+            begun.set()
+            over.wait(60)
+        return forward(dynamodb.url)(request)
+
+    if command == "shake-check":
+        assert make().run().status == 0
+    with Faulty(otherwise=held) as source, contextlib.ExitStack() as finally_:
+        finally_.callback(over.set)
+        program = [
+            sys.executable,
+            str(ROOT / "bin" / command),
+            "--conf",
+            str(make(source.url).conf),
+        ]
+        process = without("<&- >&- 2>&-", program)
+        finally_.callback(process.kill)
+        assert begun.wait(30)
+        family = [process.pid, *(one.pid for one in psutil.Process(process.pid).children())]
+        for pid in family:
+            streams = {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)}
+            assert streams == {os.devnull}
+        over.set()
+        assert process.wait(60) == 0
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "lost"])
+@pytest.mark.parametrize(
+    ("command", "arguments", "status"),
+    [
+        ("shake-supervisor", ["--unknown"], 2),
+        ("shake-supervisor", ["--set", "unknown=1"], 2),
+        ("shake-supervisor", ["--set", "filter.collection.white=none"], 3),
+        ("shake-check", ["--set", "unknown=1"], 2),
+    ],
+)
+def test_an_error_keeps_its_status_where_nobody_hears_of_it(
+    make: Make, streams: str, command: str, arguments: list[str], status: int
+) -> None:
+    conf = ["--conf", str(make().conf)]
+    program = [sys.executable, str(ROOT / "bin" / command), *conf, *arguments]
+    if streams != "lost":
+        assert without(streams, program).wait(60) == status
+        return
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as lost:
+        assert subprocess.run(program, stdout=lost, stderr=lost, timeout=60).returncode == status
+
+
+def test_a_log_that_cannot_be_written_while_nobody_reads_the_errors_stops_nothing(
+    dynamodb: Any, mongo: Any, name: str, make: Make
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    conf = make(log__file="/dev/full", log__buffer="false").conf
+    with open(writing, "wb") as lost:
+        program = [sys.executable, str(ROOT / "bin/shake-supervisor"), "--conf", str(conf)]
+        run = subprocess.run(program, stdout=subprocess.PIPE, stderr=lost, timeout=60)
+    assert run.returncode == 0, run
+    assert run.stdout.splitlines()[-1] == b"full sync done!"
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")

@@ -17,7 +17,6 @@ import pytest
 from shake import codec
 from shake.config import Config, load
 from shake.errors import ItemError, RefusedError, RunError, Stopped
-from shake.farm.writer import pack_table, unpack_table
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.target import index_names, open_target, problems
 from shake.target.dynamodb import signing_region
@@ -163,7 +162,7 @@ def test_the_plan_names_the_indexes(stage: Open) -> None:
 
 
 def test_the_writer_process_knows_local_from_global() -> None:
-    assert unpack_table(pack_table(INDEXED)) == INDEXED
+    assert Table.of(INDEXED.fields()) == INDEXED
 
 
 def test_a_dropped_table_is_gone(stage: Open) -> None:

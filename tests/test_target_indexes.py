@@ -159,7 +159,7 @@ def test_of_copies_that_a_crash_left_the_last_runs_stays(
     second = [{**d, "_id": object_id(i + 50)} for i, d in enumerate(documents[:15])]
     writer.write(slot(second + documents + first))
     notices: list[str] = []
-    writer.build_indexes(notices.append)
+    writer.build_indexes(notices.append, segments=1)
     assert list(collection.find().sort("_id")) == documents
     assert notices == [f"{collection.full_name}: removed 20 copies that an interrupted run left"]
     assert built(collection) == {"p_1_s_1": True, "p_1": False}
@@ -173,9 +173,21 @@ def test_a_document_that_somebody_else_stored_is_never_taken_for_a_copy(
     writer.write(slot([{"_id": object_id(1), "p": "a", "v": "ours"}]))
     collection.insert_one({"_id": foreign, "p": "a", "v": "theirs"})
     with pytest.raises(RunError, match="somebody else") as refused:
-        writer.build_indexes(pytest.fail)
+        writer.build_indexes(pytest.fail, segments=1)
     assert "table things" in str(refused.value)
     assert sorted(one["v"] for one in collection.find()) == ["ours", "theirs"]
+
+
+@pytest.mark.parametrize("segments", [0, 1000])
+def test_documents_of_one_key_that_an_application_stored_are_not_taken_for_copies(
+    open_writer: Open, collection: Any, segments: int
+) -> None:
+    # Of one process: in the _ids of drivers it has the place where ours have the segment.
+    theirs = [{"_id": object_id(i, segment=1000), "p": "a", "v": i} for i in range(3)]
+    collection.insert_many(theirs)
+    with pytest.raises(RunError, match="somebody else"):
+        open_writer(SIMPLE).build_indexes(pytest.fail, segments)
+    assert list(collection.find().sort("_id")) == theirs
 
 
 def test_one_position_that_two_runs_have_read_is_one_item_under_mchange_too(
@@ -187,7 +199,7 @@ def test_one_position_that_two_runs_have_read_is_one_item_under_mchange_too(
         + object_id(1).binary[4:]
     )
     writer.write(slot([{"_id": object_id(1), "p": 5.0}, {"_id": later, "p": 5.0}]))
-    writer.build_indexes(lambda notice: None)
+    writer.build_indexes(lambda notice: None, segments=1)
     assert [one["_id"] for one in collection.find()] == [later]
 
 
@@ -195,14 +207,14 @@ def test_one_position_that_two_runs_have_read_is_one_item_under_mchange_too(
 def test_copies_are_told_by_any_kind_of_key(open_writer: Open, collection: Any, value: Any) -> None:
     writer = open_writer(SIMPLE)
     writer.write(slot([{"_id": object_id(i), "p": value} for i in range(3)]))
-    writer.build_indexes(lambda notice: None)
+    writer.build_indexes(lambda notice: None, segments=1)
     assert list(collection.find()) == [{"_id": object_id(2), "p": value}]
 
 
 def test_copies_of_raw_items_are_removed(open_writer: Open, collection: Any) -> None:
     writer = open_writer(SIMPLE, "convert.type=raw")
     writer.write(slot([{"_id": object_id(i), "p": {"S": "a"}} for i in range(3)]))
-    writer.build_indexes(lambda notice: None)
+    writer.build_indexes(lambda notice: None, segments=1)
     assert collection.count_documents({}) == 1
 
 
@@ -210,7 +222,7 @@ def test_two_keys_that_the_target_takes_for_one_stop(open_writer: Open, collecti
     writer = open_writer(Table("things", keys("p", kind="N")))
     writer.write(slot([{"_id": object_id(0), "p": 1}, {"_id": object_id(1), "p": 1.0}]))
     with pytest.raises(RunError) as refused:
-        writer.build_indexes(pytest.fail)
+        writer.build_indexes(pytest.fail, segments=1)
     for words in (collection.full_name, "{p: 1}", "table things", '{"p":{"N":"1"}}', '"1.0"'):
         assert words in str(refused.value)
     assert collection.count_documents({}) == 2
@@ -221,14 +233,14 @@ def test_two_numbers_that_became_one_double_stop(open_writer: Open, collection: 
     writer = open_writer(Table("things", keys("p", kind="N")), "convert.type=mchange")
     writer.write(slot([{"_id": object_id(i), "p": 0.1} for i in range(2)]))
     with pytest.raises(RunError, match="mchange made one double of them"):
-        writer.build_indexes(pytest.fail)
+        writer.build_indexes(pytest.fail, segments=1)
     assert collection.count_documents({}) == 2
 
 
 def test_mchange_removes_copies_of_string_keys(open_writer: Open, collection: Any) -> None:
     writer = open_writer(SIMPLE, "convert.type=mchange")
     writer.write(slot([{"_id": object_id(i), "p": "a"} for i in range(2)]))
-    writer.build_indexes(lambda notice: None)
+    writer.build_indexes(lambda notice: None, segments=1)
     assert collection.count_documents({}) == 1
 
 

@@ -74,6 +74,7 @@ def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Ope
         target.probe(["d.c"])
     assert time.monotonic() - began < 5
     assert "Topology" not in str(refused.value)
+    assert refused.value.passes
 
 
 def test_a_write_concern_that_acknowledges_nothing_is_refused(open_target: Open) -> None:
@@ -98,8 +99,11 @@ def test_a_mongos_passes_the_probe(sharded: MongoTarget, cluster: Cluster) -> No
 
 def test_a_user_who_may_not_write_is_refused(cluster: Cluster, sharded: MongoTarget) -> None:
     cluster.fail("delete", 13, "not authorized on d to execute command")
-    with pytest.raises(RefusedError, match=r"^d\.c: the target refuses: not authorized on d"):
+    with pytest.raises(
+        RefusedError, match=r"^d\.c: the target refuses: not authorized on d"
+    ) as refused:
         sharded.probe(["d.c"])
+    assert not refused.value.passes
 
 
 def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Any, open_target: Open) -> None:
@@ -291,7 +295,7 @@ def test_removing_a_copy_spares_its_namesake_on_another_shard(
     for number, pk in [(0, here), (1, here), (0, there)]:
         writer.write(slot([{"_id": object_id(number), "pk": pk, "sk": 0}]))
     notices: list[str] = []
-    writer.build_indexes(notices.append)
+    writer.build_indexes(notices.append, segments=1)
     assert notices == ["d.c: removed 1 copies that an interrupted run left"]
     stored = {d["pk"]: d["_id"] for d in cluster.collections["d.c"].documents()}
     assert stored == {here: object_id(1), there: object_id(0)}

@@ -61,13 +61,7 @@ class SourceTable:
         self._pace = pace
         self._keys = StoredKeys(table, config).ours
         self._room = threading.local()
-        self._options = codec.Options(
-            keys=table.keys,
-            convert=config.convert_type,
-            id_prefix=config.convert_id,
-            overflow=config.convert_number_overflow,
-            id_mode=self._keys.config.id_mode,
-        )
+        self._options = codec.Options.of(self._keys.config, table.keys)
 
     def page(
         self,

@@ -13,6 +13,8 @@ Document = Mapping[str, Any]  # JSON values only, integers of at most 64 bits; `
 class StoreUnavailable(RunError):
     """The store did not confirm the call: it may have happened or not. Waiting may cure it."""
 
+    passes = True
+
 
 class Superseded(RunError):
     """A later run of the task is at work: nothing more may be written."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
-from shake.errors import RefusedError
+from shake.errors import RefusedError, ShakeError
 
-#: Seconds between renewals.
+#: Seconds between renewals by whoever writes.
 INTERVAL = 10.0
+
+#: Seconds after which a thread renews it, since nobody has written, or a write takes long.
+OVERDUE = 15.0
 
 #: Seconds without a renewal after which a challenger takes over.
 EXPIRY = 30.0
@@ -38,11 +44,10 @@ def boot_clock() -> float:
 
 
 class Lease:
-    """The right to run a task, kept by renewing it every INTERVAL.
+    """The right to run a task, kept by renewing it every INTERVAL. Thread-safe.
 
     Clocks of two machines are never compared: the holder moves a counter, and a challenger sees,
-    by its own clock, whether it moves. One thread at a time renews or releases; ``fresh`` may be
-    asked by any.
+    by its own clock, whether it moves.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Lease:
         self._document = document
         self._clock = clock
         self._renewed = renewed
+        self._guard = threading.Lock()  # of who renews or releases
 
     @classmethod
     def acquire(
@@ -103,14 +109,46 @@ class Lease:
         holder = Holder.of(STATUS_TABLE, held) if held else None
         return holder if holder and holder.life(Holder.me()) is Life.ALIVE else None
 
-    def renew(self) -> None:
-        """Move the counter. Raises LeaseLost when the lease is not ours any more."""
-        started = self._clock()
-        if not self._swap(lambda held: {**held, "Renewals": held["Renewals"] + 1}):
-            held = _read(self._store)
-            cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
-            raise LeaseLost(f"the lease on this task is lost: {cause}; this run must stop")
-        self._renewed = started
+    def renew(self, age: float = 0.0) -> None:
+        """Move the counter, unless that was done less than ``age`` seconds ago.
+
+        Raises LeaseLost when the lease is not ours any more.
+        """
+        with self._guard:
+            started = self._clock()
+            if started - self._renewed < age:
+                return
+            if not self._swap(lambda held: {**held, "Renewals": held["Renewals"] + 1}):
+                self._renewed = -math.inf
+                held = _read(self._store)
+                cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
+                raise LeaseLost(f"the lease on this task is lost: {cause}; this run must stop")
+            self._renewed = started
+
+    def check(self) -> None:
+        """What goes before each write: the lease is ours for a while yet. Raises as ``renew``."""
+        self.renew(INTERVAL)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Have a thread renew the lease where nobody else does, as while the task is planned.
+
+        It does so whatever this process waits for: one that lives, and its children at work, are
+        to be stopped, not taken over. A loss is found by whoever writes next.
+        """
+        over = threading.Event()
+
+        def keep() -> None:
+            with suppress(ShakeError):
+                while not over.wait(POLL):
+                    with suppress(StoreUnavailable):
+                        self.renew(OVERDUE)
+
+        threading.Thread(target=keep, name="lease", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def fresh(self, now: float) -> bool:
         """Whether nobody can have taken over at ``now``, a time of the clock given to acquire."""
@@ -118,7 +156,8 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back; harmless when it is lost already."""
-        self._swap(lambda held: None)
+        with self._guard:
+            self._swap(lambda held: None)
 
     def _swap(self, change: Callable[[Document], Document | None]) -> bool:
         for _ in range(2):

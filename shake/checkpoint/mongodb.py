@@ -60,9 +60,19 @@ class MongoStore:
         )
 
     @classmethod
-    def open(cls, address: str, database: str, *, timeout: float = TIMEOUT) -> MongoStore:
-        """A store that answers and takes writes. Raises RefusedError where it does not."""
-        remedy = "check checkpoint.address, its user's rights, and that the server is up"
+    def open(
+        cls,
+        address: str,
+        database: str,
+        *,
+        key: str = "checkpoint.address",
+        timeout: float = TIMEOUT,
+    ) -> MongoStore:
+        """A store that answers and takes writes. Raises RefusedError where it does not.
+
+        ``key`` is the configuration key that the address comes from, for the error.
+        """
+        remedy = f"check {key}, its user's rights, and that the server is up"
         try:
             store = cls(address, database, timeout=timeout)
         except (PyMongoError, ValueError, TypeError) as error:

@@ -241,6 +241,8 @@ def shard_document(shard: Shard) -> dict[str, Any]:
         "Status": state.value,
         "ApproximateTime": shard.safe,
     }
+    if shard.horizon:
+        document["TrimHorizon"] = True
     if (kept := shard.kept) is not None:
         document |= {
             "JournalSequenceNumber": kept.sequence,
@@ -270,6 +272,7 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.real("ApproximateTime"),
         State(status),
         _kept_of(fields) if journaled else None,
+        horizon="TrimHorizon" in document,
     )
 
 

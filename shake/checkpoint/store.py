@@ -21,4 +21,6 @@ def open_store(config: Config) -> Store:
     """
     if config.checkpoint_type == "file":
         return FileStore.open(config.checkpoint_location, config.checkpoint_database)
-    return MongoStore.open(config.checkpoint_location, config.checkpoint_database)
+    given = bool(config.checkpoint_address)
+    key = "checkpoint.address" if given else "target.address (which holds the checkpoints, too)"
+    return MongoStore.open(config.checkpoint_location, config.checkpoint_database, key=key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from shake.check.run import Wish, check
 from shake.cli import command
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
-from shake.status.figures import count
+from shake.status.figures import count, many
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
 
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
     )
-    options = parser.parse_args(argv)
+    options = command.parse(parser, argv)
 
     def body(loaded: Loaded, redactor: Redactor) -> int:
         with _report(options.report) as report:
@@ -101,23 +100,17 @@ def _check(
             reporter,
             refresh=_REFRESH,
             chance=random.Random(),
-            workers=options.workers or _usable_cpus(),
+            workers=options.workers or command.usable_cpus(),
         )
     if not findings.total:
         return EQUAL
     left = findings.total - findings.repaired
     if options.repair and not left:
-        say(f"{count(findings.total)} differences, all repaired and looked at again")
+        say(f"{many(findings.total, 'difference')}, all repaired and looked at again")
         return EQUAL
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
-    say(f"NOT equal: {count(findings.total)} differences{repaired}")
+    say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
     return DIFFERENT
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _print(line: str) -> None:

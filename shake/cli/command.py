@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from shake import __version__
+from shake.cli import streams
 from shake.config import Loaded, Redactor, load
 from shake.errors import RunError, ShakeError
 from shake.status.logs import one_line
@@ -36,11 +36,29 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; exit status 2 for wrong ones, whether or not that can be said."""
+    streams.complete()
+    try:
+        return parser.parse_args(argv)
+    except OSError:  # before Python 3.11
+        raise SystemExit(2) from None
+    finally:
+        streams.let_go()
+
+
 def positive(text: str) -> int:
     """The type of an option that counts something."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run(
@@ -59,7 +77,7 @@ def run(
 
     def stop() -> int:
         line, status = stopped
-        print(f"{name}: {line}", file=sys.stderr, flush=True)
+        streams.complain(f"{name}: {line}")
         return status
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -83,25 +101,14 @@ def run(
         return body(loaded, redactor)
     except Exception as error:
         if debug:
-            print(redactor.redact(traceback.format_exc()), file=sys.stderr)
+            streams.complain(redactor.redact(traceback.format_exc()))
         if not isinstance(error, ShakeError):
             error = RunError(f"unexpected {type(error).__name__}: {error}")
-        print(f"{name}: {one_line(redactor.redact(str(error)))}", file=sys.stderr)
+        streams.complain(f"{name}: {one_line(redactor.redact(str(error)))}")
         return failed(error)
     except KeyboardInterrupt:
         return stop()
     finally:
         for timer in timers:
             timer.cancel()
-        _let_go_of_stdout()
-
-
-def _let_go_of_stdout() -> None:
-    """A terminal or pipe that was lost must not become exit status 120, as Python's own flush does.
-
-    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.let_go()

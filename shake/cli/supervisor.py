@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,8 +12,9 @@ from setproctitle import setproctitle
 
 from shake import codec, task
 from shake.cli import command
+from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
-from shake.plan import describe
+from shake.farm.process import allow_many
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 
@@ -26,7 +26,7 @@ _QUIET_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
-    """Run the command; return its exit status (contract, section 1).
+    """Run the command; return its exit status (README: exit status).
 
     ``linger`` is called after a good end, while the status page is still up.
     """
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
     parser.add_argument(
         "--print-config", action="store_true", help="print the effective configuration"
     )
-    options = parser.parse_args(argv)
+    options = command.parse(parser, argv)
     return command.run(
         "shake-supervisor",
         options,
@@ -71,7 +71,7 @@ def _act(
         _print(config.effective_lines())
         return 0
     setproctitle(f"shake: supervisor {config.id}")
-    workers = options.workers or _usable_cpus()
+    workers = options.workers or command.usable_cpus()
     reporter = make_reporter(sys.stdout)
     file = None if options.dry_run else config.log_file  # which changes nothing
     with logging_to(file, config.log_level, config.log_buffer, redactor, reporter.print):
@@ -81,6 +81,7 @@ def _act(
             log.warning("%s", codec.NOTICE)
         if options.dry_run:
             return _dry_run(config, workers)
+        allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         task.run(
             config,
@@ -91,12 +92,6 @@ def _act(
             linger=linger,
         )
         return 0
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _dry_run(config: Config, workers: int) -> int:

@@ -36,7 +36,7 @@ if _wanted != "reference":
         if _wanted == "native":
             raise
         NOTICE = (
-            f"the C codec is not built ({error}): items are read in plain Python, about 60 times "
+            f"the C codec is not built ({error}): items are read in plain Python, some 100 times "
             "slower; install a C compiler, then shake again"
         )
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shake.schema import Keys
+
+if TYPE_CHECKING:
+    from shake.config import Config
+
+T = TypeVar("T", bound="Options")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How items become documents (contract, sections 3 and 4).
+    """How items become documents (README: What lands in MongoDB).
 
     ``convert`` is ``change``, ``mchange``, ``raw``, or ``json`` (the item's own DynamoDB JSON, for
     a target that speaks DynamoDB). ``id_prefix`` renames a top-level ``_id``. ``overflow`` is
@@ -23,10 +28,22 @@ class Options:
     overflow: str = "string"
     id_mode: str = "objectid"
 
+    @classmethod
+    def of(cls: type[T], config: Config, keys: Keys, **more: bool) -> T:
+        """As a configuration has them."""
+        return cls(
+            keys,
+            config.convert_type if config.target_type == "mongodb" else "json",
+            config.convert_id,
+            config.convert_number_overflow,
+            config.id_mode,
+            **more,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeOptions(Options):
-    """How changes become statements (contract, section 6).
+    """How changes become statements.
 
     ``sharded``: the collection is sharded by the partition key, so that every statement has to name
     it. ``upsert``: a MODIFY of what the target does not hold inserts it. ``insert_only``: an INSERT

@@ -1,4 +1,4 @@
-"""The codec in C, over 100 times as fast as the reference, which stays the authority.
+"""The codec in C, some 100 times as fast as the reference, which stays the authority.
 
 C transcodes the items and records of an answer that is in order, without the GIL. Whatever it does
 not take, wrong or only rare, is read by the reference, so that there is one set of rules for

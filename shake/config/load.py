@@ -41,7 +41,7 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
         _on_command_line(settings),
     ):
         chosen.update(_by_key(layer, notices))
-    config = Config.parse(chosen)
+    config = Config.parse(chosen, "" if path else "; give a configuration file with --conf FILE")
     check(config)
     return Loaded(config, tuple(notices))
 

@@ -197,15 +197,18 @@ class Config:
     )
 
     @classmethod
-    def parse(cls, settings: Mapping[str, Setting]) -> Config:
-        """Read settings, by key name; an empty one means the default. Raises UsageError."""
+    def parse(cls, settings: Mapping[str, Setting], hint: str = "") -> Config:
+        """Read settings, by key name; an empty one means the default.
+
+        Raises UsageError, which ends in ``hint`` where a required one is missing.
+        """
         values: dict[str, Any] = {}
         for k in KEYS:
             setting = settings.get(k.name)
             if setting is not None and setting.text:
                 values[k.attribute] = k.read(setting)
             elif k.required:
-                raise UsageError(f"{k.name} is required: {k.doc}")
+                raise UsageError(f"{k.name} is required: {k.doc}{hint}")
         return cls(**values)
 
     @classmethod
@@ -235,15 +238,6 @@ class Config:
         return ScanFilter.parse(
             self.full_read_filter_expression, self.full_read_filter_attributevalues
         )
-
-    @property
-    def write_batch(self) -> int:
-        """Documents in one bulk insert; a DynamoDB endpoint takes no more than 25 at a time.
-
-        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
-        """
-        most = self.full_document_write_batch
-        return most if self.target_type == "mongodb" else min(most, 25)
 
     @property
     def checkpoint_database(self) -> str:

@@ -22,8 +22,9 @@ from urllib.request import ProxyHandler, build_opener
 import boto3
 
 from shake.cli import check, supervisor
+from shake.cli.command import positive
 from shake.demo.servers import DynamoDBLocal, MongoServer, free_port
-from shake.errors import ShakeError
+from shake.errors import RunError, ShakeError
 
 _TABLE = "orders"
 #: Orders that are changed, as many that are deleted, and as many new ones; seconds between them.
@@ -45,10 +46,16 @@ target.address = {target}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when source and target are equal at the end."""
-    parser = argparse.ArgumentParser(prog="shake-demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="shake-demo",
+        description="A whole migration on this machine, from DynamoDB Local into SecantusDB.",
+    )
     parser.add_argument("--once", action="store_true", help="end by itself")
-    parser.add_argument("--items", type=int, default=3000, metavar="N", help="items to migrate")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes")
+    for option, default, text in (
+        ("--items", 3000, "items to migrate"),
+        ("--workers", 2, "worker processes"),
+    ):
+        parser.add_argument(option, type=positive, default=default, metavar="N", help=text)
     options = parser.parse_args(argv)
     try:
         return _demo(options.items, options.workers, once=options.once)
@@ -92,28 +99,40 @@ def _demo(items: int, workers: int, *, once: bool) -> int:
         _say(f"shake-supervisor {' '.join(command)} --workers {workers}    (status page: {page})")
         shop.start()
         status = supervisor.main([*command, "--workers", str(workers)], linger)
+        if shop.failure:
+            raise RunError(shop.failure)
         return status or max(verified, default=0)  # none, where it was stopped before
 
 
 class Shop(threading.Thread):
     """Orders, changes and cancels while the table is followed; then ends the supervisor.
 
-    It does so when the status page says that all of that has arrived.
+    It does so when the status page says that all of that has arrived, or when it cannot go on.
     """
 
     def __init__(self, source: str, page: str, items: int) -> None:
         super().__init__(daemon=True)
         self.closed = False
+        self.failure = ""
         self._client = _connect(source)
         self._page = page
         self._items = items
 
     def run(self) -> None:
+        try:
+            self._trade()
+            self.closed = True
+        except Exception as error:
+            self.failure = f"the live writes failed: {type(error).__name__}: {error}"
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _trade(self) -> None:
         self._wait(lambda table: table["state"] == "following")
-        _say(f"{3 * _LIVE_WRITES} live writes while the table is followed: new, changed, deleted")
         old = list(islice(_orders(self._items, random.Random(1)), 2 * _LIVE_WRITES))
         new = islice(_orders(self._items + _LIVE_WRITES, random.Random(2)), self._items, None)
-        for change, gone, order in zip(old[::2], old[1::2], new, strict=False):
+        writes = list(zip(old[::2], old[1::2], new, strict=False))
+        _say(f"{3 * len(writes)} live writes while the table is followed: new, changed, deleted")
+        for change, gone, order in writes:
             self._client.put_item(TableName=_TABLE, Item={**change, "status": {"S": "changed"}})
             key = {name: gone[name] for name in ("customer", "number")}
             self._client.delete_item(TableName=_TABLE, Key=key)
@@ -122,8 +141,6 @@ class Shop(threading.Thread):
         end = time.time()
         self._wait(lambda table: table["consistent"] and table["lag"] < time.time() - end)
         _say("source and target are equal now: this is where one would switch")
-        self.closed = True
-        os.kill(os.getpid(), signal.SIGTERM)
 
     def _wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
         opener = build_opener(ProxyHandler({}))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import threading
+from collections.abc import Callable
+
+from shake.errors import Stopped
 
 #: The largest document that MongoDB stores is 16 MiB, so any document fits an empty slot.
 #: Memory is committed as it is touched: a slot that only ever saw 1 MB pages holds about that.
@@ -14,7 +18,7 @@ SLOT_BYTES = 16 * 1024 * 1024
 #: Slots of each lane: one being filled, one being written, one on its way.
 SLOTS_PER_LANE = 3
 
-#: Slots of each reader of a shard: one being applied, one on its way.
+#: Slots that each reader of a shard may hold: one being applied, one on its way.
 SLOTS_PER_READER = 2
 
 #: What a slot keeps committed when it is freed; the rest of an unusually large page goes back.
@@ -57,3 +61,54 @@ class Arena:
         if used > _KEPT_BYTES and hasattr(mmap, "MADV_REMOVE"):
             start = number * SLOT_BYTES + _KEPT_BYTES
             self._map.madvise(mmap.MADV_REMOVE, start, SLOT_BYTES - _KEPT_BYTES)
+
+
+class Slots:
+    """The free slots that the readers of a worker share, those who apply and those who journal.
+
+    Where the target of a table hangs, what its readers have filled stays so, for hours maybe, and
+    the others must go on. So a table holds no more slots than are left to the others: of 32 the
+    first that hangs gets 16, the next 8. And one is left to those who need it for a moment only.
+    Source: Choudhury, Hahne, "Dynamic queue length thresholds for shared-memory packet switches"
+    """
+
+    def __init__(self) -> None:
+        self._free: list[int] = []  # the last is the next: its memory is committed already
+        self._held: dict[int, tuple[int, int]] = {}  # by slot: for which table and lease
+        self._changed = threading.Condition()
+
+    def give(self, slot: int) -> None:
+        """A slot is free."""
+        with self._changed:
+            self._held.pop(slot, None)
+            self._free.append(slot)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let those who wait notice that they are to leave."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def take(self, table: int, lease: int, leaving: Callable[[], bool]) -> int:
+        """A slot that will be held until it is applied, as soon as there is one; or Stopped."""
+        with self._changed:
+            slot = self._wait(lambda: self._may_hold(table, lease), leaving)
+            self._held[slot] = table, lease
+            return slot
+
+    def borrow(self, leaving: Callable[[], bool]) -> int:
+        """A slot for a moment."""
+        with self._changed:
+            return self._wait(lambda: bool(self._free), leaving)
+
+    def _may_hold(self, table: int, lease: int) -> bool:
+        held = self._held.values()
+        of_table = sum(one == table for one, _ in held)
+        of_lease = sum(one == lease for _, one in held)
+        return of_lease < SLOTS_PER_READER and of_table + 1 < len(self._free)
+
+    def _wait(self, ready: Callable[[], bool], leaving: Callable[[], bool]) -> int:
+        self._changed.wait_for(lambda: ready() or leaving())
+        if not ready():
+            raise Stopped
+        return self._free.pop()

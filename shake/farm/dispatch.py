@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
@@ -158,7 +157,7 @@ class Dispatch:
 
 def _open_table(copy: TableCopy) -> messages.OpenTable:
     table = copy.plan.table
-    keys: list[Any] = [(key.name, key.type) for key in table.keys]
+    record = copy.record
     return messages.OpenTable(
-        copy.number, table.name, keys, copy.record.segments, copy.record.stamp + copy.record.run
+        copy.number, table.name, table.keys.pairs(), record.segments, record.stamp + record.run
     )

@@ -12,13 +12,14 @@ from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.fence import Fence
-from shake.farm.following import RETENTION, Flying, Following, spared
+from shake.farm.following import Flying, Following, spared
 from shake.farm.journaling import Journaling
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.watcher import Watcher
 from shake.farm.writers import TableWriter
+from shake.schema import OLD
 from shake.source.client import Client
 from shake.status.figures import duration
 from shake.status.snapshot import TableStatus
@@ -26,13 +27,11 @@ from shake.stream.listing import Listed
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds between two listings of a stream's shards and checks of the stream itself, and while a
-#: shard has ended whose children are not listed yet.
+#: Seconds between two listings of a stream's shards and checks of the stream itself, and while the
+#: children of a shard that has ended are not listed yet, one that is to be read is not, or none is.
 LIST_EVERY, LIST_SOON = 30.0, 0.5
 #: Seconds that a shard is read while others wait for their turn.
 TURN = 5.0
-#: The share of the 24 hours from which on their end is warned of.
-WARN_FROM = 0.5
 
 
 class Claim(NamedTuple):
@@ -78,7 +77,7 @@ class Follow:
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
-        self._watcher = Watcher(client, loop.post, self._learned, fatal)
+        self._watcher = Watcher(client, loop.post, self._learned, self._lost, fatal)
         self._journaling = Journaling(
             config,
             loop,
@@ -137,7 +136,7 @@ class Follow:
         self._writers[table] = self._start_writer(following)
         log.info("table %s: following its changes", following.name)
         if indexes:
-            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0)))
+            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0, 0)))
         else:
             self._activate(following)
 
@@ -258,11 +257,10 @@ class Follow:
 
     def _describe(self, following: Following) -> messages.OpenStream:
         table = following.plan.table
-        keys: list[Any] = [(key.name, key.type) for key in table.keys]
         strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
         record = following.record
         return messages.OpenStream(
-            following.number, table.name, keys, record.arn, record.since, strict
+            following.number, table.name, table.keys.pairs(), record.arn, record.since, strict
         )
 
     def worker_died(self, worker: Worker, leases: set[int]) -> None:
@@ -359,7 +357,9 @@ class Follow:
         if whole:
             following.listed = time.time()
             self._saver.forget_shards(following.record, following.take_forgotten())
-        if whole and following.shards.childless and following.number not in self._soon:
+        shards = following.shards
+        unsure = shards.childless or shards.missing or not len(shards)
+        if whole and unsure and following.number not in self._soon:
             self._soon.add(following.number)
             self._loop.later(LIST_SOON, lambda: self._look_again(following))
         self.assign()
@@ -371,6 +371,13 @@ class Follow:
     def _list_all(self) -> None:
         for following in self._followings:
             self._watcher.look(following)
+            for shard in following.doubtful(time.time()):
+                self._watcher.probe(following, shard)
+
+    def _lost(self, following: Following, name: str, reached: tuple[str, str], said: str) -> None:
+        doubtful = following.doubtful(time.time())
+        if any((shard.id, shard.reached) == (name, reached) for shard in doubtful):  # still so
+            self._fatal(GapError(following.name, f"shard {name}: {said}"))
 
     # ---- each second
 
@@ -386,7 +393,7 @@ class Follow:
 
     def _look_at_lag(self, following: Following, now: float) -> None:
         unread = following.unread(now)
-        if unread > WARN_FROM * RETENTION and now - self._warned.get(following.number, 0.0) > 600:
+        if unread > OLD and now - self._warned.get(following.number, 0.0) > 600:
             self._warned[following.number] = now
             log.warning(
                 "table %s: its oldest change that is not read may be %s old; the stream keeps "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
@@ -9,16 +10,16 @@ from math import inf
 from shake.checkpoint.records import StreamRecord, shard_document
 from shake.farm.messages import Batch
 from shake.plan import TablePlan
+from shake.schema import RETENTION
 from shake.status.rate import Rate
 from shake.stream.shards import Shard, Shards, State
 
-#: Seconds for which DynamoDB keeps a change.
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-RETENTION = 24 * 3600.0
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
 _TRIM_MARGIN = 3600.0
+#: How many shards of a table are in doubt at once: those behind them are trimmed later.
+_DOUBTFUL = 20
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Following:
         self.number = number
         self.plan = plan
         self.record = record
-        self.shards = Shards(plan.table.name, shards)
+        self.shards = Shards(plan.table.name, shards, record.stamp)
         self.changes = 0
         self.skipped = 0
         self.active = False
@@ -146,7 +147,8 @@ class Following:
             self.changes += batch.records
             self._rate.add(batch.records, now)
             self._take_from_journal(flying.shard, batch)
-            self.shards.advance(flying.shard, batch.sequence, max(batch.created, flying.tip))
+            self.shards.advance(flying.shard, batch.sequence, batch.created)
+            self.shards.advance(flying.shard, "", flying.tip)
             self._dirty.add(flying.shard.id)
         return self._settle(batch.lease)
 
@@ -253,6 +255,16 @@ class Following:
         covered = self.shards.unread()
         return 0.0 if covered is None else max(0.0, now - covered)
 
+    def doubtful(self, now: float) -> list[Shard]:
+        """Shards that nobody reads now, of which unread records may be trimmed; oldest first."""
+        idle = [
+            shard
+            for shard in self.shards
+            if shard.state in (State.WAITING, State.READY)
+            and not (shard.keeping or shard.held or spared(shard, now))
+        ]
+        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
+
     @property
     def pending(self) -> int:
         """Records that are read, or in the journal, and not applied yet."""
@@ -267,6 +279,9 @@ class Following:
 def spared(shard: Shard, now: float) -> bool:
     """Whether what the stream has trimmed of a shard is applied, or in copy or journal.
 
-    All that was written up to less than 24 hours ago is: what is trimmed by now is older.
+    All that was written up to less than 24 hours ago is: what is trimmed by now is older. Where
+    following begins with what is left, what goes until the shard is first read is no loss either,
+    if it is read soon.
     """
-    return now - shard.covered < RETENTION - _TRIM_MARGIN
+    margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
+    return now - shard.covered < RETENTION + margin

@@ -143,10 +143,11 @@ class Lifecycle:
         match phase:
             case Phase.PREPARING:
                 return messages.Prepare(copy.record.fate, copy.record.backup)
-            case Phase.INDEXING if copy.record.state is TableState.UNINDEXED:
-                return messages.BuildIndexes(0)  # changes may have removed what was copied
             case Phase.INDEXING:
-                return messages.BuildIndexes(sum(one.documents for one in copy.stored()))
+                documents = sum(one.documents for one in copy.stored())
+                if copy.record.state is TableState.UNINDEXED:
+                    documents = 0  # changes may have removed what was copied
+                return messages.BuildIndexes(documents, copy.record.segments)
             case _:
                 # Before the copy goes on, what earlier runs have left; at its end, this one too.
                 before = copy.record.run + (phase is Phase.SETTLING)

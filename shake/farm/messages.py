@@ -129,9 +129,9 @@ class Page(NamedTuple):
     length: int
     documents: int
     complete: bool
-    last_key: bytes | None  # None with ``complete``: the segment ends here
-    scanned: int
-    capacity: float
+    last_key: bytes | None = None  # None with ``complete``: the segment ends here
+    scanned: int = 0
+    capacity: float = 0.0
 
 
 class Idle(NamedTuple):
@@ -157,9 +157,9 @@ class Batch(NamedTuple):
     slot: int
     runs: list[tuple[int, int]]
     complete: bool
-    records: int
-    sequence: str
-    created: float
+    records: int = 0
+    sequence: str = ""
+    created: float = 0.0
 
 
 class Tip(NamedTuple):
@@ -240,9 +240,13 @@ class Apply(NamedTuple):
 
 
 class BuildIndexes(NamedTuple):
-    """All data is in: make sure that so many documents are there, and build the indexes."""
+    """All data is in: make sure that so many documents are there, and build the indexes.
+
+    ``segments``: see Writer.build_indexes.
+    """
 
     documents: int
+    segments: int
 
 
 # ---- writer to supervisor

@@ -171,14 +171,17 @@ class WorkerPool:
         }
         worker.opened.clear()
         worker.following.clear()
-        worker.child = Child(
-            self._loop,
-            "shake.farm.worker",
-            messages.Setup(f"worker {worker.number}", self._config.as_settings(), details),
-            (worker.arena,),
-            on_message=lambda message: self._receive(worker, message),
-            on_death=lambda how: self._died(worker, how),
-        )
+        try:
+            worker.child = Child(
+                self._loop,
+                "shake.farm.worker",
+                messages.Setup(f"worker {worker.number}", self._config.as_settings(), details),
+                (worker.arena,),
+                on_message=lambda message: self._receive(worker, message),
+                on_death=lambda how: self._died(worker, how),
+            )
+        except OSError as error:
+            self._died(worker, f"it cannot be started: {error.strerror}")
 
     def _receive(self, worker: Worker, message: Any) -> None:
         if isinstance(message, (messages.Page, messages.Batch)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Child:
 
     Started by exec, never by fork alone: the supervisor holds clients and threads. In a session
     of its own, so that Ctrl-C at the terminal reaches the supervisor only, which then drains.
+    Raises OSError where the machine has no room for it.
     """
 
     def __init__(
@@ -37,14 +39,19 @@ class Child:
     ) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), *descriptors),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                # A file of the user's current folder must not stand in for a module (Python 3.11).
-                env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", module, str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(), *descriptors),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    # A file of the user's current folder must not stand in for a module
+                    # (Python 3.11).
+                    env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
+                )
+            except OSError:
+                ours.close()
+                raise
         self.pid = self._process.pid
         self.channel = SupervisorChannel(ours)
         self._loop = loop
@@ -84,6 +91,16 @@ class Child:
 def _python_path() -> str:
     """A child finds ``shake`` where this process found it, be it installed or a checkout."""
     return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def allow_many() -> None:
+    """Let this process, and its children, have as many files open as the system allows.
+
+    The supervisor has one for each child, and each followed table has a writer; the usual limit of
+    1024 is for programs that call select(), which cannot take more.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def revival_delay(deaths: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import threading
 import time
@@ -16,7 +15,7 @@ import orjson
 from shake import codec
 from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import child, messages
-from shake.farm.arena import Arena
+from shake.farm.arena import Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.source.client import Buffer, Client, longest_pause
 from shake.source.streams import iterator_request, records_request
@@ -33,12 +32,22 @@ _BUSY = 0.5
 #: in a row to say that its tip is reached.
 TIP_AFTER = 8
 
+#: And so many in all since an iterator was new. It is served a stretch of the shard a call, and AWS
+#: does not say how long: "it might take multiple calls to get to a portion of the shard that
+#: contains stream records". A shard takes records for some four hours, so that 64 calls reach its
+#: tip where one covers as many minutes. They are made at once: an iterator that has come to the tip
+#: stays there, so it is waited for once only.
+#: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+#: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
+COLD = 64
+
 #: Seconds, and bytes, between two syncs of a journal that grows.
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
 #: Seconds between two looks whether another process has let go of it.
 _LOCK_EVERY = 0.1
 
 _TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
+_EXPIRED = "ExpiredIteratorException"
 
 #: A shard that was just listed may not be known everywhere yet: tries until it is gone.
 _GONE_AFTER = 5
@@ -55,11 +64,43 @@ class OpenStream:
     options: codec.ChangeOptions
 
 
+@dataclass(slots=True)
+class Silence:
+    """Answers without records: what they say since an iterator was new.
+
+    ``cold``: so many more it takes before a tip is believed; ``row``: of late, one after the other,
+    the first of them asked for at ``since``, in Unix seconds.
+    """
+
+    cold: int = COLD
+    row: int = 0
+    since: float = 0.0
+
+    def tip(self, records: int, asked: float) -> bool:
+        """Take in an answer: whether all that was written before ``since`` has come by now."""
+        if records:
+            self.row = 0
+            return False
+        if not self.row:
+            self.since = asked
+        self.row += 1
+        self.cold = max(0, self.cold - 1)
+        if self.cold or self.row < TIP_AFTER:
+            return False
+        self.row = 0  # the next tip is one of later
+        return True
+
+    @property
+    def undecided(self) -> bool:
+        """Nothing comes, and it is not known yet whether that is the tip."""
+        return self.row > 0 and self.cold > 0
+
+
 class Reader(threading.Thread):
     """Reads a leased shard until it ends, is told to stop, or meets a gap.
 
-    What becomes of its records is up to those that inherit from it. ``free`` gives slots of the
-    arena, which all readers of a worker share: without one, it waits.
+    What becomes of its records is up to those that inherit from it. ``slots`` are those of the
+    arena that all readers of a worker share: whoever sets ``ended`` wakes those who wait there.
     ``pace`` is seconds between two GetRecords at least.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
@@ -72,7 +113,7 @@ class Reader(threading.Thread):
         channel: ChildChannel,
         journal: Journal,
         arena: Arena,
-        free: queue.SimpleQueue[int | None],
+        slots: Slots,
         *,
         stop: threading.Event,
         pace: float,
@@ -88,7 +129,7 @@ class Reader(threading.Thread):
         self._channel = channel
         self._file = journal.file(stream.name, lease.shard)
         self._arena = arena
-        self._free = free
+        self._slots = slots
         self._stopping = stop
         self._pace = pace
         self._limit = limit
@@ -134,11 +175,11 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        iterator = ""
-        idle, corrupt, gone, empty, moment = FIRST_IDLE, 0, 0, 0, 0.0
-        while not self._leaving:
-            began = time.monotonic()
-            moment = moment if empty else time.time()
+        iterator, silence = "", Silence()
+        idle, corrupt, gone = FIRST_IDLE, 0, 0
+        # Told to end: not before it is known, or each turn may be too short for that.
+        while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
+            began, asked = time.monotonic(), time.time()
             try:
                 iterator = iterator or self._iterator()
                 body = self._fetch(iterator)
@@ -149,13 +190,15 @@ class Reader(threading.Thread):
                     self._pause()
             except SourceError as error:
                 gone += error.code == _GONE
-                if error.code != "ExpiredIteratorException" and not 0 < gone < _GONE_AFTER:
+                new = error.code == _GONE and gone < _GONE_AFTER
+                if error.code != _EXPIRED and not new:
                     raise
-                iterator = ""  # another one, from behind what was taken
-                self._rest(1.0 if gone else FIRST_IDLE)
+                iterator, silence = "", Silence()  # another one, from behind what was taken
+                self._rest(1.0 if new else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
+                silence.row = 0
                 table, reason = self._stream.number, str(error)
                 self._send(messages.Retried(table, False, corrupt, reason))
                 self._rest(random.uniform(0, longest_pause(corrupt)))
@@ -165,17 +208,14 @@ class Reader(threading.Thread):
             if page.next_iterator is None:
                 return True
             iterator = page.next_iterator
-            empty = 0 if page.records else empty + 1
-            if empty == TIP_AFTER:
-                self._tip(moment)
-                empty = 0
-            if page.records < self._limit * _BUSY:
+            if silence.tip(page.records, asked):
+                self._tip(silence.since)
+            if page.records < self._limit * _BUSY and not silence.undecided:
                 idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
                 self._rest(idle)
-            self._rest(began + self._pace - time.monotonic())
+            self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
         return False
 
-    @property
     def _leaving(self) -> bool:
         return self.ended.is_set() or self._stopping.is_set()
 
@@ -195,13 +235,6 @@ class Reader(threading.Thread):
         body: memoryview = self._client.begin("GetRecords", request, self._buffer).result()
         return body
 
-    def _slot(self) -> int:
-        """A free slot, as soon as there is one."""
-        slot = self._free.get()
-        if slot is None:
-            raise Stopped
-        return slot
-
 
 class ApplyingReader(Reader):
     """Makes statements of a shard's records, of the journal's first, and publishes them."""
@@ -219,7 +252,7 @@ class ApplyingReader(Reader):
             self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
             if self._lease.start:
                 self._sequence = entry.sequence
-            if self._leaving:
+            if self._leaving():
                 raise Stopped
         return False
 
@@ -235,19 +268,17 @@ class ApplyingReader(Reader):
     def _publish(self, page: codec.ChangePage) -> None:
         """Statements into as many slots as they need; the position goes with the last one."""
         while True:
-            slot = self._slot()
+            slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
             try:
-                runs = [tuple(run) for run in page.fill(self._arena.slot(slot))]
+                runs = list(page.fill(self._arena.slot(slot)))
             except codec.CorruptPage:
-                self._free.put(slot)
+                self._slots.give(slot)
                 raise
-            complete = page.done
-            position: tuple[int, str, float] = (
-                (page.records, page.sequence, page.created) if complete else (0, "", 0.0)
-            )
-            self._send(messages.Batch(self._lease.lease, slot, runs, complete, *position))  # type: ignore[arg-type]
-            if complete:
-                return
+            if page.done:
+                break
+            self._send(messages.Batch(self._lease.lease, slot, runs, False))
+        position = page.records, page.sequence, page.created
+        self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
 
     def _skip(self, page: codec.ChangePage) -> None:
         nothing = [(0, 0)] * 3
@@ -282,7 +313,7 @@ class KeepingReader(Reader):
 
     def _wait(self) -> None:
         """The worker of a run that has died still has it, for some seconds at most."""
-        if self._leaving:
+        if self._leaving():
             raise Stopped
         self._rest(_LOCK_EVERY)
 
@@ -304,12 +335,12 @@ class KeepingReader(Reader):
 
     def _rehearse(self, page: codec.ChangePage) -> None:
         """What no statement can be made of is found now, while it can be fetched again."""
-        slot = self._slot()
+        slot = self._slots.borrow(self._leaving)
         try:
             while not page.done:
                 page.fill(self._arena.slot(slot))
         finally:
-            self._free.put(slot)
+            self._slots.give(slot)
 
     def _report(self) -> None:
         self._journal.sync()

@@ -1,12 +1,14 @@
-"""The saver: the one thread that writes checkpoints, in order, and keeps the lease on the task."""
+"""The saver: it alone writes checkpoints while the farm runs, in order, and renews the lease."""
 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.lease import INTERVAL, Lease
@@ -20,7 +22,12 @@ log = logging.getLogger("shake.farm")
 
 _RETRY_SECONDS = 1.0
 
-Job = tuple[Callable[[], None], Callable[[], None]]
+#: Tables that are saved at the same time: a write waits for a majority, perhaps on a far machine,
+#: and a thousand are to be done within the seconds that a stop may take. A few need no threads.
+_THREADS, _FEW = 16, 4
+
+#: Writes in any order, and what then runs in the loop.
+Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
 
 
 class Saver(threading.Thread):
@@ -49,6 +56,7 @@ class Saver(threading.Thread):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._saving = 0  # touched in the loop only
+        self._renewal = -math.inf  # at once: the store may have been out of reach until now
 
     @property
     def idle(self) -> bool:
@@ -57,7 +65,7 @@ class Saver(threading.Thread):
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
-        self._jobs.put((lambda: self._progress.save_table(record), then))
+        self._jobs.put(([partial(self._progress.save_table, record)], then))
 
     def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
@@ -71,48 +79,46 @@ class Saver(threading.Thread):
             self._progress.save_table(record)
 
         first = partial(self._progress.begin_table, record)
-        self._jobs.put((work if record.run else first, then))
+        self._jobs.put(([work if record.run else first], then))
 
     def save_segments(self, copies: Sequence[TableCopy]) -> None:
         """Save the segments that have moved since the last call."""
-        moved = [(copy.record, copy.take_dirty()) for copy in copies if copy.dirty]
-        if not moved:
-            return
-
-        def work() -> None:
-            for record, segments in moved:
-                self._progress.save_segments(record, segments)
-
-        self._saving += 1
-        self._jobs.put((work, self._saved))
+        moved = [
+            partial(self._progress.save_segments, copy.record, copy.take_dirty())
+            for copy in copies
+            if copy.dirty
+        ]
+        if moved:
+            self._saving += 1
+            self._jobs.put((moved, self._saved))
 
     def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
-        moved = [(one.record, one.take_dirty()) for one in followings if one.dirty]
-        if not moved:
-            return
-
-        def work() -> None:
-            for record, documents in moved:
-                self._progress.save_shards(record, documents)
+        moved = [
+            partial(self._progress.save_shards, one.record, one.take_dirty())
+            for one in followings
+            if one.dirty
+        ]
 
         def saved() -> None:
             self._saved()
             then()
 
-        self._saving += 1
-        self._jobs.put((work, saved))
+        if moved:
+            self._saving += 1
+            self._jobs.put((moved, saved))
 
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""
         self._saving += 1
-        self._jobs.put((lambda: self._progress.set_status(status), self._saved))
+        self._jobs.put(([partial(self._progress.set_status, status)], self._saved))
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""
         if shards:
             self._saving += 1
-            self._jobs.put((lambda: self._progress.forget_shards(record, shards), self._saved))
+            forget = partial(self._progress.forget_shards, record, shards)
+            self._jobs.put(([forget], self._saved))
 
     def _saved(self) -> None:
         self._saving -= 1
@@ -134,20 +140,32 @@ class Saver(threading.Thread):
             self._post(partial(self._fatal, RunError(text)))
 
     def _serve(self) -> None:
-        renewal = self._clock()  # at once: planning may have taken longer than a lease lasts
         while not self._closing.is_set():
-            if self._clock() >= renewal:
-                self._insist(self._lease.renew)
-                renewal = self._clock() + INTERVAL
+            self._renew()
             try:
-                job = self._jobs.get(timeout=max(0.0, renewal - self._clock()))
+                job = self._jobs.get(timeout=max(0.0, self._renewal - self._clock()))
             except queue.Empty:
                 continue
             if job is None:
                 return
-            work, then = job
-            if self._insist(work):
+            works, then = job
+            if self._write_all(works):
                 self._post(then)
+
+    def _write_all(self, works: Sequence[Callable[[], None]]) -> bool:
+        if len(works) <= _FEW:
+            return all(map(self._insist, works))
+        with ThreadPool(min(len(works), _THREADS)) as threads:
+            return all(threads.imap_unordered(self._write_one, works))  # to its first error
+
+    def _write_one(self, work: Callable[[], None]) -> bool:
+        self._renew()  # all of them together may take longer than the lease lasts
+        return self._insist(work)
+
+    def _renew(self) -> None:
+        if self._clock() >= self._renewal:
+            self._insist(self._lease.renew)
+            self._renewal = self._clock() + INTERVAL
 
     def _insist(self, work: Callable[[], None]) -> bool:
         """Whether it is done: False only when the saver was closed meanwhile."""

@@ -1,4 +1,4 @@
-"""The supervisor: brings loop, pool, dispatch, lifecycle and saver together, and ends them well.
+"""The supervisor: brings loop, pool, lifecycle, dispatch, follow and saver together to a good end.
 
 It never touches item data. :meth:`Supervisor.run` is its whole life.
 """
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from shake.checkpoint.contract import Superseded
@@ -35,7 +36,7 @@ from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
-from shake.plan import Action, Plan, capacity_rate
+from shake.plan import Action, Plan, TablePlan, capacity_rate
 from shake.positions import Position
 from shake.source.client import Client, Endpoint
 from shake.source.session import CredentialSource
@@ -108,6 +109,7 @@ class Supervisor:
         self._begun = now = loop.clock()
         self._ending: Ending | None = None
         self._ended = False
+        self._asked = False  # by a signal
         self._trouble = Trouble(loop.clock)
         self._copies = [
             TableCopy(
@@ -147,7 +149,9 @@ class Supervisor:
             self._saver,
             self._fence,
             watch,
-            start_writer=self._start_following,
+            start_writer=lambda one: self._start_writer(
+                one.plan, partial(self._from_follower, one)
+            ),
             consistent=self._consistent,
             trouble=self._trouble.worry,
             fatal=self.fail,
@@ -161,7 +165,7 @@ class Supervisor:
             self._saver,
             self._fence,
             clock=loop.clock,
-            start_writer=self._start_writer,
+            start_writer=lambda one: self._start_writer(one.plan, partial(self._from_writer, one)),
             copying=lambda: self._dispatch.assign(),
             done=self._table_done,
         )
@@ -205,13 +209,12 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
+            while ending.gap and self._saver.is_alive() and loop.signalled is None:
+                self._saver.join(0.1)  # nothing must be begun beside it
         if not ending.gap:
             return ending
         if loop.signalled is not None:  # from here on a signal is an exception again
             self._ending = Ending(0, _stopped(loop.signalled), loop.clock())
-        elif self._saver.is_alive():  # nothing must be begun beside it
-            line = "the checkpoint store did not answer in time; start again to go on"
-            self._ending = Ending(1, line, loop.clock())
         self._show(self.snapshot())
         return self._ending
 
@@ -226,11 +229,15 @@ class Supervisor:
         self._end(error.exit_status, str(error), patience)
 
     def _signalled(self, number: int) -> None:
-        if self._ending is not None and not self._ending.gap:  # asked twice: at once
-            self._ending = replace(self._ending, deadline=self._loop.clock())
+        patience = 0.0 if self._asked else _DRAIN_SECONDS  # asked twice: at once
+        self._asked = True
+        if self._ending is not None and not self._ending.gap:
+            deadline = min(self._ending.deadline, self._loop.clock() + patience)
+            self._ending = replace(self._ending, deadline=deadline)
+            self._loop.later(patience, _wake)
             return
         self._ending = None  # the next start meets the gap again
-        self._end(0, _stopped(number), _DRAIN_SECONDS)
+        self._end(0, _stopped(number), patience)
 
     def _end(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
         if self._ending is None:
@@ -308,36 +315,9 @@ class Supervisor:
         self._dispatch.worker_died(worker, leases)
         self._follow.worker_died(worker, shards)
 
-    def _start_following(self, following: Following) -> TableWriter:
-        def handle(message: Any) -> None:
-            match message:
-                case messages.Done(error):
-                    copy.error = self._redact(error)
-                    self._follow.from_writer(following, message._replace(error=copy.error))
-                case messages.Applied():
-                    self._follow.from_writer(following, message)
-                case _:
-                    self._from_writer(copy, message)
-
-        copy = self._copies[following.number]
-        return TableWriter(
-            self._loop,
-            self._config,
-            following.plan,
-            tuple(worker.arena for worker in self._pool.workers),
-            handle=handle,
-            fatal=self.fail,
-        )
-
-    def _start_writer(self, copy: TableCopy) -> TableWriter:
-        return TableWriter(
-            self._loop,
-            self._config,
-            copy.plan,
-            tuple(worker.arena for worker in self._pool.workers),
-            handle=lambda message: self._from_writer(copy, message),
-            fatal=self.fail,
-        )
+    def _start_writer(self, plan: TablePlan, handle: Callable[[Any], None]) -> TableWriter:
+        arenas = tuple(worker.arena for worker in self._pool.workers)
+        return TableWriter(self._loop, self._config, plan, arenas, handle=handle, fatal=self.fail)
 
     def _from_worker(self, worker: Worker, message: Any) -> None:
         match message:
@@ -381,6 +361,18 @@ class Supervisor:
                 pass
             case _:
                 self._heard(message)
+
+    def _from_follower(self, following: Following, message: Any) -> None:
+        """From the writer of a followed table."""
+        copy = self._copies[following.number]
+        match message:
+            case messages.Done(error):
+                copy.error = self._redact(error)
+                self._follow.from_writer(following, message._replace(error=copy.error))
+            case messages.Applied():
+                self._follow.from_writer(following, message)
+            case _:
+                self._from_writer(copy, message)
 
     def _heard(self, message: Any) -> None:
         match message:

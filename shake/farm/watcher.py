@@ -11,36 +11,50 @@ from functools import partial
 from shake.errors import GapError, RunError, ShakeError, SourceError, Stopped
 from shake.farm.following import Following
 from shake.source.client import Client
-from shake.source.streams import check_stream, list_children, list_shards
+from shake.source.streams import check_stream, list_children, list_shards, trimmed
 from shake.stream.listing import Listed
+from shake.stream.shards import Shard
 
 log = logging.getLogger("shake.farm")
 
 #: Called in the loop with a listing, and whether it is of all shards.
 Learn = Callable[[Following, list[Listed], bool], None]
+#: Called in the loop with a shard, and as far as it was read (see Shard.reached), where what
+#: follows is trimmed, and how that was said.
+Lost = Callable[[Following, str, tuple[str, str], str], None]
+
+_Job = tuple[Following, str, tuple[str, str] | None]
 
 
 class Watcher(threading.Thread):
-    """Lists shards as it is asked to; ``post`` has a call run in the loop."""
+    """Looks at streams as it is asked to; ``post`` has a call run in the loop."""
 
     def __init__(
         self,
         client: Client,
         post: Callable[[Callable[[], None]], None],
         learn: Learn,
+        lost: Lost,
         fatal: Callable[[ShakeError], None],
     ) -> None:
         super().__init__(name="watcher", daemon=True)
         self._client = client
         self._post = post
         self._learn = learn
+        self._lost = lost
         self._fatal = fatal
-        self._jobs: queue.SimpleQueue[tuple[Following, str] | None] = queue.SimpleQueue()
-        self._waiting: set[tuple[Following, str]] = set()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: set[_Job] = set()
 
     def look(self, following: Following, parent: str = "") -> None:
         """List the children of a shard, or, without one, all shards, and check the stream."""
-        job = (following, parent)
+        self._put((following, parent, None))
+
+    def probe(self, following: Following, shard: Shard) -> None:
+        """See whether what is unread of a shard is still there."""
+        self._put((following, shard.id, shard.reached))
+
+    def _put(self, job: _Job) -> None:
         if job not in self._waiting:
             self._waiting.add(job)
             self._jobs.put(job)
@@ -53,7 +67,11 @@ class Watcher(threading.Thread):
         try:
             while (job := self._jobs.get()) is not None:
                 self._waiting.discard(job)
-                self._look(*job)
+                following, shard, reached = job
+                if reached:
+                    self._probe(following, shard, reached)
+                else:
+                    self._look(following, shard)
         except Stopped:
             pass
         except ShakeError as error:
@@ -62,6 +80,10 @@ class Watcher(threading.Thread):
             log.debug("the watcher", exc_info=True)
             text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
+
+    def _probe(self, following: Following, shard: str, reached: tuple[str, str]) -> None:
+        if said := trimmed(self._client, following.record.arn, shard, *reached):
+            self._post(partial(self._lost, following, shard, reached, said))
 
     def _look(self, following: Following, parent: str) -> None:
         arn = following.record.arn

@@ -15,10 +15,10 @@ from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, Stopped
 from shake.farm import child, messages
-from shake.farm.arena import SLOTS_PER_LANE, Arena
+from shake.farm.arena import SLOTS_PER_LANE, Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.farm.reader import ApplyingReader, KeepingReader, OpenStream, Reader
-from shake.schema import Attribute, Keys
+from shake.schema import Keys
 from shake.source.client import (
     Buffer,
     Call,
@@ -113,7 +113,7 @@ class Worker:
         )
         self._arena = arena = Arena(details["arena"], writable=True)
         self._lanes = [Lane(self, number, arena) for number in range(details["lanes"])]
-        self._reader_slots: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._reader_slots = Slots()
         for slot in details["free"]:
             self._free(slot)
 
@@ -131,6 +131,7 @@ class Worker:
                 case messages.EndLease(lease):
                     if lease in self._readers:
                         self._readers[lease].ended.set()
+                        self._reader_slots.wake()
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
                 case messages.Lease():
@@ -147,13 +148,16 @@ class Worker:
                         opened.allowance.wake()
                     for reader in self._readers.values():
                         reader.ended.set()
-                        self._reader_slots.put(None)
+                    self._reader_slots.wake()
                 case messages.Report():
                     self.channel.send(child.diagnosis(self._role, self._queues()))
 
     def _free(self, slot: int) -> None:
         lane = slot // SLOTS_PER_LANE
-        (self._lanes[lane].free if lane < len(self._lanes) else self._reader_slots).put(slot)
+        if lane < len(self._lanes):
+            self._lanes[lane].free.put(slot)
+        else:
+            self._reader_slots.give(slot)
 
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
@@ -167,14 +171,15 @@ class Worker:
                 consistent=config.source_consistent_read,
                 filter=config.scan_filter,
             ),
-            options=codec.Options(**self._conversion(message.keys)),
+            options=codec.Options.of(config, Keys.of(message.keys)),
             stamp=message.stamp,
             allowance=Allowance(lambda: self.channel.send(messages.Want(message.table)), self.stop),
         )
 
     def _open_stream(self, message: messages.OpenStream) -> None:
-        options = codec.ChangeOptions(
-            **self._conversion(message.keys),
+        options = codec.ChangeOptions.of(
+            self._config,
+            Keys.of(message.keys),
             sharded=self._config.target_mongodb_type == "sharding",
             upsert=self._config.increase_executor_upsert,
             insert_only=message.strict,
@@ -185,16 +190,6 @@ class Worker:
             self._streams[message.table] = OpenStream(
                 message.table, message.name, message.arn, message.since, options
             )
-
-    def _conversion(self, keys: list[tuple[str, str]]) -> dict[str, Any]:
-        config = self._config
-        return {
-            "keys": Keys(*(Attribute(*key) for key in keys)),
-            "convert": "json" if config.target_type != "mongodb" else config.convert_type,
-            "id_prefix": config.convert_id,
-            "overflow": config.convert_number_overflow,
-            "id_mode": config.id_mode,
-        }
 
     def _read(self, lease: messages.ShardLease) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
@@ -332,16 +327,12 @@ class Lane(threading.Thread):
             self._cut = not page.done
             if page.done:
                 break
-            send(messages.Page(lease.lease, slot, length, documents, False, None, 0, 0.0))
+            send(messages.Page(lease.lease, slot, length, documents, False))
         if not documents:
             self.free.put(slot)
             slot = -1
-        send(
-            messages.Page(
-                *(lease.lease, slot, length, documents, True),
-                *(page.last_key, page.scanned, page.capacity),
-            )
-        )
+        position = page.last_key, page.scanned, page.capacity
+        send(messages.Page(lease.lease, slot, length, documents, True, *position))
         return page
 
 

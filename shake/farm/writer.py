@@ -15,7 +15,7 @@ from shake.errors import IndexRefused, RunError
 from shake.farm import child, messages
 from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
-from shake.schema import Attribute, Keys, SecondaryIndex, Table
+from shake.schema import Table
 from shake.target import open_target
 from shake.target.contract import Changes
 
@@ -29,7 +29,7 @@ class CollectionWriter:
         self._channel = channel
         if details["resumed"]:  # what is there already is our own, maybe older than the item now
             config = replace(config, full_executor_insert_on_dup_update=True)
-        self._table = unpack_table(details["table"])
+        self._table = Table.of(details["table"])
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
         self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
@@ -82,10 +82,10 @@ class CollectionWriter:
                             self._place,
                             forgotten,
                         )
-                case messages.BuildIndexes(documents):
+                case messages.BuildIndexes(documents, segments):
                     self._expect(documents)
                     try:
-                        self._writer.build_indexes(log.info)
+                        self._writer.build_indexes(log.info, segments)
                     except RunError as refused:
                         error, keyed = str(refused), isinstance(refused, IndexRefused)
             self._channel.send(messages.Done(error, keyed))
@@ -117,35 +117,6 @@ def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
     """The statements of each kind, which stand one behind the other."""
     ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
     return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
-
-
-def pack_table(table: Table) -> list[Any]:
-    """A table as plain lists, for the setup message."""
-    return [
-        table.name,
-        [(a.name, a.type) for a in table.keys],
-        [(i.name, [(a.name, a.type) for a in i.keys], i.local) for i in table.indexes],
-        table.items,
-        table.bytes,
-        table.read_capacity,
-    ]
-
-
-def unpack_table(fields: list[Any]) -> Table:
-    """The table of :func:`pack_table`."""
-    name, keys, indexes, *rest = fields
-    return Table(
-        name,
-        _keys(keys),
-        tuple(
-            SecondaryIndex(index, _keys(attributes), local) for index, attributes, local in indexes
-        ),
-        *rest,
-    )
-
-
-def _keys(attributes: list[Any]) -> Keys:
-    return Keys(*(Attribute(*attribute) for attribute in attributes))
 
 
 def serve(

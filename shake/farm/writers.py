@@ -12,7 +12,6 @@ from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.loop import Loop
 from shake.farm.process import MOST_DEATHS, Child, revival_delay
-from shake.farm.writer import pack_table
 from shake.plan import Action, TablePlan
 from shake.status.snapshot import ProcessStatus
 
@@ -79,20 +78,24 @@ class TableWriter:
     def _start(self) -> None:
         self._epoch = max(self._epoch + 1, int(time.time() * 1000))
         details = {
-            "table": pack_table(self._plan.table),
+            "table": self._plan.table.fields(),
             "place": self._plan.place,
             "epoch": self._epoch,
             "resumed": self._plan.action is Action.RESUME,
             "arenas": list(self._arenas),
         }
-        self._child = Child(
-            self._loop,
-            "shake.farm.writer",
-            messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
-            self._arenas,
-            on_message=self._receive,
-            on_death=self._died,
-        )
+        try:
+            self._child = Child(
+                self._loop,
+                "shake.farm.writer",
+                messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+                self._arenas,
+                on_message=self._receive,
+                on_death=self._died,
+            )
+        except OSError as error:
+            self._died(f"it cannot be started: {error.strerror}")
+            return
         if self._order is not None:
             self.say(self._order)
         for write in self._pages.values():

@@ -1,4 +1,4 @@
-"""Reading DynamoDB: a client that rides out every fault, what the tables are, what a Scan asks."""
+"""Reading DynamoDB: a client that rides out every fault, and what it asks of tables and streams."""
 
 import logging
 

@@ -47,6 +47,8 @@ class Unreachable(RunError):
     ``reason`` says what went wrong the last time.
     """
 
+    passes = True
+
     def __init__(self, operation: str, url: str, tries: int, reason: str) -> None:
         self.reason = reason
         super().__init__(

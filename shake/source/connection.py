@@ -115,7 +115,7 @@ class Connection:
             if got > _MOST_HEAD:
                 raise Broken("the answer is not HTTP")
             buffer.grow(got + _FIRST_BYTES // 2, got)
-            got += self._read(buffer.view[got:], "before the answer began")
+            got += self._read(buffer.view[got:])
         status, version, headers = _parse_head(bytes(buffer.view[:end]))
         self._close_after = version < "HTTP/1.1" or headers.get("connection", "").lower() == "close"
         start = end + len(_HEAD_END)
@@ -138,21 +138,23 @@ class Connection:
             if wake > sure or (wake == 1 and sure > 1):
                 wake = min(_WAKE_BYTES, sure) if wake == 1 else max(1, sure // 2)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
-            read = f"after {got - start} of {stop - start} bytes of the answer"
-            got += self._read(view[got:stop], read)
+            got += self._read(view[got:stop], got - start, stop - start)
         if wake > 1:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    def _read(self, into: memoryview, when: str) -> int:
+    def _read(self, into: memoryview, got: int = 0, size: int = 0) -> int:
+        """Some bytes more, where ``got`` of the body's ``size`` are there: by TLS 16 KB at most."""
         try:
-            got: int = self._socket.recv_into(into)
+            # With its length given, an SSLSocket need not ask the view.
+            read: int = self._socket.recv_into(into, len(into))
         except TimeoutError:
-            raise Broken(f"no byte came for {self._timeout:g} s, {when}") from None
+            raise Broken(f"no byte came for {self._timeout:g} s, {_when(got, size)}") from None
         except OSError as error:
-            raise Broken(f"the connection broke {when}: {_reason(error)}") from error
-        if not got:
-            raise Broken(f"the connection was closed {when}")
-        return got
+            reason = f"the connection broke {_when(got, size)}: {_reason(error)}"
+            raise Broken(reason) from error
+        if not read:
+            raise Broken(f"the connection was closed {_when(got, size)}")
+        return read
 
     def _receive_otherwise(self, buffer: Buffer, got: int) -> Answer:
         """An answer in chunks, or up to the end of the connection: by the standard library."""
@@ -230,6 +232,10 @@ def _parse_head(head: bytes) -> tuple[int, str, dict[str, str]]:
         raise Broken("the answer is not HTTP")
     pairs = (line.partition(":") for line in lines)
     return int(rest[:3]), version, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _when(got: int, size: int) -> str:
+    return f"after {got} of {size} bytes of the answer" if size else "before the answer began"
 
 
 def _reason(error: BaseException) -> str:

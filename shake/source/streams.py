@@ -65,7 +65,10 @@ def enable_stream(
     try:
         client.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
     except SourceError as error:
-        raise RefusedError(f"table {table}: its stream cannot be enabled: {error}") from error
+        raise RefusedError(
+            f"table {table}: its stream cannot be enabled: {error}",
+            passes=error.code == "ResourceInUseException",  # the table is being changed
+        ) from error
     waited = 0.0
     while waited < _ENABLE_SECONDS:
         stream = find_stream(client, table)
@@ -74,7 +77,8 @@ def enable_stream(
         wait(_ENABLE_EVERY)
         waited += _ENABLE_EVERY
     raise RefusedError(
-        f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: start again later"
+        f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: start again later",
+        passes=True,
     )
 
 
@@ -120,6 +124,21 @@ def iterator_request(arn: str, shard: str, start: str, sequence: str) -> bytes:
     else:
         request["ShardIteratorType"] = "TRIM_HORIZON"
     return orjson.dumps(request)
+
+
+def trimmed(client: Client, arn: str, shard: str, start: str, sequence: str) -> str:
+    """What the stream says where it has trimmed what follows; "" where all of that is there.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html
+    """
+    try:
+        client.call("GetShardIterator", iterator_request(arn, shard, start, sequence))
+    except SourceError as error:
+        if error.code == "TrimmedDataAccessException":
+            return f"{error.code}: {error.message}"
+        if error.code != "ResourceNotFoundException":  # listings tell whether it is gone
+            raise
+    return ""
 
 
 def records_request(iterator: str, limit: int) -> bytes:

@@ -11,16 +11,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from shake.schema import OLD
 from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
     duration,
     fraction,
+    oldest_unread,
     percent,
     short,
     size,
     total,
+    unread,
 )
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
@@ -90,13 +93,18 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
     foot = f"{snapshot.state}, {done} of {len(snapshot.tables)} tables done"
     if len(busy) > room:
         foot += f", {len(busy) - room} more under way"
-    return Group(grid, *errors, Text(foot, style="dim"))
+    style = "dim"
+    if oldest := oldest_unread(snapshot):
+        foot += f", {unread(oldest)} (table {oldest.name})"
+        style = "red" if (oldest.unread or 0.0) >= OLD else style
+    return Group(grid, *errors, Text(foot, style=style))
 
 
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     part = fraction(table)
     style = _STYLES.get(table.state, "")
-    busy = table.state in ("copying", "running") or table.seconds_left is not None
+    copying = table.state in ("copying", "running") or table.seconds_left is not None
+    followed = table.lag is not None
     bar = ProgressBar(
         total=None if part is None else 1.0,
         completed=part or 0.0,
@@ -107,9 +115,9 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     cells = (
         percent(part),
         short(table.items),
-        f"{short(table.rate or table.change_rate)}/s",
+        f"{short(table.change_rate if followed else table.rate)}/s",
         size(table.bytes),
-        duration(table.seconds_left) if busy else _place(table),
+        duration(table.seconds_left) if copying and not followed else _place(table),
         short(table.throttles),
     )
     return (Text(table.name, style), bar, *map(Text, cells))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shake.schema import OLD
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Table states in which nothing is being done for the table right now.
@@ -10,6 +11,9 @@ IDLE = frozenset({"waiting", "done", "broken"})
 ILL = frozenset({"broken", "failed"})
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({"done", "following", "finished"})
+
+#: States of a table whose items are copied, and which is not complete.
+_COPIED = frozenset({"settling", "indexing", "broken"})
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
@@ -22,7 +26,7 @@ _SUMMED = (
 
 def fraction(table: TableStatus) -> float | None:
     """How much of the table is copied, 0 to 1; 1 only when it is complete; None when unknown."""
-    if table.state in COMPLETE:
+    if table.state in COMPLETE or table.lag is not None:  # which the total has when all is copied
         return 1.0
     if table.segments and table.segments == table.segments_done:
         return _ALMOST
@@ -37,8 +41,12 @@ def expected(table: TableStatus) -> int:
 
 
 def total(snapshot: Snapshot) -> TableStatus:
-    """All tables as one, in the state of the task, with ``expected_items`` as now known."""
+    """All tables as one, in the state of the task, with ``expected_items`` as now known.
+
+    It has a lag, the greatest, once no table is left to be copied: until then that is what counts.
+    """
     tables = snapshot.tables
+    copied = all(table.state in COMPLETE | ILL for table in tables)
     sums = {name: sum(getattr(table, name) for table in tables) for name in _SUMMED}
     return TableStatus(
         name="total",
@@ -49,31 +57,52 @@ def total(snapshot: Snapshot) -> TableStatus:
         seconds_left=_seconds_left(tables, sums["rate"]),
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
-        lag=max((table.lag for table in tables if table.lag is not None), default=None),
+        lag=max((t.lag for t in tables if t.lag is not None and copied), default=None),
         unread=max((table.unread for table in tables if table.unread is not None), default=None),
         consistent=bool(tables) and all(table.consistent for table in tables),
         **sums,
     )
 
 
+def oldest_unread(snapshot: Snapshot) -> TableStatus | None:
+    """The table of the oldest change that only its stream holds, where its lag does not say it."""
+    tables = [
+        table
+        for table in snapshot.tables
+        if table.unread is not None and (table.lag is None or table.unread >= OLD)
+    ]
+    return max(tables, key=lambda table: table.unread or 0.0, default=None)
+
+
 def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     """What is left at the rate of now, and no less than the slowest table says of itself."""
-    open_tables = [table for table in tables if table.state not in COMPLETE]
-    if not open_tables:
+    unready = [table for table in tables if table.state not in COMPLETE]
+    if not unready:
         return 0.0
-    if not rate:
+    to_copy = [table for table in unready if table.state not in _COPIED]
+    if not rate or not to_copy:  # indexes take nobody knows how long
         return None
     left = 0.0
-    for table in open_tables:
+    for table in to_copy:
         ahead = expected(table) - table.scanned
         # The rate counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
-    return max(left / rate, *(table.seconds_left or 0.0 for table in open_tables))
+    return max(left / rate, *(table.seconds_left or 0.0 for table in to_copy))
+
+
+def unread(table: TableStatus) -> str:
+    """``oldest unread change 3m 12s``: what is older than a day is lost."""
+    return f"oldest unread change {duration(table.unread)}"
 
 
 def count(number: float) -> str:
     """``1,234,567``."""
     return f"{number:,.0f}"
+
+
+def many(number: int, what: str) -> str:
+    """``1 table``, ``1,234 tables``."""
+    return f"{count(number)} {what}{'s' if number != 1 else ''}"
 
 
 def short(number: float) -> str:

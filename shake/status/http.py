@@ -51,13 +51,7 @@ class Server:
     def __init__(
         self, key: str, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
     ) -> None:
-        try:
-            self._server = _Listener(bind, port, token, routes)
-        except OSError as error:
-            raise RefusedError(
-                f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose another "
-                f"port or http.bind, or switch the page off with {key} = -1"
-            ) from error
+        self._server = _listen(key, bind, port, token, routes)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name=key, daemon=True
@@ -76,6 +70,23 @@ class Server:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def check_port(key: str, bind: str, port: int) -> None:
+    """Raise RefusedError when a server could not be had there now."""
+    _listen(key, bind, port, None, {}).server_close()
+
+
+def _listen(
+    key: str, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
+) -> _Listener:
+    try:
+        return _Listener(bind, port, token, routes)
+    except OSError as error:
+        raise RefusedError(
+            f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose another "
+            f"port or http.bind, or switch the page off with {key} = -1"
+        ) from error
 
 
 class _Listener(ThreadingHTTPServer):

@@ -112,7 +112,8 @@ class LineHandler(logging.Handler):
         """A full disk or a closed pipe must neither stop the task nor fill stderr with traces."""
         if not self._complained:
             self._complained = True
-            print(f"shake: the log cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+            with suppress(OSError, ValueError):  # where stderr is lost too
+                print(f"shake: the log cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
 class FileHandler(LineHandler):

@@ -12,7 +12,7 @@ def progress(snapshot: Snapshot) -> dict[str, Any]:
     """``/progress``, of the full copy: collections by state, and how far each has come."""
     tables = snapshot.tables
     done = sum(table.state in COMPLETE for table in tables)
-    busy = sum(table.state not in IDLE for table in tables)
+    busy = sum(table.state not in IDLE | COMPLETE for table in tables)
     return {
         "progress": f"{done / len(tables) if tables else 1:.2%}",
         "total_collection_number": len(tables),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TextIO
 
 from shake.status.figures import (
@@ -11,9 +12,11 @@ from shake.status.figures import (
     count,
     duration,
     fraction,
+    oldest_unread,
     percent,
     size,
     total,
+    unread,
 )
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
@@ -70,7 +73,9 @@ class Lines:
         for table in snapshot.tables:
             if table.state not in IDLE:
                 log.info("table %s: %s", table.name, _line(table))
-        log.info("total: %s", _line(total(snapshot)))
+        oldest = oldest_unread(snapshot)
+        end = f", {unread(oldest)} (table {oldest.name})" if oldest else ""
+        log.info("total: %s%s", _line(replace(total(snapshot), unread=None)), end)
 
     def print(self, line: str) -> None:
         with suppress(OSError):
@@ -81,7 +86,7 @@ class Lines:
 
 
 def _line(table: TableStatus) -> str:
-    if table.lag is not None and not table.seconds_left:
+    if table.lag is not None:
         return _changes(table)
     parts = [
         table.state,
@@ -96,6 +101,8 @@ def _line(table: TableStatus) -> str:
         parts.append(f"{table.segments_done}/{table.segments} segments")
     if table.journaled:
         parts.append(f"{count(table.journaled)} changes journaled")
+    if table.unread is not None:
+        parts.append(unread(table))
     if table.filtered:
         parts.append(f"scan filter kept {count(table.items)} of {count(table.scanned)}")
     if table.throttles or table.retries:

@@ -23,9 +23,9 @@ def status_server(
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed. Raises RefusedError
     when the port cannot be had.
     """
-    html = files("shake.status").joinpath("page.html").read_bytes()
+    html = page()
 
-    def page() -> Answer:
+    def ground() -> Answer:
         return Answer(html, "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
@@ -42,7 +42,7 @@ def status_server(
         return Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)
 
     routes = {
-        "/": Route(page, stranger=page),
+        "/": Route(ground, stranger=ground),
         "/status": data(status),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
@@ -50,6 +50,11 @@ def status_server(
         "/healthz": Route(health, open=True),
     }
     return Server("http_profile", bind, port, token, routes)
+
+
+def page() -> bytes:
+    """The page for people, which fetches ``/status`` itself."""
+    return files("shake.status").joinpath("page.html").read_bytes()
 
 
 def status(snapshot: Snapshot) -> dict[str, Any]:

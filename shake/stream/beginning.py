@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from shake.schema import RETENTION
 from shake.stream.listing import Listed, below, orphans_of
 from shake.stream.shards import Shard, State, new_shard
 
@@ -28,11 +29,12 @@ def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
 
 
 def all_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
-    """Everything that the stream still holds, where parents may be gone for long."""
-    return _begun({one.id: one for one in listing}, (), now)
+    """Everything that the stream still holds, where parents, and heads, may be gone for long."""
+    begun = _begun({one.id: one for one in listing}, (), now - RETENTION)
+    return [replace(shard, horizon=True) for shard in begun]
 
 
-def _begun(chosen: dict[str, Listed], late: Collection[str], now: float) -> list[Shard]:
+def _begun(chosen: dict[str, Listed], late: Collection[str], safe: float) -> list[Shard]:
     """Shards that wait for no other begin at once.
 
     ``late``: their parent is not listed, or that of one above them: it is waited for, and if it
@@ -41,7 +43,7 @@ def _begun(chosen: dict[str, Listed], late: Collection[str], now: float) -> list
     return [
         replace(
             new_shard(one),
-            safe=now,
+            safe=safe,
             state=State.WAITING if one.parent in chosen or one.id in late else State.READY,
         )
         for one in chosen.values()

@@ -19,6 +19,9 @@ from shake.stream.listing import Listed, orphans_of
 #: shard may be listed before its parent is. After so many seconds they are believed.
 SETTLED_AFTER = 60.0
 
+#: Seconds for which a shard must be missing from every listing of all shards until it is gone.
+MISSING_AFTER = 10.0
+
 
 class State(Enum):
     """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
@@ -60,7 +63,9 @@ class Shard:
 
     ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
     applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
-    is applied, or in the copy. ``kept`` is what the journal holds, None where it never held any.
+    is applied, or in the copy, or was gone when following began. ``kept`` is what the journal
+    holds, None where it never held any. ``horizon``: following begins with what the stream still
+    holds of it, of which nothing is read yet.
     ``oldest``: read from the oldest record that is left, and ``keeping``: a worker reads it into
     the journal; neither is saved.
     """
@@ -72,6 +77,7 @@ class Shard:
     safe: float = 0.0
     state: State = State.WAITING
     kept: Kept | None = None
+    horizon: bool = False
     oldest: bool = False
     keeping: bool = False
 
@@ -90,22 +96,31 @@ class Shard:
         """Where it starts, "" for its oldest record, and the last number that is applied."""
         return ("" if self.oldest else self.start, self.sequence)
 
+    @property
+    def reached(self) -> tuple[str, str]:
+        """Where it starts, and the last number that is applied or in the journal."""
+        kept = self.kept.sequence if self.kept else ""
+        return self.start, max(self.sequence, kept, key=lambda number: int(number or 0))
+
 
 class Shards:
     """All shards of a stream that count: those that are to be read, and parents of what may come.
 
     A shard may be read twice: into the journal while nothing is applied yet, or what comes before
-    it is not; and to be applied. ``table`` is for errors.
+    it is not; and to be applied. ``table`` is for errors. What was created before ``began``, in
+    Unix seconds, is in the copy.
     """
 
-    def __init__(self, table: str, shards: Iterable[Shard] = ()) -> None:
+    def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
         self._table = table
+        self._began = began
         self._shards: dict[str, Shard] = {}
         self._children: dict[str, set[str]] = {}
         self._ready = _Queue()
         self._keepable = _Queue()
         self._applying = False
-        self._young: dict[str, float] = {}  # when they were first listed, while not SETTLED_AFTER
+        self._before: set[str] = set()  # see _past
+        self._missing: dict[str, float] = {}  # known and not listed: since when
         self._orphans: dict[str, float] = {}  # when they were first listed without their parent
         self._ends: dict[str, float] = {}  # read, without a child: since when; inf: settled
         #: Removed by :meth:`learn`: nothing will ask for them again.
@@ -144,7 +159,6 @@ class Shards:
         orphans = orphans_of(found, self._shards.keys() | past)
         new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
-            self._young[shard.id] = now
             self._ends.pop(shard.parent, None)
             self._orphans.pop(shard.id, None)
             shard.safe = self._inherited(shard)
@@ -155,7 +169,7 @@ class Shards:
         if whole:
             self._settle(now)
             self._adopt({i: found[i].parent for i in orphans}, now)
-            self._forget(listed.keys())
+            self._forget(listed.keys(), now)
         return new
 
     def _inherited(self, shard: Shard) -> float:
@@ -163,10 +177,13 @@ class Shards:
         above = self._shards.get(shard.parent)
         while above is not None and not above.safe:
             above = self._shards.get(above.parent)
-        return above.safe if above else 0.0
+        return above.safe if above else self._began
 
     def _past(self, listed: dict[str, Listed]) -> set[str]:
-        """Listed shards from which known ones descend: what they held is in the copy."""
+        """Shards from which known ones descend: what they held is in the copy.
+
+        They stay so when a listing lacks what links them.
+        """
         found: set[str] = set()
         for shard in self:
             if shard.state is State.WAITING:
@@ -175,11 +192,11 @@ class Shards:
             while parent not in found and parent not in self._shards and parent in listed:
                 found.add(parent)
                 parent = listed[parent].parent
-        return found
+        self._before |= found
+        return self._before
 
     def _settle(self, now: float) -> None:
         """What has been so for long enough will stay so."""
-        self._young = {one: t for one, t in self._young.items() if now - t < SETTLED_AFTER}
         for one, since in self._ends.items():
             since = since or now
             self._ends[one] = since if now - since < SETTLED_AFTER else inf
@@ -198,9 +215,11 @@ class Shards:
                 self._table, f"shard {one} follows shard {orphans[one]}, which is gone unread"
             )
 
-    def _forget(self, listed: Collection[str]) -> None:
+    def _forget(self, listed: Collection[str], now: float) -> None:
         """Shards that the stream has forgotten: done with, or lost."""
-        for shard in [one for one in self if one.id not in listed and one.id not in self._young]:
+        missing = [one.id for one in self if one.id not in listed]
+        self._missing = {one: self._missing.get(one, now) for one in missing}
+        for shard in [self[one] for one, t in self._missing.items() if now - t >= MISSING_AFTER]:
             if shard.state is not State.APPLIED:
                 if shard.held:
                     continue
@@ -210,8 +229,14 @@ class Shards:
             self._children.pop(shard.id, None)
             self._children.get(shard.parent, set()).discard(shard.id)
             self._ends.pop(shard.id, None)
-            del self._shards[shard.id]
+            del self._shards[shard.id], self._missing[shard.id]
             self.forgotten.append(shard.id)
+
+    @property
+    def missing(self) -> bool:
+        """Some shard that is still to be read was not listed the last time."""
+        left = [self[one] for one in self._missing]
+        return any(one.state is not State.APPLIED and not one.held for one in left)
 
     def has_children(self, shard_id: str) -> bool:
         """Whether some of what follows a shard is known."""
@@ -250,7 +275,18 @@ class Shards:
             if shard.sequence and int(sequence) <= int(shard.sequence):
                 raise AssertionError(f"shard {shard.id}: {sequence} after {shard.sequence}")
             shard.sequence, shard.oldest = sequence, False
+            self._lift(shard, safe)
+        shard.horizon = False
         shard.safe = max(shard.safe, safe)
+
+    def _lift(self, shard: Shard, safe: float) -> None:
+        """What waits for a shard was written after what is applied of it."""
+        left = self.children(shard)
+        while left:
+            child = left.pop()
+            if child.state is State.WAITING:
+                child.safe = max(child.safe, safe)
+                left += self.children(child)
 
     def finish(self, shard: Shard) -> None:
         """A shard is applied to its end: its children may begin."""
@@ -262,6 +298,7 @@ class Shards:
         for child in self.children(shard):
             if child.state is State.WAITING:
                 child.safe = max(child.safe, shard.safe)
+                child.horizon &= shard.horizon  # behind what was read, nothing may be missing
                 self._enter(child, State.READY)
 
     def _end(self, shard: Shard) -> None:
@@ -302,6 +339,7 @@ class Shards:
         assert shard.kept is not None
         if sequence:
             shard.kept.sequence, shard.oldest = sequence, False
+        shard.horizon = False
         shard.kept.left += records
         shard.kept.size += size
         shard.kept.safe = max(shard.kept.safe, safe)
@@ -355,14 +393,18 @@ class Shards:
     def safe(self) -> float | None:
         """Every record created before this moment is applied; None: no shard is left to be read.
 
-        What follows an end and may not be listed yet counts too.
+        What follows an end and may not be listed yet counts too; so does the first shard of all.
         """
+        if not self._shards:
+            return self._began
         left = [shard.safe for shard in self if shard.state is not State.APPLIED]
         left += [self[one].safe for one, since in self._ends.items() if since != inf]
         return min(left, default=None)
 
     def unread(self) -> float | None:
         """Every record created before this moment is applied, or in the journal; None as above."""
+        if not self._shards:
+            return self._began
         open_ = (shard for shard in self if shard.state is not State.APPLIED)
         left = [one.covered for one in open_ if not one.held]
         left += [self[one].covered for one, since in self._ends.items() if since != inf]

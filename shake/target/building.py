@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import bson
@@ -23,13 +24,17 @@ from shake.target.retrying import Patience, words
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Builds what is missing in one collection, which must decode to raw documents."""
+    """Builds what is missing in one collection, which must decode to raw documents.
+
+    ``segments``: see Writer.build_indexes.
+    """
 
     collection: Collection[RawBSONDocument]
     table: Table
     config: Config
     patience: Patience
     notice: Callable[[str], None]
+    segments: int
 
     def build(self) -> None:
         """Raises RunError that names every index which the target refused, and why."""
@@ -99,8 +104,9 @@ class Builder:
         query = {"_id": {"$in": group["ids"]}, **key}
         found = self.patience.call(self._place, lambda: list(self.collection.find(query)))
         ids = [document["_id"] for document in found]
-        # All copies of one item come from one segment (see codec.objectid).
-        if len({one.binary[4:7] if isinstance(one, ObjectId) else None for one in ids}) > 1:
+        # All copies of one item come from one segment.
+        segment, *others = {_segment(one) for one in ids}
+        if others or segment >= self.segments:
             raise RunError(
                 f"{self._place}: {unique} was refused: table {self.table.name}: somebody else has "
                 f"stored a document of the same key, {key}: of the _ids {ids} remove those that "
@@ -125,3 +131,8 @@ class Builder:
     def _key_bytes(self, document: RawBSONDocument) -> bytes:
         values = [fields.value(document, key, self.config) for key in self.table.keys]
         return bson.encode({"": values})
+
+
+def _segment(identity: Any) -> float:
+    """Of which an ``_id`` is, if it is one of ours (see codec.objectid): else of none."""
+    return int.from_bytes(identity.binary[4:7], "big") if isinstance(identity, ObjectId) else inf

@@ -28,11 +28,11 @@ class Writer(Protocol):
         """
         ...
 
-    def apply(self, changes: Changes, lane: str) -> int:
+    def apply(self, changes: Changes, shard: str) -> int:
         """Carry out changes; return how many found nothing to modify, and were to leave it so.
 
-        ``lane`` names those that are applied one after the other: what was sent and never answered
-        is not to land behind a later change of its lane, if the target can be kept from it.
+        Those of a ``shard`` are applied one after the other: what was sent and never answered is
+        not to land behind a later change of its shard, if the target can be kept from it.
 
         Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
         as ``write`` does, and ItemError for an insert of a key that is there with other content.
@@ -47,8 +47,11 @@ class Writer(Protocol):
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
         ...
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """Build every index that is missing.
+
+        Where a copy in so many ``segments`` was interrupted it may have left an item twice: one of
+        its documents is kept. Of documents that it cannot have stored none is removed.
 
         Raises RunError that names each refused one: IndexRefused, where changes can be applied
         nevertheless.

@@ -53,7 +53,6 @@ class DynamoTarget:
         self._config = config
         self._stop = stop
         self._on_retry = on_retry
-        self._random = random.Random()
         source, credentials = open_source(config)
         address = config.target_address
         region = signing_region(address) or source.region
@@ -62,7 +61,8 @@ class DynamoTarget:
             on_retry(f"{retry.operation}: {retry.reason}")
 
         def connect(endpoint: Endpoint) -> Client:
-            return Client(endpoint, credentials, on_retry=retried, stop=stop, random=self._random)
+            chance = random.Random()
+            return Client(endpoint, credentials, on_retry=retried, stop=stop, random=chance)
 
         self._client = connect(replace(source, url=address, region=region))
         self._source = connect(source)
@@ -80,7 +80,7 @@ class DynamoTarget:
                 self._probe(place)
             except Unreachable as error:
                 raise RefusedError(
-                    f"target.address: the target does not answer: {error.reason}"
+                    f"target.address: the target does not answer: {error.reason}", passes=True
                 ) from error
             except RunError as error:
                 raise RefusedError(f"{error} (asked with the source's credentials)") from error
@@ -113,15 +113,7 @@ class DynamoTarget:
 
     def writer(self, place: str, table: Table, epoch: int = 0) -> DynamoWriter:
         """A writer that shares this target's connections."""
-        return DynamoWriter(
-            self._client,
-            place,
-            table,
-            self._config,
-            stop=self._stop,
-            on_retry=self._on_retry,
-            random=self._random,
-        )
+        return DynamoWriter(self._client, place, table, self._config, self._on_retry)
 
     def close(self) -> None:
         """Close all connections."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -12,14 +10,15 @@ import orjson
 
 from shake import codec
 from shake.config import Config
-from shake.errors import IndexRefused, ItemError, RunError, SourceError, Stopped
+from shake.errors import IndexRefused, ItemError, RunError, SourceError
 from shake.schema import Table
-from shake.source.client import Client, longest_pause
+from shake.source.client import Client
 from shake.target.contract import Changes
 from shake.target.dynamodb_schema import missing_indexes, table_name
 
-#: Bytes of items in one request; DynamoDB takes 16 MB, what goes around the items included.
+#: Items in one request, and their bytes; DynamoDB takes 16 MB, what goes around them included.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+MOST_ITEMS = 25
 MOST_BYTES = 15_000_000
 
 #: Bytes of the length in front of each item.
@@ -55,25 +54,21 @@ class DynamoWriter:
         place: str,
         table: Table,
         config: Config,
-        *,
-        stop: threading.Event,
         on_retry: Callable[[str], None],
-        random: random.Random,
     ) -> None:
         self._client = client
         self._place = place
         self._name = table_name(place)
         self._table = table
         self._config = config
-        self._stop = stop
         self._on_retry = on_retry
-        self._random = random
+        self._most = min(config.full_document_write_batch, MOST_ITEMS)
 
     def write(self, documents: memoryview) -> int:
         """See Writer. DynamoDB does not tell what was replaced: 0, whatever happened."""
         replace = self._config.full_executor_insert_on_dup_update
         try:
-            for batch in batches(documents, self._config.write_batch):
+            for batch in batches(documents, self._most):
                 if replace:
                     self._put_batch(batch)
                 else:
@@ -83,18 +78,18 @@ class DynamoWriter:
             raise refusal(self._place, error) from error
         return 0
 
-    def apply(self, changes: Changes, lane: str) -> int:
+    def apply(self, changes: Changes, shard: str) -> int:
         """See Writer. Each statement is an item, or the key of one to delete.
 
         Requests have no order that the target could be told of.
         """
         try:
-            for batch in batches(changes.inserts, self._config.write_batch):
+            for batch in batches(changes.inserts, self._most):
                 for item in batch:
                     self._put_new(item)
-            for batch in batches(changes.updates, self._config.write_batch):
+            for batch in batches(changes.updates, self._most):
                 self._put_batch(batch)
-            for batch in batches(changes.deletes, self._config.write_batch):
+            for batch in batches(changes.deletes, self._most):
                 deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
                 self._put_all({self._name: deletes})
         except SourceError as error:
@@ -109,7 +104,7 @@ class DynamoWriter:
         """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
         return 0
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer: they were made with the table, and fill with it. Says which are not there."""
         try:
             answer = self._client.ask("DescribeTable", {"TableName": self._name})
@@ -143,8 +138,7 @@ class DynamoWriter:
             fruitless = 1 if _size(left) < _size(requests) else fruitless + 1
             requests = left
             self._on_retry(f"{self._place}: the target is throttled, it left items unprocessed")
-            if self._stop.wait(self._random.uniform(0, longest_pause(fruitless))):
-                raise Stopped(f"{self._place}: stopped while the target was throttled")
+            self._client.pause(fruitless)
 
     def _put(self, item: bytes, **condition: Any) -> None:
         request = {"TableName": self._name, "Item": orjson.Fragment(item), **condition}

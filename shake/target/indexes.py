@@ -1,4 +1,4 @@
-"""Which indexes a table's collection gets (contract, section 4)."""
+"""Which indexes a table's collection gets."""
 
 from __future__ import annotations
 

@@ -71,8 +71,9 @@ class MongoTarget:
                 database, _, collection = where.partition(".")
                 self._database(database)[collection].delete_one({"_id": ObjectId()})
         except PyMongoError as error:
-            trouble = "does not answer" if transient(error) else "refuses"
-            raise RefusedError(f"{where}: the target {trouble}: {words(error)}") from error
+            passes = transient(error)
+            text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
+            raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
     def exists(self, place: str) -> bool:
         """Whether a collection or a view has this name."""
@@ -106,8 +107,8 @@ class MongoTarget:
 
     def writer(self, place: str, table: Table, epoch: int = 0) -> MongoWriter:
         """A writer that shares this target's connections."""
-        numbers = numbers_from(epoch)
-        return MongoWriter(self._client, place, table, self._config, self._patience, numbers)
+        collection, numbers = self.collection(place), numbers_from(epoch)
+        return MongoWriter(collection, table, self._config, self._patience, numbers)
 
     def collection(self, place: str) -> Collection[RawBSONDocument]:
         """A collection that gives its documents as they are stored, read from the primary."""

@@ -55,9 +55,9 @@ class Session:
     numbers: Iterator[int]
 
     @classmethod
-    def of(cls, task: str, place: str, lane: str, numbers: Iterator[int]) -> Session:
-        """The session of a lane, by its name."""
-        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, lane)))
+    def of(cls, task: str, place: str, shard: str, numbers: Iterator[int]) -> Session:
+        """The session of a shard, by its name."""
+        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, shard)))
         return cls(Binary(named.bytes, UUID_SUBTYPE), numbers)
 
     def stamp(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stores the documents of a slot: bulk inserts that any repetition leaves harmless."""
+"""Writes one collection: inserts in bulk, changes, indexes; any repetition is harmless."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bson.objectid import ObjectId
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
-from pymongo import DeleteMany, MongoClient, ReadPreference, ReplaceOne
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteMany, ReplaceOne
+from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
 
 from shake import codec
@@ -31,19 +32,15 @@ class MongoWriter:
 
     def __init__(
         self,
-        client: MongoClient[Any],
-        place: str,
+        collection: Collection[RawBSONDocument],
         table: Table,
         config: Config,
         patience: Patience,
         numbers: Iterator[int],
     ) -> None:
-        database, _, collection = place.partition(".")
-        self._collection = client.get_database(
-            database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY
-        ).get_collection(collection)
-        self._bulk = Bulk(self._collection)
-        self._place = place
+        self._collection = collection
+        self._bulk = Bulk(collection)
+        self._place = collection.full_name
         self._table = table
         self._config = config
         self._patience = patience
@@ -55,9 +52,9 @@ class MongoWriter:
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
         return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
 
-    def apply(self, changes: Changes, lane: str) -> int:
+    def apply(self, changes: Changes, shard: str) -> int:
         """See Writer."""
-        session = Session.of(self._config.id, self._place, lane, self._numbers)
+        session = Session.of(self._config.id, self._place, shard, self._numbers)
         return Applier(
             self._collection, self._bulk, self._table, self._config, self._patience, session
         ).apply(changes)
@@ -82,9 +79,11 @@ class MongoWriter:
             raise self._refused(error) from error
         return max(0, documents - held)
 
-    def build_indexes(self, notice: Callable[[str], None]) -> None:
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer, and target.building."""
-        Builder(self._collection, self._table, self._config, self._patience, notice).build()
+        Builder(
+            self._collection, self._table, self._config, self._patience, notice, segments
+        ).build()
 
     def _delete(self, deletes: list[DeleteMany]) -> int:
         try:

@@ -11,7 +11,7 @@ import struct
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -194,7 +194,7 @@ class Cluster:
             if how == "before":
                 return {"ok": 0.0, **error}
             if how == "write":
-                return {"ok": 1.0, "nModified": 0, **counted(0, [error])}
+                return {"ok": 1.0, "nModified": 0, **counted([error])}
             reply = self._handle(name, command)
             return {"ok": 0.0, **error} if how == "after" else reply
 
@@ -241,13 +241,13 @@ class Cluster:
         return cursor(command, [f for f in found if matches(f, command.get("filter", {}))])
 
     def _do_create(self, command: Doc) -> Doc:
-        if self._place(command) in self.collections:
-            raise Refusal(48, f"Collection {self._place(command)} already exists.")
+        if place_of(command) in self.collections:
+            raise Refusal(48, f"Collection {place_of(command)} already exists.")
         self._collection(command)
         return {}
 
     def _do_drop(self, command: Doc) -> Doc:
-        if self.collections.pop(self._place(command), None) is None:
+        if self.collections.pop(place_of(command), None) is None:
             raise Refusal(26, "ns not found")
         return {}
 
@@ -322,10 +322,10 @@ class Cluster:
     def _do_insert(self, command: Doc) -> Doc:
         collection = self._collection(command)
         errors = list(map(collection.add, command["documents"]))
-        return counted(len(errors) - sum(map(bool, errors)), errors)
+        return counted(errors)
 
     def _do_delete(self, command: Doc) -> Doc:
-        collection = self.collections.get(self._place(command), Collection())
+        collection = self.collections.get(place_of(command), Collection())
         return {"n": sum(collection.remove(d["q"], d["limit"]) for d in command["deletes"])}
 
     def _do_update(self, command: Doc) -> Doc:
@@ -347,7 +347,7 @@ class Cluster:
                 errors.append(None)
             else:
                 errors.append(collection.add(update["u"]))
-        return {**counted(len(errors) - sum(map(bool, errors)), errors), "nModified": modified}
+        return {**counted(errors), "nModified": modified}
 
     def _do_find(self, command: Doc) -> Doc:
         collection = self._collection(command)
@@ -366,11 +366,8 @@ class Cluster:
             group["ids"].append(document["_id"])
         return cursor(command, [group for group in groups.values() if len(group["ids"]) > 1])
 
-    def _place(self, command: Doc) -> str:
-        return f"{command['$db']}.{next(iter(command.values()))}"
-
     def _collection(self, command: Doc) -> Collection:
-        return self.collections.setdefault(self._place(command), Collection())
+        return self.collections.setdefault(place_of(command), Collection())
 
 
 def parse(body: bytes) -> Doc:
@@ -390,6 +387,11 @@ def parse(body: bytes) -> Doc:
     return command
 
 
+def place_of(command: Doc) -> str:
+    """The collection that a command is for."""
+    return f"{command['$db']}.{next(iter(command.values()))}"
+
+
 def starts_with(index: Doc, key: Doc) -> bool:
     """Whether an index begins with a shard key's fields, by name alone."""
     return list(index)[: len(key)] == list(key)
@@ -406,13 +408,12 @@ def admin_only(command: Doc) -> None:
         raise Refusal(13, f"{next(iter(command))} may only be run against the admin database.")
 
 
-def counted(count: int, errors: Iterable[Doc | None]) -> Doc:
-    """The reply to writes: how many, and the errors with their places."""
+def counted(errors: list[Doc | None]) -> Doc:
+    """The reply to writes, each with its error or None: how many, and the errors with places."""
     wrong = [{"index": i, **error} for i, error in enumerate(errors) if error]
-    return {"n": count, **({"writeErrors": wrong} if wrong else {})}
+    return {"n": len(errors) - len(wrong), **({"writeErrors": wrong} if wrong else {})}
 
 
 def cursor(command: Doc, documents: list[Doc]) -> Doc:
     """A whole result in the first batch."""
-    place = f"{command['$db']}.{next(iter(command.values()))}"
-    return {"cursor": {"id": bson.Int64(0), "ns": place, "firstBatch": documents}}
+    return {"cursor": {"id": bson.Int64(0), "ns": place_of(command), "firstBatch": documents}}

@@ -44,8 +44,12 @@ class Copied:
     @property
     def arguments(self) -> list[str]:
         """The command line."""
-        pairs = [f"--set={key}={value}" for key, value in self.settings.items()]
-        return ["--conf", str(self.conf), *pairs]
+        return ["--conf", str(self.conf), *(f"--set={setting}" for setting in self._overrides)]
+
+    @property
+    def _overrides(self) -> list[str]:
+        """``settings`` as key=value."""
+        return [f"{key}={value}" for key, value in self.settings.items()]
 
     @property
     def collection(self) -> Any:
@@ -62,7 +66,7 @@ class Copied:
 
     def copy(self, *, indexes: bool = True) -> None:
         """Copy the table as the configuration says."""
-        config = load(str(self.conf), {}, self.arguments_as_settings()).config
+        config = load(str(self.conf), {}, self._overrides).config
         stop = threading.Event()
         client = Client(
             *open_source(config), on_retry=lambda retry: None, stop=stop, random=random.Random(0)
@@ -72,13 +76,7 @@ class Copied:
         target.create(config.place(self.name), table)
         writer = target.writer(config.place(self.name), table)
         plan = ScanPlan(self.name, 1, filter=config.scan_filter)
-        options = codec.Options(
-            table.keys,
-            config.convert_type,
-            config.convert_id,
-            config.convert_number_overflow,
-            config.id_mode,
-        )
+        options = codec.Options.of(config, table.keys)
         start, number = None, 0
         while True:
             page = codec.scan_page(client.call("Scan", plan.request(0, start)), options)
@@ -92,9 +90,6 @@ class Copied:
             writer.build_indexes(lambda line: None)
         target.close()
         client.close()
-
-    def arguments_as_settings(self) -> list[str]:
-        return [f"{key}={value}" for key, value in self.settings.items()]
 
 
 def make_table(

@@ -13,13 +13,11 @@ from typing import Any
 import psutil
 
 from shake.codec.contract import Options
-from tests.support.migration import Migration, Result, compare, keys_of
+from tests.support.migration import MANY_PAGES, Migration, Result, compare, keys_of
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
 
-#: Small pages and several segments, so that there is much to be interrupted.
-MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 #: So few Scan calls a second that checkpoints are saved while the copy runs.
 SLOWLY = {"qps__full": 12}
 ITEMS = 320
@@ -36,28 +34,28 @@ def lives(process: psutil.Process) -> bool:
 class Held:
     """A message that waits in the proxy while its sender dies, until it is let through."""
 
-    def __init__(self, world: World, command: str, place: str, victim: str, skip: int = 0) -> None:
-        self._world, self._command, self._place = world, command, place
+    def __init__(self, copy: Copy, command: str, place: str, victim: str, skip: int = 0) -> None:
+        self._copy, self._command, self._place = copy, command, place
         self._released = threading.Event()
         self._victim = victim
-        self.held = world.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
+        copy.wire.stop_at("request", command, place, self._hold, skip=skip, late=True)
         self.landed = threading.Event()
 
     def _hold(self) -> None:
-        self._world.kill(self._victim)
+        self._copy.kill(self._victim)
         self._released.wait(60)
 
     def release(self) -> None:
         """Let it through; return when the server has answered it."""
-        answered = self._world.wire.stop_at("answer", self._command, self._place, lambda: None)
+        answered = self._copy.wire.stop_at("answer", self._command, self._place, lambda: None)
         self._released.set()
         until(answered.is_set)
         self.landed.set()
 
 
 @dataclass
-class World:
-    """What a crash test has in its hands; task, table, database and collection have one name."""
+class Copy:
+    """A copy that may be killed; its task, table, database and collection have one name."""
 
     dynamodb: Any
     mongo: Any
@@ -114,9 +112,9 @@ class World:
         result = self.migration.run()
         assert result.status == -signal.SIGKILL, result
 
-    def run_to_the_end(self, most: int = 20) -> Result:
+    def run_to_the_end(self) -> Result:
         """Start again until a run ends well; none may end but so or by our hand."""
-        for _ in range(most):
+        for _ in range(20):
             result = self.migration.run()
             if result.status == 0:
                 return result
@@ -138,28 +136,32 @@ class World:
         assert set(indexes) == {"_id_", "pk_1"} | by_key
 
 
+#: Makes one by the settings of its task.
+MakeCopy = Callable[..., Copy]
+
+
 @contextlib.contextmanager
 def opened(
-    dynamodb: Any, mongo: Any, name: str, folder: Path, items: int = ITEMS, workers: int = 2
-) -> Iterator[Callable[..., World]]:
-    """Makes a world by the settings of its task; nothing is left running after it."""
+    dynamodb: Any, mongo: Any, name: str, folder: Path, workers: int = 2
+) -> Iterator[MakeCopy]:
+    """Makes copies; nothing is left running after it."""
     create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
     put_items(
         dynamodb.client,
         name,
         (
             {"pk": {"S": f"k{i % 41}"}, "sk": {"N": str(i)}, "v": {"S": "x" * 50}}
-            for i in range(items)
+            for i in range(ITEMS)
         ),
     )
     made: list[Migration] = []
     with Wire(*mongo.client.address) as wire:
 
-        def make(**settings: object) -> World:
+        def make(**settings: object) -> Copy:
             settings = {**MANY_PAGES, **settings}
             made.append(Migration(dynamodb.url, wire.uri, name, folder, **settings))
             made[-1].workers = workers
-            return World(dynamodb, mongo, wire, made[-1], name)
+            return Copy(dynamodb, mongo, wire, made[-1], name)
 
         yield make
         for migration in made:

@@ -22,7 +22,7 @@ from typing_extensions import Self
 
 from tests.support.faulty import Faulty, Reply, Request, error
 from tests.support.streams_faults import Call, Faults
-from tests.support.streams_table import Clock, Item, Refusal, Shard, Stream, Table, World, size
+from tests.support.streams_table import Clock, Item, Refusal, Shard, Shared, Stream, Table, size
 from tests.support.tables import REGION, Key
 
 __all__ = ["Call", "Clock", "Journal", "Shard", "Simulator", "Stream", "Table"]
@@ -73,7 +73,7 @@ class Simulator:
     ``child_filter``: the ShardFilter of DescribeStream is ``served``, ``refused``, as by endpoints
     that do not know it, or ``ignored``, as by DynamoDB Local.
     ``empty_pages``: the share of GetRecords answers that hold nothing without being the end.
-    ``latency``: seconds before each answer.
+    ``cold_pages``: so many answers of GetRecords hold nothing after each GetShardIterator.
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
@@ -86,11 +86,11 @@ class Simulator:
         self.faults = Faults(random.Random(f"{seed} faults"))
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
-        self.latency = 0.0
+        self.cold_pages = 0
         self.most_shards = MOST_SHARDS
         self.enabling = 0
         self.iterator_age = ITERATOR_AGE
-        self._world = World(self.clock, random.Random(f"{seed} world"))
+        self._shared = Shared(self.clock, random.Random(f"{seed} world"))
         self._chance = random.Random(f"{seed} answers")
         self._http = Faulty(otherwise=self._serve)
         self._closing = threading.Event()
@@ -109,8 +109,8 @@ class Simulator:
         shards: int = 1,
     ) -> Table:
         """Create a table, with a stream of this view type unless it is None."""
-        with self._world.lock:
-            table = self.tables[name] = Table(self._world, name, pk, sk)
+        with self._shared.lock:
+            table = self.tables[name] = Table(self._shared, name, pk, sk)
             if stream:
                 table.enable_stream(stream, shards)
             return table
@@ -122,7 +122,7 @@ class Simulator:
 
     def trim(self, before: float) -> None:
         """Forget records older than a time, shards closed before it, and streams without shards."""
-        with self._world.lock:
+        with self._shared.lock:
             for table in self.tables.values():
                 for stream in table.streams:
                     stream.trim(before)
@@ -146,11 +146,11 @@ class Simulator:
     def _serve(self, http: Request) -> Reply:
         call = Call(http.operation, orjson.loads(http.body or b"{}"), time.monotonic())
         call.table, call.shard = self._about(call.request)
-        with self._world.lock:
+        with self._shared.lock:
             self.journal.append(call)
             fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
-        self._closing.wait(self.latency + reply.slow)
+        self._closing.wait(reply.slow)
         call.ended = time.monotonic()
         call.status = reply.status
         if reply.status != 200:
@@ -172,13 +172,11 @@ class Simulator:
         if handler is None:
             return error("UnknownOperationException", "An unknown operation was requested.")
         try:
-            with self._world.lock:
+            with self._shared.lock:
                 answer = handler(call.request)
                 body = orjson.dumps(answer)
         except Refusal as refusal:
             return error(refusal.code, str(refusal))
-        call.records = len(answer.get("Records", ()))
-        call.items = len(answer.get("Items", ()))
         return Reply(body)
 
     # -- tables ----------------------------------------------------------------------------------
@@ -348,7 +346,7 @@ class Simulator:
             position = int(text) + (kind == "AFTER_SEQUENCE_NUMBER")
         else:
             raise Refusal("ValidationException", "Invalid ShardIteratorType.")
-        return {"ShardIterator": self._iterator(stream, shard, position)}
+        return {"ShardIterator": self._iterator(stream, shard, position, self.cold_pages)}
 
     def _do_GetRecords(self, request: Item) -> Item:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
@@ -357,7 +355,7 @@ class Simulator:
         its last record, or by one more answer.
         """
         arn, _, token = request["ShardIterator"].partition("|")
-        shard_id, position, issued = read_token(token)
+        shard_id, position, issued, cold = read_token(token)
         stream, limit = self._stream(arn), checked_limit(request, MOST_RECORDS)
         shard = stream.find(shard_id)
         if self.clock() - issued > self.iterator_age:
@@ -365,7 +363,7 @@ class Simulator:
         check_trimmed(shard, position)
         records: list[Item] = []
         total = 0
-        quiet = self._chance.random() < self.empty_pages
+        quiet = cold > 0 or self._chance.random() < self.empty_pages
         for number, _, record in [] if quiet else shard.from_number(position, limit):
             total += record["dynamodb"]["SizeBytes"]
             if records and total > PAGE_BYTES:
@@ -375,7 +373,8 @@ class Simulator:
         answer: Item = {"Records": records}
         over = shard.end is not None and position > shard.last
         if not over or (records and self._chance.random() < 0.5):
-            answer["NextShardIterator"] = self._iterator(stream, shard, position)
+            after = max(0, cold - 1)
+            answer["NextShardIterator"] = self._iterator(stream, shard, position, after)
         return answer
 
     def _stream(self, arn: str) -> Stream:
@@ -385,16 +384,17 @@ class Simulator:
                     return stream
         raise Refusal("ResourceNotFoundException", f"Requested resource not found: Stream: {arn}")
 
-    def _iterator(self, stream: Stream, shard: Shard, position: int) -> str:
-        token = base64.b64encode(f"{shard.id}|{position}|{self.clock()!r}".encode())
+    def _iterator(self, stream: Stream, shard: Shard, position: int, cold: int) -> str:
+        token = base64.b64encode(f"{shard.id}|{position}|{self.clock()!r}|{cold}".encode())
         return f"{stream.arn}|1|{token.decode()}"
 
 
-def read_token(rest: str) -> tuple[str, int, float]:
-    """Shard, position and time of an iterator, of which the ARN is cut off."""
+def read_token(rest: str) -> tuple[str, int, float, int]:
+    """Shard, position, time, and empty answers left, of an iterator whose ARN is cut off."""
     try:
-        shard, position, issued = base64.b64decode(rest.removeprefix("1|")).decode().split("|")
-        return shard, int(position), float(issued)
+        text = base64.b64decode(rest.removeprefix("1|")).decode()
+        shard, position, issued, cold = text.split("|")
+        return shard, int(position), float(issued), int(cold)
     except ValueError:
         raise Refusal("ValidationException", "Invalid ShardIterator") from None
 

@@ -18,8 +18,8 @@ from tests.support.faulty import Reply
 class Call:
     """One request: what it asked for, and when, by ``time.monotonic``.
 
-    ``shard`` is also that of an iterator; ``records`` and ``items`` count what the answer held,
-    ``status`` is the answer's, 0 while it is under way, and ``error`` the name of its error.
+    ``shard`` is also that of an iterator; ``status`` is the answer's, 0 while it is under way, and
+    ``error`` the name of its error.
     """
 
     operation: str
@@ -30,8 +30,6 @@ class Call:
     ended: float = float("inf")
     status: int = 0
     error: str = ""
-    records: int = 0
-    items: int = 0
 
 
 #: Makes the reply to a call; the function that it is given carries the call out.

@@ -56,7 +56,7 @@ class Clock:
 
 
 @dataclass
-class World:
+class Shared:
     """What tables and streams share. Whoever changes or reads them holds the lock."""
 
     clock: Clock
@@ -108,12 +108,12 @@ class Stream:
     before the children are listed, and before the parent is shown to be closed.
     """
 
-    def __init__(self, world: World, table: str, view: str, shards: int, label: str) -> None:
-        self._world = world
+    def __init__(self, shared: Shared, table: str, view: str, shards: int, label: str) -> None:
+        self._shared = shared
         self.table = table
         self.view = view
         self.label = label
-        self.created = world.clock()
+        self.created = shared.clock()
         self.enabled = True
         self.enabling = 0  # so many answers still show it so
         self.shards: list[Shard] = []
@@ -130,7 +130,7 @@ class Stream:
 
     def open(self) -> list[Shard]:
         """The open shards, by hash range."""
-        with self._world.lock:
+        with self._shared.lock:
             return list(self._open)
 
     def owner(self, hashed: int) -> Shard:
@@ -158,23 +158,21 @@ class Stream:
         ranges = ((shard.low, shard.high),)
         return self._replace([shard], ranges, listed_after, closed_after)[0]
 
-    def merge(
-        self, shard: Shard, other: Shard, *, listed_after: int = 0, closed_after: int = 0
-    ) -> Shard:
+    def merge(self, shard: Shard, other: Shard) -> Shard:
         """Close two neighbours; one child of the first goes on for both.
 
         AWS documents no merge, and its one ParentShardId could not express it: ``other`` ends as a
         leaf, and nothing tells a consumer that its records come before the child's.
         """
         ranges = ((min(shard.low, other.low), max(shard.high, other.high)),)
-        return self._replace([shard, other], ranges, listed_after, closed_after)[0]
+        return self._replace([shard, other], ranges)[0]
 
     def close(self) -> None:
         """No more records: open shards are closed, what they hold stays readable for 24 hours.
 
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
         """
-        with self._world.lock:
+        with self._shared.lock:
             self.enabled = False
             for shard in self._open:
                 self._end(shard)
@@ -188,13 +186,13 @@ class Stream:
         """
         shard = self.owner(hashed)
         # The first record may have the shard's very first number, or one behind it.
-        first = not shard.records and not shard.trimmed and self._world.random.random() < 0.5
+        first = not shard.records and not shard.trimmed and self._shared.random.random() < 0.5
         number = shard.start if first else self._next_number()
         wanted = {"Keys", *_IMAGES[self.view]}
         images = {kind: image for kind, image in images.items() if kind in wanted}
-        now = self._world.clock()
+        now = self._shared.clock()
         record = {
-            "eventID": f"{self._world.random.getrandbits(128):032x}",
+            "eventID": f"{self._shared.random.getrandbits(128):032x}",
             "eventName": name,
             "eventVersion": "1.1",
             "eventSource": "aws:dynamodb",
@@ -213,7 +211,7 @@ class Stream:
 
     def trim(self, before: float) -> None:
         """Forget records older than a time, and shards closed before it."""
-        with self._world.lock:
+        with self._shared.lock:
             for shard in self.shards:
                 gone = bisect_left(shard.records, before, key=lambda record: record[1])
                 if gone:
@@ -250,10 +248,10 @@ class Stream:
         self,
         old: list[Shard],
         ranges: tuple[tuple[int, int], ...],
-        listed_after: int,
-        closed_after: int,
+        listed_after: int = 0,
+        closed_after: int = 0,
     ) -> list[Shard]:
-        with self._world.lock:
+        with self._shared.lock:
             places = sorted(map(self._open.index, old))
             assert places == list(range(places[0], places[-1] + 1)), "not neighbours"
             for shard in old:
@@ -267,24 +265,24 @@ class Stream:
 
     def _new(self, parent: str | None, low: int, high: int) -> Shard:
         # Named by time, and by chance within it: names tell neither age nor lineage.
-        stamp = int(self._world.clock() * 1000)
-        name = f"shardId-{stamp:020}-{self._world.random.getrandbits(32):08x}"
+        stamp = int(self._shared.clock() * 1000)
+        name = f"shardId-{stamp:020}-{self._shared.random.getrandbits(32):08x}"
         shard = Shard(name, parent, low, high, self._next_number())
         insort(self.shards, shard, key=lambda shard: shard.id)
         return shard
 
     def _end(self, shard: Shard) -> None:
         # The end may be the last record's number, or one behind it.
-        exact = shard.last >= shard.start and self._world.random.random() < 0.5
+        exact = shard.last >= shard.start and self._shared.random.random() < 0.5
         shard.end = shard.last if exact else self._next_number()
-        shard.closed = self._world.clock()
+        shard.closed = self._shared.clock()
 
     def _next_number(self) -> int:
         """Sequence numbers have 21 to 40 digits; here one may be longer than the one before.
 
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html
         """
-        chance = self._world.random
+        chance = self._shared.random
         self._number += chance.randint(1, 9)
         if self._number < 10**38 and chance.random() < 1 / 64:
             soon = 10 ** len(str(self._number)) - chance.randint(1, 60)
@@ -308,11 +306,11 @@ class Table:
     ``stale``: so many of the last changes, at most, are missing from an eventually consistent Scan.
     """
 
-    def __init__(self, world: World, name: str, pk: Key, sk: Key | None) -> None:
-        self._world = world
+    def __init__(self, shared: Shared, name: str, pk: Key, sk: Key | None) -> None:
+        self._shared = shared
         self.name = name
         self.keys = [pk, *([sk] if sk else [])]
-        self.created = world.clock()
+        self.created = shared.clock()
         self.stale = 0
         self.streams: list[Stream] = []
         self._items: dict[Place, Item] = {}
@@ -326,29 +324,29 @@ class Table:
 
     def enable_stream(self, view: str = "NEW_AND_OLD_IMAGES", shards: int = 1) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html"""
-        with self._world.lock:
+        with self._shared.lock:
             if self.streams and self.stream.enabled:
                 raise Refusal("ValidationException", "Table already has an enabled stream")
             if view not in _IMAGES:
                 raise Refusal("ValidationException", f"Invalid StreamViewType: {view}")
             # Streams of one instant differ too.
-            moment = self._world.clock() + len(self.streams) / 1000
+            moment = self._shared.clock() + len(self.streams) / 1000
             label = datetime.fromtimestamp(moment, timezone.utc).isoformat("T", "milliseconds")[:-6]
-            self.streams.append(Stream(self._world, self.name, view, shards, label))
+            self.streams.append(Stream(self._shared, self.name, view, shards, label))
             return self.stream
 
     def disable_stream(self) -> None:
         """The stream takes no more changes; it can still be read."""
-        with self._world.lock:
+        with self._shared.lock:
             if not self.streams or not self.stream.enabled:
                 raise Refusal("ValidationException", "Table has no stream to disable")
             self.stream.close()
 
-    def replace_stream(self, view: str = "NEW_AND_OLD_IMAGES", shards: int = 1) -> Stream:
+    def replace_stream(self) -> Stream:
         """Disable the stream and enable another at once, under a new ARN."""
-        with self._world.lock:
+        with self._shared.lock:
             self.disable_stream()
-            return self.enable_stream(view, shards)
+            return self.enable_stream()
 
     def put(self, item: Item) -> None:
         """Write an item; one that is there already, equal, makes no record.
@@ -370,17 +368,17 @@ class Table:
 
     def get(self, key: Item) -> Item | None:
         """The item of a key."""
-        with self._world.lock:
+        with self._shared.lock:
             return self._items.get(self._place(key))
 
     def contents(self) -> list[Item]:
         """All items as they are now."""
-        with self._world.lock:
+        with self._shared.lock:
             return [self._items[place] for place in self._order]
 
     def shard_of(self, key: Item) -> Shard:
         """The open shard that a key's next change goes to."""
-        with self._world.lock:
+        with self._shared.lock:
             return self.stream.owner(self._place(key)[0])
 
     def scan(self, segment: int, segments: int, start: Item | None, behind: int) -> Iterator[Item]:
@@ -406,7 +404,7 @@ class Table:
         return int.from_bytes(digest, "big"), orjson.dumps([item[name] for name, _ in self.keys])
 
     def _write(self, place: Place, new: Item | None, *, expired: bool = False) -> None:
-        with self._world.lock:
+        with self._shared.lock:
             old = self._items.get(place)
             if old == new:
                 return

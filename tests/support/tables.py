@@ -58,7 +58,7 @@ def create_table(
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
 
 
-def _schema(pk: Key, sk: Key | None = None) -> list[dict[str, str]]:
+def _schema(pk: Key, sk: Key | None) -> list[dict[str, str]]:
     keys = [{"AttributeName": pk[0], "KeyType": "HASH"}]
     return keys + ([{"AttributeName": sk[0], "KeyType": "RANGE"}] if sk else [])
 

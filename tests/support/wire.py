@@ -67,7 +67,6 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
         self.seen: list[Command] = []
-        self.forwarded = 0  # requests that were handed to the server
         self.refused: list[Command] = []
         self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
@@ -150,7 +149,6 @@ class Wire:
                         source.sendall(_refusal(number))
                         continue
                     sink.sendall(header + body)
-                    self.forwarded += moment == "request"
         finally:
             with contextlib.suppress(OSError):  # what the server still answers is heard to the end
                 sink.shutdown(socket.SHUT_WR)

@@ -8,16 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from shake.codec.contract import Options
-from tests.support.migration import Migration, Result, compare, keys_of
+from tests.support.migration import MANY_PAGES, Migration, Result, compare, keys_of
 from tests.support.streams import Call, Simulator, Table
 from tests.support.tables import connect
 from tests.support.wait import until
 
-#: Small pages and several segments, so that a copy takes a moment.
-SMALL = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 
-
-class World:
+class Followed:
     """A simulated source, a task that follows its one table, and the target."""
 
     def __init__(
@@ -32,7 +29,7 @@ class World:
     def task(self, **settings: Any) -> Migration:
         self.settings = settings
         return self._migrate(
-            **{"source": self.simulator.url, "sync_mode": "all", **SMALL, **settings}
+            **{"source": self.simulator.url, "sync_mode": "all", **MANY_PAGES, **settings}
         )
 
     @property
@@ -68,7 +65,7 @@ class World:
             options=Options(keys_of(source, self.name), **options),
         )
 
-    def equal(self, deadline: float = 60.0) -> None:
+    def equal(self) -> None:
         """They come to hold the same."""
 
         def same() -> bool:
@@ -79,7 +76,7 @@ class World:
             return True
 
         try:
-            until(same, deadline, every=0.3)
+            until(same, 60, every=0.3)
         except AssertionError:
             self.compare()
 

@@ -1,0 +1,199 @@
+"""The readers of one worker, by themselves: what ends them, what they ride out, what they share."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shake.config import Config
+from shake.farm import arena, messages, worker
+from shake.farm.channel import ChildChannel, SupervisorChannel
+from shake.source.client import Credentials, Endpoint
+from tests.support.faulty import error
+from tests.support.streams import Clock, Simulator, Table
+from tests.support.streams_faults import calling, instead
+from tests.support.wait import until
+
+#: Slots that the readers share.
+SLOTS = 8
+
+
+class Worker:
+    """A worker without lanes, in a thread, and what the supervisor hears of it.
+
+    Its slots are free when the test says so: no target acknowledges anything by itself.
+    """
+
+    def __init__(self, simulator: Simulator, folder: Path) -> None:
+        self.sent: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._heard: list[Any] = []
+        self._leases = 0
+        ours, theirs = socket.socketpair()
+        self._supervisor = SupervisorChannel(ours)
+        self._descriptor = arena.create(SLOTS)
+        settings = {"id": "t", "target.address": "mongodb://none", "qps.incr.batch_num": "1"}
+        details = {
+            "number": 0,
+            "endpoint": astuple(Endpoint(simulator.url, "eu-west-1")),
+            "credentials": astuple(Credentials("AKIA", "secret")),
+            "arena": self._descriptor,
+            "lanes": 0,
+            "free": list(range(SLOTS)),
+        }
+        config = Config.from_settings(settings | {"journal.path": str(folder)})
+        self._worker = worker.Worker(ChildChannel(theirs), config, details)
+        self._thread = threading.Thread(
+            target=self._worker.serve, args=(iter(self.sent.get, None),), daemon=True
+        )
+        self._thread.start()
+
+    def read(self, table: Table, *, keep: bool = False) -> int:
+        """Have the first shard of a table read; the number of its lease, and of the table."""
+        shard = table.stream.open()[0]
+        self._leases += 1
+        number = self._leases
+        stream = messages.OpenStream(
+            number, table.name, [("pk", "S")], table.stream.arn, 0.0, False
+        )
+        self.sent.put(stream)
+        position = number, number, shard.id, str(shard.start), ""
+        self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0))
+        return number
+
+    def heard(self, kind: type[Any] | tuple[type[Any], ...], lease: int = 0) -> list[Any]:
+        """What it has said of this kind, about a lease where that is told."""
+        self._heard += self._supervisor.receive()[0]
+        found = [one for one in self._heard if isinstance(one, kind)]
+        return [one for one in found if not lease or one.lease == lease]
+
+    def close(self) -> None:
+        self.sent.put(messages.Drain())
+        self.sent.put(None)
+        self._thread.join()
+        for thread in threading.enumerate():
+            if thread.name.startswith("shard-"):
+                thread.join(10)
+                assert not thread.is_alive()
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator(clock=Clock(time.time)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def reading(simulator: Simulator, tmp_path: Path) -> Iterator[Worker]:
+    reading = Worker(simulator, tmp_path)
+    yield reading
+    reading.close()
+
+
+def table_of(simulator: Simulator, name: str, records: int) -> Table:
+    table = simulator.table(name)
+    for number in range(records):
+        table.put({"pk": {"S": f"k{number}"}})
+    return table
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [("AccessDeniedException", messages.Failed), ("TrimmedDataAccessException", messages.ShardGap)],
+)
+def test_while_a_new_shard_is_not_known_everywhere_another_refusal_is_heard(
+    simulator: Simulator, reading: Worker, code: str, answer: type[Any]
+) -> None:
+    unknown = error("ResourceNotFoundException")
+    simulator.faults.next("GetShardIterator", instead(unknown), instead(error(code)))
+    reading.read(simulator.table("t"))
+    [said] = until(lambda: reading.heard(answer))
+    assert code in str(said)
+
+
+# ---- the tip
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["applied", "journaled"])
+def test_a_shard_is_not_at_its_tip_before_records_behind_many_empty_answers_are_read(
+    simulator: Simulator, reading: Worker, keep: bool
+) -> None:
+    table = table_of(simulator, "t", 2)
+    simulator.cold_pages = 40
+    began = time.time()
+    lease = reading.read(table, keep=keep)
+    kind = messages.Journaled if keep else (messages.Batch, messages.Tip)
+    said = until(lambda: reading.heard(kind, lease)[2:] and reading.heard(kind, lease))
+    assert [getattr(one, "sequence", "") != "" for one in said] == [True, True, False]
+    assert began < said[-1][-1] < time.time()
+    assert len(simulator.journal.of("GetRecords")) > 42
+
+
+def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_its_tip(
+    simulator: Simulator, reading: Worker
+) -> None:
+    """Where shards take turns and the source is far, no turn is too short for that."""
+    lease = reading.read(simulator.table("t"))
+    simulator.faults.next("GetRecords", *[None] * 10, calling(lambda: told.wait(30)))
+    told = threading.Event()
+    until(lambda: len(simulator.journal.of("GetRecords")) == 11)
+    reading.sent.put(messages.EndLease(lease))
+    reading.sent.put(messages.Report())
+    until(lambda: reading.heard(messages.Diagnosis))  # so it has been told
+    told.set()
+    until(lambda: reading.heard(messages.ShardEnd, lease))
+    assert len(reading.heard(messages.Tip, lease)) == 1
+
+
+# ---- slots
+
+
+def stuck(simulator: Simulator, reading: Worker) -> int:
+    """The lease of a shard whose batches nobody applies, and whose reader waits for a slot."""
+    hung = table_of(simulator, "hung", 2 * SLOTS)
+    lease = reading.read(hung)
+
+    def waits() -> bool:
+        published = len(reading.heard(messages.Batch, lease))
+        asked = simulator.journal.of("GetRecords", table="hung")
+        return arena.SLOTS_PER_READER <= published < len(asked) and asked[-1].status == 200
+
+    until(waits)
+    return lease
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["applied", "journaled"])
+def test_a_table_that_nobody_applies_leaves_slots_to_others(
+    simulator: Simulator, reading: Worker, keep: bool
+) -> None:
+    stuck(simulator, reading)
+    lease = reading.read(table_of(simulator, "other", 3), keep=keep)
+    until(lambda: reading.heard(messages.Journaled if keep else messages.Batch, lease))
+
+
+def test_a_reader_that_waits_for_a_slot_leaves_when_it_is_told_to(
+    simulator: Simulator, reading: Worker
+) -> None:
+    lease = stuck(simulator, reading)
+    reading.sent.put(messages.EndLease(lease))
+    [end] = until(lambda: reading.heard(messages.ShardEnd, lease))
+    assert not end.over
+
+
+def test_a_reader_goes_on_when_a_slot_of_its_own_is_free_again(
+    simulator: Simulator, reading: Worker
+) -> None:
+    lease = stuck(simulator, reading)
+    for number in range(2 * SLOTS):
+        batch = until(lambda: reading.heard(messages.Batch, lease)[number:])[0]  # noqa: B023
+        reading.sent.put(messages.Free(batch.slot))
+    assert len(reading.heard(messages.Batch, lease)) == 2 * SLOTS
