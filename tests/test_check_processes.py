@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,15 @@ from bson.decimal128 import Decimal128
 
 import shake.check.plan
 import shake.check.run
+from shake.check.crew import Children, Setup
+from shake.check.findings import Findings
+from shake.check.progress import Progress
 from shake.cli import check
+from shake.config import load
+from shake.schema import Attribute, Keys, Table
+from shake.source.endpoint import Credentials, Endpoint
 from tests.support.copied import Copied, make_table
-from tests.support.faulty import Faulty, Reply, Request, error, forward
+from tests.support.faulty import Faulty, Reply, Request, error, forward, throttled
 
 SMALL = ("--set=log.level=error", "--set=full.read.concurrency=5", "--set=qps.full.batch_num=7")
 
@@ -161,6 +169,33 @@ def test_a_source_that_refuses_is_one_line_too(
 
     assert through(dynamodb, mongo, name, tmp_path, refuse) == 2
     assert said(capsys).startswith("shake-check: Scan was refused by the source: AccessDenied")
+
+
+def test_credentials_that_are_refreshed_reach_the_children(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, [{"pk": {"S": "k"}}])
+    config = load(str(copied.conf), {}, []).config
+    current = [Credentials("first", "secret")]
+
+    def answer(request: Request) -> Reply:
+        if "Credential=second/" in request.headers["authorization"]:
+            return forward(dynamodb.url)(request)
+        current[:] = [Credentials("second", "secret")]
+        return throttled()
+
+    with Faulty(otherwise=answer) as source:
+        endpoint = Endpoint(source.url, "us-east-1")
+        progress = Progress(name, Findings(print, None), filtered=False)
+        crews = Children(
+            lambda: Setup(config.as_settings(), endpoint, current[0], False),
+            lambda: current[0],
+            progress,
+        )
+        with contextlib.closing(crews):
+            table = Table(name, Keys(Attribute("pk", "S")))
+            assert list(crews.open(table, 1).each("wanted", [(0, 1)])) == [Counter()]
+    assert len(source.requests) > 1
 
 
 def said(capsys: Any) -> str:

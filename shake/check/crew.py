@@ -213,13 +213,20 @@ class _Child:
         # must not stand in for a module.
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "shake.check.child", str(theirs.fileno()), str(number)],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "shake.check.child", str(theirs.fileno()), str(number)],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                )
+            except OSError as error:
+                ours.close()
+                raise RunError(
+                    f"process {number} of the check cannot be started: {error.strerror}: the "
+                    "machine has no room for so many; use fewer --workers"
+                ) from error
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         self.send(setup)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from shake.check.crew import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
@@ -16,7 +17,7 @@ from shake.plan import (
     count_segments,
 )
 from shake.schema import Table
-from shake.status.figures import count, duration, size
+from shake.status.figures import count, duration, many, size
 
 #: One process more is started for so much of a table. Its start costs a third of a second of CPU;
 #: so many items cost one to two.
@@ -46,8 +47,8 @@ class Plan:
         return (
             f"table {table.name}: {about}, to be read once more by "
             f"{count(self.processes)} process{'es' * (self.processes > 1)}: "
-            f"{count(whole.read_capacity(config))} read capacity units, and "
-            f"{duration(whole.seconds_at_least(config))} at the least by {limits}"
+            f"{many(ceil(whole.read_capacity(config)), 'read capacity unit')}, and "
+            f"{duration(ceil(whole.seconds_at_least(config)))} at the least by {limits}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -29,9 +30,13 @@ from shake.status.figures import count
 from shake.status.progress import Reporter
 from shake.target import problems
 
+log = logging.getLogger("shake.check")
+
 #: Parts that the keys of a collection are read in: so many for each process, and none smaller.
 _RANGES_A_PROCESS = 32
 _SMALLEST_RANGE = 50_000
+#: Keys that are worth a warning where they are asked for one by one.
+_MANY = 1_000_000
 #: Keys that are held in memory when the source has to be scanned for them.
 _HELD = 100_000
 
@@ -161,6 +166,15 @@ class _Run:
             for first in range(0, len(rest), at_once):
                 self._count_again(crew, part, set(rest[first : first + at_once]), segments, ranges)
         elif unequal:
+            asked = theirs.keys * len(unequal) // BUCKETS
+            if asked > _MANY:
+                log.warning(
+                    "table %s: about %s keys of the target will be asked for at the source, since "
+                    "that many stand beside one that only one side has: a table that changes while "
+                    "it is checked makes it so",
+                    plan.table.name,
+                    count(asked),
+                )
             self.progress.reading_keys(theirs.keys)
             crew.all("look_for", unequal)
             for _ in crew.each("name", ranges):
