@@ -36,6 +36,7 @@ SMALL = ("--set=log.level=error", "--set=full.read.concurrency=5", "--set=qps.fu
 def _small_tables_are_worth_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shake.check.plan, "ITEMS_A_PROCESS", 1)
     monkeypatch.setattr(shake.check.run, "_SMALLEST_RANGE", 8)
+    monkeypatch.setattr(shake.check.run, "_MANY", 0)
 
 
 def children() -> list[psutil.Process]:

@@ -37,6 +37,10 @@ _RANGES_A_PROCESS = 32
 _SMALLEST_RANGE = 50_000
 #: Keys that are worth a warning where they are asked for one by one.
 _MANY = 1_000_000
+_ASKED = (
+    "table %s: the source is asked for about %s keys of the target, 100 at a time: keys that came "
+    "or went during the check make it so"
+)
 #: Keys that are held in memory when the source has to be scanned for them.
 _HELD = 100_000
 
@@ -151,11 +155,7 @@ class _Run:
             pass
         found = _merged(crew.all("found"))
         self.progress.reading_keys(found.keys)
-        count = 1
-        if plan.processes > 1:
-            most = max(plan.processes, found.keys // _SMALLEST_RANGE)
-            count = min(plan.processes * _RANGES_A_PROCESS, most)
-        ranges = [(one,) for one in part.sides.stored.ranges(count)]
+        ranges = [(one,) for one in part.sides.stored.ranges(_parts(plan, found.keys))]
         for _ in crew.each("add", ranges):
             pass
         theirs = _merged(crew.all("theirs"))
@@ -168,13 +168,7 @@ class _Run:
         elif unequal:
             asked = theirs.keys * len(unequal) // BUCKETS
             if asked > _MANY:
-                log.warning(
-                    "table %s: about %s keys of the target will be asked for at the source, since "
-                    "that many stand beside one that only one side has: a table that changes while "
-                    "it is checked makes it so",
-                    plan.table.name,
-                    count(asked),
-                )
+                log.warning(_ASKED, plan.table.name, count(asked))
             self.progress.reading_keys(theirs.keys)
             crew.all("look_for", unequal)
             for _ in crew.each("name", ranges):
@@ -224,6 +218,12 @@ class _Run:
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"
             )
         return lines
+
+
+def _parts(plan: Plan, keys: int) -> int:
+    """How many parts so many keys of a collection are read in."""
+    most = max(plan.processes, keys // _SMALLEST_RANGE)
+    return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)
 
 
 def _merged(fingerprints: list[Fingerprint]) -> Fingerprint:
