@@ -178,13 +178,14 @@ class Children:
 
 
 class Crew:
-    """The children that work on one table; see Alone."""
+    """The children that work on one table."""
 
     def __init__(self, children: Children, chosen: list[_Child]) -> None:
         self._children = children
         self._chosen = chosen
 
     def each(self, method: str, pieces: Sequence[Piece]) -> Iterator[Any]:
+        """As Alone does."""
         waiting, left = deque(pieces), len(pieces)
         for child in self._chosen * THREADS:
             if waiting:
@@ -198,6 +199,7 @@ class Crew:
             yield value
 
     def all(self, method: str, *arguments: Any) -> list[Any]:
+        """As Alone does."""
         for child in self._chosen:
             child.send(Work(method, arguments))
         results = self._children.results(self._chosen)

@@ -38,8 +38,9 @@ _NOTHING = object()
 class StoredKeys:
     """The keys of one table, as this configuration stores them.
 
-    ``lossy``: different keys may be stored as one double, from which no way leads back. ``paths``
-    lead to the values of the key, in queries and indexes.
+    ``lossy``: different keys may be stored as one double, from which no way leads back. ``by_id``:
+    the ``_id`` is the key; else these ``fields`` are. ``paths`` lead to the values, in queries and
+    indexes.
     """
 
     def __init__(self, table: Table, config: Config) -> None:
@@ -48,19 +49,16 @@ class StoredKeys:
         numbers = any(attribute.type == "N" for attribute in table.keys)
         self.lossy = numbers and config.convert_type == "mchange"
         self.by_id = config.id_mode == "key"
-        self.paths = (
-            ["_id"] if self.by_id else [fields.path(key, self.config) for key in table.keys]
-        )
-        self._names = [
-            key.name if self.by_id else fields.stored_name(key, config) for key in table.keys
-        ]
+        self.fields = [] if self.by_id else [fields.stored_name(key, config) for key in table.keys]
+        self.paths = ["_id"] if self.by_id else [fields.path(key, config) for key in table.keys]
+        self._names = self.fields or [key.name for key in table.keys]
 
     @cached_property
     def ours(self) -> StoredKeys:
         """The keys of the documents that the check has the codec make of the source's items.
 
-        Their ``_id`` is the key, which is quickly found at their beginning. Only where the key is
-        to become doubles the codec makes it none in every case.
+        They have the key as their ``_id``, where it is found without a look at the rest. Only a key
+        that becomes a double may be refused as an ``_id``.
         """
         return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
 

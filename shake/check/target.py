@@ -66,7 +66,7 @@ class StoredTable:
         self._config = config
         self._patience = patience
         self._collection = target.collection(place)
-        self._projection = {"_id": 1} | dict.fromkeys(self.keys.paths, 1)
+        self._projection = {"_id": 1} | dict.fromkeys(self.keys.fields, 1)
 
     # ---- reading
 
@@ -119,7 +119,7 @@ class StoredTable:
         return [KeyRange(split, *pair) for pair in pairwise([None, *points, None])]
 
     def keys_of(self, part: KeyRange) -> Iterator[list[dict[str, Any]]]:
-        """The key of every document, some at a time, and its ``_id`` unless an index has no such.
+        """The key of every document, some at a time; its ``_id`` too, unless an index lacks it.
 
         Raises PyMongoError, also in the middle: to be gone through by :meth:`patiently`.
         """
@@ -207,10 +207,13 @@ class StoredTable:
         self._target.writer(self.place, self._table).build_indexes(log.info)
 
     def _has_key_index(self) -> bool:
-        """Whether one index has the key of every document, and can be read in its order."""
-        wanted = dict.fromkeys(self.keys.paths, 1)
+        """Whether one index has the key of every document, and no key twice.
+
+        With convert.type = raw, what else a document has beside a typed value is not in the index.
+        """
+        wanted = list(dict.fromkeys(self.keys.paths, 1).items())
         return self.keys.by_id or any(
-            dict(index["key"]) == wanted and not _PARTIAL & index.keys()
+            list(index["key"].items()) == wanted and index.get("unique") and not _PARTIAL & {*index}
             for index in self.patiently(self._indexes)
         )
 
@@ -233,8 +236,9 @@ class StoredTable:
         return list(_decoded(self._collection.aggregate_raw_batches(wanted)))
 
     def _batches(self, part: KeyRange, limit: int = 0) -> Iterator[bytes]:
-        covered = part.order not in (None, ("_id",))
-        projection = self._projection | ({"_id": 0} if covered else {})
+        projection = self._projection
+        if part.order not in (None, ("_id",)):  # what that index holds, and no more
+            projection = {"_id": 0} | dict.fromkeys(self.keys.paths, 1)
         found: Any = self._collection.find_raw_batches(
             {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
         )
