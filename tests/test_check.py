@@ -218,6 +218,16 @@ def test_a_document_that_can_be_no_item_is_extra(
     assert copied.collection.count_documents({}) == len(ITEMS)
 
 
+def test_what_looks_like_a_typed_key_and_is_none_is_extra(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, ITEMS, convert__type="raw")
+    copied.copy(indexes=False)
+    copied.collection.create_index("pk.S")
+    copied.collection.insert_one({"pk": {"S": "b", "more": 1}})
+    assert kinds(copied, tmp_path) == ["extra", "index"]
+
+
 @pytest.mark.parametrize("convert", ["change", "raw"])
 def test_extra_number_and_binary_keys_are_asked_for_by_value(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, convert: str

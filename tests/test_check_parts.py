@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from shake.check import fingerprint
+from shake.check.findings import Difference, Findings
 from shake.check.fingerprint import Fingerprint, bucket
-from shake.check.keys import StoredKeys
+from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
+from shake.check.plan import plan
 from shake.config import Config
+from shake.config.kinds import ReadBudget
 from shake.errors import Stopped
 from shake.schema import Attribute, Keys, Table
 
 CONFIG = Config(id="check", target_address="mongodb://localhost/")
 TABLE = Table("t", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
-DOCUMENTS = [{"pk": pk, "sk": sk} for pk, sk in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
+KEYS: list[SourceKey] = [(None, key) for key in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
 
 
 def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:
-    assert list(StoredKeys(TABLE, CONFIG).queries(DOCUMENTS, scanned=True)) == [
+    assert list(StoredKeys(TABLE, CONFIG).queries(KEYS, scanned=True)) == [
         {"pk": {"$in": ["b", "c"]}},
         {"pk": "a", "sk": {"$in": [8, 9]}},
         {"pk": "d", "sk": {"$in": [0]}},
@@ -27,7 +37,7 @@ def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:
 
 
 def test_single_keys_never_select_their_whole_partition() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(DOCUMENTS[1:4], scanned=False)
+    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[1:4], scanned=False)
     assert query == {
         "$or": [
             {"pk": "a", "sk": {"$in": [9]}},
@@ -38,7 +48,7 @@ def test_single_keys_never_select_their_whole_partition() -> None:
 
 
 def test_one_page_within_one_partition_is_one_query() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(DOCUMENTS[:2], scanned=True)
+    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[:2], scanned=True)
     assert query == {"pk": "a", "sk": {"$in": [8, 9]}}
 
 
@@ -52,6 +62,74 @@ def test_only_the_bucket_of_a_key_that_one_side_lacks_is_unequal() -> None:
     assert ours.unequal(theirs) == {bucket(("extra",))}
     ours.add([("extra",), ("extra",)])
     assert ours.unequal(theirs) == {bucket(("extra",))}
+
+
+def test_a_document_whose_key_is_an_array_is_named_once_though_an_index_has_it_twice() -> None:
+    said: list[str] = []
+    findings = Findings(said.append, None)
+    odd = Difference("t", "d.t", "extra", {"pk": "['a', 'z']", "_id": "ObjectId('5')"})
+    for _ in range(2):
+        findings.add(odd)
+    for _ in range(2):  # two documents of one key
+        findings.add(Difference("t", "d.t", "extra", {"_id": {"S": "a"}}))
+    assert (findings.total, len(said)) == (3, 3)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.lists(st.text(max_size=3), max_size=8), max_size=6), st.randoms())
+def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
+    parts: list[list[str]], chance: random.Random
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fingerprint, "BUCKETS", 8)
+        whole, merged = Fingerprint(), Fingerprint()
+        keys = [(key,) for part in parts for key in part]
+        chance.shuffle(keys)
+        whole.add(keys)
+        for part in parts:
+            one = Fingerprint()
+            one.add((key,) for key in part)
+            merged.merge(pickle.loads(pickle.dumps(one)))
+        assert merged.keys == whole.keys
+        assert merged.unequal(whole) == set()
+        merged.add([("too much",)])
+        assert merged.unequal(whole) == {bucket(("too much",))}
+
+
+@pytest.mark.parametrize(
+    ("limits", "size", "workers", "processes"),
+    [
+        ({}, {"items": 1000, "bytes": 10**6}, 64, 1),
+        ({}, {"items": 10**6, "bytes": 10**8}, 64, 11),
+        ({}, {"items": 10**6, "bytes": 10**8}, 4, 4),
+        ({}, {"items": 1000, "bytes": 10**9}, 64, 11),
+        ({}, {"items": 2 * 10**10, "bytes": 2 * 10**13}, 64, 64),
+        ({}, {}, 64, 64),
+        ({"full_read_concurrency": 3}, {"items": 10**9, "bytes": 10**12}, 64, 3),
+        ({"qps_full": 5}, {"items": 10**9, "bytes": 10**12}, 64, 5),
+        (
+            {"source_read_budget": ReadBudget(1280, False)},
+            {"items": 10**9, "bytes": 10**12},
+            64,
+            10,
+        ),
+    ],
+    ids=str,
+)
+def test_a_table_gets_the_processes_that_it_is_worth_and_the_limits_allow(
+    limits: dict[str, Any], size: dict[str, int], workers: int, processes: int
+) -> None:
+    config, table = replace(CONFIG, **limits), replace(TABLE, **size)
+    assert plan(config, table, workers, holds_items=True).processes == processes
+
+
+def test_a_table_of_20_tb_is_said_to_cost_what_it_costs() -> None:
+    table = replace(TABLE, items=2 * 10**10, bytes=2 * 10**13)
+    line = plan(CONFIG, table, 64, holds_items=True).describe(CONFIG)
+    assert line == (
+        "table t: about 20,000,000,000 items, 20.0 TB, to be read once more by 64 processes: "
+        "2,441,406,250 read capacity units, and 5h 17m at the least by qps.full"
+    )
 
 
 def test_capacity_that_was_used_delays_the_next_call() -> None:
@@ -70,6 +148,21 @@ def test_capacity_that_was_used_delays_the_next_call() -> None:
     pace.used(30)
     pace.take()
     assert sum(waits) == pytest.approx(3, abs=0.1)
+
+
+def test_calls_whose_answers_are_not_there_yet_count_as_much_as_those_before() -> None:
+    now = 0.0
+
+    class Clock(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            now += timeout or 0.0
+            return False
+
+    pace = Pace(1000, 128, Clock(), lambda: now)
+    for _ in range(8):
+        pace.take()
+    assert now == pytest.approx(7, abs=0.2)
 
 
 def test_a_wait_for_the_pace_ends_with_the_check() -> None:

@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from bson.raw_bson import RawBSONDocument
-
-from shake.check.fingerprint import BUCKETS, Fingerprint, bucket
-from shake.check.keys import Identity, digest
+from shake.check.fingerprint import Fingerprint, bucket
+from shake.check.keys import Identity, digest, identity_of
 from shake.check.sides import Sides
-from shake.check.target import opened
+from shake.check.target import KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
-#: Keys that are held in memory when the source has to be scanned for them.
-_HELD = 100_000
+
+#: A key of the target, and its ``_id`` where that is known.
+Key = dict[str, Any]
 
 
 class Extras:
-    """Finds, names and deletes what the target has too much."""
+    """Finds, names and deletes what the target has too much.
+
+    ``theirs`` has all keys of the target that :meth:`add` has read. ``buckets`` are those that have
+    been found unequal: the source is asked only for the few keys that share one of them.
+    """
 
     def __init__(self, sides: Sides) -> None:
+        self.theirs = Fingerprint()
+        self.buckets: set[int] = set()
         self._sides = sides
         self._keys = sides.stored.keys
+        self._lock = threading.Lock()
+        self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
-    def all(self, found: Fingerprint, segments: int) -> None:
-        """Look at every document; ``found`` are the keys that items of the source have.
+    def add(self, part: KeyRange) -> None:
+        """Read the keys of a part."""
+        self.theirs.merge(self._sides.stored.patiently(lambda: self._fingerprint(part)))
 
-        The source is asked only for the few keys that share a bucket with one too many.
-        """
-        stored = self._sides.stored
-        unequal = found.unequal(theirs := stored.patiently(self._fingerprint))
-        if self._keys.lossy:
-            at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
-            rest = sorted(unequal)
-            while rest:
-                self._scan_for(set(rest[:at_once]), segments)
-                rest = rest[at_once:]
-        elif unequal:
-            stored.patiently(lambda: self._check(self._within(unequal)))
+    def name(self, part: KeyRange) -> None:
+        """Name the documents of a part, in the unequal buckets, that the source does not have."""
+        self._sides.stored.patiently(lambda: self._check(self._within(part)))
 
     def some(self, count: int) -> None:
         """Look at ``count`` documents chosen at random."""
         self._check(self._sides.stored.some_keys(count))
 
-    def _fingerprint(self) -> Fingerprint:
+    def held(self, part: KeyRange) -> list[Key]:
+        """The keys of a part that are in the unequal buckets."""
+        return self._sides.stored.patiently(lambda: list(self._within(part)))
+
+    def wanted(self, segment: int, segments: int) -> Counter[Identity]:
+        """How often the keys of the unequal buckets are in a segment of the source."""
+        ours: Counter[Identity] = Counter()
+        for page in self._sides.source.pages(segment, segments, filtered=False):
+            identities = map(identity_of, page.keys)
+            ours.update(one for one in identities if bucket(one) in self.buckets)
+        return ours
+
+    def compare(self, ours: Counter[Identity], theirs: dict[Identity, list[Key]]) -> None:
+        """Name what is there too often, or too rarely, of keys that have become doubles."""
+        filtered = self._sides.config.scan_filter is not None
+        for identity, keys in theirs.items():
+            here, shown = ours[identity], self._keys.shown(keys[0])
+            if not here:
+                for document in self._sides.stored.documents_of(keys):
+                    self._name(document)
+            elif len(keys) > here:
+                self._sides.differ("duplicate", shown)
+            elif here > len(keys) and not filtered:
+                note = "convert.type = mchange makes one double of several keys"
+                self._sides.differ("folded", shown, note=note)
+
+    def _fingerprint(self, part: KeyRange) -> Fingerprint:
         fingerprint = Fingerprint()
-        for keys in self._sides.stored.all_keys():
+        for keys in self._read(part):
             fingerprint.add(map(self._keys.identity, keys))
         return fingerprint
 
-    def _within(self, buckets: set[int]) -> Iterator[RawBSONDocument]:
-        for keys in self._sides.stored.all_keys():
+    def _read(self, part: KeyRange) -> Iterator[list[Key]]:
+        for keys in self._sides.stored.keys_of(part):
+            self._sides.listener.advanced(keys=len(keys))
+            yield keys
+
+    def _within(self, part: KeyRange) -> Iterator[Key]:
+        for keys in self._read(part):
             for key in keys:
-                if bucket(self._keys.identity(key)) in buckets:
+                if bucket(self._keys.identity(key)) in self.buckets:
                     yield key
 
-    def _check(self, keys: Iterable[RawBSONDocument]) -> None:
-        some: list[RawBSONDocument] = []
+    def _check(self, keys: Iterable[Key]) -> None:
+        some: list[Key] = []
         for key in keys:
             some.append(key)
             if len(some) == _AT_ONCE:
@@ -67,55 +99,31 @@ class Extras:
                 some = []
         self._name_absent(some)
 
-    def _name_absent(self, keys: list[RawBSONDocument]) -> None:
-        absent = self._absent(keys)
+    def _name_absent(self, keys: list[Key]) -> None:
+        absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
         # Once more: a deletion may be on its way from the source to the target.
-        absent = self._absent([key for key in absent if self._sides.stored.holds(key)])
-        for key in absent:
-            self._name(key)
+        for document in self._absent(self._sides.stored.documents_of(absent)):
+            self._name(document)
 
-    def _absent(self, keys: list[RawBSONDocument]) -> list[RawBSONDocument]:
+    def _absent(self, keys: list[Key]) -> list[Key]:
         typed = [one for one in map(self._keys.typed, keys) if one is not None]
         page = self._sides.source.get(typed, whole=False)
-        present = {self._keys.identity(opened(document)) for document in page.documents}
+        present = set(map(identity_of, page.keys))
         return [key for key in keys if self._keys.identity(key) not in present]
 
-    def _name(self, key: RawBSONDocument) -> None:
-        """Once, also where a failure of the target makes the search begin anew."""
-        one = digest((*self._keys.identity(key), repr(key["_id"])))
-        if one in self._named:
+    def _name(self, document: Key) -> None:
+        if not self._first(self._named, document):
             return
-        self._named.add(one)
         stored, repaired = self._sides.stored, False
         if self._sides.repair:
-            stored.delete(key)
-            repaired = not stored.holds(key)
-        self._sides.differ("extra", self._keys.shown(key), repaired=repaired)
+            stored.delete(document)
+            repaired = not stored.holds(document)
+        self._sides.differ("extra", self._keys.shown(document), repaired=repaired)
 
-    # ---- keys that have become doubles, from which no way leads back to the item
-
-    def _scan_for(self, buckets: set[int], segments: int) -> None:
-        """Compare the keys of some buckets by reading the whole source once more."""
-        theirs = self._sides.stored.patiently(lambda: self._held(buckets))
-        filtered = self._sides.config.scan_filter is not None
-        ours: Counter[Identity] = Counter()
-        for segment in range(segments):
-            for page in self._sides.source.pages(segment, segments, filtered=False):
-                identities = map(self._keys.identity, map(opened, page.documents))
-                ours.update(one for one in identities if bucket(one) in buckets)
-        for identity, keys in theirs.items():
-            here, shown = ours[identity], self._keys.shown(keys[0])
-            if not here:
-                for key in filter(self._sides.stored.holds, keys):
-                    self._name(key)
-            elif len(keys) > here:
-                self._sides.differ("duplicate", shown)
-            elif here > len(keys) and not filtered:
-                note = "convert.type = mchange makes one double of several keys"
-                self._sides.differ("folded", shown, note=note)
-
-    def _held(self, buckets: set[int]) -> dict[Identity, list[RawBSONDocument]]:
-        held: dict[Identity, list[RawBSONDocument]] = defaultdict(list)
-        for key in self._within(buckets):
-            held[self._keys.identity(key)].append(key)
-        return held
+    def _first(self, known: set[bytes], key: Mapping[str, Any]) -> bool:
+        """Whether it comes for the first time: a failing target makes the search begin anew."""
+        one = digest((*self._keys.identity(key), repr(key.get("_id"))))
+        with self._lock:
+            first = one not in known
+            known.add(one)
+        return first

@@ -64,12 +64,19 @@ class Findings:
         self._report = report
         self._lock = threading.Lock()
         self._kinds: Counter[tuple[str, str]] = Counter()
+        self._odd: set[str] = set()
         self.total = 0
         self.repaired = 0
 
     def add(self, difference: Difference) -> None:
         """Count, print and write down a difference."""
         with self._lock:
+            if isinstance((difference.key or {}).get("_id"), str):
+                # Not the key of an item. If it is an array, an index has the document several
+                # times, in several parts.
+                if (line := difference.as_json()) in self._odd:
+                    return
+                self._odd.add(line)
             self._kinds[difference.table, difference.kind] += 1
             self.total += 1
             self.repaired += difference.repaired

@@ -2,45 +2,71 @@
 
 Keys fall into buckets by a hash, and a bucket keeps the sum of its keys' hashes. Buckets with
 equal sums hold the same keys; a key that only one side has leaves one bucket unequal, so that only
-the keys of that bucket need a closer look: one in 65,536.
+the keys of that bucket need a closer look: one in a million. Sums of parts of a set add up to the
+sums of the whole, in any order, so that many processes can each read a part.
 """
 
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterable
+from operator import add
+from typing import Any
 
 from shake.check.keys import Identity, digest
 
-BUCKETS = 1 << 16
+#: Of 8 bytes each: this much is what a process holds, and sends.
+BUCKETS = 1 << 20
+_SUM_BYTES = 8
+_MODULUS = 1 << (8 * _SUM_BYTES)
 
 
 class Fingerprint:
-    """The sums of one side. Thread-safe."""
+    """The sums of one side, modulo 2**64. Thread-safe."""
 
     def __init__(self) -> None:
         self.keys = 0
-        self._sums = [0] * BUCKETS
+        self._sums = array("Q", bytes(BUCKETS * _SUM_BYTES))
         self._lock = threading.Lock()
 
     def add(self, identities: Iterable[Identity]) -> None:
         """Count in these keys; one that comes twice counts twice."""
-        digests = [digest(identity) for identity in identities]
+        digests = [int.from_bytes(digest(identity), "big") for identity in identities]
+        sums = self._sums
         with self._lock:
             self.keys += len(digests)
             for one in digests:
-                self._sums[_bucket(one)] += int.from_bytes(one[2:], "big")
+                number = one % BUCKETS
+                sums[number] = (sums[number] + (one >> 64)) % _MODULUS
+
+    def merge(self, other: Fingerprint) -> None:
+        """Count in all keys of another part of the set."""
+        with self._lock:
+            if self.keys:
+                added = map(add, self._sums, other._sums)
+                self._sums = array("Q", [total % _MODULUS for total in added])
+            else:
+                self._sums = array("Q", other._sums)
+            self.keys += other.keys
 
     def unequal(self, other: Fingerprint) -> set[int]:
         """The buckets that do not hold the same keys in both."""
+        if self._sums.tobytes() == other._sums.tobytes():
+            return set()
         pairs = zip(self._sums, other._sums, strict=True)
         return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
+
+    def __getstate__(self) -> tuple[int, bytes]:
+        with self._lock:
+            return self.keys, self._sums.tobytes()
+
+    def __setstate__(self, state: tuple[int, Any]) -> None:
+        self.keys, sums = state
+        self._sums = array("Q", sums)
+        self._lock = threading.Lock()
 
 
 def bucket(identity: Identity) -> int:
     """The bucket that a key falls into."""
-    return _bucket(digest(identity))
-
-
-def _bucket(one: bytes) -> int:
-    return int.from_bytes(one[:2], "big")
+    return int.from_bytes(digest(identity), "big") % BUCKETS

@@ -11,18 +11,15 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 
+from shake.check.documents import opened
 from shake.check.fingerprint import Fingerprint
-from shake.check.keys import Identity
+from shake.check.keys import SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Sides
 from shake.check.source import Page
-from shake.check.target import content, opened
 from shake.errors import Stopped
 
-#: Segments of a table that are read at the same time.
-THREADS = 8
 #: Items that the target is asked for in one query.
 _AT_ONCE = 1000
 
@@ -38,11 +35,12 @@ _MOST_SEGMENTS = 1_000_000
 class Verdict:
     """What became of one document of the source: ``kind`` is empty where the target agrees.
 
-    ``copies`` are the target's documents of its key, the one that differs least first; ``item``
-    is known where ``kind`` is not empty.
+    ``key`` is that of the document; ``copies`` are the target's documents of it, the one that
+    differs least first.
     """
 
     document: bytes
+    key: SourceKey
     copies: list[bytes]
     item: Item
     kind: str = ""
@@ -50,35 +48,20 @@ class Verdict:
 
 
 class Items:
-    """Compares items; ``compared`` and ``scanned`` grow while it does, for whoever shows them.
-
-    ``found`` holds the keys of the documents that were found in the target.
-    """
+    """Compares items; ``found`` has the keys of all documents that were found in the target."""
 
     def __init__(self, sides: Sides, stop: threading.Event) -> None:
-        self.compared = self.scanned = 0
         self.found = Fingerprint()
         self._sides = sides
+        self._lossy = sides.stored.keys.lossy
         self._stop = stop
-        self._lock = threading.Lock()
 
-    def all(self, segments: int) -> None:
-        """Compare every item, the table read in so many segments."""
-
-        def read(segment: int) -> None:
-            for page in self._sides.source.pages(segment, segments):
-                if self._stop.is_set():
-                    raise Stopped
-                self._check(page)
-
-        # Not an Executor, which waits for its threads: one may hang in a request.
-        with ThreadPool(THREADS) as threads:
-            try:
-                for _ in threads.imap_unordered(read, range(segments)):
-                    pass
-            except BaseException:
-                self._stop.set()  # so that the others end at once
-                raise
+    def all(self, segment: int, segments: int) -> None:
+        """Compare every item of a segment, the table read in so many."""
+        for page in self._sides.source.pages(segment, segments):
+            if self._stop.is_set():
+                raise Stopped
+            self._check(page)
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""
@@ -88,69 +71,74 @@ class Items:
             segments = _SEGMENTS
         chosen = chance.sample(range(segments), min(segments, count))
         visits: deque[tuple[int, bytes | None]] = deque((segment, None) for segment in chosen)
-        while visits and self.compared < count:
+        while visits and count > 0:
             segment, start = visits.popleft()
-            page = source.page(segment, segments, start, min(_VISIT, count - self.compared))
-            self._check(page)
+            page = source.page(segment, segments, start, min(_VISIT, count))
+            count -= self._check(page)
             if page.last_key is not None:
                 visits.append((segment, page.last_key))
 
-    def _check(self, page: Page) -> None:
+    def _check(self, page: Page) -> int:
+        """Compare a page; return how many items it has."""
         self._name_unfit(page)
         for first in range(0, len(page.documents), _AT_ONCE):
-            verdicts = self._judge(page, first, scanned=self._sides.config.scan_filter is None)
-            self._count(verdict for verdict in verdicts if not verdict.kind)
+            same, verdicts = self._judge(
+                page, first, scanned=self._sides.config.scan_filter is None
+            )
+            self._count(same, (verdict for verdict in verdicts if not verdict.kind))
             if doubtful := [self._key(verdict.item) for verdict in verdicts if verdict.kind]:
                 self._look_again(doubtful)
-        with self._lock:
-            self.compared += len(page.documents) + len(page.unfit)
-            self.scanned += page.scanned
+        items = len(page.documents) + len(page.unfit)
+        size = sum(map(len, page.documents))
+        self._sides.listener.advanced(compared=items, scanned=page.scanned, size=size)
+        return items
 
-    def _judge(self, page: Page, first: int = 0, *, scanned: bool = False) -> list[Verdict]:
-        """At most _AT_ONCE documents of a page; ``scanned``: see StoredKeys.queries."""
-        config = self._sides.config
+    def _judge(
+        self, page: Page, first: int = 0, *, scanned: bool = False
+    ) -> tuple[list[SourceKey], list[Verdict]]:
+        """Look at up to _AT_ONCE documents of a page; ``scanned``: see StoredKeys.queries.
+
+        Returns the keys of those whose one copy is the same, byte for byte, and what became of all
+        others.
+        """
         documents = page.documents[first : first + _AT_ONCE]
-        found = self._sides.stored.copies(documents, scanned=scanned)
-        verdicts = []
-        for number, copies in enumerate(found, first):
-            document = page.documents[number]
-            same = len(copies) == 1 and content(document, config) == content(copies[0], config)
-            verdicts.append(
-                Verdict(document, copies, {})
-                if same
-                else self._compare(document, copies, page.items[number])
-            )
-        return verdicts
+        keys = page.keys[first : first + _AT_ONCE]
+        copies, equal = self._sides.stored.copies(documents, keys, scanned=scanned)
+        others = [n for n, some in enumerate(copies) if len(some) != 1 or n not in equal]
+        verdicts = [
+            self._compare(documents[n], keys[n], copies[n], page.items[first + n]) for n in others
+        ]
+        return [keys[n] for n in sorted(equal.difference(others))], verdicts
 
-    def _compare(self, document: bytes, copies: list[bytes], item: Item) -> Verdict:
+    def _compare(self, document: bytes, key: SourceKey, copies: list[bytes], item: Item) -> Verdict:
         if not copies:
-            return Verdict(document, copies, item, "missing")
+            return Verdict(document, key, copies, item, "missing")
         keys, config = self._sides.table.keys, self._sides.config
         differing = [tuple(differing_fields(item, document, c, keys, config)) for c in copies]
         ranks = sorted(range(len(copies)), key=lambda number: len(differing[number]))
         fields = differing[ranks[0]]
         kind = "different" if fields else ""
-        if len(copies) > 1 and not self._sides.stored.keys.lossy:
+        if len(copies) > 1 and not self._lossy:
             kind = "duplicate"
-        return Verdict(document, [copies[number] for number in ranks], item, kind, fields)
+        return Verdict(document, key, [copies[number] for number in ranks], item, kind, fields)
 
     def _look_again(self, keys: list[Item]) -> None:
         """Read both sides anew; name, and mend, what differs still."""
         sides = self._sides
         page = sides.source.get(keys)
         self._name_unfit(page)
-        verdicts = self._judge(page)
+        same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
         if wrong and sides.repair:
             for verdict in wrong:
                 self._mend(verdict)
-            verdicts = self._judge(sides.source.get(keys))
-        still = {self._identity(verdict) for verdict in verdicts if verdict.kind}
+            same, verdicts = self._judge(sides.source.get(keys))
+        still = {identity_of(verdict.key) for verdict in verdicts if verdict.kind}
         for verdict in wrong:
-            repaired = self._identity(verdict) not in still
+            repaired = identity_of(verdict.key) not in still
             key = self._key(verdict.item)
             sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
-        self._count(verdicts)
+        self._count(same, verdicts)
 
     def _mend(self, verdict: Verdict) -> None:
         """Make the item's document the only one of its key."""
@@ -162,17 +150,14 @@ class Items:
         for item, reason in page.unfit:
             self._sides.differ("missing", self._key(item), note=f"it cannot be stored: {reason}")
 
-    def _count(self, verdicts: Iterable[Verdict]) -> None:
+    def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""
-        lossy = self._sides.stored.keys.lossy
-        self.found.add(
-            self._identity(verdict)
+        others = [
+            verdict.key
             for verdict in verdicts
-            for _ in (verdict.copies[:1] if lossy else verdict.copies)
-        )
-
-    def _identity(self, verdict: Verdict) -> Identity:
-        return self._sides.stored.keys.identity(opened(verdict.document))
+            for _ in (verdict.copies[:1] if self._lossy else verdict.copies)
+        ]
+        self.found.add(map(identity_of, same + others))
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}

@@ -6,14 +6,16 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 import bson
 from bson.decimal128 import Decimal128
 
+from shake.check.documents import ids, opened
 from shake.check.meaning import Item
 from shake.codec.number import parts
 from shake.config import Config
@@ -23,6 +25,9 @@ from shake.target import fields
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]
 
+#: The key of an item, as its document has it: as an ``_id`` where it is one, and its values.
+SourceKey = tuple[Any, tuple[Any, ...]]
+
 #: Bytes of a partition and of a sort key.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _LONGEST_KEYS = (2048, 1024)
@@ -30,70 +35,97 @@ _LONGEST_KEYS = (2048, 1024)
 _NOTHING = object()
 
 
-@dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """The keys of one table, as this configuration stores them."""
+    """The keys of one table, as this configuration stores them.
 
-    table: Table
-    config: Config
+    ``lossy``: different keys may be stored as one double, from which no way leads back. ``by_id``:
+    the ``_id`` is the key; else these ``fields`` are. ``paths`` lead to the values, in queries and
+    indexes.
+    """
 
-    @property
-    def lossy(self) -> bool:
-        """Whether different keys may be stored as one double, from which no way leads back."""
-        numbers = any(attribute.type == "N" for attribute in self.table.keys)
-        return numbers and self.config.convert_type == "mchange"
+    def __init__(self, table: Table, config: Config) -> None:
+        self.table = table
+        self.config = config
+        numbers = any(attribute.type == "N" for attribute in table.keys)
+        self.lossy = numbers and config.convert_type == "mchange"
+        self.by_id = config.id_mode == "key"
+        self.fields = [] if self.by_id else [fields.stored_name(key, config) for key in table.keys]
+        self.paths = ["_id"] if self.by_id else [fields.path(key, config) for key in table.keys]
+        self._names = self.fields or [key.name for key in table.keys]
 
-    @property
-    def projection(self) -> dict[str, int]:
-        """What a query must return for :meth:`identity`."""
-        if self.config.id_mode == "key":
-            return {"_id": 1}
-        return {"_id": 1} | {fields.path(key, self.config): 1 for key in self.table.keys}
+    @cached_property
+    def ours(self) -> StoredKeys:
+        """The keys of the documents that the check has the codec make of the source's items.
+
+        They have the key as their ``_id``, where it is found without a look at the rest. Only a key
+        that becomes a double may be refused as an ``_id``.
+        """
+        return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
+
+    def read(self, documents: list[bytes]) -> list[SourceKey]:
+        """The keys of documents that the codec has made; :attr:`ours` alone does."""
+        if not self.by_id:
+            return [(None, tuple(self.values(opened(document)))) for document in documents]
+        found = ids(documents)
+        values = [(one,) if len(self._names) == 1 else tuple(one.values()) for one in found]
+        if self.config.convert_type == "raw":
+            values = [tuple(value for typed in one for value in typed.values()) for one in values]
+        return list(zip(found, values, strict=True))
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
         """The stored values of the key attributes; a placeholder where there is none."""
-        keys = list(self.table.keys)
-        if self.config.id_mode == "objectid":
-            found = [document.get(fields.stored_name(key, self.config), _NOTHING) for key in keys]
-        elif len(keys) == 1:
-            found = [document["_id"]]
-        elif isinstance(document["_id"], Mapping) and len(document["_id"]) == len(keys):
-            found = [document["_id"].get(key.name, _NOTHING) for key in keys]
+        names = self._names
+        whole: Any = document["_id"] if self.by_id else document
+        if self.by_id and len(names) == 1:
+            found = [whole]
+        elif not self.by_id or (isinstance(whole, Mapping) and len(whole) == len(names)):
+            found = [whole.get(name, _NOTHING) for name in names]
         else:
-            found = [_NOTHING] * len(keys)
+            found = [_NOTHING] * len(names)
         if self.config.convert_type == "raw":
-            return [_untyped(key, value) for key, value in zip(keys, found, strict=True)]
+            return [_untyped(*pair) for pair in zip(self.table.keys, found, strict=True)]
         return found
 
     def identity(self, document: Mapping[str, Any]) -> Identity:
         """The document's key, to be compared."""
         return tuple(map(_canonical, self.values(document)))
 
-    def queries(
-        self, documents: Iterable[Mapping[str, Any]], *, scanned: bool
-    ) -> Iterator[dict[str, Any]]:
+    def queries(self, keys: list[SourceKey], *, scanned: bool) -> Iterator[dict[str, Any]]:
         """Together they select all stored documents of these keys.
 
         ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
         partitions but the first and the last are there as a whole, and selected by their key.
         """
-        if self.config.id_mode == "key":
-            yield {"_id": {"$in": [document["_id"] for document in documents]}}
+        if self.by_id:
+            yield {"_id": {"$in": [identifier for identifier, _ in keys]}}
             return
-        paths = [fields.path(key, self.config) for key in self.table.keys]
-        groups: dict[Any, tuple[Any, list[Any]]] = {}
-        for document in documents:
-            partition, *sort = self.values(document)
-            groups.setdefault(_canonical(partition), (partition, []))[1].extend(sort)
-        whole, parts = [], list(groups.values())
+        paths = self.paths
         if len(paths) == 1:
-            whole, parts = parts, []
-        elif scanned:
+            yield {paths[0]: {"$in": [partition for _, (partition,) in keys]}}
+            return
+        groups: dict[Any, tuple[Any, list[Any]]] = {}
+        for _, (partition, sort) in keys:
+            groups.setdefault(_canonical(partition), (partition, []))[1].append(sort)
+        whole, parts = [], list(groups.values())
+        if scanned:
             whole, parts = parts[1:-1], parts[:1] + parts[1:][-1:]
         if whole:
             yield {paths[0]: {"$in": [partition for partition, _ in whole]}}
         some = [{paths[0]: partition, paths[1]: {"$in": sorts}} for partition, sorts in parts]
         yield from some if len(some) <= 2 else [{"$or": some}]
+
+    def exactly(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Selects the documents whose key has these values, whatever they are."""
+        query: dict[str, Any] = {}
+        if "_id" in key:
+            # On a sharded cluster an _id alone may name several documents.
+            query["_id"] = {"$eq": key["_id"]}
+        if not self.by_id and ("_id" not in key or self.typed(key) is not None):
+            query |= {
+                path: {"$eq": None if value is _NOTHING else value}
+                for path, value in zip(self.paths, self.values(key), strict=True)
+            }
+        return query
 
     def only(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Selects the stored document of one of the codec's, on its shard."""
@@ -129,6 +161,11 @@ class StoredKeys:
         return shown | {"_id": repr(document["_id"])}
 
 
+def identity_of(key: SourceKey) -> Identity:
+    """The key, to be compared with those of stored documents."""
+    return tuple(map(_canonical, key[1]))
+
+
 def digest(identity: Identity) -> bytes:
     """16 bytes that stand for a key."""
     return blake2b(repr(identity).encode(), digest_size=16).digest()
@@ -151,11 +188,12 @@ def _untyped(attribute: Attribute, value: Any) -> Any:
 
 def _canonical(value: Any) -> Any:
     """Strings, bytes and integers stand for themselves, other numbers for their ratio."""
-    if type(value) in (str, bytes):
+    kind = type(value)
+    if kind is str or kind is int or kind is bytes:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if value is _NOTHING:
+    if value is _NOTHING or value is None:  # an index does not tell them apart
         return ("nothing",)
     if isinstance(value, (float, Decimal128)):
         exact = value.to_decimal() if isinstance(value, Decimal128) else value

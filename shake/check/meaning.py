@@ -10,20 +10,15 @@ from collections import Counter
 from typing import Any
 
 import bson
-from bson import CodecOptions
-from bson.codec_options import DatetimeConversion
 from bson.decimal128 import Decimal128
 
+from shake.check.documents import DECODED
 from shake.config import Config
 from shake.schema import Keys
 
 #: A parsed DynamoDB item, ``{"name": {"S": "a"}}``.
 Item = dict[str, Any]
 
-#: Reads whatever somebody else may have written into the target.
-_ANYTHING: CodecOptions[dict[str, Any]] = CodecOptions(
-    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
-)
 _SETS = frozenset({"SS", "NS", "BS"})
 
 
@@ -35,8 +30,8 @@ def differing_fields(
     ``_id`` counts only with ``id.mode = key``. ``ours`` comes from the codec, and says what
     ``item`` has to look like.
     """
-    wanted: dict[str, Any] = bson.decode(ours, _ANYTHING)
-    stored: dict[str, Any] = bson.decode(theirs, _ANYTHING)
+    wanted: dict[str, Any] = bson.decode(ours, DECODED)
+    stored: dict[str, Any] = bson.decode(theirs, DECODED)
     raw = config.convert_type == "raw"
     names = {config.convert_id + "_id" if name == "_id" else name: name for name in item}
     differ = [

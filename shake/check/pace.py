@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from shake.errors import Stopped
 from shake.farm.budget import Bucket
 
+#: Units of an eventually consistent 1 MB page.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
+_FIRST_GUESS = 128.0
+
 
 class Pace:
-    """``calls`` a second, and ``capacity`` units a second (None: no limit). Thread-safe."""
+    """``calls`` a second, and ``capacity`` units a second (None: no limit). Thread-safe.
+
+    Of several processes each has its share of both (see Part). What a call consumes is known only
+    from its answer: until then it is taken to be what a call has consumed of late, so that many
+    threads cannot all go out at once.
+    """
 
     def __init__(
         self,
@@ -23,6 +33,8 @@ class Pace:
         now = clock()
         self._calls = Bucket(calls, now)
         self._capacity = Bucket(capacity, now) if capacity else None
+        self._guess = _FIRST_GUESS
+        self._reserved: deque[float] = deque()
         self._stop = stop
         self._clock = clock
         self._lock = threading.Lock()
@@ -34,10 +46,11 @@ class Pace:
                 raise Stopped
 
     def used(self, capacity: float) -> None:
-        """A call has consumed so many units: known only now, it delays the calls after it."""
+        """A call has consumed so many units."""
         if self._capacity is not None:
             with self._lock:
-                self._capacity.take(capacity)
+                self._capacity.take(capacity - (self._reserved.popleft() if self._reserved else 0))
+                self._guess += 0.2 * (capacity - self._guess)
 
     def _wait(self) -> float:
         buckets = [self._calls] + ([self._capacity] if self._capacity else [])
@@ -48,4 +61,7 @@ class Pace:
             wait = max(bucket.wait() for bucket in buckets)
             if not wait:
                 self._calls.take(1)
+                if self._capacity is not None:
+                    self._capacity.take(self._guess)
+                    self._reserved.append(self._guess)
         return wait

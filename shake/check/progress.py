@@ -8,30 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from shake.check.items import Items
+from shake.check.findings import Findings
 from shake.schema import Table
 from shake.status.progress import Reporter
 from shake.status.rate import Rate
 from shake.status.snapshot import Snapshot, TableStatus
 
+#: A table's state while the keys of its documents are read.
+_KEYS = "reading the target's keys"
+
 
 class Progress:
-    """The tables so far; ``filtered`` says that a scan filter is on."""
+    """The tables so far, as the Listener of the check; ``filtered``: a scan filter is on."""
 
-    def __init__(self, id: str, *, filtered: bool) -> None:
+    def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
+        self.compared = self.scanned = 0
+        self.differs = findings.add
         self._id = id
         self._filtered = filtered
         self._started = time.time()
         self._lock = threading.Lock()
         self._tables: list[TableStatus] = []
-        self._items: Items | None = None
+        self._size = self._keys = 0
         self._rate = Rate(time.monotonic())
 
     @contextmanager
-    def table(self, table: Table, place: str, items: Items) -> Iterator[None]:
+    def table(self, table: Table, place: str) -> Iterator[None]:
         """The table that is being checked now."""
         with self._lock:
-            self._items, self._rate = items, Rate(time.monotonic())
+            self.compared = self.scanned = self._size = self._keys = 0
             self._tables.append(
                 TableStatus(
                     table.name,
@@ -41,34 +46,56 @@ class Progress:
                     filtered=self._filtered,
                 )
             )
+            self._rate = Rate(time.monotonic())
         yield
         with self._lock:
+            self._tables[-1] = replace(self._tables[-1], state="checking")
             self._refresh()
-            self._items = None
             self._tables[-1] = replace(self._tables[-1], state="done", seconds_left=0.0)
+
+    def reading_keys(self, expected: int) -> None:
+        """All items are compared: now the keys of the target are read, about so many."""
+        with self._lock:
+            self._keys = 0
+            self._tables[-1] = replace(
+                self._tables[-1], state=_KEYS, items=0, scanned=0, expected_items=expected
+            )
+            self._rate = Rate(time.monotonic())
+
+    def advanced(
+        self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
+    ) -> None:
+        """See Listener."""
+        with self._lock:
+            self.compared += compared
+            self.scanned += scanned
+            self._size += size
+            self._keys += keys
 
     def snapshot(self) -> Snapshot:
         """The state of now."""
         with self._lock:
-            self._refresh()
+            if self._tables and self._tables[-1].state != "done":
+                self._refresh()
             now = time.time()
             return Snapshot(
                 self._id, "check", "running", self._started, now - self._started, (*self._tables,)
             )
 
     def _refresh(self) -> None:
-        if self._items is None:
-            return
         last, now = self._tables[-1], time.monotonic()
-        self._rate.add(self._items.compared - last.items, now)
+        items, scanned = self.compared, self.scanned
+        if last.state == _KEYS:
+            items = scanned = self._keys
+        self._rate.add(items - last.items, now)
         rate = self._rate.value(now)
-        compared, scanned = self._items.compared, self._items.scanned
         # The rate counts what the scan filter keeps, so what is ahead is counted likewise.
-        left = max(0, last.expected_items - scanned) * (compared / scanned if scanned else 1.0)
+        left = max(0, last.expected_items - scanned) * (items / scanned if scanned else 1.0)
         self._tables[-1] = replace(
             last,
-            items=self._items.compared,
-            scanned=self._items.scanned,
+            items=items,
+            bytes=self._size,
+            scanned=scanned,
             rate=rate,
             seconds_left=left / rate if rate > 0 else None,
         )

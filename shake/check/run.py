@@ -5,36 +5,44 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shake.check.extras import Extras
+from shake.check.crew import Alone, Children, Crew, Piece, Setup
+from shake.check.extras import Key
 from shake.check.findings import Findings
+from shake.check.fingerprint import BUCKETS, Fingerprint
 from shake.check.indexes import check_indexes
-from shake.check.items import THREADS, Items
-from shake.check.pace import Pace
+from shake.check.keys import Identity
+from shake.check.part import Ends, Part, connected
+from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
-from shake.check.sides import Sides
-from shake.check.source import SourceTable
-from shake.check.target import StoredTable
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
-from shake.plan import capacity_rate, count_segments
 from shake.preflight import find_tables, missing_tables
 from shake.schema import Table
-from shake.source.client import Client, Retry
 from shake.source.session import open_source
 from shake.status.figures import count
 from shake.status.progress import Reporter
 from shake.target import problems
-from shake.target.mongodb import MongoTarget
-from shake.target.retrying import Patience
 
 log = logging.getLogger("shake.check")
+
+#: Parts that the keys of a collection are read in: so many for each process, and none smaller.
+_RANGES_A_PROCESS = 32
+_SMALLEST_RANGE = 50_000
+#: Keys that are worth a warning where they are asked for one by one.
+_MANY = 1_000_000
+_ASKED = (
+    "table %s: the source is asked for about %s keys of the target, 100 at a time: keys that came "
+    "or went during the check make it so"
+)
+#: Keys that are held in memory when the source has to be scanned for them.
+_HELD = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,9 @@ def check(
     *,
     refresh: float,
     chance: random.Random,
+    workers: int,
 ) -> None:
-    """Check all tables; the differences are in ``findings`` then.
+    """Check all tables, by ``workers`` processes at most; the differences are in ``findings`` then.
 
     ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. Raises
     ShakeError where the check cannot be made, or not be brought to its end.
@@ -64,21 +73,31 @@ def check(
         raise UsageError(
             f"target.type = {config.target_type}: this version compares with MongoDB only"
         )
-    stop = threading.Event()
-    with _open(config, stop) as (client, target):
-        found = find_tables(config, client)
+    endpoint, credentials = open_source(config)
+    progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
+
+    def setup() -> Setup:
+        return Setup(config.as_settings(), endpoint, credentials(), wish.repair)
+
+    children = Children(setup, credentials, progress)
+    with connected(config, endpoint, credentials) as ends, contextlib.closing(children):
+        found = find_tables(config, ends.client)
         refusals = missing_tables(config, found)
         refusals += [problem for table, _ in found for problem in problems(table, config)]
         if wish.repair:
             refusals += _unfinished(config, [table.name for table, _ in found])
         if refusals:
             raise RefusedError(refusals[0])
-        target.probe([config.place(table.name) for table, _ in found] if wish.repair else [])
-        progress = Progress(config.id, filtered=config.scan_filter is not None)
-        run = _Run(config, wish, findings, client, target, stop, chance, progress)
+        places = [config.place(table.name) for table, _ in found]
+        ends.target.probe(places if wish.repair else [])
+        run = _Run(config, wish, findings, ends, children, chance, progress)
+        plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
+        if wish.sample is None and not config.sync_schema_only:
+            for one in plans:
+                say(one.describe(config))
         with showing(progress, reporter, refresh):
-            for table, holds_items in found:
-                for line in run.check(table, holds_items):
+            for one in plans:
+                for line in run.check(one):
                     say(line)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
@@ -96,23 +115,6 @@ def _unfinished(config: Config, tables: list[str]) -> Iterator[str]:
                 )
 
 
-@contextlib.contextmanager
-def _open(config: Config, stop: threading.Event) -> Iterator[tuple[Client, MongoTarget]]:
-    def retried(retry: Retry) -> None:
-        level = (
-            logging.WARNING if retry.tries == config.source_session_max_retries else logging.INFO
-        )
-        log.log(level, "%s: %s; it is tried again", retry.operation, retry.reason)
-
-    client = Client(*open_source(config), on_retry=retried, stop=stop, random=random.Random())
-    target = MongoTarget(config, stop, log.info)
-    with contextlib.closing(client), contextlib.closing(target):
-        try:
-            yield client, target
-        finally:
-            stop.set()
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What the checks of all tables share."""
@@ -120,61 +122,112 @@ class _Run:
     config: Config
     wish: Wish
     findings: Findings
-    client: Client
-    target: MongoTarget
-    stop: threading.Event
+    ends: Ends
+    children: Children
     chance: random.Random
     progress: Progress
 
-    def check(self, table: Table, holds_items: bool) -> list[str]:
+    def check(self, plan: Plan) -> list[str]:
         """Check a table; return what is to be said of it."""
-        sides = self._sides(table)
-        items = Items(sides, self.stop)
-        with self.progress.table(table, sides.stored.place, items):
-            if self.wish.repair:
-                sides.stored.create()
-            if not self.config.sync_schema_only:
-                self._compare(sides, items, holds_items)
-            check_indexes(sides)
-        return self._closing(sides, items)
+        table, wish = plan.table, self.wish
+        part = Part(self.ends, table, self.progress, repair=wish.repair, processes=1)
+        with self.progress.table(table, part.sides.stored.place):
+            if wish.repair:
+                part.sides.stored.create()
+            if self.config.sync_schema_only:
+                pass
+            elif wish.sample is not None:
+                part.items.some(wish.sample, self.chance, holds_items=plan.holds_items)
+                if not part.sides.stored.keys.lossy:
+                    part.extras.some(wish.sample)
+            else:
+                self._compare(plan, part)
+            check_indexes(part.sides)
+        return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _sides(self, table: Table) -> Sides:
-        config = self.config
-        pace = Pace(config.qps_full, capacity_rate(config, table), self.stop)
-        source = SourceTable(self.client, table, config, pace)
-        patience = Patience(self.stop, log.info)
-        stored = StoredTable(self.target, config.place(table.name), table, config, patience)
-        return Sides(table, config, source, stored, self.findings, self.wish.repair)
+    def _compare(self, plan: Plan, part: Part) -> None:
+        """Every item, then every document."""
+        crew: Alone | Crew = Alone(part, self.ends.stop.set)
+        if plan.processes > 1:
+            crew = self.children.open(plan.table, plan.processes)
+        segments = [(segment, plan.segments) for segment in range(plan.segments)]
+        for _ in crew.each("compare", segments):
+            pass
+        found = _merged(crew.all("found"))
+        self.progress.reading_keys(found.keys)
+        ranges = [(one,) for one in part.sides.stored.ranges(_parts(plan, found.keys))]
+        for _ in crew.each("add", ranges):
+            pass
+        theirs = _merged(crew.all("theirs"))
+        unequal = found.unequal(theirs)
+        if part.sides.stored.keys.lossy:
+            at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
+            rest = sorted(unequal)
+            for first in range(0, len(rest), at_once):
+                self._count_again(crew, part, set(rest[first : first + at_once]), segments, ranges)
+        elif unequal:
+            asked = theirs.keys * len(unequal) // BUCKETS
+            if asked > _MANY:
+                log.warning(_ASKED, plan.table.name, count(asked))
+            self.progress.reading_keys(theirs.keys)
+            crew.all("look_for", unequal)
+            for _ in crew.each("name", ranges):
+                pass
 
-    def _compare(self, sides: Sides, items: Items, holds_items: bool) -> None:
-        extras, sample = Extras(sides), self.wish.sample
-        if sample is not None:
-            items.some(sample, self.chance, holds_items=holds_items)
-            if not sides.stored.keys.lossy:
-                extras.some(sample)
-            return
-        segments = count_segments(self.config, sides.table, THREADS, holds_items=holds_items)
-        items.all(segments)
-        extras.all(items.found, segments)
+    def _count_again(
+        self,
+        crew: Alone | Crew,
+        part: Part,
+        buckets: set[int],
+        segments: list[Piece],
+        ranges: list[Piece],
+    ) -> None:
+        """Compare the keys of some buckets by reading the whole source once more.
 
-    def _closing(self, sides: Sides, items: Items) -> list[str]:
-        name = f"table {sides.table.name}"
+        For keys that have become doubles, from which no way leads back to the item.
+        """
+        crew.all("look_for", buckets)
+        theirs: dict[Identity, list[Key]] = defaultdict(list)
+        for keys in crew.each("held", ranges):
+            for key in keys:
+                theirs[part.sides.stored.keys.identity(key)].append(key)
+        ours: Counter[Identity] = Counter()
+        for some in crew.each("wanted", segments):
+            ours.update(some)
+        part.extras.compare(ours, theirs)
+
+    def _closing(self, table: Table, *, lossy: bool) -> list[str]:
+        name = f"table {table.name}"
         sample = self.wish.sample is not None
-        what = f"{'a sample of ' * sample}{count(items.compared)} items"
+        compared, scanned = self.progress.compared, self.progress.scanned
+        what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:
             what = "indexes"
-        differences = self.findings.closing(sides.table.name)
+        differences = self.findings.closing(table.name)
         lines = [
             f"{name}: {what} compared: {differences}" if differences else f"{name}: {what} equal"
         ]
-        if sample and sides.stored.keys.lossy:
+        if sample and lossy:
             lines.append(
                 f"{name}: extra documents were not looked for: with convert.type = mchange only a "
                 "check without --sample can tell"
             )
         if self.config.scan_filter is not None:
             lines.append(
-                f"SCAN FILTER ON: {name}: {count(items.compared)} of {count(items.scanned)} "
+                f"SCAN FILTER ON: {name}: {count(compared)} of {count(scanned)} "
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"
             )
         return lines
+
+
+def _parts(plan: Plan, keys: int) -> int:
+    """How many parts so many keys of a collection are read in."""
+    most = max(plan.processes, keys // _SMALLEST_RANGE)
+    return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)
+
+
+def _merged(fingerprints: list[Fingerprint]) -> Fingerprint:
+    whole = Fingerprint()
+    for one in fingerprints:
+        whole.merge(one)
+    return whole

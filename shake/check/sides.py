@@ -1,15 +1,34 @@
-"""Both sides of one table, and where its differences go: what every part of its check needs."""
+"""Both sides of one table, and who is told of it: what every part of its check needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from shake.check.findings import Difference, Findings
+from shake.check.findings import Difference
 from shake.check.meaning import Item
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
 from shake.schema import Table
+
+
+class Listener(Protocol):
+    """Hears what a check finds, and how far it is; thread-safe."""
+
+    def differs(self, difference: Difference) -> None:
+        """A difference was found."""
+        ...
+
+    def advanced(
+        self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
+    ) -> None:
+        """So much more is done.
+
+        That is, in numbers: items compared, items scanned for that, bytes of the former's
+        documents, keys of the target read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +39,7 @@ class Sides:
     config: Config
     source: SourceTable
     stored: StoredTable
-    findings: Findings
+    listener: Listener
     repair: bool
 
     def differ(
@@ -32,6 +51,6 @@ class Sides:
         repaired: bool = False,
         note: str = "",
     ) -> None:
-        """Record a difference of this table (see Difference)."""
+        """Tell of a difference of this table (see Difference)."""
         name, place = self.table.name, self.stored.place
-        self.findings.add(Difference(name, place, kind, key, fields, repaired, note))
+        self.listener.differs(Difference(name, place, kind, key, fields, repaired, note))

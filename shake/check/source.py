@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,8 @@ from typing import Any
 import orjson
 
 from shake import codec
-from shake.check.keys import typed_identity
+from shake.check.documents import ROOM, cut
+from shake.check.keys import SourceKey, StoredKeys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.codec.objectid import segment_prefix
@@ -21,8 +23,6 @@ from shake.schema import Table
 from shake.source.client import Client
 from shake.source.scan import ScanPlan
 
-#: Larger than any document, so that no item is refused for lack of room.
-_ROOM = 17 << 20
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_AT_ONCE = 100
 #: Of a page whose answers come whole and are no pages.
@@ -31,13 +31,15 @@ _TRIES = 5
 
 @dataclass
 class Page:
-    """Items as the source sent them, and the document of each.
+    """Items as the source sent them, and the document of each (see StoredKeys.ours).
 
-    ``unfit`` are items that the codec cannot turn into documents, and why; they are in neither.
+    ``keys`` are what that reads in the documents. ``unfit`` are items that the codec cannot turn
+    into documents, and why; they are in none of these.
     """
 
     body: bytes
     documents: list[bytes]
+    keys: list[SourceKey] = field(default_factory=list)
     unfit: list[tuple[Item, str]] = field(default_factory=list)
     scanned: int = 0
     capacity: float = 0.0
@@ -57,13 +59,9 @@ class SourceTable:
         self._table = table
         self._config = config
         self._pace = pace
-        self._options = codec.Options(
-            keys=table.keys,
-            convert=config.convert_type,
-            id_prefix=config.convert_id,
-            overflow=config.convert_number_overflow,
-            id_mode=config.id_mode,
-        )
+        self._keys = StoredKeys(table, config).ours
+        self._room = threading.local()
+        self._options = codec.Options.of(self._keys.config, table.keys)
 
     def page(
         self,
@@ -140,6 +138,7 @@ class SourceTable:
             read.documents = self._documents(page)
         except ItemError:
             page = self._read_singly(read)
+        read.keys = self._keys.read(read.documents)
         read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
 
@@ -162,16 +161,16 @@ class SourceTable:
     def _documents(self, page: codec.ScanPage) -> list[bytes]:
         documents: list[bytes] = []
         while not page.done:
-            out = memoryview(bytearray(_ROOM))
-            length, _ = page.fill(out, segment_prefix(0, 0), 0)
-            documents += cut(out[:length])
+            length, _ = page.fill(self._out(), segment_prefix(0, 0), 0)
+            documents += cut(self._out()[:length])
         return documents
 
-
-def cut(documents: memoryview | bytes) -> list[bytes]:
-    """Documents that stand one behind the other, each beginning with its length."""
-    cuts = codec.batches(memoryview(documents), 1, _ROOM)
-    return [bytes(documents[start:end]) for start, end, _ in cuts]
+    def _out(self) -> memoryview:
+        """Room for documents, of each thread its own: none is refused for lack of it."""
+        if not hasattr(self._room, "out"):
+            self._room.out = memoryview(bytearray(ROOM))
+        out: memoryview = self._room.out
+        return out
 
 
 def _items(body: bytes) -> list[Item]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import bson
-from bson import CodecOptions
-from bson.codec_options import DatetimeConversion
-from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from shake.check.keys import Identity, StoredKeys
-from shake.check.source import cut
+from shake.check.documents import DECODED, content, cut, opened
+from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
-from shake.target import fields
 from shake.target.indexes import Index, wanted_indexes
 from shake.target.mongodb import MongoTarget
 from shake.target.retrying import Patience, words
@@ -29,27 +27,30 @@ T = TypeVar("T")
 
 #: Documents in one answer of the server.
 _AT_ONCE = 1000
+#: Keys in one answer.
+_KEYS_AT_ONCE = 10_000
 _NAMESPACE_NOT_FOUND = 26
-_LENGTH_AND_OBJECT_ID = 4 + 17
 
-#: Reads whatever somebody else may have written.
-_ANYTHING: CodecOptions[RawBSONDocument] = CodecOptions(
-    RawBSONDocument,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_MS,
-)
+#: Documents whose keys are looked at for each part that a collection is cut into: the parts are the
+#: more of one size, the more there are.
+_SAMPLES_A_PART = 8
 
-
-def opened(document: bytes) -> RawBSONDocument:
-    """A document whose fields are decoded when they are asked for."""
-    return RawBSONDocument(document, _ANYTHING)
+#: Fields of an index that does not have every document, or not its values as they are.
+_PARTIAL = frozenset({"sparse", "partialFilterExpression", "collation", "hidden"})
 
 
-def content(document: bytes, config: Config) -> bytes:
-    """The part of a document that the item decides: without an ObjectId that comes first."""
-    if config.id_mode == "objectid" and document[4:9] == b"\x07_id\0":
-        return document[_LENGTH_AND_OBJECT_ID:]
-    return document
+class KeyRange(NamedTuple):
+    """The documents from ``low`` to before ``high`` (None: all), in the ``order`` of an index.
+
+    That of the key holds all that is wanted, so that no document is read for it. Without an
+    order it is the whole collection, in any order. Bounds are of any type, unlike those of a
+    query, which selects one type alone.
+    Source: https://www.mongodb.com/docs/manual/reference/method/cursor.min/
+    """
+
+    order: tuple[str, ...] | None = None
+    low: list[Any] | None = None
+    high: list[Any] | None = None
 
 
 class StoredTable:
@@ -65,57 +66,81 @@ class StoredTable:
         self._config = config
         self._patience = patience
         self._collection = target.collection(place)
+        self._projection = {"_id": 1} | dict.fromkeys(self.keys.fields, 1)
 
     # ---- reading
 
-    def copies(self, documents: list[bytes], *, scanned: bool) -> list[list[bytes]]:
+    def copies(
+        self, documents: list[bytes], keys: list[SourceKey], *, scanned: bool
+    ) -> tuple[list[list[bytes]], set[int]]:
         """For each of the codec's documents, the stored ones of the same key.
 
-        ``scanned``: see StoredKeys.queries.
+        And the places of those for which there is one of the same bytes. ``scanned``: see
+        StoredKeys.queries.
         """
+        copies: list[list[bytes]] = [[] for _ in documents]
+        equal: set[int] = set()
         if not documents:
-            return []
-        queries = list(self.keys.queries(map(opened, documents), scanned=scanned))
+            return copies, equal
+        queries = list(self.keys.queries(keys, scanned=scanned))
         contents: dict[bytes, list[int]] = defaultdict(list)
         for number, document in enumerate(documents):
             contents[content(document, self._config)].append(number)
-        found: list[list[bytes]] = [[] for _ in documents]
         others = []
         for stored in self.patiently(lambda: list(self._find(queries))):
             numbers = contents.get(content(stored, self._config))
             if numbers is None:
                 others.append(stored)
             for number in numbers or ():
-                found[number].append(stored)
+                copies[number].append(stored)
+                equal.add(number)
         if others:
             by_key: dict[Identity, list[int]] = defaultdict(list)
-            for number, document in enumerate(documents):
-                by_key[self.keys.identity(opened(document))].append(number)
+            for number, key in enumerate(keys):
+                by_key[identity_of(key)].append(number)
             for stored in others:
                 for number in by_key.get(self.keys.identity(opened(stored)), ()):
-                    found[number].append(stored)
-        return found
+                    copies[number].append(stored)
+        return copies, equal
 
-    def all_keys(self) -> Iterator[list[RawBSONDocument]]:
-        """Every document's key and ``_id``, some at a time.
+    def ranges(self, count: int) -> list[KeyRange]:
+        """The whole collection, in about so many parts of about one size."""
+        index = tuple(self.keys.paths) if self._has_key_index() else None
+        if count == 1:
+            return [KeyRange(index)]
+        split = index or ("_id",)
+        try:
+            points = self.patiently(lambda: self._points(split, count))
+            if points:  # a server that takes no bounds says so here
+                self.patiently(lambda: list(self._batches(KeyRange(split, None, points[0]), 1)))
+        except RunError as error:
+            log.warning("%s; so its keys are read in one part, which takes longer", error)
+            return [KeyRange(index)]
+        return [KeyRange(split, *pair) for pair in pairwise([None, *points, None])]
+
+    def keys_of(self, part: KeyRange) -> Iterator[list[dict[str, Any]]]:
+        """The key of every document, some at a time; its ``_id`` too, unless an index lacks it.
 
         Raises PyMongoError, also in the middle: to be gone through by :meth:`patiently`.
         """
-        batches = self._collection.find_raw_batches(
-            {}, projection=self.keys.projection, batch_size=_AT_ONCE
-        )
-        for batch in batches:
-            yield _all_opened(batch)
+        for batch in self._batches(part):
+            yield bson.decode_all(batch, DECODED)
 
-    def some_keys(self, count: int) -> list[RawBSONDocument]:
+    def some_keys(self, count: int) -> list[dict[str, Any]]:
         """Keys and ``_id`` of documents chosen at random."""
-        steps = [{"$sample": {"size": count}}, {"$project": self.keys.projection}]
-        batches = self.patiently(lambda: list(self._collection.aggregate_raw_batches(steps)))
-        return [key for batch in batches for key in _all_opened(batch)]
+        return self.patiently(lambda: self._sample(count))
 
-    def holds(self, key: RawBSONDocument) -> bool:
-        """Whether a document of :meth:`all_keys` is still there."""
-        query = self._exactly(key)
+    def documents_of(self, keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Key and ``_id`` of each document that has one of these keys."""
+        if not keys:
+            return []
+        query = {"$or": [self.keys.exactly(key) for key in keys]}
+        find = partial(self._collection.find_raw_batches, query, projection=self._projection)
+        return self.patiently(lambda: list(_decoded(find())))
+
+    def holds(self, key: Mapping[str, Any]) -> bool:
+        """Whether a document of such a key, and ``_id`` if that is given, is there."""
+        query = self.keys.exactly(key)
         return self.patiently(lambda: self._collection.find_one(query, {"_id": 1}) is not None)
 
     def missing_indexes(self) -> list[Index]:
@@ -172,22 +197,58 @@ class StoredTable:
         if stored is not None and bytes(stored.raw) != bson.encode({"_id": identity}):
             self._collection.delete_one({"_id": identity})
 
-    def delete(self, key: RawBSONDocument) -> None:
+    def delete(self, key: Mapping[str, Any]) -> None:
         """Delete one document, by its ``_id`` and, where it has one, its key."""
-        query = self._exactly(key)
+        query = self.keys.exactly(key)
         self.patiently(lambda: self._collection.delete_one(query))
 
     def build_indexes(self) -> None:
         """Build what is missing. Raises RunError that names each refused index."""
         self._target.writer(self.place, self._table).build_indexes(log.info)
 
-    def _exactly(self, key: RawBSONDocument) -> dict[str, Any]:
-        """On a sharded cluster an ``_id`` alone may name several documents."""
-        query = {"_id": key["_id"]}
-        if self._config.id_mode == "objectid" and self.keys.typed(key) is not None:
-            paths = (fields.path(one, self._config) for one in self._table.keys)
-            query |= dict(zip(paths, self.keys.values(key), strict=True))
-        return query
+    def _has_key_index(self) -> bool:
+        """Whether one index has the key of every document, and no key twice.
+
+        With convert.type = raw, what else a document has beside a typed value is not in the index.
+        """
+        wanted = list(dict.fromkeys(self.keys.paths, 1).items())
+        return self.keys.by_id or any(
+            list(index["key"].items()) == wanted and index.get("unique") and not _PARTIAL & {*index}
+            for index in self.patiently(self._indexes)
+        )
+
+    def _points(self, index: tuple[str, ...], count: int) -> list[list[Any]]:
+        """Values in rising order that cut an index into about so many parts."""
+        sample = self._sample(count * _SAMPLES_A_PART, {"$sort": dict.fromkeys(index, 1)})
+        # What is no key may stand elsewhere in an index than its value says, as an array does.
+        keys = [key for key in sample if self.keys.typed(key) is not None]
+        points = [
+            [key["_id"]] if index == ("_id",) else self.keys.values(key)
+            for key in keys[_SAMPLES_A_PART::_SAMPLES_A_PART]
+        ]
+        # In their order, equal ones follow each other; nothing may be between them.
+        return [
+            next(same) for _, same in groupby(points, key=lambda point: bson.encode({"": point}))
+        ]
+
+    def _sample(self, count: int, *steps: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = [{"$sample": {"size": count}}, *steps, {"$project": self._projection}]
+        return list(_decoded(self._collection.aggregate_raw_batches(wanted)))
+
+    def _batches(self, part: KeyRange, limit: int = 0) -> Iterator[bytes]:
+        projection = self._projection
+        if part.order not in (None, ("_id",)):  # what that index holds, and no more
+            projection = {"_id": 0} | dict.fromkeys(self.keys.paths, 1)
+        found: Any = self._collection.find_raw_batches(
+            {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
+        )
+        if part.order is not None:
+            found = found.hint([(path, 1) for path in part.order])
+            if part.low is not None:
+                found = found.min(list(zip(part.order, part.low, strict=True)))
+            if part.high is not None:
+                found = found.max(list(zip(part.order, part.high, strict=True)))
+        yield from found
 
     def _find(self, queries: list[dict[str, Any]]) -> Iterator[bytes]:
         batch: Any  # of bytes, whatever pymongo's annotation says
@@ -204,8 +265,9 @@ class StoredTable:
             raise
 
 
-def _all_opened(batch: Any) -> list[RawBSONDocument]:
-    return [opened(document) for document in cut(batch)]
+def _decoded(batches: Any) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        yield from bson.decode_all(batch, DECODED)
 
 
 def _direction(value: Any) -> int | str:

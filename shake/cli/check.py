@@ -39,7 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
-        "the source. Exit status: 0 equal, 1 different, 2 not compared.",
+        "the source. It reads the whole table once more, and says first what that costs; --sample "
+        "is for a quick look. Exit status: 0 equal, 1 different, 2 not compared.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=command.positive,
+        metavar="N",
+        help="processes that read a large table (default: the CPUs this process may use)",
     )
     parser.add_argument(
         "--sample",
@@ -85,7 +92,16 @@ def _check(
         for notice in loaded.notices:
             log.info("%s", notice)
         wish = Wish(options.sample, options.repair)
-        check(config, wish, findings, say, reporter, refresh=_REFRESH, chance=random.Random())
+        check(
+            config,
+            wish,
+            findings,
+            say,
+            reporter,
+            refresh=_REFRESH,
+            chance=random.Random(),
+            workers=options.workers or command.usable_cpus(),
+        )
     if not findings.total:
         return EQUAL
     left = findings.total - findings.repaired

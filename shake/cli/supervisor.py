@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -72,7 +71,7 @@ def _act(
         _print(config.effective_lines())
         return 0
     setproctitle(f"shake: supervisor {config.id}")
-    workers = options.workers or _usable_cpus()
+    workers = options.workers or command.usable_cpus()
     reporter = make_reporter(sys.stdout)
     file = None if options.dry_run else config.log_file  # which changes nothing
     with logging_to(file, config.log_level, config.log_buffer, redactor, reporter.print):
@@ -93,12 +92,6 @@ def _act(
             linger=linger,
         )
         return 0
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _dry_run(config: Config, workers: int) -> int:

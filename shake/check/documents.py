@@ -1,0 +1,71 @@
+"""Documents as bytes: cut apart, opened, told from one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+
+from shake import codec
+from shake.config import Config
+
+#: Larger than any document.
+ROOM = 17 << 20
+
+#: Both read whatever somebody else may have written into the target.
+DECODED: CodecOptions[dict[str, Any]] = CodecOptions(
+    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+_OPENED: CodecOptions[RawBSONDocument] = CodecOptions(
+    RawBSONDocument,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+)
+
+#: How many bytes an element's value has, or how many beyond those that its first four count.
+#: Source: https://bsonspec.org/spec.html
+_FIXED = {0x01: 8, 0x07: 12, 0x10: 4, 0x12: 8, 0x13: 16}
+_COUNTED = {0x02: 4, 0x03: 0, 0x05: 5}
+_OBJECT_ID = b"\x07_id\0"
+
+
+def cut(documents: memoryview | bytes) -> list[bytes]:
+    """Documents that stand one behind the other, each beginning with its length."""
+    cuts = codec.batches(memoryview(documents), 1, ROOM)
+    return [bytes(documents[start:end]) for start, end, _ in cuts]
+
+
+def opened(document: bytes) -> RawBSONDocument:
+    """A document whose fields are decoded when they are asked for."""
+    return RawBSONDocument(document, _OPENED)
+
+
+def content(document: bytes, config: Config) -> bytes:
+    """The part of a document that the item decides: without an ``_id`` that means nothing."""
+    if config.id_mode == "key":
+        return document
+    if document[4:9] == _OBJECT_ID:
+        return document[4 + len(_OBJECT_ID) + 12 :]
+    return document[_id_end(document) :]
+
+
+def ids(documents: list[bytes]) -> list[Any]:
+    """The ``_id`` of documents that begin with it; nothing else is looked at."""
+    small = [
+        (end + 1).to_bytes(4, "little") + document[4:end] + b"\0"
+        for document, end in ((document, _id_end(document)) for document in documents)
+    ]
+    return [one["_id"] for one in bson.decode_all(b"".join(small), DECODED)]
+
+
+def _id_end(document: bytes) -> int:
+    """Where an ``_id`` that comes first ends; 4 where none does, or one of another type."""
+    if document[5:9] != b"_id\0":
+        return 4
+    kind = document[4]
+    if kind in _COUNTED:
+        return 9 + _COUNTED[kind] + int.from_bytes(document[9:13], "little")
+    return 9 + _FIXED[kind] if kind in _FIXED else 4

@@ -1,0 +1,71 @@
+"""How a table is read for its check, and what that costs at the least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from shake.check.crew import THREADS
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.config import Config
+from shake.plan import (
+    PAGE_BYTES,
+    UNIT_BYTES,
+    Action,
+    TablePlan,
+    capacity_rate,
+    count_segments,
+)
+from shake.schema import Table
+from shake.status.figures import count, duration, many, size
+
+#: One process more is started for so much of a table. Its start costs a third of a second of CPU;
+#: so many items cost one to two.
+ITEMS_A_PROCESS = 100_000
+BYTES_A_PROCESS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A table is read in ``segments``, by so many ``processes``."""
+
+    table: Table
+    holds_items: bool
+    segments: int
+    processes: int
+
+    def describe(self, config: Config) -> str:
+        """The line for the person."""
+        table = self.table
+        segments = tuple(SegmentRecord(number) for number in range(self.segments))
+        record = TableRecord(table.name, config.place(table.name), 0, self.segments)
+        whole = TablePlan(table, Action.CREATE, record, segments)
+        limits = "qps.full" + " and source.read_budget" * bool(capacity_rate(config, table))
+        about = f"about {count(table.items)} items, {size(table.bytes)}"
+        if self.holds_items and not table.items:
+            about = "DynamoDB's count says empty, which may be hours old; the least"
+        return (
+            f"table {table.name}: {about}, to be read once more by "
+            f"{count(self.processes)} process{'es' * (self.processes > 1)}: "
+            f"{many(ceil(whole.read_capacity(config)), 'read capacity unit')}, and "
+            f"{duration(ceil(whole.seconds_at_least(config)))} at the least by {limits}"
+        )
+
+
+def plan(config: Config, table: Table, workers: int, *, holds_items: bool) -> Plan:
+    """How a table is read by at most so many processes."""
+    processes = min(workers, _allowed(config, table))
+    if table.items or not holds_items:  # or else its size is not known, and may be large
+        worth = max(table.items // ITEMS_A_PROCESS, table.bytes // BYTES_A_PROCESS)
+        processes = min(processes, 1 + worth)
+    segments = count_segments(config, table, processes * THREADS, holds_items=holds_items)
+    return Plan(table, holds_items, segments, min(processes, segments))
+
+
+def _allowed(config: Config, table: Table) -> int:
+    """Into how many shares the limits can be divided: each allows a page a second."""
+    pages: float = config.qps_full
+    if budget := capacity_rate(config, table):
+        unit = UNIT_BYTES if config.source_consistent_read else 2 * UNIT_BYTES
+        pages = min(pages, budget * unit / PAGE_BYTES)
+    return max(1, int(pages))
