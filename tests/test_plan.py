@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from shake.advice import warnings
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.cli.plan_text import describe
 from shake.config import Config, load
@@ -19,7 +20,6 @@ from shake.plan import (
     TablePlan,
     count_segments,
 )
-from shake.preflight import warnings
 from shake.schema import Attribute, Keys, Table
 from shake.source.streams import Stream
 
