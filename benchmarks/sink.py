@@ -28,7 +28,7 @@ _FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
 
 class Sink:
-    """Answers commands; a write after ``delay`` seconds."""
+    """Answers commands; what brings documents after ``delay`` seconds."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
@@ -60,6 +60,8 @@ class Sink:
             case "hello" | "ismaster" | "isMaster":
                 return self._hello(connection)
             case "insert" | "update" | "delete":
+                if name != "delete":  # by which shake finds out before the start if it may write
+                    time.sleep(self._delay)
                 return self._count(_FIELDS[name], message[5 + length :], command)
             case "count":  # as if it had kept them; since the last ``counts``
                 return {"n": self._counts["documents"]}
@@ -72,7 +74,6 @@ class Sink:
 
     def _count(self, field: str, sections: memoryview, command: bytes) -> dict[str, Any]:
         """Take the documents of a write command, in a section of their own or in the command."""
-        time.sleep(self._delay)
         if sections:
             (length,) = _LENGTH.unpack_from(sections, 1)
             documents = sections[5 + len(field) + 1 : 1 + length]
@@ -114,7 +115,7 @@ def _receive(connection: socket.socket, into: memoryview) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a write takes")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a write takes, but for deletes")
     serve(Sink(parser.parse_args().delay).connection)
 
 

@@ -291,10 +291,11 @@ def test_the_tail_is_where_lanes_run_out_of_segments() -> None:
     assert tail.tail_begins([(0.0, 5.0), (0.0, 5.0)], lanes=2) == 5.0
 
 
-def test_an_idle_farm_is_measured_by_process() -> None:
+@pytest.mark.parametrize("waits_for", idle.WAITS)
+def test_an_idle_farm_is_measured_by_process(waits_for: str) -> None:
     options = Options(items=20_000, workers=(1,), seconds=0.5)
 
-    row = idle.idle("source throttles", options)
+    row = idle.idle(waits_for, options)
 
     assert {"supervisor", "worker 0", "writer", "all"} <= row.keys()
 
