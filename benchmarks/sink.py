@@ -115,7 +115,9 @@ def _receive(connection: socket.socket, into: memoryview) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a write takes, but for deletes")
+    parser.add_argument(
+        "--delay", type=float, default=0.0, help="seconds that a write takes, but for deletes"
+    )
     serve(Sink(parser.parse_args().delay).connection)
 
 

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from shake.check.findings import Difference
@@ -26,11 +22,11 @@ from shake.check.sides import Listener
 from shake.errors import RunError
 from shake.schema import Table
 from shake.source.endpoint import Credentials, Endpoint
+from shake.spawn import spawn
 
 #: Pieces of work that a process does at the same time: the network is the wait.
 THREADS = 8
 
-_ROOT = Path(__file__).resolve().parents[2]
 #: Seconds after which it is looked whether the credentials have been refreshed.
 _RENEWAL = 1.0
 #: Seconds that a child may take to end.
@@ -207,28 +203,16 @@ class Crew:
 
 
 class _Child:
-    """One child. In a session of its own, so that Ctrl-C reaches its parent alone."""
+    """One child."""
 
     def __init__(self, setup: Setup, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        # A child finds shake where this process found it; and a file of the user's current folder
-        # must not stand in for a module.
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "shake.check.child", str(theirs.fileno()), str(number)],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                    env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-                )
-            except OSError as error:
-                ours.close()
-                raise RunError(
-                    f"process {number} of the check cannot be started: {error.strerror}: the "
-                    "machine has no room for so many; use fewer --workers"
-                ) from error
+        try:
+            self._process, ours = spawn("shake.check.child", str(number))
+        except OSError as error:
+            raise RunError(
+                f"process {number} of the check cannot be started: {error.strerror}: the "
+                "machine has no room for so many; use fewer --workers"
+            ) from error
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         self.send(setup)
 

@@ -24,7 +24,6 @@ from shake.schema import Table
 from shake.source.client import Client, Retry
 from shake.source.endpoint import Credentials, Endpoint
 from shake.target.mongodb import MongoTarget
-from shake.target.retrying import Patience
 
 log = logging.getLogger("shake.check")
 
@@ -74,8 +73,7 @@ class Part:
         capacity = capacity_rate(config, table)
         pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
         source = SourceTable(ends.client, table, config, pace)
-        patience = Patience(ends.stop, log.info)
-        stored = StoredTable(ends.target, config.place(table.name), table, config, patience)
+        stored = StoredTable(ends.target, config.place(table.name), table, config)
         self.sides = Sides(table, config, source, stored, listener, repair)
         self.items = Items(self.sides, ends.stop)
         self.extras = Extras(self.sides)

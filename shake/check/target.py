@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import bson
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError
 
 from shake.check.documents import DECODED, content, cut, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
@@ -19,7 +19,6 @@ from shake.errors import RunError
 from shake.schema import Table
 from shake.target.indexes import Index, wanted_indexes
 from shake.target.mongodb import MongoTarget
-from shake.target.retrying import Patience, words
 
 log = logging.getLogger("shake.check")
 
@@ -29,7 +28,6 @@ T = TypeVar("T")
 _AT_ONCE = 1000
 #: Keys in one answer.
 _KEYS_AT_ONCE = 10_000
-_NAMESPACE_NOT_FOUND = 26
 
 #: Documents whose keys are looked at for each part that a collection is cut into: the parts are the
 #: more of one size, the more there are.
@@ -56,15 +54,12 @@ class KeyRange(NamedTuple):
 class StoredTable:
     """Reads and mends the collection of a table; thread-safe."""
 
-    def __init__(
-        self, target: MongoTarget, place: str, table: Table, config: Config, patience: Patience
-    ) -> None:
+    def __init__(self, target: MongoTarget, place: str, table: Table, config: Config) -> None:
         self.place = place
         self.keys = StoredKeys(table, config)
         self._target = target
         self._table = table
         self._config = config
-        self._patience = patience
         self._collection = target.collection(place)
         self._projection = {"_id": 1} | dict.fromkeys(self.keys.fields, 1)
 
@@ -146,7 +141,7 @@ class StoredTable:
     def missing_indexes(self) -> list[Index]:
         """The indexes of contract section 4 that the collection does not have."""
         there = set()
-        for index in self.patiently(self._indexes):
+        for index in self.patiently(lambda: list(self._collection.list_indexes())):
             if not index.get("sparse") and "partialFilterExpression" not in index:
                 key = tuple((path, _direction(value)) for path, value in index["key"].items())
                 there.add((key, bool(index.get("unique"))))
@@ -154,14 +149,8 @@ class StoredTable:
         return [index for index in wanted if (index.fields, index.unique) not in there]
 
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """Call ``attempt``, again and again while the target fails in a way that passes.
-
-        Raises RunError for any other failure.
-        """
-        try:
-            return self._patience.call(self.place, attempt)
-        except PyMongoError as error:
-            raise RunError(f"{self.place}: the target refused: {words(error)}") from error
+        """See MongoTarget.call."""
+        return self._target.call(self.place, attempt)
 
     # ---- mending
 
@@ -214,7 +203,7 @@ class StoredTable:
         wanted = list(dict.fromkeys(self.keys.paths, 1).items())
         return self.keys.by_id or any(
             list(index["key"].items()) == wanted and index.get("unique") and not _PARTIAL & {*index}
-            for index in self.patiently(self._indexes)
+            for index in self.patiently(lambda: list(self._collection.list_indexes()))
         )
 
     def _points(self, index: tuple[str, ...], count: int) -> list[list[Any]]:
@@ -255,14 +244,6 @@ class StoredTable:
         for query in queries:
             for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
                 yield from cut(batch)
-
-    def _indexes(self) -> list[Mapping[str, Any]]:
-        try:
-            return list(self._collection.list_indexes())
-        except OperationFailure as error:
-            if error.code == _NAMESPACE_NOT_FOUND:
-                return []
-            raise
 
 
 def _decoded(batches: Any) -> Iterator[dict[str, Any]]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import socket
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from shake.farm.channel import SupervisorChannel
 from shake.farm.loop import Loop
-
-_ROOT = Path(__file__).resolve().parents[2]
+from shake.spawn import spawn
 
 #: A child that dies so often without doing anything in between is not going to.
 MOST_DEATHS = 10
@@ -23,8 +18,6 @@ MOST_DEATHS = 10
 class Child:
     """A running child. It exits by itself as soon as the supervisor's end of its channel closes.
 
-    Started by exec, never by fork alone: the supervisor holds clients and threads. In a session
-    of its own, so that Ctrl-C at the terminal reaches the supervisor only, which then drains.
     Raises OSError where the machine has no room for it.
     """
 
@@ -37,21 +30,7 @@ class Child:
         on_message: Callable[[Any], None],
         on_death: Callable[[str], None],
     ) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", module, str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(), *descriptors),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                    # A file of the user's current folder must not stand in for a module
-                    # (Python 3.11).
-                    env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
-                )
-            except OSError:
-                ours.close()
-                raise
+        self._process, ours = spawn(module, descriptors=descriptors)
         self.pid = self._process.pid
         self.channel = SupervisorChannel(ours)
         self._loop = loop
@@ -86,11 +65,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _python_path() -> str:
-    """A child finds ``shake`` where this process found it, be it installed or a checkout."""
-    return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def allow_many() -> None:

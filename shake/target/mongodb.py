@@ -79,14 +79,14 @@ class MongoTarget:
         """Whether a collection or a view has this name."""
         database, _, collection = place.partition(".")
         named = {"name": collection}
-        return self._call(
+        return self.call(
             place, lambda: bool(self._database(database).list_collection_names(filter=named))
         )
 
     def drop(self, place: str) -> None:
         """Drop the collection; harmless when there is none."""
         database, _, collection = place.partition(".")
-        self._call(place, lambda: self._database(database).drop_collection(collection))
+        self.call(place, lambda: self._database(database).drop_collection(collection))
 
     def rename(self, place: str, backup: str) -> None:
         """Rename the collection, sharded ones too (MongoDB 5.0 and later, in one database).
@@ -96,14 +96,14 @@ class MongoTarget:
         """
         if self.exists(backup):
             raise RefusedError(f"{place} cannot be renamed: {backup} exists already")
-        self._call(place, lambda: self._rename(place, backup))
+        self.call(place, lambda: self._rename(place, backup))
 
     def create(self, place: str, table: Table) -> None:
         """See Target. Sharded on the hashed partition key, before the first document.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/shardCollection/
         """
-        self._call(place, lambda: self._shard(place, table) if self._sharded else self._new(place))
+        self.call(place, lambda: self._shard(place, table) if self._sharded else self._new(place))
 
     def writer(self, place: str, table: Table, epoch: int = 0) -> MongoWriter:
         """A writer that shares this target's connections."""
@@ -118,18 +118,22 @@ class MongoTarget:
             collection
         ]
 
+    def call(self, place: str, attempt: Callable[[], T]) -> T:
+        """Call ``attempt``, again and again while the target fails in a way that passes.
+
+        Raises RunError for any other failure.
+        """
+        try:
+            return self._patience.call(place, attempt)
+        except PyMongoError as error:
+            raise RunError(f"{place}: the target refused: {words(error)}") from error
+
     def close(self) -> None:
         """Close all connections; writers of this target end with it."""
         self._client.close()
 
     def _database(self, name: str) -> Database[dict[str, Any]]:
         return self._client.get_database(name, read_preference=ReadPreference.PRIMARY)
-
-    def _call(self, place: str, attempt: Callable[[], T]) -> T:
-        try:
-            return self._patience.call(place, attempt)
-        except PyMongoError as error:
-            raise RunError(f"{place}: the target refused: {words(error)}") from error
 
     def _rename(self, place: str, backup: str) -> None:
         try:
