@@ -16,7 +16,8 @@ from shake.checkpoint.lease import Lease
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
-from shake.farm.supervisor import Ending, Supervisor
+from shake.farm.ending import Ending
+from shake.farm.supervisor import Supervisor
 from shake.plan import Plan
 from shake.positions import Position, choose_positions
 from shake.preflight import local_problems, make_plan

@@ -13,20 +13,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.contract import Superseded
 from shake.checkpoint.lease import Lease, boot_clock
 from shake.config import Config
-from shake.errors import GapError, RunError, ShakeError
+from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
 from shake.farm.copy import TableCopy
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.dispatch import Dispatch
+from shake.farm.ending import Course, Ending
 from shake.farm.fence import Fence
 from shake.farm.follow import Follow
 from shake.farm.following import Following
@@ -50,25 +49,6 @@ READERS = 16
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
-#: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
-#: target hangs, saver, lease and driver take some more, and all is to be over within ten.
-_DRAIN_SECONDS = 5.0
-_FAIL_SECONDS = 2.0
-#: The same at the consistent point, when nobody waits: thousands of shards may be to be saved.
-_SETTLE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ends: exit status, the line that says why, and until when it may take.
-
-    ``gap``: a table is to be copied anew, and all to go on then.
-    """
-
-    status: int
-    line: str
-    deadline: float
-    gap: GapError | None = None
 
 
 class Supervisor:
@@ -107,9 +87,7 @@ class Supervisor:
         self._started = time.time()
         self._loop = loop = Loop()
         self._begun = now = loop.clock()
-        self._ending: Ending | None = None
-        self._ended = False
-        self._asked = False  # by a signal
+        self._course = Course(loop.clock, resyncs=config.gap_policy == "resync", drain=self._drain)
         self._trouble = Trouble(loop.clock)
         self._copies = _copies(config, plan, now)
         self._writers: dict[int, TableWriter] = {}
@@ -182,14 +160,14 @@ class Supervisor:
         loop.every(self._refresh, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
-        with loop.signals((signal.SIGTERM, signal.SIGINT), self._signalled):
+        with loop.signals((signal.SIGTERM, signal.SIGINT), self._course.signalled):
             self._pool.start()
             self._saver.start()
             self._follow.start()
             self._lifecycle.begin_tables()
             loop.run(self._over)
-            self._ended = True
-            ending = self._ending = self._judged(self._ending or Ending(0, "", loop.clock()))
+            errors = "; ".join(copy.error for copy in self._copies if copy.error)
+            self._course.end(errors if self._lifecycle.over else "")
             self._pool.close()
             for writer in self._writers.values():
                 writer.close()
@@ -197,58 +175,40 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
-            while ending.gap and self._saver.is_alive() and loop.signalled is None:
+            while self._course.ending.gap and self._saver.is_alive() and loop.signalled is None:
                 self._saver.join(0.1)  # nothing must be begun beside it
-        if not ending.gap:
-            return ending
-        if loop.signalled is not None:  # from here on a signal is an exception again
-            self._ending = Ending(0, _stopped(loop.signalled), loop.clock())
-        self._show(self.snapshot())
-        return self._ending
+        if self._course.ending.gap and loop.signalled is not None:
+            self._course.stop_instead(loop.signalled)  # from here on it is an exception again
+            self._show(self.snapshot())
+        return self._course.ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures."""
-        if isinstance(error, GapError) and self._config.gap_policy == "resync":
-            line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
-            self._end(error.exit_status, line, _DRAIN_SECONDS, error)
-            return
-        # Whoever took the lease copies on: nothing of ours may follow.
-        patience = 0.0 if isinstance(error, Superseded) else _FAIL_SECONDS
-        self._end(error.exit_status, str(error), patience)
+        self._course.fail(error)
 
-    def _signalled(self, number: int) -> None:
-        patience = 0.0 if self._asked else _DRAIN_SECONDS  # asked twice: at once
-        self._asked = True
-        if self._ending is not None and not self._ending.gap:
-            deadline = min(self._ending.deadline, self._loop.clock() + patience)
-            self._ending = replace(self._ending, deadline=deadline)
-            self._loop.later(patience, _wake)
-            return
-        self._ending = None  # the next start meets the gap again
-        self._end(0, _stopped(number), patience)
-
-    def _end(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
-        if self._ending is None:
-            self._ending = Ending(status, line, self._loop.clock() + patience, gap)
-            self._lifecycle.drain()
-            self._follow.drain()
-            self._dispatch.drain()
-            self._show(self.snapshot())
-            self._loop.later(patience, _wake)
+    def _drain(self, patience: float) -> None:
+        """Begin nothing more; look again whether it is over when the time is."""
+        self._lifecycle.drain()
+        self._follow.drain()
+        self._dispatch.drain()
+        self._show(self.snapshot())
+        self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
-        if self._ending is None:
-            return self._lifecycle.over and self._follow.over
-        if self._loop.clock() >= self._ending.deadline:
-            if self._ending.status == 0 and not (self._drained and self._saver.idle):
-                who = "the checkpoint store" if self._drained else "the target"
-                line = f"stopped, but {who} did not answer in time; start again to go on"
-                self._ending = replace(self._ending, status=1, line=line)
+        if self._course.running:
+            return self._complete
+        if self._course.late:
+            if not (self._drained and self._saver.idle):
+                self._course.missed("the checkpoint store" if self._drained else "the target")
             return True
         if not self._drained:
             return False
         self._save()
         return self._saver.idle
+
+    @property
+    def _complete(self) -> bool:
+        return self._lifecycle.over and self._follow.over
 
     @property
     def _drained(self) -> bool:
@@ -257,12 +217,6 @@ class Supervisor:
     def _save(self) -> None:
         self._saver.save_segments(self._copies)
         self._follow.save()
-
-    def _judged(self, ending: Ending) -> Ending:
-        """No end is good where all is copied and the target has refused an index."""
-        errors = "; ".join(copy.error for copy in self._copies if copy.error)
-        bad = errors and ending.status == 0 and self._lifecycle.over
-        return replace(ending, status=1, line=errors) if bad else ending
 
     def _tend(self) -> None:
         """Each second: save what has moved, and send on what waited for the lease."""
@@ -293,9 +247,8 @@ class Supervisor:
                 self._saver.save_status("incr_sync")
 
     def _consistent(self) -> None:
-        if self._until_consistent and self._ending is None:
-            line = "consistent point reached: source and target are equal up to now"
-            self._end(0, line, _SETTLE_SECONDS)
+        if self._until_consistent:
+            self._course.settle()
 
     # ---- children
 
@@ -339,7 +292,7 @@ class Supervisor:
             case messages.Wrote(page):
                 self._dispatch.stored(copy, page)
             case messages.Done(error, keyed):
-                if self._ending is None:
+                if self._course.running:
                     copy.keyed = keyed
                     self._lifecycle.done(copy, self._redact(error))
             case messages.Retried():
@@ -395,7 +348,7 @@ class Supervisor:
         """The task as it stands."""
         now = self._loop.clock()
         filtered = self._config.scan_filter is not None
-        state, reason = self._state()
+        state, reason = self._course.state(self._trouble.text, complete=self._complete)
         return Snapshot(
             id=self._config.id,
             sync_mode=self._config.sync_mode,
@@ -415,17 +368,6 @@ class Supervisor:
             reason=self._redact(reason),
             notices=self._plan.warnings,
         )
-
-    def _state(self) -> tuple[str, str]:
-        if self._ending is None:
-            return "degraded" if self._trouble.text else "running", self._trouble.text
-        if self._ending.gap:
-            return "degraded", self._ending.line
-        if self._ending.status:
-            return "failed", self._ending.line
-        if self._lifecycle.over and self._follow.over:
-            return "finished", self._ending.line
-        return "stopped" if self._ended else "stopping", self._ending.line
 
 
 def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:
@@ -456,11 +398,6 @@ def _readers_needed(config: Config, followings: list[Following]) -> int:
     """Workers that would read all shards that may be read at once: they may split."""
     shards = config.increase_concurrency * len(followings)
     return math.ceil(shards / READERS)
-
-
-def _stopped(number: int) -> str:
-    name = signal.Signals(number).name
-    return f"stopped by {name}: what is done is saved, start again to go on"
 
 
 def _wake() -> None:

@@ -1,0 +1,132 @@
+"""How a run ends: what ends it, how long it may take then, and what is said of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from shake.checkpoint.contract import Superseded
+from shake.errors import GapError, ShakeError
+
+#: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
+#: target hangs, saver, lease and driver take some more, and all is to be over within ten.
+DRAIN_SECONDS = 5.0
+FAIL_SECONDS = 2.0
+#: The same at the consistent point, when nobody waits: thousands of shards may be to be saved.
+SETTLE_SECONDS = 60.0
+
+
+class Stage(Enum):
+    """Where a run is. What ends it first decides how it ends; a signal only ends it sooner."""
+
+    RUNNING = auto()
+    ENDING = auto()  # nothing more is begun; what was published arrives
+    ASKED = auto()  # the same, by a signal: a second one ends it at once
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends: exit status, the line that says why, and until when it may take.
+
+    ``gap``: a table is to be copied anew, and all to go on then.
+    """
+
+    status: int
+    line: str
+    deadline: float
+    gap: GapError | None = None
+
+
+class Course:
+    """The stages of one run. It knows no process.
+
+    ``resyncs``: a gap is mended, not fatal. ``drain`` is called each time that an end is decided,
+    with the seconds that are left until then.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, resyncs: bool, drain: Callable[[float], None]
+    ) -> None:
+        self.stage = Stage.RUNNING
+        self.ending = Ending(0, "", 0.0)
+        self._clock = clock
+        self._resyncs = resyncs
+        self._drain = drain
+
+    @property
+    def running(self) -> bool:
+        return self.stage is Stage.RUNNING
+
+    @property
+    def late(self) -> bool:
+        """It was to be over by now."""
+        return not self.running and self._clock() >= self.ending.deadline
+
+    def fail(self, error: ShakeError) -> None:
+        """End it for what no waiting cures."""
+        if isinstance(error, GapError) and self._resyncs:
+            line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
+            self._begin(error.exit_status, line, DRAIN_SECONDS, error)
+            return
+        # Whoever took the lease copies on: nothing of ours may follow.
+        patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
+        self._begin(error.exit_status, str(error), patience)
+
+    def settle(self) -> None:
+        """End it at its consistent point."""
+        line = "consistent point reached: source and target are equal up to now"
+        self._begin(0, line, SETTLE_SECONDS)
+
+    def signalled(self, number: int) -> None:
+        """Somebody wants its end; asked twice, at once."""
+        patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
+        deadline = self._clock() + patience
+        if self.running or self.ending.gap:  # which the next start meets again
+            self.ending = Ending(0, _stopped(number), deadline)
+        else:
+            self.ending = replace(self.ending, deadline=min(self.ending.deadline, deadline))
+        self.stage = Stage.ASKED
+        self._drain(patience)
+
+    def missed(self, who: str) -> None:
+        """The time is over before all is durable: ``who`` did not answer."""
+        if self.ending.status == 0:
+            line = f"stopped, but {who} did not answer in time; start again to go on"
+            self.ending = replace(self.ending, status=1, line=line)
+
+    def end(self, errors: str) -> None:
+        """It is over; no end is good where the target has refused an index (``errors``)."""
+        self.stage = Stage.ENDED
+        if errors and self.ending.status == 0:
+            self.ending = replace(self.ending, status=1, line=errors)
+
+    def stop_instead(self, number: int) -> None:
+        """A signal came before what a gap asks for was begun."""
+        self.ending = Ending(0, _stopped(number), self._clock())
+
+    def state(self, trouble: str, *, complete: bool) -> tuple[str, str]:
+        """What is shown, and why; ``complete``: all that was to be done is."""
+        if self.running:
+            return "degraded" if trouble else "running", trouble
+        line = self.ending.line
+        if self.ending.gap:
+            return "degraded", line
+        if self.ending.status:
+            return "failed", line
+        if complete:
+            return "finished", line
+        return "stopped" if self.stage is Stage.ENDED else "stopping", line
+
+    def _begin(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
+        if self.running:
+            self.stage = Stage.ENDING
+            self.ending = Ending(status, line, self._clock() + patience, gap)
+            self._drain(patience)
+
+
+def _stopped(number: int) -> str:
+    name = signal.Signals(number).name
+    return f"stopped by {name}: what is done is saved, start again to go on"
