@@ -219,7 +219,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
         output = migration.folder / f"{followed.name}.1.out"
         until(lambda: "it is copied again" in output.read_text())
         followed.put("last")
-        followed.arrived("last")
+        followed.equal()
         stopped(migration, process)
     followed.compare()
 

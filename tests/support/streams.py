@@ -78,7 +78,8 @@ class Simulator:
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
 
-    ``clock`` is also that of the ``Date`` of each answer, and of records' creation times.
+    ``clock`` is also that of the ``Date`` of each answer, which is empty where not ``dated``, and
+    of records' creation times.
     """
 
     def __init__(self, seed: int = 0, clock: Clock | None = None) -> None:
@@ -94,7 +95,8 @@ class Simulator:
         self.iterator_age = ITERATOR_AGE
         self._shared = Shared(self.clock, random.Random(f"{seed} world"))
         self._chance = random.Random(f"{seed} answers")
-        self._http = Faulty(otherwise=self._serve, clock=self.clock)
+        self.dated = True
+        self._http = Faulty(otherwise=self._serve, clock=lambda: self.dated and self.clock())
         self._closing = threading.Event()
 
     @property
