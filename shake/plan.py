@@ -120,6 +120,15 @@ class Plan:
     def complete(self) -> bool:
         return all(table.action is Action.COMPLETE for table in self.tables)
 
+    def whole(self, config: Config) -> bool:
+        """Whether the target is to hold all items, so that it can be equal to the source."""
+        return (
+            config.sync_mode == "all"
+            and config.scan_filter is None
+            and not config.sync_schema_only
+            and all(table.action is not Action.FOLLOW for table in self.tables)
+        )
+
     @property
     def follows(self) -> bool:
         """Whether changes are followed, which ends only when it is told to."""

@@ -1,4 +1,4 @@
-"""The words fit what was done, and nobody is sent to switch too early."""
+"""The words fit what was done, and readiness to switch is never claimed too early."""
 
 from __future__ import annotations
 

@@ -377,11 +377,11 @@ class Supervisor:
                 *(writer.status() for writer in self._follow.writers),
             ),
             reason=self._redact(reason),
-            notices=self._plan.warnings + (() if source.dated else (NO_DATE,)),
+            notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
             time=time.time(),
             source_time=source.earliest(boot_clock()),
             margin=self._config.incr_margin,
-            whole=self._whole,
+            whole=self._plan.whole(self._config),
         )
 
     def look(self) -> Snapshot | None:
@@ -391,17 +391,6 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             return found.result(_LOOK_SECONDS)
         return None
-
-    @property
-    def _whole(self) -> bool:
-        """Whether the target is to hold all items, so that it can be equal to the source."""
-        config = self._config
-        return (
-            config.sync_mode == "all"
-            and config.scan_filter is None
-            and not config.sync_schema_only
-            and all(table.action is not Action.FOLLOW for table in self._plan.tables)
-        )
 
 
 def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:

@@ -114,7 +114,7 @@ class Shards:
     A shard may be read twice: into the journal while nothing is applied yet, or what comes before
     it is not; and to be applied. ``table`` is for errors. What was created before ``began``, in
     Unix seconds, is in the copy. Times of changes are on the source's clock; ``now`` is on any
-    clock that nobody sets.
+    clock that cannot be set.
     """
 
     def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
