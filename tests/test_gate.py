@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shake.demo.servers import free_port
+from shake.status.figures import utc
 from tests.support.followed import Followed, stopped
 from tests.support.status import status
 from tests.support.wait import until
@@ -181,3 +182,26 @@ def test_a_source_without_dates_is_warned_about_and_believed_less(followed: Foll
     assert ready(port)[0] == 503
     stopped(migration, process)
     assert "no Date header" in (migration.folder / f"{followed.name}.0.out").read_text()
+
+
+def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_too_early(
+    followed: Followed,
+) -> None:
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    port = free_port()
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    process = migration.start()
+    followed.put("a")
+    until(lambda: ready(port)[0] == 200, every=0.1)
+    simulator.delay = MARGIN
+    simulator.clock.advance(-300)
+    output = migration.folder / f"{followed.name}.0.out"
+    until(lambda: "the source's clock was set back" in output.read_text())
+    shown = status(port)["total"]["applied_through"]
+    assert shown is None or shown < utc(simulator.clock())
+    followed.put("b")
+    written = utc(simulator.clock() + 1)
+    until(lambda: ready(port, written)[0] == 200, every=0.1)
+    followed.compare()
+    stopped(migration, process)

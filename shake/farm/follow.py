@@ -137,11 +137,12 @@ class Follow:
 
     def learn_time(self, bounds: Bounds) -> None:
         """A worker has news of the source's clock."""
-        if self._source.learn(bounds, boot_clock()):
+        now = boot_clock()
+        if self._source.learn(bounds, now):
             most = self._earliest - self._config.incr_margin
             log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
             for following in self._followings:
-                following.set_back(most)
+                following.set_back(most, now + bounds.high)
 
     def drain(self) -> None:
         """Lease no more; what was published is applied. The pool tells readers to stop."""

@@ -75,6 +75,7 @@ class Following:
         self.listed = False  # all shards, since then
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
+        self._began = record.began
         self._set_back_to = -inf  # see set_back
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._readings: dict[int, Reading] = {}
@@ -276,12 +277,15 @@ class Following:
         self._noted |= {shard.id: shard.covered for shard in moved}
         return list(map(shard_document, moved))
 
-    def set_back(self, most: float) -> None:
+    def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
+
+        It shows ``latest`` now, or an earlier time: whatever has happened was before that.
 
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
         self._set_back_to, self._proved = most, set()
+        self._began, self.begun = min(self._began, latest), min(self.begun, latest)
         self._dirty |= {shard.id for shard in self.shards.set_back(most)}
         self.newest = min(self.newest, most)
         for reading in self._readings.values():
@@ -306,7 +310,7 @@ class Following:
         through = self.shards.applied_through()
         if not self.active or through is None or not self.trusted:
             return None
-        again = self.plan.action is not Action.FOLLOW and through <= self.record.began
+        again = self.plan.action is not Action.FOLLOW and through <= self._began
         return None if again else through
 
     def lag(self, now: float) -> float:

@@ -463,6 +463,7 @@ class Shards:
         Return the shards whose times this has changed.
         """
         changed = []
+        self._began = min(self._began, most)
         for shard in self:
             if shard.covered > most:
                 shard.safe = min(shard.safe, most)
