@@ -13,7 +13,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from shake.demo.servers import MongoServer, Server
+from shake.demo.mongo import mongo_server
+from shake.demo.servers import Server
 from shake.errors import RunError
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -65,7 +66,7 @@ def test_mongo_takes_test_commands(mongo: Any, name: str) -> None:
 
 
 def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) -> None:
-    with MongoServer(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
+    with mongo_server(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
         client.d.c.insert_one({"a": 1})
         server.kill()
         hasty = MongoClient[Any](server.uri, serverSelectionTimeoutMS=100)
@@ -76,9 +77,9 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) ->
 
 
 def test_options_may_change_between_restarts(tmp_path: Path) -> None:
-    with MongoServer(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
+    with mongo_server(folder=tmp_path) as server, MongoClient[Any](server.uri) as client:
         client.admin.command("createUser", "u", pwd="p", roles=["root"])
-        server.options = ("--auth",)
+        server.auth = True
         server.restart()
         with pytest.raises(OperationFailure):
             client.d.c.find_one()
@@ -112,8 +113,8 @@ def test_a_hanging_server_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_no_server_outlives_an_owner_that_was_killed(tmp_path: Path) -> None:
     owner = f"""
 import pathlib, sys, time
-from shake.demo.servers import MongoServer
-server = MongoServer(folder=pathlib.Path({str(tmp_path)!r}))
+from shake.demo.mongo import mongo_server
+server = mongo_server(folder=pathlib.Path({str(tmp_path)!r}))
 server.start()
 print(server.uri, flush=True)
 time.sleep(600)
