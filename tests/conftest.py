@@ -31,6 +31,12 @@ DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
 
 
+def pytest_configure() -> None:
+    """Let SIGINT through to what tests start: in the background, a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Download the servers while no test's time runs; where that fails, the fixtures say so."""
     needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
