@@ -53,17 +53,20 @@ class MongoServer(Server):
         """Whether a client can write."""
         return bool(self.ask("hello").get("isWritablePrimary"))
 
-    def ask(self, command: str, value: object = 1) -> Mapping[str, Any]:
-        """The answer to an admin command that needs no user; empty without an answer."""
+    def ask(
+        self, command: str, value: object = 1, *, patience: float = 5.0, **fields: object
+    ) -> Mapping[str, Any]:
+        """The answer to an admin command that needs no user; empty without one in time."""
         try:
-            socket.create_connection((HOST, self.port), timeout=5).close()
+            socket.create_connection((HOST, self.port), patience).close()
         except OSError:  # tried first: a client that was refused waits half a second
             return {}
+        limit = int(patience * 1000)
         client: MongoClient[dict[str, Any]] = MongoClient(
-            self.uri, directConnection=True, serverSelectionTimeoutMS=5000, socketTimeoutMS=5000
+            self.uri, directConnection=True, serverSelectionTimeoutMS=limit, socketTimeoutMS=limit
         )
         try:
-            return client.admin.command(command, value)
+            return client.admin.command({command: value, **fields})
         except PyMongoError:
             return {}
         finally:
@@ -98,6 +101,8 @@ class Mongod(MongoServer):
 
         A set whose members ask for users must have a key file, which the members share.
         """
+        if reason := why_no_mongod(self.version):
+            raise RunError(f"mongod {self.version} cannot run here: {reason}")
         home = fetch.mongod(self.version)
         data, key = self.folder / "data", self.folder / "key"
         data.mkdir(exist_ok=True)
