@@ -78,7 +78,7 @@ class Mongod(MongoServer):
 
     ``options`` are further command line options of mongod. With an empty ``replica_set`` it is a
     standalone server, which can lose acknowledged writes when it is killed, unless they ask for
-    the journal (``j: true``).
+    the journal (``j: true``). ``cache`` is in GB.
     """
 
     name = "mongod"
@@ -94,6 +94,7 @@ class Mongod(MongoServer):
         self.options = options
         self.version = version
         self.replica_set = replica_set
+        self.cache = 0.25
         self.product = f"MongoDB {version}"
 
     def command(self) -> list[str]:
@@ -110,7 +111,7 @@ class Mongod(MongoServer):
         place += ["--nounixsocket"]
         if self.replica_set:
             place += ["--replSet", self.replica_set, "--oplogSize", "128"]
-        small = ["--wiredTigerCacheSizeGB", "0.25"]
+        small = ["--wiredTigerCacheSizeGB", str(self.cache)]
         small += ["--wiredTigerEngineConfigString", "log=(file_max=8MB,prealloc=false)"]
         for parameter in ("diagnosticDataCollectionEnabled=false", "enableTestCommands=1"):
             small += ["--setParameter", parameter]

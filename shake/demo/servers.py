@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import psutil
+
 from shake.demo import fetch, keeper
 from shake.errors import RunError
 
@@ -82,6 +84,13 @@ class Server(ABC):
                     last = " | ".join(line.strip() for line in deque(log, 5) if line.strip())
                 raise RunError(f"{self.name} on port {self.port} {state}: {last or 'no output'}")
             time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The process of the server itself, while it runs."""
+        assert self._process
+        [server] = psutil.Process(self._process.pid).children()
+        return server.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server itself: SIGSTOP makes it hang, SIGCONT ends that."""
