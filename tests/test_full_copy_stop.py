@@ -12,7 +12,8 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import MongoServer
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.migration import Migration, Result, compare
 from tests.support.status import slots_used, status

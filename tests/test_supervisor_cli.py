@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import mongo_server
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.migration import ROOT, Migration, compare
 from tests.support.tables import create_table, put_items
@@ -166,7 +167,7 @@ def test_a_signal_ends_the_task_well_and_the_next_run_goes_on(
 def test_a_signal_while_the_target_hangs_ends_within_ten_seconds(
     dynamodb: Any, name: str, make: Make, tmp_path: Path
 ) -> None:
-    with MongoServer(folder=tmp_path / "mongo") as target:
+    with mongo_server(folder=tmp_path / "mongo") as target:
         migration = make(target=target.uri, checkpoint__type="file")
         run = migration.start("--set", f"checkpoint.address={tmp_path / 'positions'}")
         positions = tmp_path / "positions"

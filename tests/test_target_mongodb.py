@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.config import load
-from shake.demo.servers import MongoServer
+from shake.demo.mongo import mongo_server
 from shake.errors import RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
 from shake.target import fields
@@ -107,7 +107,7 @@ def test_a_user_who_may_not_write_is_refused(cluster: Cluster, sharded: MongoTar
 
 
 def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Any, open_target: Open) -> None:
-    with MongoServer(folder=tmp_path) as server:
+    with mongo_server(folder=tmp_path) as server:
         address = server.uri.replace("//", "//me:s3cr3t-pass@") + "?authSource=admin"
         with pytest.raises(RefusedError) as refused:
             open_target(address).probe(["d.c"])
