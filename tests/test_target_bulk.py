@@ -135,7 +135,7 @@ def test_commands_of_a_session_are_numbered_where_they_can_be(
     """What has the number of a command before it is answered as that was, and not carried out."""
     collection = link(mongo, open_collection, guarded)
     bulk = Bulk(collection)
-    session = Session.of("task", collection.full_name, "shard", itertools.repeat(7))
+    session = Session.of("task", collection.full_name, "", "shard", itertools.repeat(7))
     documents = slot(items(3))
     bulk.run("insert", documents, 3, session)
     collection.delete_many({})

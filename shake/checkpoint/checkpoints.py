@@ -129,7 +129,9 @@ class Checkpoints:
         documents = self._store.read(record.table)
         saved = next((one for one in documents if one["_id"] == "table"), None)
         last = _table_record(record.table, documents) or record
-        fresh = last.anew(int(self._now()), segments, gap)
+        filled = next((one for one in documents if one["_id"] == "identity"), None)
+        collection = Identity.of(record.table, filled).collection if filled else ""
+        fresh = last.anew(int(self._now()), segments, gap, collection)
         self._begin(saved, fresh)
         return fresh
 

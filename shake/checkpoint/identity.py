@@ -48,3 +48,7 @@ class Identity:
             fields.text("CollectionUuid"),
             fields.text("Server"),
         )
+
+
+#: Of a table of which nothing is known yet.
+UNKNOWN = Identity()

@@ -14,6 +14,7 @@ from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superse
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
+from shake.clock import boot_clock
 from shake.errors import RefusedError, ShakeError
 
 #: Seconds between renewals by whoever writes.
@@ -34,13 +35,6 @@ POLL = 1.0
 
 class LeaseLost(Superseded):
     """Somebody else runs this task now: nothing more may be written."""
-
-
-def boot_clock() -> float:
-    """Seconds that go on while the machine sleeps, unlike time.monotonic()'s on Linux."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 class Lease:
@@ -150,9 +144,14 @@ class Lease:
         finally:
             over.set()
 
+    @property
+    def until(self) -> float:
+        """Before this time, of the clock given to acquire, no other supervisor can take over."""
+        return self._renewed + EXPIRY - MARGIN
+
     def fresh(self, now: float) -> bool:
-        """Whether nobody can have taken over at ``now``, a time of the clock given to acquire."""
-        return now - self._renewed < EXPIRY - MARGIN
+        """Whether no other supervisor can have taken over at ``now``."""
+        return now < self.until
 
     def release(self) -> None:
         """Give the lease back; harmless when it is lost already."""
