@@ -20,9 +20,9 @@ from shake.stream.shards import Shard
 #: Tables that are prepared at the same time.
 _THREADS = 8
 
-#: Seconds by which ``incr.start = latest`` begins earlier: a record's time has a grain of one, and
-#: the clocks of source and shake may differ.
-_LATEST_MARGIN = 60.0
+#: Seconds by which a change's creation time is rounded down at most: DynamoDB Local rounds to the
+#: minute. ``incr.start = latest`` begins so much earlier.
+_ROUNDED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def choose_positions(
 
     Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
     and raises where the task is another's by now. Raises GapError where a stream is not the one
-    that the checkpoint is of, or has ended.
+    that the checkpoint is of, or has ended. ``now`` is the source's time, or an earlier one.
     """
     chooser = _Chooser(config, client, checkpoints, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
@@ -104,7 +104,8 @@ class _Chooser:
             name,
             stream.arn,
             run=self._checkpoints.fresh_run(name),
-            since=now - _LATEST_MARGIN if latest else 0.0,
+            since=now - _ROUNDED if latest else 0.0,
             stamp=table.record.stamp,
+            began=now,
         )
         return Position(record, shards)

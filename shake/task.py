@@ -14,6 +14,7 @@ from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
 from shake.checkpoint.store import Store, open_store
+from shake.clock import boot_clock
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.ending import Ending
@@ -23,6 +24,7 @@ from shake.positions import Position, choose_positions
 from shake.preflight import local_problems, make_plan
 from shake.resync import Resync
 from shake.source.client import Client, Endpoint
+from shake.source.clock import NO_DATE, SourceClock
 from shake.source.session import CredentialSource, open_source
 from shake.status.profile import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
@@ -44,6 +46,7 @@ class Ends:
     endpoint: Endpoint
     credentials: CredentialSource
     store: Store
+    clock: SourceClock
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -72,10 +75,10 @@ def run(
 ) -> None:
     """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
 
-    Changes are followed until a signal ends it, or, with ``until_consistent``, the consistent
-    point is reached. ``linger`` is called at a good end, while the status page is still up. Raises
-    ShakeError, with the exit status, for every other end; a task that was stopped by a signal has
-    ended well.
+    Changes are followed until a signal ends it, or, with ``until_consistent``, until every change
+    made before this call is applied. ``linger`` is called at a good end, while the status page is
+    still up. Raises ShakeError, with the exit status, for every other end; a task that was stopped
+    by a signal has ended well.
     """
     with (
         pidfile.hold(config.pid_path, config.id),
@@ -204,7 +207,7 @@ class Ended(RunError):
 def _open(config: Config) -> Iterator[Ends]:
     endpoint, credentials = open_source(config)
     with contextlib.closing(open_store(config)) as store:
-        yield Ends(endpoint, credentials, store)
+        yield Ends(endpoint, credentials, store, SourceClock())
 
 
 @contextlib.contextmanager
@@ -264,6 +267,7 @@ def _client(ends: Ends, stop: threading.Event) -> Client:
         on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
         stop=stop,
         random=random.Random(),
+        clock=ends.clock,
     )
 
 
@@ -272,7 +276,15 @@ class _Screen:
     """What the pages show: the last snapshot, and what each process does."""
 
     last: Snapshot
+    #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
+    fresh: Callable[[], Snapshot | None] | None = None
     reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
+
+    def look(self) -> Snapshot:
+        found = self.fresh() if self.fresh else self.last
+        if found is None and self.last.state == "running":
+            return replace(self.last, state="degraded", reason="the supervisor does not answer")
+        return found or self.last
 
 
 @contextlib.contextmanager
@@ -292,9 +304,7 @@ def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
         if config.http_profile >= 0:
-            servers.enter_context(
-                status_server(lambda: screen.last, bind, config.http_profile, token)
-            )
+            servers.enter_context(status_server(screen.look, bind, config.http_profile, token))
         if config.system_profile is not None:
             servers.enter_context(
                 profile_server(lambda: screen.reports(), bind, config.system_profile, token)
@@ -311,7 +321,16 @@ def _watching(
     watch = _client(ends, stop)
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
-        positions = choose_positions(config, watch, ends.checkpoints, plan, lease.check, time.time)
+        positions = choose_positions(
+            config,
+            watch,
+            ends.checkpoints,
+            plan,
+            lease.check,
+            lambda: ends.clock.earliest(boot_clock()),
+        )
+        if ends.clock.dated is False:
+            log.warning("%s", NO_DATE)
         yield watch, positions
 
 
@@ -350,11 +369,13 @@ def _supervised(
     )
     show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
+    screen.fresh = supervisor.look
     if ends.checkpoints.status() is None:
         lease.check()
         ends.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:
+        screen.fresh = None
         reporter.close(screen.last)
     return ending, screen.last

@@ -43,7 +43,7 @@ def test_the_first_error_counts_and_its_status_stays(
     run = Run()
     run.course.fail(error)
     run.course.fail(RunError("a later one"))
-    run.course.settle()
+    run.course.settle("consistent")
     run.course.signalled(signal.SIGTERM)
     assert (run.course.ending.status, run.course.ending.line) == (status, str(error))
     assert run.left == seconds
@@ -65,12 +65,12 @@ def test_the_first_signal_leaves_time_and_the_second_none() -> None:
 
 def test_a_signal_at_the_consistent_point_ends_it_sooner_and_no_worse() -> None:
     run = Run()
-    run.course.settle()
+    run.course.settle("consistent: all is applied")
     assert run.left == SETTLE_SECONDS
     run.course.signalled(signal.SIGTERM)
     assert run.left == DRAIN_SECONDS
     assert run.course.ending.status == 0
-    assert "consistent point" in run.course.ending.line
+    assert run.course.ending.line == "consistent: all is applied"
 
 
 @pytest.mark.parametrize("begun", [False, True])

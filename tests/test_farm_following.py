@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
 from shake.farm.following import Following, spared
-from shake.farm.messages import Batch
+from shake.farm.messages import Batch, Journaled
 from shake.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import Shard, State
+from shake.stream.shards import SIBLING_AFTER, Shard, State
 
 NOW = 1_000_000.0
-RECORD = StreamRecord("t", "arn", stamp=int(NOW) - 60)
+#: The source's clock has come so far.
+LATER = NOW + 1e6
+RECORD = StreamRecord("t", "arn", began=NOW - 60)
 
 
 def following(shards: list[Shard]) -> Following:
@@ -31,12 +33,12 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
     one = following([Shard(name, "", "1", safe=NOW, state=State.READY) for name in ("s1", "s2")])
     for shard in list(one.shards):
         one.shards.keep(shard)
-        one.kept(shard, "7", 5, 100, NOW + 1)
+        one.kept(shard, Journaled(0, "7", 5, 100, NOW + 1), LATER, NOW)
         one.end_keeping(shard, over=True)
     assert (one.journaled, one.journal_bytes) == (10, 200)
 
     one.lease(1, 0, one.shards["s1"], NOW)
-    one.publish(0, Batch(1, -1, [(0, 0)] * 3, True, 5, "7", NOW))
+    one.publish(0, Batch(1, -1, [(0, 0)] * 3, True, 5, "7", NOW), LATER, NOW)
     flying = one.next(1)
     assert flying is not None
     one.applied(flying, 0, NOW)
@@ -56,7 +58,7 @@ def read(one: Following, shard: str, sequence: str, created: float) -> None:
     """A shard is read up to this record; lease and number of it are new."""
     lease = int(sequence)
     one.lease(lease, 0, one.shards[shard], NOW)
-    one.publish(0, Batch(lease, -1, [(0, 0)] * 3, True, 1, sequence, created))
+    one.publish(0, Batch(lease, -1, [(0, 0)] * 3, True, 1, sequence, created), LATER, NOW)
     flying = one.next(lease)
     assert flying is not None
     one.applied(flying, 0, NOW)
@@ -64,7 +66,9 @@ def read(one: Following, shard: str, sequence: str, created: float) -> None:
 
 def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
     one = following(all_shards(OLD, NOW))
-    one.listed = NOW + 2
+    one.listed = True
+    for moment in (NOW, NOW + SIBLING_AFTER):
+        one.shards.learn(OLD, whole=True, now=moment)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (RETENTION, RETENTION, False)
     read(one, "s1", "5", NOW - 7200)
     assert (one.lag(NOW), one.unread(NOW)) == (7200, 7200)
@@ -97,7 +101,7 @@ def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too(
 
 def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -> None:
     one = following([])
-    one.listed = NOW + 1
+    one.listed = True
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
     one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
@@ -117,7 +121,7 @@ def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> 
     one.lease(1, 0, one.shards["s3"], NOW)
     one.shards.keep(one.shards["s4"])
     one.shards.keep(one.shards["s5"])
-    one.kept(one.shards["s5"], "9", 1, 1, NOW - 3)
+    one.kept(one.shards["s5"], Journaled(0, "9", 1, 1, NOW - 3), LATER, NOW)
     one.shards.end_keeping(one.shards["s5"], over=False)
     assert one.doubtful(NOW) == []
     assert [(shard.id, shard.reached) for shard in one.doubtful(late)] == [

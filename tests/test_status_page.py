@@ -9,13 +9,23 @@ HOUR = 3600.0
 
 
 def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> None:
-    following = table("orders", "following", items=1000, lag=3.0, consistent=True)
-    facts = shown(task(following))["facts"]
-    assert "reached" in facts
+    applied = {"lag": 3.0, "unread": 3.0, "applied_through": 1_562_000_003.9}
+    following = table("orders", "following", items=1000, consistent=True, **applied)
+    page = shown(task(following, source_time=1_562_000_006.0))
+    assert "reached" in page["facts"]
+    assert "2019-07-01 16:53:23 UTC" in page["facts"]
+    assert "by the source's clock, which shows 2019-07-01 16:53:26 UTC" in page["facts"]
     assert (
-        "to switch: stop the writes at the source, wait until the lag is shorter than the time "
-        "since, stop shake, check, switch" in facts
+        "Stop writes at the source and note the time. Wait until the page shows a later "
+        "'applied through' time. Then stop shake and switch." in page["facts"]
     )
+    assert "consistent, applied through 2019-07-01 16:53:23 UTC" in page["tables tbody"]
+
+
+def test_a_table_that_is_not_consistent_shows_no_time_that_is_not_known() -> None:
+    page = shown(task(table("orders", "following", lag=3.0, unread=3.0)))
+    assert {"not known yet", "not reached yet"} <= set(page["facts"])
+    assert "not consistent yet" in page["tables tbody"]
 
 
 def test_a_small_table_that_is_followed_does_not_hide_a_large_one_that_is_copied() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shake.errors import GapError
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import MISSING_AFTER, SETTLED_AFTER, Shard, Shards, State
+from shake.stream.shards import MISSING_AFTER, SETTLED_AFTER, SIBLING_AFTER, Shard, Shards, State
 
 NOW = 1_000_000.0
 
@@ -111,7 +111,27 @@ def test_what_is_listed_before_its_parent_is_no_further_behind_than_that() -> No
     shards = Shards("t", first_shards([listed("s1")], NOW))
     new = shards.learn([listed("s3", "s2"), listed("s2", "s1")], whole=False, now=NOW)
     assert [shard.safe for shard in new] == [NOW, NOW]
-    assert shards.safe() == NOW
+    assert shards.applied_through() == NOW
+
+
+def test_one_half_of_a_split_that_is_listed_late_is_not_claimed() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.advance(shards["s1"], "", NOW + 1)
+    apply(shards, "s1")
+    half, late = listed("s2", "s1"), listed("s3", "s1")
+    shards.learn([half], whole=False, now=NOW)
+    shards.advance(shards["s2"], "", NOW + 9)
+    assert (shards.single, shards.applied_through()) == (True, NOW + 1)
+    shards.learn([half], whole=False, now=NOW + SIBLING_AFTER - 1)
+    assert (shards.single, shards.applied_through()) == (True, NOW + 1)
+    rolled_over = replace(shards["s1"]), replace(shards["s2"])  # and no split
+    shards.learn([late], whole=False, now=NOW + SIBLING_AFTER - 1)
+    assert (shards.single, shards.applied_through()) == (False, NOW + 1)
+    again = Shards("t", rolled_over)
+    for moment in (0.0, SIBLING_AFTER):
+        assert again.applied_through() == NOW + 1
+        again.learn([half], whole=False, now=moment)
+    assert (again.single, again.applied_through()) == (False, NOW + 9)
 
 
 def test_the_shard_that_is_furthest_behind_is_read_first() -> None:
@@ -226,11 +246,11 @@ def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
     apply(shards, "s1")
     ended = [listed("s1", closed=True)]
     shards.learn(ended, whole=True, now=NOW)
-    assert (shards.childless, shards.safe()) == (True, NOW)
+    assert (shards.childless, shards.applied_through()) == (True, NOW)
     shards.learn(ended, whole=True, now=NOW + SETTLED_AFTER)
-    assert (shards.childless, shards.safe()) == (False, None)
+    assert (shards.childless, shards.applied_through()) == (False, None)
     shards.learn([*ended, listed("s2", "s1")], whole=True, now=NOW + 2 * SETTLED_AFTER)
-    assert shards.safe() == NOW
+    assert shards.applied_through() == NOW
 
 
 def test_a_child_whose_parent_was_saved_as_applied_begins() -> None:
@@ -325,9 +345,9 @@ def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> N
 def test_what_is_in_the_journal_is_behind_but_not_unread() -> None:
     shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
     keep(shards, "s1", over=False)
-    assert (shards.safe(), shards.unread()) == (NOW, NOW)
+    assert (shards.applied_through(), shards.read_through()) == (NOW, NOW)
     keep(shards, "s2", over=False)
-    assert (shards.safe(), shards.unread()) == (NOW, NOW + 1)
+    assert (shards.applied_through(), shards.read_through()) == (NOW, NOW + 1)
 
 
 # ---- a model
@@ -540,4 +560,4 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
             model.end_keeping()
     missing = model.due - set(model.finished)
     assert not missing
-    assert model.consumer.safe() is None
+    assert model.consumer.applied_through() is None

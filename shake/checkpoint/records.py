@@ -227,8 +227,9 @@ class StreamRecord:
     """The stream that a table's changes come from.
 
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
-    ``since`` is Unix seconds: older changes are left out (incr.start = latest). ``stamp`` is that
-    of the copy that the stream follows.
+    ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
+    are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
+    is that of the copy that the stream follows.
     """
 
     table: str
@@ -236,6 +237,7 @@ class StreamRecord:
     run: int = 0
     since: float = 0.0
     stamp: int = 0
+    began: float = 0.0
 
     def document(self) -> dict[str, Any]:
         return {
@@ -245,6 +247,7 @@ class StreamRecord:
             "Run": self.run,
             "Since": self.since,
             "Stamp": self.stamp,
+            "Began": self.began,
         }
 
     @classmethod
@@ -257,6 +260,7 @@ class StreamRecord:
             run=fields.number("Run"),
             since=fields.real("Since"),
             stamp=fields.number("Stamp") if "Stamp" in document else 0,
+            began=fields.real("Began") if "Began" in document else 0.0,
         )
 
 

@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
     parser.add_argument(
         "--until-consistent",
         action="store_true",
-        help="end when all that changed during the copy is applied: for rehearsals and scripts",
+        help="end when every change made before this command started is applied: run it once more "
+        "after the writes have stopped, and switch",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the effective configuration"

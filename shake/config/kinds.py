@@ -97,6 +97,17 @@ def _parse_budget(text: str) -> ReadBudget:
     return ReadBudget(amount, share)
 
 
+def _parse_seconds(text: str) -> float:
+    seconds = float(re.sub(r"\s*s$", "", text))
+    if not 0 <= seconds <= 3600:
+        raise ValueError
+    return seconds
+
+
+def _write_seconds(seconds: float) -> str:
+    return repr(seconds).removesuffix(".0")
+
+
 def _write_budget(budget: ReadBudget) -> str:
     return repr(budget.amount).removesuffix(".0") + "%" * budget.share
 
@@ -106,6 +117,7 @@ def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 TEXT = Kind("text", str)
+SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_seconds)
 FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
 COUNT = whole(1)
 HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1, 65535).parse)

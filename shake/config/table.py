@@ -18,6 +18,7 @@ from shake.config.kinds import (
     MAP,
     NAMES,
     PORT_OR_OFF,
+    SECONDS,
     TEXT,
     ReadBudget,
     choice,
@@ -67,6 +68,12 @@ class Config:
         choice("trim_horizon", "latest"),
         "trim_horizon",
         "start of sync_mode = incr without a checkpoint",
+    )
+    incr_margin: float = key(
+        "incr.margin",
+        SECONDS,
+        10.0,
+        "seconds for which a change can still be missing from its stream",
     )
     source_access_key_id: str | None = key(
         "source.access_key_id", TEXT, None, "none: the AWS credential chain", secret=WHOLE

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ id = shake-demo
 sync_mode = all
 pid_path = {folder}
 http_profile = {port}
+incr.margin = 1
 
 source.endpoint_url = {source}
 source.region = us-east-1
@@ -142,9 +144,10 @@ class Shop(threading.Thread):
             self._client.delete_item(TableName=_TABLE, Key=key)
             self._client.put_item(TableName=_TABLE, Item=order)
             time.sleep(_LIVE_PAUSE)
-        end = time.time()
-        self._wait(lambda table: table["consistent"] and table["lag"] < time.time() - end)
-        _say("source and target are equal now: this is where one would switch")
+        end = datetime.now(timezone.utc).isoformat()
+        # Both clocks are this machine's.
+        self._wait(lambda table: table["consistent"] and (table["applied_through"] or "") > end)
+        _say(f"every change made before {end[:19]}Z is applied: this is where one would switch")
 
     def _wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
         opener = build_opener(ProxyHandler({}))

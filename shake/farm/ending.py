@@ -14,7 +14,7 @@ from shake.errors import GapError, ShakeError
 #: target hangs, saver, lease and driver take some more, and all is to be over within ten.
 DRAIN_SECONDS = 5.0
 FAIL_SECONDS = 2.0
-#: The same at the consistent point, when nobody waits: thousands of shards may be to be saved.
+#: The same for ``--until-consistent``: thousands of shards can need saving.
 SETTLE_SECONDS = 60.0
 
 
@@ -75,9 +75,8 @@ class Course:
         patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
         self._begin(error.exit_status, str(error), patience)
 
-    def settle(self) -> None:
-        """End it at its consistent point."""
-        line = "consistent point reached: source and target are equal up to now"
+    def settle(self, line: str) -> None:
+        """End it because all tables are consistent; ``line`` says what that means."""
         self._begin(0, line, SETTLE_SECONDS)
 
     def signalled(self, number: int) -> None:

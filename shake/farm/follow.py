@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple
 
+from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
@@ -21,9 +22,11 @@ from shake.farm.watcher import Watcher
 from shake.farm.writers import TableWriter
 from shake.schema import OLD
 from shake.source.client import Client
-from shake.status.figures import duration
+from shake.source.clock import Bounds
+from shake.status.figures import duration, utc
 from shake.status.snapshot import TableStatus
 from shake.stream.listing import Listed
+from shake.stream.shards import SIBLING_AFTER
 
 log = logging.getLogger("shake.farm")
 
@@ -83,12 +86,14 @@ class Follow:
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
+        self._source = client.clock
         self._watcher = Watcher(client, loop.post, self._learned, self._lost, fatal)
         self._journaling = Journaling(
             config,
             loop,
             pool,
             followings,
+            self._source,
             ended=lambda following, shard, over: self._settled(following, [shard.id] * over),
             trouble=trouble,
             fatal=fatal,
@@ -119,12 +124,32 @@ class Follow:
     def start(self) -> None:
         """Watch streams; tables are followed as they are given to :meth:`begin`."""
         if self._followings:
+            for following in self._followings:
+                following.shards.set_back(self._earliest)  # the clock was set back since then
             self._watcher.start()
             self._list_all()
             self._loop.every(LIST_EVERY, self._list_all)
             self._loop.every(1.0, self._tend)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_all_fences)
+
+    @property
+    def _earliest(self) -> float:
+        """The source's time, or an earlier one."""
+        return self._source.earliest(boot_clock())
+
+    @property
+    def _latest(self) -> float:
+        """The source's time, or a later one."""
+        return self._source.latest(boot_clock())
+
+    def learn_time(self, bounds: Bounds) -> None:
+        """A worker has news of the source's clock."""
+        if self._source.learn(bounds, boot_clock()):
+            most = self._earliest - self._config.incr_margin
+            log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
+            for following in self._followings:
+                following.set_back(most)
 
     def drain(self) -> None:
         """Lease no more; what was published is applied. The pool tells readers to stop."""
@@ -140,7 +165,7 @@ class Follow:
         following = next((f for f in self._followings if f.number == table), None)
         if following is None or self._draining:
             return
-        following.begun = time.time()
+        following.begun, following.listed = self._latest, False
         self._writers[table] = self._start_writer(following)
         log.info("table %s: following its changes", following.name)
         if indexes:
@@ -168,13 +193,15 @@ class Follow:
         following = next((f for f in self._followings if f.number == table), None)
         if following is None:
             return status
-        now = time.time()
+        now, clock = self._latest, self._loop.clock()
         status = replace(
             status,
             shards=len(following.shards),
             shards_reading=following.leases + self._journaling.leases(following),
             journaled=following.journaled,
             unread=following.unread(now),
+            quiet_seconds=clock - following.arrived if following.newest else None,
+            newest_change=following.newest or None,
         )
         if not following.active:
             return status
@@ -183,8 +210,9 @@ class Follow:
             state="following",
             changes=following.changes,
             skipped=following.skipped,
-            change_rate=following.rate(self._loop.clock()),
+            change_rate=following.rate(clock),
             lag=following.lag(now),
+            applied_through=following.applied_through,
             pending=following.pending,
             consistent=following.consistent,
         )
@@ -304,16 +332,16 @@ class Follow:
             return
         match message:
             case messages.Batch(lease):
-                following.publish(worker.number, message)
+                following.publish(worker.number, message, self._earliest, self._loop.clock())
                 self._apply(following, lease)
             case messages.Tip(lease, moment):
-                following.tip(lease, moment)
+                following.tip(lease, min(moment, self._earliest))
             case messages.ShardEnd(lease, over):
                 self._end(following, worker, lease, over=over)
             case messages.ShardGap(lease, trimmed, reason):
                 # What is behind the trim point is lost, unless all of it was applied in time.
                 shard = following.reading(lease)
-                if not (trimmed and spared(shard, time.time())):
+                if not (trimmed and spared(shard, self._latest)):
                     self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
                     return
                 log.info(
@@ -374,19 +402,20 @@ class Follow:
 
     def _learned(self, following: Following, listing: list[Listed], whole: bool) -> None:
         try:
-            new = following.shards.learn(listing, whole=whole, now=time.time())
+            new = following.shards.learn(listing, whole=whole, now=self._loop.clock())
         except GapError as error:
             self._fatal(error)
             return
         following.learned(new)
         if whole:
-            following.listed = time.time()
+            following.listed = True
             self._saver.forget_shards(following.record, following.take_forgotten())
         shards = following.shards
         unsure = shards.childless or shards.missing or not len(shards)
-        if whole and unsure and following.number not in self._soon:
+        soon = LIST_SOON if whole and unsure else SIBLING_AFTER if shards.single else 0.0
+        if soon and following.number not in self._soon:
             self._soon.add(following.number)
-            self._loop.later(LIST_SOON, lambda: self._look_again(following))
+            self._loop.later(soon, lambda: self._look_again(following))
         self.assign()
 
     def _look_again(self, following: Following) -> None:
@@ -396,32 +425,31 @@ class Follow:
     def _list_all(self) -> None:
         for following in self._followings:
             self._watcher.look(following)
-            for shard in following.doubtful(time.time()):
+            for shard in following.doubtful(self._latest):
                 self._watcher.probe(following, shard)
 
     def _lost(self, following: Following, name: str, reached: tuple[str, str], said: str) -> None:
-        doubtful = following.doubtful(time.time())
+        doubtful = following.doubtful(self._latest)
         if any((shard.id, shard.reached) == (name, reached) for shard in doubtful):  # still so
             self._fatal(GapError(following.name, f"shard {name}: {said}"))
 
     # ---- each second
 
     def _tend(self) -> None:
-        now = time.time()
         for following in self._followings:
-            self._look_at_lag(following, now)
+            self._look_at_lag(following)
         self._journaling.tend()
         self._take_turns()
         self.assign()
         if self._followings and all(f.consistent for f in self._followings):
             self._consistent()
 
-    def _look_at_lag(self, following: Following, now: float) -> None:
-        unread = following.unread(now)
-        if unread > OLD and now - self._warned.get(following.number, 0.0) > 600:
+    def _look_at_lag(self, following: Following) -> None:
+        unread, now = following.unread(self._latest), self._loop.clock()
+        if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
             self._warned[following.number] = now
             log.warning(
-                "table %s: its oldest change that is not read may be %s old; the stream keeps "
+                "table %s: its oldest change that is not read can be %s old; the stream keeps "
                 "it for 24 hours%s",
                 following.name,
                 duration(unread),
@@ -432,6 +460,10 @@ class Follow:
         if not following.consistent and following.reaches(following.begun):
             following.consistent = True
             self._writers[following.number].say(messages.Sweep())
-            behind = duration(following.lag(now))
-            log.info("table %s: consistent point reached, %s behind", following.name, behind)
+            log.info(
+                "table %s: consistent point reached: every change made before %s (source's clock) "
+                "is applied",
+                following.name,
+                utc(following.applied_through or following.begun),
+            )
             self._pool.restrict(self._describe(following))

@@ -1,4 +1,4 @@
-"""The changes of one table: what is read of each shard, what is applied, how far behind it is."""
+"""The changes of one table: what is read of each shard, what is applied, and through which time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from shake.checkpoint.records import StreamRecord, shard_document
-from shake.farm.messages import Batch
-from shake.plan import TablePlan
+from shake.farm.messages import Batch, Journaled
+from shake.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
 from shake.stream.shards import Shard, Shards, State
@@ -53,8 +53,9 @@ class Reading:
 class Following:
     """The state of one table's changes. It orders nothing itself and knows no process.
 
-    Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds;
-    ``now``, and every moment that is about changes, Unix seconds.
+    Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds. All
+    other times are on the source's clock, in Unix seconds; no argument is a later time than the
+    source's clock can have reached.
     """
 
     def __init__(
@@ -63,15 +64,19 @@ class Following:
         self.number = number
         self.plan = plan
         self.record = record
-        self.shards = Shards(plan.table.name, shards, record.stamp)
+        self.shards = Shards(plan.table.name, shards, record.began)
         self.changes = 0
         self.skipped = 0
         self.active = False
-        #: When this run began to apply changes, which is behind the end of the scan: what was
-        #: written until then makes the consistent point, also of a run that goes on.
+        #: When this run began to apply changes, or later. That is behind the end of the scan, and
+        #: behind the start of this run: the table is consistent once it is applied through then.
         self.begun = inf
         self.consistent = False
-        self.listed = 0.0  # when all shards were last listed
+        self.listed = False  # all shards, since then
+        self.newest = 0.0  # creation time of the newest change that was read
+        self.arrived = -inf  # when the last change was read, on the loop's clock
+        self._set_back_to = -inf  # see set_back
+        self._proved: set[str] = set()  # shards that were read to a later tip
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
         self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
@@ -125,10 +130,21 @@ class Following:
 
     # ---- batches
 
-    def publish(self, worker: int, batch: Batch) -> None:
-        """A worker has filled a slot."""
+    def publish(self, worker: int, batch: Batch, limit: float, clock: float) -> None:
+        """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         reading = self._readings[batch.lease]
+        if batch.records:
+            self._saw(batch.created, clock)
+        batch = batch._replace(created=self._trusted(batch.created, limit))
         reading.flying.append(Flying(reading.shard, worker, batch))
+
+    def _trusted(self, created: float, limit: float) -> float:
+        """A creation time, or an earlier one: it can be of the clock before that was set back."""
+        return min(created, limit if self.trusted else self._set_back_to)
+
+    def _saw(self, created: float, clock: float) -> None:
+        self.newest = max(self.newest, created)
+        self.arrived = clock
 
     def next(self, lease: int) -> Flying | None:
         """The batch of a shard that is to be applied now, None where one is under way."""
@@ -149,7 +165,7 @@ class Following:
             self._rate.add(batch.records, clock)
             self._take_from_journal(flying.shard, batch)
             self.shards.advance(flying.shard, batch.sequence, batch.created)
-            self.shards.advance(flying.shard, "", flying.tip)
+            self._reach_tip(flying.shard, flying.tip)
             self._dirty.add(flying.shard.id)
         return self._settle(batch.lease)
 
@@ -166,8 +182,25 @@ class Following:
         if reading.flying:
             reading.flying[-1].tip = moment
         else:
-            self.shards.advance(reading.shard, "", moment)
+            self._reach_tip(reading.shard, moment)
             self._note(reading.shard)
+
+    def _reach_tip(self, shard: Shard, moment: float) -> None:
+        self.shards.advance(shard, "", moment)
+        if -inf < self._set_back_to <= moment:
+            self._proved.add(shard.id)
+
+    @property
+    def trusted(self) -> bool:
+        """Every shard was read to its tip since the source's clock was set back, or it never was.
+
+        What descends from such a shard was written later still.
+        """
+        if self._set_back_to > -inf:
+            if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
+                return False
+            self._set_back_to = -inf
+        return True
 
     def _settle(self, lease: int) -> list[str]:
         reading = self._readings[lease]
@@ -191,8 +224,12 @@ class Following:
 
     # ---- journal
 
-    def kept(self, shard: Shard, sequence: str, records: int, size: int, safe: float) -> None:
-        """See Shards.kept."""
+    def kept(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
+        """More of a shard is in the journal; ``limit`` as for :meth:`publish`."""
+        _, sequence, records, size, safe = message
+        if records:
+            self._saw(safe, clock)
+        safe = self._trusted(safe, limit) if records else min(safe, limit)
         self.shards.kept(shard, sequence, records, size, safe)
         self.journaled += records
         self.journal_bytes += size
@@ -239,21 +276,47 @@ class Following:
         self._noted |= {shard.id: shard.covered for shard in moved}
         return list(map(shard_document, moved))
 
+    def set_back(self, most: float) -> None:
+        """The source's clock was set back; nothing is proved beyond ``most`` on it.
+
+        Creation times of unread changes can be of the clock before: they prove nothing either.
+        """
+        self._set_back_to, self._proved = most, set()
+        self._dirty |= {shard.id for shard in self.shards.set_back(most)}
+        self.newest = min(self.newest, most)
+        for reading in self._readings.values():
+            for flying in reading.flying:
+                created = min(flying.batch.created, most)
+                flying.batch = flying.batch._replace(created=created)
+                flying.tip = 0.0
+
     # ---- progress
 
     def reaches(self, moment: float) -> bool:
-        """Whether all that was written before this moment is applied."""
-        safe = self.shards.safe()
-        return self.listed > moment and (safe is None or safe >= moment)
+        """Whether every change made before this time is applied."""
+        through = self.shards.applied_through()
+        return self.listed and self.trusted and (through is None or through >= moment)
+
+    @property
+    def applied_through(self) -> float | None:
+        """Every change made before this time is applied; None where that cannot be said yet.
+
+        So it is while changes that the copy holds already are applied once more.
+        """
+        through = self.shards.applied_through()
+        if not self.active or through is None or not self.trusted:
+            return None
+        again = self.plan.action is not Action.FOLLOW and through <= self.record.began
+        return None if again else through
 
     def lag(self, now: float) -> float:
-        """Seconds by which the oldest change that may not be applied is behind."""
-        safe = self.shards.safe()
-        return 0.0 if safe is None else max(0.0, now - safe)
+        """Age in seconds of the oldest change that is not yet confirmed as applied."""
+        through = self.shards.applied_through()
+        return 0.0 if through is None else max(0.0, now - through)
 
     def unread(self, now: float) -> float:
-        """The same of the oldest that may be neither applied nor in the journal."""
-        covered = self.shards.unread()
+        """The same of the oldest that is not confirmed as applied or in the journal."""
+        covered = self.shards.read_through()
         return 0.0 if covered is None else max(0.0, now - covered)
 
     def doubtful(self, now: float) -> list[Shard]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import GapError, ShakeError
 from shake.farm import messages
 from shake.farm.following import Following, spared
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
+from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
 
@@ -47,6 +48,7 @@ class Journaling:
         loop: Loop,
         pool: WorkerPool,
         followings: list[Following],
+        source: SourceClock,
         *,
         ended: Callable[[Following, Shard, bool], None],
         trouble: Callable[[str], None],
@@ -57,6 +59,7 @@ class Journaling:
         self._path = config.journal_folder
         self._loop = loop
         self._pool = pool
+        self._source = source
         self._ended = ended
         self._trouble = trouble
         self._fatal = fatal
@@ -115,9 +118,10 @@ class Journaling:
         if keeping is None:
             return
         match message:
-            case messages.Journaled(_, sequence, records, size, safe):
+            case messages.Journaled():
                 before = self._size
-                keeping.following.kept(keeping.shard, sequence, records, size, safe)
+                limit = self._source.earliest(boot_clock())
+                keeping.following.kept(keeping.shard, message, limit, self._loop.clock())
                 if before < self._most <= self._size:
                     self._stop(f"{self._path} has reached journal.max_mb")
             case messages.JournalFull(_, reason):
@@ -128,7 +132,7 @@ class Journaling:
                 self._end(lease, over=over)
             case messages.ShardGap(lease, trimmed, reason):
                 following, shard = keeping.following, keeping.shard
-                if not (trimmed and spared(shard, time.time())):
+                if not (trimmed and spared(shard, self._source.latest(boot_clock()))):
                     self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
                     return
                 following.shards.rewind(shard)

@@ -12,6 +12,7 @@ from shake.farm import messages
 from shake.farm.arena import Arena, Slots
 from shake.farm.channel import ChildChannel
 from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 
 
@@ -26,12 +27,14 @@ class Means:
         self.slots = Slots()
         self.journal = Journal(config.journal_folder)
         self.credentials = Credentials(*details["credentials"])
+        self.clock = SourceClock(lambda bounds: channel.send(messages.SourceTime(*bounds)))
         self.client = Client(
             Endpoint(*details["endpoint"]),
             lambda: self.credentials,
             on_retry=self._retried,
             stop=self.stop,
             random=random.Random(),
+            clock=self.clock,
         )
         self._about = threading.local()
 

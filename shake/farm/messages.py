@@ -162,8 +162,18 @@ class Batch(NamedTuple):
     created: float = 0.0
 
 
+class SourceTime(NamedTuple):
+    """Bounds of the source's time minus CLOCK_BOOTTIME, in seconds."""
+
+    low: float
+    high: float
+
+
 class Tip(NamedTuple):
-    """A shard was read to its tip: all that was written before ``moment`` is published."""
+    """A shard was read to its tip: all that was written before ``moment`` is published.
+
+    Here, and wherever changes have a time, it is Unix seconds on the source's clock.
+    """
 
     lease: int
     moment: float
@@ -366,6 +376,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
     *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
+    *(SourceTime,),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

@@ -6,12 +6,14 @@ import contextlib
 import random
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from shake import codec
+from shake.clock import boot_clock
 from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import child, messages
 from shake.farm.means import Means
@@ -20,8 +22,9 @@ from shake.source.streams import iterator_request, records_request
 from shake.stream.journal import Appender, Damaged, entries
 
 #: Seconds between two looks at a shard without news: at first, doubling, and at most. Each look
-#: costs half a read unit or so; a change is to arrive in a fraction of a second.
-FIRST_IDLE, LONGEST_IDLE = 0.05, 0.25
+#: costs half a read unit or so; a change is to arrive in a fraction of a second, and a tip takes
+#: TIP_AFTER of them.
+FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
 
 #: Records of an answer from which on the next is asked for at once.
 _BUSY = 0.5
@@ -38,6 +41,9 @@ TIP_AFTER = 8
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
 COLD = 64
+
+#: Seconds, of the source's time, by which a tip must have moved before it is reported again.
+_TIP_EVERY = 0.2
 
 #: Seconds, and bytes, between two syncs of a journal that grows.
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
@@ -64,34 +70,31 @@ class OpenStream:
 
 @dataclass(slots=True)
 class Silence:
-    """Answers without records: what they say since an iterator was new.
+    """Answers without records since an iterator was new, and what they prove.
 
-    ``cold``: so many more it takes before a tip is believed; ``row``: of late, one after the other,
-    the first of them asked for at ``since``, in Unix seconds.
+    ``cold``: so many more are needed before a tip is believed. ``row``: when the last answers,
+    none of which had records, were asked for.
     """
 
     cold: int = COLD
-    row: int = 0
-    since: float = 0.0
+    row: deque[float] = field(default_factory=lambda: deque(maxlen=TIP_AFTER))
 
-    def tip(self, records: int, asked: float) -> bool:
-        """Take in an answer: whether all that was written before ``since`` has come by now."""
+    def tip(self, records: int, asked: float) -> float | None:
+        """Take in an answer, asked for at ``asked``.
+
+        Return a time before which all that could be read has been read, None where that is unknown.
+        """
         if records:
-            self.row = 0
-            return False
-        if not self.row:
-            self.since = asked
-        self.row += 1
+            self.row.clear()
+            return None
+        self.row.append(asked)
         self.cold = max(0, self.cold - 1)
-        if self.cold or self.row < TIP_AFTER:
-            return False
-        self.row = 0  # the next tip is one of later
-        return True
+        return None if self.cold or len(self.row) < TIP_AFTER else self.row[0]
 
     @property
     def undecided(self) -> bool:
-        """Nothing comes, and it is not known yet whether that is the tip."""
-        return self.row > 0 and self.cold > 0
+        """No record comes, and it is not known yet whether that is the tip."""
+        return bool(self.row) and self.cold > 0
 
 
 class Reader(threading.Thread):
@@ -114,6 +117,9 @@ class Reader(threading.Thread):
         self._arena = means.arena
         self._slots = means.slots
         self._stopping = means.stop
+        self._clock = means.clock
+        self._margin = means.config.incr_margin
+        self._told = 0.0  # the last tip that was reported, in local time
         self._pace = 1 / means.config.qps_incr  # seconds between two GetRecords at least
         self._limit = means.config.qps_incr_batch_num
         self._buffer = Buffer()
@@ -152,7 +158,7 @@ class Reader(threading.Thread):
         """There was no record in the last answer."""
 
     def _tip(self, moment: float) -> None:
-        """All that was written before this moment has been taken."""
+        """Every change made before this moment, on the source's clock, has been taken."""
         raise NotImplementedError
 
     def _read(self) -> bool:
@@ -161,7 +167,7 @@ class Reader(threading.Thread):
         idle, corrupt, gone = FIRST_IDLE, 0, 0
         # Told to end: not before it is known, or each turn may be too short for that.
         while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
-            began, asked = time.monotonic(), time.time()
+            began, asked = time.monotonic(), boot_clock()
             try:
                 iterator = iterator or self._iterator()
                 body = self._fetch(iterator)
@@ -180,7 +186,7 @@ class Reader(threading.Thread):
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
-                silence.row = 0
+                silence.row.clear()
                 table, reason = self._stream.number, str(error)
                 self._send(messages.Retried(table, False, corrupt, reason))
                 self._rest(random.uniform(0, longest_pause(corrupt)))
@@ -190,8 +196,10 @@ class Reader(threading.Thread):
             if page.next_iterator is None:
                 return True
             iterator = page.next_iterator
-            if silence.tip(page.records, asked):
-                self._tip(silence.since)
+            tip = silence.tip(page.records, asked)
+            if tip is not None and tip - self._told >= _TIP_EVERY:
+                self._told = tip
+                self._tip(self._clock.earliest(tip) - self._margin)
             if page.records < self._limit * _BUSY and not silence.undecided:
                 idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
                 self._rest(idle)

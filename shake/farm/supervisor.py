@@ -5,6 +5,7 @@ It never touches item data. :meth:`Supervisor.run` is its whole life.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import math
@@ -13,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, TimeoutError
 from functools import partial
 from typing import Any
 
@@ -39,8 +41,10 @@ from shake.farm.writers import TableWriter
 from shake.plan import Action, Plan, capacity_rate
 from shake.positions import Position
 from shake.source.client import Client, Endpoint
+from shake.source.clock import NO_DATE, Bounds
 from shake.source.session import CredentialSource
 from shake.status.snapshot import ProcessStatus, Snapshot
+from shake.status.switch import claim
 from shake.target.contract import Held
 
 log = logging.getLogger("shake.farm")
@@ -51,15 +55,18 @@ READERS = 16
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
+#: Seconds that another thread waits for the loop.
+_LOOK_SECONDS = 1.0
 
 
 class Supervisor:
     """Runs a plan.
 
     ``positions`` are those of the tables whose changes are followed, by name, ``watch`` a client
-    for their streams; with ``until_consistent`` the run ends when all have reached their consistent
-    point. ``copied`` is called when the full copy is complete, ``show`` with a snapshot every
-    ``refresh`` seconds; ``redact`` takes secrets out of what servers said.
+    for their streams; with ``until_consistent`` the run ends when all tables are consistent: then
+    every change made before the run started is applied. ``copied`` is called when the full copy is
+    complete, ``show`` with a snapshot every ``refresh`` seconds; ``redact`` takes secrets out of
+    what servers said.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Supervisor:
             lost=self._lost,
             fatal=self.fail,
         )
+        self._source = watch.clock
         self._follow = Follow(
             config,
             loop,
@@ -253,8 +261,8 @@ class Supervisor:
                 self._saver.save_status("incr_sync")
 
     def _consistent(self) -> None:
-        if self._until_consistent:
-            self._course.settle()
+        if self._until_consistent and self._course.running:
+            self._course.settle(f"consistent: {claim(self.snapshot())}")
 
     # ---- children
 
@@ -305,6 +313,8 @@ class Supervisor:
                 self._follow.from_worker(worker, message)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)
+            case messages.SourceTime():
+                self._follow.learn_time(Bounds(*message))
             case messages.Retried(table):
                 self._retried(self._copies[table], message)
             case messages.Ready():
@@ -372,7 +382,7 @@ class Supervisor:
 
     def snapshot(self) -> Snapshot:
         """The task as it stands."""
-        now = self._loop.clock()
+        now, source = self._loop.clock(), self._source
         filtered = self._config.scan_filter is not None
         state, reason = self._course.state(self._trouble.text, complete=self._complete)
         return Snapshot(
@@ -392,7 +402,30 @@ class Supervisor:
                 *(writer.status() for writer in self._follow.writers),
             ),
             reason=self._redact(reason),
-            notices=self._plan.warnings,
+            notices=self._plan.warnings + (() if source.dated else (NO_DATE,)),
+            time=time.time(),
+            source_time=source.earliest(boot_clock()),
+            margin=self._config.incr_margin,
+            whole=self._whole,
+        )
+
+    def look(self) -> Snapshot | None:
+        """The task as it stands, for any other thread; None where the loop does not answer."""
+        found: Future[Snapshot] = Future()
+        self._loop.post(lambda: found.set_result(self.snapshot()))
+        with contextlib.suppress(TimeoutError):
+            return found.result(_LOOK_SECONDS)
+        return None
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the target is to hold all items, so that it can be equal to the source."""
+        config = self._config
+        return (
+            config.sync_mode == "all"
+            and config.scan_filter is None
+            and not config.sync_schema_only
+            and all(table.action is not Action.FOLLOW for table in self._plan.tables)
         )
 
 

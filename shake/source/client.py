@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from shake.clock import boot_clock
 from shake.errors import RunError, Stopped
 from shake.source.answer import Kind, Transient, judge
+from shake.source.clock import SourceClock
 from shake.source.connection import Broken, Buffer, Connection
 from shake.source.endpoint import Credentials, Endpoint, shown
 
@@ -66,6 +69,7 @@ class Client:
 
     ``credentials`` gives the current ones for each try. ``on_retry`` is called from the thread
     that waits. Once ``stop`` is set, no request is sent any more and waits end: Stopped is raised.
+    ``clock`` learns from each good answer.
     """
 
     def __init__(
@@ -76,8 +80,10 @@ class Client:
         on_retry: Callable[[Retry], None],
         stop: threading.Event,
         random: random.Random,
+        clock: SourceClock | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.clock = clock or SourceClock()
         self.credentials = credentials
         self.on_retry = on_retry
         self.stop = stop
@@ -152,6 +158,7 @@ class Call:
         }
         self._credentials = Credentials("", "")  # those of the last try
         self._sent: Connection | None = None
+        self._sent_at = 0.0
         self._problem: Broken | None = None
 
     def send(self) -> None:
@@ -159,6 +166,7 @@ class Call:
         self._credentials = self._client.credentials()
         try:
             self._sent = self._client.connection(self._url)
+            self._sent_at = boot_clock()
             self._sent.send(self._signed_headers(), self._body)
         except Broken as error:
             self._problem = error
@@ -182,6 +190,8 @@ class Call:
         self._client.give_back(self._url, connection)
         body = answer.body[:-1]
         judge(self._operation, answer.status, answer.headers, body, self._credentials)
+        date = answer.headers.get("date")
+        self._client.clock.answered(date, self._sent_at, boot_clock(), time.time)
         return answer.body
 
     def result(

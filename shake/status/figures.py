@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from shake.schema import OLD
 from shake.status.snapshot import Snapshot, TableStatus
 
@@ -44,6 +46,7 @@ def total(snapshot: Snapshot) -> TableStatus:
     """All tables as one, in the state of the task, with ``expected_items`` as now known.
 
     It has a lag, the greatest, once no table is left to be copied: until then that is what counts.
+    It is applied through the earliest time of all tables that are, or will be, followed.
     """
     tables = snapshot.tables
     copied = all(table.state in COMPLETE | ILL for table in tables)
@@ -58,10 +61,18 @@ def total(snapshot: Snapshot) -> TableStatus:
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
         lag=max((t.lag for t in tables if t.lag is not None and copied), default=None),
+        applied_through=_applied_through(tables),
         unread=max((table.unread for table in tables if table.unread is not None), default=None),
         consistent=bool(tables) and all(table.consistent for table in tables),
         **sums,
     )
+
+
+def _applied_through(tables: tuple[TableStatus, ...]) -> float | None:
+    followed = [t for t in tables if t.unread is not None or t.applied_through is not None]
+    times = [table.applied_through for table in followed]
+    known = [time for time in times if time is not None]
+    return min(known) if known and len(known) == len(times) else None
 
 
 def oldest_unread(snapshot: Snapshot) -> TableStatus | None:
@@ -132,6 +143,13 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours}h {minute:02d}m"
     return f"{minutes}m {second:02d}s" if minutes else f"{second}s"
+
+
+def utc(moment: float | None) -> str:
+    """``2026-11-29T12:00:03Z``: Unix seconds, rounded down to the second; ``-`` when unknown."""
+    if moment is None:
+        return "-"
+    return datetime.fromtimestamp(int(moment), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:

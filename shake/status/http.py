@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from shake.errors import RefusedError
 
@@ -28,6 +28,10 @@ class Answer:
     status: int = 200
 
 
+#: The parameters of a request, by name.
+Query = Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """How a path is answered.
@@ -36,7 +40,7 @@ class Route:
     which holds no data and asks for the token.
     """
 
-    answer: Callable[[], Answer]
+    answer: Callable[[Query], Answer]
     open: bool = False
     stranger: Callable[[], Answer] | None = None
 
@@ -119,7 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         # A body would be taken for the next request of the connection.
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True
-        self._reply(self._answer(urlsplit(self.path).path))
+        url = urlsplit(self.path)
+        self._reply(self._answer(url.path, dict(parse_qsl(url.query))))
 
     do_HEAD = do_GET
 
@@ -129,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse_method
 
-    def _answer(self, path: str) -> Answer:
+    def _answer(self, path: str, query: Query) -> Answer:
         route, token = self.server.routes.get(path), self.server.token
         if route is None or not route.open:
             if token and not self._knows_token(token):
@@ -140,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         if route is None:
             return Answer(b"no such page\n", status=404)
         try:
-            return route.answer()
+            return route.answer(query)
         except Exception:
             log.exception("%s could not be shown", path)
             return Answer(b"this page could not be made; see the log\n", status=500)

@@ -50,8 +50,14 @@ _TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], .
     (
         GaugeMetricFamily,
         "lag_seconds",
-        "Age of the oldest change that may not be applied; absent where none is followed.",
+        "Age of the oldest change not yet confirmed as applied; absent where none is followed.",
         lambda t: t.lag,
+    ),
+    (
+        GaugeMetricFamily,
+        "applied_through_timestamp_seconds",
+        "Every change made before this time (source's clock) is applied; absent until known.",
+        lambda t: t.applied_through,
     ),
     (GaugeMetricFamily, "pending_changes", "Changes read and not applied.", lambda t: t.pending),
     (
@@ -69,8 +75,8 @@ _TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], .
     (
         GaugeMetricFamily,
         "consistent",
-        "1 once all that changed during the copy is applied.",
-        lambda t: float(t.consistent) if t.state == "following" else None,
+        "1 once the table is applied through the end of its copy and the start of this run.",
+        lambda t: float(t.consistent),
     ),
     (GaugeMetricFamily, "expected_items", "DynamoDB's estimate.", lambda t: t.expected_items),
     (GaugeMetricFamily, "expected_bytes", "DynamoDB's estimate.", lambda t: t.expected_bytes),

@@ -48,7 +48,7 @@ def profile_server(
 
     Raises RefusedError when the port cannot be had.
     """
-    routes = {"/": Route(lambda: Answer(text(reports()).encode("utf-8", "replace")))}
+    routes = {"/": Route(lambda _: Answer(text(reports()).encode("utf-8", "replace")))}
     return Server("system_profile", bind, port, token, routes)
 
 

@@ -17,6 +17,7 @@ from shake.status.figures import (
     size,
     total,
     unread,
+    utc,
 )
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
@@ -113,12 +114,14 @@ def _line(table: TableStatus) -> str:
 
 
 def _changes(table: TableStatus) -> str:
-    gate = "consistent point reached" if table.consistent else "consistent point not reached yet"
+    gate = "consistent" if table.consistent else "not consistent yet"
+    through = [f"applied through {utc(table.applied_through)}"] if table.applied_through else []
     parts = [
         table.state,
         f"{count(table.changes)} changes",
         f"{count(table.change_rate)} changes/s",
         f"lag {duration(table.lag)}, {count(table.pending)} changes",
+        *through,
         gate,
     ]
     if table.skipped:

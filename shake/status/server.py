@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any
 
 from shake.status import nimoshake
-from shake.status.figures import fraction, total
-from shake.status.http import Answer, Route, Server
+from shake.status.figures import fraction, total, utc
+from shake.status.http import Answer, Query, Route, Server
 from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.switch import readiness
 
 
 def status_server(
@@ -20,8 +22,8 @@ def status_server(
     """The server of ``http_profile``: a context manager that serves while it is entered.
 
     ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
-    ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed. Raises RefusedError
-    when the port cannot be had.
+    ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
+    one could switch, else 503. Raises RefusedError when the port cannot be had.
     """
     html = page()
 
@@ -29,8 +31,10 @@ def status_server(
         return Answer(html, "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
-        # Not orjson: an error may quote an item's lone surrogates.
-        return Route(lambda: Answer(json.dumps(of(snapshot())).encode(), "application/json"))
+        return Route(lambda _: _json(of(snapshot())))
+
+    def ready(query: Query) -> Answer:
+        return _ready(snapshot(), query.get("after", ""))
 
     def health() -> Answer:
         state = snapshot().state
@@ -42,12 +46,13 @@ def status_server(
         return Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)
 
     routes = {
-        "/": Route(ground, stranger=ground),
+        "/": Route(lambda _: ground(), stranger=ground),
         "/status": data(status),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
-        "/metrics": Route(numbers),
-        "/healthz": Route(health, open=True),
+        "/metrics": Route(lambda _: numbers()),
+        "/ready": Route(ready),
+        "/healthz": Route(lambda _: health(), open=True),
     }
     return Server("http_profile", bind, port, token, routes)
 
@@ -58,12 +63,48 @@ def page() -> bytes:
 
 
 def status(snapshot: Snapshot) -> dict[str, Any]:
-    """``/status``: the snapshot's fields, ``total`` (all tables as one) and each ``fraction``."""
+    """``/status``: the snapshot's fields, ``total`` (all tables as one) and each ``fraction``.
+
+    ``time``, ``source_time``, ``applied_through`` and ``newest_change`` are UTC in ISO 8601, or
+    null.
+    """
     return asdict(snapshot) | {
+        "time": _iso(snapshot.time),
+        "source_time": _iso(snapshot.source_time),
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),
     }
 
 
 def _table(table: TableStatus) -> dict[str, Any]:
-    return asdict(table) | {"fraction": fraction(table)}
+    return asdict(table) | {
+        "fraction": fraction(table),
+        "applied_through": _iso(table.applied_through),
+        "newest_change": _iso(table.newest_change),
+    }
+
+
+def _ready(snapshot: Snapshot, after: str) -> Answer:
+    """``/ready``; ``after`` is a time of the source's clock, as ISO 8601."""
+    try:
+        ready, reason, through = readiness(snapshot, _moment(after) if after else 0.0)
+    except ValueError:
+        return _json({"error": f"after = {after}: it must be like 2026-11-29T12:00:03Z"}, 400)
+    answer = {"ready": ready, "reason": reason, "applied_through": _iso(through)}
+    return _json(answer, 200 if ready else 503)
+
+
+def _moment(text: str) -> float:
+    """Unix seconds of an ISO 8601 time, which is in UTC unless it says otherwise."""
+    # A + of the address is a blank here; Python 3.10 knows no Z.
+    moment = datetime.fromisoformat(text.strip().replace(" ", "+").replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _iso(moment: float | None) -> str | None:
+    return utc(moment) if moment else None
+
+
+def _json(data: dict[str, Any], status: int = 200) -> Answer:
+    # Not orjson: an error may quote an item's lone surrogates.
+    return Answer(json.dumps(data).encode(), "application/json", status)

@@ -48,14 +48,20 @@ class TableStatus:
     change_rate: float = 0.0
     shards: int = 0
     shards_reading: int = 0
-    #: age in seconds of the oldest change that may not be applied, None where none is followed yet
+    #: age in seconds of the oldest change not yet confirmed as applied, None where none is followed
     lag: float | None = None
+    #: every change made before is applied; creation time of the newest change that was read. Both
+    #: in Unix seconds on the source's clock, None where unknown
+    applied_through: float | None = None
+    newest_change: float | None = None
+    #: seconds since a change was read, None before the first
+    quiet_seconds: float | None = None
     #: changes that are read and not applied; of them, those in the journal
     pending: int = 0
     journaled: int = 0
-    #: age of the oldest change that may be neither applied nor in the journal, None without stream
+    #: age of the oldest change not yet confirmed as applied or journaled, None without stream
     unread: float | None = None
-    #: whether all that changed during the copy is applied
+    #: whether the table is applied through the end of its copy and the start of this run
     consistent: bool = False
 
 
@@ -75,7 +81,11 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole task. ``state`` is running, degraded, stopping, stopped, finished or failed."""
+    """The whole task. ``state`` is running, degraded, stopping, stopped, finished or failed.
+
+    ``time`` is when it was so, in Unix seconds by this machine's clock, and ``source_time`` by the
+    source's, or earlier. ``margin`` is ``incr.margin``. ``whole``: the target is to hold all items.
+    """
 
     id: str
     sync_mode: str
@@ -86,3 +96,7 @@ class Snapshot:
     processes: tuple[ProcessStatus, ...] = ()
     reason: str = ""  # why degraded or failed
     notices: tuple[str, ...] = ()
+    time: float = 0.0
+    source_time: float = 0.0
+    margin: float = 0.0
+    whole: bool = False

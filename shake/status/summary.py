@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shake.status.figures import COMPLETE, count, duration, percent, short, size, total
+from shake.status.figures import COMPLETE, count, duration, percent, short, size, total, utc
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Printed on stdout when the full copy is complete, whatever the log settings.
@@ -63,11 +63,12 @@ def _grid(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _followed(table: TableStatus) -> str:
-    gate = "its consistent point is reached" if table.consistent else "NOT consistent yet"
+    gate = "consistent" if table.consistent else "NOT consistent yet"
+    through = f"applied through {utc(table.applied_through)}" if table.applied_through else ""
     skipped = f", {count(table.skipped)} left out (nothing to modify)" if table.skipped else ""
     return (
-        f"table {table.name}: {count(table.changes)} changes applied{skipped}, {gate}, at most "
-        f"{duration(table.lag)} behind"
+        f"table {table.name}: {count(table.changes)} changes applied{skipped}, {gate}, "
+        f"{through or f'{duration(table.lag)} behind'}"
     )
 
 

@@ -11,7 +11,9 @@ from shake.stream.shards import Shard, State, new_shard
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
-    """Where following begins beside a copy: the shards that may hold a change of this moment.
+    """Where following begins beside a copy: the shards that can hold a change of this moment.
+
+    ``now`` is on the source's clock, and earlier than the listing.
 
     A Scan is eventually consistent, so what was written just before may be missing from it: every
     open shard counts, the parent of each, and every closed shard whose child is not listed yet,

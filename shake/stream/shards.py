@@ -22,6 +22,11 @@ SETTLED_AFTER = 60.0
 #: Seconds for which a shard must be missing from every listing of all shards until it is gone.
 MISSING_AFTER = 10.0
 
+#: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
+#: or has one child.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+SIBLING_AFTER = 3.0
+
 
 class State(Enum):
     """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
@@ -108,7 +113,8 @@ class Shards:
 
     A shard may be read twice: into the journal while nothing is applied yet, or what comes before
     it is not; and to be applied. ``table`` is for errors. What was created before ``began``, in
-    Unix seconds, is in the copy.
+    Unix seconds, is in the copy. Times of changes are on the source's clock; ``now`` is on any
+    clock that nobody sets.
     """
 
     def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
@@ -123,6 +129,7 @@ class Shards:
         self._missing: dict[str, float] = {}  # known and not listed: since when
         self._orphans: dict[str, float] = {}  # when they were first listed without their parent
         self._ends: dict[str, float] = {}  # read, without a child: since when; inf: settled
+        self._single: dict[str, float] = {}  # of which one child is listed: since when
         #: Removed by :meth:`learn`: nothing will ask for them again.
         self.forgotten: list[str] = []
         for shard in shards:
@@ -135,6 +142,7 @@ class Shards:
                 if shard.held:
                     self._end(shard)
         for shard in self:
+            self._expect_sibling(shard.id, inf)
             self._offer(shard)
 
     def __iter__(self) -> Iterator[Shard]:
@@ -161,11 +169,13 @@ class Shards:
         for shard in new:
             self._ends.pop(shard.parent, None)
             self._orphans.pop(shard.id, None)
+            self._expect_sibling(shard.parent, now)
             shard.safe = self._inherited(shard)
             parent = self._shards.get(shard.parent)
             if parent is None or parent.state is State.APPLIED:
                 self._enter(shard, State.READY)
             self._offer(shard)
+        self._settle_single({one.parent for one in listed.values()}, now)
         if whole:
             self._settle(now)
             self._adopt({i: found[i].parent for i in orphans}, now)
@@ -194,6 +204,20 @@ class Shards:
                 parent = listed[parent].parent
         self._before |= found
         return self._before
+
+    def _expect_sibling(self, parent: str, since: float) -> None:
+        """One child of a shard is listed: another one can follow. No shard has three."""
+        if parent in self._shards and len(self._children.get(parent, ())) == 1:
+            self._single[parent] = since
+        else:
+            self._single.pop(parent, None)
+
+    def _settle_single(self, parents: Collection[str], now: float) -> None:
+        """Children of these are listed, all that there are by ``now``."""
+        for parent in self._single.keys() & parents:
+            since = self._single[parent] = min(self._single[parent], now)
+            if now - since >= SIBLING_AFTER:
+                del self._single[parent]
 
     def _settle(self, now: float) -> None:
         """What has been so for long enough will stay so."""
@@ -229,6 +253,7 @@ class Shards:
             self._children.pop(shard.id, None)
             self._children.get(shard.parent, set()).discard(shard.id)
             self._ends.pop(shard.id, None)
+            self._single.pop(shard.id, None)
             del self._shards[shard.id], self._missing[shard.id]
             self.forgotten.append(shard.id)
 
@@ -246,6 +271,18 @@ class Shards:
     def childless(self) -> bool:
         """Some shard is read to its end, and what follows it may not be listed yet."""
         return any(since != inf for since in self._ends.values())
+
+    @property
+    def single(self) -> bool:
+        """Some shard has one listed child, and a second one can follow."""
+        return bool(self._single)
+
+    def _unlisted(self) -> Iterator[Shard]:
+        """Shards whose children, or one of whose children, can still be unlisted."""
+        for one, since in self._ends.items():
+            if since != inf:
+                yield self._shards[one]
+        yield from (self._shards[one] for one in self._single)
 
     # ---- reading
 
@@ -390,25 +427,50 @@ class Shards:
                     child.safe = min(child.safe, parent.safe)
                     left.append(child)
 
-    def safe(self) -> float | None:
-        """Every record created before this moment is applied; None: no shard is left to be read.
+    def applied_through(self) -> float | None:
+        """Every change made before this time is applied; None: no shard is left to be read.
 
-        What follows an end and may not be listed yet counts too; so does the first shard of all.
+        A shard whose children are not listed yet counts too; so does the first shard of all.
         """
         if not self._shards:
             return self._began
-        left = [shard.safe for shard in self if shard.state is not State.APPLIED]
-        left += [self[one].safe for one, since in self._ends.items() if since != inf]
-        return min(left, default=None)
+        return min((shard.safe for shard in self.unread()), default=None)
 
-    def unread(self) -> float | None:
+    def unread(self) -> Iterator[Shard]:
+        """Shards of which something is left to be applied, or of whose children."""
+        yield from (shard for shard in self if shard.state is not State.APPLIED)
+        yield from self._unlisted()
+
+    def lineage(self, shard: Shard) -> Iterator[str]:
+        """The names of a shard, its parent, and so on, as far as they are known."""
+        above: Shard | None = shard
+        while above is not None:
+            yield above.id
+            above = self._shards.get(above.parent)
+
+    def read_through(self) -> float | None:
         """Every record created before this moment is applied, or in the journal; None as above."""
         if not self._shards:
             return self._began
         open_ = (shard for shard in self if shard.state is not State.APPLIED)
         left = [one.covered for one in open_ if not one.held]
-        left += [self[one].covered for one, since in self._ends.items() if since != inf]
+        left += [shard.covered for shard in self._unlisted()]
         return min(left, default=None)
+
+    def set_back(self, most: float) -> list[Shard]:
+        """The source's clock was set back: nothing is proved beyond this time on it.
+
+        Return the shards whose times this has changed.
+        """
+        changed = []
+        for shard in self:
+            if shard.covered > most:
+                shard.safe = min(shard.safe, most)
+                if shard.kept is not None:
+                    shard.kept.safe = min(shard.kept.safe, most)
+                self._offer(shard)
+                changed.append(shard)
+        return changed
 
     def _take(self, shard: Shard) -> Shard:
         self._shards[shard.id] = shard

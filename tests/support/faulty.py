@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -80,6 +81,7 @@ class Faulty:
     """The server: answers from ``script`` one by one, then always by ``otherwise``.
 
     Use it as a context manager; ``url`` is its address, ``requests`` what it was asked so far.
+    ``clock`` is that of the ``Date`` of its answers.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Faulty:
         script: Iterable[Reply] = (),
         otherwise: Callable[[Request], Reply] = lambda request: Reply(),
         port: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.requests: list[Request] = []
         self._script = iter(script)
         self._otherwise = otherwise
@@ -136,6 +140,9 @@ class Faulty:
                     self._send(reply)
 
             do_GET = do_POST
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(int(faulty._clock()))
 
             def _send(self, reply: Reply) -> None:
                 self.close_connection = reply.cut is not None

@@ -77,6 +77,8 @@ class Simulator:
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
+
+    ``clock`` is also that of the ``Date`` of each answer, and of records' creation times.
     """
 
     def __init__(self, seed: int = 0, clock: Clock | None = None) -> None:
@@ -92,8 +94,17 @@ class Simulator:
         self.iterator_age = ITERATOR_AGE
         self._shared = Shared(self.clock, random.Random(f"{seed} world"))
         self._chance = random.Random(f"{seed} answers")
-        self._http = Faulty(otherwise=self._serve)
+        self._http = Faulty(otherwise=self._serve, clock=self.clock)
         self._closing = threading.Event()
+
+    @property
+    def delay(self) -> float:
+        """Seconds after which a record can be read, at most; each waits for a part of that."""
+        return self._shared.delay
+
+    @delay.setter
+    def delay(self, seconds: float) -> None:
+        self._shared.delay = seconds
 
     @property
     def url(self) -> str:
@@ -364,14 +375,17 @@ class Simulator:
         records: list[Item] = []
         total = 0
         quiet = cold > 0 or self._chance.random() < self.empty_pages
+        ready = shard.readable(self.clock())
         for number, _, record in [] if quiet else shard.from_number(position, limit):
+            if number > ready:
+                break
             total += record["dynamodb"]["SizeBytes"]
             if records and total > PAGE_BYTES:
                 break
             records.append(record)
             position = number + 1
         answer: Item = {"Records": records}
-        over = shard.end is not None and position > shard.last
+        over = shard.end is not None and position > shard.last and shard.last <= ready
         if not over or (records and self._chance.random() < 0.5):
             after = max(0, cold - 1)
             answer["NextShardIterator"] = self._iterator(stream, shard, position, after)

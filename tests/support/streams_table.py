@@ -61,6 +61,7 @@ class Shared:
 
     clock: Clock
     random: random.Random
+    delay: float = 0.0  # see Simulator
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -81,6 +82,8 @@ class Shard:
     closed: float = 0.0  # when
     #: What is not trimmed, as (sequence number, time, record as answered).
     records: list[tuple[int, float, Item]] = field(default_factory=list)
+    #: Those that can be read later than at once, in their order: (sequence number, from when on).
+    late: deque[tuple[int, float]] = field(default_factory=deque)
     #: The highest sequence number that is gone.
     trimmed: int = 0
     #: So many answers of DescribeStream do not list the shard yet, or list it as open still.
@@ -91,6 +94,12 @@ class Shard:
     def last(self) -> int:
         """The last sequence number so far; below ``start`` without any."""
         return self.records[-1][0] if self.records else max(self.trimmed, self.start - 1)
+
+    def readable(self, now: float) -> int:
+        """The sequence number up to which records can be read."""
+        while self.late and self.late[0][1] <= now:
+            self.late.popleft()
+        return self.late[0][0] - 1 if self.late else 10**41
 
     def from_number(self, number: int, count: int) -> list[tuple[int, float, Item]]:
         """At most ``count`` records with this sequence number and above."""
@@ -208,6 +217,10 @@ class Stream:
         if expired:
             record["userIdentity"] = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
         shard.records.append((number, now, record))
+        if self._shared.delay or shard.late:
+            before = shard.late[-1][1] if shard.late else now
+            after = now + self._shared.random.uniform(0, self._shared.delay)
+            shard.late.append((number, max(before, after)))
 
     def trim(self, before: float) -> None:
         """Forget records older than a time, and shards closed before it."""

@@ -1,0 +1,262 @@
+"""The gate by itself, against a model of a source: no change is claimed that is not applied."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from math import floor
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.farm.following import Following
+from shake.farm.messages import Batch
+from shake.farm.reader import Silence
+from shake.plan import Action, TablePlan
+from shake.schema import Attribute, Keys, Table
+from shake.source.clock import Bounds, SourceClock
+from shake.stream.beginning import first_shards
+from shake.stream.listing import Listed
+from shake.stream.shards import SIBLING_AFTER
+
+#: ``incr.margin``, and the longest time after which a change can be read.
+MARGIN = 3.0
+
+
+@dataclass
+class Change:
+    """``made`` is on the source's clock, ``readable`` local time."""
+
+    number: int
+    made: float
+    readable: float
+    applied: bool = False
+
+
+@dataclass
+class SourceShard:
+    name: str
+    parent: str
+    start: int
+    listed: float  # local time from which on listings show it
+    closed: float | None = None
+    changes: list[Change] = field(default_factory=list)
+
+
+@dataclass
+class Reading:
+    """A shard that is read: how far, and what its empty answers have proved."""
+
+    name: str
+    position: int = 0
+    silence: Silence = field(default_factory=lambda: Silence(cold=12))
+
+
+class Gate:
+    """A source with a clock, a delay and empty answers; and what shake makes of it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.now = chance.uniform(0, 1e6)  # local
+        self.offset = chance.uniform(1e8, 1e9)  # of the source's clock
+        self.grain = chance.choice([1, 60])  # of creation times, in seconds
+        self.number = 0
+        self.shards: dict[str, SourceShard] = {}
+        self.readings: dict[int, Reading] = {}
+        self.leases = 0
+        self.clock = SourceClock()
+        self.add_shard("")
+        self.answer()
+        began = self.clock.earliest(self.now)
+        shards = first_shards(self.listing(), began)
+        plan = TablePlan(
+            Table("t", Keys(Attribute("pk", "S"))), Action.FOLLOW, TableRecord("t", "a.t", 0, 0), ()
+        )
+        record = StreamRecord("t", "arn", began=began)
+        self.following = Following(0, plan, record, shards, self.now)
+        self.following.active = True
+        self.begin()
+
+    def begin(self) -> None:
+        """All that is made from now on is behind the gate."""
+        self.following.begun = self.clock.latest(self.now)
+        self.following.listed = False
+
+    # ---- the source
+
+    @property
+    def source_time(self) -> float:
+        return self.now + self.offset
+
+    def add_shard(self, parent: str) -> None:
+        name = f"s{len(self.shards)}"
+        self.number += 1
+        # Siblings are listed one soon after the other.
+        siblings = [one.listed for one in self.shards.values() if parent == one.parent]
+        late = min(siblings, default=self.now + self.chance.choice([0.0, 4.0, 20.0]))
+        late = (late + self.chance.uniform(0, SIBLING_AFTER - 0.1)) if parent else self.now
+        self.shards[name] = SourceShard(name, parent, self.number, late)
+
+    def write(self) -> None:
+        shard = self.chance.choice([s for s in self.shards.values() if s.closed is None])
+        self.number += 1
+        before = shard.changes[-1].readable if shard.changes else 0.0
+        readable = max(before, self.now + self.chance.choice([0.0, 0.5, 1.0]) * MARGIN)
+        shard.changes.append(Change(self.number, self.source_time, readable))
+
+    def reshape(self) -> None:
+        """A shard splits, or rolls over."""
+        shard = self.chance.choice([s for s in self.shards.values() if s.closed is None])
+        shard.closed = self.now
+        for _ in range(self.chance.choice([1, 2])):
+            self.add_shard(shard.name)
+
+    def set_clock(self) -> None:
+        """The source's clock is set, by more than answers leave open what it shows.
+
+        An answer shows it before the next change is made.
+        """
+        self.offset += self.chance.choice([-1, 1]) * self.chance.choice([60, 300, 5000])
+        self.answer()
+
+    def listing(self) -> list[Listed]:
+        found = [shard for shard in self.shards.values() if shard.listed <= self.now]
+        return [Listed(s.name, s.parent, str(s.start), s.closed is not None) for s in found]
+
+    def answer(self) -> float:
+        """An answer comes, with a Date; return the local time at which it was made."""
+        sent = self.now
+        self.wait(self.chance.choice([0.001, 0.02, self.chance.uniform(0, 2)]))
+        made, date = self.now, formatdate(floor(self.source_time), usegmt=True)
+        self.wait(self.chance.choice([0.001, 0.02, self.chance.uniform(0, 2)]))
+        SourceClock(self.learn_time).answered(date, sent, self.now, lambda: 0.0)
+        return made
+
+    def learn_time(self, bounds: Bounds) -> None:
+        """As a worker's news of the source's clock come to the supervisor."""
+        if self.clock.learn(bounds, self.now):
+            most = self.clock.earliest(self.now) - MARGIN
+            self.following.set_back(most)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    # ---- shake
+
+    def learn(self) -> None:
+        self.following.shards.learn(self.listing(), whole=True, now=self.now)
+        self.following.listed = True
+
+    def lease(self) -> None:
+        if self.following.shards.waiting:
+            shard = self.following.shards.first()
+            self.leases += 1
+            self.following.lease(self.leases, 0, shard, self.now)
+            self.readings[self.leases] = Reading(shard.id, int(shard.sequence or 0))
+
+    def read(self) -> None:
+        """An answer of GetRecords, which can be empty without a reason."""
+        if not self.readings:
+            return
+        lease = self.chance.choice(list(self.readings))
+        reading = self.readings[lease]
+        shard = self.shards[reading.name]
+        asked = self.now
+        at = self.answer()
+        left = [change for change in shard.changes if change.number > reading.position]
+        found: list[Change] = []
+        if self.chance.random() > 0.15:
+            for change in left[: self.chance.randint(1, 5)]:
+                if change.readable > at:
+                    break
+                found.append(change)
+        if found:
+            reading.position = found[-1].number
+            created = found[-1].made // self.grain * self.grain
+            batch = Batch(
+                lease, 0, [(1, 1)] * 3, True, len(found), str(reading.position), float(created)
+            )
+            limit = self.clock.earliest(self.now)
+            self.following.publish(0, batch, limit, self.now)
+        if not left and shard.closed is not None and shard.closed <= at:
+            del self.readings[lease]
+            self.following.end_lease(lease, over=True)
+            return
+        tip = reading.silence.tip(len(found), asked)
+        if tip is not None:
+            moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
+            self.following.tip(lease, moment)
+
+    def apply(self) -> None:
+        """The target acknowledges a batch of each shard."""
+        for lease in list(self.following._readings):
+            if flying := self.following.next(lease):
+                shard = self.shards[flying.shard.id]
+                for change in shard.changes:
+                    change.applied |= change.number <= int(flying.batch.sequence)
+                self.following.applied(flying, 0, self.now)
+
+    def stop_reading(self) -> None:
+        """A shard's reader makes room for another one; it is read on later."""
+        if self.readings:
+            lease = self.chance.choice(list(self.readings))
+            del self.readings[lease]
+            self.following.end_lease(lease, over=False)
+
+    # ---- what must hold
+
+    def unapplied(self) -> Iterator[float]:
+        for shard in self.shards.values():
+            yield from (change.made for change in shard.changes if not change.applied)
+
+    def check(self) -> None:
+        through = self.following.applied_through
+        oldest = min(self.unapplied(), default=None)
+        if oldest is not None:
+            assert (through or 0.0) <= oldest
+            if oldest < self.following.begun:
+                assert not self.following.reaches(self.following.begun)
+
+
+ACTIONS = ("write", "read", "apply", "learn", "lease", "reshape", "stop_reading", "rest", "begin")
+WEIGHTS = (6, 60, 12, 4, 8, 1, 1, 6, 1)
+
+
+def run(gate: Gate, steps: int, *, clock_is_set: bool) -> None:
+    chance = gate.chance
+    for _ in range(steps):
+        [action] = chance.choices(ACTIONS, WEIGHTS)
+        if clock_is_set and chance.random() < 0.01:
+            gate.set_clock()
+            gate.begin()
+        if action == "rest":
+            gate.wait(chance.choice([0.2, MARGIN, 30.0]))
+        else:
+            getattr(gate, action)()
+        gate.check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_no_change_is_claimed_that_is_not_applied(seed: int, clock_is_set: bool) -> None:
+    run(Gate(random.Random(seed)), 400, clock_is_set=clock_is_set)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32))
+def test_once_the_writes_have_stopped_the_gate_is_reached(seed: int) -> None:
+    gate = Gate(random.Random(seed))
+    run(gate, 200, clock_is_set=False)
+    gate.begin()
+    for _ in range(3000):
+        for action in ("lease", "read", "apply", "learn"):
+            getattr(gate, action)()
+            gate.check()
+        gate.wait(0.1)
+        if gate.following.reaches(gate.following.begun):
+            break
+    assert gate.following.reaches(gate.following.begun)
+    assert not list(gate.unapplied())
