@@ -17,7 +17,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from shake.demo.mongo import Mongod, mongo_server
+from shake.demo.mongo import VERSION, Mongod, mongo_server
 from shake.demo.servers import Server
 from shake.errors import RunError
 from tests.support.replica_set import ARBITER, DATA, ReplicaSet
@@ -108,6 +108,35 @@ def test_mongod_orders_numbered_writes_as_a_replica_set_does(tmp_path: Path) -> 
             insert(client, 0)
         assert refused.value.code == TRANSACTION_TOO_OLD
         assert list(client.d.c.find()) == [{"_id": 1}]
+
+
+@pytest.fixture
+def other_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What lies in the cache as mongod's binary; to be written by the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binary = tmp_path / f"shake/mongod-{VERSION}/mongod"
+    binary.parent.mkdir(parents=True)
+    binary.touch(0o755)
+    return binary
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("#!/no/such/loader\n", "No such file or directory"),
+        ("#!/bin/sh\necho 'no libssl.so.3:\nnot found' >&2; exit 127\n", "libssl.so.3: not found"),
+        ("#!/bin/sh\nkill -ILL $$\n", "exit status -4"),
+    ],
+)
+def test_a_mongod_that_does_not_run_is_replaced_and_that_is_said_in_one_line(
+    other_binary: Path, tmp_path: Path, content: str, reason: str
+) -> None:
+    other_binary.write_text(content)
+    said: list[str] = []
+    assert mongo_server(tmp_path, said.append).product == "SecantusDB"
+    [line] = said
+    assert reason in line
+    assert "\n" not in line
 
 
 def test_where_mongod_cannot_run_secantusdb_takes_its_place(

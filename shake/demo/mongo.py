@@ -166,8 +166,13 @@ def why_no_mongod(version: str = VERSION, notice: fetch.Notice = fetch.silent) -
         return f"it is for x86-64 Linux, this is {platform.machine()} {platform.system()}"
     home = fetch.mongod(version, notice)
     command = [*_environment(home), f"{home}/mongod", "--version"]
-    tried = subprocess.run(command, capture_output=True, text=True)
-    return (tried.stderr.strip() or f"exit status {tried.returncode}") if tried.returncode else ""
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    if tried.returncode == 0:
+        return ""
+    return " ".join(tried.stderr.split()) or f"exit status {tried.returncode}"
 
 
 def _environment(home: Path) -> list[str]:
