@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Else each of the many processes that tests start would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test lint format bench profile sanitize fuzz clean
+.PHONY: help venv demo test matrix lint format bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made.
@@ -24,6 +24,9 @@ demo: $(READY) ## Migrate a table between two embedded servers (ARGS=--once: and
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+
+matrix: $(READY) ## Run a whole migration on MongoDB 4.4, 5.0 and 6.0.
+	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py
 
 lint: $(READY) ## Check format, style and types.
 	$(BIN)/ruff format --check

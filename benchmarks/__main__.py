@@ -33,6 +33,7 @@ BENCHMARKS = (
     "tail",
     "idle",
     "lag",
+    "real",
 )
 
 

@@ -16,7 +16,8 @@ from benchmarks.measure import Failed, running
 from benchmarks.report import Options, Report
 from benchmarks.script import connect
 from benchmarks.serving import ROOT
-from shake.demo.servers import DynamoDBLocal, MongoServer
+from shake.demo.mongo import mongo_server
+from shake.demo.servers import DynamoDBLocal
 
 _WRITES = 100
 #: Seconds between two writes, at most: they are to meet the reader at any point of its wait.
@@ -31,7 +32,7 @@ def run(options: Options) -> Report:
     with (
         tempfile.TemporaryDirectory(prefix="shake-bench-") as folder,
         DynamoDBLocal() as source,
-        MongoServer() as target,
+        mongo_server() as target,
         MongoClient[dict[str, Any]](target.uri) as mongo,
     ):
         client = connect("dynamodb", source.url)

@@ -37,11 +37,13 @@ _PAGES = 2
 class Page:
     """The items of a full page as JSON, joined by commas, and where each of them ends.
 
-    ``crc`` is the CRC32 of ``{"Items":[`` and all items; ``stored`` their size as DynamoDB counts.
+    ``keys`` is where the ten or more hexadecimal digits of each item's key begin. ``crc`` is the
+    CRC32 of ``{"Items":[`` and all items; ``stored`` their size as DynamoDB counts.
     """
 
     text: bytes
     ends: tuple[int, ...]
+    keys: tuple[int, ...]
     crc: int
     stored: int
 
@@ -77,14 +79,16 @@ def body(page: Page) -> bytes:
 def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
     texts: list[bytes] = []
     ends: list[int] = []
+    keys: list[int] = []
     stored = end = 0
     while True:
         item = make(source)
         stored += item_bytes(item)
         if stored > PAGE_BYTES:
             text = b",".join(texts)
-            return Page(text, tuple(ends), zlib.crc32(OPENING + text), PAGE_BYTES)
+            return Page(text, tuple(ends), tuple(keys), zlib.crc32(OPENING + text), PAGE_BYTES)
         texts.append(as_json(item))
+        keys.append(end + (end > 0) + texts[-1].index(b"#") + 1)
         end += len(texts[-1]) + (end > 0)
         ends.append(end)
 

@@ -2,7 +2,8 @@
 
 A table's name says what is in it: ``medium-1000000`` holds so many items of that shape. Segments
 hold 1 - SKEW to 1 + SKEW times the mean; every position gives the same page each time. Pages
-repeat, and keys with them, so this is a source only for a target that does not look.
+repeat, and keys with them, so this is a source for a target that does not look at keys; for others
+there is ``--unique``.
 
 Its stream holds as many changes, all of them inserts, or ``modify-medium-1000000`` or
 ``mixed-medium-1000000``, in closed shards that each have an open, empty child.
@@ -107,7 +108,8 @@ class Replay:
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
-            self._tables[name] = Table(name, self._options.skew, self._options.shards)
+            options = self._options
+            self._tables[name] = Table(name, options.skew, options.shards, unique=options.unique)
         return self._tables[name]
 
     def _stream(self, arn: str) -> Stream:
@@ -171,6 +173,7 @@ def main() -> None:
         "--tls", type=Path, metavar="FILE", help="speak TLS; write the CA to trust into this file"
     )
     parser.add_argument("--skew", type=float, default=0.0, help="how uneven segments are, 0 to 1")
+    parser.add_argument("--unique", action="store_true", help="scan no key twice")
     parser.add_argument("--shards", type=int, default=8, help="closed shards of a stream")
     parser.add_argument("--throttle", action="store_true", help="refuse every Scan")
     options = parser.parse_args()

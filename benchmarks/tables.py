@@ -23,7 +23,7 @@ _NAME = re.compile(rf"(?:({'|'.join(TRAFFIC)})-)?({'|'.join(SHAPES)})-(\d+)")
 class Table:
     """A virtual table, and the log of its reading."""
 
-    def __init__(self, name: str, skew: float, shards: int) -> None:
+    def __init__(self, name: str, skew: float, shards: int, *, unique: bool = False) -> None:
         match = _NAME.fullmatch(name)
         if match is None:
             raise Unknown(name)
@@ -35,6 +35,7 @@ class Table:
         self.segments: dict[int, list[float]] = {}
         self._pages = pages(shape)
         self._skew = skew
+        self._unique = unique
         self._bounds: dict[int, list[int]] = {}
 
     @property
@@ -57,7 +58,7 @@ class Table:
         if at + count < high:
             key = {"pk": {"S": f"key of {at + count}"}, "sk": {"N": str(at + count)}}
             closing["LastEvaluatedKey"] = key
-        items, crc = _head(page, count)
+        items, crc = _unique(page, count, at) if self._unique else _head(page, count)
         tail = b"]," + orjson.dumps(closing)[1:]
         return [OPENING, items, tail], crc32(tail, crc)
 
@@ -87,6 +88,14 @@ class Table:
 
 def _full(page: Page) -> int:
     return len(page.ends)
+
+
+def _unique(page: Page, count: int, at: int) -> tuple[bytes, int]:
+    """The first items of a page with keys made of their numbers in the table, and the CRC32."""
+    text = bytearray(_head(page, count)[0])
+    for number, start in enumerate(page.keys[:count], at):
+        text[start : start + 10] = b"%010x" % number
+    return bytes(text), crc32(OPENING + text)
 
 
 def _head(page: Page, count: int) -> tuple[bytes, int]:

@@ -6,7 +6,7 @@ import time
 
 
 def boot_clock() -> float:
-    """Seconds since the machine started; they go on while it sleeps, unlike time.monotonic()'s."""
+    """Seconds since the machine started; unlike time.monotonic() on Linux, also while it sleeps."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

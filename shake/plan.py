@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from shake.checkpoint.identity import UNKNOWN, Identity
 from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
 from shake.schema import Table
@@ -27,14 +28,14 @@ UNIT_BYTES = 4096
 
 
 class Action(Enum):
-    """What the run does with a table, in words for the person."""
+    """What the run does with a table, in words for the user."""
 
     CREATE = "copy into a new collection"
     REFUSE = "REFUSED: the collection exists"
-    RENAME = "rename the existing collection, then copy"
-    DROP = "DROP the existing collection, then copy"
-    RESYNC = "DROP what was copied, then copy again"
-    RESUME = "go on where the last run was stopped"
+    RENAME = "copy, then rename the existing collection and take its name"
+    DROP = "copy, then DROP the existing collection and take its name"
+    RESYNC = "copy again, then DROP what was copied before and take its name"
+    RESUME = "continue where the last run was stopped"
     COMPLETE = "nothing: the copy is complete"
     FOLLOW = "follow its changes, copy nothing"
 
@@ -54,7 +55,10 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one."""
+    """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one.
+
+    ``identity`` tells what the checkpoint is of, and ``saved`` what of that is stored already.
+    """
 
     table: Table
     action: Action
@@ -62,6 +66,8 @@ class TablePlan:
     segments: tuple[SegmentRecord, ...]
     indexes: tuple[str, ...] = ()
     stream: StreamPlan | None = None
+    identity: Identity = UNKNOWN
+    saved: Identity | None = None
 
     @property
     def copies(self) -> bool:

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from shake.advice import warnings
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
+    Fate,
     SegmentRecord,
     TableRecord,
     TableState,
 )
 from shake.config import Config
+from shake.config.secrets import hosts
 from shake.errors import RefusedError, SourceError
 from shake.plan import (
     Action,
@@ -37,7 +40,8 @@ from shake.status.http import check_port
 from shake.stream.journal import Journal
 from shake.stream.shards import Shard, State
 from shake.target import index_names, place_problems, problems
-from shake.target.contract import Target
+from shake.target.contract import Held, Staging, Target
+from shake.target.identity import mismatch
 
 #: Tries of each request before the source counts as out of reach.
 _ATTEMPTS = 5
@@ -77,7 +81,8 @@ def make_plan(
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    return Plan(plans, tuple(planner.refusals), tuple(warnings(config, lanes, plans)))
+    weak = [target.weakness] if target.weakness else []
+    return Plan(plans, tuple(planner.refusals), (*weak, *warnings(config, lanes, plans)))
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -181,6 +186,12 @@ def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]
     return refusals
 
 
+def _with_fate(plan: TablePlan, fate: Fate, backup: str = "") -> TablePlan:
+    """The plan, with what becomes of an existing collection."""
+    record = replace(plan.record, fate=fate, backup=backup or plan.record.backup)
+    return replace(plan, action=Action[fate.upper()], record=record)
+
+
 class _Planner:
     """Plans table by table, collecting refusals, so that the person sees all of them at once."""
 
@@ -234,6 +245,8 @@ class _Planner:
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
         record = replace(plan.record, segments=0, state=TableState.DONE)
+        if plan.identity.collection and plan.action is not Action.COMPLETE:
+            plan = self._verified(plan)
         return replace(plan, action=Action.FOLLOW, record=record, segments=())
 
     def _copied(self, plan: TablePlan) -> TablePlan:
@@ -273,11 +286,15 @@ class _Planner:
                 for number in range(record.segments)
             ),
             indexes=tuple(index_names(table, config)),
+            saved=(saved_identity := self._checkpoints.load_identity(table.name)),
+            identity=saved_identity or Identity(server=hosts(config.target_address)),
         )
         self._check(table)
-        if fresh:
-            return plan if config.sync_mode == "incr" else self._begin(plan)
-        return self._go_on(plan)
+        if not fresh:
+            return self._go_on(plan)
+        staged = self._staging(plan) is not None
+        plan = replace(plan, record=replace(plan.record, staged=staged))
+        return plan if config.sync_mode == "incr" else self._begin(plan)
 
     def check_places(self, places: list[str]) -> None:
         for place, times in Counter(places).items():
@@ -287,38 +304,81 @@ class _Planner:
                 )
 
     def _begin(self, plan: TablePlan) -> TablePlan:
-        """The first run of a table: what becomes of a collection of that name?"""
-        place, exist = plan.place, self._config.target_db_exist
-        if not self._target.exists(place):
-            return plan
-        if exist == "drop":
-            return replace(plan, action=Action.DROP, record=replace(plan.record, fate="drop"))
-        if exist == "rename":
-            date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(self._stamp))
-            record = replace(plan.record, fate="rename", backup=f"{place}.{date}")
-            self.refusals += place_problems(record.backup, self._config)
-            return replace(plan, action=Action.RENAME, record=record)
-        self.refusals.append(
-            f"collection {place} exists: set target.db.exist to rename or drop, or give table "
-            f"{plan.table.name} another place by namespace.map"
-        )
+        """The first run of a table's copy."""
+        identity = replace(plan.identity, collection="")
+        return self._make_room(replace(plan, identity=identity))
+
+    def _make_room(self, plan: TablePlan) -> TablePlan:
+        """What becomes of a collection that has the name of the copy, by the time it gets it?"""
+        record, place = plan.record, plan.place
+        found = self._target.find(place, plan.table)
+        if found is None:
+            return _with_fate(plan, "create")
+        ours = record.fate == "resync" or bool(record.replaces)
+        if ours and found.collection == record.replaces:
+            return _with_fate(plan, "resync")
+        match self._config.target_db_exist:
+            case "drop":
+                return _with_fate(plan, "drop")
+            case "rename" if record.staged:
+                date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
+                backup = f"{place}.{date}"
+                self.refusals += place_problems(backup, self._config)
+                return _with_fate(plan, "rename", backup)
+            case "rename":
+                self.refusals.append(
+                    f"collection {place} exists, and this target cannot rename it: set "
+                    "target.db.exist = drop, or give the table another place by namespace.map"
+                )
+            case _:
+                self.refusals.append(
+                    f"collection {place} exists: set target.db.exist to rename or drop, or give "
+                    f"table {plan.table.name} another place by namespace.map"
+                )
         return replace(plan, action=Action.REFUSE)
 
     def _go_on(self, plan: TablePlan) -> TablePlan:
         """A later run: the collection is our own."""
-        state = plan.record.state
-        if state is TableState.DONE:
-            return replace(plan, action=Action.COMPLETE)
-        plan = replace(plan, record=replace(plan.record, run=plan.record.run + 1))
-        if state is TableState.PREPARING:
-            return replace(plan, action=Action[plan.record.fate.upper()])
-        if not self._target.exists(plan.place):
+        record = plan.record
+        if record.state is TableState.DONE:
+            return replace(self._verified(plan), action=Action.COMPLETE)
+        plan = replace(plan, record=replace(record, run=record.run + 1))
+        if record.state is TableState.UNINDEXED:
+            return replace(self._verified(plan), action=Action.RESUME)
+        if record.state is TableState.PREPARING:
+            return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
+        if not record.staged:
+            return replace(self._verified(plan), action=Action.RESUME)
+        return self._resume(plan)
+
+    def _resume(self, plan: TablePlan) -> TablePlan:
+        """A copy that has begun goes on in its staging collection, which must be there."""
+        staging = self._staging(plan)
+        held = staging.look(plan.identity.collection) if staging else None
+        if held is None:
             self.refusals.append(
-                f"collection {plan.place} is gone, but the copy of table {plan.table.name} is not "
-                f"complete: remove its checkpoint (collection {plan.table.name} in "
-                f"{self._config.checkpoint_database}) to copy it anew"
+                f"the staging collection of table {plan.table.name} is gone, but its copy is not "
+                f"complete: check target.address; or remove its checkpoint (collection "
+                f"{plan.table.name} in {self._config.checkpoint_database}) to copy it anew"
             )
-        return replace(plan, action=Action.RESUME)
+        elif held.place != plan.place:
+            plan = self._make_room(plan)
+        return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
+
+    def _staging(self, plan: TablePlan) -> Staging | None:
+        copy = plan.record.copy_run
+        return self._target.staging(plan.place, plan.table, copy, lambda line: None)
+
+    def _verified(self, plan: TablePlan) -> TablePlan:
+        """The collection that was filled must still be there; one that is not known is adopted."""
+        identity = plan.identity
+        found = self._target.find(plan.place, plan.table)
+        held = Held(plan.place, identity.collection)
+        if problem := mismatch(plan.table.name, held, found, identity.server):
+            self.refusals.append(problem)
+            return plan
+        collection = identity.collection or (found.collection if found else "")
+        return replace(plan, identity=replace(identity, collection=collection))
 
     def _compare(self, record: TableRecord, place: str) -> None:
         changed = {

@@ -89,6 +89,7 @@ def run(
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
+            _sweep(config, plan)
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
@@ -134,6 +135,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
     config = wish.config
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(_pages(config, plan))
+        _save_identities(ends, lease, plan)
         try:
             watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         except GapError as gap:
@@ -152,6 +154,14 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
                 last = replace(last, state="failed", reason=str(error))
         _tell(wish, plan, ending, last)
         return True
+
+
+def _save_identities(ends: Ends, lease: Lease, plan: Plan) -> None:
+    """Save what each table's checkpoint is of, before anything is changed."""
+    for table in plan.tables:
+        if table.identity != table.saved:
+            lease.check()
+            ends.checkpoints.save_identity(table.table.name, table.saved, table.identity)
 
 
 def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
@@ -238,6 +248,16 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
             )
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
+
+
+def _sweep(config: Config, plan: Plan) -> None:
+    """Remove what late commands of earlier runs have created beside complete collections."""
+    target = open_target(config, stop=threading.Event(), on_retry=log.info)
+    with contextlib.closing(target):
+        for table in plan.tables:
+            staging = target.staging(table.place, table.table, table.record.copy_run, log.info)
+            if staging and table.record.staged:
+                staging.sweep(published=True)
 
 
 def _client(ends: Ends, stop: threading.Event) -> Client:

@@ -19,7 +19,8 @@ import pytest
 from pymongo import MongoClient
 
 from shake.demo import fetch
-from shake.demo.servers import DynamoDBLocal, MongoServer
+from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
+from shake.demo.servers import DynamoDBLocal
 from shake.errors import RunError
 from tests.support.followed import Followed
 from tests.support.migration import Migration
@@ -30,12 +31,23 @@ DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
 
 
+def pytest_configure() -> None:
+    """Let SIGINT through to what tests start: in the background, a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Download DynamoDB Local while no test's time runs; where that fails, the fixture says so."""
-    needed = any("dynamodb" in getattr(item, "fixturenames", ()) for item in session.items)
-    if needed and not DYNAMODB_URL and not session.config.option.collectonly:
-        with contextlib.suppress(RunError):
+    """Download the servers while no test's time runs; where that fails, the fixtures say so."""
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly:
+        return
+    with contextlib.suppress(RunError):
+        if "dynamodb" in needed and not DYNAMODB_URL:
             fetch.dynamodb_local(print)
+    with contextlib.suppress(RunError):
+        if needed & {"mongo", "own_mongo"} and not MONGO_URI:
+            why_no_mongod(notice=print)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +79,7 @@ def mongo(server_folder: Path) -> Iterator[Any]:
             yield SimpleNamespace(uri=MONGO_URI, client=client)
         return
     with (
-        MongoServer("--enable-test-commands", folder=server_folder) as server,
+        mongo_server(server_folder, print) as server,
         MongoClient[dict[str, Any]](server.uri) as client,
     ):
         yield SimpleNamespace(uri=server.uri, client=client)
@@ -76,7 +88,7 @@ def mongo(server_folder: Path) -> Iterator[Any]:
 @pytest.fixture
 def own_mongo(tmp_path: Path) -> Iterator[MongoServer]:
     """A server of the test's own, which may hang."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
+    with mongo_server(folder=tmp_path / "mongo") as server:
         yield server
         server.signal(signal.SIGCONT)
 

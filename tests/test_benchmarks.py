@@ -17,7 +17,7 @@ import pytest
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
 from benchmarks import codec as codecs
-from benchmarks import full, idle, journal, lag, latency, queue, roles, size, tail
+from benchmarks import full, idle, journal, lag, latency, queue, real, roles, size, tail
 from benchmarks.flamegraph import flame_graph
 from benchmarks.flames import running_stacks
 from benchmarks.measure import ROOT, Failed, Usage, measure, typical
@@ -195,6 +195,23 @@ def test_a_full_copy_is_measured_beside_the_script() -> None:
 
     assert [row["program"] for row in report.rows] == ["shake", "script"]
     assert report.findings[0].startswith("binary, 1 workers: ")
+
+
+def test_no_key_is_replayed_twice_where_that_is_asked_for() -> None:
+    with bench("--unique") as place:
+        pages = connect(place.source).get_paginator("scan").paginate(TableName="medium-5000")
+        keys = [item["pk"]["S"] for page in pages for item in page["Items"]]
+    assert len(keys) == len(set(keys)) == 5000
+
+
+def test_a_copy_into_a_real_server_is_measured_beside_the_script() -> None:
+    report = real.run(Options(items=5000, workers=(1,), rounds=1))
+
+    assert [(row["program"], row["items"]) for row in report.rows] == [
+        *(("shake", 5000), ("script", 500))
+    ]
+    assert all(row["mongod index us"] > 0 for row in report.rows)
+    assert report.findings[0].startswith("shake: ")
 
 
 def test_tables_of_two_sizes_are_compared() -> None:

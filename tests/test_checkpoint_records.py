@@ -51,6 +51,9 @@ def checkpoints(store: FileStore) -> Checkpoints:
         backup=st.text(),
         settings=st.dictionaries(st.from_regex(r"[a-z_.]+", fullmatch=True), st.text("ab=\né ")),
         state=st.sampled_from(TableState),
+        staged=st.booleans(),
+        replaces=st.text(),
+        first=COUNT,
     )
 )
 def test_a_table_record_survives_bson(record: TableRecord) -> None:

@@ -34,8 +34,7 @@ POINTS: list[tuple[Moment, str, str, int]] = [
     ("answer", "insert", "place", 3),  # stored, not acknowledged
     ("request", "update", "checkpoint", 1),
     ("answer", "update", "checkpoint", 1),  # the checkpoint is saved, slots are not yet free
-    # All is copied, the tails are removed. (The first delete is pre-flight's, of nothing.)
-    ("answer", "delete", "place", 1),
+    ("answer", "delete", "place", 0),  # all is copied, the tails are removed
     ("request", "createIndexes", "place", 0),
     ("answer", "createIndexes", "place", 0),
 ]

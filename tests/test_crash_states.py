@@ -81,7 +81,7 @@ def test_a_resume_that_dies_around_its_removal_of_the_tail(
     copy = make_copy()
     copy.kill_at("answer", "insert", copy.place, "everything", skip=6)
     copy.run_killed()
-    died = copy.kill_at(moment, "delete", copy.place, victim, skip=1)  # 0: of nothing
+    died = copy.kill_at(moment, "delete", copy.place, victim)
     copy.run_to_the_end()
     assert died.is_set()
     copy.assert_exact()

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.config import load
 from shake.farm.budget import Budget
 from shake.farm.copy import Phase, TableCopy
 from shake.farm.fence import Fence
 from shake.farm.lifecycle import Lifecycle
-from shake.farm.messages import BuildIndexes, Forget, Prepare
+from shake.farm.messages import BuildIndexes, Done, Forget, Prepare, Publish, Resume
 from shake.plan import Action
 from tests.test_farm_copy import page, plan_of
+
+UUID = "0" * 32
 
 
 class Stage:
@@ -45,6 +48,9 @@ class Stage:
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         self.steps.append(record.state)
         self.unsaved.append(then)
+
+    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+        self.steps.append(("identity", new.collection))
 
     def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
         self.save_table(copy.record, then)
@@ -76,8 +82,8 @@ class Stage:
         while self.unsaved:
             self.saved()
 
-    def done(self, number: int = 0, error: str = "") -> None:
-        self.lifecycle.done(self.copies[number], error)
+    def done(self, number: int = 0, error: str = "", *, keyed: bool = True) -> None:
+        self.lifecycle.done(self.copies[number], Done(error, keyed, "", UUID))
 
 
 def table(
@@ -88,7 +94,8 @@ def table(
 ) -> TableCopy:
     plan = plan_of(list(segments) or [SegmentRecord(0)], action)
     run = 1 if action is Action.RESUME else 0
-    plan = replace(plan, record=replace(plan.record, state=state, run=run))
+    identity = Identity(collection="" if action is Action.CREATE else UUID)
+    plan = replace(plan, record=replace(plan.record, state=state, run=run), identity=identity)
     return TableCopy(number, plan, Budget(1000, None, 0.0), 0.0)
 
 
@@ -96,8 +103,8 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     copy = table()
     stage = Stage([copy])
     assert stage.after(stage.lifecycle.begin_tables) == [TableState.PREPARING]
-    assert stage.after(stage.saved) == [Prepare("create", "")]
-    assert stage.after(stage.done) == [("segments", 0), TableState.COPYING]
+    assert stage.after(stage.saved) == [Prepare("create")]
+    assert stage.after(stage.done) == [("identity", UUID), ("segments", 0), TableState.COPYING]
     assert stage.after(stage.saved) == ["lease"]
     copy.lease(1)
     copy.publish(1, 0, page(1, None, 7))
@@ -107,6 +114,7 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     assert stage.after(lambda: stage.lifecycle.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(7, 1)]
+    assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
     assert not stage.lifecycle.over
     assert stage.after(stage.saved) == ["closed"]
@@ -118,16 +126,16 @@ def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
     copy = table(0, TableState.COPYING, Action.RESUME, open_, done)
     stage = Stage([copy])
     assert stage.after(stage.lifecycle.begin_tables) == [TableState.COPYING]
-    (forget,) = stage.after(stage.saved)
-    assert len(forget.ranges) == 2
+    (resume,) = stage.after(stage.saved)
+    assert (resume.collection, len(resume.ranges)) == (UUID, 2)
     assert stage.after(stage.done) == ["lease"]
 
 
 def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     done = SegmentRecord(0, None, 9, done=True)
     stage = Stage([table(0, TableState.COPYING, Action.RESUME, done)])
-    (forget,) = stage.after(stage.lifecycle.begin_tables, stage.saved)[1:]
-    assert len(forget.ranges) == 1
+    (resume,) = stage.after(stage.lifecycle.begin_tables, stage.saved)[1:]
+    assert len(resume.ranges) == 1
     (forget,) = stage.after(stage.done)
     assert len(forget.ranges) == 1
     assert stage.copies[0].phase is Phase.SETTLING
@@ -135,16 +143,18 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
-    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [BuildIndexes(0, 1)]
+    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
+    assert stage.after(stage.done) == [BuildIndexes(0, 1)]
+    assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
-def refused(copy: TableCopy) -> Stage:
+def refused(copy: TableCopy, *, keyed: bool = True) -> Stage:
     stage = Stage([copy])
     stage.lifecycle.begin_tables()
     stage.saved()
-    stage.after(lambda: stage.done(error="index a_1 was refused"), stage.all_saved)
-    assert stage.lifecycle.over
+    stage.done()
+    stage.after(lambda: stage.done(error="index a_1 was refused", keyed=keyed), stage.all_saved)
     assert copy.error == "index a_1 was refused"
     return stage
 
@@ -153,7 +163,11 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
     copied = SegmentRecord(0, None, 5, done=True)
     copy = table(0, TableState.INDEXING, Action.RESUME, copied)
     stage = refused(copy)
-    assert stage.steps == [("segments", 0), TableState.UNINDEXED, "closed"]
+    assert stage.steps == [Publish(UUID, "create", "", "")]
+    assert stage.after(stage.done, stage.saved) == [
+        *(("segments", 0), TableState.UNINDEXED, "closed")
+    ]
+    assert stage.lifecycle.over
 
     again = Stage([table(0, TableState.UNINDEXED, Action.RESUME, copied)])
     assert again.after(again.lifecycle.begin_tables, again.saved)[1:] == [BuildIndexes(0, 1)]
@@ -162,8 +176,10 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
 
 def test_without_its_unique_index_a_table_is_not_followed_and_counted_again() -> None:
     copy = table(0, TableState.INDEXING, Action.RESUME)
-    copy.keyed = False
-    assert refused(copy).steps == ["closed"]
+    stage = refused(copy, keyed=False)
+    assert stage.steps == ["closed"]
+    assert stage.lifecycle.over
+    assert not copy.keyed
     assert copy.record.state is TableState.INDEXING
 
 
@@ -172,7 +188,7 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
     stage.lifecycle.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
-        *(("segments", 0), TableState.INDEXING, BuildIndexes(0, 1))
+        *(("identity", UUID), ("segments", 0), TableState.INDEXING, BuildIndexes(0, 1))
     ]
 
 
@@ -192,7 +208,7 @@ def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
 ) -> None:
     copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
     stage = Stage([copy], *settings)
-    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Forget([])]
+    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
 
 
 def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
@@ -202,15 +218,18 @@ def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
     stage.lifecycle.begin_tables()
     stage.all_saved()
     assert sorted(stage.writers) == [0, 1]
-    stage.done(1)
-    stage.all_saved()
+
+    def finish(number: int, error: str = "") -> None:
+        for event in ("resumed", "indexed", "published"):
+            stage.done(number, error=error * (event == "indexed"))
+        stage.all_saved()
+
+    finish(1)
     assert sorted(stage.writers) == [0, 3]
-    stage.done(0, error="refused")
-    stage.all_saved()
+    finish(0, "refused")
     assert sorted(stage.writers) == [3, 4]
     for number in (3, 4):
-        stage.done(number)
-        stage.all_saved()
+        finish(number)
     assert stage.lifecycle.over
 
 

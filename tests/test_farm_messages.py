@@ -29,6 +29,7 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, Any]: st.dictionaries(TEXTS, st.lists(NUMBERS | TEXTS | st.none()), max_size=5),
     list[tuple[str, str]]: st.lists(st.lists(TEXTS, min_size=2, max_size=2), max_size=3),
     list[tuple[int, int]]: st.lists(st.lists(NUMBERS, min_size=2, max_size=2), max_size=3),
+    list[str]: st.lists(TEXTS, max_size=3),
     list[tuple[bytes, bytes]]: st.lists(
         st.lists(st.binary(min_size=12, max_size=12), min_size=2, max_size=2), max_size=5
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ from shake.farm.writers import TableWriter
 from shake.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
+from shake.target.contract import Held
 from tests.support.documents import items
 from tests.support.wait import until
 from tests.test_farm_loop import run
@@ -354,12 +356,20 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         config_of(f"target.address={mongo.uri}"),
         plan,
         (descriptor,),
+        Held(f"{name}.t", ""),
+        0,
+        staged=False,
+        until=lambda: math.inf,
         handle=heard.append,
         fatal=errors.append,
     )
+
+    def done(times: int) -> bool:
+        return sum(isinstance(one, messages.Done) for one in heard) == times
+
     try:
-        writer.order(messages.Prepare("create", ""))
-        run(loop, lambda: messages.Done("") in heard, 30.0)
+        writer.order(messages.Prepare("create"))
+        run(loop, lambda: done(1), 30.0)
         first = writer.status().pid
         for number in range(4):
             writer.write(messages.Write(number, 0, number, lengths[number]))
@@ -369,7 +379,7 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         assert wrote(heard) == [0, 1, 2, 3]
         run(loop, lambda: writer.status().restarts == 1, 30.0)
         writer.order(messages.BuildIndexes(0, 0))
-        run(loop, lambda: heard.count(messages.Done("")) == 2, 30.0)
+        run(loop, lambda: done(2), 30.0)
         assert writer.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]
         assert not errors

@@ -13,7 +13,8 @@ import pytest
 from pymongo import MongoClient
 
 from shake.checkpoint.file import FileStore
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import MongoServer
+from shake.demo.servers import free_port
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
 from tests.support.status import slots_used

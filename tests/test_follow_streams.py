@@ -67,8 +67,7 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
     simulator.faults.rule(0.05, cut, corrupt, shortened, throttled)
     migration = followed.task(**settings)
     process = migration.start()
-    # The embedded server finds no document by an _id that is one, but by looking at all.
-    with workload.running(150 if settings.get("id__mode") != "key" else 40):
+    with workload.running(150):
         until(lambda: followed.collection.count_documents({}) > 0)
         for role in ("worker", "writer", "worker"):
             time.sleep(0.7)

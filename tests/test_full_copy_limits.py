@@ -12,7 +12,7 @@ import pytest
 
 from shake.codec.contract import Options
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import Migration, compare, keys_of
+from tests.support.migration import Migration, compare, filled, keys_of
 from tests.support.tables import create_table, put_items
 from tests.support.wire import Wire
 
@@ -130,7 +130,7 @@ def test_a_key_that_the_target_already_holds_is_replaced_or_stops_the_copy(
             "answer",
             "create",
             f"{name}.{name}",
-            lambda: mongo.client[name][name].insert_one(foreign),
+            lambda: filled(mongo, name).insert_one(foreign),
         )
         migration = migrate(
             target=target.uri,
@@ -146,4 +146,4 @@ def test_a_key_that_the_target_already_holds_is_replaced_or_stops_the_copy(
         assert result.status == 1
         assert f'table {name}: item {{"pk":{{"S":"k7"}}}}: ' in result.line
         assert "the target already holds this key, with other content" in result.line
-        assert mongo.client[name][name].find_one({"_id": "k7"}) == foreign
+        assert filled(mongo, name).find_one({"_id": "k7"}) == foreign

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import MongoServer, mongo_server
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration
 from tests.support.tables import create_table, put_items
@@ -34,10 +35,10 @@ SECRETS = [
 @pytest.fixture
 def locked_mongo(tmp_path: Path) -> Iterator[MongoServer]:
     """A server that asks for a password."""
-    with MongoServer(folder=tmp_path / "mongo") as server:
+    with mongo_server(folder=tmp_path / "mongo") as server:
         with MongoClient[Any](server.uri) as client:
             client.admin.command("createUser", "me", pwd=PASSWORD, roles=["root"])
-        server.options = ("--auth",)
+        server.auth = True
         server.restart()
         yield server
 

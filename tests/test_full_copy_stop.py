@@ -12,9 +12,10 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import MongoServer
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import Migration, Result, compare
+from tests.support.migration import Migration, Result, compare, filled
 from tests.support.status import slots_used, status
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -55,7 +56,7 @@ def test_no_page_is_read_twice_because_of_a_stop(
         result = stop(migration)
         assert result.status == 0, result
         assert result.stderr == ""
-        assert 0 < mongo.client[table][table].count_documents({}) < 200
+        assert 0 < filled(mongo, table).count_documents({}) < 200
         result = migration.run("--set", "qps.full=1000")
         assert result.status == 0, result
         scans = [r.body for r in source.requests if is_scan(r)]

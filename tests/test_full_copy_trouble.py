@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.faulty import Faulty, Reply, Request, dropped, error, forward, throttled
-from tests.support.migration import Migration, compare
+from tests.support.migration import Migration, compare, filled
 from tests.support.tables import create_table, put_items
 
 Migrate = Callable[..., Migration]
@@ -170,7 +170,8 @@ def test_a_target_that_refuses_writes_stops_the_task_until_it_does_not(
     with failing(mongo, "alwaysOn", failCommands=["insert"], errorCode=13):
         result = migration.run()
     assert result.status == 1
-    assert result.line.startswith(f"{table}.{table}: the target refused a write: ")
+    place = filled(mongo, table).full_name
+    assert result.line.startswith(f"{place}: the target refused a write: ")
     assert "full sync done!" not in result.stdout
     assert migration.run().status == 0
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
@@ -195,7 +196,7 @@ def test_an_index_that_the_target_refuses_does_not_undo_the_copy(
             result = migration.run()
         assert result.status == 1
         assert f"1 of 1 indexes of table {table} could not be built" in result.line
-        compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
+        compare(dynamodb.client, mongo.client, table, filled(mongo, table).full_name)
         scans = sum(b"TotalSegments" in request.body for request in source.requests)
         assert migration.run().status == 0
         assert sum(b"TotalSegments" in request.body for request in source.requests) == scans

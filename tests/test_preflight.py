@@ -13,7 +13,7 @@ import pytest
 from shake.config import load
 from shake.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
-from tests.support.migration import Migration, Result, compare
+from tests.support.migration import Migration, Result, compare, filled
 from tests.support.tables import create_table, put_items
 
 Migrate = Callable[..., Migration]
@@ -74,8 +74,8 @@ def test_the_dry_run_begins_with_what_is_dangerous(
     before = mongo.client.list_database_names()
     migration = migrate(filter__collection__white=f"{table}*")
     for fate, words, action in (
-        ("drop", "1 DROPPED, 0 renamed", "DROP the existing collection, then copy"),
-        ("rename", "0 DROPPED, 1 renamed", "rename the existing collection, then copy"),
+        ("drop", "1 DROPPED, 0 renamed", "copy, then DROP the existing collection"),
+        ("rename", "0 DROPPED, 1 renamed", "copy, then rename the existing collection"),
     ):
         result = migration.run("--dry-run", "--set", f"target.db.exist={fate}")
         assert result.status == 0, result
@@ -107,11 +107,13 @@ def test_a_copy_goes_on_only_as_it_was_begun(
         "under another id",
     ]
     plan = migration.run("--dry-run")
-    assert f"table {table} -> {table}.{table}: go on where the last run was stopped" in plan.stdout
+    assert (
+        f"table {table} -> {table}.{table}: continue where the last run was stopped" in plan.stdout
+    )
 
-    mongo.client[table].drop_collection(table)
+    filled(mongo, table).drop()
     [gone] = refusals(migration.run("--dry-run"))
-    assert gone.startswith(f"collection {table}.{table} is gone, but the copy of table {table}")
+    assert gone.startswith(f"the staging collection of table {table} is gone, but its copy is not")
     mongo.client[f"{table}-checkpoint"].drop_collection(table)  # which is the way out it names
     assert migration.run().status == 0
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")

@@ -25,7 +25,7 @@ from tests.support.wait import until
 from tests.support.wire import Wire
 
 RESYNC = {"gap__policy": "resync"}
-DROPS = "DROP what was copied, then copy again"
+DROPS = "copy again, then DROP what was copied before and take its name"
 
 
 def caught_up(followed: Followed, **settings: Any) -> Migration:
@@ -156,7 +156,7 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
             wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
             wire.stop_at(
                 "request",
-                "delete",
+                "confirm",
                 f"{followed.name}.{followed.name}",
                 lambda: followed.simulator.faults.next("DescribeTable", *throttled),
                 skip=2,

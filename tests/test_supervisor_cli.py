@@ -20,9 +20,10 @@ from typing import Any
 import psutil
 import pytest
 
-from shake.demo.servers import MongoServer, free_port
+from shake.demo.mongo import mongo_server
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import ROOT, Migration, compare
+from tests.support.migration import ROOT, Migration, compare, filled
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
@@ -144,7 +145,7 @@ def test_a_signal_ends_the_task_well_and_the_next_run_goes_on(
         migration = make(source.url)
         run = migration.start()
         until(lambda: name in mongo.client.list_database_names())
-        until(lambda: mongo.client[name][name].estimated_document_count() > 0)
+        until(lambda: filled(mongo, name).estimated_document_count() > 0)
         children = migration.children()
         run.send_signal(number)
         began = time.monotonic()
@@ -154,7 +155,7 @@ def test_a_signal_ends_the_task_well_and_the_next_run_goes_on(
         assert "full sync done!" not in result.stdout
         assert f"stopped by {number.name}" in result.stdout
         assert not psutil.wait_procs(children, timeout=10)[1]
-        stored = mongo.client[name][name].estimated_document_count()
+        stored = filled(mongo, name).estimated_document_count()
         assert 0 < stored < 200
         assert migration.run().status == 0
     compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
@@ -166,7 +167,7 @@ def test_a_signal_ends_the_task_well_and_the_next_run_goes_on(
 def test_a_signal_while_the_target_hangs_ends_within_ten_seconds(
     dynamodb: Any, name: str, make: Make, tmp_path: Path
 ) -> None:
-    with MongoServer(folder=tmp_path / "mongo") as target:
+    with mongo_server(folder=tmp_path / "mongo") as target:
         migration = make(target=target.uri, checkpoint__type="file")
         run = migration.start("--set", f"checkpoint.address={tmp_path / 'positions'}")
         positions = tmp_path / "positions"

@@ -14,7 +14,8 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, PyMongoError
 
-from shake.demo.servers import HOST, MongoServer
+from shake.demo.mongo import MongoServer, mongo_server
+from shake.demo.servers import HOST
 from shake.target.bulk import Bulk
 from shake.target.session import Session
 from tests.support.documents import items, slot
@@ -29,15 +30,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     certificate = authority.issue_cert(HOST)
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    with MongoServer(folder=folder) as server:
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    with mongo_server(folder=folder) as server:
         with MongoClient[Any](server.uri) as client:
             client.admin.command("createUser", "me", pwd="secret-pass", roles=["root"])
-        server.options = (
-            *("--auth", "--tls-cert-file", f"{folder}/cert.pem"),
-            *("--tls-key-file", f"{folder}/key.pem"),
-        )
+        server.auth, server.certificate = True, folder / "server.pem"
         server.query = f"tls=true&tlsCAFile={folder}/ca.pem"
         server.restart()
         yield server
@@ -138,7 +135,7 @@ def test_commands_of_a_session_are_numbered_where_they_can_be(
     """What has the number of a command before it is answered as that was, and not carried out."""
     collection = link(mongo, open_collection, guarded)
     bulk = Bulk(collection)
-    session = Session.of("task", collection.full_name, "shard", itertools.repeat(7))
+    session = Session.of("task", collection.full_name, "", "shard", itertools.repeat(7))
     documents = slot(items(3))
     bulk.run("insert", documents, 3, session)
     collection.delete_many({})

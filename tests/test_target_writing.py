@@ -13,7 +13,7 @@ from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 
 from shake.config import load
-from shake.demo.servers import MongoServer
+from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RunError, Stopped
 from shake.schema import Attribute, Keys, Table
 from shake.target.mongodb import MongoTarget
@@ -228,7 +228,7 @@ def test_forget_rides_out_failures(stage: Stage, stored: Any, fail: Any) -> None
 
 
 def test_a_killed_server_loses_and_doubles_nothing(name: str, tmp_path: Any) -> None:
-    with MongoServer(folder=tmp_path) as server:
+    with mongo_server(folder=tmp_path) as server:
         stage = Stage(server.uri + "?serverSelectionTimeoutMS=1000", name)
         writer = stage.writer("full.document.write.batch=50")
         writer.write(slot(items(1)))

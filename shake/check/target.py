@@ -156,7 +156,7 @@ class StoredTable:
 
     def create(self) -> None:
         """Make sure that the collection is there, sharded where so configured."""
-        if not self._target.exists(self.place):
+        if self._target.find(self.place, self._table) is None:
             self._target.create(self.place, self._table)
 
     def put(self, document: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
     SegmentRecord,
@@ -75,6 +76,21 @@ class Checkpoints:
             if one["_id"].startswith("shard-") and one["Run"] >= record.run
         ]
 
+    def load_identity(self, table: str) -> Identity | None:
+        """What the table's checkpoint is of; None where that was never saved."""
+        documents = self._store.read(table)
+        found = next((one for one in documents if one["_id"] == "identity"), None)
+        return None if found is None else Identity.of(table, found)
+
+    def save_identity(self, table: str, old: Identity | None, new: Identity) -> None:
+        """Replace ``old``, which is what is stored. Raises Superseded where it is not.
+
+        The exchange is atomic, so a write of an earlier run that lands late changes nothing.
+        """
+        before = None if old is None else old.document()
+        if not self._store.swap(table, before, new.document()) and self.load_identity(table) != new:
+            raise Superseded(f"the checkpoint of table {table} is another run's: start again")
+
     def fresh_run(self, table: str) -> int:
         """A number for a first run that no document of its stream and shards carries."""
         documents = self._store.read(table)
@@ -113,7 +129,9 @@ class Checkpoints:
         documents = self._store.read(record.table)
         saved = next((one for one in documents if one["_id"] == "table"), None)
         last = _table_record(record.table, documents) or record
-        fresh = last.anew(int(self._now()), segments, gap)
+        filled = next((one for one in documents if one["_id"] == "identity"), None)
+        collection = Identity.of(record.table, filled).collection if filled else ""
+        fresh = last.anew(int(self._now()), segments, gap, collection)
         self._begin(saved, fresh)
         return fresh
 

@@ -144,9 +144,14 @@ class Lease:
         finally:
             over.set()
 
+    @property
+    def until(self) -> float:
+        """Before this time, of the clock given to acquire, no other supervisor can take over."""
+        return self._renewed + EXPIRY - MARGIN
+
     def fresh(self, now: float) -> bool:
-        """Whether nobody can have taken over at ``now``, a time of the clock given to acquire."""
-        return now - self._renewed < EXPIRY - MARGIN
+        """Whether no other supervisor can have taken over at ``now``."""
+        return now < self.until
 
     def release(self) -> None:
         """Give the lease back; harmless when it is lost already."""

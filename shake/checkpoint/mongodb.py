@@ -19,6 +19,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 
 #: Seconds that one call may take, retries included: two fit into the lease's 30.
@@ -50,8 +51,7 @@ class MongoStore:
         self._client: MongoClient[dict[str, Any]] = MongoClient(
             address, timeoutMS=round(timeout * 1000)
         )
-        hosts = address.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[0]
-        self._name = f"checkpoint database {database} at {hosts}"
+        self._name = f"checkpoint database {database} at {hosts(address)}"
         self._database = self._client.get_database(
             database,
             read_preference=ReadPreference.PRIMARY,

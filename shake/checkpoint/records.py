@@ -37,6 +37,14 @@ TRANSITIONS: Mapping[TableState, frozenset[TableState]] = {
 }
 
 
+class CopyRun(NamedTuple):
+    """A run of a copy: the copy's stamp, the run's number, the stamp of the task's first copy."""
+
+    stamp: int
+    run: int
+    first: int
+
+
 @dataclass(frozen=True, slots=True)
 class TableRecord:
     """The copy of one table.
@@ -46,7 +54,10 @@ class TableRecord:
     happens to a collection that is there already (``resync``: it is our own, and dropped), and
     ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it again.
     ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
-    for which the table was copied anew.
+    for which the table was copied anew. ``staged``: the copy fills a staging collection, and what
+    is there already stays until the copy is complete. ``replaces`` is the UUID of the task's own
+    collection that a new copy replaces. ``first`` is the stamp of the task's first copy, 0 while
+    this is it.
     """
 
     table: str
@@ -59,6 +70,9 @@ class TableRecord:
     state: TableState = TableState.PREPARING
     run: int = 0
     gap: str = ""
+    staged: bool = False
+    replaces: str = ""
+    first: int = 0
 
     def moved(self, state: TableState) -> TableRecord:
         """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
@@ -66,14 +80,15 @@ class TableRecord:
             raise ValueError(f"table {self.table} cannot go from {self.state} to {state}")
         return replace(self, state=state)
 
-    def anew(self, now: int, segments: int, gap: str) -> TableRecord:
+    def anew(self, now: int, segments: int, gap: str, collection: str = "") -> TableRecord:
         """The record of another copy of the table, in so many segments, which ``gap`` made needful.
 
         By its stamp all that was saved of this one is void, and stamp and run together are greater
-        than ever before: no ObjectId is given twice. What has not met its fate yet is still to:
-        it may be somebody else's.
+        than ever before: no ObjectId is given twice. ``collection`` is the UUID of what this copy
+        filled. Only a collection that has its final name is the task's own: another is not
+        touched before ``target.db.exist`` was asked.
         """
-        ours = self.state is not TableState.PREPARING
+        ours = self.published if self.staged else self.state is not TableState.PREPARING
         return replace(
             self,
             stamp=max(now, self.stamp + self.run + 1),
@@ -82,7 +97,18 @@ class TableRecord:
             state=TableState.PREPARING,
             run=self.run + 1,
             gap=gap,
+            replaces=collection or self.replaces,
+            first=self.first or self.stamp,
         )
+
+    @property
+    def copy_run(self) -> CopyRun:
+        return CopyRun(self.stamp, self.run, self.first or self.stamp)
+
+    @property
+    def published(self) -> bool:
+        """Whether the copy has its final name for certain."""
+        return self.state in (TableState.UNINDEXED, TableState.DONE)
 
     def owns(self, document: Document) -> bool:
         """Whether a segment's or stream's document is of this copy, and not of one before it.
@@ -105,6 +131,9 @@ class TableRecord:
             "Fate": self.fate,
             "Backup": self.backup,
             "Gap": self.gap,
+            "Staged": self.staged,
+            "Replaces": self.replaces,
+            "FirstStamp": self.first,
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
         }
@@ -132,6 +161,9 @@ class TableRecord:
             settings={key: value for key, _, value in pairs},
             state=TableState(state),
             gap=fields.text("Gap") if "Gap" in document else "",
+            staged=document.get("Staged") is True,
+            replaces=fields.text("Replaces") if "Replaces" in document else "",
+            first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
         )
 
 

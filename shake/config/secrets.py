@@ -51,3 +51,8 @@ def _forms(secret: str) -> set[str]:
 
 def _as_pattern(form: str) -> str:
     return re.escape(form) if len(form) >= _SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+
+
+def hosts(address: str) -> str:
+    """The hosts and ports of a connection string or URL, without user and password."""
+    return address.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[0]

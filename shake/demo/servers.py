@@ -1,6 +1,6 @@
-"""Embedded servers for demo, tests and benchmarks: DynamoDB Local and SecantusDB.
+"""What embedded servers of demo, tests and benchmarks have in common, and DynamoDB Local.
 
-Both are separate programs; shake never imports them. They are context managers, listen on a free
+They are separate programs; shake never imports them. They are context managers, listen on a free
 port, and end with the process that started them, however it ends.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import random
 import signal
 import socket
@@ -22,8 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+import psutil
 
 from shake.demo import fetch, keeper
 from shake.errors import RunError
@@ -86,6 +84,13 @@ class Server(ABC):
                     last = " | ".join(line.strip() for line in deque(log, 5) if line.strip())
                 raise RunError(f"{self.name} on port {self.port} {state}: {last or 'no output'}")
             time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The process of the server itself, while it runs."""
+        assert self._process
+        [server] = psutil.Process(self._process.pid).children()
+        return server.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server itself: SIGSTOP makes it hang, SIGCONT ends that."""
@@ -160,53 +165,6 @@ class DynamoDBLocal(Server):
             return False
         finally:
             connection.close()
-
-
-class MongoServer(Server):
-    """SecantusDB, which speaks MongoDB's wire protocol.
-
-    What it has acknowledged survives ``kill`` and ``restart``, as it does on a MongoDB replica set:
-    without ``--sync-on-commit``, writes that were acknowledged would be lost.
-    ``options`` are its own (``--auth``, ``--enable-test-commands``, ``--tls-cert-file``, ...), and
-    may change between restarts; ``query`` is what a client must then add to the connection string
-    (``tls=true&tlsCAFile=...``).
-    """
-
-    name = "secantusdb"
-
-    def __init__(self, *options: str, query: str = "", folder: Path | None = None) -> None:
-        super().__init__(folder)
-        self.options = options
-        self.query = query
-
-    @property
-    def uri(self) -> str:
-        """The connection string."""
-        return f"mongodb://{HOST}:{self.port}/" + (f"?{self.query}" if self.query else "")
-
-    def command(self) -> list[str]:
-        """The server with a small cache, durable."""
-        if importlib.util.find_spec("secantus") is None:
-            raise RunError("the embedded MongoDB needs SecantusDB: run `make venv`")
-        place = ["--host", HOST, "--port", str(self.port), "--storage-path", f"{self.folder}/data"]
-        ways = ["--cache-size", "128M", "--sync-on-commit"]
-        return [sys.executable, "-m", "secantus", *place, *ways, *self.options]
-
-    def answers(self) -> bool:
-        """Whether a client finds a server to write to; with ``--auth`` too, that needs no user."""
-        try:
-            socket.create_connection((HOST, self.port), timeout=5).close()
-        except OSError:  # tried first: a client that was refused waits half a second
-            return False
-        client: MongoClient[dict[str, object]] = MongoClient(
-            self.uri, serverSelectionTimeoutMS=5000
-        )
-        try:
-            return client.address is not None
-        except PyMongoError:
-            return False
-        finally:
-            client.close()
 
 
 def free_port() -> int:

@@ -21,11 +21,12 @@ class Phase(Enum):
     """Where a table is; :data:`NEXT` says what may follow."""
 
     WAITING = auto()  # for its turn (full.concurrency)
-    PREPARING = auto()  # its collection is renamed, dropped, created
-    CLEANING = auto()  # what lies behind the checkpoint is removed
+    PREPARING = auto()  # the collection that the copy fills is created
+    CLEANING = auto()  # it is taken over; what lies behind the checkpoint is removed
     COPYING = auto()
     SETTLING = auto()  # what a dying insert may have left behind the ends is removed
     INDEXING = auto()
+    PUBLISHING = auto()  # the complete collection gets its final name
     DONE = auto()
     BROKEN = auto()  # copied, but the target refused an index
 
@@ -33,10 +34,11 @@ class Phase(Enum):
 NEXT = {
     Phase.WAITING: {Phase.PREPARING, Phase.CLEANING, Phase.INDEXING, Phase.DONE},
     Phase.PREPARING: {Phase.COPYING, Phase.INDEXING},
-    Phase.CLEANING: {Phase.COPYING},
+    Phase.CLEANING: {Phase.COPYING, Phase.INDEXING},
     Phase.COPYING: {Phase.SETTLING},
     Phase.SETTLING: {Phase.INDEXING},
-    Phase.INDEXING: {Phase.DONE, Phase.BROKEN},
+    Phase.INDEXING: {Phase.PUBLISHING, Phase.DONE, Phase.BROKEN},
+    Phase.PUBLISHING: {Phase.DONE, Phase.BROKEN},
     Phase.DONE: set[Phase](),
     Phase.BROKEN: set[Phase](),
 }
@@ -49,6 +51,7 @@ class TableCopy:
         self.number = number
         self.plan = plan
         self.record = plan.record
+        self.identity = plan.identity
         self.phase = Phase.WAITING
         self.budget = budget
         self.flying: dict[int, FlyingPage] = {}
@@ -184,7 +187,7 @@ class TableCopy:
         all of a copy before this one, which may have come after it was dropped.
         """
         stamp = self.record.stamp
-        resync = self.record.fate == "resync"
+        resync = self.record.fate == "resync" and not self.record.staged
         older = [(bytes(12), segment_tail(stamp, 0, 0)[0])] if resync else []
         return older + [
             segment_tail(stamp + run, s.segment, s.documents if run == s.run else 0)

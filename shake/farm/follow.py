@@ -33,6 +33,12 @@ log = logging.getLogger("shake.farm")
 #: Seconds between two listings of a stream's shards and checks of the stream itself, and while the
 #: children of a shard that has ended are not listed yet, one that is to be read is not, or none is.
 LIST_EVERY, LIST_SOON = 30.0, 0.5
+#: Seconds between two looks whether a collection is still the one that was filled.
+VERIFY_EVERY = 30.0
+#: Seconds between two commands that keep the target from forgetting the numbers of commands: it
+#: forgets them after 30 minutes.
+#: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
+FENCES_EVERY = 600.0
 #: Seconds that a shard is read while others wait for their turn.
 TURN = 5.0
 
@@ -124,6 +130,8 @@ class Follow:
             self._list_all()
             self._loop.every(LIST_EVERY, self._list_all)
             self._loop.every(1.0, self._tend)
+            self._loop.every(VERIFY_EVERY, self._verify)
+            self._loop.every(FENCES_EVERY, self._keep_all_fences)
 
     @property
     def _earliest(self) -> float:
@@ -212,10 +220,27 @@ class Follow:
 
     def _activate(self, following: Following) -> None:
         following.active = True
+        self._writers[following.number].say(messages.Sweep())
+        self._keep_fences(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
         self._watcher.look(following)
         self.assign()
+
+    def _verify(self) -> None:
+        """Have each writer make sure that its collection is still the one that was filled."""
+        for following in self._followings:
+            if following.active:
+                self._writers[following.number].say(messages.Verify())
+
+    def _keep_all_fences(self) -> None:
+        for following in self._followings:
+            if following.active:
+                self._keep_fences(following)
+
+    def _keep_fences(self, following: Following) -> None:
+        shards = [shard.id for shard in following.shards]
+        self._writers[following.number].say(messages.KeepFences(shards))
 
     # ---- leases
 
@@ -435,6 +460,7 @@ class Follow:
             return
         if not following.consistent and following.reaches(following.begun):
             following.consistent = True
+            self._writers[following.number].say(messages.Sweep())
             log.info(
                 "table %s: consistent point reached: every change made before %s (source's clock) "
                 "is applied",

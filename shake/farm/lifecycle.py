@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from shake.checkpoint.records import TableState
@@ -72,30 +73,49 @@ class Lifecycle:
             elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
 
-    def done(self, copy: TableCopy, error: str) -> None:
+    def done(self, copy: TableCopy, done: messages.Done) -> None:
         """The writer has carried out the order of the table's phase.
 
-        ``error`` names the indexes that the target refused: that does not undo the copy.
+        ``done.error`` names the indexes that the target refused: that does not undo the copy. Only
+        a collection that keeps each key to one document gets its final name.
         """
+        self.note(copy, done.collection)
         match copy.phase:
             case Phase.PREPARING if self._config.sync_schema_only:
                 self._advance(copy, TableState.INDEXING, Phase.INDEXING)
             case Phase.PREPARING:
                 self._advance(copy, TableState.COPYING, Phase.COPYING)
+            case Phase.CLEANING if copy.record.state is TableState.INDEXING:
+                self._enter(copy, Phase.INDEXING)
             case Phase.CLEANING:
                 copy.cleaned()
                 self._enter(copy, Phase.COPYING)
             case Phase.SETTLING:
                 self._advance(copy, TableState.INDEXING, Phase.INDEXING)
-            case Phase.INDEXING if error:
-                copy.error = error
-                log.error("%s", error)
-                if copy.keyed and copy.record.state is TableState.INDEXING:
-                    self._advance(copy, TableState.UNINDEXED, Phase.BROKEN)
-                else:
-                    self._enter(copy, Phase.BROKEN)
             case Phase.INDEXING:
+                self._indexed(copy, done)
+            case Phase.PUBLISHING if copy.error:
+                self._advance(copy, TableState.UNINDEXED, Phase.BROKEN)
+            case Phase.PUBLISHING:
                 self._advance(copy, TableState.DONE, Phase.DONE)
+
+    def _indexed(self, copy: TableCopy, done: messages.Done) -> None:
+        copy.error, copy.keyed = done.error, done.keyed
+        if done.error:
+            log.error("%s", done.error)
+        published = copy.record.state is TableState.UNINDEXED
+        if not done.keyed or (published and done.error):
+            self._enter(copy, Phase.BROKEN)
+        elif published:
+            self._advance(copy, TableState.DONE, Phase.DONE)
+        else:
+            self._enter(copy, Phase.PUBLISHING)
+
+    def note(self, copy: TableCopy, collection: str) -> None:
+        """Save which collection the table is stored in, before anything rests on it."""
+        if collection and collection != copy.identity.collection:
+            before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
+            self._saver.save_identity(copy.plan.table.name, before, copy.identity)
 
     def copied(self, copy: TableCopy) -> None:
         """The target has every page of a table."""
@@ -107,7 +127,7 @@ class Lifecycle:
         first = {
             TableState.PREPARING: Phase.PREPARING,
             TableState.COPYING: Phase.CLEANING,
-            TableState.INDEXING: Phase.INDEXING,
+            TableState.INDEXING: Phase.CLEANING,
             TableState.UNINDEXED: Phase.INDEXING,
         }[copy.record.state]
         self._saver.save_run(copy, lambda: self._enter(copy, first))
@@ -142,13 +162,24 @@ class Lifecycle:
     def _order(self, copy: TableCopy, phase: Phase) -> Any:
         match phase:
             case Phase.PREPARING:
-                return messages.Prepare(copy.record.fate, copy.record.backup)
+                return messages.Prepare(copy.record.fate)
+            case Phase.CLEANING:
+                # What earlier runs have left behind the positions that are saved.
+                indexing = copy.record.state is TableState.INDEXING
+                tails = [] if indexing else self._tails(copy, copy.record.run)
+                return messages.Resume(copy.identity.collection, tails)
             case Phase.INDEXING:
                 documents = sum(one.documents for one in copy.stored())
                 if copy.record.state is TableState.UNINDEXED:
                     documents = 0  # changes may have removed what was copied
                 return messages.BuildIndexes(documents, copy.record.segments)
-            case _:
-                # Before the copy goes on, what earlier runs have left; at its end, this one too.
-                before = copy.record.run + (phase is Phase.SETTLING)
-                return messages.Forget(copy.tails(before=before) if self._by_position else [])
+            case Phase.PUBLISHING:
+                record = copy.record
+                return messages.Publish(
+                    copy.identity.collection, record.fate, record.backup, record.replaces
+                )
+            case _:  # at the end of the copy, what this run has left too
+                return messages.Forget(self._tails(copy, copy.record.run + 1))
+
+    def _tails(self, copy: TableCopy, before: int) -> list[tuple[bytes, bytes]]:
+        return copy.tails(before=before) if self._by_position else []

@@ -218,16 +218,37 @@ class ShardGap(NamedTuple):
 
 
 class Prepare(NamedTuple):
-    """Make the collection; ``fate`` is an existing one's (checkpoint.records.Fate)."""
+    """Create the collection that the copy fills.
+
+    ``fate`` is an existing one's (checkpoint.records.Fate), where that is decided now.
+    """
 
     fate: str
-    backup: str
+
+
+class Resume(NamedTuple):
+    """Take over what earlier runs have filled; delete ranges of ``_id``, [from, to), from it.
+
+    ``collection`` is its UUID.
+    """
+
+    collection: str
+    ranges: list[tuple[bytes, bytes]]
 
 
 class Forget(NamedTuple):
     """Delete ranges of ``_id``, [from, to)."""
 
     ranges: list[tuple[bytes, bytes]]
+
+
+class Publish(NamedTuple):
+    """Give the staging collection its final name: see target.contract.Staging."""
+
+    collection: str
+    fate: str
+    backup: str
+    replaces: str
 
 
 class Write(NamedTuple):
@@ -259,6 +280,26 @@ class BuildIndexes(NamedTuple):
     segments: int
 
 
+class Sweep(NamedTuple):
+    """Remove what late commands of earlier runs have created. Not answered."""
+
+
+class Verify(NamedTuple):
+    """Make sure that the collection is still the one that was filled. Answered by errors only."""
+
+
+class KeepFences(NamedTuple):
+    """Keep the target from forgetting the numbers of these shards' commands. Not answered."""
+
+    shards: list[str]
+
+
+class WriteUntil(NamedTuple):
+    """Begin no write at or after this moment of the boot clock, in seconds."""
+
+    moment: float
+
+
 # ---- writer to supervisor
 
 
@@ -278,11 +319,14 @@ class Applied(NamedTuple):
 class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
-    ``keyed``: each key has one document nevertheless, so that changes can be applied.
+    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
+    and ``collection`` tell where documents are stored now: see target.contract.Held.
     """
 
-    error: str
+    error: str = ""
     keyed: bool = True
+    place: str = ""
+    collection: str = ""
 
 
 # ---- any child to supervisor
@@ -331,7 +375,8 @@ _TYPES: tuple[type[Any], ...] = (
     *(Setup, Drain, Report, Credentials, OpenTable, Lease, Free, Permit, Page, Idle, Want),
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
-    *(Journaled, JournalFull, SourceTime),
+    *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
+    *(SourceTime,),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

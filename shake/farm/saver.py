@@ -12,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.lease import INTERVAL, Lease
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.errors import RunError, ShakeError
@@ -66,6 +67,12 @@ class Saver(threading.Thread):
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
         self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
+
+    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+        """Save which collection a table is stored in, in the place of what was saved of that."""
+        save = partial(self._checkpoints.save_identity, table, old, new)
+        self._saving += 1
+        self._jobs.put(([save], self._saved))
 
     def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.

@@ -38,13 +38,14 @@ from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
 from shake.farm.trouble import Trouble
 from shake.farm.writers import TableWriter
-from shake.plan import Action, Plan, TablePlan, capacity_rate
+from shake.plan import Action, Plan, capacity_rate
 from shake.positions import Position
 from shake.source.client import Client, Endpoint
 from shake.source.clock import NO_DATE, Bounds
 from shake.source.session import CredentialSource
 from shake.status.snapshot import ProcessStatus, Snapshot
 from shake.status.switch import claim
+from shake.target.contract import Held
 
 log = logging.getLogger("shake.farm")
 
@@ -92,6 +93,8 @@ class Supervisor:
         self._show = show
         self._refresh = refresh
         self._redact = redact
+        self._lease = lease
+        self._until = lease.until
         self._started = time.time()
         self._loop = loop = Loop()
         self._begun = now = loop.clock()
@@ -124,9 +127,7 @@ class Supervisor:
             self._saver,
             self._fence,
             watch,
-            start_writer=lambda one: self._start_writer(
-                one.plan, partial(self._from_follower, one)
-            ),
+            start_writer=self._start_applier,
             consistent=self._consistent,
             trouble=self._trouble.worry,
             fatal=self.fail,
@@ -140,7 +141,7 @@ class Supervisor:
             self._saver,
             self._fence,
             clock=loop.clock,
-            start_writer=lambda one: self._start_writer(one.plan, partial(self._from_writer, one)),
+            start_writer=self._start_copier,
             copying=lambda: self._dispatch.assign(),
             done=self._table_done,
         )
@@ -232,6 +233,10 @@ class Supervisor:
         if self._saver.idle:
             self._save()
         self._fence.release()
+        if (until := self._lease.until) != self._until:
+            self._until = until
+            for writer in (*self._writers.values(), *self._follow.writers):
+                writer.say(messages.WriteUntil(until))
 
     def _renew_credentials(self) -> None:
         def fetch() -> None:
@@ -265,9 +270,29 @@ class Supervisor:
         self._dispatch.worker_died(worker, leases)
         self._follow.worker_died(worker, shards)
 
-    def _start_writer(self, plan: TablePlan, handle: Callable[[Any], None]) -> TableWriter:
-        arenas = tuple(worker.arena for worker in self._pool.workers)
-        return TableWriter(self._loop, self._config, plan, arenas, handle=handle, fatal=self.fail)
+    def _start_copier(self, copy: TableCopy) -> TableWriter:
+        staged = copy.record.staged and not copy.record.published
+        return self._start_writer(copy, copy.record.run, staged, partial(self._from_writer, copy))
+
+    def _start_applier(self, following: Following) -> TableWriter:
+        copy, handle = self._copies[following.number], partial(self._from_follower, following)
+        return self._start_writer(copy, following.record.run, False, handle)
+
+    def _start_writer(
+        self, copy: TableCopy, run: int, staged: bool, handle: Callable[[Any], None]
+    ) -> TableWriter:
+        return TableWriter(
+            self._loop,
+            self._config,
+            copy.plan,
+            tuple(worker.arena for worker in self._pool.workers),
+            Held(copy.plan.place, copy.identity.collection),
+            run,
+            staged=staged,
+            until=lambda: self._lease.until,
+            handle=handle,
+            fatal=self.fail,
+        )
 
     def _from_worker(self, worker: Worker, message: Any) -> None:
         match message:
@@ -302,10 +327,9 @@ class Supervisor:
         match message:
             case messages.Wrote(page):
                 self._dispatch.stored(copy, page)
-            case messages.Done(error, keyed):
+            case messages.Done(error):
                 if self._course.running:
-                    copy.keyed = keyed
-                    self._lifecycle.done(copy, self._redact(error))
+                    self._lifecycle.done(copy, message._replace(error=self._redact(error)))
             case messages.Retried():
                 self._retried(copy, message)
                 self._trouble.worry(message.reason)  # a target that fails fails all that is written
@@ -320,6 +344,7 @@ class Supervisor:
         match message:
             case messages.Done(error):
                 copy.error = self._redact(error)
+                self._lifecycle.note(copy, message.collection)
                 self._follow.from_writer(following, message._replace(error=copy.error))
             case messages.Applied():
                 self._follow.from_writer(following, message)

@@ -8,8 +8,9 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from shake.checkpoint.records import CopyRun, Fate
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
 from shake.farm import child, messages
@@ -17,7 +18,9 @@ from shake.farm.arena import Arena
 from shake.farm.channel import ChildChannel
 from shake.schema import Table
 from shake.target import open_target
-from shake.target.contract import Changes
+from shake.target.contract import Changes, Fence, Held, Staging, Writer
+from shake.target.deadline import Deadline
+from shake.target.identity import mismatch
 
 log = logging.getLogger("shake.writer")
 
@@ -32,8 +35,14 @@ class CollectionWriter:
         self._table = Table.of(details["table"])
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
-        self._target = open_target(config, stop=threading.Event(), on_retry=self._retried)
-        self._writer = self._target.writer(self._place, self._table, details["epoch"])
+        self._deadline = Deadline(details["until"])
+        self._target = open_target(
+            config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
+        )
+        self._copy = CopyRun(*details["copy"])
+        self._staged: bool = details["staged"]
+        self._numbers: tuple[int, int] = tuple(details["numbers"])
+        self._hold(Held(*details["held"]))
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
@@ -49,6 +58,8 @@ class CollectionWriter:
             match message:
                 case messages.Write() | messages.Apply():
                     self._waiting.put(message)
+                case messages.WriteUntil(moment):
+                    self._deadline.extend(moment)
                 case messages.Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
                     self._channel.send(child.diagnosis(f"writer {self._place}", queued))
@@ -61,6 +72,7 @@ class CollectionWriter:
             while True:
                 message = self._waiting.get()
                 slot = self._arenas[message.arena].slot(message.slot)
+                self._deadline.wait()
                 if isinstance(message, messages.Write):
                     self._writer.write(slot[: message.length])
                     self._channel.send(messages.Wrote(message.page))
@@ -69,45 +81,91 @@ class CollectionWriter:
                     self._channel.send(messages.Applied(message.page, skipped))
 
     def _once(self, message: Any) -> None:
-        error, keyed = "", True
         with child.guarded(self._channel):
+            self._deadline.wait()
             match message:
-                case messages.Prepare(fate, backup):
-                    self._prepare(fate, backup)
-                case messages.Forget(ranges):
-                    forgotten = self._writer.forget([(low, high) for low, high in ranges])
-                    if forgotten:
-                        log.info(
-                            "%s: %d documents behind the checkpoint removed, to be copied again",
-                            self._place,
-                            forgotten,
-                        )
-                case messages.BuildIndexes(documents, segments):
-                    self._expect(documents)
-                    try:
-                        self._writer.build_indexes(log.info, segments)
-                    except RunError as refused:
-                        error, keyed = str(refused), isinstance(refused, IndexRefused)
-            self._channel.send(messages.Done(error, keyed))
+                case messages.Sweep():
+                    if staging := self._staging():
+                        staging.sweep(published=True)
+                case messages.Verify():
+                    self._verify()
+                case messages.KeepFences(shards):
+                    self._writer.keep_fences(shards)
+                case _:
+                    self._channel.send(self._carry_out(message))
 
-    def _prepare(self, fate: str, backup: str) -> None:
-        """Every step may be the second try of a writer that died: each is harmless then."""
-        if fate == "rename" and not self._target.exists(backup):
-            if self._target.exists(self._place):
-                self._target.rename(self._place, backup)
-        elif fate in ("drop", "resync"):
+    def _carry_out(self, order: Any) -> messages.Done:
+        """Carry out an order. It can be the second try of a process that died."""
+        done = messages.Done()
+        staging = self._staging() if self._staged else None
+        match order:
+            case messages.Prepare(fate):
+                self._hold(staging.begin() if staging else self._create(fate))
+            case messages.Resume(collection, ranges):
+                if staging:
+                    self._hold(staging.resume(collection))
+                self._forget(ranges)
+            case messages.Forget(ranges):
+                self._forget(ranges)
+            case messages.BuildIndexes(documents, segments):
+                done = self._build_indexes(documents, segments)
+            case messages.Publish(collection, fate, backup, replaces) if staging:
+                self._hold(staging.publish(collection, cast(Fate, fate), backup, replaces))
+        return done._replace(place=self._held.place, collection=self._held.collection)
+
+    def _hold(self, held: Held) -> None:
+        """Write there from now on."""
+        self._held = held
+        fence = Fence(held.collection, *self._numbers)
+        self._writer: Writer = self._target.writer(held.place, self._table, fence)
+
+    def _staging(self) -> Staging | None:
+        return self._target.staging(self._place, self._table, self._copy, log.info)
+
+    def _create(self, fate: str) -> Held:
+        """Where the target cannot rename, an existing collection goes before the copy begins."""
+        if fate in ("drop", "resync"):
             self._target.drop(self._place)
         self._target.create(self._place, self._table)
+        found = self._target.find(self._place, self._table)
+        return Held(self._place, found.collection if found else "")
+
+    def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
+        if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
+            log.info(
+                "%s: %d documents behind the checkpoint removed, to be copied again",
+                self._place,
+                forgotten,
+            )
+
+    def _build_indexes(self, documents: int, segments: int) -> messages.Done:
+        self._expect(documents)
+        error, keyed = "", True
+        try:
+            self._writer.build_indexes(log.info, segments)
+        except RunError as refused:
+            error, keyed = str(refused), isinstance(refused, IndexRefused)
+        if not self._held.collection and (
+            found := self._target.find(self._held.place, self._table)
+        ):
+            self._hold(Held(self._held.place, found.collection))  # the first index has created it
+        return messages.Done(error, keyed)
 
     def _expect(self, documents: int) -> None:
         """Nothing that was acknowledged may be missing, whoever took it away."""
         if missing := self._writer.missing(documents):
             raise RunError(
-                f"{self._place}: {missing} of the {documents} documents that were stored for table "
-                f"{self._table.name} are not there any more: something else has removed them. "
-                "shake-check --repair brings them back; or remove the table's checkpoint and the "
-                "collection, to copy it anew"
+                f"{self._held.place}: {missing} of the {documents} documents that were stored for "
+                f"table {self._table.name} are not there any more: something else has removed "
+                "them; remove the table's checkpoint to copy it anew"
             )
+
+    def _verify(self) -> None:
+        if not self._held.collection:
+            return
+        found = self._target.find(self._held.place, self._table)
+        if problem := mismatch(self._table.name, self._held, found):
+            raise RunError(problem)
 
     def _retried(self, reason: str) -> None:
         self._channel.send(messages.Retried(-1, False, 1, reason))
@@ -122,7 +180,7 @@ def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
 def serve(
     channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
 ) -> None:
-    """Entry of the process; ``details``: table, place, epoch, resumed, arenas."""
+    """Entry of the process; ``details``: see farm.writers."""
     CollectionWriter(channel, config, details).serve(received)
 
 

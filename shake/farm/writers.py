@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from shake.farm.loop import Loop
 from shake.farm.process import MOST_DEATHS, Child, revival_delay
 from shake.plan import Action, TablePlan
 from shake.status.snapshot import ProcessStatus
+from shake.target.contract import Held
+from shake.target.session import PROCESSES
 
 log = logging.getLogger("shake.farm")
 
@@ -21,8 +22,10 @@ log = logging.getLogger("shake.farm")
 class TableWriter:
     """The writer process of one collection.
 
-    Every order may be carried out twice: documents are stored by ``_id``, and each step of
-    preparing, forgetting and indexing is harmless when it is already done.
+    Every order can be carried out twice: documents are stored by ``_id``, and each step of
+    preparing, forgetting, indexing and publishing is harmless when it is already done. ``held`` is
+    where it writes at first, ``run`` the run by which its commands are numbered, and ``until`` the
+    moment of the boot clock from which on it is not allowed to write.
     """
 
     def __init__(
@@ -31,7 +34,11 @@ class TableWriter:
         config: Config,
         plan: TablePlan,
         arenas: tuple[int, ...],
+        held: Held,
+        run: int,
         *,
+        staged: bool,
+        until: Callable[[], float],
         handle: Callable[[Any], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
@@ -41,7 +48,10 @@ class TableWriter:
         self._arenas = arenas
         self._handle = handle
         self._fatal = fatal
-        self._epoch = 0
+        self._held = held
+        self._run = run
+        self._staged = staged
+        self._until = until
         self._order: tuple[Any, ...] | None = None
         self._pages: dict[int, messages.Write | messages.Apply] = {}
         self._deaths = 0
@@ -50,7 +60,7 @@ class TableWriter:
         self._closed = False
         self._start()
 
-    def order(self, order: messages.Prepare | messages.Forget | messages.BuildIndexes) -> None:
+    def order(self, order: tuple[Any, ...]) -> None:
         """Give the one order at a time that is answered by Done."""
         self._order = order
         self.say(order)
@@ -76,11 +86,18 @@ class TableWriter:
         return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
 
     def _start(self) -> None:
-        self._epoch = max(self._epoch + 1, int(time.time() * 1000))
+        if self._restarts >= PROCESSES:
+            place = self._plan.place
+            self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
+            return
         details = {
             "table": self._plan.table.fields(),
             "place": self._plan.place,
-            "epoch": self._epoch,
+            "copy": list(self._plan.record.copy_run),
+            "staged": self._staged,
+            "held": list(self._held),
+            "numbers": [self._run, self._restarts],
+            "until": self._until(),
             "resumed": self._plan.action is Action.RESUME,
             "arenas": list(self._arenas),
         }
@@ -109,6 +126,7 @@ class TableWriter:
             case messages.Done():
                 self._deaths = 0
                 self._order = None
+                self._held = Held(message.place, message.collection)
         self._handle(message)
 
     def _died(self, how: str) -> None:

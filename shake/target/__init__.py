@@ -9,20 +9,28 @@ from shake.config import Config
 from shake.schema import Table
 from shake.target import dynamodb_schema, fields, places
 from shake.target.contract import Target
+from shake.target.deadline import Deadline
 from shake.target.indexes import wanted_indexes
 from shake.target.mongodb import MongoTarget
 
 
 def open_target(
-    config: Config, *, stop: threading.Event, on_retry: Callable[[str], None]
+    config: Config,
+    *,
+    stop: threading.Event,
+    on_retry: Callable[[str], None],
+    deadline: Deadline | None = None,
 ) -> Target:
-    """The target that ``target.type`` names; no target is asked anything yet."""
+    """The target that ``target.type`` names; no target is asked anything yet.
+
+    ``deadline``: until when this process is allowed to write.
+    """
     if config.target_type == "mongodb":
-        return MongoTarget(config, stop, on_retry)
+        return MongoTarget(config, stop, on_retry, deadline)
     # Imported here: it brings boto3, which no writer of a MongoDB needs.
     from shake.target.dynamodb import DynamoTarget
 
-    return DynamoTarget(config, stop, on_retry)
+    return DynamoTarget(config, stop, on_retry, deadline)
 
 
 def problems(table: Table, config: Config) -> list[str]:

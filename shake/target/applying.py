@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
@@ -92,6 +93,7 @@ class Applier:
                         judge(entry, statements[entry["index"]])
                 if any(map(passing_write, errors)) or error.details["writeConcernErrors"]:
                     raise
+                self.confirm()
                 return count
 
         try:
@@ -102,11 +104,15 @@ class Applier:
             place = self.collection.full_name
             raise RunError(f"{place}: the target refused a change: {words(error)}") from error
 
+    def confirm(self) -> None:
+        """Return when no fail-over can undo what was found: a write waits for all before it."""
+        self.collection.delete_one({"_id": ObjectId()})
+
     def _superseded(self) -> RunError:
         return RunError(
             f"{self.collection.full_name}: the target has seen later changes of this task: another "
-            "shake-supervisor runs it; or the clock was set back since the last run: then start "
-            "again when the target has forgotten that, in half an hour"
+            "shake-supervisor runs it; or an older checkpoint was restored: then start again when "
+            "the target has forgotten the later changes, in half an hour"
         )
 
     def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:

@@ -54,13 +54,25 @@ class Builder:
     def _place(self) -> str:
         return self.collection.full_name
 
+    def _quorum(self) -> dict[str, Any]:
+        """A build is ready with the majority: one member that is down does not hold it up.
+
+        Only members of a set take the option, since MongoDB 4.4.
+        Source: https://www.mongodb.com/docs/manual/reference/command/createIndexes/
+        """
+        hello = self.collection.database.client.get_database("admin").command("hello")
+        member = "setName" in hello or hello.get("msg") == "isdbgrid"
+        return {"commitQuorum": "majority"} if member and hello["maxWireVersion"] >= 9 else {}
+
     def _create(self, indexes: list[Index]) -> list[str]:
         """Build in one pass over the collection; the refusals, found out one by one."""
         if not indexes:
             return []
         models = [index.model() for index in indexes]
         try:
-            self.patience.call(self._place, lambda: self.collection.create_indexes(models))
+            self.patience.call(
+                self._place, lambda: self.collection.create_indexes(models, **self._quorum())
+            )
         except DuplicateKeyError as error:
             self._remove_copies(indexes[0], error)
             return self._create(indexes)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import bson
+from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -28,6 +29,11 @@ log = logging.getLogger("shake.target")
 MOST_BYTES = 16 * 1024 * 1024
 
 DUPLICATE_KEY = 11000
+
+#: Since MongoDB 6.0 a command can name the UUID of its collection, and is refused where the name
+#: is another collection's now.
+#: Source: https://www.mongodb.com/docs/manual/reference/command/insert/ (collectionUUID)
+UUID_WIRE_VERSION = 17
 
 #: The field of each command that holds its documents.
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -44,10 +50,14 @@ _requests = itertools.cycle(range(1, 1 << 31))
 
 
 class Bulk:
-    """Runs write commands on one collection. Thread-safe."""
+    """Runs write commands on one collection. Thread-safe.
 
-    def __init__(self, collection: Collection[Any]) -> None:
+    ``uuid`` is the collection's, in hexadecimal digits, "" where it is unknown.
+    """
+
+    def __init__(self, collection: Collection[Any], uuid: str = "") -> None:
         self._collection = collection
+        self._uuid = Binary(bytes.fromhex(uuid), UUID_SUBTYPE) if uuid else None
         self._client = collection.database.client
         concern = collection.write_concern
         self._options = {} if concern.is_server_default else {"writeConcern": concern.document}
@@ -123,6 +133,8 @@ class Bulk:
             replicated = connection.is_repl or connection.is_mongos
             if session and connection.supports_sessions and replicated and options.retry_writes:
                 body = {**body, **session.stamp()}
+            if self._uuid and field and connection.max_wire_version >= UUID_WIRE_VERSION:
+                body = {**body, "collectionUUID": self._uuid}
             name = self._collection.database.name
             if connection.compression_context is not None:
                 more = {field: [Documents(documents.tobytes())]} if field else {}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shake.schema import Table
+
+if TYPE_CHECKING:
+    from shake.checkpoint.records import CopyRun, Fate
 
 
 class Changes(NamedTuple):
@@ -47,6 +50,10 @@ class Writer(Protocol):
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
         ...
 
+    def keep_fences(self, shards: list[str]) -> None:
+        """Keep the target from forgetting what it refuses late changes of these shards by."""
+        ...
+
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """Build every index that is missing.
 
@@ -59,25 +66,104 @@ class Writer(Protocol):
         ...
 
 
+class Fence(NamedTuple):
+    """By what the target refuses the late commands of a writer.
+
+    ``collection`` is the UUID of the collection that is written, "" where it is unknown. Commands
+    are numbered; the numbers rise with ``run``, which the checkpoint counts, and within it with
+    ``process``.
+    """
+
+    collection: str = ""
+    run: int = 0
+    process: int = 0
+
+
+#: Of a writer without a past.
+NO_FENCE = Fence()
+
+
+class Found(NamedTuple):
+    """A collection that is there: its UUID, "" if unknown, and whether it has its key index."""
+
+    collection: str
+    keyed: bool
+
+
+class Held(NamedTuple):
+    """Where documents are stored now: ``database.collection``, and its UUID, "" if unknown."""
+
+    place: str
+    collection: str
+
+
+class Staging(Protocol):
+    """The collection that a copy fills; it gets its final name when it is complete.
+
+    Each method can be called again, by another run too, after a call that was not answered.
+    ``collection`` is the UUID that the last answer gave.
+    """
+
+    def begin(self) -> Held:
+        """Create it, empty."""
+        ...
+
+    def look(self, collection: str) -> Held | None:
+        """Where it is now, under whatever run's name; None where it is gone. Changes nothing."""
+        ...
+
+    def resume(self, collection: str) -> Held:
+        """Take it over from an earlier run, whose late commands cannot reach it any more.
+
+        Its place is the final one where that run had already renamed it. Raises RunError where it
+        is gone.
+        """
+        ...
+
+    def publish(self, collection: str, fate: Fate, backup: str, replaces: str) -> Held:
+        """Give it the final name.
+
+        What has that name is renamed to ``backup`` or dropped, as ``fate`` says; for ``resync``
+        only if its UUID is ``replaces``. Raises RunError for a collection that is not expected.
+        """
+        ...
+
+    def sweep(self, *, published: bool) -> None:
+        """Remove what commands of the task's earlier runs have created late.
+
+        ``published``: this run's own name is not used any more either.
+        """
+        ...
+
+
 class Target(Protocol):
     """A place that holds collections; ``place`` is ``database.collection``."""
+
+    @property
+    def weakness(self) -> str | None:
+        """What can undo acknowledged writes, as a warning. Known after :meth:`probe`."""
+        ...
 
     def probe(self, places: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
         ...
 
-    def exists(self, place: str) -> bool: ...
+    def find(self, place: str, table: Table) -> Found | None:
+        """The collection of this name, None where there is none."""
+        ...
 
     def drop(self, place: str) -> None: ...
-
-    def rename(self, place: str, backup: str) -> None: ...
 
     def create(self, place: str, table: Table) -> None:
         """Create the collection (sharded, where so configured). Harmless when it is there."""
         ...
 
-    def writer(self, place: str, table: Table, epoch: int = 0) -> Writer:
-        """``epoch``: when its process began, in milliseconds since 1970; each is above the last."""
+    def staging(
+        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+    ) -> Staging | None:
+        """The staging collection of a run; None where the target cannot rename."""
         ...
+
+    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
 
     def close(self) -> None: ...

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shake.config import Config
@@ -20,8 +20,13 @@ from shake.errors import RefusedError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.client import Client, Endpoint, Retry, Unreachable
 from shake.source.session import open_source
+from shake.target.contract import NO_FENCE, Fence, Found
+from shake.target.deadline import Deadline
 from shake.target.dynamodb_schema import create_request, table_name
 from shake.target.dynamodb_writing import DynamoWriter, refusal
+
+if TYPE_CHECKING:
+    from shake.checkpoint.records import CopyRun
 
 #: Tries of each request of a probe before the target counts as out of reach.
 ATTEMPTS = 5
@@ -47,11 +52,18 @@ class DynamoTarget:
     RefusedError where no credentials are found.
     """
 
+    weakness: str | None = None
+
     def __init__(
-        self, config: Config, stop: threading.Event, on_retry: Callable[[str], None]
+        self,
+        config: Config,
+        stop: threading.Event,
+        on_retry: Callable[[str], None],
+        deadline: Deadline | None = None,
     ) -> None:
         self._config = config
         self._stop = stop
+        self._deadline = deadline or Deadline()
         self._on_retry = on_retry
         source, credentials = open_source(config)
         address = config.target_address
@@ -59,6 +71,7 @@ class DynamoTarget:
 
         def retried(retry: Retry) -> None:
             on_retry(f"{retry.operation}: {retry.reason}")
+            self._deadline.wait()
 
         def connect(endpoint: Endpoint) -> Client:
             chance = random.Random()
@@ -85,9 +98,10 @@ class DynamoTarget:
             except RunError as error:
                 raise RefusedError(f"{error} (asked with the source's credentials)") from error
 
-    def exists(self, place: str) -> bool:
-        """Whether a table has this name, in whatever state."""
-        return self._describe(place) is not None
+    def find(self, place: str, table: Table) -> Found | None:
+        """See Target: a table of this name, in whatever state."""
+        found = self._describe(place)
+        return None if found is None else Found(str(found.get("TableId") or ""), keyed=True)
 
     def drop(self, place: str) -> None:
         """Delete the table, and return when it is gone; harmless when there is none."""
@@ -97,9 +111,10 @@ class DynamoTarget:
                 self._ask(place, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
             self._pause(place)
 
-    def rename(self, place: str, backup: str) -> None:
-        """Always RefusedError, as the configuration is where it asks for it."""
-        raise RefusedError(f"{place}: DynamoDB cannot rename a table; set target.db.exist = drop")
+    def staging(
+        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+    ) -> None:
+        """See Target: DynamoDB cannot rename a table."""
 
     def create(self, place: str, table: Table) -> None:
         """Create the table with its indexes, and return when it can be written to."""
@@ -111,7 +126,7 @@ class DynamoTarget:
                 self._ask(place, "CreateTable", create_request(place, table, self._config), _BUSY)
             self._pause(place)
 
-    def writer(self, place: str, table: Table, epoch: int = 0) -> DynamoWriter:
+    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> DynamoWriter:
         """A writer that shares this target's connections."""
         return DynamoWriter(self._client, place, table, self._config, self._on_retry)
 

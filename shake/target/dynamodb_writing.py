@@ -104,6 +104,9 @@ class DynamoWriter:
         """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
         return 0
 
+    def keep_fences(self, shards: list[str]) -> None:
+        """See Writer: the protocol has no fence."""
+
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer: they were made with the table, and fill with it. Says which are not there."""
         try:

@@ -17,6 +17,7 @@ from pymongo.errors import (
 )
 
 from shake.errors import Stopped
+from shake.target.deadline import Deadline
 
 T = TypeVar("T")
 
@@ -89,24 +90,27 @@ class Contended(AutoReconnect):
 class Patience:
     """Repeats a call while its errors are transient, for as long as they last.
 
-    ``on_retry`` is told place and reason of each failed attempt. Waits end at once when ``stop``
-    is set: then Stopped is raised.
+    ``on_retry`` gets place and reason of each failed attempt. Each attempt waits for ``deadline``.
+    Waits between attempts end at once when ``stop`` is set: then Stopped is raised.
     """
 
     def __init__(
         self,
         stop: threading.Event,
         on_retry: Callable[[str], None],
+        deadline: Deadline | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._stop = stop
         self._on_retry = on_retry
+        self._deadline = deadline or Deadline()
         self._jitter = jitter
 
     def call(self, place: str, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``; its errors that no waiting cures pass through."""
         longest = FIRST_WAIT
         while True:
+            self._deadline.wait()
             try:
                 return attempt()
             except PyMongoError as error:

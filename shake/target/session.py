@@ -7,8 +7,9 @@ refuses, in a session, what has a lower number than the latest (TransactionTooOl
 that was not acknowledged is followed by one with the same statements, or by one of the next run
 with the same keys: once that is acknowledged, no older one can alter any of its keys any more, on
 whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
-Where a table is copied anew (gap.policy = resync) that does not reach over the copy: what a server
-holds back until the collection was dropped and made again is trusted not to come.
+Where a table is copied anew the collection is another one, with sessions of its own: a command for
+the old one names its UUID, and is refused. A server forgets a session that was not used for 30
+minutes, so those that are still needed are named to it (MongoWriter.keep_fences).
 
 These are what drivers call retryable writes, but a try again has a new number: what the server
 knows of the older one counts no more.
@@ -28,20 +29,31 @@ from typing import Any
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.int64 import Int64
 
+from shake.errors import RunError
+
 #: What a server answers to a number that is lower than one it has seen.
 #: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TOO_OLD = 225
 
-#: An epoch is milliseconds, and no process sends as many commands as this in one: so none comes
-#: to the numbers of an epoch after its own.
-_NUMBERS_A_MILLISECOND = 1 << 21
+#: A number is the run (20 bits), the process within the run (10) and the command (33). So many
+#: runs of a copy there can be, and so many writer processes in one run.
+RUNS, PROCESSES = 1 << 20, 1 << 10
+_COMMAND_BITS = 33
 
 _NAMESPACE = uuid.UUID("3c0c2b1c-6a0d-4a52-9d0e-1e5a1d7f7b46")
 
 
-def numbers_from(epoch: int) -> Iterator[int]:
-    """The numbers of one process, which began in this millisecond since 1970."""
-    return itertools.count(epoch * _NUMBERS_A_MILLISECOND)
+def numbers_from(run: int, process: int) -> Iterator[int]:
+    """The numbers of one process: above those of every earlier process and run.
+
+    They come from what the checkpoint counts, never from a clock, which can be wrong.
+    """
+    if run >= RUNS or process >= PROCESSES:
+        raise RunError(
+            f"run {run}, writer process {process}: no numbers are left for its commands; start "
+            "again"
+        )
+    return itertools.count((run * PROCESSES + process) << _COMMAND_BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +67,18 @@ class Session:
     numbers: Iterator[int]
 
     @classmethod
-    def of(cls, task: str, place: str, shard: str, numbers: Iterator[int]) -> Session:
-        """The session of a shard, by its name."""
-        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, shard)))
+    def of(
+        cls, task: str, place: str, collection: str, shard: str, numbers: Iterator[int]
+    ) -> Session:
+        """The session of a shard, by its name and the collection's; ``collection`` is a UUID."""
+        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, collection, shard)))
         return cls(Binary(named.bytes, UUID_SUBTYPE), numbers)
+
+    @property
+    def lsid(self) -> dict[str, Any]:
+        """How a command names it."""
+        return {"id": self.id}
 
     def stamp(self) -> dict[str, Any]:
         """The fields of the next command."""
-        return {"lsid": {"id": self.id}, "txnNumber": Int64(next(self.numbers))}
+        return {"lsid": self.lsid, "txnNumber": Int64(next(self.numbers))}

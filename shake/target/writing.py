@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteMany, ReplaceOne
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from shake import codec
 from shake.config import Config
@@ -19,12 +20,14 @@ from shake.target import fields
 from shake.target.applying import Applier
 from shake.target.building import Builder
 from shake.target.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
-from shake.target.contract import Changes
+from shake.target.contract import Changes, Fence
 from shake.target.retrying import Contended, Patience, passing_write, words
-from shake.target.session import Session
+from shake.target.session import Session, numbers_from
 
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
+#: Sessions named by one command; the server takes 10,000.
+SESSIONS_AT_ONCE = 1000
 
 
 class MongoWriter:
@@ -36,15 +39,16 @@ class MongoWriter:
         table: Table,
         config: Config,
         patience: Patience,
-        numbers: Iterator[int],
+        fence: Fence,
     ) -> None:
         self._collection = collection
-        self._bulk = Bulk(collection)
+        self._bulk = Bulk(collection, fence.collection)
         self._place = collection.full_name
         self._table = table
         self._config = config
         self._patience = patience
-        self._numbers = numbers
+        self._uuid = fence.collection
+        self._numbers = numbers_from(fence.run, fence.process)
         self._sharded = config.target_mongodb_type == "sharding"
 
     def write(self, documents: memoryview) -> int:
@@ -54,10 +58,28 @@ class MongoWriter:
 
     def apply(self, changes: Changes, shard: str) -> int:
         """See Writer."""
-        session = Session.of(self._config.id, self._place, shard, self._numbers)
         return Applier(
-            self._collection, self._bulk, self._table, self._config, self._patience, session
+            self._collection,
+            self._bulk,
+            self._table,
+            self._config,
+            self._patience,
+            self._session(shard),
         ).apply(changes)
+
+    def keep_fences(self, shards: list[str]) -> None:
+        """See Writer. A server that keeps no sessions has nothing to forget.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/refreshSessions/
+        """
+        admin = self._collection.database.client.get_database("admin")
+        for start in range(0, len(shards), SESSIONS_AT_ONCE):
+            lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
+            with contextlib.suppress(OperationFailure):
+                admin.command("refreshSessions", lsids)
+
+    def _session(self, shard: str) -> Session:
+        return Session.of(self._config.id, self._place, self._uuid, shard, self._numbers)
 
     def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
         """See Writer."""

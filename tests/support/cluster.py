@@ -6,6 +6,7 @@ it does not know it refuses (59). Sharded, ``_id`` and unique indexes hold for e
 
 from __future__ import annotations
 
+import re
 import socketserver
 import struct
 import threading
@@ -15,8 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import bson
+from bson.binary import UUID_SUBTYPE, Binary
 from typing_extensions import Self
 
 Doc = dict[str, Any]
@@ -40,6 +43,7 @@ class Collection:
     """Documents by shard, indexes by name, and the shard key, None where it is not sharded."""
 
     key: Doc | None = None
+    uuid: Binary = field(default_factory=lambda: Binary(uuid4().bytes, UUID_SUBTYPE))
     indexes: dict[str, Doc] = field(default_factory=dict)
     shards: list[list[Doc]] = field(default_factory=lambda: [[], []])
 
@@ -101,6 +105,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$in": lambda a, b: a in b,
     "$exists": lambda a, b: (a is not None) == b,
     "$not": lambda a, b: not fulfils(a, b),
+    "$regex": lambda a, b: a is not None and bool(re.search(b, a)),
 }
 
 
@@ -203,9 +208,18 @@ class Cluster:
             handler = getattr(self, "_do_" + name, None)
             if handler is None:
                 raise Refusal(59, f"no such command: '{name}'")
+            self._check_uuid(name, command)
             return {**handler(command), "ok": 1.0}
         except Refusal as refusal:
             return refusal.reply
+
+    def _check_uuid(self, name: str, command: Doc) -> None:
+        """Source: https://www.mongodb.com/docs/manual/reference/command/drop/ (collectionUUID)"""
+        place = command[name] if name == "renameCollection" else place_of(command)
+        collection = self.collections.get(place)
+        wanted = command.get("collectionUUID")
+        if wanted is not None and (collection is None or collection.uuid != wanted):
+            raise Refusal(361, f"Collection UUID does not match that of {place}")
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -234,11 +248,21 @@ class Cluster:
     def _do_listCollections(self, command: Doc) -> Doc:
         database = command["$db"] + "."
         found = [
-            {"name": place[len(database) :], "type": "collection"}
-            for place in self.collections
+            {
+                "name": place[len(database) :],
+                "type": "collection",
+                "info": {"uuid": collection.uuid},
+            }
+            for place, collection in self.collections.items()
             if place.startswith(database)
         ]
         return cursor(command, [f for f in found if matches(f, command.get("filter", {}))])
+
+    def _do_listIndexes(self, command: Doc) -> Doc:
+        if (collection := self.collections.get(place_of(command))) is None:
+            raise Refusal(26, f"ns does not exist: {place_of(command)}")
+        own = {"name": "_id_", "key": {"_id": 1}}
+        return cursor(command, [own, *collection.indexes.values()])
 
     def _do_create(self, command: Doc) -> Doc:
         if place_of(command) in self.collections:
@@ -256,7 +280,7 @@ class Cluster:
         old, new = command["renameCollection"], command["to"]
         if old not in self.collections:
             raise Refusal(26, f"Source collection {old} does not exist")
-        if new in self.collections:
+        if new in self.collections and not command.get("dropTarget"):
             raise Refusal(48, "target namespace exists")
         self.collections[new] = self.collections.pop(old)
         return {}

@@ -182,6 +182,17 @@ def compare(
     assert not extra, f"{extra.total()} too many or different: {_show(extra)}"
 
 
+def filled(mongo: Any, table: str) -> Any:
+    """The collection that the copy of a table fills, of a task of the same name."""
+    database = mongo.client[table]
+
+    def names() -> list[str]:
+        return [one for one in database.list_collection_names() if one.startswith(table)]
+
+    [name] = until(names)
+    return database[name]
+
+
 def _without_id(document: bytes, options: Options) -> bytes:
     """The document with its attributes in one order, without an ``_id`` that only shake knows."""
     fields = bson.decode(document)

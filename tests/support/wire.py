@@ -8,6 +8,7 @@ the program.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Literal
 
 import bson
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
 #: Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
@@ -32,6 +34,9 @@ TRANSACTION_TOO_OLD = 225
 @dataclass(frozen=True)
 class Command:
     """A command that passes: ``insert`` into ``db.collection``.
+
+    A staging collection counts as the one that it is for, and a delete of nothing, which only
+    waits for what was written before, as a command ``confirm``.
 
     A retryable write has a session, and a number in it.
     """
@@ -212,12 +217,31 @@ def _command(body: bytes) -> Command | None:
     document: RawBSONDocument = RawBSONDocument(body[5 : 5 + size])
     name, value = next(iter(document.items()))
     if name == "renameCollection":
-        return Command(name, value)
+        return Command(name, _final(value))
+    if name == "delete" and _confirms(body[5 + size :]):
+        name = "confirm"
     collection = f".{value}" if isinstance(value, str) else ""
     session = document["lsid"]["id"] if "txnNumber" in document else b""
     return Command(
-        name, f"{document['$db']}{collection}", bytes(session), document.get("txnNumber", -1)
+        name,
+        _final(f"{document['$db']}{collection}"),
+        bytes(session),
+        document.get("txnNumber", -1),
     )
+
+
+def _final(place: str) -> str:
+    """The place that a staging collection is for."""
+    return re.sub(r"\.shake-\d+-\d+$", "", place)
+
+
+def _confirms(sections: bytes) -> bool:
+    """Whether a delete is one of nothing, which only waits for what was written before."""
+    if not sections or sections[0] != 1:
+        return False
+    [delete, *more] = bson.decode_all(sections[5 + len("deletes") + 1 :])
+    query = delete["q"]
+    return not more and list(query) == ["_id"] and isinstance(query["_id"], ObjectId)
 
 
 def _refusal(number: int) -> bytes:

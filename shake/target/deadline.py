@@ -1,0 +1,34 @@
+"""Until when a process is allowed to write, so that one that was frozen does not write at once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+from shake.clock import boot_clock
+
+
+class Deadline:
+    """A moment of the boot clock, in seconds, that the supervisor moves while it holds the task.
+
+    Every attempt of a write waits for it. That stops a process that was frozen, or cut off from
+    its supervisor, while another supervisor took the task over. What is already on its way to the
+    target is stopped by the target's fences only. Thread-safe.
+    """
+
+    def __init__(self, until: float = math.inf, clock: Callable[[], float] = boot_clock) -> None:
+        self._until = until
+        self._clock = clock
+        self._moved = threading.Condition()
+
+    def extend(self, until: float) -> None:
+        with self._moved:
+            self._until = until
+            self._moved.notify_all()
+
+    def wait(self) -> None:
+        """Return at once before the deadline; else when it was moved into the future."""
+        with self._moved:
+            while self._clock() >= self._until:
+                self._moved.wait()

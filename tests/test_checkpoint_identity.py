@@ -1,0 +1,46 @@
+"""A checkpoint names the table and the collection that it is of, and no late write changes that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.contract import Superseded
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.identity import Identity
+
+FIRST = Identity("arn:aws:dynamodb:eu-west-1:1:table/orders", "id-1", 1700000000.25)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None))
+
+
+@given(st.builds(Identity, st.text(), st.text(), st.floats(allow_nan=False), st.text(), st.text()))
+def test_an_identity_survives_bson(identity: Identity) -> None:
+    assert Identity.of("orders", bson.decode(bson.encode(identity.document()))) == identity
+
+
+def test_an_identity_is_replaced_only_by_who_has_read_it(checkpoints: Checkpoints) -> None:
+    assert checkpoints.load_identity("orders") is None
+    checkpoints.save_identity("orders", None, FIRST)
+    second = replace(FIRST, collection="0" * 32)
+    checkpoints.save_identity("orders", FIRST, second)
+    with pytest.raises(Superseded):  # the write of an earlier run lands late
+        checkpoints.save_identity("orders", None, replace(FIRST, collection="1" * 32))
+    assert checkpoints.load_identity("orders") == second
+
+
+def test_an_identity_that_was_stored_without_an_answer_is_no_error(
+    checkpoints: Checkpoints,
+) -> None:
+    checkpoints.save_identity("orders", None, FIRST)
+    checkpoints.save_identity("orders", None, FIRST)
+    assert checkpoints.load_identity("orders") == FIRST
