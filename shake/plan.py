@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
-from shake.schema import Table
+from shake.schema import UNKNOWN, Origin, Table
 from shake.source.streams import Stream
 from shake.stream.shards import Shard
 
@@ -54,7 +55,11 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one."""
+    """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one.
+
+    ``identity`` is what the checkpoint says that it is of, None where that was never saved.
+    ``origin`` is the source table that this run must find: the checkpoint's, or the one there is.
+    """
 
     table: Table
     action: Action
@@ -62,6 +67,8 @@ class TablePlan:
     segments: tuple[SegmentRecord, ...]
     indexes: tuple[str, ...] = ()
     stream: StreamPlan | None = None
+    identity: Identity | None = None
+    origin: Origin = UNKNOWN
 
     @property
     def copies(self) -> bool:

@@ -21,6 +21,7 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
+from shake.origins import another_table, recognise
 from shake.plan import (
     Action,
     Plan,
@@ -199,6 +200,22 @@ class _Planner:
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
+        found = len(self.refusals)
+        plan = self._with_stream(table, holds_items, stream)
+        plan, difference = recognise(plan, self._checkpoints.load_identity(table.name))
+        if difference and not self._begun(plan):
+            return replace(plan, origin=table.origin)
+        if difference:  # what else was found follows from it
+            self.refusals[found:] = [another_table(self._config, plan, difference)]
+        return plan
+
+    def _begun(self, plan: TablePlan) -> bool:
+        """The checkpoint holds something of the table besides its identity."""
+        record, _ = self._checkpoints.load(plan.table.name)
+        return record is not None or (plan.stream is not None and plan.stream.record is not None)
+
+    def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """The plan of copy and changes."""
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan

@@ -18,6 +18,7 @@ from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.ending import Ending
 from shake.farm.supervisor import Supervisor
+from shake.origins import save_origins
 from shake.plan import Plan
 from shake.positions import Position, choose_positions
 from shake.preflight import local_problems, make_plan
@@ -86,6 +87,7 @@ def run(
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
+            save_origins(ends.checkpoints, plan, lease.check)
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
@@ -131,6 +133,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
     config = wish.config
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(_pages(config, plan))
+        save_origins(ends.checkpoints, plan, lease.check)
         try:
             watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         except GapError as gap:

@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 
 from shake.errors import GapError, RefusedError, SourceError
+from shake.schema import UNKNOWN, Origin
 from shake.source.client import Client
+from shake.source.tables import origin_of
 from shake.stream.listing import Listed
 
 #: Streams with these carry what an item has become.
@@ -23,11 +25,12 @@ _ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A table's stream, and whether it takes changes; ``arn`` is empty where there is none."""
+    """The stream of a table, and whether it takes changes; ``arn`` is empty where there is none."""
 
     arn: str = ""
     enabled: bool = False
     view: str = ""
+    table: Origin = UNKNOWN
 
 
 def find_stream(client: Client, table: str, *, attempts: int | None = None) -> Stream:
@@ -41,7 +44,17 @@ def find_stream(client: Client, table: str, *, attempts: int | None = None) -> S
         answer.get("LatestStreamArn", ""),
         specification.get("StreamEnabled", False),
         specification.get("StreamViewType", ""),
+        origin_of(answer),
     )
+
+
+def table_arn(stream: str) -> str:
+    """The ARN of the table of a stream's ARN, "" where that does not name it.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+    """
+    table, found, _ = stream.partition("/stream/")
+    return table if found else ""
 
 
 def stream_problem(table: str, stream: Stream) -> str | None:
