@@ -12,7 +12,7 @@ from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
 from shake.schema import UNKNOWN, Origin, Table
 from shake.source.streams import Stream
-from shake.stream.shards import Shard
+from shake.stream.shard import Shard
 
 #: A segment covers at most about so many bytes, less while each lane has not got several: segments
 #: differ in size, and the last ones of a few large ones would be read alone.

@@ -36,7 +36,7 @@ from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
 from shake.status.http import check_port
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard, State
+from shake.stream.shard import Shard, State
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Target
 

@@ -134,11 +134,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(_pages(config, plan))
         save_origins(ends.checkpoints, plan, lease.check)
-        try:
-            watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
-        except GapError as gap:
-            _mark(gap, ends, plan, resync)
-            return False
+        watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         ending, last = _supervised(
             wish, ends, lease, plan, screen, watch=watch, positions=positions
         )

@@ -120,6 +120,7 @@ class Supervisor:
             ),
             consistent=self._consistent,
             trouble=self._trouble.worry,
+            doubtful=self._trouble.doubt,
             fatal=self.fail,
         )
         self._until_consistent = until_consistent
@@ -133,6 +134,7 @@ class Supervisor:
             clock=loop.clock,
             start_writer=lambda one: self._start_writer(one.plan, partial(self._from_writer, one)),
             copying=lambda: self._dispatch.assign(),
+            verify=self._follow.verify,
             done=self._table_done,
         )
         self._dispatch = Dispatch(
