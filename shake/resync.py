@@ -59,7 +59,7 @@ class Resync:
 
         Does nothing where the source has again what it lacked. Raises GapError where the table must
         not be copied anew: by ``gap.policy``, where it is gone or cannot be read, or where its copy
-        will not catch up. Nobody else is allowed to write meanwhile.
+        will not catch up. No other process is allowed to write meanwhile.
         """
         if self._config.gap_policy == "fail":
             raise gap

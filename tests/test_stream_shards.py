@@ -202,6 +202,18 @@ def test_a_shard_that_is_not_listed_but_there_is_no_gap_and_is_read() -> None:
     assert shards.first().id == "s1"
 
 
+def test_a_shard_that_is_read_is_there_whatever_listings_and_iterators_say() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.lease(shards["s1"])
+    for after in range(0, 600, 30):
+        shards.learn([], whole=True, now=NOW + after, answers=gone("s1"))
+        shards.advance(shards["s1"], "", NOW + after)
+    shards.learn([], whole=True, now=NOW + 630, answers=gone("s1"))
+    shards.learn([], whole=True, now=NOW + 660, answers=gone("s1"))
+    with pytest.raises(GapError):
+        shards.learn([], whole=True, now=NOW + 690, answers=gone("s1"))
+
+
 def test_without_a_direct_answer_nothing_counts_as_lost() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     for after in range(0, 600, 30):

@@ -23,8 +23,8 @@ from shake.stream.suspicion import Answer, Question
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds between two listings of a stream's shards and looks at its table, and while the children
-#: of a shard that has ended are not listed yet, or no shard is.
+#: Seconds between two views of a stream. The shorter time holds while no shard is listed, or a
+#: parent or child of one that is known is not.
 LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 

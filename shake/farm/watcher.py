@@ -53,7 +53,7 @@ class View:
 
 
 class Watcher(threading.Thread):
-    """Asks the source what it is told to ask; ``post`` has a call run in the loop.
+    """Asks the source, one question after the other; ``post`` has a call run in the loop.
 
     ``seen`` is called in the loop with each view of a stream, ``trimmed`` with a question whose
     answer is that what follows the position is trimmed.

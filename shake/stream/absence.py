@@ -57,6 +57,11 @@ class Absence:
         elif self._losses.add(_STREAM, text, now, suspicion.LOSS):
             raise GapError(self._table, text, question=Question())
 
+    def was_read(self, shard: Shard) -> None:
+        """Its reader got an answer: it is there, whatever listings say."""
+        if not shard.doubted:
+            self._losses.clear(shard.id)
+
     def is_past(self, parent: str, now: float, answer: Answer | None) -> bool:
         """Whether a parent that is not listed was gone before following began."""
         self._awaited.discard(parent)

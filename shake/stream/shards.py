@@ -70,9 +70,9 @@ class Shards:
     ) -> list[Shard]:
         """Take in a listing, of all shards or of some; return the shards that are new.
 
-        ``answers`` are those to some of :meth:`questions`, and ``now`` is when the source was asked
-        for all of this, in seconds of any clock that never goes back. Raises GapError where an
-        unread shard has vanished, or one appears behind one that did.
+        ``answers`` are those to some of :meth:`questions`. ``now`` is when the source was asked for
+        all of this, in seconds of a clock that never goes back. Raises GapError where an unread
+        shard has vanished, or one appears behind one that did.
         """
         listed = {one.id: one for one in listing}
         past = self._past(listed)
@@ -169,7 +169,7 @@ class Shards:
                 self._offer(shard)
 
     def doubt(self, shard: Shard, answer: Answer, now: float) -> None:
-        """The source says that a shard, which nobody reads now, is gone, or its position trimmed.
+        """The source says that a shard, which has no reader now, is gone, or its position trimmed.
 
         It is not read until the source has said more. Raises GapError where that is believed.
         """
@@ -210,7 +210,7 @@ class Shards:
 
     @property
     def childless(self) -> bool:
-        """Some shard is read to its end, and what follows it may not be listed yet."""
+        """Some shard is read to its end, and what follows it might not be listed yet."""
         return bool(self._ends)
 
     # ---- reading
@@ -244,6 +244,7 @@ class Shards:
             self._lift(shard, safe)
         shard.horizon = False
         shard.safe = max(shard.safe, safe)
+        self._absence.was_read(shard)
 
     def _lift(self, shard: Shard, safe: float) -> None:
         """What waits for a shard was written after what is applied of it."""
@@ -309,6 +310,7 @@ class Shards:
         shard.kept.left += records
         shard.kept.size += size
         shard.kept.safe = max(shard.kept.safe, safe)
+        self._absence.was_read(shard)
 
     def end_keeping(self, shard: Shard, *, over: bool) -> None:
         """The worker has ended, at the shard's end or before."""
@@ -359,7 +361,7 @@ class Shards:
     def safe(self) -> float | None:
         """Every record created before this moment is applied; None: no shard is left to be read.
 
-        What follows an end and may not be listed yet counts too; so does the first shard of all.
+        What follows an end and might not be listed yet counts too; so does the first shard of all.
         """
         if not self._shards:
             return self._began
