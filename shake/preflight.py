@@ -24,6 +24,7 @@ from shake.checkpoint.records import (
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, SourceError
+from shake.origins import another_table, recognise, with_origin
 from shake.plan import (
     Action,
     Plan,
@@ -38,7 +39,7 @@ from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
 from shake.status.http import check_port
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard, State
+from shake.stream.shard import Shard, State
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Held, Staging, Target
 from shake.target.identity import mismatch
@@ -210,6 +211,22 @@ class _Planner:
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
+        found = len(self.refusals)
+        plan = self._with_stream(table, holds_items, stream)
+        plan, difference = recognise(plan)
+        if difference and not self._begun(plan):
+            return with_origin(plan, table.origin)
+        if difference:  # what else was found follows from it
+            self.refusals[found:] = [another_table(self._config, plan, difference)]
+        return plan
+
+    def _begun(self, plan: TablePlan) -> bool:
+        """The checkpoint holds something of the table besides its identity."""
+        record, _ = self._checkpoints.load(plan.table.name)
+        return record is not None or (plan.stream is not None and plan.stream.record is not None)
+
+    def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """The plan of copy and changes."""
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan

@@ -23,7 +23,7 @@ from shake.checkpoint.records import (
     TableState,
 )
 from shake.errors import RefusedError
-from shake.stream.shards import Shard, State
+from shake.stream.shard import Shard, State
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
 COUNT = st.integers(0, 2**63 - 1)

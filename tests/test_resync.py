@@ -15,7 +15,7 @@ import pytest
 
 from shake.demo.servers import free_port
 from tests.support.faulty import error
-from tests.support.followed import Followed, copies, stopped
+from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.streams import Call
@@ -34,7 +34,7 @@ def caught_up(followed: Followed, **settings: Any) -> Migration:
     for key in range(100):
         followed.put(f"k{key}")
     migration = followed.task(**RESYNC, **settings)
-    migration.workers = 1
+    migration.workers, migration.first = 1, HASTY
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     return migration
@@ -61,7 +61,7 @@ def test_a_table_that_loses_changes_is_copied_again_while_others_go_on(followed:
         followed.put(f"k{key}")
         quiet.put({"pk": {"S": f"k{key}"}})
     migration = followed.task(filter__collection__white=f"{followed.name};{other}", **RESYNC)
-    migration.workers = 1
+    migration.workers, migration.first = 1, HASTY
     process = migration.start()
     output = migration.folder / f"{followed.name}.0.out"
     until(lambda: output.read_text().count(": consistent point reached") == 2)
@@ -109,11 +109,14 @@ def test_a_resync_that_is_killed_goes_on_and_is_announced(
         def kill() -> None:
             migration.kill(migration.running[-1])
 
-        marked = wire.stop_at(
-            "answer", "update", f"{followed.name}-checkpoint.{followed.name}", kill
-        )
+        checkpoint, marked = f"{followed.name}-checkpoint.{followed.name}", []
+
+        def look() -> None:  # before the mark is written, the table is scanned once more
+            marked.append(wire.stop_at("answer", "update", checkpoint, kill))
+
+        followed.simulator.faults.next("Scan", None, calling(look))
         assert migration.run().status == -signal.SIGKILL
-        assert marked.is_set()
+        assert marked[0].is_set()
         result = migration.run("--dry-run")
         assert result.status == 0, result
         assert f"table {followed.name} -> {place}: {DROPS}" in result.stdout
@@ -151,21 +154,28 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
         migration = caught_up(followed, target=wire.uri)
         lose(followed)
         followed.simulator.faults.next("UpdateTable", instead(error("ResourceInUseException")))
-        stops = [
-            wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
-            wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
-            wire.stop_at(
-                "request",
-                "confirm",
-                f"{followed.name}.{followed.name}",
-                lambda: followed.simulator.faults.next("DescribeTable", *throttled),
-                skip=2,
-            ),
-            wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
-        ]
+        stops = []
+
+        def begin() -> None:  # with the mark, before which the table is scanned once more
+            stops.extend(
+                [
+                    wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
+                    wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
+                    wire.stop_at(
+                        "request",
+                        "confirm",
+                        f"{followed.name}.{followed.name}",
+                        lambda: followed.simulator.faults.next("DescribeTable", *throttled),
+                        skip=2,
+                    ),
+                    wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
+                ]
+            )
+
+        followed.simulator.faults.next("Scan", None, calling(begin))
         result = migration.run("--until-consistent")
     assert result.status == 0, result
-    assert all(stop.is_set() for stop in stops)
+    assert [stop.is_set() for stop in stops] == [True] * 4
     tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
     assert len(tried) >= 5, result.stdout
     followed.compare()
@@ -197,7 +207,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
 
     with Wire(*followed.mongo.client.address) as wire:
         migration = caught_up(followed, target=wire.uri, http_profile=port)
-        migration.first = "from shake.farm import ending; ending.DRAIN_SECONDS = 0.2"
+        migration.first += "; from shake.farm import ending; ending.DRAIN_SECONDS = 0.2"
         process = migration.start()
         followed.put("new")
         followed.arrived("new")

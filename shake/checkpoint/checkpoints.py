@@ -18,7 +18,7 @@ from shake.checkpoint.records import (
     shard_of,
 )
 from shake.errors import RefusedError
-from shake.stream.shards import Shard
+from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 

@@ -12,7 +12,8 @@ from shake.farm.messages import Batch, Journaled
 from shake.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
-from shake.stream.shards import Shard, Shards, State
+from shake.stream.shard import Shard, State
+from shake.stream.shards import Shards
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _NOTE_EVERY = 60.0
@@ -329,7 +330,7 @@ class Following:
             shard
             for shard in self.shards
             if shard.state in (State.WAITING, State.READY)
-            and not (shard.keeping or shard.held or spared(shard, now))
+            and not (shard.keeping or shard.held or shard.doubted or spared(shard, now))
         ]
         return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
 

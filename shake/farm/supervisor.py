@@ -130,6 +130,7 @@ class Supervisor:
             start_writer=self._start_applier,
             consistent=self._consistent,
             trouble=self._trouble.worry,
+            doubtful=self._trouble.doubt,
             fatal=self.fail,
         )
         self._until_consistent = until_consistent
@@ -143,6 +144,7 @@ class Supervisor:
             clock=loop.clock,
             start_writer=self._start_copier,
             copying=lambda: self._dispatch.assign(),
+            verify=self._follow.verify,
             done=self._table_done,
         )
         self._dispatch = Dispatch(
