@@ -77,7 +77,7 @@ class Following:
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._began = record.began
-        self._set_back_to = -inf  # see set_back
+        self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
@@ -189,19 +189,19 @@ class Following:
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
-        if -inf < self._set_back_to <= moment:
+        if -inf < self._set_back_at <= moment:
             self._proved.add(shard.id)
 
     @property
     def trusted(self) -> bool:
-        """Every shard was read to its tip since the source's clock was set back, or it never was.
+        """All that was written before the source's clock was set back is read, or it never was.
 
         What descends from such a shard was written later still.
         """
-        if self._set_back_to > -inf:
+        if self._set_back_at > -inf:
             if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
                 return False
-            self._set_back_to = -inf
+            self._set_back_at = -inf
         return True
 
     def _settle(self, lease: int) -> list[str]:
@@ -285,7 +285,7 @@ class Following:
 
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
-        self._set_back_to, self._proved = most, set()
+        self._set_back_to, self._set_back_at, self._proved = most, latest, set()
         self._began, self.begun = min(self._began, latest), min(self.begun, latest)
         self._dirty |= {shard.id for shard in self.shards.set_back(most)}
         self.newest = min(self.newest, most)
