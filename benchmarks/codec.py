@@ -20,7 +20,7 @@ from benchmarks.report import Options, Report
 from shake import codec
 from shake.codec import reference
 from shake.codec.contract import ChangeOptions, Codec
-from shake.farm.arena import SLOT_BYTES
+from shake.process.arena import SLOT_BYTES
 from shake.schema import Attribute, Keys
 
 _ROUNDS = 5

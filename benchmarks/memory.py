@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.programs import Bench, bench, table_of
 from benchmarks.report import WORKER_LANES, Chart, Options, Report, Value
-from shake.farm.arena import SLOTS_PER_LANE
+from shake.process.arena import SLOTS_PER_LANE
 
 _ITEMS = 150_000
 _SHAPE = "medium"

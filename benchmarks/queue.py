@@ -10,7 +10,7 @@ from benchmarks.pages import body, page_items, pages
 from benchmarks.programs import ROLES, Bench, bench, items_for
 from benchmarks.report import Options, Report, Value
 from shake import codec
-from shake.farm.arena import SLOT_BYTES, SLOTS_PER_LANE
+from shake.process.arena import SLOT_BYTES, SLOTS_PER_LANE
 
 _SHAPE = "medium"
 _ROUNDS = 3

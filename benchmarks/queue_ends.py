@@ -15,11 +15,13 @@ from typing import Any
 from setproctitle import setproctitle
 
 from shake.config import Config
-from shake.farm import arena, child, messages
-from shake.farm.arena import Arena
-from shake.farm.channel import ChildChannel
-from shake.farm.loop import Loop
-from shake.farm.process import Child
+from shake.farm import messages
+from shake.process import arena
+from shake.process import entry as child
+from shake.process.arena import Arena
+from shake.process.channel import ChildChannel
+from shake.process.child import Child
+from shake.process.loop import Loop
 
 
 class Hub:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shake.farm.process import MOST_DEATHS
+from shake.process.child import MOST_DEATHS
 from tests.support.crash import Copy, MakeCopy, opened
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 
 from shake.errors import Stopped
-from shake.farm import arena
-from shake.farm.arena import SLOT_BYTES, Arena, Slots
+from shake.process import arena
+from shake.process.arena import SLOT_BYTES, Arena, Slots
 
 MIB = 1024 * 1024
 
@@ -75,7 +75,7 @@ def test_the_memory_of_an_ordinary_page_stays_to_be_filled_again(descriptor: int
 def test_what_a_killed_worker_filled_is_still_there(descriptor: int) -> None:
     code = (
         "import sys, time\n"
-        "from shake.farm.arena import Arena\n"
+        "from shake.process.arena import Arena\n"
         f"Arena({descriptor}, writable=True).slot(2)[:5] = b'hello'\n"
         "print('filled', flush=True)\n"
         "time.sleep(60)\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shake.farm.budget import Budget
+from shake.limits import Budget
 
 
 def run(budget: Budget, until: float, cost: float, workers: int = 1) -> list[tuple[float, int]]:

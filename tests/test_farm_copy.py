@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.codec.objectid import segment_prefix, segment_tail
-from shake.farm.budget import Budget
-from shake.farm.copy import NEXT, Phase, TableCopy
+from shake.copy.table import NEXT, Phase, TableCopy
 from shake.farm.messages import Page
-from shake.plan import Action, TablePlan
+from shake.limits import Budget
+from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 
 STAMP = 1_700_000_000

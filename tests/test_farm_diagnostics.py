@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from shake.farm.diagnostics import Diagnostics
+from shake.farm.health import Trouble
 from shake.farm.messages import Diagnosis
-from shake.farm.trouble import Trouble
 
 
 def diagnosis(pid: int, queue: str = "") -> Diagnosis:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from shake.checkpoint.records import SegmentRecord
+from shake.copy.scheduler import Dispatch
+from shake.copy.table import Phase, TableCopy
 from shake.farm import messages
-from shake.farm.budget import Budget
-from shake.farm.copy import Phase, TableCopy
-from shake.farm.dispatch import Dispatch
-from shake.farm.fence import Fence
-from shake.farm.loop import Loop
+from shake.farm.lock_guard import Fence
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.process import MOST_DEATHS
+from shake.limits import Budget
+from shake.process.child import MOST_DEATHS
+from shake.process.loop import Loop
 from shake.source.client import Credentials, Endpoint
 from tests.test_farm_copy import page, plan_of
 from tests.test_farm_process import config_of

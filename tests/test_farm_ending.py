@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from shake.checkpoint.lease import LeaseLost
+from shake.checkpoint.task_lock import LeaseLost
 from shake.errors import GapError, RunError, ShakeError
-from shake.farm.ending import DRAIN_SECONDS, FAIL_SECONDS, SETTLE_SECONDS, Course
+from shake.run.shutdown import DRAIN_SECONDS, FAIL_SECONDS, SETTLE_SECONDS, Course
 
 GAP = GapError("orders", "shard 1: it is gone")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
-from shake.farm.following import Following, spared
 from shake.farm.messages import Batch, Journaled
-from shake.plan import Action, TablePlan
+from shake.follow.table import Following, spared
+from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
 from shake.stream.listing import Listed

@@ -11,12 +11,12 @@ import pytest
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.config import load
-from shake.farm.budget import Budget
-from shake.farm.copy import Phase, TableCopy
-from shake.farm.fence import Fence
-from shake.farm.lifecycle import Lifecycle
+from shake.copy.phases import Lifecycle
+from shake.copy.table import Phase, TableCopy
+from shake.farm.lock_guard import Fence
 from shake.farm.messages import BuildIndexes, Done, Forget, Prepare, Publish, Resume
-from shake.plan import Action
+from shake.limits import Budget
+from shake.plan.plan import Action
 from tests.test_farm_copy import page, plan_of
 
 UUID = "0" * 32

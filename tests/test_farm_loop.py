@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from shake.farm import messages
-from shake.farm.channel import ChildChannel, SupervisorChannel
-from shake.farm.loop import Loop
+from shake.process.channel import ChildChannel, SupervisorChannel
+from shake.process.loop import Loop
 
 
 class Peer:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.farm import messages
-from shake.farm.channel import ChildChannel, SupervisorChannel
+from shake.process.channel import ChildChannel, SupervisorChannel
 
 NUMBERS = st.integers(-1, 2**40)
 # Whatever a server or a file name says may stand in a message, lone surrogates too.

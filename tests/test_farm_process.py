@@ -19,16 +19,17 @@ import pytest
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
-from shake.farm import arena, messages
-from shake.farm.arena import Arena
-from shake.farm.loop import Loop
+from shake.farm import messages
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.process import Child, allow_many, revival_delay
-from shake.farm.writers import TableWriter
-from shake.plan import Action, TablePlan
+from shake.farm.writer import TableWriter
+from shake.plan.plan import Action, TablePlan
+from shake.process import arena
+from shake.process.arena import Arena
+from shake.process.child import Child, allow_many, revival_delay
+from shake.process.loop import Loop
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
-from shake.target.contract import Held
+from shake.targets.contract import Held
 from tests.support.documents import items
 from tests.support.wait import until
 from tests.test_farm_loop import run

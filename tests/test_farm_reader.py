@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from shake.config import Config
-from shake.farm import arena, messages, worker
-from shake.farm.channel import ChildChannel, SupervisorChannel
+from shake.farm import messages
+from shake.process import arena
+from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.source.client import Credentials, Endpoint
+from shake.worker import process as worker
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import calling, instead

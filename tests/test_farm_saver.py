@@ -12,11 +12,11 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
-from shake.checkpoint.lease import EXPIRY, INTERVAL, Lease
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
+from shake.checkpoint.task_lock import EXPIRY, INTERVAL, Lease
+from shake.copy.table import TableCopy
 from shake.errors import ShakeError
-from shake.farm.copy import TableCopy
-from shake.farm.saver import Saver
+from shake.farm.checkpointer import Saver
 from tests.support.wait import until
 from tests.test_farm_copy import copy_of, page
 

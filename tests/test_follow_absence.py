@@ -14,13 +14,13 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.lease import Lease
 from shake.checkpoint.records import StreamRecord, TableRecord, TableState
+from shake.checkpoint.task_lock import Lease
 from shake.config import load
 from shake.demo.servers import free_port
 from shake.errors import GapError, RunError
-from shake.plan import Action, Plan, TablePlan
-from shake.resync import Resync
+from shake.plan.plan import Action, Plan, TablePlan
+from shake.run.resync import Resync
 from shake.source import tables
 from shake.source.client import Client, Credentials, Endpoint
 from shake.stream.suspicion import Question

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.checkpoint.records import StreamRecord, TableRecord
-from shake.farm.following import Following
 from shake.farm.messages import Batch
-from shake.farm.reader import Silence
-from shake.plan import Action, TablePlan
+from shake.follow.table import Following
+from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.clock import Bounds, SourceClock
 from shake.stream.beginning import first_shards
 from shake.stream.listing import Listed
 from shake.stream.shards import SIBLING_AFTER
+from shake.worker.shard_reader import Silence
 
 #: ``incr.margin``, and the longest time after which a change can be read.
 MARGIN = 3.0

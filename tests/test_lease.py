@@ -16,8 +16,8 @@ import pytest
 from shake.checkpoint.contract import Document, Store, StoreUnavailable
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder, Life
-from shake.checkpoint.lease import EXPIRY, INTERVAL, MARGIN, Lease, LeaseLost
 from shake.checkpoint.mongodb import MongoStore
+from shake.checkpoint.task_lock import EXPIRY, INTERVAL, MARGIN, Lease, LeaseLost
 from shake.errors import RefusedError
 from tests.support.wait import until
 
@@ -160,7 +160,7 @@ def test_a_process_is_told_from_a_later_one_of_the_same_number(store: Store) -> 
 HOLD = """
 import sys
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.lease import Lease
+from shake.checkpoint.task_lock import Lease
 from shake.checkpoint.mongodb import MongoStore
 from shake.errors import RefusedError
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from shake.advice import warnings
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.cli.plan_text import describe
 from shake.config import Config, load
-from shake.plan import (
+from shake.plan.plan import (
     MOST_SEGMENTS,
     SEGMENT_BYTES,
     SMALLEST_SEGMENT_BYTES,
@@ -20,6 +19,7 @@ from shake.plan import (
     TablePlan,
     count_segments,
 )
+from shake.plan.warnings import warnings
 from shake.schema import Attribute, Keys, Table
 from shake.source.streams import Stream
 

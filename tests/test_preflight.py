@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.config import load
-from shake.preflight import local_problems
+from shake.plan.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare, filled
 from tests.support.tables import create_table, put_items

@@ -16,8 +16,8 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, PyMo
 
 from shake.demo.mongo import MongoServer, mongo_server
 from shake.demo.servers import HOST
-from shake.target.bulk import Bulk
-from shake.target.session import Session
+from shake.targets.mongodb.bulk import Bulk
+from shake.targets.mongodb.session import Session
 from tests.support.documents import items, slot
 
 Open = Callable[..., Collection[Any]]
@@ -156,7 +156,7 @@ def test_another_inside_is_said_once(
     mongo: Any, open_collection: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     bulk = Bulk(open_collection(mongo.uri, OtherInside))
-    with caplog.at_level(logging.INFO, "shake.target"):
+    with caplog.at_level(logging.INFO, "shake.targets"):
         bulk.run("insert", slot(items(1)), 1)
         bulk.run("delete", slot([{"q": {}, "limit": 0}]), 1)
     assert [record.message for record in caplog.records] == [
@@ -168,7 +168,7 @@ def test_this_driver_is_as_expected(
     mongo: Any, open_collection: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """So that a new pymongo whose inside has changed is noticed here, not by its slowness."""
-    with caplog.at_level(logging.INFO, "shake.target"):
+    with caplog.at_level(logging.INFO, "shake.targets"):
         Bulk(open_collection(mongo.uri)).run("insert", slot(items(1)), 1)
     assert not caplog.records
 

@@ -19,9 +19,9 @@ from shake.checkpoint.records import CopyRun
 from shake.config import Config, load
 from shake.errors import ItemError, RefusedError, RunError, Stopped
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
-from shake.target import index_names, open_target, problems
-from shake.target.dynamodb import signing_region
-from shake.target.dynamodb_writing import MOST_BYTES, DynamoWriter, batches
+from shake.targets import index_names, open_target, problems
+from shake.targets.dynamodb.target import signing_region
+from shake.targets.dynamodb.writing import MOST_BYTES, DynamoWriter, batches
 from tests.support import faulty
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.migration import Migration

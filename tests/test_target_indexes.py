@@ -12,9 +12,9 @@ from bson.objectid import ObjectId
 from shake.config import Config, load
 from shake.errors import RunError
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
-from shake.target.contract import Writer
-from shake.target.indexes import wanted_indexes
-from shake.target.mongodb import MongoTarget
+from shake.targets.contract import Writer
+from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, Collection
 from tests.support.documents import object_id, slot
 

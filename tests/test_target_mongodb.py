@@ -14,10 +14,10 @@ from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
-from shake.target import fields
-from shake.target.contract import Changes, Fence
-from shake.target.mongodb import MongoTarget
-from shake.target.places import place_problem
+from shake.targets.contract import Changes, Fence
+from shake.targets.mongodb import fields
+from shake.targets.mongodb.places import place_problem
+from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, shard_of
 from tests.support.documents import object_id, slot
 

@@ -21,7 +21,7 @@ from pymongo.errors import (
 )
 
 from shake.errors import Stopped
-from shake.target.retrying import FIRST_WAIT, LONGEST_WAIT, Patience, transient, words
+from shake.targets.mongodb.retrying import FIRST_WAIT, LONGEST_WAIT, Patience, transient, words
 
 
 class Waits(threading.Event):

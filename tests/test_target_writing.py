@@ -16,8 +16,8 @@ from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RunError, Stopped
 from shake.schema import Attribute, Keys, Table
-from shake.target.mongodb import MongoTarget
-from shake.target.writing import RANGES_AT_ONCE, MongoWriter
+from shake.targets.mongodb.target import MongoTarget
+from shake.targets.mongodb.writing import RANGES_AT_ONCE, MongoWriter
 from tests.support.documents import items, object_id, slot
 from tests.support.wait import until
 

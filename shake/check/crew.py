@@ -20,9 +20,9 @@ from shake.check.findings import Difference
 from shake.check.part import Part
 from shake.check.sides import Listener
 from shake.errors import RunError
+from shake.process.spawn import spawn
 from shake.schema import Table
 from shake.source.endpoint import Credentials, Endpoint
-from shake.spawn import spawn
 
 #: Pieces of work that a process does at the same time: the network is the wait.
 THREADS = 8

@@ -20,7 +20,7 @@ from shake.check.meaning import Item
 from shake.codec.number import parts
 from shake.config import Config
 from shake.schema import Attribute, Table
-from shake.target import fields
+from shake.targets.mongodb import fields
 
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]

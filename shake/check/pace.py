@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from shake.errors import Stopped
-from shake.farm.budget import Bucket
+from shake.limits import Bucket
 
 #: Units of an eventually consistent 1 MB page.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html

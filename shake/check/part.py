@@ -19,11 +19,11 @@ from shake.check.sides import Listener, Sides
 from shake.check.source import SourceTable
 from shake.check.target import KeyRange, StoredTable
 from shake.config import Config
-from shake.plan import capacity_rate
+from shake.plan.plan import capacity_rate
 from shake.schema import Table
 from shake.source.client import Client, Retry
 from shake.source.endpoint import Credentials, Endpoint
-from shake.target.mongodb import MongoTarget
+from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
 

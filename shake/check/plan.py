@@ -8,7 +8,7 @@ from math import ceil
 from shake.check.crew import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config
-from shake.plan import (
+from shake.plan.plan import (
     PAGE_BYTES,
     UNIT_BYTES,
     Action,

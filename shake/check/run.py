@@ -23,12 +23,12 @@ from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
-from shake.preflight import find_tables, missing_tables
+from shake.plan.preflight import find_tables, missing_tables
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count
 from shake.status.progress import Reporter
-from shake.target import problems
+from shake.targets import problems
 
 log = logging.getLogger("shake.check")
 

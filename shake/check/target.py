@@ -17,8 +17,8 @@ from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
-from shake.target.indexes import Index, wanted_indexes
-from shake.target.mongodb import MongoTarget
+from shake.targets.mongodb.indexes import Index, wanted_indexes
+from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from shake import codec, task
+from shake import codec
 from shake.cli import command
 from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
-from shake.farm.process import allow_many
+from shake.process.child import allow_many
+from shake.run import task
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 

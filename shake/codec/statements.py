@@ -89,7 +89,7 @@ def _json_statement(options: ChangeOptions, change: Change) -> bytes:
 
 
 def _query(options: ChangeOptions, convert: Convert, item: Item) -> bytes:
-    """Selects the document of the item's key, by paths as in shake.target.fields."""
+    """Selects the document of the item's key, by paths as in shake.targets.mongodb.fields."""
     check_keys(options, item)
     check_names(options, item)
     query = {}

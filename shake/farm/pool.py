@@ -10,9 +10,10 @@ from typing import Any
 
 from shake.config import Config
 from shake.errors import RunError, ShakeError
-from shake.farm import arena, messages
-from shake.farm.loop import Loop
-from shake.farm.process import MOST_DEATHS, Child, revival_delay
+from shake.farm import messages
+from shake.process import arena
+from shake.process.child import MOST_DEATHS, Child, revival_delay
+from shake.process.loop import Loop
 from shake.source.client import Credentials, Endpoint
 from shake.status.snapshot import ProcessStatus
 
@@ -174,7 +175,7 @@ class WorkerPool:
         try:
             worker.child = Child(
                 self._loop,
-                "shake.farm.worker",
+                "shake.worker.process",
                 messages.Setup(f"worker {worker.number}", self._config.as_settings(), details),
                 (worker.arena,),
                 on_message=lambda message: self._receive(worker, message),

@@ -1,188 +1,146 @@
-"""A writer: the one process that writes a collection: prepares it, fills it, builds its indexes."""
+"""A writer as the supervisor sees it: what it has not answered is said again to its replacement."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import queue
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-from shake.checkpoint.records import CopyRun, Fate
 from shake.config import Config
-from shake.errors import IndexRefused, RunError
-from shake.farm import child, messages
-from shake.farm.arena import Arena
-from shake.farm.channel import ChildChannel
-from shake.schema import Table
-from shake.target import open_target
-from shake.target.contract import Changes, Fence, Held, Staging, Writer
-from shake.target.deadline import Deadline
-from shake.target.identity import mismatch
+from shake.errors import RunError, ShakeError
+from shake.farm import messages
+from shake.plan.plan import Action, TablePlan
+from shake.process.child import MOST_DEATHS, Child, revival_delay
+from shake.process.loop import Loop
+from shake.status.snapshot import ProcessStatus
+from shake.targets.contract import Held
+from shake.targets.mongodb.session import PROCESSES
 
-log = logging.getLogger("shake.writer")
+log = logging.getLogger("shake.farm")
 
 
-class CollectionWriter:
-    """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
+class TableWriter:
+    """The writer process of one collection.
 
-    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
-        self._channel = channel
-        if details["resumed"]:  # what is there already is our own, maybe older than the item now
-            config = replace(config, full_executor_insert_on_dup_update=True)
-        self._table = Table.of(details["table"])
-        self._place: str = details["place"]
-        self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
-        self._deadline = Deadline(details["until"])
-        self._target = open_target(
-            config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
-        )
-        self._copy = CopyRun(*details["copy"])
-        self._staged: bool = details["staged"]
-        self._numbers: tuple[int, int] = tuple(details["numbers"])
-        self._hold(Held(*details["held"]))
-        self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
-            for number in range(config.full_document_concurrency)
-        ]
+    Every order can be carried out twice: documents are stored by ``_id``, and each step of
+    preparing, forgetting, indexing and publishing is harmless when it is already done. ``held`` is
+    where it writes at first, ``run`` the run by which its commands are numbered, and ``until`` the
+    moment of the boot clock from which on it is not allowed to write.
+    """
 
-    def serve(self, received: Iterator[Any]) -> None:
-        """Handle the supervisor's messages until it closes the channel."""
-        for thread in self._threads:
-            thread.start()
-        self._channel.send(messages.Ready())
-        for message in received:
-            match message:
-                case messages.Write() | messages.Apply():
-                    self._waiting.put(message)
-                case messages.WriteUntil(moment):
-                    self._deadline.extend(moment)
-                case messages.Report():
-                    queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
-                    self._channel.send(child.diagnosis(f"writer {self._place}", queued))
-                case _:
-                    # These take their time; the main thread stays free to notice the end.
-                    threading.Thread(target=self._once, args=(message,), daemon=True).start()
-
-    def _insert(self) -> None:
-        with child.guarded(self._channel):
-            while True:
-                message = self._waiting.get()
-                slot = self._arenas[message.arena].slot(message.slot)
-                self._deadline.wait()
-                if isinstance(message, messages.Write):
-                    self._writer.write(slot[: message.length])
-                    self._channel.send(messages.Wrote(message.page))
-                else:
-                    skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
-                    self._channel.send(messages.Applied(message.page, skipped))
-
-    def _once(self, message: Any) -> None:
-        with child.guarded(self._channel):
-            self._deadline.wait()
-            match message:
-                case messages.Sweep():
-                    if staging := self._staging():
-                        staging.sweep(published=True)
-                case messages.Verify():
-                    self._verify()
-                case messages.KeepFences(shards):
-                    self._writer.keep_fences(shards)
-                case _:
-                    self._channel.send(self._carry_out(message))
-
-    def _carry_out(self, order: Any) -> messages.Done:
-        """Carry out an order. It can be the second try of a process that died."""
-        done = messages.Done()
-        staging = self._staging() if self._staged else None
-        match order:
-            case messages.Prepare(fate):
-                self._hold(staging.begin() if staging else self._create(fate))
-            case messages.Resume(collection, ranges):
-                if staging:
-                    self._hold(staging.resume(collection))
-                self._forget(ranges)
-            case messages.Forget(ranges):
-                self._forget(ranges)
-            case messages.BuildIndexes(documents, segments):
-                done = self._build_indexes(documents, segments)
-            case messages.Publish(collection, fate, backup, replaces) if staging:
-                self._hold(staging.publish(collection, cast(Fate, fate), backup, replaces))
-        return done._replace(place=self._held.place, collection=self._held.collection)
-
-    def _hold(self, held: Held) -> None:
-        """Write there from now on."""
+    def __init__(
+        self,
+        loop: Loop,
+        config: Config,
+        plan: TablePlan,
+        arenas: tuple[int, ...],
+        held: Held,
+        run: int,
+        *,
+        staged: bool,
+        until: Callable[[], float],
+        handle: Callable[[Any], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._loop = loop
+        self._config = config
+        self._plan = plan
+        self._arenas = arenas
+        self._handle = handle
+        self._fatal = fatal
         self._held = held
-        fence = Fence(held.collection, *self._numbers)
-        self._writer: Writer = self._target.writer(held.place, self._table, fence)
+        self._run = run
+        self._staged = staged
+        self._until = until
+        self._order: tuple[Any, ...] | None = None
+        self._pages: dict[int, messages.Write | messages.Apply] = {}
+        self._deaths = 0
+        self._restarts = 0
+        self._child: Child | None = None
+        self._closed = False
+        self._start()
 
-    def _staging(self) -> Staging | None:
-        return self._target.staging(self._place, self._table, self._copy, log.info)
+    def order(self, order: tuple[Any, ...]) -> None:
+        """Give the one order at a time that is answered by Done."""
+        self._order = order
+        self.say(order)
 
-    def _create(self, fate: str) -> Held:
-        """Where the target cannot rename, an existing collection goes before the copy begins."""
-        if fate in ("drop", "resync"):
-            self._target.drop(self._place)
-        self._target.create(self._place, self._table)
-        found = self._target.find(self._place, self._table)
-        return Held(self._place, found.collection if found else "")
+    def write(self, write: messages.Write | messages.Apply) -> None:
+        """Have a slot stored, or applied; answered by Wrote, or Applied."""
+        self._pages[write.page] = write
+        self.say(write)
 
-    def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
-        if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
-            log.info(
-                "%s: %d documents behind the checkpoint removed, to be copied again",
-                self._place,
-                forgotten,
-            )
+    def say(self, message: tuple[Any, ...]) -> None:
+        if self._child is not None:
+            self._child.send(message)
 
-    def _build_indexes(self, documents: int, segments: int) -> messages.Done:
-        self._expect(documents)
-        error, keyed = "", True
-        try:
-            self._writer.build_indexes(log.info, segments)
-        except RunError as refused:
-            error, keyed = str(refused), isinstance(refused, IndexRefused)
-        if not self._held.collection and (
-            found := self._target.find(self._held.place, self._table)
-        ):
-            self._hold(Held(self._held.place, found.collection))  # the first index has created it
-        return messages.Done(error, keyed)
+    def close(self) -> None:
+        """End the process."""
+        self._closed = True
+        if self._child is not None:
+            self._child.dismiss()
+            self._child.reap()
 
-    def _expect(self, documents: int) -> None:
-        """Nothing that was acknowledged may be missing, whoever took it away."""
-        if missing := self._writer.missing(documents):
-            raise RunError(
-                f"{self._held.place}: {missing} of the {documents} documents that were stored for "
-                f"table {self._table.name} are not there any more: something else has removed "
-                "them; remove the table's checkpoint to copy it anew"
-            )
+    def status(self) -> ProcessStatus:
+        pid = self._child.pid if self._child else 0
+        return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
 
-    def _verify(self) -> None:
-        if not self._held.collection:
+    def _start(self) -> None:
+        if self._restarts >= PROCESSES:
+            place = self._plan.place
+            self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
             return
-        found = self._target.find(self._held.place, self._table)
-        if problem := mismatch(self._table.name, self._held, found):
-            raise RunError(problem)
+        details = {
+            "table": self._plan.table.fields(),
+            "place": self._plan.place,
+            "copy": list(self._plan.record.copy_run),
+            "staged": self._staged,
+            "held": list(self._held),
+            "numbers": [self._run, self._restarts],
+            "until": self._until(),
+            "resumed": self._plan.action is Action.RESUME,
+            "arenas": list(self._arenas),
+        }
+        try:
+            self._child = Child(
+                self._loop,
+                "shake.worker.writer",
+                messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+                self._arenas,
+                on_message=self._receive,
+                on_death=self._died,
+            )
+        except OSError as error:
+            self._died(f"it cannot be started: {error.strerror}")
+            return
+        if self._order is not None:
+            self.say(self._order)
+        for write in self._pages.values():
+            self.say(write)
 
-    def _retried(self, reason: str) -> None:
-        self._channel.send(messages.Retried(-1, False, 1, reason))
+    def _receive(self, message: Any) -> None:
+        match message:
+            case messages.Wrote(page) | messages.Applied(page, _):
+                self._deaths = 0
+                del self._pages[page]
+            case messages.Done():
+                self._deaths = 0
+                self._order = None
+                self._held = Held(message.place, message.collection)
+        self._handle(message)
 
+    def _died(self, how: str) -> None:
+        self._child = None
+        if self._closed:
+            return
+        self._deaths += 1
+        self._restarts += 1
+        log.warning("the writer of %s died (%s); it is replaced", self._plan.place, how)
+        if self._deaths > MOST_DEATHS:
+            self._fatal(RunError(f"the writer of {self._plan.place} dies again and again ({how})"))
+        else:
+            self._loop.later(revival_delay(self._deaths), self._revive)
 
-def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
-    """The statements of each kind, which stand one behind the other."""
-    ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
-    return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
-
-
-def serve(
-    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
-) -> None:
-    """Entry of the process; ``details``: see farm.writers."""
-    CollectionWriter(channel, config, details).serve(received)
-
-
-if __name__ == "__main__":
-    child.main(serve)
+    def _revive(self) -> None:
+        if not self._closed:
+            self._start()

@@ -10,8 +10,9 @@ from typing import Any
 
 from shake.config import Config
 from shake.errors import RunError
-from shake.farm import child, messages
-from shake.farm.channel import ChildChannel
+from shake.farm import messages
+from shake.process import entry as child
+from shake.process.channel import ChildChannel
 
 
 def serve(

@@ -16,7 +16,7 @@ from shake.source.client import Client
 from shake.source.scan import ScanPlan
 from shake.source.session import open_source
 from shake.source.tables import describe
-from shake.target.mongodb import MongoTarget
+from shake.targets.mongodb.target import MongoTarget
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, Key, create_table, put_items
 
 CONF = """\

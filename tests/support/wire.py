@@ -64,7 +64,7 @@ class Wire:
 
     With ``sessions`` it keeps a rule of MongoDB that the embedded server does not: in a session, a
     retryable write with a lower number than the latest is refused. ``refused`` is what was.
-    Source: shake.target.session
+    Source: shake.targets.mongodb.session
     """
 
     def __init__(self, host: str, port: int, *, sessions: bool = False) -> None:

@@ -1,0 +1,186 @@
+"""The saver: it alone writes checkpoints while the farm runs, in order, and renews the lease."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
+
+from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
+from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.identity import Identity
+from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.task_lock import INTERVAL, Lease
+from shake.copy.table import TableCopy
+from shake.errors import RunError, ShakeError
+from shake.follow.table import Following
+
+log = logging.getLogger("shake.farm")
+
+_RETRY_SECONDS = 1.0
+
+#: Tables that are saved at the same time: a write waits for a majority, perhaps on a far machine,
+#: and a thousand are to be done within the seconds that a stop may take. A few need no threads.
+_THREADS, _FEW = 16, 4
+
+#: Writes in any order, and what then runs in the loop.
+Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
+
+
+class Saver(threading.Thread):
+    """Saves what the loop gives it; each save is tried for as long as the store is out of reach.
+
+    ``post`` has a call run in the loop; ``trouble`` (in the loop) hears each failed try, ``fatal``
+    an error that ends the task, such as a lost lease.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        lease: Lease,
+        clock: Callable[[], float],
+        post: Callable[[Callable[[], None]], None],
+        trouble: Callable[[str], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        super().__init__(name="saver", daemon=True)
+        self._checkpoints = checkpoints
+        self._lease = lease
+        self._clock = clock
+        self._post = post
+        self._trouble = trouble
+        self._fatal = fatal
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._saving = 0  # touched in the loop only
+        self._renewal = -math.inf  # at once: the store may have been out of reach until now
+
+    @property
+    def idle(self) -> bool:
+        """All that was given to it, and that a stop waits for, is durable."""
+        return self._saving == 0
+
+    def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
+        """Save a table's state; once it is durable, ``then`` runs in the loop."""
+        self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
+
+    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+        """Save which collection a table is stored in, in the place of what was saved of that."""
+        save = partial(self._checkpoints.save_identity, table, old, new)
+        self._saving += 1
+        self._jobs.put(([save], self._saved))
+
+    def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
+        """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
+
+        The table's own document comes last: only then has the run begun.
+        """
+        record, segments = copy.record, copy.stored()
+
+        def work() -> None:
+            self._checkpoints.save_segments(record, segments)
+            self._checkpoints.save_table(record)
+
+        first = partial(self._checkpoints.begin_table, record)
+        self._jobs.put(([work if record.run else first], then))
+
+    def save_segments(self, copies: Sequence[TableCopy]) -> None:
+        """Save the segments that have moved since the last call."""
+        moved = [
+            partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
+            for copy in copies
+            if copy.dirty
+        ]
+        if moved:
+            self._saving += 1
+            self._jobs.put((moved, self._saved))
+
+    def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
+        """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
+        moved = [
+            partial(self._checkpoints.save_shards, one.record, one.take_dirty())
+            for one in followings
+            if one.dirty
+        ]
+
+        def saved() -> None:
+            self._saved()
+            then()
+
+        if moved:
+            self._saving += 1
+            self._jobs.put((moved, saved))
+
+    def save_status(self, status: SyncStatus) -> None:
+        """Save which sync the task is in."""
+        self._saving += 1
+        self._jobs.put(([partial(self._checkpoints.set_status, status)], self._saved))
+
+    def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
+        """Delete the documents of shards that nobody asks for any more."""
+        if shards:
+            self._saving += 1
+            forget = partial(self._checkpoints.forget_shards, record, shards)
+            self._jobs.put(([forget], self._saved))
+
+    def _saved(self) -> None:
+        self._saving -= 1
+
+    def close(self, timeout: float) -> None:
+        """Stop after the jobs at hand, or when ``timeout`` seconds are over."""
+        self._jobs.put(None)
+        self.join(timeout)
+        self._closing.set()
+
+    def run(self) -> None:
+        try:
+            self._serve()
+        except ShakeError as error:
+            self._post(partial(self._fatal, error))
+        except Exception as error:  # who saves nothing must not let the task run on
+            log.debug("the saver", exc_info=True)
+            text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
+            self._post(partial(self._fatal, RunError(text)))
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._renew()
+            try:
+                job = self._jobs.get(timeout=max(0.0, self._renewal - self._clock()))
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            works, then = job
+            if self._write_all(works):
+                self._post(then)
+
+    def _write_all(self, works: Sequence[Callable[[], None]]) -> bool:
+        if len(works) <= _FEW:
+            return all(map(self._insist, works))
+        with ThreadPool(min(len(works), _THREADS)) as threads:
+            return all(threads.imap_unordered(self._write_one, works))  # to its first error
+
+    def _write_one(self, work: Callable[[], None]) -> bool:
+        self._renew()  # all of them together may take longer than the lease lasts
+        return self._insist(work)
+
+    def _renew(self) -> None:
+        if self._clock() >= self._renewal:
+            self._insist(self._lease.renew)
+            self._renewal = self._clock() + INTERVAL
+
+    def _insist(self, work: Callable[[], None]) -> bool:
+        """Whether it is done: False only when the saver was closed meanwhile."""
+        while not self._closing.is_set():
+            try:
+                work()
+                return True
+            except StoreUnavailable as error:
+                self._post(partial(self._trouble, str(error)))
+                self._closing.wait(_RETRY_SECONDS)
+        return False

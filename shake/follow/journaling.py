@@ -1,0 +1,177 @@
+"""Has shards read into the journal while they, or what comes before them, cannot be applied yet."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shake.clock import boot_clock
+from shake.config import Config
+from shake.farm import messages
+from shake.farm.pool import Worker, WorkerPool
+from shake.follow.table import Following
+from shake.process.loop import Loop
+from shake.source.clock import SourceClock
+from shake.stream.journal import Journal
+from shake.stream.shard import Shard, State
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds that nothing is journaled after the disk took no more.
+_FULL_PAUSE = 60.0
+
+
+@dataclass(slots=True)
+class Keeping:
+    """A lease: a worker reads a shard into the journal."""
+
+    following: Following
+    shard: Shard
+    worker: int
+    since: float
+
+
+class Journaling:
+    """The leases of shards that go into the journal, and the room that it takes.
+
+    ``ended`` is called with each lease that has ended, and whether the journal has the shard to its
+    end, ``refused`` with a shard of which the stream does not hold what follows the position, and
+    ``trouble`` each second while there is no room for what should be read.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        pool: WorkerPool,
+        followings: list[Following],
+        source: SourceClock,
+        *,
+        ended: Callable[[Following, Shard, bool], None],
+        trouble: Callable[[str], None],
+        refused: Callable[[Following, Shard, messages.ShardGap], None],
+    ) -> None:
+        self._on = config.incr_sync_parallel
+        self._most = config.journal_max_mb * 10**6
+        self._path = config.journal_folder
+        self._loop = loop
+        self._pool = pool
+        self._source = source
+        self._ended = ended
+        self._trouble = trouble
+        self._refused = refused
+        self._journal = Journal(config.journal_folder)
+        self._keepings: dict[int, Keeping] = {}
+        self._readers = Counter[int]()  # by table
+        self._followings = followings
+        self._full, self._paused = "", 0.0  # what was the matter, and until when it may be
+        for following in followings:
+            open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
+            self._journal.clear(following.name, but=open_)
+
+    def leases(self, following: Following) -> int:
+        """How many shards of a table are read into the journal."""
+        return self._readers[following.number]
+
+    def waiting(self, following: Following) -> int:
+        """How many shards of a table wait for a reader, if the journal has room."""
+        return following.shards.keepable if self._on and self._room else 0
+
+    @property
+    def _size(self) -> int:
+        return sum(following.journal_bytes for following in self._followings)
+
+    @property
+    def _room(self) -> bool:
+        return self._size < self._most and self._loop.clock() >= self._paused
+
+    def lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+        """Lease the shard that is furthest behind."""
+        shard = following.shards.first_keepable()
+        following.shards.keep(shard)
+        kept = shard.kept
+        assert kept is not None
+        self._readers[following.number] += 1
+        self._keepings[lease] = Keeping(following, shard, worker.number, self._loop.clock())
+        start, sequence = shard.position
+        return messages.ShardLease(
+            *(lease, following.number, shard.id, start, sequence),
+            keep=True,
+            kept=kept.sequence,
+            size=kept.size,
+        )
+
+    def held(self, following: Following) -> list[tuple[int, int, float]]:
+        """(lease, worker, since) of a table, the longest held first."""
+        return [(lease, one.worker, one.since) for lease, one in self._of(following.number)]
+
+    def worker_died(self, leases: Iterable[int]) -> None:
+        """What its shards have in the journal stays there."""
+        for lease in leases:
+            self._end(lease, over=False)
+
+    def from_worker(self, worker: Worker, message: Any) -> None:
+        keeping = self._keepings.get(message.lease)
+        if keeping is None:
+            return
+        match message:
+            case messages.Journaled():
+                before = self._size
+                limit = self._source.earliest(boot_clock())
+                keeping.following.kept(keeping.shard, message, limit, self._loop.clock())
+                if before < self._most <= self._size:
+                    self._stop(f"{self._path} has reached journal.max_mb")
+            case messages.JournalFull(_, reason):
+                self._paused = self._loop.clock() + _FULL_PAUSE
+                self._stop(reason)
+            case messages.ShardEnd(lease, over):
+                worker.shards.discard(lease)
+                self._end(lease, over=over)
+            case messages.ShardGap(lease):
+                self._refused(keeping.following, keeping.shard, message)
+                worker.shards.discard(lease)
+                self._end(lease, over=False)
+
+    def give_way(self, following: Following) -> None:
+        """Its shards that are to be applied now are not journaled any more."""
+        self._tell(n for n, one in self._of(following.number) if one.shard.state is State.READY)
+
+    def give_up(self, table: int) -> None:
+        """It is not followed."""
+        self._tell(lease for lease, _ in self._of(table))
+
+    def tend(self) -> None:
+        """Each second: say what is the matter for as long as it is."""
+        if self._on and not self._room and any(f.shards.keepable for f in self._followings):
+            self._trouble(self._full)
+
+    def drop(self, following: Following, shards: Iterable[str]) -> None:
+        """These are applied to their end, and that is saved."""
+        for shard in shards:
+            try:
+                self._journal.drop(following.name, shard)
+            except OSError as error:  # the next start tries it again
+                self._trouble(f"journal: {error.filename} cannot be deleted: {error.strerror}")
+
+    def _end(self, lease: int, *, over: bool) -> None:
+        one = self._keepings.pop(lease)
+        self._readers[one.following.number] -= 1
+        one.following.end_keeping(one.shard, over=over)
+        self._ended(one.following, one.shard, over)
+
+    def _stop(self, reason: str) -> None:
+        self._full = f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
+        self._trouble(self._full)
+        self._tell(self._keepings)
+
+    def _of(self, table: int) -> list[tuple[int, Keeping]]:
+        """The leases of a table, the longest held first."""
+        return [(n, one) for n, one in self._keepings.items() if one.following.number == table]
+
+    def _tell(self, leases: Iterable[int]) -> None:
+        """Have their workers end them."""
+        for lease in leases:
+            self._pool.workers[self._keepings[lease].worker].send(messages.EndLease(lease))

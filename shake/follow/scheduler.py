@@ -1,0 +1,441 @@
+"""Follows tables: leases shards to workers, has their changes applied in order, watches streams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from typing import Any, NamedTuple
+
+from shake.clock import boot_clock
+from shake.config import Config
+from shake.errors import RunError, ShakeError
+from shake.farm import messages
+from shake.farm.checkpointer import Saver
+from shake.farm.lock_guard import Fence
+from shake.farm.pool import Worker, WorkerPool
+from shake.farm.writer import TableWriter
+from shake.follow.journaling import Journaling
+from shake.follow.stream_monitor import Monitor
+from shake.follow.table import Flying, Following
+from shake.plan.plan import TablePlan
+from shake.process.loop import Loop
+from shake.schema import OLD
+from shake.source.client import Client
+from shake.source.clock import Bounds
+from shake.status.figures import duration, utc
+from shake.status.snapshot import TableStatus
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds between two looks whether a collection is still the one that was filled.
+VERIFY_EVERY = 30.0
+#: Seconds between two commands that keep the target from forgetting the numbers of commands: it
+#: forgets them after 30 minutes.
+#: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
+FENCES_EVERY = 600.0
+#: Seconds that a shard is read while others wait for their turn.
+TURN = 5.0
+
+
+class Claim(NamedTuple):
+    """Shards of a table that are read for one purpose: to be applied, or for the journal."""
+
+    following: Following
+    keep: bool
+    leases: int
+    waiting: int
+
+    @property
+    def name(self) -> tuple[int, bool]:
+        return self.following.number, self.keep
+
+
+class Follow:
+    """The traffic of changes. ``start_writer`` starts the writer of a followed table.
+
+    ``consistent`` is called when all tables have reached their consistent point; ``trouble`` and
+    ``doubtful`` with what keeps failing, and with what may be lost.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        pool: WorkerPool,
+        followings: list[Following],
+        saver: Saver,
+        fence: Fence,
+        client: Client,
+        *,
+        start_writer: Callable[[Following], TableWriter],
+        consistent: Callable[[], None],
+        trouble: Callable[[str], None],
+        doubtful: Callable[[str], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._config = config
+        self._loop = loop
+        self._pool = pool
+        self._followings = followings
+        self._saver = saver
+        self._fence = fence
+        self._start_writer = start_writer
+        self._consistent = consistent
+        self._fatal = fatal
+        self._source = client.clock
+        self._monitor = Monitor(
+            config,
+            loop,
+            client,
+            followings,
+            saver,
+            learned=lambda: self.assign(),
+            doubtful=doubtful,
+            fatal=fatal,
+        )
+        self._journaling = Journaling(
+            config,
+            loop,
+            pool,
+            followings,
+            self._source,
+            ended=lambda following, shard, over: self._settled(following, [shard.id] * over),
+            refused=self._monitor.from_reader,
+            trouble=trouble,
+        )
+        self._writers: dict[int, TableWriter] = {}
+        self._number = 0  # of leases and batches; leases of segments count on their own
+        self._leases: dict[int, Following] = {}
+        self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
+        self._sent: dict[int, Flying] = {}
+        self._warned: dict[int, float] = {}
+        self._draining = False
+
+    @property
+    def writers(self) -> list[TableWriter]:
+        return list(self._writers.values())
+
+    @property
+    def over(self) -> bool:
+        """Nothing is followed, nor will be."""
+        return not self._followings
+
+    @property
+    def drained(self) -> bool:
+        """All that was published is applied."""
+        return not any(following.flying for following in self._followings)
+
+    def start(self) -> None:
+        """Watch streams; tables are followed as they are given to :meth:`begin`."""
+        self._monitor.start()
+        if self._followings:
+            for following in self._followings:
+                following.shards.set_back(self._earliest)  # the clock was set back since then
+            self._loop.every(1.0, self._tend)
+            self._loop.every(VERIFY_EVERY, self._verify)
+            self._loop.every(FENCES_EVERY, self._keep_all_fences)
+
+    @property
+    def _earliest(self) -> float:
+        """The source's time, or an earlier one."""
+        return self._source.earliest(boot_clock())
+
+    @property
+    def _latest(self) -> float:
+        """The source's time, or a later one."""
+        return self._source.latest(boot_clock())
+
+    def learn_time(self, bounds: Bounds) -> None:
+        """A worker has news of the source's clock."""
+        now = boot_clock()
+        if self._source.learn(bounds, now):
+            most = self._earliest - self._config.incr_margin
+            log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
+            for following in self._followings:
+                following.set_back(most, now + bounds.high)
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        """See Monitor.verify; the table need not be followed."""
+        self._monitor.verify(plan, then)
+
+    def drain(self) -> None:
+        """Lease no more; what was published is applied. The pool tells readers to stop."""
+        self._draining = True
+
+    def close(self) -> None:
+        self._monitor.close()
+        for writer in self._writers.values():
+            writer.close()
+
+    def begin(self, table: int, *, indexes: bool) -> None:
+        """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
+        following = next((f for f in self._followings if f.number == table), None)
+        if following is None or self._draining:
+            return
+        following.begun, following.listed = self._latest, False
+        self._writers[table] = self._start_writer(following)
+        log.info("table %s: following its changes", following.name)
+        if indexes:
+            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0, 0)))
+        else:
+            self._activate(following)
+
+    def give_up(self, table: int) -> None:
+        """A table is not followed: the target refused the index that keeps its keys apart."""
+        self._journaling.give_up(table)
+        self._monitor.give_up(table)
+        self._followings = [one for one in self._followings if one.number != table]
+
+    def save(self) -> None:
+        """Save what has moved; then what the journal held of shards that are over can go."""
+        over = [(following, following.take_over()) for following in self._followings]
+
+        def saved() -> None:
+            for following, shards in over:
+                self._journaling.drop(following, shards)
+
+        self._saver.save_shards(self._followings, saved)
+
+    def status(self, table: int, status: TableStatus) -> TableStatus:
+        """The table's status, with its changes where they are followed."""
+        following = next((f for f in self._followings if f.number == table), None)
+        if following is None:
+            return status
+        now, clock = self._latest, self._loop.clock()
+        status = replace(
+            status,
+            shards=len(following.shards),
+            shards_reading=following.leases + self._journaling.leases(following),
+            journaled=following.journaled,
+            unread=following.unread(now),
+            quiet_seconds=clock - following.arrived if following.newest else None,
+            newest_change=following.newest or None,
+        )
+        if not following.active:
+            return status
+        return replace(
+            status,
+            state="following",
+            changes=following.changes,
+            skipped=following.skipped,
+            change_rate=following.rate(clock),
+            lag=following.lag(now),
+            applied_through=following.applied_through,
+            pending=following.pending,
+            consistent=following.consistent,
+        )
+
+    def _activate(self, following: Following) -> None:
+        following.active = True
+        self._writers[following.number].say(messages.Sweep())
+        self._keep_fences(following)
+        following.shards.begin_applying()
+        self._journaling.give_way(following)
+        self._monitor.look(following)
+        self.assign()
+
+    def _verify(self) -> None:
+        """Have each writer make sure that its collection is still the one that was filled."""
+        for following in self._followings:
+            if following.active:
+                self._writers[following.number].say(messages.Verify())
+
+    def _keep_all_fences(self) -> None:
+        for following in self._followings:
+            if following.active:
+                self._keep_fences(following)
+
+    def _keep_fences(self, following: Following) -> None:
+        shards = [shard.id for shard in following.shards]
+        self._writers[following.number].say(messages.KeepFences(shards))
+
+    # ---- leases
+
+    def assign(self) -> None:
+        """Lease shards, each time by the claim that has the fewest readers, and was served last."""
+        while not self._draining and (worker := self._pool.idle_reader()):
+            claims = [one for one in self._claims() if one.waiting and not self._full(one)]
+            if not claims:
+                return
+            claim = min(claims, key=lambda one: (one.leases, self._served.get(one.name, 0)))
+            self._number += 1
+            self._served[claim.name] = self._number
+            following = claim.following
+            lease = self._journaling.lease if claim.keep else self._lease
+            self._pool.lease_shard(
+                worker, self._describe(following), lease(following, worker, self._number)
+            )
+
+    def _claims(self) -> list[Claim]:
+        """Who wants readers: each table for what it applies, and for what it journals."""
+        claims = []
+        for one in self._followings:
+            waiting = one.shards.waiting if one.active else 0
+            claims.append(Claim(one, False, one.leases, waiting))
+            journaling = self._journaling
+            claims.append(Claim(one, True, journaling.leases(one), journaling.waiting(one)))
+        return claims
+
+    def _full(self, claim: Claim) -> bool:
+        """The claim's table has all the readers that it may have."""
+        table = claim.following
+        readers = table.leases + self._journaling.leases(table)
+        return readers >= self._config.increase_concurrency
+
+    def _take_turns(self) -> None:
+        """Where shards wait, those that were read the longest give way.
+
+        Of the same claim; where that has no reader at all, of the one that has most of those that
+        stand in its way.
+        """
+        claims = self._claims()
+        for claim in claims:
+            giver, number = claim, claim.waiting
+            if claim.waiting and not claim.leases:
+                if not self._full(claim) and self._pool.idle_reader():
+                    continue
+                near = [
+                    c for c in claims if c.following is claim.following or not self._full(claim)
+                ]
+                giver, number = max(near, key=lambda one: one.leases), 1
+            self._give_way(giver, number)
+
+    def _give_way(self, claim: Claim, number: int) -> None:
+        following = claim.following
+        held = self._journaling.held(following) if claim.keep else following.held()
+        for lease, worker, since in held[:number]:
+            if self._loop.clock() - since >= TURN:
+                self._pool.workers[worker].send(messages.EndLease(lease))
+
+    def _lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+        shard = following.shards.first()
+        following.lease(lease, worker.number, shard, self._loop.clock())
+        self._leases[lease] = following
+        kept = shard.kept.sequence if shard.kept else None
+        return messages.ShardLease(
+            lease, following.number, shard.id, *shard.position, keep=False, kept=kept, size=0
+        )
+
+    def _describe(self, following: Following) -> messages.OpenStream:
+        table = following.plan.table
+        strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
+        record = following.record
+        return messages.OpenStream(
+            following.number, table.name, table.keys.pairs(), record.arn, record.since, strict
+        )
+
+    def worker_died(self, worker: Worker, leases: set[int]) -> None:
+        self._journaling.worker_died(leases - self._leases.keys())
+        for lease in leases & self._leases.keys():
+            following = self._leases.pop(lease)
+            for flying in following.lose_lease(lease):
+                if flying.batch.slot >= 0:
+                    self._pool.workers[flying.worker].free(flying.batch.slot)
+        self.assign()
+
+    def from_worker(self, worker: Worker, message: Any) -> None:
+        following = self._leases.get(message.lease)
+        if following is None:
+            self._journaling.from_worker(worker, message)
+            return
+        match message:
+            case messages.Batch(lease):
+                following.publish(worker.number, message, self._earliest, self._loop.clock())
+                self._apply(following, lease)
+            case messages.Tip(lease, moment):
+                following.tip(lease, min(moment, self._earliest))
+            case messages.ShardEnd(lease, over):
+                self._end(following, worker, lease, over=over)
+            case messages.ShardGap(lease):
+                shard = following.reading(lease)
+                self._monitor.from_reader(following, shard, message)
+                self._end(following, worker, lease, over=False)
+
+    def _end(self, following: Following, worker: Worker, lease: int, *, over: bool) -> None:
+        del self._leases[lease]
+        worker.shards.discard(lease)
+        self._settled(following, following.end_lease(lease, over=over))
+
+    # ---- batches
+
+    def _apply(self, following: Following, lease: int) -> None:
+        flying = following.next(lease)
+        if flying is None:
+            return
+        if not any(count for _, count in flying.batch.runs):
+            self._done(following, flying, 0)
+            return
+        self._number += 1
+        page, batch = self._number, flying.batch
+        self._sent[page] = flying
+        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
+        self._fence.run(lambda: self._writers[following.number].write(apply))
+
+    def from_writer(self, following: Following, message: Any) -> None:
+        match message:
+            case messages.Applied(page, skipped):
+                self._done(following, self._sent.pop(page), skipped)
+            case messages.Done(error, keyed):
+                if not keyed:
+                    self._fatal(RunError(error))
+                    return
+                if error:
+                    log.error("%s", error)
+                if not self._draining:
+                    self._activate(following)
+
+    def _done(self, following: Following, flying: Flying, skipped: int) -> None:
+        if flying.batch.slot >= 0:
+            self._pool.workers[flying.worker].free(flying.batch.slot)
+        ended = following.applied(flying, skipped, self._loop.clock())
+        self._apply(following, flying.batch.lease)
+        self._settled(following, ended)
+
+    def _settled(self, following: Following, ended: list[str]) -> None:
+        for shard in ended:
+            if not following.shards.has_children(shard):
+                self._monitor.look(following, shard)
+        if ended and following.active:
+            self._journaling.give_way(following)
+        self.assign()
+
+    # ---- each second
+
+    def _tend(self) -> None:
+        for following in self._followings:
+            self._look_at_lag(following)
+        self._journaling.tend()
+        self._monitor.tend()
+        self._take_turns()
+        self.assign()
+        sure = (one.consistent and not one.shards.doubts for one in self._followings)
+        if self._followings and all(sure):
+            self._consistent()
+
+    def _look_at_lag(self, following: Following) -> None:
+        unread, now = following.unread(self._latest), self._loop.clock()
+        if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
+            self._warned[following.number] = now
+            log.warning(
+                "table %s: its oldest change that is not read can be %s old; the stream keeps "
+                "it for 24 hours%s",
+                following.name,
+                duration(unread),
+                "" if self._config.incr_sync_parallel else "; incr_sync_parallel = true keeps it",
+            )
+        if not following.active:
+            return
+        if following.consistent or following.shards.doubts:
+            return
+        if following.reaches(following.begun):
+            following.consistent = True
+            self._writers[following.number].say(messages.Sweep())
+            log.info(
+                "table %s: consistent point reached: every change made before %s (source's clock) "
+                "is applied",
+                following.name,
+                utc(following.applied_through or following.begun),
+            )
+            self._pool.restrict(self._describe(following))

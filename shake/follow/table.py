@@ -1,0 +1,356 @@
+"""The changes of one table: what is read of each shard, what is applied, and through which time."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+from shake.checkpoint.records import StreamRecord, shard_document
+from shake.farm.messages import Batch, Journaled
+from shake.plan.plan import Action, TablePlan
+from shake.schema import RETENTION
+from shake.status.rate import Rate
+from shake.stream.shard import Shard, State
+from shake.stream.shards import Shards
+
+#: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
+_NOTE_EVERY = 60.0
+#: Seconds by which records may be trimmed early, or the source's clock differ from this one.
+_TRIM_MARGIN = 3600.0
+#: How many shards of a table are in doubt at once: those behind them are trimmed later.
+_DOUBTFUL = 20
+
+
+@dataclass(slots=True)
+class Flying:
+    """A batch that a worker has published and the target has not yet applied.
+
+    ``tip``: once it is applied, all that was written to the shard before that moment is.
+    """
+
+    shard: Shard
+    worker: int
+    batch: Batch
+    sent: bool = False
+    tip: float = 0.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """A shard that is leased, or of which something is still on its way.
+
+    ``then`` is what it becomes when all of it is applied, None while it is read.
+    """
+
+    shard: Shard
+    worker: int
+    since: float
+    flying: deque[Flying] = field(default_factory=deque)
+    then: State | None = None
+
+
+class Following:
+    """The state of one table's changes. It orders nothing itself and knows no process.
+
+    Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds. All
+    other times are on the source's clock, in Unix seconds; no argument is a later time than the
+    source's clock can have reached.
+    """
+
+    def __init__(
+        self, number: int, plan: TablePlan, record: StreamRecord, shards: list[Shard], clock: float
+    ) -> None:
+        self.number = number
+        self.plan = plan
+        self.record = record
+        self.shards = Shards(plan.table.name, shards, record.began)
+        self.changes = 0
+        self.skipped = 0
+        self.active = False
+        #: When this run began to apply changes, or later. That is behind the end of the scan, and
+        #: behind the start of this run: the table is consistent once it is applied through then.
+        self.begun = inf
+        self.consistent = False
+        self.listed = False  # all shards, since then
+        self.newest = 0.0  # creation time of the newest change that was read
+        self.arrived = -inf  # when the last change was read, on the loop's clock
+        self._began = record.began
+        self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
+        self._proved: set[str] = set()  # shards that were read to a later tip
+        self._readings: dict[int, Reading] = {}
+        self._dirty: set[str] = set()
+        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
+        self._over: list[str] = []  # see take_over
+        self._rate = Rate(clock)
+        open_ = [one.kept for one in self.shards if one.kept and one.state is not State.APPLIED]
+        #: Records in the journal that are not applied yet, and bytes of shards that are not over.
+        self.journaled = sum(kept.left for kept in open_)
+        self.journal_bytes = sum(kept.size for kept in open_)
+
+    @property
+    def name(self) -> str:
+        return self.plan.table.name
+
+    # ---- leases
+
+    @property
+    def leases(self) -> int:
+        return len(self._readings)
+
+    def lease(self, lease: int, worker: int, shard: Shard, clock: float) -> None:
+        self.shards.lease(shard)
+        self._readings[lease] = Reading(shard, worker, clock)
+
+    def held(self) -> list[tuple[int, int, float]]:
+        """(lease, worker, since) of the shards that are being read, the longest held first."""
+        return [
+            (lease, reading.worker, reading.since)
+            for lease, reading in self._readings.items()
+            if reading.then is None
+        ]
+
+    def reading(self, lease: int) -> Shard:
+        """The shard of a lease."""
+        return self._readings[lease].shard
+
+    def end_lease(self, lease: int, *, over: bool) -> list[str]:
+        """Its reader has ended, at the shard's end or not; the shards that are applied by that."""
+        reading = self._readings[lease]
+        reading.then = State.APPLIED if over else State.READY
+        return self._settle(lease)
+
+    def lose_lease(self, lease: int) -> list[Flying]:
+        """Its worker died: what was not sent to the target is read again; its slots are free."""
+        reading = self._readings[lease]
+        dropped = [flying for flying in reading.flying if not flying.sent]
+        reading.flying = deque(flying for flying in reading.flying if flying.sent)
+        reading.then = State.READY
+        self._settle(lease)
+        return dropped
+
+    # ---- batches
+
+    def publish(self, worker: int, batch: Batch, limit: float, clock: float) -> None:
+        """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
+        reading = self._readings[batch.lease]
+        if batch.records:
+            self._saw(batch.created, clock)
+        batch = batch._replace(created=self._trusted(batch.created, limit))
+        reading.flying.append(Flying(reading.shard, worker, batch))
+
+    def _trusted(self, created: float, limit: float) -> float:
+        """A creation time, or an earlier one: it can be of the clock before that was set back."""
+        return min(created, limit if self.trusted else self._set_back_to)
+
+    def _saw(self, created: float, clock: float) -> None:
+        self.newest = max(self.newest, created)
+        self.arrived = clock
+
+    def next(self, lease: int) -> Flying | None:
+        """The batch of a shard that is to be applied now, None where one is under way."""
+        reading = self._readings.get(lease)
+        if reading is None or not reading.flying or reading.flying[0].sent:
+            return None
+        reading.flying[0].sent = True
+        return reading.flying[0]
+
+    def applied(self, flying: Flying, skipped: int, clock: float) -> list[str]:
+        """The target has acknowledged it; return the shards that are applied to their end now."""
+        batch, reading = flying.batch, self._readings[flying.batch.lease]
+        first = reading.flying.popleft()
+        assert first is flying
+        self.skipped += skipped
+        if batch.complete:
+            self.changes += batch.records
+            self._rate.add(batch.records, clock)
+            self._take_from_journal(flying.shard, batch)
+            self.shards.advance(flying.shard, batch.sequence, batch.created)
+            self._reach_tip(flying.shard, flying.tip)
+            self._dirty.add(flying.shard.id)
+        return self._settle(batch.lease)
+
+    def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
+        if (kept := shard.kept) is not None:
+            all_of_it = int(batch.sequence) >= int(kept.sequence or 0)
+            taken = kept.left if all_of_it else min(batch.records, kept.left)
+            kept.left -= taken
+            self.journaled -= taken
+
+    def tip(self, lease: int, moment: float) -> None:
+        """All that was written to a shard before this moment is published."""
+        reading = self._readings[lease]
+        if reading.flying:
+            reading.flying[-1].tip = moment
+        else:
+            self._reach_tip(reading.shard, moment)
+            self._note(reading.shard)
+
+    def _reach_tip(self, shard: Shard, moment: float) -> None:
+        self.shards.advance(shard, "", moment)
+        if -inf < self._set_back_at <= moment:
+            self._proved.add(shard.id)
+
+    @property
+    def trusted(self) -> bool:
+        """All that was written before the source's clock was set back is read, or it never was.
+
+        What descends from such a shard was written later still.
+        """
+        if self._set_back_at > -inf:
+            if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
+                return False
+            self._set_back_at = -inf
+        return True
+
+    def _settle(self, lease: int) -> list[str]:
+        reading = self._readings[lease]
+        if reading.then is None or reading.flying:
+            return []
+        del self._readings[lease]
+        self._dirty.add(reading.shard.id)
+        if reading.then is State.READY:
+            self.shards.end_lease(reading.shard)
+            return []
+        self.shards.finish(reading.shard)
+        if reading.shard.kept:
+            self._over.append(reading.shard.id)
+            self.journal_bytes -= reading.shard.kept.size
+        return [reading.shard.id]
+
+    @property
+    def flying(self) -> bool:
+        """Something published is not applied yet."""
+        return any(reading.flying for reading in self._readings.values())
+
+    # ---- journal
+
+    def kept(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
+        """More of a shard is in the journal; ``limit`` as for :meth:`publish`."""
+        _, sequence, records, size, safe = message
+        if records:
+            self._saw(safe, clock)
+        safe = self._trusted(safe, limit) if records else min(safe, limit)
+        self.shards.kept(shard, sequence, records, size, safe)
+        self.journaled += records
+        self.journal_bytes += size
+        if records:
+            self._dirty.add(shard.id)
+        else:
+            self._note(shard)
+
+    def end_keeping(self, shard: Shard, *, over: bool) -> None:
+        """See Shards.end_keeping."""
+        self.shards.end_keeping(shard, over=over)
+        self._dirty.add(shard.id)
+
+    def take_over(self) -> list[str]:
+        """Shards that have been applied to their end since the last call, and had a journal."""
+        over, self._over = self._over, []
+        return over
+
+    # ---- checkpoints
+
+    def learned(self, new: list[Shard]) -> None:
+        self._dirty |= {shard.id for shard in new}
+
+    def _note(self, shard: Shard) -> None:
+        """It has no news, which is worth a save now and then: there may be thousands."""
+        if shard.covered - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
+            self._dirty.add(shard.id)
+
+    def take_forgotten(self) -> list[str]:
+        """Shards that nobody asks for any more, since the last call."""
+        forgotten, self.shards.forgotten = self.shards.forgotten, []
+        for shard in forgotten:
+            self._noted.pop(shard, None)
+        return forgotten
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self._dirty)
+
+    def take_dirty(self) -> list[dict[str, object]]:
+        """The documents of shards that have moved since the last call."""
+        ids, self._dirty = self._dirty, set()
+        moved = [shard for shard in self.shards if shard.id in ids]
+        self._noted |= {shard.id: shard.covered for shard in moved}
+        return list(map(shard_document, moved))
+
+    def set_back(self, most: float, latest: float) -> None:
+        """The source's clock was set back; nothing is proved beyond ``most`` on it.
+
+        It shows ``latest`` now, or an earlier time: whatever has happened was before that.
+
+        Creation times of unread changes can be of the clock before: they prove nothing either.
+        """
+        self._set_back_to, self._set_back_at, self._proved = most, latest, set()
+        self._began, self.begun = min(self._began, latest), min(self.begun, latest)
+        self._dirty |= {shard.id for shard in self.shards.set_back(most)}
+        self.newest = min(self.newest, most)
+        for reading in self._readings.values():
+            for flying in reading.flying:
+                created = min(flying.batch.created, most)
+                flying.batch = flying.batch._replace(created=created)
+                flying.tip = 0.0
+
+    # ---- progress
+
+    def reaches(self, moment: float) -> bool:
+        """Whether every change made before this time is applied."""
+        through = self.shards.applied_through()
+        return self.listed and self.trusted and (through is None or through >= moment)
+
+    @property
+    def applied_through(self) -> float | None:
+        """Every change made before this time is applied; None where that cannot be said yet.
+
+        So it is while changes that the copy holds already are applied once more.
+        """
+        through = self.shards.applied_through()
+        if not self.active or through is None or not self.trusted:
+            return None
+        again = self.plan.action is not Action.FOLLOW and through <= self._began
+        return None if again else through
+
+    def lag(self, now: float) -> float:
+        """Age in seconds of the oldest change that is not yet confirmed as applied."""
+        through = self.shards.applied_through()
+        return 0.0 if through is None else max(0.0, now - through)
+
+    def unread(self, now: float) -> float:
+        """The same of the oldest that is not confirmed as applied or in the journal."""
+        covered = self.shards.read_through()
+        return 0.0 if covered is None else max(0.0, now - covered)
+
+    def doubtful(self, now: float) -> list[Shard]:
+        """Shards that nobody reads now, of which unread records may be trimmed; oldest first."""
+        idle = [
+            shard
+            for shard in self.shards
+            if shard.state in (State.WAITING, State.READY)
+            and not (shard.keeping or shard.held or shard.doubted or spared(shard, now))
+        ]
+        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
+
+    @property
+    def pending(self) -> int:
+        """Records that are read, or in the journal, and not applied yet."""
+        flying = (one.batch for reading in self._readings.values() for one in reading.flying)
+        return self.journaled + sum(batch.records for batch in flying)
+
+    def rate(self, clock: float) -> float:
+        """Changes a second, of late."""
+        return self._rate.value(clock)
+
+
+def spared(shard: Shard, now: float) -> bool:
+    """Whether what the stream has trimmed of a shard is applied, or in copy or journal.
+
+    All that was written up to less than 24 hours ago is: what is trimmed by now is older. Where
+    following begins with what is left, what goes until the shard is first read is no loss either,
+    if it is read soon.
+    """
+    margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
+    return now - shard.covered < RETENTION + margin

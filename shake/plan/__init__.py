@@ -1,0 +1,1 @@
+"""What a run will do, decided and checked before anything is changed."""

@@ -1,0 +1,111 @@
+"""Chooses, and saves, where each table's changes are read from, before anything else is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.records import StreamRecord
+from shake.config import Config
+from shake.plan.plan import Plan, StreamPlan, TablePlan
+from shake.source.client import Client
+from shake.source.streams import enable_stream, list_shards
+from shake.stream.beginning import all_shards, first_shards
+from shake.stream.journal import Journal
+from shake.stream.shard import Shard
+
+#: Tables that are prepared at the same time.
+_THREADS = 8
+
+#: Seconds by which a change's creation time is rounded down at most: DynamoDB Local rounds to the
+#: minute. ``incr.start = latest`` begins so much earlier.
+_ROUNDED = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where one table's changes are read from, as it is saved."""
+
+    record: StreamRecord
+    shards: list[Shard]
+
+
+def choose_positions(
+    config: Config,
+    client: Client,
+    checkpoints: Checkpoints,
+    plan: Plan,
+    ours: Callable[[], None],
+    now: Callable[[], float],
+) -> dict[str, Position]:
+    """The position of each followed table, by name; durable on return.
+
+    Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
+    and raises where the task is another's by now. Whether the stream of a checkpoint is still there
+    is found out while it is followed: one answer does not prove it gone. ``now`` is the source's
+    time, or an earlier one.
+    """
+    chooser = _Chooser(config, client, checkpoints, ours, now)
+    tables = [table for table in plan.tables if table.stream is not None]
+    with ThreadPool(_THREADS) as threads:
+        positions = threads.map(chooser.choose, tables)
+    return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
+
+
+class _Chooser:
+    def __init__(
+        self,
+        config: Config,
+        client: Client,
+        checkpoints: Checkpoints,
+        ours: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._checkpoints = checkpoints
+        self._ours = ours
+        self._now = now
+        self._lock = threading.Lock()  # a store takes one write after the other
+
+    def choose(self, table: TablePlan) -> Position:
+        assert table.stream is not None
+        position = self._go_on(table, table.stream) or self._begin(table, table.stream)
+        with self._lock:
+            self._ours()
+            self._checkpoints.save_stream(position.record, position.shards)
+        return position
+
+    def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
+        if plan.record is None:
+            return None
+        record = replace(plan.record, run=plan.record.run + 1, stamp=table.record.stamp)
+        return Position(record, list(plan.shards))
+
+    def _begin(self, table: TablePlan, plan: StreamPlan) -> Position:
+        """From now on, and a little earlier; where nothing is copied, as ``incr.start`` says.
+
+        ``latest`` is no iterator of that type, which would be lost with the process that holds it:
+        it is this moment, durable like any position. Shards are read from their oldest record, and
+        what is older than the moment is left out.
+        """
+        name, now = table.table.name, self._now()
+        self._ours()
+        Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
+        stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
+        listing = list_shards(self._client, stream.arn)
+        whole = not table.copies and self._config.incr_start == "trim_horizon"
+        latest = not table.copies and not whole
+        shards = all_shards(listing, now) if whole else first_shards(listing, now)
+        record = StreamRecord(
+            name,
+            stream.arn,
+            run=self._checkpoints.fresh_run(name),
+            since=now - _ROUNDED if latest else 0.0,
+            stamp=table.record.stamp,
+            began=now,
+        )
+        return Position(record, shards)

@@ -1,0 +1,1 @@
+"""Child processes: started, watched, spoken to. This layer knows no table."""

@@ -1,0 +1,92 @@
+"""What worker and writer share: the start of a child, its log, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from setproctitle import setproctitle
+
+from shake.config import Config
+from shake.errors import ShakeError, Stopped
+from shake.farm import messages
+from shake.process.channel import ChildChannel
+
+
+class ChannelHandler(logging.Handler):
+    """Sends log records to the supervisor, the only process that writes the log."""
+
+    def __init__(self, channel: ChildChannel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send(messages.Log(record.levelno, record.name, record.getMessage()))
+
+
+def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], None]) -> None:
+    """Run a child: ``serve(channel, config, details, messages)`` until the supervisor is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])))
+    received = channel.receive()
+    setup = next(received, None)
+    if setup is None:
+        os._exit(0)
+    setproctitle(f"shake: {setup.role}")
+    config = Config.from_settings(setup.settings)
+    log = logging.getLogger("shake")
+    log.addHandler(ChannelHandler(channel))
+    log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
+    log.propagate = False
+    # A page is very many small objects and no cycle: looking for one at the usual rate costs a
+    # fifth of a worker's time.
+    gc.freeze()
+    gc.set_threshold(1_000_000)
+    with guarded(channel):
+        serve(channel, config, setup.details, received)
+    # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def guarded(channel: ChildChannel) -> Iterator[None]:
+    """Tell the supervisor of any error, so that the person gets one clear line, not a silence."""
+    try:
+        yield
+    except Stopped:
+        pass
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the supervisor is gone
+    except ShakeError as error:
+        _tell(channel, str(error))
+    except Exception as error:
+        _tell(
+            channel,
+            f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)",
+        )
+
+
+def _tell(channel: ChildChannel, text: str) -> None:
+    try:
+        channel.send(messages.Failed(text, traceback.format_exc()))
+    except OSError:
+        os._exit(0)  # the supervisor is gone, or has heard of an error before this one
+
+
+def diagnosis(role: str, queue: str) -> messages.Diagnosis:
+    """What this process is doing, for the diagnostics page."""
+    # Imported when asked for: it costs every start of a child what few will ever look at.
+    from shake.status.profile import report
+
+    return messages.Diagnosis(**asdict(report(role, queue)))

@@ -1,0 +1,134 @@
+"""The supervisor's event loop: messages, signals, timers and calls from other threads."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import queue
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from shake.process.channel import SupervisorChannel
+
+
+class Peer(Protocol):
+    """Something at the other end of a channel."""
+
+    channel: SupervisorChannel
+
+    def received(self, messages: list[Any]) -> None: ...
+
+    def died(self) -> None: ...
+
+
+class Loop:
+    """Waits for the next event, calls its handler, in one thread. It never polls."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._peers: dict[int, Peer] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        #: The last signal that came, even if the loop was over by then.
+        self.signalled: int | None = None
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+
+    def watch(self, peer: Peer) -> None:
+        descriptor = peer.channel.fileno()
+        self._peers[descriptor] = peer
+        self._selector.register(descriptor, selectors.EVENT_READ)
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        peer.channel.on_backlog = lambda: self._expect(peer, descriptor, both)
+
+    def forget(self, peer: Peer) -> None:
+        descriptor = peer.channel.fileno()
+        if self._peers.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (self.clock() + seconds, next(self._order), call))
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        def again() -> None:
+            call()
+            self.later(seconds, again)
+
+        self.later(seconds, again)
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have ``call`` run in the loop; from any thread."""
+        self._posted.put(call)
+        self._wake()
+
+    @contextlib.contextmanager
+    def signals(
+        self, signals: Iterable[signal.Signals], call: Callable[[int], None]
+    ) -> Iterator[None]:
+        """Have ``call`` run in the loop when a signal comes; the handler itself only queues."""
+
+        def queue_it(number: int, _frame: object) -> None:
+            self.signalled = number
+            self._posted.put(lambda: call(number))
+
+        wakeup = signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, queue_it) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+
+    def run(self, over: Callable[[], bool]) -> None:
+        """Handle events until ``over`` says so after one of them."""
+        while not over():
+            for key, events in self._selector.select(self._patience()):
+                if key.fd == self._wake_in.fileno():
+                    self._drain_wakeups()
+                elif peer := self._peers.get(key.fd):
+                    self._serve(peer, events)
+            for _ in range(self._posted.qsize()):  # what these post waits for the next round
+                self._posted.get()()
+            while self._timers and self._timers[0][0] <= self.clock():
+                heapq.heappop(self._timers)[2]()
+
+    def _serve(self, peer: Peer, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            peer.channel.flush()
+            if not peer.channel.backlog:
+                self._expect(peer, peer.channel.fileno(), selectors.EVENT_READ)
+        if events & selectors.EVENT_READ:
+            messages, alive = peer.channel.receive()
+            peer.received(messages)
+            if not alive:
+                self.forget(peer)
+                peer.died()
+
+    def _expect(self, peer: Peer, descriptor: int, events: int) -> None:
+        """Be told when a full socket can take more, and only then: it can most of the time."""
+        if self._peers.get(descriptor) is peer:
+            self._selector.modify(descriptor, events)
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is awake already
+            self._wake_out.send(b"\0")
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while self._wake_in.recv(4096):
+                pass
+        except BlockingIOError:
+            pass

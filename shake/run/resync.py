@@ -1,0 +1,115 @@
+"""Decides that a table whose stream has lost changes is copied again, and makes that durable."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.task_lock import Lease
+from shake.config import Config
+from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
+from shake.plan.origins import another_table
+from shake.plan.plan import Plan, TablePlan, count_segments
+from shake.source import tables
+from shake.source.client import Client
+from shake.source.streams import is_lost
+from shake.status.snapshot import Snapshot
+
+log = logging.getLogger("shake")
+
+#: Seconds of the first wait, which doubles with each further one, and the longest wait.
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+
+
+class Resync:
+    """What one process knows of its gaps; ``lanes`` is how many segments the farm reads at once."""
+
+    def __init__(self, config: Config, lanes: int, checkpoints: Checkpoints, lease: Lease) -> None:
+        self._config = config
+        self._lanes = lanes
+        self._checkpoints = checkpoints
+        self._lease = lease
+        self._behind: set[str] = set()  # copied anew, and not caught up since
+        self._wait = _FIRST_WAIT
+        #: Whether there was any gap.
+        self.met = False
+
+    @contextlib.contextmanager
+    def riding_out(self) -> Iterator[None]:
+        """Once there was a gap, what may pass is waited for, not raised: others are to go on."""
+        try:
+            yield
+        except ShakeError as error:
+            if not (self.met and error.passes):
+                raise
+            log.warning("%s; it is tried again until it works", error)
+            time.sleep(self._wait)
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take note of the tables that have reached their consistent point."""
+        self._wait = _FIRST_WAIT
+        self._behind -= {table.name for table in snapshot.tables if table.consistent}
+
+    def mark(self, gap: GapError, plan: Plan, client: Client) -> None:
+        """Have the next plan copy the gap's table anew, by one write to its checkpoint.
+
+        Does nothing where the source has again what it lacked. Raises GapError where the table must
+        not be copied anew: by ``gap.policy``, where it is gone or cannot be read, or where its copy
+        will not catch up. No other process is allowed to write meanwhile.
+        """
+        if self._config.gap_policy == "fail":
+            raise gap
+        self.met = True
+        if gap.table in self._behind:
+            journal = (
+                "" if self._config.incr_sync_parallel else "set incr_sync_parallel = true, or "
+            )
+            raise GapError(
+                gap.table,
+                f"{gap.what}, before it has caught up since it was copied again",
+                f"where copying takes longer than the stream keeps changes (24 hours), {journal}"
+                "copy faster: more workers, more source.read_budget",
+            )
+        [planned] = [table for table in plan.tables if table.table.name == gap.table]
+        if not self._is_lost(gap, client):
+            log.warning("table %s: nothing is lost: the source has it again", gap.table)
+            return
+        segments = self._segments(gap, planned, client)
+        self._lease.renew()
+        record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
+        self._behind.add(gap.table)
+        log.warning(
+            "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
+            gap.table,
+            gap.what,
+            f", and what {record.place} holds is DROPPED" if record.fate == "resync" else "",
+        )
+
+    def _is_lost(self, gap: GapError, client: Client) -> bool:
+        """Whether the source still says so, asked once more before anything is given up."""
+        stream, _ = self._checkpoints.load_stream(gap.table)
+        if stream is None or gap.question is None:
+            return True
+        return is_lost(client, gap.table, stream.arn, gap.question)
+
+    def _segments(self, gap: GapError, planned: TablePlan, client: Client) -> int:
+        """How many segments the table is read in now, which proves that it can be read.
+
+        Raises RunError where it is another table.
+        """
+        try:
+            table = tables.describe(client, gap.table)
+            holds_items = tables.probe(client, gap.table)
+        except (SourceError, RefusedError) as error:
+            raise GapError(
+                gap.table,
+                gap.what,
+                f"it cannot be copied again, so the target is left as it is: {error}",
+            ) from error
+        if difference := planned.origin.difference(table.origin):
+            raise RunError(another_table(self._config, planned, difference))
+        return count_segments(self._config, table, self._lanes, holds_items=holds_items)

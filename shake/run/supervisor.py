@@ -1,0 +1,454 @@
+"""The supervisor: brings loop, pool, lifecycle, dispatch, follow and saver together to a good end.
+
+It never touches item data. :meth:`Supervisor.run` is its whole life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, TimeoutError
+from functools import partial
+from typing import Any
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.task_lock import Lease
+from shake.clock import boot_clock
+from shake.config import Config
+from shake.copy.phases import Lifecycle
+from shake.copy.scheduler import Dispatch
+from shake.copy.table import TableCopy
+from shake.errors import RunError, ShakeError
+from shake.farm import messages
+from shake.farm.checkpointer import Saver
+from shake.farm.diagnostics import Diagnostics
+from shake.farm.health import Trouble
+from shake.farm.lock_guard import Fence
+from shake.farm.pool import Worker, WorkerPool
+from shake.farm.writer import TableWriter
+from shake.follow.scheduler import Follow
+from shake.follow.table import Following
+from shake.limits import Budget
+from shake.plan.plan import Action, Plan, capacity_rate
+from shake.plan.positions import Position
+from shake.process.loop import Loop
+from shake.run.shutdown import Course, Ending
+from shake.source.client import Client, Endpoint
+from shake.source.clock import NO_DATE, Bounds
+from shake.source.session import CredentialSource
+from shake.status.snapshot import ProcessStatus, Snapshot
+from shake.status.switch import claim
+from shake.targets.contract import Held
+
+log = logging.getLogger("shake.farm")
+
+#: Shards that one worker reads at the same time at most: a shard is mostly waited for.
+READERS = 16
+#: Seconds between checkpoints of a copy that moves.
+_SAVE_SECONDS = 1.0
+#: Seconds between looks at credentials that refresh themselves.
+_CREDENTIAL_SECONDS = 60.0
+#: Seconds that another thread waits for the loop.
+_LOOK_SECONDS = 1.0
+
+
+class Supervisor:
+    """Runs a plan.
+
+    ``positions`` are those of the tables whose changes are followed, by name, ``watch`` a client
+    for their streams; with ``until_consistent`` the run ends when all tables are consistent: then
+    every change made before the run started is applied. ``copied`` is called when the full copy is
+    complete, ``show`` with a snapshot every ``refresh`` seconds; ``redact`` takes secrets out of
+    what servers said.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        workers: int,
+        *,
+        endpoint: Endpoint,
+        credentials: CredentialSource,
+        positions: Mapping[str, Position],
+        watch: Client,
+        until_consistent: bool,
+        checkpoints: Checkpoints,
+        lease: Lease,
+        copied: Callable[[], None],
+        show: Callable[[Snapshot], None],
+        refresh: float,
+        redact: Callable[[str], str],
+    ) -> None:
+        self._config = config
+        self._plan = plan
+        self._credentials = credentials
+        self._show = show
+        self._refresh = refresh
+        self._redact = redact
+        self._lease = lease
+        self._until = lease.until
+        self._started = time.time()
+        self._loop = loop = Loop()
+        self._begun = now = loop.clock()
+        self._course = Course(loop.clock, resyncs=config.gap_policy == "resync", drain=self._drain)
+        self._trouble = Trouble(loop.clock)
+        self._copies = _copies(config, plan, now)
+        self._writers: dict[int, TableWriter] = {}
+        self._fence = Fence(lambda: lease.fresh(boot_clock()))
+        self._saver = Saver(
+            checkpoints, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
+        )
+        followings = _followings(plan, positions, now)
+        self._pool = WorkerPool(
+            loop,
+            config,
+            endpoint,
+            credentials(),
+            min(workers, max(_workers_needed(config, plan), _readers_needed(config, followings))),
+            READERS if followings else 0,
+            handle=self._from_worker,
+            lost=self._lost,
+            fatal=self.fail,
+        )
+        self._source = watch.clock
+        self._follow = Follow(
+            config,
+            loop,
+            self._pool,
+            followings,
+            self._saver,
+            self._fence,
+            watch,
+            start_writer=self._start_applier,
+            consistent=self._consistent,
+            trouble=self._trouble.worry,
+            doubtful=self._trouble.doubt,
+            fatal=self.fail,
+        )
+        self._until_consistent = until_consistent
+        self._copied = copied
+        self._lifecycle = Lifecycle(
+            config,
+            self._copies,
+            self._writers,
+            self._saver,
+            self._fence,
+            clock=loop.clock,
+            start_writer=self._start_copier,
+            copying=lambda: self._dispatch.assign(),
+            verify=self._follow.verify,
+            done=self._table_done,
+        )
+        self._dispatch = Dispatch(
+            loop,
+            self._pool,
+            self._copies,
+            self._writers,
+            self._fence,
+            copied=self._lifecycle.copied,
+            fatal=self.fail,
+        )
+        self.diagnostics = Diagnostics(loop.post, self._ask_all)
+
+    # ---- life
+
+    def run(self) -> Ending:
+        """Run to the end; tell how it went."""
+        gc.unfreeze()  # what an earlier run in this process has left
+        gc.collect()
+        # As in a child: each page is some small objects and no cycle.
+        gc.freeze()
+        gc.set_threshold(1_000_000)
+        loop = self._loop
+        loop.every(_SAVE_SECONDS, self._tend)
+        loop.every(self._refresh, lambda: self._show(self.snapshot()))
+        if self._credentials.refreshable:
+            loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
+        with loop.signals((signal.SIGTERM, signal.SIGINT), self._course.signalled):
+            self._pool.start()
+            self._saver.start()
+            self._follow.start()
+            self._lifecycle.begin_tables()
+            loop.run(self._over)
+            errors = "; ".join(copy.error for copy in self._copies if copy.error)
+            self._course.end(errors if self._lifecycle.over else "")
+            self._pool.close()
+            for writer in self._writers.values():
+                writer.close()
+            self._follow.close()
+            self._save()  # what came since the last time
+            self._saver.close(timeout=1.0)
+            self._show(self.snapshot())
+            while self._course.ending.gap and self._saver.is_alive() and loop.signalled is None:
+                self._saver.join(0.1)  # nothing must be begun beside it
+        if self._course.ending.gap and loop.signalled is not None:
+            self._course.stop_instead(loop.signalled)  # from here on it is an exception again
+            self._show(self.snapshot())
+        return self._course.ending
+
+    def fail(self, error: ShakeError) -> None:
+        """End the task for what no waiting cures."""
+        self._course.fail(error)
+
+    def _drain(self, patience: float) -> None:
+        """Begin nothing more; look again whether it is over when the time is."""
+        self._lifecycle.drain()
+        self._follow.drain()
+        self._dispatch.drain()
+        self._show(self.snapshot())
+        self._loop.later(patience, _wake)
+
+    def _over(self) -> bool:
+        if self._course.running:
+            return self._complete
+        if self._course.late:
+            if not (self._drained and self._saver.idle):
+                self._course.missed("the checkpoint store" if self._drained else "the target")
+            return True
+        if not self._drained:
+            return False
+        self._save()
+        return self._saver.idle
+
+    @property
+    def _complete(self) -> bool:
+        return self._lifecycle.over and self._follow.over
+
+    @property
+    def _drained(self) -> bool:
+        return self._dispatch.drained and self._follow.drained
+
+    def _save(self) -> None:
+        self._saver.save_segments(self._copies)
+        self._follow.save()
+
+    def _tend(self) -> None:
+        """Each second: save what has moved, and send on what waited for the lease."""
+        if self._saver.idle:
+            self._save()
+        self._fence.release()
+        if (until := self._lease.until) != self._until:
+            self._until = until
+            for writer in (*self._writers.values(), *self._follow.writers):
+                writer.say(messages.WriteUntil(until))
+
+    def _renew_credentials(self) -> None:
+        def fetch() -> None:
+            credentials = self._credentials()
+            problem = self._credentials.problem
+            self._loop.post(lambda: self._pool.renew_credentials(credentials))
+            if problem:
+                self._loop.post(lambda: self._trouble.worry(problem))
+
+        threading.Thread(target=fetch, name="credentials", daemon=True).start()
+
+    def _table_done(self, copy: TableCopy) -> None:
+        """A table is copied, or was before, or the target refused an index."""
+        if not copy.keyed:
+            self._follow.give_up(copy.number)
+        else:
+            self._follow.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
+        if self._lifecycle.over:
+            if any(table.copies for table in self._plan.tables):
+                self._copied()
+            if not self._follow.over:
+                self._saver.save_status("incr_sync")
+
+    def _consistent(self) -> None:
+        if self._until_consistent and self._course.running:
+            self._course.settle(f"consistent: {claim(self.snapshot())}")
+
+    # ---- children
+
+    def _lost(self, worker: Worker, leases: list[int], shards: set[int]) -> None:
+        self._dispatch.worker_died(worker, leases)
+        self._follow.worker_died(worker, shards)
+
+    def _start_copier(self, copy: TableCopy) -> TableWriter:
+        staged = copy.record.staged and not copy.record.published
+        return self._start_writer(copy, copy.record.run, staged, partial(self._from_writer, copy))
+
+    def _start_applier(self, following: Following) -> TableWriter:
+        copy, handle = self._copies[following.number], partial(self._from_follower, following)
+        return self._start_writer(copy, following.record.run, False, handle)
+
+    def _start_writer(
+        self, copy: TableCopy, run: int, staged: bool, handle: Callable[[Any], None]
+    ) -> TableWriter:
+        return TableWriter(
+            self._loop,
+            self._config,
+            copy.plan,
+            tuple(worker.arena for worker in self._pool.workers),
+            Held(copy.plan.place, copy.identity.collection),
+            run,
+            staged=staged,
+            until=lambda: self._lease.until,
+            handle=handle,
+            fatal=self.fail,
+        )
+
+    def _from_worker(self, worker: Worker, message: Any) -> None:
+        match message:
+            case messages.Page():
+                self._dispatch.publish(worker, message)
+            case messages.Idle(lane):
+                lease, worker.lanes[lane] = worker.lanes[lane], None
+                if lease is not None:
+                    self._dispatch.end_lease(lease)
+            case (
+                messages.Batch()
+                | messages.Tip()
+                | messages.ShardEnd()
+                | messages.ShardGap()
+                | messages.Journaled()
+                | messages.JournalFull()
+            ):
+                self._follow.from_worker(worker, message)
+            case messages.Want(table):
+                self._dispatch.wanted(worker, table)
+            case messages.SourceTime():
+                self._follow.learn_time(Bounds(*message))
+            case messages.Retried(table):
+                self._retried(self._copies[table], message)
+            case messages.Ready():
+                self._dispatch.assign()
+                self._follow.assign()
+            case _:
+                self._heard(message)
+
+    def _from_writer(self, copy: TableCopy, message: Any) -> None:
+        match message:
+            case messages.Wrote(page):
+                self._dispatch.stored(copy, page)
+            case messages.Done(error):
+                if self._course.running:
+                    self._lifecycle.done(copy, message._replace(error=self._redact(error)))
+            case messages.Retried():
+                self._retried(copy, message)
+                self._trouble.worry(message.reason)  # a target that fails fails all that is written
+            case messages.Ready():
+                pass
+            case _:
+                self._heard(message)
+
+    def _from_follower(self, following: Following, message: Any) -> None:
+        """From the writer of a followed table."""
+        copy = self._copies[following.number]
+        match message:
+            case messages.Done(error):
+                copy.error = self._redact(error)
+                self._lifecycle.note(copy, message.collection)
+                self._follow.from_writer(following, message._replace(error=copy.error))
+            case messages.Applied():
+                self._follow.from_writer(following, message)
+            case _:
+                self._from_writer(copy, message)
+
+    def _heard(self, message: Any) -> None:
+        match message:
+            case messages.Log(level, logger, text):
+                logging.getLogger(logger).log(level, "%s", text)
+            case messages.Failed(text, detail):
+                log.debug("%s", detail)
+                self.fail(RunError(text))
+            case messages.Diagnosis():
+                self.diagnostics.add(message)
+
+    def _retried(self, copy: TableCopy, retried: messages.Retried) -> None:
+        copy.retries += 1
+        copy.throttles += retried.throttled
+        table = copy.plan.table.name
+        log.debug("table %s: %s", table, retried.reason)
+        if retried.tries >= self._config.source_session_max_retries:
+            self._trouble.worry(f"table {table}: {retried.reason}")
+
+    def _ask_all(self) -> int:
+        """Have every child send its diagnosis; return how many were asked."""
+        self._pool.send_all(messages.Report())
+        writers = [*self._writers.values(), *self._follow.writers]
+        for writer in writers:
+            writer.say(messages.Report())
+        alive = [worker for worker in self._pool.workers if worker.child]
+        return len(alive) + len(writers)
+
+    # ---- what is shown
+
+    def snapshot(self) -> Snapshot:
+        """The task as it stands."""
+        now, source = self._loop.clock(), self._source
+        filtered = self._config.scan_filter is not None
+        state, reason = self._course.state(self._trouble.text, complete=self._complete)
+        return Snapshot(
+            id=self._config.id,
+            sync_mode=self._config.sync_mode,
+            state=state,
+            started=self._started,
+            seconds=now - self._begun,
+            tables=tuple(
+                self._follow.status(copy.number, copy.status(now, filtered=filtered))
+                for copy in self._copies
+            ),
+            processes=(
+                ProcessStatus("supervisor", os.getpid()),
+                *(worker.status() for worker in self._pool.workers),
+                *(writer.status() for writer in self._writers.values()),
+                *(writer.status() for writer in self._follow.writers),
+            ),
+            reason=self._redact(reason),
+            notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
+            time=time.time(),
+            source_time=source.earliest(boot_clock()),
+            margin=self._config.incr_margin,
+            whole=self._plan.whole(self._config),
+        )
+
+    def look(self) -> Snapshot | None:
+        """The task as it stands, for any other thread; None where the loop does not answer."""
+        found: Future[Snapshot] = Future()
+        self._loop.post(lambda: found.set_result(self.snapshot()))
+        with contextlib.suppress(TimeoutError):
+            return found.result(_LOOK_SECONDS)
+        return None
+
+
+def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:
+    copies = []
+    for number, table in enumerate(plan.tables):
+        budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
+        copies.append(TableCopy(number, table, budget, now))
+    return copies
+
+
+def _followings(plan: Plan, positions: Mapping[str, Position], now: float) -> list[Following]:
+    return [
+        Following(number, table, one.record, one.shards, now)
+        for number, table in enumerate(plan.tables)
+        if (one := positions.get(table.table.name))
+    ]
+
+
+def _workers_needed(config: Config, plan: Plan) -> int:
+    """Workers that would have a segment to read if all segments were leased at once."""
+    if config.sync_schema_only:
+        return 0
+    segments = sum(not record.done for table in plan.tables for record in table.segments)
+    return math.ceil(segments / config.full_document_parser)
+
+
+def _readers_needed(config: Config, followings: list[Following]) -> int:
+    """Workers that would read all shards that may be read at once: they may split."""
+    shards = config.increase_concurrency * len(followings)
+    return math.ceil(shards / READERS)
+
+
+def _wake() -> None:
+    """A timer that only has the loop look whether it is over."""

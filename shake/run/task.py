@@ -1,0 +1,371 @@
+"""One run of a task: opens what it needs, checks, copies, and says how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from shake.checkpoint import pidfile
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.task_lock import Lease
+from shake.clock import boot_clock
+from shake.config import Config, Redactor
+from shake.errors import GapError, RefusedError, RunError, ShakeError
+from shake.plan.origins import save_identities
+from shake.plan.plan import Plan
+from shake.plan.positions import Position, choose_positions
+from shake.plan.preflight import local_problems, make_plan
+from shake.run.resync import Resync
+from shake.run.shutdown import Ending
+from shake.run.supervisor import Supervisor
+from shake.source.client import Client, Endpoint
+from shake.source.clock import NO_DATE, SourceClock
+from shake.source.session import CredentialSource, open_source
+from shake.status.profile import ProcessReport, profile_server, report
+from shake.status.progress import Reporter
+from shake.status.server import status_server
+from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.summary import FULL_SYNC_DONE, summary
+from shake.targets import open_target
+
+log = logging.getLogger("shake")
+
+#: Seconds that the store has to take the lease back when the task ends.
+_RELEASE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The outer ends of the pipe, opened: the source, and the store of the checkpoints."""
+
+    endpoint: Endpoint
+    credentials: CredentialSource
+    store: Store
+    clock: SourceClock
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.store)
+
+
+def dry_run(config: Config, workers: int) -> Plan:
+    """The plan of a run, which is not begun: nothing is changed anywhere."""
+    with _open(config) as ends:
+        plan = _plan(config, workers, ends)
+        refusals = list(plan.refusals)
+        if holder := Lease.living_holder(ends.store):
+            refusals.append(f"this task is already run by {holder}: stop that one first")
+        refusals += local_problems(config, ports=not holder)  # which has them itself
+        return replace(plan, refusals=tuple(refusals))
+
+
+def run(
+    config: Config,
+    workers: int,
+    reporter: Reporter,
+    *,
+    refresh: float,
+    until_consistent: bool = False,
+    linger: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
+
+    Changes are followed until a signal ends it, or, with ``until_consistent``, until every change
+    made before this call is applied. ``linger`` is called at a good end, while the status page is
+    still up. Raises ShakeError, with the exit status, for every other end; a task that was stopped
+    by a signal has ended well.
+    """
+    with (
+        pidfile.hold(config.pid_path, config.id),
+        _open(config) as ends,
+        _hold_lease(ends.store) as lease,
+    ):
+        plan = _checked(_plan(config, workers, ends))
+        for warning in plan.warnings:
+            log.warning("%s", warning)
+        if plan.complete and not plan.follows:
+            save_identities(ends.checkpoints, plan, lease.check)
+            _sweep(config, plan)
+            names = ", ".join(table.table.name for table in plan.tables)
+            reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
+            return
+        wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
+        resync = Resync(config, _lanes(config, workers), ends.checkpoints, lease)
+        try:
+            _carry_out(wish, ends, lease, plan, resync)
+        except RefusedError as error:
+            if not resync.met:
+                raise
+            raise RunError(f"the task cannot go on: {error}") from error  # something was changed
+        except KeyboardInterrupt:  # while no supervisor is there to hear of it
+            if not resync.met:
+                raise
+            log.info("stopped: what is done is saved, start again to go on")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What :func:`run` was asked for."""
+
+    config: Config
+    workers: int
+    reporter: Reporter
+    refresh: float
+    until_consistent: bool
+    linger: Callable[[], None]
+
+
+def _carry_out(wish: _Wish, ends: Ends, lease: Lease, first: Plan, resync: Resync) -> None:
+    """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
+    plan: Plan | None = first
+    while True:
+        with resync.riding_out():
+            plan = plan or _checked(_plan(wish.config, wish.workers, ends))
+            if _attempt(wish, ends, lease, plan, resync):
+                return
+        plan = None
+
+
+def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) -> bool:
+    """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
+    config = wish.config
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(_pages(config, plan))
+        save_identities(ends.checkpoints, plan, lease.check)
+        watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
+        ending, last = _supervised(
+            wish, ends, lease, plan, screen, watch=watch, positions=positions
+        )
+        resync.look(last)
+        if ending.gap:
+            try:
+                _mark(ending.gap, ends, plan, resync)
+                return False
+            except ShakeError as error:
+                ending = replace(ending, status=error.exit_status, line=str(error))
+                last = replace(last, state="failed", reason=str(error))
+        _tell(wish, plan, ending, last)
+        return True
+
+
+def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
+    """How it went; the page stays for as long as is wished after a good end."""
+    for line in summary(last):
+        wish.reporter.print(line)
+    if ending.status:
+        raise Ended(ending)
+    if last.state != "finished":
+        log.info("%s", ending.line)
+        if plan.follows:  # which has no other end
+            wish.linger()
+        return
+    if not wish.config.sync_schema_only:
+        wish.reporter.print(FULL_SYNC_DONE)
+    wish.linger()
+
+
+def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
+    with contextlib.closing(_client(ends, threading.Event())) as client:
+        while True:
+            with resync.riding_out():
+                resync.mark(gap, plan, client)
+                return
+
+
+def _checked(plan: Plan) -> Plan:
+    if plan.refusals:
+        more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
+        raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
+    return plan
+
+
+class Ended(RunError):
+    """The run has ended badly, as its ending says."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.exit_status = ending.status
+        super().__init__(ending.line)
+
+
+@contextlib.contextmanager
+def _open(config: Config) -> Iterator[Ends]:
+    endpoint, credentials = open_source(config)
+    with contextlib.closing(open_store(config)) as store:
+        yield Ends(endpoint, credentials, store, SourceClock())
+
+
+@contextlib.contextmanager
+def _hold_lease(store: Store) -> Iterator[Lease]:
+    try:
+        lease = Lease.acquire(store, notice=log.warning)
+    except RunError as error:  # nothing has run yet
+        raise RefusedError(str(error)) from error
+    try:
+        with lease.kept():
+            yield lease
+    finally:
+        # It runs out by itself: a store that hangs holds nobody up.
+        release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
+        release.start()
+        release.join(_RELEASE_SECONDS)
+
+
+def _release(lease: Lease) -> None:
+    with contextlib.suppress(RunError):
+        lease.release()
+
+
+def _lanes(config: Config, workers: int) -> int:
+    """How many segments the farm reads at once."""
+    return workers * config.full_document_parser
+
+
+def _plan(config: Config, workers: int, ends: Ends) -> Plan:
+    stop = threading.Event()
+    client = _client(ends, stop)
+    target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
+    with contextlib.closing(client), contextlib.closing(target):
+        lanes = _lanes(config, workers)
+        try:
+            return make_plan(
+                config, lanes, client=client, target=target, checkpoints=ends.checkpoints
+            )
+        except RunError as error:  # nothing has run yet
+            raise RefusedError(str(error), passes=error.passes) from error
+
+
+def _sweep(config: Config, plan: Plan) -> None:
+    """Remove what late commands of earlier runs have created beside complete collections."""
+    target = open_target(config, stop=threading.Event(), on_retry=log.info)
+    with contextlib.closing(target):
+        for table in plan.tables:
+            staging = target.staging(table.place, table.table, table.record.copy_run, log.info)
+            if staging and table.record.staged:
+                staging.sweep(published=True)
+
+
+def _client(ends: Ends, stop: threading.Event) -> Client:
+    return Client(
+        ends.endpoint,
+        ends.credentials,
+        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
+        stop=stop,
+        random=random.Random(),
+        clock=ends.clock,
+    )
+
+
+@dataclass(slots=True)
+class _Screen:
+    """What the pages show: the last snapshot, and what each process does."""
+
+    last: Snapshot
+    #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
+    fresh: Callable[[], Snapshot | None] | None = None
+    reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
+
+    def look(self) -> Snapshot:
+        found = self.fresh() if self.fresh else self.last
+        if found is None and self.last.state == "running":
+            return replace(self.last, state="degraded", reason="the supervisor does not answer")
+        return found or self.last
+
+
+@contextlib.contextmanager
+def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
+    """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
+    waiting = tuple(
+        TableStatus(
+            one.table.name,
+            one.place,
+            "waiting",
+            expected_items=one.table.items,
+            expected_bytes=one.table.bytes,
+        )
+        for one in plan.tables
+    )
+    screen = _Screen(Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting))
+    bind, token = config.http_bind, config.http_token
+    with contextlib.ExitStack() as servers:
+        if config.http_profile >= 0:
+            servers.enter_context(status_server(screen.look, bind, config.http_profile, token))
+        if config.system_profile is not None:
+            servers.enter_context(
+                profile_server(lambda: screen.reports(), bind, config.system_profile, token)
+            )
+        yield screen
+
+
+@contextlib.contextmanager
+def _watching(
+    config: Config, ends: Ends, lease: Lease, plan: Plan
+) -> Iterator[tuple[Client, dict[str, Position]]]:
+    """A client for the streams, and where each is read from: that is durable before the copy."""
+    stop = threading.Event()
+    watch = _client(ends, stop)
+    with contextlib.closing(watch), contextlib.ExitStack() as stack:
+        stack.callback(stop.set)
+        positions = choose_positions(
+            config,
+            watch,
+            ends.checkpoints,
+            plan,
+            lease.check,
+            lambda: ends.clock.earliest(boot_clock()),
+        )
+        if ends.clock.dated is False:
+            log.warning("%s", NO_DATE)
+        yield watch, positions
+
+
+def _supervised(
+    wish: _Wish,
+    ends: Ends,
+    lease: Lease,
+    plan: Plan,
+    screen: _Screen,
+    *,
+    watch: Client,
+    positions: dict[str, Position],
+) -> tuple[Ending, Snapshot]:
+    """The end of the run, which has been shown."""
+    config, reporter = wish.config, wish.reporter
+
+    def show(snapshot: Snapshot) -> None:
+        screen.last = snapshot
+        reporter.tick(snapshot, time.monotonic())
+
+    supervisor = Supervisor(
+        config,
+        plan,
+        wish.workers,
+        endpoint=ends.endpoint,
+        credentials=ends.credentials,
+        positions=positions,
+        watch=watch,
+        until_consistent=wish.until_consistent,
+        checkpoints=ends.checkpoints,
+        lease=lease,
+        copied=lambda: reporter.print(FULL_SYNC_DONE) if plan.follows else None,
+        show=show,
+        refresh=wish.refresh,
+        redact=Redactor(config.secrets()).redact,
+    )
+    show(supervisor.snapshot())
+    screen.reports = supervisor.diagnostics.gather
+    screen.fresh = supervisor.look
+    if ends.checkpoints.status() is None:
+        lease.check()
+        ends.checkpoints.set_status("full_sync")
+    try:
+        ending = supervisor.run()
+    finally:
+        screen.fresh = None
+        reporter.close(screen.last)
+    return ending, screen.last

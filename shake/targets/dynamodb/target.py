@@ -1,0 +1,194 @@
+"""Any endpoint that speaks the DynamoDB protocol as a target: tables made like the source's.
+
+The configuration has no credentials for it: requests are signed with the source's, which the
+endpoints that NimoShake's users have do not look at, and which fit another region of AWS.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from shake.config import Config
+from shake.errors import RefusedError, RunError, SourceError, Stopped
+from shake.schema import Table
+from shake.source.client import Client, Endpoint, Retry, Unreachable
+from shake.source.session import open_source
+from shake.targets.contract import NO_FENCE, Fence, Found
+from shake.targets.deadline import Deadline
+from shake.targets.dynamodb.schema import create_request, table_name
+from shake.targets.dynamodb.writing import DynamoWriter, refusal
+
+if TYPE_CHECKING:
+    from shake.checkpoint.records import CopyRun
+
+#: Tries of each request of a probe before the target counts as out of reach.
+ATTEMPTS = 5
+#: Seconds between looks at a table that is being created or deleted.
+POLL = 0.25
+
+#: Source: https://docs.aws.amazon.com/general/latest/gr/ddb.html
+_AWS_HOST = re.compile(
+    r".*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+)
+
+#: What tells one table from every other.
+_IDENTITY = ("TableArn", "TableId", "CreationDateTime")
+
+_NO_TABLE = "ResourceNotFoundException"
+_BUSY = "ResourceInUseException"
+
+
+class DynamoTarget:
+    """The Target of ``target.address`` (see target.contract).
+
+    ``stop`` cuts waits short; ``on_retry`` is told of every attempt that is repeated. Raises
+    RefusedError where no credentials are found.
+    """
+
+    weakness: str | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        stop: threading.Event,
+        on_retry: Callable[[str], None],
+        deadline: Deadline | None = None,
+    ) -> None:
+        self._config = config
+        self._stop = stop
+        self._deadline = deadline or Deadline()
+        self._on_retry = on_retry
+        source, credentials = open_source(config)
+        address = config.target_address
+        region = signing_region(address) or source.region
+
+        def retried(retry: Retry) -> None:
+            on_retry(f"{retry.operation}: {retry.reason}")
+            self._deadline.wait()
+
+        def connect(endpoint: Endpoint) -> Client:
+            chance = random.Random()
+            return Client(endpoint, credentials, on_retry=retried, stop=stop, random=chance)
+
+        self._client = connect(replace(source, url=address, region=region))
+        self._source = connect(source)
+
+    def probe(self, places: list[str]) -> None:
+        """See Target. Leaves nothing behind: it deletes by a key that no item can have."""
+        names = Counter(map(table_name, places))
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise RefusedError(
+                f"{names[twice[0]]} tables would go to table {twice[0]}: a DynamoDB endpoint has "
+                "no databases; give each another name by namespace.map"
+            )
+        for place in places:
+            try:
+                self._probe(place)
+            except Unreachable as error:
+                raise RefusedError(
+                    f"target.address: the target does not answer: {error.reason}", passes=True
+                ) from error
+            except RunError as error:
+                raise RefusedError(f"{error} (asked with the source's credentials)") from error
+
+    def find(self, place: str, table: Table) -> Found | None:
+        """See Target: a table of this name, in whatever state."""
+        found = self._describe(place)
+        return None if found is None else Found(str(found.get("TableId") or ""), keyed=True)
+
+    def drop(self, place: str) -> None:
+        """Delete the table, and return when it is gone; harmless when there is none."""
+        while (found := self._describe(place)) is not None:
+            if _state(found) != "DELETING":
+                name = table_name(place)
+                self._ask(place, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
+            self._pause(place)
+
+    def staging(
+        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+    ) -> None:
+        """See Target: DynamoDB cannot rename a table."""
+
+    def create(self, place: str, table: Table) -> None:
+        """Create the table with its indexes, and return when it can be written to."""
+        while (found := self._describe(place)) is None or _state(found) not in (
+            "ACTIVE",
+            "UPDATING",
+        ):
+            if found is None:
+                self._ask(place, "CreateTable", create_request(place, table, self._config), _BUSY)
+            self._pause(place)
+
+    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> DynamoWriter:
+        """A writer that shares this target's connections."""
+        return DynamoWriter(self._client, place, table, self._config, self._on_retry)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+        self._source.close()
+
+    def _probe(self, place: str) -> None:
+        name = table_name(place)
+        found = self._describe(place, attempts=ATTEMPTS)
+        if found is not None and self._config.wants(name) and self._is_source(name, found):
+            raise RefusedError(
+                f"{place}: the target's table {name} is the source's own: set target.address to "
+                "another endpoint, or give another name by namespace.map"
+            )
+        request: dict[str, Any] = {"RequestItems": {name: [{"DeleteRequest": {"Key": {}}}]}}
+        accepted = ("ValidationException", _NO_TABLE)  # which come after the permission's check
+        self._ask(place, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
+
+    def _is_source(self, name: str, found: dict[str, Any]) -> bool:
+        """Whether a table of the target is a source table, whatever way leads there."""
+        try:
+            source = self._source.ask("DescribeTable", {"TableName": name}, attempts=ATTEMPTS)
+        except SourceError as error:
+            if error.code == _NO_TABLE:
+                return False
+            raise
+        identity = [found.get(field) for field in _IDENTITY]
+        return any(identity) and identity == [source["Table"].get(f) for f in _IDENTITY]
+
+    def _describe(self, place: str, *, attempts: int | None = None) -> dict[str, Any] | None:
+        request = {"TableName": table_name(place)}
+        answer = self._ask(place, "DescribeTable", request, _NO_TABLE, attempts=attempts)
+        return None if answer is None else answer["Table"]
+
+    def _ask(
+        self,
+        place: str,
+        operation: str,
+        request: dict[str, Any],
+        *accepted: str,
+        attempts: int | None = None,
+    ) -> dict[str, Any] | None:
+        """The target's answer; None where it is an error of an accepted code."""
+        try:
+            return self._client.ask(operation, request, attempts=attempts)
+        except SourceError as error:
+            if error.code in accepted:
+                return None
+            raise refusal(place, error) from error
+
+    def _pause(self, place: str) -> None:
+        if self._stop.wait(POLL):
+            raise Stopped(f"{place}: stopped while the target created or deleted the table")
+
+
+def signing_region(address: str) -> str | None:
+    """The region in the name of an AWS endpoint, None for other hosts, which do not care."""
+    found = _AWS_HOST.fullmatch(urlsplit(address).hostname or "")
+    return found[1] if found else None
+
+
+def _state(description: dict[str, Any]) -> str:
+    return str(description.get("TableStatus", "ACTIVE"))

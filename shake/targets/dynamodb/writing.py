@@ -1,0 +1,199 @@
+"""Stores the items of a slot in a DynamoDB table, their JSON sent on as the codec gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from shake import codec
+from shake.config import Config
+from shake.errors import IndexRefused, ItemError, RunError, SourceError
+from shake.schema import Table
+from shake.source.client import Client
+from shake.targets.contract import Changes
+from shake.targets.dynamodb.schema import missing_indexes, table_name
+
+#: Items in one request, and their bytes; DynamoDB takes 16 MB, what goes around them included.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+MOST_ITEMS = 25
+MOST_BYTES = 15_000_000
+
+#: Bytes of the length in front of each item.
+HEADER = 4
+
+#: The refusals that may be for the sake of one item.
+ITEM_FAULTS = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
+
+
+def refusal(place: str, error: SourceError) -> RunError:
+    """The client's error, worded for a target."""
+    reason = f"{error.code}: {error.message}"
+    return RunError(f"{place}: the target refused {error.operation}: {reason}")
+
+
+def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
+    """Cut a slot (see codec.contract) into lists of at most ``most`` items and MOST_BYTES.
+
+    The items are copies: an exception may hold them for longer than the slot is ours.
+    """
+    for start, end, _ in codec.batches(documents, most, MOST_BYTES):
+        batch = documents[start:end]
+        cuts = codec.batches(batch, 1, MOST_BYTES)
+        yield [batch[first + HEADER : last].tobytes() for first, last, _ in cuts]
+
+
+class DynamoWriter:
+    """The Writer of one table (see target.contract)."""
+
+    def __init__(
+        self,
+        client: Client,
+        place: str,
+        table: Table,
+        config: Config,
+        on_retry: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._name = table_name(place)
+        self._table = table
+        self._config = config
+        self._on_retry = on_retry
+        self._most = min(config.full_document_write_batch, MOST_ITEMS)
+
+    def write(self, documents: memoryview) -> int:
+        """See Writer. DynamoDB does not tell what was replaced: 0, whatever happened."""
+        replace = self._config.full_executor_insert_on_dup_update
+        try:
+            for batch in batches(documents, self._most):
+                if replace:
+                    self._put_batch(batch)
+                else:
+                    for item in batch:
+                        self._put_new(item)
+        except SourceError as error:
+            raise refusal(self._place, error) from error
+        return 0
+
+    def apply(self, changes: Changes, shard: str) -> int:
+        """See Writer. Each statement is an item, or the key of one to delete.
+
+        Requests have no order that the target could be told of.
+        """
+        try:
+            for batch in batches(changes.inserts, self._most):
+                for item in batch:
+                    self._put_new(item)
+            for batch in batches(changes.updates, self._most):
+                self._put_batch(batch)
+            for batch in batches(changes.deletes, self._most):
+                deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
+                self._put_all({self._name: deletes})
+        except SourceError as error:
+            raise refusal(self._place, error) from error
+        return 0
+
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+        """See Writer: an item written again takes its own place, nothing needs to be forgotten."""
+        return 0
+
+    def missing(self, documents: int) -> int:
+        """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
+        return 0
+
+    def keep_fences(self, shards: list[str]) -> None:
+        """See Writer: the protocol has no fence."""
+
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
+        """See Writer: they were made with the table, and fill with it. Says which are not there."""
+        try:
+            answer = self._client.ask("DescribeTable", {"TableName": self._name})
+        except SourceError as error:
+            raise refusal(self._place, error) from error
+        if missing := missing_indexes(self._table, self._config, answer["Table"]):
+            raise IndexRefused(
+                f"{self._place}: the target has no {', '.join(missing)}: add what is missing to "
+                "the table, or set full.enable_index.user = false"
+            )
+
+    def _put_batch(self, batch: list[bytes]) -> None:
+        puts = [{"PutRequest": {"Item": orjson.Fragment(item)}} for item in batch]
+        try:
+            self._put_all({self._name: puts})
+        except SourceError as error:
+            if error.code not in ITEM_FAULTS:
+                raise
+            self._on_retry(f"{self._place}: a batch is sent item by item: {error.message}")
+            for item in batch:
+                self._put(item)
+
+    def _put_all(self, requests: dict[str, list[Any]]) -> None:
+        """Send what the target leaves unprocessed again, for as long as it does."""
+        fruitless = 0
+        while True:
+            answer = self._client.ask("BatchWriteItem", {"RequestItems": requests})
+            left: dict[str, list[Any]] = answer.get("UnprocessedItems") or {}
+            if not left:
+                return
+            fruitless = 1 if _size(left) < _size(requests) else fruitless + 1
+            requests = left
+            self._on_retry(f"{self._place}: the target is throttled, it left items unprocessed")
+            self._client.pause(fruitless)
+
+    def _put(self, item: bytes, **condition: Any) -> None:
+        request = {"TableName": self._name, "Item": orjson.Fragment(item), **condition}
+        try:
+            self._client.ask("PutItem", request)
+        except SourceError as error:
+            if error.code not in ITEM_FAULTS:
+                raise
+            raise self._item_error(item, error.message) from error
+
+    def _put_new(self, item: bytes) -> None:
+        """Put an item whose key is free, or is taken by the item itself: a repeat."""
+        try:
+            self._put(
+                item,
+                ConditionExpression="attribute_not_exists(#key)",
+                ExpressionAttributeNames={"#key": self._table.keys.partition.name},
+            )
+        except SourceError as error:
+            if error.code != "ConditionalCheckFailedException":
+                raise
+            request = {"TableName": self._name, "Key": self._key(item), "ConsistentRead": True}
+            stored = self._client.ask("GetItem", request).get("Item", {})
+            if _meaning({"M": stored}) != _meaning({"M": orjson.loads(item)}):
+                reason = "the target already holds this key, with other content"
+                raise self._item_error(item, reason) from error
+
+    def _key(self, item: bytes) -> dict[str, Any]:
+        typed = orjson.loads(item)
+        return {key.name: typed[key.name] for key in self._table.keys if key.name in typed}
+
+    def _item_error(self, item: bytes, reason: str) -> ItemError:
+        key = orjson.dumps(self._key(item)).decode()
+        return ItemError(key, f"{self._place}: {reason}", self._table.name)
+
+
+def _size(requests: dict[str, list[Any]]) -> int:
+    return sum(map(len, requests.values()))
+
+
+def _meaning(typed: dict[str, Any]) -> Any:
+    """A value that compares as DynamoDB's do: numbers by value, sets in any order."""
+    [(tag, value)] = typed.items()
+    match tag:
+        case "N":
+            return tag, Decimal(value)
+        case "NS":
+            return tag, frozenset(map(Decimal, value))
+        case "SS" | "BS":
+            return tag, frozenset(value)
+        case "L":
+            return tag, [_meaning(element) for element in value]
+        case "M":
+            return tag, {name: _meaning(element) for name, element in value.items()}
+    return tag, value

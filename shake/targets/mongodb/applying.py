@@ -1,0 +1,150 @@
+"""Applies a batch of changes to a collection: statements, each of another key, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+
+from shake import codec
+from shake.config import Config
+from shake.errors import ItemError, RunError
+from shake.schema import Table
+from shake.targets.contract import Changes
+from shake.targets.mongodb import fields
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
+from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
+from shake.targets.mongodb.session import TOO_OLD, Session
+
+#: Two inserts of one key may meet, and one of them is told of a duplicate; the next try finds the
+#: document. So often in a row, it is another unique index that refuses it.
+#: https://www.mongodb.com/docs/manual/reference/method/db.collection.update/#upsert-with-unique-index
+MOST_MEETINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Applier:
+    """Applies to one collection, which must decode to raw documents. Thread-safe.
+
+    What it sends again after a fault is the same, so doing it twice is harmless; and ``session``
+    keeps an earlier try from being carried out behind a later change. Without that (see
+    Bulk.run) it is trusted that the server does not carry out a command whose connection is gone
+    after it has acknowledged the batch behind it.
+    """
+
+    collection: Collection[RawBSONDocument]
+    bulk: Bulk
+    table: Table
+    config: Config
+    patience: Patience
+    session: Session
+
+    def apply(self, changes: Changes) -> int:
+        """See target.contract.Writer: how many MODIFYs found nothing to modify."""
+        self._run("insert", changes.inserts, self._judge_insert)
+        matched, count = self._run("update", changes.updates, self._judge_update)
+        self._run("delete", changes.deletes, self._judge_update)
+        return count - matched
+
+    def _run(
+        self, command: str, statements: memoryview, judge: Callable[[Any, RawBSONDocument], None]
+    ) -> tuple[int, int]:
+        """Carry out all statements: how many met a document, of how many."""
+        met = total = 0
+        cuts = codec.batches(statements, self.config.full_document_write_batch, MOST_BYTES)
+        for start, end, count in cuts:
+            met += self._insist(command, statements[start:end], count, judge)
+            total += count
+        return met, total
+
+    def _insist(
+        self,
+        command: str,
+        batch: memoryview,
+        count: int,
+        judge: Callable[[Any, RawBSONDocument], None],
+    ) -> int:
+        meetings = 0
+
+        def attempt() -> int:
+            nonlocal meetings
+            try:
+                return int(self.bulk.run(command, batch, count, self.session)["n"])
+            except BulkWriteError as error:
+                errors = error.details["writeErrors"]
+                if any(entry["code"] == TOO_OLD for entry in errors):  # a mongos says it so
+                    raise self._superseded() from error
+                if any(entry["code"] == DUPLICATE_KEY for entry in errors):
+                    meetings += 1
+                if command != "insert" and 0 < meetings < MOST_MEETINGS and _only_meetings(error):
+                    place = self.collection.full_name
+                    raise Contended(
+                        f"{place}: another write of the same key is under way"
+                    ) from error
+                statements = copies(batch)
+                for entry in errors:
+                    if not passing_write(entry):
+                        judge(entry, statements[entry["index"]])
+                if any(map(passing_write, errors)) or error.details["writeConcernErrors"]:
+                    raise
+                self.confirm()
+                return count
+
+        try:
+            return self.patience.call(self.collection.full_name, attempt)
+        except PyMongoError as error:
+            if isinstance(error, OperationFailure) and error.code == TOO_OLD:
+                raise self._superseded() from error
+            place = self.collection.full_name
+            raise RunError(f"{place}: the target refused a change: {words(error)}") from error
+
+    def confirm(self) -> None:
+        """Return when no fail-over can undo what was found: a write waits for all before it."""
+        self.collection.delete_one({"_id": ObjectId()})
+
+    def _superseded(self) -> RunError:
+        return RunError(
+            f"{self.collection.full_name}: the target has seen later changes of this task: another "
+            "shake-supervisor runs it; or an older checkpoint was restored: then start again when "
+            "the target has forgotten the later changes, in half an hour"
+        )
+
+    def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:
+        raise self._item_error(bson.decode(statement.raw)["q"], entry["errmsg"])
+
+    def _judge_insert(self, entry: Mapping[str, Any], document: RawBSONDocument) -> None:
+        """A document that is there already as it is was inserted by an earlier try."""
+        query = {
+            fields.path(key, self.config): fields.value(document, key, self.config)
+            for key in self.table.keys
+        }
+        if entry["code"] != DUPLICATE_KEY:
+            raise self._item_error(query, entry["errmsg"])
+        by_id = {"_id": document["_id"]} if self.config.id_mode == "key" else query
+        stored = self.patience.call(
+            self.collection.full_name, lambda: self.collection.find_one(by_id)
+        )
+        if stored is None or _without_id(stored) != _without_id(document):
+            reason = (
+                "the change inserts it, and the target holds this key already, with other content"
+                " (increase.executor.insert_on_dup_update = false)"
+            )
+            raise self._item_error(query, reason)
+
+    def _item_error(self, query: Mapping[str, Any], reason: str) -> ItemError:
+        key = fields.query_text(query, self.table, self.config)
+        return ItemError(key, f"{self.collection.full_name}: {reason}", self.table.name)
+
+
+def _only_meetings(error: BulkWriteError) -> bool:
+    return all(entry["code"] == DUPLICATE_KEY for entry in error.details["writeErrors"])
+
+
+def _without_id(document: RawBSONDocument) -> bytes:
+    return bson.encode({name: value for name, value in document.items() if name != "_id"})

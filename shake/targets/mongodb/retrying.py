@@ -1,0 +1,122 @@
+"""Which errors of MongoDB waiting cures, and the waiting."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from shake.errors import Stopped
+from shake.targets.deadline import Deadline
+
+T = TypeVar("T")
+
+#: Seconds of the first wait, which doubles with each further one, and the longest wait.
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 5.0
+
+#: Server codes that pass: elections, shutdowns, interruptions, lost connections behind a mongos,
+#: lock and write conflicts, routing tables that are being refreshed, index builds under way.
+#: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+TRANSIENT_CODES = frozenset(
+    {
+        *(6, 7, 89, 202, 279, 317, 384, 9001),  # network
+        *(91, 189, 10107, 11600, 11601, 11602, 13435, 13436),  # election, shutdown, interruption
+        *(24, 46, 112, 117, 365, 462),  # locks, conflicts, overload
+        *(50, 64, 134, 262),  # time limits
+        *(63, 82, 133, 150, 211, 246, 249, 13388),  # routing and metadata
+        *(276, 285, 12586, 12587),  # index builds and other background work
+        391,  # reauthentication
+    }
+)
+
+#: Write concerns that the replica set can never fulfil: an unknown mode, more members than it has.
+HOPELESS_CONCERNS = frozenset({79, 100})
+
+LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
+
+
+def transient(error: PyMongoError) -> bool:
+    """Whether the same call may succeed later, though nobody changes anything.
+
+    A BulkWriteError is, when one of its errors is, unless its write concern is hopeless.
+    """
+    if isinstance(error, BulkWriteError):
+        concerns = {entry["code"] for entry in error.details["writeConcernErrors"]}
+        if concerns & HOPELESS_CONCERNS:
+            return False
+        return bool(concerns) or any(map(passing_write, error.details["writeErrors"]))
+    if isinstance(error, ConnectionFailure) or error.timeout:
+        return True
+    if any(error.has_error_label(label) for label in LABELS):
+        return True
+    if isinstance(error, WriteConcernError):
+        return error.code not in HOPELESS_CONCERNS
+    return isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
+
+
+def passing_write(error: Mapping[str, Any]) -> bool:
+    """Whether one entry of ``writeErrors`` may succeed later."""
+    return error.get("code") in TRANSIENT_CODES
+
+
+def words(error: PyMongoError) -> str:
+    """The error in one line, in the server's own words, without the driver's topology dump."""
+    details = error.details if isinstance(error, (OperationFailure, AutoReconnect)) else None
+    text = details.get("errmsg") if isinstance(details, Mapping) else None
+    if isinstance(error, BulkWriteError):
+        entries = (error.details or {}).get("writeConcernErrors") or (error.details or {}).get(
+            "writeErrors"
+        )
+        text = entries[-1].get("errmsg") if entries else None
+    plain = str(text or error).partition(", full error:")[0]
+    return " ".join(plain.partition(", Timeout:")[0].partition(" (configured timeouts:")[0].split())
+
+
+class Contended(AutoReconnect):
+    """Another write got in between; the next attempt finds what it did."""
+
+
+class Patience:
+    """Repeats a call while its errors are transient, for as long as they last.
+
+    ``on_retry`` gets place and reason of each failed attempt. Each attempt waits for ``deadline``.
+    Waits between attempts end at once when ``stop`` is set: then Stopped is raised.
+    """
+
+    def __init__(
+        self,
+        stop: threading.Event,
+        on_retry: Callable[[str], None],
+        deadline: Deadline | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._stop = stop
+        self._on_retry = on_retry
+        self._deadline = deadline or Deadline()
+        self._jitter = jitter
+
+    def call(self, place: str, attempt: Callable[[], T]) -> T:
+        """The result of ``attempt``; its errors that no waiting cures pass through."""
+        longest = FIRST_WAIT
+        while True:
+            self._deadline.wait()
+            try:
+                return attempt()
+            except PyMongoError as error:
+                if not transient(error):
+                    raise
+                self._on_retry(f"{place}: {words(error)}")
+            if self._stop.wait(longest * (0.5 + self._jitter() / 2)):
+                raise Stopped(f"{place}: stopped while the target did not answer")
+            longest = min(2 * longest, LONGEST_WAIT)

@@ -1,0 +1,256 @@
+"""MongoDB as a target: a replica set or a sharded cluster, by the user's connection string."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bson.binary import UUID_SUBTYPE, Binary
+from bson.objectid import ObjectId
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from shake.config import Config, Redactor
+from shake.errors import RefusedError, RunError
+from shake.schema import Table
+from shake.targets.contract import NO_FENCE, Fence, Found
+from shake.targets.deadline import Deadline
+from shake.targets.mongodb import fields
+from shake.targets.mongodb.bulk import UUID_WIRE_VERSION
+from shake.targets.mongodb.concern import durable, weakness
+from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.retrying import Patience, transient, words
+from shake.targets.mongodb.staging import MongoStaging
+from shake.targets.mongodb.writing import MongoWriter
+
+if TYPE_CHECKING:
+    from shake.checkpoint.records import CopyRun
+
+T = TypeVar("T")
+
+#: Milliseconds to wait for a primary in one attempt, where the connection string does not say.
+SELECTION_TIMEOUT = 10_000
+
+ALREADY_INITIALIZED = 23
+NAMESPACE_NOT_FOUND = 26
+NAMESPACE_EXISTS = 48
+#: What a command says whose ``collectionUUID`` is not that of the collection of its name.
+UUID_MISMATCH = 361
+
+#: Of MongoDB 5.0.
+SHARDED_RENAME_WIRE_VERSION = 13
+
+
+class MongoTarget:
+    """The Target of ``target.address`` (see target.contract).
+
+    ``stop`` cuts waits short; ``on_retry`` is told of every attempt that is repeated.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        stop: threading.Event,
+        on_retry: Callable[[str], None],
+        deadline: Deadline | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"appname": "shake"}
+        if "serverselectiontimeoutms" not in config.target_address.lower():
+            options["serverSelectionTimeoutMS"] = SELECTION_TIMEOUT
+        try:
+            self._client: MongoClient[dict[str, Any]] = MongoClient(
+                config.target_address, **options
+            )
+            self._concern = durable(self._client.write_concern)
+        except (PyMongoError, ValueError, OSError) as error:  # OSError: of tlsCAFile and the like
+            reason = Redactor(config.secrets()).redact(str(error))
+            raise RefusedError(f"target.address cannot be used: {reason}") from None
+        self._config = config
+        self.sharded = config.target_mongodb_type == "sharding"
+        self._patience = Patience(stop, on_retry, deadline)
+        self._hello: dict[str, Any] = {}
+        self.weakness: str | None = None
+
+    def probe(self, places: list[str]) -> None:
+        """See Target. Leaves nothing behind: it deletes what does not exist."""
+        where = "target.address"
+        try:
+            if not self._client.write_concern.acknowledged:
+                raise RefusedError(f"{where}: w=0 acknowledges nothing; use w=majority or w=1")
+            self._hello = self.database("admin").command("hello")
+            if self._client.is_mongos != self.sharded:
+                raise RefusedError(
+                    f"{where} is not a sharded cluster: set target.mongodb.type = replica"
+                    if self.sharded
+                    else f"{where} is a sharded cluster: set target.mongodb.type = sharding"
+                )
+            self.weakness = weakness(self._concern, self._hello)
+            quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
+            for where in places:
+                collection = self.collection(where).with_options(write_concern=quick)
+                collection.delete_one({"_id": ObjectId()})
+        except PyMongoError as error:
+            passes = transient(error)
+            text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
+            raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
+
+    def find(self, place: str, table: Table) -> Found | None:
+        """See Target. A view counts too."""
+        found = self.collections(place, place)
+        if place not in found:
+            return None
+        wanted = wanted_indexes(table, self._config)[:1]
+        unique = wanted[0].fields if wanted and wanted[0].unique else ()
+        stored = self.call(place, self.collection(place).index_information)
+        keyed = any(
+            one.get("unique") and tuple(map(tuple, one["key"])) == unique for one in stored.values()
+        )
+        return Found(found[place], keyed or not unique)
+
+    def collections(self, place: str, stem: str) -> dict[str, str]:
+        """UUIDs, by name, of the collections whose names begin with ``stem``.
+
+        Both are ``database.collection``; the UUID is "" where the server tells none.
+        """
+        database, _, prefix = stem.partition(".")
+        named = {"name": {"$regex": f"^{re.escape(prefix)}"}}
+        found = self.call(
+            place, lambda: list(self.database(database).list_collections(filter=named))
+        )
+        return {
+            f"{database}.{one['name']}": bytes(one.get("info", {}).get("uuid", b"")).hex()
+            for one in found
+        }
+
+    def drop(self, place: str, uuid: str = "") -> None:
+        """Drop the collection, if its UUID is still this one; harmless when there is none."""
+        database, _, collection = place.partition(".")
+        command = {"drop": collection, **self._only(uuid), **self._options}
+        self.call(place, lambda: self._unless_gone(self.database(database), command))
+
+    def rename(self, place: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
+        """Rename the collection, if its UUID is still this one; whether it was there.
+
+        ``drop``: whatever has the new name is dropped in the same step. Raises RunError where
+        ``new`` exists otherwise. Sharded collections: MongoDB 5.0 and later, in one database.
+        Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
+        """
+        command = {
+            "renameCollection": place,
+            "to": new,
+            "dropTarget": drop,
+            **self._only(uuid),
+            **self._options,
+        }
+        return self.call(place, lambda: self._unless_gone(self.database("admin"), command))
+
+    def confirm(self, place: str) -> None:
+        """Return when no fail-over can undo what is visible now.
+
+        A write that changes nothing waits, by its write concern, for all that came before it.
+        """
+        collection = self.collection(place)
+        self.call(place, lambda: collection.delete_one({"_id": ObjectId()}))
+
+    @property
+    def takes_uuids(self) -> bool:
+        """Whether commands can name the UUID of their collection: since MongoDB 6.0.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/insert/
+        """
+        return self._wire_version >= UUID_WIRE_VERSION
+
+    def staging(
+        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+    ) -> MongoStaging | None:
+        """See Target. Before MongoDB 5.0 a sharded collection cannot be renamed."""
+        if self.sharded and self._wire_version < SHARDED_RENAME_WIRE_VERSION:
+            return None
+        return MongoStaging(self, place, table, copy, notice)
+
+    def create(self, place: str, table: Table) -> None:
+        """See Target. Sharded on the hashed partition key, before the first document.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/shardCollection/
+        """
+        self.call(place, lambda: self._shard(place, table) if self.sharded else self._new(place))
+
+    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:
+        """A writer that shares this target's connections."""
+        return MongoWriter(self.collection(place), table, self._config, self._patience, fence)
+
+    def collection(self, place: str) -> Collection[RawBSONDocument]:
+        """A collection that gives its documents as they are stored, read from the primary."""
+        database, _, collection = place.partition(".")
+        client: MongoClient[Any] = self._client
+        return client.get_database(
+            database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY, self._concern
+        )[collection]
+
+    def call(self, place: str, attempt: Callable[[], T]) -> T:
+        """Call ``attempt``, again and again while the target fails in a way that passes.
+
+        Raises RunError for any other failure.
+        """
+        try:
+            return self._patience.call(place, attempt)
+        except PyMongoError as error:
+            raise RunError(f"{place}: the target refused: {words(error)}") from error
+
+    def close(self) -> None:
+        """Close all connections; writers of this target end with it."""
+        self._client.close()
+
+    def database(self, name: str) -> Database[dict[str, Any]]:
+        """A database, whose primary answers, and confirms what is durable only."""
+        return self._client.get_database(name, None, ReadPreference.PRIMARY, self._concern)
+
+    @property
+    def _wire_version(self) -> int:
+        if not self._hello:
+            self._hello = self.call("target", lambda: self.database("admin").command("hello"))
+        version: int = self._hello["maxWireVersion"]
+        return version
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"writeConcern": self._concern.document}
+
+    def _only(self, uuid: str) -> dict[str, Any]:
+        """The field that makes a command refused where the name is another collection's now."""
+        named = {"collectionUUID": Binary(bytes.fromhex(uuid), UUID_SUBTYPE)}
+        return named if uuid and self.takes_uuids else {}
+
+    def _unless_gone(self, database: Database[dict[str, Any]], command: dict[str, Any]) -> bool:
+        """Run a command; False where its collection is not there, or another one."""
+        try:
+            database.command(command)
+        except OperationFailure as error:
+            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH):
+                raise
+            return False
+        return True
+
+    def _new(self, place: str) -> None:
+        database, _, collection = place.partition(".")
+        try:
+            self.database(database).create_collection(collection, check_exists=False)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
+
+    def _shard(self, place: str, table: Table) -> None:
+        admin = self.database("admin")
+        try:
+            admin.command("enableSharding", place.partition(".")[0])
+        except OperationFailure as error:
+            if error.code != ALREADY_INITIALIZED:  # what older servers say the second time
+                raise
+        key = {fields.path(table.keys.partition, self._config): "hashed"}
+        admin.command("shardCollection", place, key=key)

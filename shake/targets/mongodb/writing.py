@@ -1,0 +1,208 @@
+"""Writes one collection: inserts in bulk, changes, indexes; any repetition is harmless."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteMany, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
+
+from shake import codec
+from shake.config import Config
+from shake.errors import ItemError, RunError
+from shake.schema import Table
+from shake.targets.contract import Changes, Fence
+from shake.targets.mongodb import fields
+from shake.targets.mongodb.applying import Applier
+from shake.targets.mongodb.building import Builder
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
+from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
+from shake.targets.mongodb.session import Session, numbers_from
+
+#: Ranges deleted by one bulk write.
+RANGES_AT_ONCE = 1000
+#: Sessions named by one command; the server takes 10,000.
+SESSIONS_AT_ONCE = 1000
+
+
+class MongoWriter:
+    """The Writer of one collection (see target.contract)."""
+
+    def __init__(
+        self,
+        collection: Collection[RawBSONDocument],
+        table: Table,
+        config: Config,
+        patience: Patience,
+        fence: Fence,
+    ) -> None:
+        self._collection = collection
+        self._bulk = Bulk(collection, fence.collection)
+        self._place = collection.full_name
+        self._table = table
+        self._config = config
+        self._patience = patience
+        self._uuid = fence.collection
+        self._numbers = numbers_from(fence.run, fence.process)
+        self._sharded = config.target_mongodb_type == "sharding"
+
+    def write(self, documents: memoryview) -> int:
+        """See Writer. A refusal that is not for a document's sake is a RunError."""
+        cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
+        return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
+
+    def apply(self, changes: Changes, shard: str) -> int:
+        """See Writer."""
+        return Applier(
+            self._collection,
+            self._bulk,
+            self._table,
+            self._config,
+            self._patience,
+            self._session(shard),
+        ).apply(changes)
+
+    def keep_fences(self, shards: list[str]) -> None:
+        """See Writer. A server that keeps no sessions has nothing to forget.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/refreshSessions/
+        """
+        admin = self._collection.database.client.get_database("admin")
+        for start in range(0, len(shards), SESSIONS_AT_ONCE):
+            lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
+            with contextlib.suppress(OperationFailure):
+                admin.command("refreshSessions", lsids)
+
+    def _session(self, shard: str) -> Session:
+        return Session.of(self._config.id, self._place, self._uuid, shard, self._numbers)
+
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+        """See Writer."""
+        deletes = [
+            DeleteMany({"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}})
+            for start, end in ranges
+        ]
+        cuts = range(0, len(deletes), RANGES_AT_ONCE)
+        return sum(self._delete(deletes[cut : cut + RANGES_AT_ONCE]) for cut in cuts)
+
+    def missing(self, documents: int) -> int:
+        """See Writer. All are counted only where the server's own count is too low."""
+        collection = self._collection
+        try:
+            held = self._patience.call(self._place, collection.estimated_document_count)
+            if held < documents:
+                held = self._patience.call(self._place, lambda: collection.count_documents({}))
+        except PyMongoError as error:
+            raise self._refused(error) from error
+        return max(0, documents - held)
+
+    def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
+        """See Writer, and target.building."""
+        Builder(
+            self._collection, self._table, self._config, self._patience, notice, segments
+        ).build()
+
+    def _delete(self, deletes: list[DeleteMany]) -> int:
+        try:
+            return self._patience.call(
+                self._place,
+                lambda: self._collection.bulk_write(deletes, ordered=False).deleted_count,
+            )
+        except PyMongoError as error:
+            raise self._refused(error) from error
+
+    def _insist(self, batch: memoryview, count: int) -> int:
+        try:
+            return self._patience.call(self._place, lambda: self._store(batch, count))
+        except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
+            raise self._item_error(RawBSONDocument(batch.tobytes()), str(error)) from error
+        except PyMongoError as error:
+            raise self._refused(error) from error
+
+    def _store(self, batch: memoryview, count: int) -> int:
+        """One attempt at the whole batch; repeated as long as its error is transient."""
+        try:
+            self._bulk.run("insert", batch, count)
+        except BulkWriteError as error:
+            return self._replace(self._held(error, copies(batch)))
+        return 0
+
+    def _replace(self, held: list[RawBSONDocument]) -> int:
+        """Make these the content of their ``_id``, also where it seems so already: what an earlier
+        attempt inserted may not be acknowledged yet, and this waits for it.
+        """
+        if self._config.id_mode == "key" and not self._config.full_executor_insert_on_dup_update:
+            self._refuse_foreign(held)
+        if self._sharded and self._config.id_mode == "objectid":
+            # A dying process may have stored another item under this _id; it comes again.
+            self._collection.bulk_write(
+                [DeleteMany(self._query(document, foreign=True)) for document in held],
+                ordered=False,
+            )
+        replaces: list[ReplaceOne[RawBSONDocument]] = [
+            ReplaceOne(self._query(document), document, upsert=True) for document in held
+        ]
+        try:
+            return self._collection.bulk_write(replaces, ordered=False).modified_count
+        except BulkWriteError as error:
+            self._held(error, held)
+            raise Contended(
+                f"{self._place}: another insert of the same _id is under way"
+            ) from error
+
+    def _query(self, document: RawBSONDocument, *, foreign: bool = False) -> dict[str, Any]:
+        """Selects the stored document of the same ``_id``, or the ones of another shard key.
+
+        An upsert into a sharded collection must name the shard key.
+        Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.replaceOne/
+        """
+        query = {"_id": document["_id"]}
+        if self._sharded:
+            partition = self._table.keys.partition
+            found = fields.value(document, partition, self._config)
+            query[fields.path(partition, self._config)] = {"$ne": found} if foreign else found
+        return query
+
+    def _held(self, error: BulkWriteError, batch: list[RawBSONDocument]) -> list[RawBSONDocument]:
+        """The documents whose ``_id`` the target holds already.
+
+        Raises ItemError for a document that the target refuses, and ``error`` itself where that
+        was not all.
+        """
+        held = []
+        for entry in error.details["writeErrors"]:
+            document = batch[entry["index"]]
+            if _on_id(entry):
+                held.append(document)
+            elif not passing_write(entry):
+                raise self._item_error(document, entry["errmsg"]) from error
+        if len(held) < len(error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+            raise error
+        return held
+
+    def _refuse_foreign(self, held: list[RawBSONDocument]) -> None:
+        ours = {bytes(document.raw) for document in held}
+        for stored in self._collection.find({"_id": {"$in": [d["_id"] for d in held]}}):
+            if bytes(stored.raw) not in ours:
+                reason = "the target already holds this key, with other content"
+                raise self._item_error(stored, reason)
+
+    def _item_error(self, document: RawBSONDocument, reason: str) -> ItemError:
+        key = fields.key_text(document, self._table, self._config)
+        return ItemError(key, f"{self._place}: {reason}", self._table.name)
+
+    def _refused(self, error: PyMongoError) -> RunError:
+        return RunError(f"{self._place}: the target refused a write: {words(error)}")
+
+
+def _on_id(entry: Mapping[str, Any]) -> bool:
+    """Whether a write error says that the ``_id`` exists; some servers say it in words only."""
+    if entry["code"] != DUPLICATE_KEY:
+        return False
+    pattern = entry.get("keyPattern")
+    return list(pattern) == ["_id"] if pattern else "index: _id_ " in entry["errmsg"]

@@ -1,0 +1,1 @@
+"""What runs in the child processes: scanners, shard readers and the writer."""

@@ -1,0 +1,49 @@
+"""What the threads of a worker share: the client, the channel, the slots, the journal, the stop."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from shake.config import Config
+from shake.farm import messages
+from shake.process.arena import Arena, Slots
+from shake.process.channel import ChildChannel
+from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.clock import SourceClock
+from shake.stream.journal import Journal
+
+
+class Means:
+    """Made once in a process; ``details`` as the worker gets them. ``slots`` are the readers'."""
+
+    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+        self.channel = channel
+        self.config = config
+        self.stop = threading.Event()
+        self.arena = Arena(details["arena"], writable=True)
+        self.slots = Slots()
+        self.journal = Journal(config.journal_folder)
+        self.credentials = Credentials(*details["credentials"])
+        self.clock = SourceClock(lambda bounds: channel.send(messages.SourceTime(*bounds)))
+        self.client = Client(
+            Endpoint(*details["endpoint"]),
+            lambda: self.credentials,
+            on_retry=self._retried,
+            stop=self.stop,
+            random=random.Random(),
+            clock=self.clock,
+        )
+        self._about = threading.local()
+
+    def reads(self, table: int, permit: Callable[[], None] | None = None) -> None:
+        """The calling thread reads this table from now on; each try takes a ``permit``."""
+        self._about.table, self._about.permit = table, permit
+
+    def _retried(self, retry: Retry) -> None:
+        throttled = retry.kind == "throttle"
+        self.channel.send(messages.Retried(self._about.table, throttled, retry.tries, retry.reason))
+        if self._about.permit is not None:
+            self._about.permit()

@@ -1,0 +1,178 @@
+"""A lane scans segments, one after the other, and turns their pages into documents in slots."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shake import codec
+from shake.codec.objectid import segment_prefix
+from shake.errors import ItemError, Stopped
+from shake.farm import messages
+from shake.process import entry as child
+from shake.source.client import Buffer, Call
+from shake.source.scan import ScanPlan
+from shake.worker.context import Means
+
+
+@dataclass(slots=True)
+class OpenTable:
+    """What a worker knows of a table."""
+
+    number: int
+    name: str
+    plan: ScanPlan
+    options: codec.Options
+    stamp: int
+    allowance: Allowance
+
+
+class Allowance:
+    """Scan calls of one table that the supervisor has permitted; asks for more when used up."""
+
+    def __init__(self, want: Callable[[], None], stop: threading.Event) -> None:
+        self._want = want
+        self._stop = stop
+        self._calls = 0
+        self._asked = False
+        self._changed = threading.Condition()
+
+    def take(self) -> None:
+        """Wait for the right to make one call."""
+        with self._changed:
+            while not self._try():
+                if self._stop.is_set():
+                    raise Stopped
+                self._changed.wait()
+
+    def take_at_once(self) -> bool:
+        """Take the right to make one call if it is there; have it asked for otherwise."""
+        with self._changed:
+            return self._try()
+
+    def _try(self) -> bool:
+        if self._calls:
+            self._calls -= 1
+            return True
+        if not self._asked and not self._stop.is_set():
+            self._asked = True
+            self._want()
+        return False
+
+    def add(self, calls: int) -> None:
+        with self._changed:
+            self._calls += calls
+            self._asked = False
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let those who wait notice the stop."""
+        with self._changed:
+            self._changed.notify_all()
+
+
+class Lane(threading.Thread):
+    """Scans one leased segment after another, through slots of its own.
+
+    The next page is requested as soon as its start is known, before the page at hand is
+    transcoded: the network's wait and the work overlap, in one thread.
+    """
+
+    def __init__(self, means: Means, number: int) -> None:
+        super().__init__(name=f"lane-{number}", daemon=True)
+        self.number = number
+        self.leases: queue.SimpleQueue[tuple[messages.Lease, OpenTable]] = queue.SimpleQueue()
+        self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.state = "idle"
+        self._means = means
+        self._client = means.client
+        self._send = means.channel.send
+        self._arena = means.arena
+        self._used: dict[int, int] = {}
+        self._buffer = Buffer()
+        self._cut = False
+
+    def run(self) -> None:
+        with child.guarded(self._means.channel):
+            while True:
+                self.state = "idle"
+                lease, table = self.leases.get()
+                self.state = f"segment {lease.segment} of {table.name}"
+                self._means.reads(table.number, table.allowance.take)
+                try:
+                    self._scan(lease, table)
+                except ItemError as error:
+                    raise error.of_table(table.name) from error
+                except Stopped:
+                    pass
+                self._send(messages.Idle(self.number))
+
+    def _scan(self, lease: messages.Lease, table: OpenTable) -> None:
+        documents, corrupt = lease.documents, 0  # answers in a row
+        start = lease.start
+        coming = self._ask(lease, table, start)
+        while True:
+            body: memoryview = coming.result()
+            early = codec.next_start(body)
+            ahead = self._ask_early(lease, table, early) if early else None
+            try:
+                page = self._publish(lease, table, codec.scan_page(body, table.options), documents)
+                corrupt, start = 0, page.last_key
+                documents += page.count
+            except codec.CorruptPage as error:
+                corrupt += 1
+                self._send(messages.Retried(table.number, False, corrupt, str(error)))
+                self._client.pause(corrupt)
+            over = self._cut or self._means.stop.is_set() or (start is None and not corrupt)
+            if ahead and (over or start != early):
+                ahead.cancel()
+                ahead = None
+            if over:
+                return
+            coming = ahead or self._ask(lease, table, start)
+
+    def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
+        """Send for the page at ``start``, as soon as a call is permitted."""
+        table.allowance.take()
+        return self._begin(lease, table, start)
+
+    def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Call | None:
+        """Send for it if that is permitted now: the page at hand must not wait for a permit."""
+        permitted = not self._means.stop.is_set() and table.allowance.take_at_once()
+        return self._begin(lease, table, start) if permitted else None
+
+    def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
+        request = table.plan.request(lease.segment, start)
+        return self._client.begin("Scan", request, self._buffer)
+
+    def _publish(
+        self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int
+    ) -> codec.ScanPage:
+        """Transcode a page into as many slots as it needs; its position goes with the last.
+
+        Raises CorruptPage; ``_cut`` says then whether some slots of it are published already, which
+        the supervisor takes back when the lease ends.
+        """
+        prefix = segment_prefix(table.stamp, lease.segment)
+        self._cut = False
+        while True:
+            slot = self.free.get()
+            self._arena.trim(slot, self._used.get(slot, 0))
+            try:
+                length, documents = page.fill(self._arena.slot(slot), prefix, number)
+            except codec.CorruptPage:
+                self.free.put(slot)
+                raise
+            self._used[slot] = length
+            self._cut = not page.done
+            if page.done:
+                break
+            self._send(messages.Page(lease.lease, slot, length, documents, False))
+        if not documents:
+            self.free.put(slot)
+            slot = -1
+        position = page.last_key, page.scanned, page.capacity
+        self._send(messages.Page(lease.lease, slot, length, documents, True, *position))
+        return page

@@ -1,0 +1,352 @@
+"""Reads one shard of a stream: its records become statements in slots, or go into its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from shake import codec
+from shake.clock import boot_clock
+from shake.errors import ItemError, SourceError, Stopped
+from shake.farm import messages
+from shake.process import entry as child
+from shake.source.client import Buffer, longest_pause
+from shake.source.streams import iterator_request, records_request
+from shake.stream.journal import Appender, Damaged, entries
+from shake.worker.context import Means
+
+#: Seconds between two looks at a shard without news: at first, doubling, and at most. Each look
+#: costs half a read unit or so; a change is to arrive in a fraction of a second, and a tip takes
+#: TIP_AFTER of them.
+FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
+
+#: Records of an answer from which on the next is asked for at once.
+_BUSY = 0.5
+
+#: An answer without records may only mean that there is a hole in the shard, so it takes so many
+#: in a row to say that its tip is reached.
+TIP_AFTER = 8
+
+#: And so many in all since an iterator was new. It is served a stretch of the shard a call, and AWS
+#: does not say how long: "it might take multiple calls to get to a portion of the shard that
+#: contains stream records". A shard takes records for some four hours, so that 64 calls reach its
+#: tip where one covers as many minutes. They are made at once: an iterator that has come to the tip
+#: stays there, so it is waited for once only.
+#: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+#: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
+COLD = 64
+
+#: Seconds, of the source's time, by which a tip must have moved before it is reported again.
+_TIP_EVERY = 0.2
+
+#: Seconds, and bytes, between two syncs of a journal that grows.
+_SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
+#: Seconds between two looks whether another process has let go of it.
+_LOCK_EVERY = 0.1
+
+_TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
+_EXPIRED = "ExpiredIteratorException"
+
+#: A shard that was just listed may not be known everywhere yet: tries until it is gone.
+_GONE_AFTER = 5
+
+
+@dataclass(slots=True)
+class OpenStream:
+    """What a worker knows of a table's stream; ``options`` may change while it is read."""
+
+    number: int
+    name: str
+    arn: str
+    since: float
+    options: codec.ChangeOptions
+
+
+@dataclass(slots=True)
+class Silence:
+    """Answers without records since an iterator was new, and what they prove.
+
+    ``cold``: so many more are needed before a tip is believed. ``row``: when the last answers,
+    none of which had records, were asked for.
+    """
+
+    cold: int = COLD
+    row: deque[float] = field(default_factory=lambda: deque(maxlen=TIP_AFTER))
+
+    def tip(self, records: int, asked: float) -> float | None:
+        """Take in an answer, asked for at ``asked``.
+
+        Return a time before which all that could be read has been read, None where that is unknown.
+        """
+        if records:
+            self.row.clear()
+            return None
+        self.row.append(asked)
+        self.cold = max(0, self.cold - 1)
+        return None if self.cold or len(self.row) < TIP_AFTER else self.row[0]
+
+    @property
+    def undecided(self) -> bool:
+        """No record comes, and it is not known yet whether that is the tip."""
+        return bool(self.row) and self.cold > 0
+
+
+class Reader(threading.Thread):
+    """Reads a leased shard until it ends, is told to stop, or meets a gap.
+
+    What becomes of its records is up to those that inherit from it. Whoever sets ``ended`` wakes
+    those who wait for a slot.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+    """
+
+    def __init__(self, means: Means, lease: messages.ShardLease, stream: OpenStream) -> None:
+        super().__init__(name=f"shard-{lease.shard}", daemon=True)
+        self.ended = threading.Event()  # set from outside: read no further
+        self._lease = lease
+        self._stream = stream
+        self._means = means
+        self._client = means.client
+        self._send = means.channel.send
+        self._file = means.journal.file(stream.name, lease.shard)
+        self._arena = means.arena
+        self._slots = means.slots
+        self._stopping = means.stop
+        self._clock = means.clock
+        self._margin = means.config.incr_margin
+        self._told = 0.0  # the last tip that was reported, in local time
+        self._pace = 1 / means.config.qps_incr  # seconds between two GetRecords at least
+        self._limit = means.config.qps_incr_batch_num
+        self._buffer = Buffer()
+        self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
+
+    def run(self) -> None:
+        with child.guarded(self._means.channel):
+            self._means.reads(self._stream.number)
+            over = False
+            try:
+                over = self._serve()
+            except ItemError as error:
+                raise error.of_table(self._stream.name) from error
+            except Damaged as error:
+                self._send(messages.ShardGap(self._lease.lease, "damaged", f"the journal {error}"))
+                return
+            except SourceError as error:
+                if error.code not in (_TRIMMED, _GONE):
+                    raise
+                reason = f"{error.code}: {error.message}"
+                kind = "trimmed" if error.code == _TRIMMED else "gone"
+                self._send(messages.ShardGap(self._lease.lease, kind, reason))
+                return
+            except Stopped:
+                pass
+            self._send(messages.ShardEnd(self._lease.lease, over))
+
+    def _serve(self) -> bool:
+        """Whether the shard is over."""
+        raise NotImplementedError
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        """There are records in this answer."""
+        raise NotImplementedError
+
+    def _pause(self) -> None:
+        """There was no record in the last answer."""
+
+    def _tip(self, moment: float) -> None:
+        """Every change made before this moment, on the source's clock, has been taken."""
+        raise NotImplementedError
+
+    def _read(self) -> bool:
+        """Whether the shard is read to its end."""
+        iterator, silence = "", Silence()
+        idle, corrupt, gone = FIRST_IDLE, 0, 0
+        # Told to end: not before it is known, or each turn may be too short for that.
+        while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
+            began, asked = time.monotonic(), boot_clock()
+            try:
+                iterator = iterator or self._iterator()
+                body = self._fetch(iterator)
+                page = codec.change_page(body, self._stream.options)
+                if page.records:
+                    self._take(page, body)
+                else:
+                    self._pause()
+            except SourceError as error:
+                gone += error.code == _GONE
+                new = error.code == _GONE and gone < _GONE_AFTER
+                if error.code != _EXPIRED and not new:
+                    raise
+                iterator, silence = "", Silence()  # another one, from behind what was taken
+                self._rest(1.0 if new else FIRST_IDLE)
+                continue
+            except codec.CorruptPage as error:
+                corrupt += 1
+                silence.row.clear()
+                table, reason = self._stream.number, str(error)
+                self._send(messages.Retried(table, False, corrupt, reason))
+                self._rest(random.uniform(0, longest_pause(corrupt)))
+                continue
+            corrupt = gone = 0
+            self._sequence = page.sequence or self._sequence
+            if page.next_iterator is None:
+                return True
+            iterator = page.next_iterator
+            tip = silence.tip(page.records, asked)
+            if tip is not None and tip - self._told >= _TIP_EVERY:
+                self._told = tip
+                self._tip(self._clock.earliest(tip) - self._margin)
+            if page.records < self._limit * _BUSY and not silence.undecided:
+                idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
+                self._rest(idle)
+            self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
+        return False
+
+    def _leaving(self) -> bool:
+        return self.ended.is_set() or self._stopping.is_set()
+
+    def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            self.ended.wait(seconds)
+
+    def _iterator(self) -> str:
+        lease = self._lease
+        request = iterator_request(self._stream.arn, lease.shard, lease.start, self._sequence)
+        answer = self._client.begin("GetShardIterator", request, self._buffer).result(_parse)
+        iterator: str = answer["ShardIterator"]
+        return iterator
+
+    def _fetch(self, iterator: str) -> memoryview:
+        request = records_request(iterator, self._limit)
+        body: memoryview = self._client.begin("GetRecords", request, self._buffer).result()
+        return body
+
+
+class ApplyingReader(Reader):
+    """Makes statements of a shard's records, of the journal's first, and publishes them."""
+
+    def _serve(self) -> bool:
+        return self._replay() or self._read()
+
+    def _replay(self) -> bool:
+        """Whether the journal holds the shard to its end."""
+        if self._lease.kept is None:
+            return False
+        for entry in entries(self._file, self._lease.sequence, self._lease.kept):
+            if not entry.body:
+                return True
+            self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
+            if self._lease.start:
+                self._sequence = entry.sequence
+            if self._leaving():
+                raise Stopped
+        return False
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        if page.created >= self._stream.since:
+            self._publish(page)
+        else:  # all too old: but they are behind us
+            self._skip(page)
+
+    def _tip(self, moment: float) -> None:
+        self._send(messages.Tip(self._lease.lease, moment))
+
+    def _publish(self, page: codec.ChangePage) -> None:
+        """Statements into as many slots as they need; the position goes with the last one."""
+        while True:
+            slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
+            try:
+                runs = list(page.fill(self._arena.slot(slot)))
+            except codec.CorruptPage:
+                self._slots.give(slot)
+                raise
+            if page.done:
+                break
+            self._send(messages.Batch(self._lease.lease, slot, runs, False))
+        position = page.records, page.sequence, page.created
+        self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
+
+    def _skip(self, page: codec.ChangePage) -> None:
+        nothing = [(0, 0)] * 3
+        self._send(
+            messages.Batch(self._lease.lease, -1, nothing, True, 0, page.sequence, page.created)
+        )
+
+
+class KeepingReader(Reader):
+    """Puts a shard's answers into its journal, and reports them once they are durable."""
+
+    _journal: Appender
+    _records = _bytes = 0  # since the last report
+    _created = _reported = 0.0
+
+    def _serve(self) -> bool:
+        lease = self._lease
+        try:
+            self._journal = Appender(self._file, lease.kept or "", lease.size, self._wait)
+            with contextlib.closing(self._journal):
+                self._records, self._bytes, self._created = self._journal.found
+                if lease.start or self._records:  # the oldest was read already, by who died then
+                    self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
+                over = self._journal.ended or self._read()
+                if over and not self._journal.ended:
+                    self._bytes += self._journal.end()
+                self._report()
+                return over
+        except OSError as error:
+            self._send(messages.JournalFull(lease.lease, f"{self._file}: {error.strerror}"))
+            return False
+
+    def _wait(self) -> None:
+        """The worker of a run that has died still has it, for some seconds at most."""
+        if self._leaving():
+            raise Stopped
+        self._rest(_LOCK_EVERY)
+
+    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
+        if page.created >= self._stream.since:
+            self._rehearse(page)
+        self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
+        self._records += page.records
+        self._created = page.created
+        if time.monotonic() - self._reported > _SYNC_EVERY or self._bytes > _SYNC_BYTES:
+            self._report()
+
+    def _pause(self) -> None:
+        if self._bytes:
+            self._report()
+
+    def _tip(self, moment: float) -> None:
+        self._send(messages.Journaled(self._lease.lease, "", 0, 0, moment))
+
+    def _rehearse(self, page: codec.ChangePage) -> None:
+        """What no statement can be made of is found now, while it can be fetched again."""
+        slot = self._slots.borrow(self._leaving)
+        try:
+            while not page.done:
+                page.fill(self._arena.slot(slot))
+        finally:
+            self._slots.give(slot)
+
+    def _report(self) -> None:
+        self._journal.sync()
+        self._reported = time.monotonic()
+        sequence, created = self._journal.sequence, self._created
+        self._send(
+            messages.Journaled(self._lease.lease, sequence, self._records, self._bytes, created)
+        )
+        self._records = self._bytes = 0
+
+
+def _as_number(sequence: str) -> int:
+    return int(sequence or 0)
+
+
+def _parse(body: memoryview) -> Any:
+    return orjson.loads(body[:-1])

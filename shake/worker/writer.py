@@ -1,0 +1,189 @@
+"""A writer: the one process that writes a collection: prepares it, fills it, builds its indexes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+from shake.checkpoint.records import CopyRun, Fate
+from shake.config import Config
+from shake.errors import IndexRefused, RunError
+from shake.farm import messages
+from shake.process import entry as child
+from shake.process.arena import Arena
+from shake.process.channel import ChildChannel
+from shake.schema import Table
+from shake.targets import open_target
+from shake.targets.contract import Changes, Fence, Held, Staging, Writer
+from shake.targets.deadline import Deadline
+from shake.targets.identity import mismatch
+
+log = logging.getLogger("shake.writer")
+
+
+class CollectionWriter:
+    """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
+
+    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+        self._channel = channel
+        if details["resumed"]:  # what is there already is our own, maybe older than the item now
+            config = replace(config, full_executor_insert_on_dup_update=True)
+        self._table = Table.of(details["table"])
+        self._place: str = details["place"]
+        self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
+        self._deadline = Deadline(details["until"])
+        self._target = open_target(
+            config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
+        )
+        self._copy = CopyRun(*details["copy"])
+        self._staged: bool = details["staged"]
+        self._numbers: tuple[int, int] = tuple(details["numbers"])
+        self._hold(Held(*details["held"]))
+        self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
+            for number in range(config.full_document_concurrency)
+        ]
+
+    def serve(self, received: Iterator[Any]) -> None:
+        """Handle the supervisor's messages until it closes the channel."""
+        for thread in self._threads:
+            thread.start()
+        self._channel.send(messages.Ready())
+        for message in received:
+            match message:
+                case messages.Write() | messages.Apply():
+                    self._waiting.put(message)
+                case messages.WriteUntil(moment):
+                    self._deadline.extend(moment)
+                case messages.Report():
+                    queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
+                    self._channel.send(child.diagnosis(f"writer {self._place}", queued))
+                case _:
+                    # These take their time; the main thread stays free to notice the end.
+                    threading.Thread(target=self._once, args=(message,), daemon=True).start()
+
+    def _insert(self) -> None:
+        with child.guarded(self._channel):
+            while True:
+                message = self._waiting.get()
+                slot = self._arenas[message.arena].slot(message.slot)
+                self._deadline.wait()
+                if isinstance(message, messages.Write):
+                    self._writer.write(slot[: message.length])
+                    self._channel.send(messages.Wrote(message.page))
+                else:
+                    skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
+                    self._channel.send(messages.Applied(message.page, skipped))
+
+    def _once(self, message: Any) -> None:
+        with child.guarded(self._channel):
+            self._deadline.wait()
+            match message:
+                case messages.Sweep():
+                    if staging := self._staging():
+                        staging.sweep(published=True)
+                case messages.Verify():
+                    self._verify()
+                case messages.KeepFences(shards):
+                    self._writer.keep_fences(shards)
+                case _:
+                    self._channel.send(self._carry_out(message))
+
+    def _carry_out(self, order: Any) -> messages.Done:
+        """Carry out an order. It can be the second try of a process that died."""
+        done = messages.Done()
+        staging = self._staging() if self._staged else None
+        match order:
+            case messages.Prepare(fate):
+                self._hold(staging.begin() if staging else self._create(fate))
+            case messages.Resume(collection, ranges):
+                if staging:
+                    self._hold(staging.resume(collection))
+                self._forget(ranges)
+            case messages.Forget(ranges):
+                self._forget(ranges)
+            case messages.BuildIndexes(documents, segments):
+                done = self._build_indexes(documents, segments)
+            case messages.Publish(collection, fate, backup, replaces) if staging:
+                self._hold(staging.publish(collection, cast(Fate, fate), backup, replaces))
+        return done._replace(place=self._held.place, collection=self._held.collection)
+
+    def _hold(self, held: Held) -> None:
+        """Write there from now on."""
+        self._held = held
+        fence = Fence(held.collection, *self._numbers)
+        self._writer: Writer = self._target.writer(held.place, self._table, fence)
+
+    def _staging(self) -> Staging | None:
+        return self._target.staging(self._place, self._table, self._copy, log.info)
+
+    def _create(self, fate: str) -> Held:
+        """Where the target cannot rename, an existing collection goes before the copy begins."""
+        if fate in ("drop", "resync"):
+            self._target.drop(self._place)
+        self._target.create(self._place, self._table)
+        found = self._target.find(self._place, self._table)
+        return Held(self._place, found.collection if found else "")
+
+    def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
+        if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
+            log.info(
+                "%s: %d documents behind the checkpoint removed, to be copied again",
+                self._place,
+                forgotten,
+            )
+
+    def _build_indexes(self, documents: int, segments: int) -> messages.Done:
+        self._expect(documents)
+        error, keyed = "", True
+        try:
+            self._writer.build_indexes(log.info, segments)
+        except RunError as refused:
+            error, keyed = str(refused), isinstance(refused, IndexRefused)
+        if not self._held.collection and (
+            found := self._target.find(self._held.place, self._table)
+        ):
+            self._hold(Held(self._held.place, found.collection))  # the first index has created it
+        return messages.Done(error, keyed)
+
+    def _expect(self, documents: int) -> None:
+        """Nothing that was acknowledged may be missing, whoever took it away."""
+        if missing := self._writer.missing(documents):
+            raise RunError(
+                f"{self._held.place}: {missing} of the {documents} documents that were stored for "
+                f"table {self._table.name} are not there any more: something else has removed "
+                "them; remove the table's checkpoint to copy it anew"
+            )
+
+    def _verify(self) -> None:
+        if not self._held.collection:
+            return
+        found = self._target.find(self._held.place, self._table)
+        if problem := mismatch(self._table.name, self._held, found):
+            raise RunError(problem)
+
+    def _retried(self, reason: str) -> None:
+        self._channel.send(messages.Retried(-1, False, 1, reason))
+
+
+def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
+    """The statements of each kind, which stand one behind the other."""
+    ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
+    return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
+
+
+def serve(
+    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+) -> None:
+    """Entry of the process; ``details``: see farm.writers."""
+    CollectionWriter(channel, config, details).serve(received)
+
+
+if __name__ == "__main__":
+    child.main(serve)
