@@ -172,7 +172,10 @@ class Supervisor:
         loop.every(self._refresh, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
-        with loop.signals((signal.SIGTERM, signal.SIGINT), self._course.signalled):
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
+            signals.append(signal.SIGHUP)
+        with loop.signals(signals, self._course.signalled):
             self._pool.start()
             self._saver.start()
             self._follow.start()
