@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.faulty import Faulty, Reply, Request, forward
+from tests.support.followed import Followed
 from tests.support.migration import ROOT, Migration, compare, filled
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -119,6 +120,28 @@ def test_a_signal_ends_the_run_within_ten_seconds_and_all_is_durable(
         assert migration.run("--set", "qps.full=1000").status == 0
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
     assert len(scanned) - len(set(scanned)) <= 4  # one page may be under way in each segment
+
+
+@pytest.mark.parametrize(
+    ("what", "number"), [("terminal", signal.SIGHUP), ("pipe", signal.SIGTERM)]
+)
+def test_changes_are_applied_and_a_signal_ends_it_well(
+    followed: Followed, tmp_path: Path, what: str, number: signal.Signals
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("before")
+    with contextlib.ExitStack() as stack:
+        process = Stalled(what, tmp_path, stack).start(followed.task())
+        followed.arrived("before")
+        followed.put("after")
+        followed.arrived("after")
+        process.send_signal(number)
+        began = time.monotonic()
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 10
+    saved = followed.checkpoint.find_one({"SequenceNumber": {"$exists": True, "$ne": ""}})
+    assert saved is not None
+    followed.compare()
 
 
 def test_nohup_keeps_a_run_alive(dynamodb: Any, mongo: Any, table: str, migrate: Migrate) -> None:

@@ -190,8 +190,8 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
-            while self._course.ending.gap and self._saver.is_alive() and loop.signalled is None:
-                self._saver.join(0.1)  # nothing must be begun beside it
+            while self._course.ending.gap and not self._closed and loop.signalled is None:
+                time.sleep(0.1)  # nothing must be begun beside it
         if self._course.ending.gap and loop.signalled is not None:
             self._course.stop_instead(loop.signalled)  # from here on it is an exception again
             self._show(self.snapshot())
@@ -228,6 +228,10 @@ class Supervisor:
     @property
     def _drained(self) -> bool:
         return self._dispatch.drained and self._follow.drained
+
+    @property
+    def _closed(self) -> bool:
+        return self._follow.closed and not self._saver.is_alive()
 
     def _save(self) -> None:
         self._saver.save_segments(self._copies)
