@@ -207,7 +207,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
 
     with Wire(*followed.mongo.client.address) as wire:
         migration = caught_up(followed, target=wire.uri, http_profile=port)
-        migration.first += "; from shake.farm import ending; ending.DRAIN_SECONDS = 0.2"
+        migration.first += "; from shake.run import shutdown; shutdown.DRAIN_SECONDS = 0.2"
         process = migration.start()
         followed.put("new")
         followed.arrived("new")

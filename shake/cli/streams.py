@@ -12,7 +12,7 @@ from typing import TextIO
 from shake.process.outlet import Direct
 
 #: Seconds that stderr has to take a line.
-_COMPLAIN_SECONDS = 1.0
+_COMPLAIN_SECONDS = 0.5
 
 
 def complete() -> None:

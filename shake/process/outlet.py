@@ -18,7 +18,7 @@ Job = Callable[[], None]
 
 
 class Outlet(threading.Thread):
-    """Runs jobs in order, in a thread of its own. The first one that fails is reported on stderr.
+    """Runs jobs in order, in a separate thread. The first one that fails is reported on stderr.
 
     ``work`` names the jobs in that message. ``dropped`` runs in the place of jobs that were
     dropped, with their number. The standard ``QueueListener`` cannot do this: its ``stop`` has no

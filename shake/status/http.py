@@ -66,7 +66,7 @@ class Route:
 
 
 class Server:
-    """Serves ``routes`` from threads of its own, as a context manager.
+    """Serves ``routes`` from separate threads, as a context manager.
 
     ``key`` is the configuration key that the port comes from, for the error. Port 0 takes any free
     one; ``port`` tells which. Raises RefusedError when the address cannot be had.

@@ -17,7 +17,7 @@ from shake.process.outlet import Direct, Outlet
 
 #: Seconds that a log file has to be opened, and to take the last lines.
 _OPEN_SECONDS = 2.0
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 0.5
 
 #: ``log.level`` by name; ``none`` is above every record.
 LEVELS = {
@@ -123,7 +123,7 @@ class LineHandler(logging.Handler):
 
 
 class FileHandler(logging.Handler):
-    """Appends to a file in a thread of its own: a disk that hangs holds up no caller.
+    """Appends to a file in a separate thread: a disk that hangs holds up no caller.
 
     Lines below ``warning`` wait for at most ``hold`` seconds. Lines that the disk does not take
     are dropped and counted. Raises UsageError where the file cannot be opened.
@@ -138,7 +138,7 @@ class FileHandler(logging.Handler):
         opened: Future[None] = Future()
         self._outlet.put(lambda: self._open(file, opened))
         try:
-            # Where a disk hangs, or nobody reads a FIFO, the lines wait and the task goes on.
+            # Where a disk hangs, or a FIFO has no reader, the lines wait and the task goes on.
             opened.result(_OPEN_SECONDS)
         except TimeoutError:
             opened.cancel()
@@ -162,7 +162,7 @@ class FileHandler(logging.Handler):
             self._stream = Direct(file, "a")
         except OSError as error:
             if not opened.set_running_or_notify_cancel():
-                raise  # nobody waits for it any more: the outlet reports it
+                raise  # the start does not wait any more: the outlet reports it
             opened.set_exception(error)
         else:
             if opened.set_running_or_notify_cancel():

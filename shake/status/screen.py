@@ -1,4 +1,4 @@
-"""The terminal of a run, in a thread of its own: one that is not read holds nothing up."""
+"""Writes to the terminal in a separate thread: one that is not read delays nothing."""
 
 from __future__ import annotations
 
