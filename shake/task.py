@@ -158,7 +158,9 @@ def _save_identities(ends: Ends, lease: Lease, plan: Plan) -> None:
     for table in plan.tables:
         if table.identity != table.saved:
             lease.check()
-            ends.checkpoints.save_identity(table.table.name, table.saved, table.identity)
+            ends.checkpoints.save_identity(
+                table.table.name, table.saved, table.identity, table.record.run
+            )
 
 
 def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
