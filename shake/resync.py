@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -11,10 +12,13 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
 from shake.config import Config
 from shake.errors import GapError, RefusedError, ShakeError, SourceError
-from shake.plan import Plan, count_segments
+from shake.plan import Plan, TablePlan, count_segments
 from shake.source import tables
 from shake.source.client import Client
 from shake.status.snapshot import Snapshot
+from shake.target import open_target
+from shake.target.contract import Fence
+from shake.target.session import LAST_PROCESS
 
 log = logging.getLogger("shake")
 
@@ -73,6 +77,7 @@ class Resync:
             )
         [planned] = [table for table in plan.tables if table.table.name == gap.table]
         segments = self._segments(gap, client)
+        self._end_shards(planned)
         self._lease.renew()
         record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
         self._behind.add(gap.table)
@@ -80,8 +85,24 @@ class Resync:
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
             gap.table,
             gap.what,
-            f", and what {record.place} holds is DROPPED" if record.fate == "resync" else "",
+            f", and what {record.place} holds is DROPPED when the copy is complete"
+            if record.fate == "resync"
+            else "",
         )
+
+    def _end_shards(self, planned: TablePlan) -> None:
+        """Changes of earlier runs that arrive late are not to land in the new collection."""
+        name = planned.table.name
+        record, shards = self._checkpoints.load_stream(name)
+        identity = self._checkpoints.load_identity(name)
+        if record is None or identity is None:
+            return
+        self._lease.renew()
+        fence = Fence(identity.collection, record.run, LAST_PROCESS)
+        target = open_target(self._config, stop=threading.Event(), on_retry=log.info)
+        with contextlib.closing(target):
+            writer = target.writer(planned.place, planned.table, fence)
+            writer.end_shards([shard.id for shard in shards])
 
     def _segments(self, gap: GapError, client: Client) -> int:
         """How many segments the table is read in now, which proves that it can be read."""

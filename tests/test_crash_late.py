@@ -168,3 +168,15 @@ def test_a_late_first_state_does_not_begin_the_copy_again(make_copy: MakeCopy) -
     copy.run_to_the_end()
     copy.assert_exact()
     assert len(database.list_collection_names()) == 2
+
+
+def test_a_late_insert_is_refused_where_the_connection_string_limits_time(
+    make_copy: MakeCopy,
+) -> None:
+    copy = make_copy("timeoutMS=20000")
+    late = Held(copy, "insert", copy.place, "everything", skip=4)
+    copy.run_killed()
+    copy.run_to_the_end()
+    late.release()
+    assert copy.mongo.client[copy.table].list_collection_names() == [copy.table]
+    copy.assert_exact()

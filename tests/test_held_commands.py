@@ -66,7 +66,7 @@ def _with_settings(case: Case) -> Case:
 def drawn() -> list[Case]:
     every = list(cases())
     if os.environ.get("SHAKE_HELD_COMMANDS") == "all":
-        return every
+        return random.Random(52).sample(every, len(every))
     return random.Random(51).sample(every, DRAWN)
 
 

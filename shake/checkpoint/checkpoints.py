@@ -86,7 +86,7 @@ class Checkpoints:
         """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
         ``run`` is the copy's. Raises Superseded where something else is stored. The exchange is
-        atomic, so a write of an earlier run that lands late does not replace what a later one saved.
+        atomic, so what an earlier run sent late does not replace what a later one saved.
         """
         before, document = None if old is None else old.document(), new.document() | {"Run": run}
         if self._store.swap(table, before, document):

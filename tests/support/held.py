@@ -65,6 +65,8 @@ class HeldCommand:
         )
 
     def _hold(self) -> None:
+        if self._released.is_set():  # a later run's: the first had no such command
+            return
         if self._case.victim == "everything":
             self._migration.kill(self._migration.running[-1])
         else:
@@ -77,7 +79,7 @@ class HeldCommand:
     def release(self) -> None:
         """Let it through, if it was held; return when the server has answered it."""
         self._released.set()
-        if self.reached.is_set():
+        if self.killed.is_set():
             until(self._answered.is_set)
 
 
@@ -122,8 +124,10 @@ class Trial:
         process = self._first_run()
         met = self._held.reached.is_set()
         if met:
-            self._held.killed.wait(30)
-        self._change(20)
+            until(self._held.killed.is_set)
+        else:
+            self._held.release()
+        self._change_all()
         if self._case.release == "at once":
             self._held.release()
         process = self._second_run(process)
@@ -161,6 +165,14 @@ class Trial:
                 self._followed.put(key, n={"N": str(self._chance.randrange(1 << 30))})
         return steps
 
+    def _change_all(self) -> None:
+        """Every key that the held command can be of has another content, or none."""
+        for number in range(KEYS if self._case.mode != "full" else 0):
+            if number % 3:
+                self._followed.put(f"k{number}", n={"N": str(self._chance.randrange(1 << 30))})
+            else:
+                self._followed.table.delete({"pk": {"S": f"k{number}"}})
+
     def _second_run(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         if self._case.mode == "resync":
             if process.poll() is None:
@@ -179,6 +191,7 @@ class Trial:
             self._followed.equal()
             if self._case.release == "when consistent":
                 self._held.release()
+                self._followed.equal()
             self._change(10)
             self._followed.equal()
         return process
