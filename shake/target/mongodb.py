@@ -20,7 +20,7 @@ from shake.config import Config, Redactor
 from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.target import fields
-from shake.target.bulk import UUID_WIRE_VERSION
+from shake.target.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.target.concern import durable, weakness
 from shake.target.contract import NO_FENCE, Fence, Found
 from shake.target.deadline import Deadline
@@ -40,8 +40,6 @@ SELECTION_TIMEOUT = 10_000
 ALREADY_INITIALIZED = 23
 NAMESPACE_NOT_FOUND = 26
 NAMESPACE_EXISTS = 48
-#: What a command says whose ``collectionUUID`` is not that of the collection of its name.
-UUID_MISMATCH = 361
 
 #: Of MongoDB 5.0.
 SHARDED_RENAME_WIRE_VERSION = 13
