@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import bson
@@ -20,7 +19,7 @@ from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import why_no_mongod
 from shake.schema import Attribute, Keys, Table
-from shake.target.contract import Changes, Fence
+from shake.target.contract import Changes
 from shake.target.mongodb import MongoTarget
 from tests.support.replica_set import ReplicaSet
 from tests.support.wait import until
@@ -36,50 +35,66 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
         yield replica_set
 
 
-# -- one call, that a fail-over undoes before it is durable ---------------------------------------
+# -- calls that a fail-over undoes before they are durable ---------------------------------------
 
 
 @dataclass
 class Undone:
-    """A target whose writes reach the primary alone, and are confirmed by no other member.
+    """Calls whose effect a primary shows, which no other member confirms, and which is then lost.
 
-    ``retries`` are the reasons of its failed attempts.
+    ``retries`` are the reasons of failed attempts.
     """
 
     replica_set: ReplicaSet
+    client: MongoClient[dict[str, Any]]
     target: MongoTarget
-    place: str
+    name: str
     retries: list[str]
 
-    def staging(self, run: int) -> Any:
-        return self.target.staging(self.place, TABLE, CopyRun(7, run, 7), lambda line: None)
+    def staging(self, place: str, run: int = 0) -> Any:
+        return self.target.staging(place, TABLE, CopyRun(7, run, 7), lambda line: None)
 
-    @property
-    def database(self) -> Any:
-        return self.target.database(self.place.partition(".")[0])
+    def filled(self, place: str) -> str:
+        """The UUID of a staging collection with a document."""
+        held = self.staging(place).begin()
+        self.collection(held.place).insert_one({"_id": 1})
+        return str(held.collection)
 
-    def call(self, call: Callable[[], Any], shown: Callable[[Any], bool]) -> Any:
-        """The answer of a call, whose effect was ``shown`` by a primary that is then lost."""
+    def collection(self, place: str) -> Any:
+        database, _, collection = place.partition(".")
+        return self.client[database][collection]
+
+    def names(self, place: str) -> list[str]:
+        return sorted(self.target.collections(place, place))
+
+    def call(self, calls: Mapping[str, tuple[Callable[[], Any], str]]) -> dict[str, Any]:
+        """The answers of the calls; each shows a document or a collection in a place."""
         self.replica_set.settle()
         primary, others = self.replica_set.primary(), self.replica_set.secondaries()
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="alwaysOn")
-        answers: list[Any] = []
-        thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
+        answers: dict[str, Any] = {}
+        threads = [
+            threading.Thread(target=lambda name=name: answers.update({name: calls[name][0]()}))
+            for name in calls
+        ]
         uri = f"mongodb://{primary.host}/?directConnection=true"
         with MongoClient[dict[str, Any]](uri) as client:
-            thread.start()
-            until(lambda: shown(client[self.database.name]))
-            seen = len(self.retries)
-            until(lambda: len(self.retries) > seen + 1)  # so it waits for the other members
-            primary.kill()
+            for thread in threads:
+                thread.start()
+            for _, place in calls.values():
+                database, _, collection = place.partition(".")
+                until(lambda: collection in client[database].list_collection_names())  # noqa: B023
+            for name in calls:  # by now each waits for the other members
+                until(lambda: sum(name in reason for reason in self.retries) > 2)  # noqa: B023
+        primary.kill()
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="off")
-        thread.join(60)
+        for thread in threads:
+            thread.join(60)
         primary.restart()
         self.replica_set.settle()
-        [answer] = answers
-        return answer
+        return answers
 
 
 @pytest.fixture
@@ -88,64 +103,51 @@ def undone(three: ReplicaSet, name: str) -> Iterator[Undone]:
     settings = [f"id={name}", address, "increase.executor.insert_on_dup_update=false"]
     retries: list[str] = []
     target = MongoTarget(load(None, {}, settings).config, threading.Event(), retries.append)
-    with contextlib.closing(target):
-        yield Undone(three, target, f"{name}.things", retries)
+    with contextlib.closing(target), MongoClient[dict[str, Any]](three.uri) as client:
+        yield Undone(three, client, target, name, retries)
 
 
-def names(database: Any) -> list[str]:
-    return list(database.list_collection_names())
-
-
-def test_a_staging_collection_is_created_for_good(undone: Undone) -> None:
-    staging = undone.staging(0)
-    held = undone.call(staging.begin, lambda database: "things.shake-7-0" in names(database))
-    assert held.collection
-    assert held == staging.look(held.collection)
-
-
-def test_a_staging_collection_is_taken_over_for_good(undone: Undone) -> None:
-    filled = undone.staging(0).begin()
-    undone.database["things.shake-7-0"].insert_one({"_id": 1})
-    held = undone.call(
-        lambda: undone.staging(1).resume(filled.collection),
-        lambda database: "things.shake-7-1" in names(database),
+def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
+    """A staging collection is created, taken over, published; a change is applied."""
+    begun, resumed, inserts, updates = (
+        f"{undone.name}.{one}" for one in ("begun", "resumed", "inserts", "updates")
     )
-    assert held == (f"{undone.place}.shake-7-1", filled.collection)
-    assert names(undone.database) == ["things.shake-7-1"]
-
-
-@pytest.mark.parametrize("fate", ["create", "drop", "rename"])
-def test_a_complete_copy_gets_its_name_for_good(undone: Undone, fate: str) -> None:
-    if fate != "create":
-        undone.database.things.insert_one({"_id": "old"})
-    staging = undone.staging(0)
-    filled = staging.begin()
-    undone.database["things.shake-7-0"].insert_one({"_id": 1})
-    held = undone.call(
-        lambda: staging.publish(filled.collection, fate, f"{undone.place}.backup", ""),
-        lambda database: database.things.find_one({"_id": 1}),
-    )
-    assert held == (undone.place, filled.collection)
-    assert list(undone.database.things.find()) == [{"_id": 1}]
-    backup = ["things.backup"] if fate == "rename" else []
-    assert sorted(names(undone.database)) == ["things", *backup]
-
-
-@pytest.mark.parametrize("command", ["inserts", "updates"])
-def test_a_change_is_applied_for_good(undone: Undone, command: str) -> None:
+    fates = {fate: f"{undone.name}.fate-{fate}" for fate in ("create", "drop", "rename")}
+    for fate, place in fates.items():
+        if fate != "create":
+            undone.collection(place).insert_one({"_id": "old"})
+    uuids = {place: undone.filled(place) for place in [resumed, *fates.values()]}
     document = {"_id": bson.ObjectId(), "pk": "a", "sk": 1, "v": 1}
-    key = {"pk": "a", "sk": 1}
-    statement = document if command == "inserts" else {"q": key, "u": document, "upsert": True}
-    held = undone.staging(0).begin()
-    writer = undone.target.writer(held.place, TABLE, Fence(held.collection, 0, 0))
-    writer.build_indexes(lambda line: None)
+    update = {"q": {"pk": "a", "sk": 1}, "u": document, "upsert": True}
     empty = {"updates": memoryview(b""), "inserts": memoryview(b""), "deletes": memoryview(b"")}
-    changes = Changes(**{**empty, command: memoryview(bson.encode(statement))})
-    database, _, collection = held.place.partition(".")
-    undone.call(
-        lambda: (writer.apply(changes, "shard"),),
-        lambda database: database[collection].find_one(key),
+
+    def apply(place: str, command: str, statement: Any) -> Callable[[], Any]:
+        writer = undone.target.writer(place, TABLE)
+        changes = Changes(**{**empty, command: memoryview(bson.encode(statement))})
+        return lambda: writer.apply(changes, "shard")
+
+    def publish(fate: str, place: str) -> Callable[[], Any]:
+        return lambda: undone.staging(place).publish(uuids[place], fate, f"{place}.backup", "")
+
+    answers = undone.call(
+        {
+            begun: (undone.staging(begun).begin, f"{begun}.shake-7-0"),
+            resumed: (
+                lambda: undone.staging(resumed, 1).resume(uuids[resumed]),
+                f"{resumed}.shake-7-1",
+            ),
+            **{place: (publish(fate, place), place) for fate, place in fates.items()},
+            inserts: (apply(inserts, "inserts", document), inserts),
+            updates: (apply(updates, "updates", update), updates),
+        }
     )
-    found = undone.database[collection].find_one(key)
-    assert found
-    assert found["v"] == 1
+    assert undone.names(begun) == [answers[begun].place] == [f"{begun}.shake-7-0"]
+    assert answers[begun].collection
+    assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])
+    assert undone.names(resumed) == [f"{resumed}.shake-7-1"]
+    for fate, place in fates.items():
+        assert answers[place] == (place, uuids[place])
+        assert list(undone.collection(place).find()) == [{"_id": 1}]
+        assert undone.names(place) == [place, *[f"{place}.backup"] * (fate == "rename")]
+    for place in inserts, updates:
+        assert [one["v"] for one in undone.collection(place).find()] == [1]

@@ -133,10 +133,10 @@ class MongoTarget:
         self.call(place, lambda: self._unless_gone(self.database(database), command))
 
     def rename(self, place: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
-        """Rename the collection, if its UUID is still this one; whether it was there.
+        """Rename the collection, if its UUID is still this one; False where that cannot be done.
 
-        ``drop``: whatever has the new name is dropped in the same step. Raises RunError where
-        ``new`` exists otherwise. Sharded collections: MongoDB 5.0 and later, in one database.
+        Then it is not there, or ``new`` is. ``drop``: whatever has the new name is dropped in the
+        same step. Sharded collections: MongoDB 5.0 and later, in one database.
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
         command = {
@@ -146,7 +146,9 @@ class MongoTarget:
             **self._only(uuid),
             **self._options,
         }
-        return self.call(place, lambda: self._unless_gone(self.database("admin"), command))
+        return self.call(
+            place, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
+        )
 
     def confirm(self, place: str) -> None:
         """Return when no fail-over can undo what is visible now.
@@ -225,12 +227,14 @@ class MongoTarget:
         named = {"collectionUUID": Binary(bytes.fromhex(uuid), UUID_SUBTYPE)}
         return named if uuid and self.takes_uuids else {}
 
-    def _unless_gone(self, database: Database[dict[str, Any]], command: dict[str, Any]) -> bool:
-        """Run a command; False where its collection is not there, or another one."""
+    def _unless_gone(
+        self, database: Database[dict[str, Any]], command: dict[str, Any], *codes: int
+    ) -> bool:
+        """Run a command; False where its collection is not there, or another one; or for codes."""
         try:
             database.command(command)
         except OperationFailure as error:
-            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH):
+            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
                 raise
             return False
         return True
