@@ -20,7 +20,7 @@ from shake.config import Config, Redactor
 from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.target import fields
-from shake.target.bulk import UUID_WIRE_VERSION
+from shake.target.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.target.concern import durable, weakness
 from shake.target.contract import NO_FENCE, Fence, Found
 from shake.target.deadline import Deadline
@@ -41,8 +41,6 @@ SELECTION_TIMEOUT = 10_000
 ALREADY_INITIALIZED = 23
 NAMESPACE_NOT_FOUND = 26
 NAMESPACE_EXISTS = 48
-#: What a command says whose ``collectionUUID`` is not that of the collection of its name.
-UUID_MISMATCH = 361
 
 #: Of MongoDB 5.0.
 SHARDED_RENAME_WIRE_VERSION = 13
@@ -139,10 +137,10 @@ class MongoTarget:
         self.call(place, lambda: self._unless_gone(self.database(database), command))
 
     def rename(self, place: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
-        """Rename the collection, if its UUID is still this one; whether it was there.
+        """Rename the collection, if its UUID is still this one; False where that cannot be done.
 
-        ``drop``: whatever has the new name is dropped in the same step. Raises RunError where
-        ``new`` exists otherwise. Sharded collections: MongoDB 5.0 and later, in one database.
+        Then it is not there, or ``new`` is. ``drop``: whatever has the new name is dropped in the
+        same step. Sharded collections: MongoDB 5.0 and later, in one database.
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
         command = {
@@ -152,7 +150,9 @@ class MongoTarget:
             **self._only(uuid),
             **self._options,
         }
-        return self.call(place, lambda: self._unless_gone(self.database("admin"), command))
+        return self.call(
+            place, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
+        )
 
     def confirm(self, place: str) -> None:
         """Return when no fail-over can undo what is visible now.
@@ -231,12 +231,14 @@ class MongoTarget:
         named = {"collectionUUID": Binary(bytes.fromhex(uuid), UUID_SUBTYPE)}
         return named if uuid and self.takes_uuids else {}
 
-    def _unless_gone(self, database: Database[dict[str, Any]], command: dict[str, Any]) -> bool:
-        """Run a command; False where its collection is not there, or another one."""
+    def _unless_gone(
+        self, database: Database[dict[str, Any]], command: dict[str, Any], *codes: int
+    ) -> bool:
+        """Run a command; False where its collection is not there, or another one; or for codes."""
         try:
             database.command(command)
         except OperationFailure as error:
-            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH):
+            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
                 raise
             return False
         return True

@@ -90,6 +90,18 @@ class Wire:
         self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
         self._lock = threading.Lock()
+        self._open = {"request": threading.Event(), "answer": threading.Event()}
+        self.heal()
+
+    def cut(self, *directions: Moment) -> None:
+        """Forward nothing any more in these directions, as a network that is cut does."""
+        for direction in directions:
+            self._open[direction].clear()
+
+    def heal(self) -> None:
+        """Forward all again, first of it what was sent meanwhile on connections that still are."""
+        for way in self._open.values():
+            way.set()
 
     def stop_at(
         self,
@@ -132,6 +144,7 @@ class Wire:
         trace: TracebackType | None,
     ) -> None:
         self._listener.close()
+        self.heal()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -176,6 +189,7 @@ class Wire:
                     if command and moment == "request" and self._too_old(command):
                         source.sendall(_refusal(number))
                         continue
+                    self._open[moment].wait()
                     sink.sendall(header + body)
         finally:
             with contextlib.suppress(OSError):  # what the server still answers is heard to the end
