@@ -332,9 +332,13 @@ class _Planner:
         found = self._target.find(place, plan.table)
         if found is None:
             return _with_fate(plan, "create")
-        ours = record.fate == "resync" or bool(record.replaces)
-        if ours and found.collection == record.replaces:
-            return _with_fate(plan, "resync")
+        # Also an unfinished copy that got its name after all, by a rename that was not answered.
+        filled = {plan.identity.collection} - {""}
+        if record.fate == "resync" or record.replaces:
+            filled.add(record.replaces)
+        if found.collection in filled:
+            record = replace(record, replaces=found.collection)
+            return _with_fate(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
                 return _with_fate(plan, "drop")

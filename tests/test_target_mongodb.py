@@ -69,6 +69,21 @@ def test_a_probe_leaves_nothing_behind(target: MongoTarget, mongo: Any, name: st
     assert f"{name}-other" not in mongo.client.list_database_names()
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("view", {"viewOn": "other", "pipeline": []}),
+        ("timeseries", {"timeseries": {"timeField": "t"}}),
+    ],
+)
+def test_what_is_no_collection_is_refused(
+    target: MongoTarget, mongo: Any, name: str, kind: str, options: dict[str, Any]
+) -> None:
+    mongo.client[name].create_collection("there", **options)
+    with pytest.raises(RefusedError, match=f"there is a {kind}, which cannot .*: remove it, or"):
+        target.probe([f"{name}.there"])
+
+
 def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Open) -> None:
     began = time.monotonic()
     target = open_target("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300")

@@ -70,7 +70,8 @@ class MongoStaging:
         return staging_name(self.place, self.copy.stamp, self.copy.run)
 
     def begin(self) -> Held:
-        """See Staging."""
+        """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
+        self.sweep(published=False)
 
         def step() -> str:
             self.target.create(self.name, self.table)
