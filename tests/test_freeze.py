@@ -213,8 +213,16 @@ def test_a_writer_that_was_frozen_and_outlived_its_run_changes_nothing(
     stopped(alive, alive.running[-1])
 
 
-@pytest.mark.parametrize("directions", [("request",), ("answer",), ("request", "answer")])
-@pytest.mark.parametrize("command", ["insert", "renameCollection", "update"])
+@pytest.mark.parametrize(
+    ("command", "directions"),
+    [
+        ("insert", ("request",)),
+        ("insert", ("request", "answer")),
+        ("renameCollection", ("answer",)),
+        ("update", ("answer",)),
+        ("update", ("request", "answer")),
+    ],
+)
 def test_a_run_whose_network_was_cut_changes_nothing_and_ends(
     machines: Machines, command: str, directions: tuple[Moment, ...]
 ) -> None:
