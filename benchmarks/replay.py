@@ -20,6 +20,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Replay:
             length = sum(map(len, parts))
             head = f"HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\n"
             head += "Content-Type: application/x-amz-json-1.0\r\n"
+            head += f"Date: {formatdate(usegmt=True)}\r\n"
             head += f"x-amz-crc32: {zlib.crc32(b''.join(parts)) if crc is None else crc}\r\n\r\n"
             answer = [head.encode(), *parts]
             if self._options.bandwidth:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from shake.config import Config
 from shake.plan import Action, TablePlan, count_segments, seconds_at_least
 from shake.schema import OLD, RETENTION
+from shake.source.streams import stream_loss
 from shake.status.figures import count, duration
 
 
@@ -24,6 +25,15 @@ def warnings(config: Config, lanes: int, plans: Sequence[TablePlan]) -> Iterable
             yield (
                 f"table {plan.table.name}: convert.type = mchange makes every number a double: "
                 "long ones lose digits"
+            )
+        if (
+            plan.stream
+            and plan.stream.record
+            and (loss := stream_loss(plan.stream.stream, plan.stream.record.arn))
+        ):
+            yield (
+                f"table {plan.table.name}: {loss}: where the source still says so a minute after "
+                "the start, changes are lost, and gap.policy decides what is done"
             )
         if plan.gap:
             dropped = f", and {plan.place} DROPPED" if plan.action is Action.RESYNC else ""

@@ -1,4 +1,4 @@
-"""The clock that all processes of a machine share, and that nobody sets."""
+"""The clock that all processes of a machine share, and that cannot be set."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shake.stream.suspicion import Question
+
 
 class ShakeError(Exception):
     """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
@@ -36,7 +38,10 @@ class RefusedError(ShakeError):
 
 
 class GapError(ShakeError):
-    """A stream has lost records that were not applied; ``remedy`` is what the person may do."""
+    """A stream has lost records that were not applied; ``remedy`` is what the user can do.
+
+    ``question`` asks the source once more, None where the loss is not the source's.
+    """
 
     exit_status = 4
 
@@ -46,7 +51,10 @@ class GapError(ShakeError):
         what: str,
         remedy: str = "with gap.policy = resync its collection is dropped, and the table copied "
         "anew, when the task is started again",
+        *,
+        question: Question | None = None,
     ) -> None:
+        self.question = question
         self.table = table
         self.what = what
         super().__init__(f"table {table}: changes are lost: {what}; {remedy}")

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from shake.checkpoint.identity import UNKNOWN, Identity
+from shake.checkpoint.identity import UNKNOWN as NO_IDENTITY
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
-from shake.schema import Table
+from shake.schema import UNKNOWN, Origin, Table
 from shake.source.streams import Stream
-from shake.stream.shards import Shard
+from shake.stream.shard import Shard
 
 #: A segment covers at most about so many bytes, less while each lane has not got several: segments
 #: differ in size, and the last ones of a few large ones would be read alone.
@@ -58,6 +59,7 @@ class TablePlan:
     """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one.
 
     ``identity`` tells what the checkpoint is of, and ``saved`` what of that is stored already.
+    ``origin`` is the source table that this run must find: the checkpoint's, or the one there is.
     """
 
     table: Table
@@ -66,8 +68,9 @@ class TablePlan:
     segments: tuple[SegmentRecord, ...]
     indexes: tuple[str, ...] = ()
     stream: StreamPlan | None = None
-    identity: Identity = UNKNOWN
+    identity: Identity = NO_IDENTITY
     saved: Identity | None = None
+    origin: Origin = UNKNOWN
 
     @property
     def copies(self) -> bool:
@@ -125,6 +128,15 @@ class Plan:
     @property
     def complete(self) -> bool:
         return all(table.action is Action.COMPLETE for table in self.tables)
+
+    def whole(self, config: Config) -> bool:
+        """Whether the target is to hold all items, so that it can be equal to the source."""
+        return (
+            config.sync_mode == "all"
+            and config.scan_filter is None
+            and not config.sync_schema_only
+            and all(table.action is not Action.FOLLOW for table in self.tables)
+        )
 
     @property
     def follows(self) -> bool:

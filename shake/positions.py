@@ -12,10 +12,10 @@ from shake.checkpoint.records import StreamRecord
 from shake.config import Config
 from shake.plan import Plan, StreamPlan, TablePlan
 from shake.source.client import Client
-from shake.source.streams import check_stream, enable_stream, list_shards
+from shake.source.streams import enable_stream, list_shards
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard
+from shake.stream.shard import Shard
 
 #: Tables that are prepared at the same time.
 _THREADS = 8
@@ -44,8 +44,9 @@ def choose_positions(
     """The position of each followed table, by name; durable on return.
 
     Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
-    and raises where the task is another's by now. Raises GapError where a stream is not the one
-    that the checkpoint is of, or has ended. ``now`` is the source's time, or an earlier one.
+    and raises where the task is another's by now. Whether the stream of a checkpoint is still there
+    is found out while it is followed: one answer does not prove it gone. ``now`` is the source's
+    time, or an earlier one.
     """
     chooser = _Chooser(config, client, checkpoints, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
@@ -81,7 +82,6 @@ class _Chooser:
     def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
         if plan.record is None:
             return None
-        check_stream(self._client, plan.record.table, plan.record.arn)
         record = replace(plan.record, run=plan.record.run + 1, stamp=table.record.stamp)
         return Position(record, list(plan.shards))
 

@@ -24,6 +24,7 @@ from shake.checkpoint.records import (
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, SourceError
+from shake.origins import another_table, recognise, with_origin
 from shake.plan import (
     Action,
     Plan,
@@ -38,7 +39,7 @@ from shake.source.client import Client, Unreachable
 from shake.source.streams import Stream, find_stream, stream_problem
 from shake.status.http import check_port
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard, State
+from shake.stream.shard import Shard, State
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Held, Staging, Target
 from shake.target.identity import mismatch
@@ -81,8 +82,9 @@ def make_plan(
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    weak = [target.weakness] if target.weakness else []
-    return Plan(plans, tuple(planner.refusals), (*weak, *warnings(config, lanes, plans)))
+    return Plan(
+        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, lanes, plans))
+    )
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -210,6 +212,22 @@ class _Planner:
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
+        found = len(self.refusals)
+        plan = self._with_stream(table, holds_items, stream)
+        plan, difference = recognise(plan)
+        if difference and not self._begun(plan):
+            return with_origin(plan, table.origin)
+        if difference:  # what else was found follows from it
+            self.refusals[found:] = [another_table(self._config, plan, difference)]
+        return plan
+
+    def _begun(self, plan: TablePlan) -> bool:
+        """The checkpoint holds something of the table besides its identity."""
+        record, _ = self._checkpoints.load(plan.table.name)
+        return record is not None or (plan.stream is not None and plan.stream.record is not None)
+
+    def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """The plan of copy and changes."""
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan
@@ -324,6 +342,11 @@ class _Planner:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
                 backup = f"{place}.{date}"
                 self.refusals += place_problems(backup, self._config)
+                if self._target.find(backup, plan.table) is not None:
+                    self.refusals.append(
+                        f"collection {place} cannot be renamed to {backup}, which exists: rename "
+                        "or remove that one"
+                    )
                 return _with_fate(plan, "rename", backup)
             case "rename":
                 self.refusals.append(
@@ -346,6 +369,11 @@ class _Planner:
         if record.state is TableState.UNINDEXED:
             return replace(self._verified(plan), action=Action.RESUME)
         if record.state is TableState.PREPARING:
+            if record.replaces and not record.staged:  # what an older version copied
+                plan = replace(
+                    plan, record=replace(plan.record, staged=self._staging(plan) is not None)
+                )
+                record = plan.record
             return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
         if not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)

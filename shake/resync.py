@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
 from shake.config import Config
-from shake.errors import GapError, RefusedError, ShakeError, SourceError
-from shake.plan import Plan, count_segments
+from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
+from shake.origins import another_table
+from shake.plan import Plan, TablePlan, count_segments
 from shake.source import tables
 from shake.source.client import Client
+from shake.source.streams import is_lost
 from shake.status.snapshot import Snapshot
+from shake.target import open_target
+from shake.target.contract import Fence
+from shake.target.session import LAST_PROCESS
 
 log = logging.getLogger("shake")
 
@@ -55,8 +61,9 @@ class Resync:
     def mark(self, gap: GapError, plan: Plan, client: Client) -> None:
         """Have the next plan copy the gap's table anew, by one write to its checkpoint.
 
-        Raises GapError where that must not be: ``gap.policy``, a table that is gone or that may not
-        be read, or one whose copy will not catch up. Nobody else may write meanwhile.
+        Does nothing where the source has again what it lacked. Raises GapError where the table must
+        not be copied anew: by ``gap.policy``, where it is gone or cannot be read, or where its copy
+        will not catch up. No other process is allowed to write meanwhile.
         """
         if self._config.gap_policy == "fail":
             raise gap
@@ -72,7 +79,11 @@ class Resync:
                 "copy faster: more workers, more source.read_budget",
             )
         [planned] = [table for table in plan.tables if table.table.name == gap.table]
-        segments = self._segments(gap, client)
+        if not self._is_lost(gap, client):
+            log.warning("table %s: nothing is lost: the source has it again", gap.table)
+            return
+        segments = self._segments(gap, planned, client)
+        self._end_shards(planned)
         self._lease.renew()
         record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
         self._behind.add(gap.table)
@@ -80,11 +91,37 @@ class Resync:
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
             gap.table,
             gap.what,
-            f", and what {record.place} holds is DROPPED" if record.fate == "resync" else "",
+            f", and what {record.place} holds is DROPPED when the copy is complete"
+            if record.fate == "resync"
+            else "",
         )
 
-    def _segments(self, gap: GapError, client: Client) -> int:
-        """How many segments the table is read in now, which proves that it can be read."""
+    def _is_lost(self, gap: GapError, client: Client) -> bool:
+        """Whether the source still says so, asked once more before anything is given up."""
+        stream, _ = self._checkpoints.load_stream(gap.table)
+        if stream is None or gap.question is None:
+            return True
+        return is_lost(client, gap.table, stream.arn, gap.question)
+
+    def _end_shards(self, planned: TablePlan) -> None:
+        """Changes of earlier runs that arrive late are not to land in the new collection."""
+        name = planned.table.name
+        record, shards = self._checkpoints.load_stream(name)
+        identity = self._checkpoints.load_identity(name)
+        if record is None or identity is None:
+            return
+        self._lease.renew()
+        fence = Fence(identity.collection, record.run, LAST_PROCESS)
+        target = open_target(self._config, stop=threading.Event(), on_retry=log.info)
+        with contextlib.closing(target):
+            writer = target.writer(planned.place, planned.table, fence)
+            writer.end_shards([shard.id for shard in shards])
+
+    def _segments(self, gap: GapError, planned: TablePlan, client: Client) -> int:
+        """How many segments the table is read in now, which proves that it can be read.
+
+        Raises RunError where it is another table.
+        """
         try:
             table = tables.describe(client, gap.table)
             holds_items = tables.probe(client, gap.table)
@@ -94,4 +131,6 @@ class Resync:
                 gap.what,
                 f"it cannot be copied again, so the target is left as it is: {error}",
             ) from error
+        if difference := planned.origin.difference(table.origin):
+            raise RunError(another_table(self._config, planned, difference))
         return count_segments(self._config, table, self._lanes, holds_items=holds_items)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 #: Seconds for which a stream keeps a change, and the age from which on a person should look into
@@ -53,6 +54,44 @@ class SecondaryIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Tells one table from every other of the same name.
+
+    ``created`` is Unix seconds. A field is empty, or 0, where the source does not tell it.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
+    """
+
+    arn: str = ""
+    table_id: str = ""
+    created: float = 0.0
+
+    def difference(self, other: Origin) -> str:
+        """What shows that ``other`` is another table, "" where nothing does.
+
+        A field that either lacks is not compared.
+        """
+        if self.arn and other.arn and self.arn != other.arn:
+            return f"its ARN is {other.arn} and was {self.arn}"
+        if self.table_id and other.table_id and self.table_id != other.table_id:
+            return f"its TableId is {other.table_id} and was {self.table_id}"
+        if self.created and other.created and abs(self.created - other.created) >= 0.001:
+            return f"it was created at {_date(other.created)}, and the first one at " + _date(
+                self.created
+            )
+        return ""
+
+    def filled(self, other: Origin) -> Origin:
+        """The same, with what ``other`` tells where this one lacks it."""
+        return Origin(
+            self.arn or other.arn, self.table_id or other.table_id, self.created or other.created
+        )
+
+
+#: Of a table of which nothing is known.
+UNKNOWN = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table as DescribeTable gives it.
 
@@ -68,16 +107,21 @@ class Table:
     items: int = 0
     bytes: int = 0
     read_capacity: int = 0
+    origin: Origin = UNKNOWN
 
     @classmethod
     def of(cls, fields: list[Any]) -> Table:
         """The table of :meth:`fields`."""
-        name, keys, indexes, *rest = fields
+        name, keys, indexes, items, size, capacity, origin = fields
         made = (SecondaryIndex(name, Keys.of(pairs), local) for name, pairs, local in indexes)
-        return cls(name, Keys.of(keys), tuple(made), *rest)
+        return cls(name, Keys.of(keys), tuple(made), items, size, capacity, Origin(*origin))
 
     def fields(self) -> list[Any]:
         """Plain data, to be sent to another process."""
         indexes = [(one.name, one.keys.pairs(), one.local) for one in self.indexes]
         sizes = self.items, self.bytes, self.read_capacity
-        return [self.name, self.keys.pairs(), indexes, *sizes]
+        return [self.name, self.keys.pairs(), indexes, *sizes, astuple(self.origin)]
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -19,6 +19,7 @@ from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.farm.ending import Ending
 from shake.farm.supervisor import Supervisor
+from shake.origins import save_identities
 from shake.plan import Plan
 from shake.positions import Position, choose_positions
 from shake.preflight import local_problems, make_plan
@@ -89,6 +90,7 @@ def run(
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
+            save_identities(ends.checkpoints, plan, lease.check)
             _sweep(config, plan)
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
@@ -135,12 +137,8 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
     config = wish.config
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(_pages(config, plan))
-        _save_identities(ends, lease, plan)
-        try:
-            watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
-        except GapError as gap:
-            _mark(gap, ends, plan, resync)
-            return False
+        save_identities(ends.checkpoints, plan, lease.check)
+        watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         ending, last = _supervised(
             wish, ends, lease, plan, screen, watch=watch, positions=positions
         )
@@ -154,14 +152,6 @@ def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) 
                 last = replace(last, state="failed", reason=str(error))
         _tell(wish, plan, ending, last)
         return True
-
-
-def _save_identities(ends: Ends, lease: Lease, plan: Plan) -> None:
-    """Save what each table's checkpoint is of, before anything is changed."""
-    for table in plan.tables:
-        if table.identity != table.saved:
-            lease.check()
-            ends.checkpoints.save_identity(table.table.name, table.saved, table.identity)
 
 
 def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:

@@ -210,6 +210,11 @@ def test_an_unknown_key_names_the_nearest(
         ("source.read_budget=101%", "50%"),
         ("source.read_budget=nan", "50%"),
         ("source.read_budget=inf", "50%"),
+        ("incr.margin=-1", "seconds from 0 to 3600"),
+        ("incr.margin=3601", "seconds from 0 to 3600"),
+        ("incr.margin=nan", "seconds from 0 to 3600"),
+        ("incr.margin=1_0", "seconds from 0 to 3600"),
+        ("incr.margin=10 min", "seconds from 0 to 3600"),
         ("namespace.map=a:b", "table:database.collection"),
         ("namespace.map=a:b.", "table:database.collection"),
         ("filter.collection.white=;", "names separated by ';'"),
@@ -221,6 +226,14 @@ def test_a_bad_value_names_the_key_and_what_is_allowed(setting: str, allowed: st
     message = refusal(None, *NEEDED, setting)
     assert message.startswith(f"--set: {setting.partition('=')[0]} ")
     assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 10), ("0", 0), ("10", 10), ("10s", 10), ("0.5 s", 0.5), ("2.5", 2.5)]
+)
+def test_a_time_is_in_seconds_and_can_be_a_fraction(text: str, seconds: float) -> None:
+    config = load(None, {}, [*NEEDED, f"incr.margin={text}"]).config
+    assert config.incr_margin == seconds
 
 
 def test_a_bad_value_names_its_place(write: Callable[[str | bytes], str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from shake.config import Config, load
-from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, TEXT
+from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, SECONDS, TEXT
 from shake.config.table import KEYS
 
 words = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
@@ -30,6 +30,7 @@ OF_KIND = {
     TEXT: texts,
     NAMES: st.lists(words, min_size=1).map(" ; ".join),
     BUDGET: budgets,
+    SECONDS: st.floats(0, 3600).map(repr) | st.integers(0, 3600).map("{} s".format),
     MAP: maps,
 }
 # Where keys restrict each other, values that go together.

@@ -9,7 +9,8 @@ from shake.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import SIBLING_AFTER, Shard, State
+from shake.stream.shard import Shard, State
+from shake.stream.shards import SIBLING_AFTER
 
 NOW = 1_000_000.0
 #: The source's clock has come so far.
@@ -50,8 +51,8 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
         assert (found.journaled, found.journal_bytes) == (5, 100)
 
 
-#: The first shard's parent is gone for long, and its own head may be.
-OLD = [Listed("s1", "s0", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
+#: The head of the first shard may be gone.
+OLD = [Listed("s1", "", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
 
 
 def read(one: Following, shard: str, sequence: str, created: float) -> None:

@@ -40,6 +40,7 @@ class Stage:
             clock=lambda: 1.0,
             start_writer=lambda _: self,  # type: ignore[arg-type,return-value]
             copying=lambda: self.steps.append("lease"),
+            verify=lambda _, then: then(),
             done=lambda _: None,
         )
 

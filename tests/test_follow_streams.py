@@ -15,7 +15,7 @@ import pytest
 from shake.demo.servers import free_port
 from tests.support.crash import lives
 from tests.support.faulty import Reply, error
-from tests.support.followed import Followed, copies, stopped
+from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened
@@ -366,6 +366,7 @@ def caught_up(followed: Followed) -> Migration:
     followed.simulator.table(followed.name)
     followed.put("a")
     migration = followed.task()
+    migration.first = HASTY
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     return migration

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from tests.support.followed import Followed
+from shake.demo.servers import free_port
+from shake.status.figures import utc
+from tests.support.followed import Followed, stopped
+from tests.support.status import status
+from tests.support.wait import until
 
-#: Seconds by which the source's clock is ahead of this machine's.
-OFFSETS = [0.0, 5.0, -5.0, 240.0, -240.0]
 #: ``incr.margin`` here, and the longest time after which a record can be read.
 MARGIN = 1.5
 
@@ -26,10 +30,14 @@ def ready(port: int, after: str = "") -> tuple[int, dict[str, Any]]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+    except OSError:  # it has not started yet
+        return 0, {}
 
 
-@pytest.mark.parametrize("offset", OFFSETS)
-@pytest.mark.parametrize("delay", [0.0, MARGIN])
+#: ``offset``: seconds by which the source's clock is ahead of this machine's.
+@pytest.mark.parametrize(
+    ("offset", "delay"), [(5.0, 0.0), (-5.0, MARGIN), (240.0, MARGIN), (-240.0, 0.0), (0.0, MARGIN)]
+)
 def test_until_consistent_ends_only_when_all_is_applied(
     followed: Followed, offset: float, delay: float
 ) -> None:
@@ -49,3 +57,151 @@ def test_until_consistent_ends_only_when_all_is_applied(
     assert result.status == 0, result
     followed.compare()
     assert "source and target are equal as of that time" in result.stdout
+
+
+@pytest.mark.parametrize("offset", [5.0, 240.0, -240.0])
+def test_nothing_is_claimed_before_it_is_applied_and_ready_comes_in_the_end(
+    followed: Followed, offset: float
+) -> None:
+    simulator = followed.simulator
+    simulator.clock.advance(offset)
+    simulator.delay, simulator.empty_pages = MARGIN, 0.1
+    table = simulator.table(followed.name, shards=2)
+    port = free_port()
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    for number in range(20):
+        followed.put(f"k{number}", n={"N": "0"})
+    process = migration.start()
+    until(lambda: followed.collection.count_documents({}) == 20)
+    for turn in range(3):
+        if turn == 1:
+            table.stream.split(table.stream.open()[0])
+        for number in range(20):
+            followed.put(f"k{number}", n={"N": str(turn + 1)})
+        written = datetime.fromtimestamp(simulator.clock() + 0.001, timezone.utc)
+        after = written.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        until(lambda after=after: ready(port, after)[0] == 200, every=0.1)
+        followed.compare()
+    shown = status(port)
+    assert shown["total"]["applied_through"] > written.strftime("%Y-%m-%dT%H:%M:%SZ")[:19]
+    assert [one["consistent"] for one in shown["tables"]] == [True]
+    source = datetime.fromisoformat(shown["source_time"].replace("Z", "+00:00")).timestamp()
+    assert abs(source - simulator.clock()) < 5
+    stopped(migration, process)
+
+
+def test_a_table_is_consistent_once_all_that_was_made_before_the_start_is_applied(
+    followed: Followed,
+) -> None:
+    simulator = followed.simulator
+    simulator.clock.advance(5)
+    simulator.table(followed.name)
+    followed.put("first")
+    port = free_port()
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    assert migration.run("--until-consistent", "--set", "http_profile=-1").status == 0
+    simulator.delay = MARGIN
+    for number in range(20):
+        followed.put(f"k{number}")
+    process = migration.start()
+
+    def consistent() -> bool:
+        with contextlib.suppress(OSError):
+            return bool(status(port)["total"]["consistent"])
+        return False
+
+    until(consistent, every=0.05)
+    followed.compare()
+    stopped(migration, process)
+
+
+@pytest.mark.parametrize("offset", [120.0, -120.0])
+def test_changes_from_now_on_all_arrive_whatever_this_machine_s_clock_shows(
+    followed: Followed, offset: float
+) -> None:
+    followed.simulator.clock.advance(offset)
+    followed.simulator.table(followed.name)
+    migration = followed.task(sync_mode="incr", incr__start="latest")
+    process = migration.start()
+    until(lambda: followed.simulator.journal.of("GetRecords"))
+    for number in range(20):
+        followed.put(f"k{number}")
+    followed.equal()
+    stopped(migration, process)
+
+
+def test_following_alone_never_says_that_source_and_target_are_equal(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    result = followed.task(sync_mode="incr").run("--until-consistent")
+    assert result.status == 0, result
+    assert "consistent: every change made before 20" in result.stdout
+    assert "(source's clock) is applied" in result.stdout
+    assert "equal" not in result.stdout
+
+
+def test_a_step_of_this_machine_s_clock_while_following_changes_nothing(followed: Followed) -> None:
+    """The supervisor's clock, here: workers ask the same one for nothing that counts."""
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    followed.put("a")
+    port, folder = free_port(), followed.name
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    stepped = migration.folder / f"{folder}.step"
+    migration.first = (
+        "import os, time; real = time.time; "
+        f"time.time = lambda: real() + 300 * os.path.exists({str(stepped)!r})"
+    )
+    process = migration.start()
+    followed.arrived("a")
+    until(lambda: ready(port)[0] == 200, every=0.1)
+    stepped.touch()
+    simulator.delay = MARGIN
+    followed.put("b")
+    after = datetime.fromtimestamp(simulator.clock() + 0.001, timezone.utc).isoformat()[:-6]
+    until(lambda: ready(port, after)[0] == 200, every=0.1)
+    followed.compare()
+    shown = status(port)
+    assert shown["source_time"] < shown["time"]
+    assert shown["total"]["lag"] < 60
+    stopped(migration, process)
+
+
+def test_a_source_without_dates_is_warned_about_and_believed_less(followed: Followed) -> None:
+    followed.simulator.dated = False
+    followed.simulator.table(followed.name)
+    port = free_port()
+    migration = followed.task(http_profile=port)
+    process = migration.start()
+    followed.put("a")
+    followed.arrived("a")
+    until(lambda: status(port)["tables"][0]["state"] == "following")
+    shown = status(port)
+    assert any("no Date header" in notice for notice in shown["notices"])
+    assert shown["total"]["lag"] > 30
+    assert ready(port)[0] == 503
+    stopped(migration, process)
+    assert "no Date header" in (migration.folder / f"{followed.name}.0.out").read_text()
+
+
+def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_too_early(
+    followed: Followed,
+) -> None:
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    port = free_port()
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    process = migration.start()
+    followed.put("a")
+    until(lambda: ready(port)[0] == 200, every=0.1)
+    simulator.delay = MARGIN
+    simulator.clock.advance(-300)
+    output = migration.folder / f"{followed.name}.0.out"
+    until(lambda: "the source's clock was set back" in output.read_text())
+    shown = status(port)["total"]["applied_through"]
+    assert shown is None or shown < utc(simulator.clock())
+    followed.put("b")
+    written = utc(simulator.clock() + 1)
+    until(lambda: ready(port, written)[0] == 200, every=0.1)
+    followed.compare()
+    stopped(migration, process)

@@ -139,7 +139,7 @@ class Gate:
         """As a worker's news of the source's clock come to the supervisor."""
         if self.clock.learn(bounds, self.now):
             most = self.clock.earliest(self.now) - MARGIN
-            self.following.set_back(most)
+            self.following.set_back(most, self.now + bounds.high)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

@@ -15,7 +15,7 @@ import pytest
 
 from shake.demo.servers import free_port
 from tests.support.faulty import error
-from tests.support.followed import Followed, copies, stopped
+from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.streams import Call
@@ -34,7 +34,7 @@ def caught_up(followed: Followed, **settings: Any) -> Migration:
     for key in range(100):
         followed.put(f"k{key}")
     migration = followed.task(**RESYNC, **settings)
-    migration.workers = 1
+    migration.workers, migration.first = 1, HASTY
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     return migration
@@ -61,7 +61,7 @@ def test_a_table_that_loses_changes_is_copied_again_while_others_go_on(followed:
         followed.put(f"k{key}")
         quiet.put({"pk": {"S": f"k{key}"}})
     migration = followed.task(filter__collection__white=f"{followed.name};{other}", **RESYNC)
-    migration.workers = 1
+    migration.workers, migration.first = 1, HASTY
     process = migration.start()
     output = migration.folder / f"{followed.name}.0.out"
     until(lambda: output.read_text().count(": consistent point reached") == 2)
@@ -92,7 +92,8 @@ def test_a_table_that_loses_changes_is_copied_again_while_others_go_on(followed:
     said = output.read_text()
     assert f"table {followed.name}: changes are lost: " in said
     assert (
-        f"what {followed.name}.{followed.name} holds is DROPPED, while other tables go on" in said
+        f"what {followed.name}.{followed.name} holds is DROPPED when the copy is complete, while "
+        "other tables go on" in said
     )
     followed.compare()
 
@@ -109,11 +110,14 @@ def test_a_resync_that_is_killed_goes_on_and_is_announced(
         def kill() -> None:
             migration.kill(migration.running[-1])
 
-        marked = wire.stop_at(
-            "answer", "update", f"{followed.name}-checkpoint.{followed.name}", kill
-        )
+        checkpoint, marked = f"{followed.name}-checkpoint.{followed.name}", []
+
+        def look() -> None:  # before the mark is written, the table is scanned once more
+            marked.append(wire.stop_at("answer", "update", checkpoint, kill))
+
+        followed.simulator.faults.next("Scan", None, calling(look))
         assert migration.run().status == -signal.SIGKILL
-        assert marked.is_set()
+        assert marked[0].is_set()
         result = migration.run("--dry-run")
         assert result.status == 0, result
         assert f"table {followed.name} -> {place}: {DROPS}" in result.stdout
@@ -135,6 +139,32 @@ def test_a_resync_that_is_killed_goes_on_and_is_announced(
     assert scans(followed) == pages > 0
 
 
+@pytest.mark.parametrize("staged", [True, False], ids=["", "of an older version"])
+def test_a_second_gap_before_the_new_copy_is_complete_is_resynced_too(
+    followed: Followed, staged: bool
+) -> None:
+    """What the first copy filled stays until the last one is complete."""
+    place = f"{followed.name}.{followed.name}"
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = caught_up(followed, target=wire.uri)
+        if not staged:
+            followed.checkpoint.update_one({"_id": "table"}, {"$unset": {"Staged": 1}})
+        begun = wire.stop_at(
+            "answer", "insert", place, lambda: migration.kill(migration.running[-1]), skip=2
+        )
+        lose(followed)
+        assert migration.run().status == -signal.SIGKILL
+        assert begun.is_set()
+        assert followed.collection.find_one({"pk": "k7"})
+        followed.table.replace_stream()
+        followed.put("lost too")
+        followed.table.delete({"pk": {"S": "k9"}})
+        result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
+    assert followed.mongo.client[followed.name].list_collection_names() == [followed.name]
+
+
 def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_meanwhile(
     followed: Followed,
 ) -> None:
@@ -151,21 +181,28 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
         migration = caught_up(followed, target=wire.uri)
         lose(followed)
         followed.simulator.faults.next("UpdateTable", instead(error("ResourceInUseException")))
-        stops = [
-            wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
-            wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
-            wire.stop_at(
-                "request",
-                "confirm",
-                f"{followed.name}.{followed.name}",
-                lambda: followed.simulator.faults.next("DescribeTable", *throttled),
-                skip=2,
-            ),
-            wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
-        ]
+        stops = []
+
+        def begin() -> None:  # with the mark, before which the table is scanned once more
+            stops.extend(
+                [
+                    wire.stop_at("request", "update", checkpoint, lambda: fail("update")),
+                    wire.stop_at("answer", "update", checkpoint, lambda: fail("delete"), skip=1),
+                    wire.stop_at(
+                        "request",
+                        "confirm",
+                        f"{followed.name}.{followed.name}",
+                        lambda: followed.simulator.faults.next("DescribeTable", *throttled),
+                        skip=2,
+                    ),
+                    wire.stop_at("request", "update", checkpoint, lambda: fail("update"), skip=2),
+                ]
+            )
+
+        followed.simulator.faults.next("Scan", None, calling(begin))
         result = migration.run("--until-consistent")
     assert result.status == 0, result
-    assert all(stop.is_set() for stop in stops)
+    assert [stop.is_set() for stop in stops] == [True] * 4
     tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
     assert len(tried) >= 5, result.stdout
     followed.compare()
@@ -197,7 +234,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
 
     with Wire(*followed.mongo.client.address) as wire:
         migration = caught_up(followed, target=wire.uri, http_profile=port)
-        migration.first = "from shake.farm import ending; ending.DRAIN_SECONDS = 0.2"
+        migration.first += "; from shake.farm import ending; ending.DRAIN_SECONDS = 0.2"
         process = migration.start()
         followed.put("new")
         followed.arrived("new")
@@ -219,7 +256,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
         output = migration.folder / f"{followed.name}.1.out"
         until(lambda: "it is copied again" in output.read_text())
         followed.put("last")
-        followed.arrived("last")
+        followed.equal()
         stopped(migration, process)
     followed.compare()
 

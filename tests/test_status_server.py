@@ -264,3 +264,81 @@ def test_diagnostics_show_every_thread_of_every_process() -> None:
     assert page.count("waits_for_the_end") == 2
     assert page.count("thread lane 3") == 2
     assert re.search(r"^worker 1 +\d+ +[\d.]+ [MG]B +\d+\.\d  3 of 8 slots$", page, re.MULTILINE)
+
+
+# ---- dates, and whether one could switch
+
+FOLLOWED = task(
+    table(
+        "orders",
+        "following",
+        consistent=True,
+        lag=1.0,
+        unread=1.0,
+        applied_through=1_562_000_000.9,
+        quiet_seconds=60.0,
+    ),
+    table("later", "following", consistent=True, lag=1.0, applied_through=1_562_000_007.0),
+    time=1_562_000_100.0,
+    source_time=1_562_000_001.5,
+    margin=1.0,
+)
+
+
+def test_status_is_dated_by_this_clock_and_by_the_source_s() -> None:
+    with status_server(lambda: FOLLOWED, "127.0.0.1", 0, None) as server:
+        shown = get_json(server, "/status")
+    assert (shown["time"], shown["source_time"]) == ("2019-07-01T16:55:00Z", "2019-07-01T16:53:21Z")
+    through = [one["applied_through"] for one in shown["tables"]]
+    assert through == ["2019-07-01T16:53:20Z", "2019-07-01T16:53:27Z"]
+    assert shown["total"]["applied_through"] == "2019-07-01T16:53:20Z"
+
+
+def test_what_is_not_known_yet_is_null_and_not_consistent(server: Server) -> None:
+    shown = get_json(server, "/status")
+    assert {one["applied_through"] for one in (*shown["tables"], shown["total"])} == {None}
+    metrics = get(server, "/metrics")[1].decode()
+    assert "shake_applied_through_timestamp_seconds{" not in metrics
+    for name in ("orders", "<script>", "later"):
+        assert f'shake_consistent{{table="{name}"}} 0.0' in metrics
+
+
+def test_metrics_tell_the_time_that_is_applied_through() -> None:
+    with status_server(lambda: FOLLOWED, "127.0.0.1", 0, None) as server:
+        metrics = get(server, "/metrics")[1].decode()
+    assert 'shake_applied_through_timestamp_seconds{table="orders"} 1.5620000009e+09' in metrics
+    assert 'shake_consistent{table="orders"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("?after=2019-07-01T16:53:20Z", 200),
+        ("?after=2019-07-01T16:53:20", 200),
+        ("?after=2019-07-01T18:53:20%2B02:00", 200),
+        ("?after=2019-07-01T18:53:20+02:00", 200),
+        ("?after=2019-07-01T16:53:21Z", 503),
+        ("?after=2019-07-01T16:53:20-01:00", 503),
+        ("?after=soon", 400),
+    ],
+)
+def test_ready_answers_whether_one_could_switch(query: str, status: int) -> None:
+    with status_server(lambda: FOLLOWED, "127.0.0.1", 0, None) as server:
+        response, body = get(server, f"/ready{query}")
+    assert response.status == status
+    if status != 400:
+        said = json.loads(body)
+        assert said.keys() == {"ready", "reason", "applied_through"}
+        assert said["ready"] is (status == 200)
+        assert said["applied_through"] == "2019-07-01T16:53:20Z"
+
+
+def test_ready_says_what_is_missing_and_needs_the_token(server: Server, guarded: Server) -> None:
+    response, body = get(server, "/ready")
+    assert response.status == 503
+    said = json.loads(body)
+    assert (said["ready"], said["applied_through"]) == (False, None)
+    assert said["reason"] == "table orders: it is not followed yet (copying)"
+    assert get(guarded, "/ready")[0].status == 401
+    assert get(guarded, "/ready", Authorization=f"Bearer {TOKEN}")[0].status == 503

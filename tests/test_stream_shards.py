@@ -14,9 +14,22 @@ from hypothesis import strategies as st
 from shake.errors import GapError
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.listing import Listed
-from shake.stream.shards import MISSING_AFTER, SETTLED_AFTER, SIBLING_AFTER, Shard, Shards, State
+from shake.stream.shard import Shard, State
+from shake.stream.shards import SIBLING_AFTER, Shards
+from shake.stream.suspicion import LOSS, Answer, Question
 
 NOW = 1_000_000.0
+#: When three answers are enough.
+AGREED = LOSS.seconds / 2, LOSS.seconds
+
+
+def gone(*names: str) -> dict[str, Answer]:
+    """The source is asked for these directly, and knows none of them."""
+    return dict.fromkeys(names, Answer.GONE)
+
+
+#: Where following begins.
+Begin = Callable[[list[Listed], float], list[Shard]]
 
 
 def listed(name: str, parent: str = "", *, closed: bool = False) -> Listed:
@@ -166,11 +179,18 @@ def test_a_rewound_shard_is_read_from_its_oldest_record_until_it_moves() -> None
 
 def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
-    shards.learn([listed("s2", "s1")], whole=True, now=NOW)
-    with pytest.raises(GapError, match="shard s1 is gone"):
-        shards.learn([listed("s2", "s1")], whole=True, now=NOW + MISSING_AFTER)
+    rest, lost = [listed("s2", "s1")], gone("s1")
+    shards.learn(rest, whole=True, now=NOW)
+    assert shards.questions() == [Question("s1")]
+    shards.learn(rest, whole=True, now=NOW + AGREED[0], answers=lost)
+    with pytest.raises(GapError, match="shard s1 is not listed") as caught:
+        shards.learn(rest, whole=True, now=NOW + AGREED[1], answers=lost)
+    assert caught.value.question == Question("s1")
     apply(shards, "s1")
-    assert shards.learn([listed("s2", "s1")], whole=True, now=NOW + MISSING_AFTER) == []
+    for after in (61, 90, 121):
+        assert shards.forgotten == []
+        assert shards.learn(rest, whole=True, now=NOW + after) == []
+        assert shards.doubts == []
     assert shards.forgotten == ["s1"]
     assert list(states(shards)) == ["s2"]
 
@@ -183,21 +203,84 @@ def test_a_shard_that_one_listing_lacks_is_no_gap_also_after_a_restart(restarted
     if restarted:
         shards = Shards("t", list(shards))
     for moment in (NOW + 1, NOW + 100):  # far from each other, and it is listed in between
-        shards.learn(one, whole=True, now=moment)
-        assert shards.missing
-        shards.learn(one, whole=True, now=moment + MISSING_AFTER - 1)
-        shards.learn(both, whole=True, now=moment + MISSING_AFTER)
-        assert not shards.missing
-    shards.learn(one, whole=True, now=NOW + 200)
-    with pytest.raises(GapError, match="shard s2 is gone"):
-        shards.learn(one, whole=True, now=NOW + 200 + MISSING_AFTER)
+        for after in (0, 20, 40, 59):
+            shards.learn(one, whole=True, now=moment + after, answers=gone("s2"))
+        assert "shard s2 is not listed" in shards.doubts[0]
+        shards.learn(both, whole=True, now=moment + 60)
+        assert not shards.doubts
+    for after in (200, 230):
+        shards.learn(one, whole=True, now=NOW + after, answers=gone("s2"))
+    with pytest.raises(GapError, match="shard s2 is not listed"):
+        shards.learn(one, whole=True, now=NOW + 260, answers=gone("s2"))
+
+
+def test_a_shard_that_is_not_listed_but_there_is_no_gap_and_is_read() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    for after in range(0, 600, 30):
+        there = {"s1": Answer.THERE} if after % 90 == 0 else gone("s1")
+        shards.learn([], whole=True, now=NOW + after, answers=there)
+    assert shards.first().id == "s1"
+
+
+def test_a_shard_that_is_read_is_there_whatever_listings_and_iterators_say() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.lease(shards["s1"])
+    for after in range(0, 600, 30):
+        shards.learn([], whole=True, now=NOW + after, answers=gone("s1"))
+        shards.advance(shards["s1"], "", NOW + after)
+    shards.learn([], whole=True, now=NOW + 630, answers=gone("s1"))
+    shards.learn([], whole=True, now=NOW + 660, answers=gone("s1"))
+    with pytest.raises(GapError):
+        shards.learn([], whole=True, now=NOW + 690, answers=gone("s1"))
+
+
+def test_without_a_direct_answer_nothing_counts_as_lost() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    for after in range(0, 600, 30):
+        shards.learn([], whole=True, now=NOW + after)
+    with pytest.raises(GapError):
+        shards.learn([], whole=True, now=NOW + 600, answers=gone("s1"))
+
+
+def test_a_shard_that_its_reader_finds_gone_is_read_again_once_it_answers() -> None:
+    shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
+    shards.doubt(shards["s1"], Answer.GONE, NOW)
+    assert (shards.waiting, shards.first().id) == (1, "s2")
+    assert shards.questions() == [Question("s1")]
+    both = [listed("s1"), listed("s2")]
+    shards.learn(both, whole=True, now=NOW + 5, answers=gone("s1"))
+    shards.learn(both, whole=True, now=NOW + 10)  # it was not asked for
+    assert shards.waiting == 1
+    shards.learn(both, whole=True, now=NOW + 15, answers={"s1": Answer.THERE})
+    assert (shards.waiting, shards.doubts) == (2, [])
+
+
+def test_what_is_trimmed_before_it_was_read_is_a_gap_when_the_source_says_so_twice() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    shards.advance(shards["s1"], listed("s7").start, NOW)
+    shards.doubt(shards["s1"], Answer.TRIMMED, NOW)
+    asked = Question("s1", listed("s1").start, listed("s7").start)
+    assert shards.questions() == [asked]
+    with pytest.raises(GapError, match="shard s1: TrimmedDataAccessException") as caught:
+        shards.learn([listed("s1")], whole=True, now=NOW + 1, answers={"s1": Answer.TRIMMED})
+    assert caught.value.question == asked
+
+
+def test_a_stream_that_is_gone_is_a_gap_after_three_answers_in_a_minute() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    for after, loss in ((0, "gone"), (30, "gone"), (45, ""), (60, "gone"), (90, "gone")):
+        shards.doubt_stream(loss, NOW + after)
+        assert bool(shards.doubts) == bool(loss)
+        assert shards.waiting == 1  # what can still be read is
+    with pytest.raises(GapError, match="gone"):
+        shards.doubt_stream("gone", NOW + 120)
 
 
 def test_an_applied_shard_that_one_listing_lacks_is_not_read_again() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     apply(shards, "s1")
     shards.learn([], whole=True, now=NOW)
-    assert not shards.missing  # nobody waits for it
+    assert not shards.doubts  # nothing more of it is needed
     assert shards.learn([listed("s1", closed=True)], whole=True, now=NOW + 30) == []
 
 
@@ -214,10 +297,22 @@ def test_a_shard_listed_before_its_parent_waits_for_it() -> None:
 
 def test_a_shard_whose_parent_stays_away_is_a_gap() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
-    orphan = [listed("s1"), listed("s3", "s2")]
+    orphan = [listed("s1"), listed("s3", "s2"), listed("s4", "s3")]
     shards.learn(orphan, whole=True, now=NOW)
-    with pytest.raises(GapError, match="shard s3 follows shard s2"):
-        shards.learn(orphan, whole=True, now=NOW + SETTLED_AFTER)
+    assert shards.questions() == [Question("s2")]
+    shards.learn(orphan, whole=True, now=NOW + AGREED[0], answers=gone("s2"))
+    with pytest.raises(GapError, match="shard s2, which others follow, is not listed"):
+        shards.learn(orphan, whole=True, now=NOW + AGREED[1], answers=gone("s2"))
+
+
+def test_a_shard_whose_parent_is_there_but_not_listed_waits_for_it() -> None:
+    shards = Shards("t", first_shards([listed("s1")], NOW))
+    orphan = [listed("s1"), listed("s3", "s2")]
+    for after in range(0, 600, 30):
+        there = {"s2": Answer.THERE} if after % 90 == 0 else gone("s2")
+        assert shards.learn(orphan, whole=True, now=NOW + after, answers=there) == []
+    shards.learn([listed("s1")], whole=True, now=NOW + 600)  # it is no longer listed itself
+    assert shards.doubts == []
 
 
 def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child() -> None:
@@ -231,14 +326,39 @@ def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child(
         apply(shards, name)
 
 
-def test_a_parent_gone_before_following_began_is_not_waited_for_long() -> None:
+@pytest.mark.parametrize("begin", [first_shards, all_shards])
+def test_a_parent_gone_before_following_began_is_not_waited_for_long(begin: Begin) -> None:
     first = [listed("s3", "s2")]
-    shards = Shards("t", first_shards(first, NOW))
-    shards.learn(first, whole=True, now=NOW)
+    shards = Shards("t", begin(first, NOW))
+    assert shards.questions() == [Question("s2")]
+    shards.learn(first, whole=True, now=NOW, answers=gone("s2"))
+    shards.learn(first, whole=True, now=NOW + 1, answers=gone("s2"))
+    assert (shards.waiting, shards.doubts, shards.beginning) == (0, [], True)
+    shards.learn(first, whole=True, now=NOW + 2, answers=gone("s2"))
+    assert (shards.waiting, shards.beginning) == (1, False)
+
+
+@pytest.mark.parametrize("begin", [first_shards, all_shards])
+def test_a_child_is_never_read_before_a_parent_that_is_there_however_late_it_is_listed(
+    begin: Begin,
+) -> None:
+    """s2 is there and not listed; what comes before it is gone."""
+    first = [listed("s3", "s2"), listed("s4", "s2")]
+    shards = Shards("t", begin(first, NOW))
+    safe, horizon = shards["s3"].safe, shards["s3"].horizon
+    for after in range(100):
+        there = {"s2": Answer.THERE} if after % 3 == 2 else gone("s2")
+        shards.learn(first, whole=True, now=NOW + after, answers=there)
     assert shards.waiting == 0
-    shards.learn(first, whole=True, now=NOW + SETTLED_AFTER)
-    assert shards.waiting == 1
-    assert Shards("t", all_shards(first, NOW))["s3"].state is State.READY
+    late = [listed("s2", "s1", closed=True), *first, listed("s5", "s2")]
+    for after in (100, 101, 102):
+        assert shards.waiting == 0
+        shards.learn(late, whole=True, now=NOW + after, answers=gone("s1"))
+    assert (shards["s2"].safe, shards["s2"].horizon) == (safe, horizon)
+    assert (shards.first().id, shards.waiting) == ("s2", 1)
+    apply(shards, "s2")
+    assert shards.waiting == 3
+    assert shards.doubts == []
 
 
 def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
@@ -246,10 +366,11 @@ def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
     apply(shards, "s1")
     ended = [listed("s1", closed=True)]
     shards.learn(ended, whole=True, now=NOW)
-    assert (shards.childless, shards.applied_through()) == (True, NOW)
-    shards.learn(ended, whole=True, now=NOW + SETTLED_AFTER)
+    for after in AGREED:
+        assert (shards.childless, shards.applied_through()) == (True, NOW)
+        shards.learn(ended, whole=True, now=NOW + after)
     assert (shards.childless, shards.applied_through()) == (False, None)
-    shards.learn([*ended, listed("s2", "s1")], whole=True, now=NOW + 2 * SETTLED_AFTER)
+    shards.learn([*ended, listed("s2", "s1")], whole=True, now=NOW + 2 * LOSS.seconds)
     assert shards.applied_through() == NOW
 
 
@@ -336,10 +457,13 @@ def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> N
     apply(shards, "s1")
     assert shards.first().id == "s2"
     shards.learn([listed("s2", "s1")], whole=True, now=NOW)
-    shards.learn([], whole=True, now=NOW + MISSING_AFTER)
+    for after in AGREED:
+        shards.learn([listed("s2", "s1")], whole=True, now=NOW + after)
     assert shards.forgotten == ["s1"]
-    with pytest.raises(GapError, match="s2 is gone"):
-        shards.learn([], whole=True, now=NOW + 2 * MISSING_AFTER)
+    for after in AGREED:
+        shards.learn([], whole=True, now=NOW + 60 + after, answers=gone("s2"))
+    with pytest.raises(GapError, match="s2 is not listed"):
+        shards.learn([], whole=True, now=NOW + 200, answers=gone("s2"))
 
 
 def test_what_is_in_the_journal_is_behind_but_not_unread() -> None:
@@ -444,7 +568,14 @@ class Model:
             parent = self.chance.choice(list(self.shards))
             listing = [one for one in listing if one.parent == parent]
         self.seen |= {one.id for one in listing}
-        self.consumer.learn(listing, whole=whole, now=self.now)
+        self.look(listing, whole=whole)
+
+    def look(self, listing: list[Listed], *, whole: bool) -> None:
+        """What a listing lacks is asked for directly; the answer is right, or there is none."""
+        asked = self.consumer.questions() if whole and self.chance.random() < 0.7 else []
+        known = {one.name for one in self.shards.values()} - self.gone
+        answers = {one.shard: Answer.THERE if one.shard in known else Answer.GONE for one in asked}
+        self.consumer.learn(listing, whole=whole, now=self.now, answers=answers)
 
     def keep(self) -> None:
         """A worker reads a shard into the journal; nothing above it is still to be read."""
@@ -550,8 +681,8 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     for one in model.shards.values():
         one.closed, one.late, one.shown = True, 0, 0
     for _ in range(4 * len(model.shards) + 10):
-        model.consumer.learn(model.listing(), whole=True, now=model.now)
-        model.now += SETTLED_AFTER / 2
+        model.look(model.listing(), whole=True)
+        model.now += LOSS.seconds / 2
         while model.consumer.waiting:
             model.lease()
         while model.held:

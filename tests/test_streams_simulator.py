@@ -244,7 +244,7 @@ def script(url: str, name: str, change: dict[str, Callable[..., None]]) -> Itera
 
 
 def test_it_answers_as_dynamodb_local_does(dynamodb: Any, simulator: Simulator, name: str) -> None:
-    simulator.child_filter = "ignored"
+    simulator.child_filter, simulator.table_ids = "ignored", False
     table = simulator.table(name, ("pk", "S"), ("sk", "N"), stream=None)
     create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
     simulated = script(simulator.url, name, {"put": table.put, "delete": table.delete})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
+from shake.schema import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,15 @@ class Identity:
     created: float = 0.0
     collection: str = ""
     server: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The half that names the source table."""
+        return Origin(self.arn, self.table_id, self.created)
+
+    def of_source(self, origin: Origin) -> Identity:
+        """The same collection, and this source table."""
+        return replace(self, arn=origin.arn, table_id=origin.table_id, created=origin.created)
 
     def document(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
-from shake.stream.shards import Kept, Shard, State
+from shake.stream.shard import Kept, Shard, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -97,7 +97,7 @@ class TableRecord:
             state=TableState.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=collection or self.replaces,
+            replaces=(collection if ours else "") or self.replaces,
             first=self.first or self.stamp,
         )
 

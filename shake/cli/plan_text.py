@@ -5,7 +5,7 @@ from __future__ import annotations
 from shake.config import Config
 from shake.plan import Action, Plan, StreamPlan, TablePlan, capacity_rate, seconds_at_least
 from shake.status.figures import count, duration, many, size
-from shake.stream.shards import State
+from shake.stream.shard import State
 
 
 def describe(plan: Plan, config: Config, workers: int) -> list[str]:

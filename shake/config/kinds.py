@@ -98,8 +98,9 @@ def _parse_budget(text: str) -> ReadBudget:
 
 
 def _parse_seconds(text: str) -> float:
-    seconds = float(re.sub(r"\s*s$", "", text))
-    if not 0 <= seconds <= 3600:
+    number = re.fullmatch(r"([0-9.]+(?:e-?[0-9]+)?)[ \t]*s?", text)
+    seconds = float(number[1]) if number else math.inf
+    if seconds > 3600:
         raise ValueError
     return seconds
 

@@ -144,10 +144,10 @@ class Shop(threading.Thread):
             self._client.delete_item(TableName=_TABLE, Key=key)
             self._client.put_item(TableName=_TABLE, Item=order)
             time.sleep(_LIVE_PAUSE)
-        end = datetime.now(timezone.utc).isoformat()
-        # Both clocks are this machine's.
+        # The source's clock is this machine's.
+        end = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._wait(lambda table: table["consistent"] and (table["applied_through"] or "") > end)
-        _say(f"every change made before {end[:19]}Z is applied: this is where one would switch")
+        _say(f"every change made before {end} is applied: this is where one would switch")
 
     def _wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
         opener = build_opener(ProxyHandler({}))

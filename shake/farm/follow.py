@@ -10,29 +10,25 @@ from typing import Any, NamedTuple
 
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.errors import GapError, RunError, ShakeError
+from shake.errors import RunError, ShakeError
 from shake.farm import messages
 from shake.farm.fence import Fence
-from shake.farm.following import Flying, Following, spared
+from shake.farm.following import Flying, Following
 from shake.farm.journaling import Journaling
 from shake.farm.loop import Loop
+from shake.farm.monitor import Monitor
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.saver import Saver
-from shake.farm.watcher import Watcher
 from shake.farm.writers import TableWriter
+from shake.plan import TablePlan
 from shake.schema import OLD
 from shake.source.client import Client
 from shake.source.clock import Bounds
 from shake.status.figures import duration, utc
 from shake.status.snapshot import TableStatus
-from shake.stream.listing import Listed
-from shake.stream.shards import SIBLING_AFTER
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds between two listings of a stream's shards and checks of the stream itself, and while the
-#: children of a shard that has ended are not listed yet, one that is to be read is not, or none is.
-LIST_EVERY, LIST_SOON = 30.0, 0.5
 #: Seconds between two looks whether a collection is still the one that was filled.
 VERIFY_EVERY = 30.0
 #: Seconds between two commands that keep the target from forgetting the numbers of commands: it
@@ -59,7 +55,8 @@ class Claim(NamedTuple):
 class Follow:
     """The traffic of changes. ``start_writer`` starts the writer of a followed table.
 
-    ``consistent`` is called when all tables have reached their consistent point.
+    ``consistent`` is called when all tables have reached their consistent point; ``trouble`` and
+    ``doubtful`` with what keeps failing, and with what may be lost.
     """
 
     def __init__(
@@ -75,6 +72,7 @@ class Follow:
         start_writer: Callable[[Following], TableWriter],
         consistent: Callable[[], None],
         trouble: Callable[[str], None],
+        doubtful: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._config = config
@@ -87,7 +85,16 @@ class Follow:
         self._consistent = consistent
         self._fatal = fatal
         self._source = client.clock
-        self._watcher = Watcher(client, loop.post, self._learned, self._lost, fatal)
+        self._monitor = Monitor(
+            config,
+            loop,
+            client,
+            followings,
+            saver,
+            learned=lambda: self.assign(),
+            doubtful=doubtful,
+            fatal=fatal,
+        )
         self._journaling = Journaling(
             config,
             loop,
@@ -95,15 +102,14 @@ class Follow:
             followings,
             self._source,
             ended=lambda following, shard, over: self._settled(following, [shard.id] * over),
+            refused=self._monitor.from_reader,
             trouble=trouble,
-            fatal=fatal,
         )
         self._writers: dict[int, TableWriter] = {}
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
         self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
         self._sent: dict[int, Flying] = {}
-        self._soon: set[int] = set()  # tables whose shards are listed again shortly
         self._warned: dict[int, float] = {}
         self._draining = False
 
@@ -123,12 +129,10 @@ class Follow:
 
     def start(self) -> None:
         """Watch streams; tables are followed as they are given to :meth:`begin`."""
+        self._monitor.start()
         if self._followings:
             for following in self._followings:
                 following.shards.set_back(self._earliest)  # the clock was set back since then
-            self._watcher.start()
-            self._list_all()
-            self._loop.every(LIST_EVERY, self._list_all)
             self._loop.every(1.0, self._tend)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_all_fences)
@@ -145,18 +149,23 @@ class Follow:
 
     def learn_time(self, bounds: Bounds) -> None:
         """A worker has news of the source's clock."""
-        if self._source.learn(bounds, boot_clock()):
+        now = boot_clock()
+        if self._source.learn(bounds, now):
             most = self._earliest - self._config.incr_margin
             log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
             for following in self._followings:
-                following.set_back(most)
+                following.set_back(most, now + bounds.high)
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        """See Monitor.verify; the table need not be followed."""
+        self._monitor.verify(plan, then)
 
     def drain(self) -> None:
         """Lease no more; what was published is applied. The pool tells readers to stop."""
         self._draining = True
 
     def close(self) -> None:
-        self._watcher.close()
+        self._monitor.close()
         for writer in self._writers.values():
             writer.close()
 
@@ -176,6 +185,7 @@ class Follow:
     def give_up(self, table: int) -> None:
         """A table is not followed: the target refused the index that keeps its keys apart."""
         self._journaling.give_up(table)
+        self._monitor.give_up(table)
         self._followings = [one for one in self._followings if one.number != table]
 
     def save(self) -> None:
@@ -223,7 +233,7 @@ class Follow:
         self._keep_fences(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
-        self._watcher.look(following)
+        self._monitor.look(following)
         self.assign()
 
     def _verify(self) -> None:
@@ -338,16 +348,9 @@ class Follow:
                 following.tip(lease, min(moment, self._earliest))
             case messages.ShardEnd(lease, over):
                 self._end(following, worker, lease, over=over)
-            case messages.ShardGap(lease, trimmed, reason):
-                # What is behind the trim point is lost, unless all of it was applied in time.
+            case messages.ShardGap(lease):
                 shard = following.reading(lease)
-                if not (trimmed and spared(shard, self._latest)):
-                    self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
-                    return
-                log.info(
-                    "table %s: shard %s: %s; read from its oldest", following.name, shard.id, reason
-                )
-                following.shards.rewind(shard)
+                self._monitor.from_reader(following, shard, message)
                 self._end(following, worker, lease, over=False)
 
     def _end(self, following: Following, worker: Worker, lease: int, *, over: bool) -> None:
@@ -393,45 +396,10 @@ class Follow:
     def _settled(self, following: Following, ended: list[str]) -> None:
         for shard in ended:
             if not following.shards.has_children(shard):
-                self._watcher.look(following, shard)
+                self._monitor.look(following, shard)
         if ended and following.active:
             self._journaling.give_way(following)
         self.assign()
-
-    # ---- the stream
-
-    def _learned(self, following: Following, listing: list[Listed], whole: bool) -> None:
-        try:
-            new = following.shards.learn(listing, whole=whole, now=self._loop.clock())
-        except GapError as error:
-            self._fatal(error)
-            return
-        following.learned(new)
-        if whole:
-            following.listed = True
-            self._saver.forget_shards(following.record, following.take_forgotten())
-        shards = following.shards
-        unsure = shards.childless or shards.missing or not len(shards)
-        soon = LIST_SOON if whole and unsure else SIBLING_AFTER if shards.single else 0.0
-        if soon and following.number not in self._soon:
-            self._soon.add(following.number)
-            self._loop.later(soon, lambda: self._look_again(following))
-        self.assign()
-
-    def _look_again(self, following: Following) -> None:
-        self._soon.discard(following.number)
-        self._watcher.look(following)
-
-    def _list_all(self) -> None:
-        for following in self._followings:
-            self._watcher.look(following)
-            for shard in following.doubtful(self._latest):
-                self._watcher.probe(following, shard)
-
-    def _lost(self, following: Following, name: str, reached: tuple[str, str], said: str) -> None:
-        doubtful = following.doubtful(self._latest)
-        if any((shard.id, shard.reached) == (name, reached) for shard in doubtful):  # still so
-            self._fatal(GapError(following.name, f"shard {name}: {said}"))
 
     # ---- each second
 
@@ -439,9 +407,11 @@ class Follow:
         for following in self._followings:
             self._look_at_lag(following)
         self._journaling.tend()
+        self._monitor.tend()
         self._take_turns()
         self.assign()
-        if self._followings and all(f.consistent for f in self._followings):
+        sure = (one.consistent and not one.shards.doubts for one in self._followings)
+        if self._followings and all(sure):
             self._consistent()
 
     def _look_at_lag(self, following: Following) -> None:
@@ -457,7 +427,9 @@ class Follow:
             )
         if not following.active:
             return
-        if not following.consistent and following.reaches(following.begun):
+        if following.consistent or following.shards.doubts:
+            return
+        if following.reaches(following.begun):
             following.consistent = True
             self._writers[following.number].say(messages.Sweep())
             log.info(

@@ -12,7 +12,8 @@ from shake.farm.messages import Batch, Journaled
 from shake.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
-from shake.stream.shards import Shard, Shards, State
+from shake.stream.shard import Shard, State
+from shake.stream.shards import Shards
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _NOTE_EVERY = 60.0
@@ -75,7 +76,8 @@ class Following:
         self.listed = False  # all shards, since then
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
-        self._set_back_to = -inf  # see set_back
+        self._began = record.began
+        self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
@@ -187,19 +189,19 @@ class Following:
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
-        if -inf < self._set_back_to <= moment:
+        if -inf < self._set_back_at <= moment:
             self._proved.add(shard.id)
 
     @property
     def trusted(self) -> bool:
-        """Every shard was read to its tip since the source's clock was set back, or it never was.
+        """All that was written before the source's clock was set back is read, or it never was.
 
         What descends from such a shard was written later still.
         """
-        if self._set_back_to > -inf:
+        if self._set_back_at > -inf:
             if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
                 return False
-            self._set_back_to = -inf
+            self._set_back_at = -inf
         return True
 
     def _settle(self, lease: int) -> list[str]:
@@ -276,12 +278,15 @@ class Following:
         self._noted |= {shard.id: shard.covered for shard in moved}
         return list(map(shard_document, moved))
 
-    def set_back(self, most: float) -> None:
+    def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
+
+        It shows ``latest`` now, or an earlier time: whatever has happened was before that.
 
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
-        self._set_back_to, self._proved = most, set()
+        self._set_back_to, self._set_back_at, self._proved = most, latest, set()
+        self._began, self.begun = min(self._began, latest), min(self.begun, latest)
         self._dirty |= {shard.id for shard in self.shards.set_back(most)}
         self.newest = min(self.newest, most)
         for reading in self._readings.values():
@@ -306,7 +311,7 @@ class Following:
         through = self.shards.applied_through()
         if not self.active or through is None or not self.trusted:
             return None
-        again = self.plan.action is not Action.FOLLOW and through <= self.record.began
+        again = self.plan.action is not Action.FOLLOW and through <= self._began
         return None if again else through
 
     def lag(self, now: float) -> float:
@@ -325,7 +330,7 @@ class Following:
             shard
             for shard in self.shards
             if shard.state in (State.WAITING, State.READY)
-            and not (shard.keeping or shard.held or spared(shard, now))
+            and not (shard.keeping or shard.held or shard.doubted or spared(shard, now))
         ]
         return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
 

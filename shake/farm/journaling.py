@@ -10,14 +10,13 @@ from typing import Any
 
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.errors import GapError, ShakeError
 from shake.farm import messages
-from shake.farm.following import Following, spared
+from shake.farm.following import Following
 from shake.farm.loop import Loop
 from shake.farm.pool import Worker, WorkerPool
 from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
-from shake.stream.shards import Shard, State
+from shake.stream.shard import Shard, State
 
 log = logging.getLogger("shake.farm")
 
@@ -39,7 +38,8 @@ class Journaling:
     """The leases of shards that go into the journal, and the room that it takes.
 
     ``ended`` is called with each lease that has ended, and whether the journal has the shard to its
-    end; ``trouble`` each second while there is no room for what should be read.
+    end, ``refused`` with a shard of which the stream does not hold what follows the position, and
+    ``trouble`` each second while there is no room for what should be read.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Journaling:
         *,
         ended: Callable[[Following, Shard, bool], None],
         trouble: Callable[[str], None],
-        fatal: Callable[[ShakeError], None],
+        refused: Callable[[Following, Shard, messages.ShardGap], None],
     ) -> None:
         self._on = config.incr_sync_parallel
         self._most = config.journal_max_mb * 10**6
@@ -62,7 +62,7 @@ class Journaling:
         self._source = source
         self._ended = ended
         self._trouble = trouble
-        self._fatal = fatal
+        self._refused = refused
         self._journal = Journal(config.journal_folder)
         self._keepings: dict[int, Keeping] = {}
         self._readers = Counter[int]()  # by table
@@ -130,12 +130,8 @@ class Journaling:
             case messages.ShardEnd(lease, over):
                 worker.shards.discard(lease)
                 self._end(lease, over=over)
-            case messages.ShardGap(lease, trimmed, reason):
-                following, shard = keeping.following, keeping.shard
-                if not (trimmed and spared(shard, self._source.latest(boot_clock()))):
-                    self._fatal(GapError(following.name, f"shard {shard.id}: {reason}"))
-                    return
-                following.shards.rewind(shard)
+            case messages.ShardGap(lease):
+                self._refused(keeping.following, keeping.shard, message)
                 worker.shards.discard(lease)
                 self._end(lease, over=False)
 

@@ -14,6 +14,7 @@ from shake.farm.copy import Phase, TableCopy
 from shake.farm.fence import Fence
 from shake.farm.saver import Saver
 from shake.farm.writers import TableWriter
+from shake.plan import TablePlan
 
 log = logging.getLogger("shake.farm")
 
@@ -23,7 +24,8 @@ class Lifecycle:
 
     A phase that changes the target is entered when the state that leads to it is durable, so a
     restart always knows what was intended. ``start_writer`` starts the writer of a table into
-    ``writers``; ``copying`` is called when a table's segments may be leased,
+    ``writers``; ``copying`` is called when a table's segments may be leased, ``verify`` when its
+    scan has ended, with what to do if the source table is still the same,
     ``done`` when a table is done, or broken.
     """
 
@@ -38,6 +40,7 @@ class Lifecycle:
         clock: Callable[[], float],
         start_writer: Callable[[TableCopy], TableWriter],
         copying: Callable[[], None],
+        verify: Callable[[TablePlan, Callable[[], None]], None],
         done: Callable[[TableCopy], None],
     ) -> None:
         self._config = config
@@ -48,6 +51,7 @@ class Lifecycle:
         self._clock = clock
         self._start_writer = start_writer
         self._copying = copying
+        self._verify = verify
         self._done = done
         self._draining = False
         self._left = len(copies)
@@ -115,11 +119,16 @@ class Lifecycle:
         """Save which collection the table is stored in, before anything rests on it."""
         if collection and collection != copy.identity.collection:
             before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
-            self._saver.save_identity(copy.plan.table.name, before, copy.identity)
+            self._saver.save_identity(copy.record, before, copy.identity)
 
     def copied(self, copy: TableCopy) -> None:
         """The target has every page of a table."""
         if copy.phase is Phase.COPYING:
+            self._verify(copy.plan, lambda: self._verified(copy))
+
+    def _verified(self, copy: TableCopy) -> None:
+        """The source table is still the one that was copied."""
+        if not self._draining:
             self._enter(copy, Phase.SETTLING)
 
     def _begin(self, copy: TableCopy) -> None:

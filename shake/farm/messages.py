@@ -207,10 +207,13 @@ class ShardEnd(NamedTuple):
 
 
 class ShardGap(NamedTuple):
-    """The records at the shard's position are gone: ``trimmed``, or with the whole shard."""
+    """What follows the shard's position cannot be read, so the lease ends.
+
+    ``kind``: it is ``trimmed``, or ``gone`` with the whole shard, or the journal is ``damaged``.
+    """
 
     lease: int
-    trimmed: bool
+    kind: str
     reason: str
 
 

@@ -134,13 +134,14 @@ class Reader(threading.Thread):
             except ItemError as error:
                 raise error.of_table(self._stream.name) from error
             except Damaged as error:
-                self._send(messages.ShardGap(self._lease.lease, False, f"the journal {error}"))
+                self._send(messages.ShardGap(self._lease.lease, "damaged", f"the journal {error}"))
                 return
             except SourceError as error:
                 if error.code not in (_TRIMMED, _GONE):
                     raise
                 reason = f"{error.code}: {error.message}"
-                self._send(messages.ShardGap(self._lease.lease, error.code == _TRIMMED, reason))
+                kind = "trimmed" if error.code == _TRIMMED else "gone"
+                self._send(messages.ShardGap(self._lease.lease, kind, reason))
                 return
             except Stopped:
                 pass

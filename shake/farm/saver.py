@@ -68,9 +68,9 @@ class Saver(threading.Thread):
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
         self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
 
-    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+    def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
-        save = partial(self._checkpoints.save_identity, table, old, new)
+        save = partial(self._checkpoints.save_identity, record.table, old, new, record.run)
         self._saving += 1
         self._jobs.put(([save], self._saved))
 

@@ -130,6 +130,7 @@ class Supervisor:
             start_writer=self._start_applier,
             consistent=self._consistent,
             trouble=self._trouble.worry,
+            doubtful=self._trouble.doubt,
             fatal=self.fail,
         )
         self._until_consistent = until_consistent
@@ -143,6 +144,7 @@ class Supervisor:
             clock=loop.clock,
             start_writer=self._start_copier,
             copying=lambda: self._dispatch.assign(),
+            verify=self._follow.verify,
             done=self._table_done,
         )
         self._dispatch = Dispatch(
@@ -404,11 +406,11 @@ class Supervisor:
                 *(writer.status() for writer in self._follow.writers),
             ),
             reason=self._redact(reason),
-            notices=self._plan.warnings + (() if source.dated else (NO_DATE,)),
+            notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
             time=time.time(),
             source_time=source.earliest(boot_clock()),
             margin=self._config.incr_margin,
-            whole=self._whole,
+            whole=self._plan.whole(self._config),
         )
 
     def look(self) -> Snapshot | None:
@@ -418,17 +420,6 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             return found.result(_LOOK_SECONDS)
         return None
-
-    @property
-    def _whole(self) -> bool:
-        """Whether the target is to hold all items, so that it can be equal to the source."""
-        config = self._config
-        return (
-            config.sync_mode == "all"
-            and config.scan_filter is None
-            and not config.sync_schema_only
-            and all(table.action is not Action.FOLLOW for table in self._plan.tables)
-        )
 
 
 def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:

@@ -1,4 +1,4 @@
-"""What keeps failing and is tried on: the task is degraded, and the person is told, not flooded."""
+"""What keeps failing or is uncertain: the task is degraded, and the log names it once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = 30.0
 
 
 class Trouble:
-    """Remembers the last repeated failure, and which were told of late."""
+    """Remembers the last repeated failure or doubt, and which were logged of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -21,8 +21,15 @@ class Trouble:
 
     def worry(self, text: str) -> None:
         """Something has failed again."""
+        self._remember(text, "; it is tried again until it works")
+
+    def doubt(self, text: str) -> None:
+        """Something is uncertain; the text says what is done about it."""
+        self._remember(text, "")
+
+    def _remember(self, text: str, what_is_done: str) -> None:
         if not self._fails(text):
-            log.warning("%s; it is tried again until it works", text)
+            log.warning("%s%s", text, what_is_done)
         self._since = {one: since for one, since in self._since.items() if self._fails(one)}
         self._text, self._since[text] = text, self._clock()
 

@@ -1,102 +1,164 @@
-"""The watcher: the one thread that looks at streams from outside, while the farm reads them."""
+"""The watcher: the one thread that asks the source about tables and streams beside the farm."""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.pool import ThreadPool
 
-from shake.errors import GapError, RunError, ShakeError, SourceError, Stopped
+from shake.config import Config
+from shake.errors import RunError, ShakeError, Stopped
 from shake.farm.following import Following
+from shake.origins import another_table, stream_difference
+from shake.plan import TablePlan
 from shake.source.client import Client
-from shake.source.streams import check_stream, list_children, list_shards, trimmed
+from shake.source.streams import (
+    Stream,
+    ask,
+    list_children,
+    look_at_shards,
+    look_at_stream,
+    stream_loss,
+)
 from shake.stream.listing import Listed
-from shake.stream.shards import Shard
+from shake.stream.shard import Shard
+from shake.stream.suspicion import Answer, Question
 
 log = logging.getLogger("shake.farm")
 
-#: Called in the loop with a listing, and whether it is of all shards.
-Learn = Callable[[Following, list[Listed], bool], None]
-#: Called in the loop with a shard, and as far as it was read (see Shard.reached), where what
-#: follows is trimmed, and how that was said.
-Lost = Callable[[Following, str, tuple[str, str], str], None]
+#: Seconds after which a table that seems to be another one is looked at again.
+_AGAIN_SECONDS = 1.0
+#: Direct questions about shards that are under way at once.
+_THREADS = 8
 
-_Job = tuple[Following, str, tuple[str, str] | None]
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the source says of a stream, asked at ``asked``, by ``time.monotonic``.
+
+    ``loss`` is why the stream counts as gone, "" where it does not. ``listing`` is of all shards
+    where ``whole``; ``answers`` are those to direct questions, by shard.
+    """
+
+    asked: float
+    listing: list[Listed]
+    whole: bool = True
+    loss: str = ""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
 class Watcher(threading.Thread):
-    """Looks at streams as it is asked to; ``post`` has a call run in the loop."""
+    """Asks the source, one question after the other; ``post`` has a call run in the loop.
+
+    ``seen`` is called in the loop with each view of a stream, ``trimmed`` with a question whose
+    answer is that what follows the position is trimmed.
+    """
 
     def __init__(
         self,
+        config: Config,
         client: Client,
         post: Callable[[Callable[[], None]], None],
-        learn: Learn,
-        lost: Lost,
+        seen: Callable[[Following, View], None],
+        trimmed: Callable[[Following, Question], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         super().__init__(name="watcher", daemon=True)
+        self._config = config
         self._client = client
         self._post = post
-        self._learn = learn
-        self._lost = lost
+        self._seen = seen
+        self._trimmed = trimmed
         self._fatal = fatal
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._waiting: set[_Job] = set()
+        self._jobs: queue.SimpleQueue[tuple[object, Callable[[], None]] | None]
+        self._jobs = queue.SimpleQueue()
+        self._waiting: set[object] = set()
 
     def look(self, following: Following, parent: str = "") -> None:
-        """List the children of a shard, or, without one, all shards, and check the stream."""
-        self._put((following, parent, None))
+        """View a stream: the children of a shard, or, without one, all shards and the table."""
+        questions = following.shards.questions()
+        name = (following, parent)
+        self._put(name, partial(self._look, following, parent, questions))
 
     def probe(self, following: Following, shard: Shard) -> None:
         """See whether what is unread of a shard is still there."""
-        self._put((following, shard.id, shard.reached))
+        question = Question(shard.id, *shard.reached)
+        self._put((following, question), partial(self._probe, following, question))
 
-    def _put(self, job: _Job) -> None:
-        if job not in self._waiting:
-            self._waiting.add(job)
-            self._jobs.put(job)
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        """Call ``then`` in the loop if the source table is still the one that was copied."""
+        self._put(then, partial(self._verify, plan, then))
+
+    def _put(self, name: object, job: Callable[[], None]) -> None:
+        if name not in self._waiting:
+            self._waiting.add(name)
+            self._jobs.put((name, job))
 
     def close(self) -> None:
-        """Look at nothing more."""
+        """Ask nothing more."""
         self._jobs.put(None)
 
     def run(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                self._waiting.discard(job)
-                following, shard, reached = job
-                if reached:
-                    self._probe(following, shard, reached)
-                else:
-                    self._look(following, shard)
+                self._waiting.discard(job[0])
+                job[1]()
         except Stopped:
             pass
         except ShakeError as error:
             self._post(partial(self._fatal, error))
-        except Exception as error:  # nobody else would notice a shard that has come
+        except Exception as error:  # without the watcher new shards would not be noticed
             log.debug("the watcher", exc_info=True)
             text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
 
-    def _probe(self, following: Following, shard: str, reached: tuple[str, str]) -> None:
-        if said := trimmed(self._client, following.record.arn, shard, *reached):
-            self._post(partial(self._lost, following, shard, reached, said))
+    def _probe(self, following: Following, question: Question) -> None:
+        if ask(self._client, following.record.arn, question) is Answer.TRIMMED:
+            self._post(partial(self._trimmed, following, question))
 
-    def _look(self, following: Following, parent: str) -> None:
-        arn = following.record.arn
-        try:
-            children = list_children(self._client, arn, parent) if parent else None
-            if children:
-                self._post(partial(self._learn, following, children, False))
-                return
-            if not parent:
-                check_stream(self._client, following.name, arn)
-            shards = list_shards(self._client, arn)
-        except SourceError as error:
-            if error.code != "ResourceNotFoundException":
-                raise
-            raise GapError(following.name, f"its stream {arn} is gone") from error
-        self._post(partial(self._learn, following, shards, True))
+    def _look(self, following: Following, parent: str, questions: list[Question]) -> None:
+        asked, arn = time.monotonic(), following.record.arn
+        children = list_children(self._client, arn, parent) if parent else None
+        if children:
+            view = View(asked, children, whole=False)
+        else:
+            stream = self._same_table(following.plan, arn)
+            loss = stream_loss(stream, arn)
+            listing = look_at_shards(self._client, arn)
+            if listing is None:
+                view = View(asked, [], False, loss or f"its stream {arn} is gone")
+            else:
+                view = View(asked, listing, True, loss, self._ask_all(arn, questions))
+        self._post(partial(self._seen, following, view))
+
+    def _ask_all(self, arn: str, questions: list[Question]) -> dict[str, Answer]:
+        if not questions:
+            return {}
+        with ThreadPool(min(len(questions), _THREADS)) as threads:
+            answers = threads.map(partial(ask, self._client, arn), questions)
+        return {question.shard: one for question, one in zip(questions, answers, strict=True)}
+
+    def _verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        self._same_table(plan, "")
+        self._post(then)
+
+    def _same_table(self, plan: TablePlan, arn: str) -> Stream | None:
+        """The table's stream. Raises RunError where two answers say that it is another table."""
+        stream, difference = self._compare(plan, arn)
+        if difference:
+            self._client.stop.wait(_AGAIN_SECONDS)
+            stream, difference = self._compare(plan, arn)
+        if difference:
+            raise RunError(another_table(self._config, plan, difference))
+        return stream
+
+    def _compare(self, plan: TablePlan, arn: str) -> tuple[Stream | None, str]:
+        stream = look_at_stream(self._client, plan.table.name)
+        if stream is None:
+            return None, ""
+        return stream, plan.origin.difference(stream.table) or stream_difference(arn, stream)

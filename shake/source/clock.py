@@ -1,7 +1,7 @@
 """The source's clock: bounds of its time, from the ``Date`` headers of its answers.
 
-The local clock is CLOCK_BOOTTIME (:func:`shake.clock.boot_clock`). Nobody sets it, it
-counts while the machine sleeps, and all processes of a machine share it.
+The local clock is CLOCK_BOOTTIME (:func:`shake.clock.boot_clock`). It cannot be set, it counts
+while the machine sleeps, and all processes of a machine share it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Epoch:
         return _Epoch(self.since, self.bounds.common(later.bounds))
 
     def widened(self, now: float) -> _Epoch:
-        """What is left of it at a later time, since clocks drift."""
+        """What it says at a later time: clocks drift."""
         drift = DRIFT * max(0.0, now - self.since)
         refuted = self.refuted and self.refuted.widened(drift)
         return _Epoch(self.since, self.bounds.widened(drift), refuted)

@@ -9,9 +9,15 @@ from typing import Any
 
 import orjson
 
-from shake.errors import GapError, RefusedError, SourceError
+from shake.errors import RefusedError, SourceError
+from shake.schema import UNKNOWN, Origin
 from shake.source.client import Client
+from shake.source.tables import origin_of
 from shake.stream.listing import Listed
+from shake.stream.suspicion import Answer, Question
+
+#: Codes of errors that say what is no longer there.
+NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
 
 #: Streams with these carry what an item has become.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_StreamSpecification.html
@@ -23,11 +29,12 @@ _ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A table's stream, and whether it takes changes; ``arn`` is empty where there is none."""
+    """The stream of a table, and whether it takes changes; ``arn`` is empty where there is none."""
 
     arn: str = ""
     enabled: bool = False
     view: str = ""
+    table: Origin = UNKNOWN
 
 
 def find_stream(client: Client, table: str, *, attempts: int | None = None) -> Stream:
@@ -41,7 +48,17 @@ def find_stream(client: Client, table: str, *, attempts: int | None = None) -> S
         answer.get("LatestStreamArn", ""),
         specification.get("StreamEnabled", False),
         specification.get("StreamViewType", ""),
+        origin_of(answer),
     )
+
+
+def table_arn(stream: str) -> str:
+    """The ARN of the table of a stream's ARN, "" where that does not name it.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+    """
+    table, found, _ = stream.partition("/stream/")
+    return table if found else ""
 
 
 def stream_problem(table: str, stream: Stream) -> str | None:
@@ -65,10 +82,11 @@ def enable_stream(
     try:
         client.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
     except SourceError as error:
-        raise RefusedError(
-            f"table {table}: its stream cannot be enabled: {error}",
-            passes=error.code == "ResourceInUseException",  # the table is being changed
-        ) from error
+        if not find_stream(client, table).enabled:  # else a stale answer said that it was not
+            raise RefusedError(
+                f"table {table}: its stream cannot be enabled: {error}",
+                passes=error.code == "ResourceInUseException",  # the table is being changed
+            ) from error
     waited = 0.0
     while waited < _ENABLE_SECONDS:
         stream = find_stream(client, table)
@@ -82,13 +100,35 @@ def enable_stream(
     )
 
 
-def check_stream(client: Client, table: str, arn: str) -> None:
-    """Raise GapError where the table's stream is not the one that is followed, or has ended."""
-    stream = find_stream(client, table)
+def look_at_stream(client: Client, table: str) -> Stream | None:
+    """The table's latest stream, None where there is no such table."""
+    try:
+        return find_stream(client, table)
+    except SourceError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return None
+
+
+def stream_loss(stream: Stream | None, arn: str) -> str:
+    """Why the stream ``arn``, which is followed, counts as gone, or ""."""
+    if stream is None:
+        return f"its stream {arn} is gone: there is no such table"
     if stream.arn != arn:
-        raise GapError(table, f"its stream {arn} was replaced by {stream.arn or 'none'}")
+        return f"its stream {arn} was replaced by {stream.arn or 'none'}"
     if not stream.enabled:
-        raise GapError(table, f"its stream {arn} was disabled")
+        return f"its stream {arn} was disabled"
+    return ""
+
+
+def look_at_shards(client: Client, arn: str) -> list[Listed] | None:
+    """All shards of a stream, None where there is no such stream."""
+    try:
+        return list_shards(client, arn)
+    except SourceError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return None
 
 
 def list_shards(client: Client, arn: str) -> list[Listed]:
@@ -100,12 +140,12 @@ def list_shards(client: Client, arn: str) -> list[Listed]:
 
 
 def list_children(client: Client, arn: str, parent: str) -> list[Listed] | None:
-    """The children of a shard; None where the endpoint cannot be asked so."""
+    """The children of a shard; None where the endpoint does not tell, or there is no stream."""
     shard_filter = {"Type": "CHILD_SHARDS", "ShardId": parent}
     try:
         listed = _list(client, {"StreamArn": arn, "ShardFilter": shard_filter})
     except SourceError as error:
-        if error.code != "ValidationException":
+        if error.code not in ("ValidationException", NOT_FOUND):
             raise
         return None
     return [one for one in listed if one.parent == parent]  # some ignore the filter
@@ -126,19 +166,29 @@ def iterator_request(arn: str, shard: str, start: str, sequence: str) -> bytes:
     return orjson.dumps(request)
 
 
-def trimmed(client: Client, arn: str, shard: str, start: str, sequence: str) -> str:
-    """What the stream says where it has trimmed what follows; "" where all of that is there.
+def ask(client: Client, arn: str, question: Question) -> Answer:
+    """Ask directly whether a shard, and what follows a position in it, is there.
 
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html
     """
     try:
-        client.call("GetShardIterator", iterator_request(arn, shard, start, sequence))
+        client.call("GetShardIterator", iterator_request(arn, *question))
     except SourceError as error:
-        if error.code == "TrimmedDataAccessException":
-            return f"{error.code}: {error.message}"
-        if error.code != "ResourceNotFoundException":  # listings tell whether it is gone
-            raise
-    return ""
+        if error.code == TRIMMED:
+            return Answer.TRIMMED
+        if error.code == NOT_FOUND:
+            return Answer.GONE
+        raise
+    return Answer.THERE
+
+
+def is_lost(client: Client, table: str, arn: str, question: Question) -> bool:
+    """Ask once more, directly, whether what was believed to be lost is."""
+    if question.shard:
+        return ask(client, arn, question) is not Answer.THERE
+    return (
+        bool(stream_loss(look_at_stream(client, table), arn)) or look_at_shards(client, arn) is None
+    )
 
 
 def records_request(iterator: str, limit: int) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from shake.errors import RefusedError
-from shake.schema import Attribute, Keys, SecondaryIndex, Table
+from shake.schema import Attribute, Keys, Origin, SecondaryIndex, Table
 from shake.source.client import Client
 
 #: The states in which a table can be read.
@@ -26,7 +27,7 @@ def list_tables(client: Client, *, attempts: int | None = None) -> list[str]:
 
 
 def describe(client: Client, name: str, *, attempts: int | None = None) -> Table:
-    """The table's keys, indexes and size.
+    """The table's keys, indexes, size and origin.
 
     Raises RefusedError when the table is in a state that cannot be read, SourceError
     (ResourceNotFoundException) when there is none of that name.
@@ -50,6 +51,16 @@ def describe(client: Client, name: str, *, attempts: int | None = None) -> Table
         items=answer.get("ItemCount", 0),
         bytes=answer.get("TableSizeBytes", 0),
         read_capacity=_read_capacity(answer),
+        origin=origin_of(answer),
+    )
+
+
+def origin_of(description: Mapping[str, Any]) -> Origin:
+    """Which table a TableDescription is of."""
+    return Origin(
+        description.get("TableArn", ""),
+        description.get("TableId", ""),
+        float(description.get("CreationDateTime", 0.0)),
     )
 
 

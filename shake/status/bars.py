@@ -127,4 +127,4 @@ def _place(table: TableStatus) -> str:
     """Where a table is that is not being copied."""
     if table.lag is None:
         return table.state
-    return f"{'=' if table.consistent else 'lag'} {duration(table.lag)}"
+    return f"lag {duration(table.lag)}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shake.schema import RETENTION
 from shake.stream.listing import Listed, below, orphans_of
-from shake.stream.shards import Shard, State, new_shard
+from shake.stream.shard import Shard, State, new_shard
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
@@ -32,7 +32,8 @@ def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
 
 def all_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
     """Everything that the stream still holds, where parents, and heads, may be gone for long."""
-    begun = _begun({one.id: one for one in listing}, (), now - RETENTION)
+    listed = {one.id: one for one in listing}
+    begun = _begun(listed, orphans_of(listed, ()), now - RETENTION)
     return [replace(shard, horizon=True) for shard in begun]
 
 

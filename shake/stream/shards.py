@@ -6,106 +6,20 @@ Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
 
-from shake.errors import GapError
+from shake.stream import suspicion
+from shake.stream.absence import Absence
 from shake.stream.listing import Listed, orphans_of
-
-#: Listings of a stream are eventually consistent: what is new may be missing from the next one, a
-#: shard may be listed before its parent is. After so many seconds they are believed.
-SETTLED_AFTER = 60.0
-
-#: Seconds for which a shard must be missing from every listing of all shards until it is gone.
-MISSING_AFTER = 10.0
+from shake.stream.queue import Queue
+from shake.stream.shard import NEXT, Kept, Shard, State, new_shard
+from shake.stream.suspicion import Answer, Question, Suspicions
 
 #: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
 #: or has one child.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 SIBLING_AFTER = 3.0
-
-
-class State(Enum):
-    """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
-
-    WAITING = "waiting"  # for its parent
-    READY = "ready"
-    READING = "reading"  # leased to a worker
-    APPLIED = "applied"  # to its end
-
-
-NEXT = {
-    State.WAITING: {State.READY},
-    State.READY: {State.READING},
-    State.READING: {State.READY, State.APPLIED},
-    State.APPLIED: set[State](),
-}
-
-
-@dataclass(slots=True)
-class Kept:
-    """What the journal holds of a shard.
-
-    ``sequence`` is that of the last record, "" before the first; every record created before
-    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet;
-    ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the stream
-    may forget it.
-    """
-
-    sequence: str = ""
-    safe: float = 0.0
-    left: int = 0
-    size: int = 0
-    ended: bool = False
-
-
-@dataclass(slots=True)
-class Shard:
-    """One shard and how far it is applied.
-
-    ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
-    applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
-    is applied, or in the copy, or was gone when following began. ``kept`` is what the journal
-    holds, None where it never held any. ``horizon``: following begins with what the stream still
-    holds of it, of which nothing is read yet.
-    ``oldest``: read from the oldest record that is left, and ``keeping``: a worker reads it into
-    the journal; neither is saved.
-    """
-
-    id: str
-    parent: str
-    start: str
-    sequence: str = ""
-    safe: float = 0.0
-    state: State = State.WAITING
-    kept: Kept | None = None
-    horizon: bool = False
-    oldest: bool = False
-    keeping: bool = False
-
-    @property
-    def held(self) -> bool:
-        """The journal holds it to its end."""
-        return self.kept is not None and self.kept.ended
-
-    @property
-    def covered(self) -> float:
-        """Unix seconds: every record created before is applied, or in the copy or the journal."""
-        return max(self.safe, self.kept.safe) if self.kept else self.safe
-
-    @property
-    def position(self) -> tuple[str, str]:
-        """Where it starts, "" for its oldest record, and the last number that is applied."""
-        return ("" if self.oldest else self.start, self.sequence)
-
-    @property
-    def reached(self) -> tuple[str, str]:
-        """Where it starts, and the last number that is applied or in the journal."""
-        kept = self.kept.sequence if self.kept else ""
-        return self.start, max(self.sequence, kept, key=lambda number: int(number or 0))
 
 
 class Shards:
@@ -114,21 +28,20 @@ class Shards:
     A shard may be read twice: into the journal while nothing is applied yet, or what comes before
     it is not; and to be applied. ``table`` is for errors. What was created before ``began``, in
     Unix seconds, is in the copy. Times of changes are on the source's clock; ``now`` is on any
-    clock that nobody sets.
+    clock that cannot be set.
     """
 
     def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
-        self._table = table
         self._began = began
         self._shards: dict[str, Shard] = {}
         self._children: dict[str, set[str]] = {}
-        self._ready = _Queue()
-        self._keepable = _Queue()
+        self._ready = Queue()
+        self._keepable = Queue()
         self._applying = False
         self._before: set[str] = set()  # see _past
-        self._missing: dict[str, float] = {}  # known and not listed: since when
-        self._orphans: dict[str, float] = {}  # when they were first listed without their parent
-        self._ends: dict[str, float] = {}  # read, without a child: since when; inf: settled
+        self._absence = Absence(table)
+        self._ends: set[str] = set()  # read to their end, and a child may still be listed
+        self._childless = Suspicions()  # those among them that may have none
         self._single: dict[str, float] = {}  # of which one child is listed: since when
         #: Removed by :meth:`learn`: nothing will ask for them again.
         self.forgotten: list[str] = []
@@ -156,31 +69,51 @@ class Shards:
 
     # ---- listings
 
-    def learn(self, listing: Iterable[Listed], *, whole: bool, now: float) -> list[Shard]:
+    def learn(
+        self,
+        listing: Iterable[Listed],
+        *,
+        whole: bool,
+        now: float,
+        answers: Mapping[str, Answer] | None = None,
+    ) -> list[Shard]:
         """Take in a listing, of all shards or of some; return the shards that are new.
 
-        Raises GapError where an unread shard has vanished, or one appears behind one that did.
+        ``answers`` are those to some of :meth:`questions`. ``now`` is when the source was asked for
+        all of this, in seconds of a clock that never goes back. Raises GapError where an unread
+        shard has vanished, or one appears behind one that did.
         """
         listed = {one.id: one for one in listing}
         past = self._past(listed)
         found = {i: one for i, one in listed.items() if i not in self._shards and i not in past}
-        orphans = orphans_of(found, self._shards.keys() | past)
+        before = self._before_beginning(found)
+        late = {i: one for i, one in found.items() if i not in before}
+        orphans = orphans_of(late, self._shards.keys() | past | before.keys())
         new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
-            self._ends.pop(shard.parent, None)
-            self._orphans.pop(shard.id, None)
-            self._expect_sibling(shard.parent, now)
-            shard.safe = self._inherited(shard)
-            parent = self._shards.get(shard.parent)
-            if parent is None or parent.state is State.APPLIED:
-                self._enter(shard, State.READY)
-            self._offer(shard)
+            self._place(shard, before.get(shard.id), now)
         self._settle_single({one.parent for one in listed.values()}, now)
         if whole:
             self._settle(now)
-            self._adopt({i: found[i].parent for i in orphans}, now)
-            self._forget(listed.keys(), now)
+            parents = {found[one].parent for one in orphans} - orphans
+            self._judge(listed.keys(), parents, now, answers or {})
         return new
+
+    def _place(self, shard: Shard, below: Shard | None, now: float) -> None:
+        """A shard is new; ``below`` is the one with which following began that descends from it."""
+        self._ends.discard(shard.parent)
+        self._childless.clear(shard.parent)
+        self._expect_sibling(shard.parent, now)
+        parent = self._shards.get(shard.parent)
+        if below:
+            shard.safe, shard.horizon = below.safe, below.horizon
+        else:
+            shard.safe = self._inherited(shard)
+        if (parent is None and not (below and shard.parent)) or (
+            parent and parent.state is State.APPLIED
+        ):
+            self._enter(shard, State.READY)
+        self._offer(shard)
 
     def _inherited(self, shard: Shard) -> float:
         """What is safe of the nearest shard above it of which that is known."""
@@ -219,49 +152,83 @@ class Shards:
             if now - since >= SIBLING_AFTER:
                 del self._single[parent]
 
+    def _unlisted_parents(self) -> dict[str, Shard]:
+        """Parents of shards with which following began that were never listed, with the shard."""
+        waiting = (one for one in self if one.state is State.WAITING)
+        return {one.parent: one for one in waiting if one.parent not in self._shards}
+
+    def _before_beginning(self, found: dict[str, Listed]) -> dict[str, Shard]:
+        """What is listed late of what comes before the beginning, with the shard below it."""
+        before: dict[str, Shard] = {}
+        for parent, shard in self._unlisted_parents().items():
+            while parent in found and parent not in before:
+                before[parent] = shard
+                parent = found[parent].parent
+        return before
+
     def _settle(self, now: float) -> None:
-        """What has been so for long enough will stay so."""
-        for one, since in self._ends.items():
-            since = since or now
-            self._ends[one] = since if now - since < SETTLED_AFTER else inf
+        """What is read to its end has no child where that is so for long enough."""
+        for one in list(self._ends):
+            if self._childless.add(one, "", now, suspicion.LOSS):
+                self._ends.discard(one)
+                self._childless.clear(one)
 
-    def _adopt(self, orphans: dict[str, str], now: float) -> None:
-        """Shards whose parent is not listed: it is late, or gone."""
-        began = [s for s in self if s.state is State.WAITING and s.parent not in self._shards]
-        waiting = {shard.id: shard.parent for shard in began} | orphans
-        self._orphans = {one: self._orphans.get(one, now) for one in waiting}
-        settled = {one for one, t in self._orphans.items() if now - t >= SETTLED_AFTER}
-        for shard in began:
-            if shard.id in settled:  # the parent was gone before following began
-                self._enter(shard, State.READY)
-        for one in settled & orphans.keys():
-            raise GapError(
-                self._table, f"shard {one} follows shard {orphans[one]}, which is gone unread"
-            )
+    def _judge(
+        self, listed: Collection[str], parents: set[str], now: float, answers: Mapping[str, Answer]
+    ) -> None:
+        """What a listing lacks is late, or gone; ``parents`` are those of shards left out of it."""
+        absence, began = self._absence, self._unlisted_parents().keys()
+        absence.keep_to(began | parents | self._shards.keys())
+        for parent in began:
+            if absence.is_past(parent, now, answers.get(parent)):
+                for child in map(self.__getitem__, self._children[parent]):
+                    if child.state is State.WAITING:
+                        self._enter(child, State.READY)
+        for parent in parents - began:
+            absence.judge_parent(parent, now, answers.get(parent))
+        for shard in list(self):
+            doubted = shard.doubted
+            if absence.judge(shard, shard.id in listed, now, answers.get(shard.id)):
+                self._forget(shard)
+            elif doubted and not shard.doubted:
+                self._offer(shard)
 
-    def _forget(self, listed: Collection[str], now: float) -> None:
-        """Shards that the stream has forgotten: done with, or lost."""
-        missing = [one.id for one in self if one.id not in listed]
-        self._missing = {one: self._missing.get(one, now) for one in missing}
-        for shard in [self[one] for one, t in self._missing.items() if now - t >= MISSING_AFTER]:
-            if shard.state is not State.APPLIED:
-                if shard.held:
-                    continue
-                raise GapError(
-                    self._table, f"shard {shard.id} is gone, and was not read to its end"
-                )
-            self._children.pop(shard.id, None)
-            self._children.get(shard.parent, set()).discard(shard.id)
-            self._ends.pop(shard.id, None)
-            self._single.pop(shard.id, None)
-            del self._shards[shard.id], self._missing[shard.id]
-            self.forgotten.append(shard.id)
+    def doubt(self, shard: Shard, answer: Answer, now: float) -> None:
+        """The source says that a shard, which has no reader now, is gone, or its position trimmed.
+
+        It is not read until the source has said more. Raises GapError where that is believed.
+        """
+        shard.doubted = answer
+        self._offer(shard)
+        self._absence.judge(shard, True, now, answer)
+
+    def doubt_stream(self, text: str, now: float) -> None:
+        """The source says why the stream counts as gone, "" where it does not."""
+        self._absence.judge_stream(text, now)
+
+    def _forget(self, shard: Shard) -> None:
+        self._children.pop(shard.id, None)
+        self._children.get(shard.parent, set()).discard(shard.id)
+        self._ends.discard(shard.id)
+        self._childless.clear(shard.id)
+        self._single.pop(shard.id, None)
+        del self._shards[shard.id]
+        self.forgotten.append(shard.id)
+
+    def questions(self) -> list[Question]:
+        """What to ask the source directly, since listings lack it, or a reader has said so."""
+        names = self._unlisted_parents().keys() | set(self._absence.names)
+        return [self[one].question if one in self._shards else Question(one) for one in names]
 
     @property
-    def missing(self) -> bool:
-        """Some shard that is still to be read was not listed the last time."""
-        left = [self[one] for one in self._missing]
-        return any(one.state is not State.APPLIED and not one.held for one in left)
+    def doubts(self) -> list[str]:
+        """What may be lost, in words, and what is waited for since it is not listed."""
+        return self._absence.texts
+
+    @property
+    def beginning(self) -> bool:
+        """Some shard waits for a parent that is not listed, and may be gone for long."""
+        return bool(self._unlisted_parents())
 
     def has_children(self, shard_id: str) -> bool:
         """Whether some of what follows a shard is known."""
@@ -269,8 +236,8 @@ class Shards:
 
     @property
     def childless(self) -> bool:
-        """Some shard is read to its end, and what follows it may not be listed yet."""
-        return any(since != inf for since in self._ends.values())
+        """Some shard is read to its end, and what follows it might not be listed yet."""
+        return bool(self._ends)
 
     @property
     def single(self) -> bool:
@@ -279,9 +246,7 @@ class Shards:
 
     def _unlisted(self) -> Iterator[Shard]:
         """Shards whose children, or one of whose children, can still be unlisted."""
-        for one, since in self._ends.items():
-            if since != inf:
-                yield self._shards[one]
+        yield from (self._shards[one] for one in self._ends)
         yield from (self._shards[one] for one in self._single)
 
     # ---- reading
@@ -315,6 +280,7 @@ class Shards:
             self._lift(shard, safe)
         shard.horizon = False
         shard.safe = max(shard.safe, safe)
+        self._absence.was_read(shard)
 
     def _lift(self, shard: Shard, safe: float) -> None:
         """What waits for a shard was written after what is applied of it."""
@@ -341,7 +307,7 @@ class Shards:
     def _end(self, shard: Shard) -> None:
         """It is read to its end: what follows it should be listed, now or soon."""
         if not self.has_children(shard.id):
-            self._ends[shard.id] = 0.0
+            self._ends.add(shard.id)
 
     # ---- journal
 
@@ -380,6 +346,7 @@ class Shards:
         shard.kept.left += records
         shard.kept.size += size
         shard.kept.safe = max(shard.kept.safe, safe)
+        self._absence.was_read(shard)
 
     def end_keeping(self, shard: Shard, *, over: bool) -> None:
         """The worker has ended, at the shard's end or before."""
@@ -402,7 +369,7 @@ class Shards:
         """Queue a shard for whoever may read it now."""
         self._ready.discard(shard.id)
         self._keepable.discard(shard.id)
-        if shard.keeping:
+        if shard.keeping or shard.doubted:
             return
         ready = shard.state is State.READY
         if ready:
@@ -463,6 +430,7 @@ class Shards:
         Return the shards whose times this has changed.
         """
         changed = []
+        self._began = min(self._began, most)
         for shard in self:
             if shard.covered > most:
                 shard.safe = min(shard.safe, most)
@@ -482,33 +450,3 @@ class Shards:
             raise AssertionError(f"shard {shard.id}: {shard.state.name} to {state.name}")
         shard.state = state
         self._offer(shard)
-
-
-class _Queue:
-    """Names that wait, the one with the lowest figure first."""
-
-    def __init__(self) -> None:
-        self._figures: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []  # of these, and of some that were
-
-    def __len__(self) -> int:
-        return len(self._figures)
-
-    def add(self, name: str, figure: float) -> None:
-        self._figures[name] = figure
-        heapq.heappush(self._heap, (figure, name))
-
-    def discard(self, name: str) -> None:
-        self._figures.pop(name, None)
-
-    def first(self) -> str:
-        while True:
-            figure, name = self._heap[0]
-            if self._figures.get(name) == figure:
-                return name
-            heapq.heappop(self._heap)
-
-
-def new_shard(one: Listed) -> Shard:
-    """A shard of which nothing is applied."""
-    return Shard(one.id, one.parent, one.start)

@@ -16,6 +16,7 @@ from typing import Any
 import bson
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
+from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -105,9 +106,16 @@ class Bulk:
             answer = self._send_directly(body, FIELDS[command], documents, count, session)
             if answer is not None:
                 return answer
+        if self._uuid and self._wire_version() >= UUID_WIRE_VERSION:
+            body = {**body, "collectionUUID": self._uuid}
         return self._collection.database.command(
             {**body, FIELDS[command]: [Documents(documents.tobytes())]}
         )
+
+    def _wire_version(self) -> int:
+        admin = self._client.get_database("admin", None, ReadPreference.PRIMARY)
+        version: int = admin.command("hello")["maxWireVersion"]
+        return version
 
     def _probe(self) -> bool:
         """Whether the driver's inside is as expected: a ping tells."""

@@ -26,6 +26,7 @@ from shake.target.contract import NO_FENCE, Fence, Found
 from shake.target.deadline import Deadline
 from shake.target.indexes import wanted_indexes
 from shake.target.retrying import Patience, transient, words
+from shake.target.session import unfenced
 from shake.target.staging import MongoStaging
 from shake.target.writing import MongoWriter
 
@@ -73,7 +74,7 @@ class MongoTarget:
         self.sharded = config.target_mongodb_type == "sharding"
         self._patience = Patience(stop, on_retry, deadline)
         self._hello: dict[str, Any] = {}
-        self.weakness: str | None = None
+        self.weaknesses: tuple[str, ...] = ()
 
     def probe(self, places: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
@@ -88,7 +89,10 @@ class MongoTarget:
                     if self.sharded
                     else f"{where} is a sharded cluster: set target.mongodb.type = sharding"
                 )
-            self.weakness = weakness(self._concern, self._hello)
+            follows = self._config.sync_mode != "full"
+            unfence = unfenced(self._client.options, self._hello) if follows else None
+            weak = weakness(self._concern, self._hello)
+            self.weaknesses = tuple(one for one in (weak, unfence) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
                 collection = self.collection(where).with_options(write_concern=quick)

@@ -81,7 +81,7 @@ class Faulty:
     """The server: answers from ``script`` one by one, then always by ``otherwise``.
 
     Use it as a context manager; ``url`` is its address, ``requests`` what it was asked so far.
-    ``clock`` is that of the ``Date`` of its answers.
+    ``clock`` is that of the ``Date`` of its answers, which is empty where it gives 0.
     """
 
     def __init__(
@@ -142,7 +142,8 @@ class Faulty:
             do_GET = do_POST
 
             def date_time_string(self, timestamp: float | None = None) -> str:
-                return super().date_time_string(int(faulty._clock()))
+                now = faulty._clock()
+                return super().date_time_string(int(now)) if now else ""
 
             def _send(self, reply: Reply) -> None:
                 self.close_connection = reply.cut is not None

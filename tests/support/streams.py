@@ -23,7 +23,7 @@ from typing_extensions import Self
 from tests.support.faulty import Faulty, Reply, Request, error
 from tests.support.streams_faults import Call, Faults
 from tests.support.streams_table import Clock, Item, Refusal, Shard, Shared, Stream, Table, size
-from tests.support.tables import REGION, Key
+from tests.support.tables import Key
 
 __all__ = ["Call", "Clock", "Journal", "Shard", "Simulator", "Stream", "Table"]
 
@@ -76,9 +76,11 @@ class Simulator:
     ``cold_pages``: so many answers of GetRecords hold nothing after each GetShardIterator.
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
+    ``table_ids``: tables have a TableId, which DynamoDB Local does not give.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
 
-    ``clock`` is also that of the ``Date`` of each answer, and of records' creation times.
+    ``clock`` is also that of the ``Date`` of each answer, which is empty where not ``dated``, and
+    of records' creation times.
     """
 
     def __init__(self, seed: int = 0, clock: Clock | None = None) -> None:
@@ -91,10 +93,12 @@ class Simulator:
         self.cold_pages = 0
         self.most_shards = MOST_SHARDS
         self.enabling = 0
+        self.table_ids = True
         self.iterator_age = ITERATOR_AGE
         self._shared = Shared(self.clock, random.Random(f"{seed} world"))
         self._chance = random.Random(f"{seed} answers")
-        self._http = Faulty(otherwise=self._serve, clock=self.clock)
+        self.dated = True
+        self._http = Faulty(otherwise=self._serve, clock=lambda: self.dated and self.clock())
         self._closing = threading.Event()
 
     @property
@@ -118,9 +122,14 @@ class Simulator:
         sk: Key | None = None,
         stream: str | None = "NEW_AND_OLD_IMAGES",
         shards: int = 1,
+        account: str = "000000000000",
     ) -> Table:
-        """Create a table, with a stream of this view type unless it is None."""
+        """Create a table, with a stream of this view type unless it is None.
+
+        A table of the same name is gone then, and its streams with it.
+        """
         with self._shared.lock:
+            self._shared.account = account
             table = self.tables[name] = Table(self._shared, name, pk, sk)
             if stream:
                 table.enable_stream(stream, shards)
@@ -273,9 +282,11 @@ class Simulator:
             },
             "TableSizeBytes": sum(map(size, items)),
             "ItemCount": len(items),
-            "TableArn": f"arn:aws:dynamodb:{REGION}:000000000000:table/{table.name}",
+            "TableArn": table.arn,
             "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
         }
+        if self.table_ids:
+            description["TableId"] = table.id
         if table.streams:
             stream = table.stream
             if stream.enabled:

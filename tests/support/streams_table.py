@@ -9,6 +9,7 @@ import base64
 import hashlib
 import random
 import threading
+import uuid
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -57,10 +58,15 @@ class Clock:
 
 @dataclass
 class Shared:
-    """What tables and streams share. Whoever changes or reads them holds the lock."""
+    """What tables and streams share. Whoever changes or reads them holds the lock.
+
+    ``account`` is that of the tables that are made from now on; ``made`` counts tables.
+    """
 
     clock: Clock
     random: random.Random
+    account: str = "000000000000"
+    made: int = 0
     delay: float = 0.0  # see Simulator
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -120,6 +126,7 @@ class Stream:
     def __init__(self, shared: Shared, table: str, view: str, shards: int, label: str) -> None:
         self._shared = shared
         self.table = table
+        self.account = shared.account
         self.view = view
         self.label = label
         self.created = shared.clock()
@@ -135,7 +142,8 @@ class Stream:
     @property
     def arn(self) -> str:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html"""
-        return f"arn:aws:dynamodb:{REGION}:000000000000:table/{self.table}/stream/{self.label}"
+        table = f"arn:aws:dynamodb:{REGION}:{self.account}:table/{self.table}"
+        return f"{table}/stream/{self.label}"
 
     def open(self) -> list[Shard]:
         """The open shards, by hash range."""
@@ -324,6 +332,9 @@ class Table:
         self.name = name
         self.keys = [pk, *([sk] if sk else [])]
         self.created = shared.clock()
+        self.arn = f"arn:aws:dynamodb:{REGION}:{shared.account}:table/{name}"
+        shared.made += 1
+        self.id = str(uuid.UUID(int=shared.made))
         self.stale = 0
         self.streams: list[Stream] = []
         self._items: dict[Place, Item] = {}

@@ -1,0 +1,164 @@
+"""Keeps what is known of followed streams up to date, and decides when changes count as lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from math import inf
+
+from shake.clock import boot_clock
+from shake.config import Config
+from shake.errors import GapError, ShakeError
+from shake.farm.following import Following, spared
+from shake.farm.loop import Loop
+from shake.farm.messages import ShardGap
+from shake.farm.saver import Saver
+from shake.farm.watcher import View, Watcher
+from shake.plan import TablePlan
+from shake.source.client import Client
+from shake.stream import suspicion
+from shake.stream.shard import Shard
+from shake.stream.shards import SIBLING_AFTER
+from shake.stream.suspicion import Answer, Question
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds between two views of a stream. The shorter time holds while no shard is listed, or a
+#: parent or child of one that is known is not.
+LIST_EVERY, LIST_SOON = 30.0, 0.5
+
+
+class Monitor:
+    """Views streams, at once where something is uncertain.
+
+    ``learned`` is called when shards may have come that can be read, ``doubtful`` each second with
+    what is uncertain.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        client: Client,
+        followings: list[Following],
+        saver: Saver,
+        *,
+        learned: Callable[[], None],
+        doubtful: Callable[[str], None],
+        fatal: Callable[[ShakeError], None],
+    ) -> None:
+        self._loop = loop
+        self._source = client.clock
+        self._followings = list(followings)
+        self._saver = saver
+        self._learned = learned
+        self._doubtful = doubtful
+        self._fatal = fatal
+        self._watcher = Watcher(config, client, loop.post, self._seen, self._trimmed, fatal)
+        self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
+
+    @property
+    def _latest(self) -> float:
+        """The source's time, or a later one."""
+        return self._source.latest(boot_clock())
+
+    def start(self) -> None:
+        self._watcher.start()
+        if self._followings:
+            self._view_all()
+            self._loop.every(LIST_EVERY, self._view_all)
+
+    def close(self) -> None:
+        self._watcher.close()
+
+    def give_up(self, table: int) -> None:
+        """A table is not followed any more."""
+        self._followings = [one for one in self._followings if one.number != table]
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        """Call ``then`` if the source table is still the one that was copied; else the task ends.
+
+        To be asked when a table's scan has ended, before its collection counts as its copy.
+        """
+        self._watcher.verify(plan, then)
+
+    def look(self, following: Following, parent: str = "") -> None:
+        """View a stream now: the children of a shard, or all of it."""
+        self._watcher.look(following, parent)
+
+    def tend(self) -> None:
+        """Each second: report what is uncertain."""
+        for following in self._followings:
+            for doubt in following.shards.doubts:
+                self._doubtful(f"table {following.name}: {doubt}")
+
+    def from_reader(self, following: Following, shard: Shard, gap: ShardGap) -> None:
+        """A shard's reader, which has ended, was refused what follows the position."""
+        if gap.kind == "damaged":
+            self._fatal(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
+        elif gap.kind == "gone":
+            self._doubt(following, shard, Answer.GONE)
+        elif spared(shard, self._latest):
+            log.info(
+                "table %s: shard %s: %s; read from its oldest", following.name, shard.id, gap.reason
+            )
+            following.shards.rewind(shard)
+        else:
+            self._doubt(following, shard, Answer.TRIMMED)
+
+    def _trimmed(self, following: Following, question: Question) -> None:
+        for shard in following.doubtful(self._latest):
+            if Question(shard.id, *shard.reached) == question:  # it is still so
+                self._doubt(following, shard, Answer.TRIMMED)
+
+    def _doubt(self, following: Following, shard: Shard, answer: Answer) -> None:
+        log.info("table %s: shard %s is %s; asking again", following.name, shard.id, answer.value)
+        try:
+            following.shards.doubt(shard, answer, self._loop.clock())
+        except GapError as error:
+            self._fatal(error)
+        self.look(following)
+
+    def _seen(self, following: Following, view: View) -> None:
+        shards = following.shards
+        try:
+            shards.doubt_stream(view.loss, view.asked)
+            new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)
+        except GapError as error:
+            self._fatal(error)
+            return
+        following.learned(new)
+        if view.whole:
+            following.listed = True
+            self._saver.forget_shards(following.record, following.take_forgotten())
+        if view.whole or view.loss or shards.single:
+            self._view_soon(following)
+        self._learned()
+
+    def _view_soon(self, following: Following) -> None:
+        """What is uncertain is asked again."""
+        shards = following.shards
+        if shards.childless or shards.beginning or not len(shards):
+            pause = LIST_SOON
+        elif shards.doubts:
+            pause = suspicion.LOSS.every
+        elif shards.single:
+            pause = SIBLING_AFTER
+        else:
+            return
+        at = self._loop.clock() + pause
+        if at < self._next.get(following.number, inf):
+            self._next[following.number] = at
+            self._loop.later(pause, partial(self._view_again, following, at))
+
+    def _view_again(self, following: Following, at: float) -> None:
+        if self._next.get(following.number) == at:
+            del self._next[following.number]
+            self.look(following)
+
+    def _view_all(self) -> None:
+        for following in self._followings:
+            self.look(following)
+            for shard in following.doubtful(self._latest):
+                self._watcher.probe(following, shard)

@@ -1,0 +1,119 @@
+"""What a stream no longer shows, though it should: late, done with, or lost.
+
+Each method takes in an answer of the source, asked for at ``now``, in seconds of a clock that never
+goes back. ``answer`` is that to a direct question, None where none was asked: without one nothing
+counts as lost. Raises GapError where changes are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from shake.errors import GapError
+from shake.stream import suspicion
+from shake.stream.shard import Shard, State
+from shake.stream.suspicion import Answer, Question, Suspicions
+
+_STREAM = ""  # stands for a name, which no shard has
+
+
+class Absence:
+    """The suspicions about one table's stream; ``table`` is for errors."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._losses = Suspicions()
+        self._past = Suspicions()  # parents that may have been gone before following began
+        self._finished = Suspicions()  # shards of which nothing more is needed
+        self._awaited: set[str] = set()  # parents that are there, but not listed
+
+    @property
+    def names(self) -> list[str]:
+        """The shards that are suspected to be lost."""
+        return [name for name in self._losses if name != _STREAM]
+
+    @property
+    def texts(self) -> list[str]:
+        """What is suspected to be lost, and what is waited for: one line each."""
+        seconds = f"{suspicion.LOSS.seconds:g} s"
+        return [
+            *(
+                f"{text}; asking again for {seconds} before it counts as lost changes"
+                for text in self._losses.texts()
+            ),
+            *(f"shard {one} is there, but not listed; waiting for that" for one in self._awaited),
+        ]
+
+    def keep_to(self, names: Collection[str]) -> None:
+        """Only of these shards the last listing says anything."""
+        for name in [one for one in self.names if one not in names]:
+            self._losses.clear(name)
+        self._awaited &= set(names)
+
+    def judge_stream(self, text: str, now: float) -> None:
+        """Of the stream as a whole: why it counts as gone, "" where it does not."""
+        if not text:
+            self._losses.clear(_STREAM)
+        elif self._losses.add(_STREAM, text, now, suspicion.LOSS):
+            raise GapError(self._table, text, question=Question())
+
+    def was_read(self, shard: Shard) -> None:
+        """Its reader got an answer: it is there, whatever listings say."""
+        if not shard.doubted:
+            self._losses.clear(shard.id)
+
+    def is_past(self, parent: str, now: float, answer: Answer | None) -> bool:
+        """Whether a parent that is not listed was gone before following began."""
+        self._awaited.discard(parent)
+        if answer is Answer.THERE:
+            self._past.clear(parent)
+            self._awaited.add(parent)
+            return False
+        agreed = self._past.add(parent, "", now, suspicion.BEGINNING)
+        return agreed and answer is Answer.GONE
+
+    def judge_parent(self, parent: str, now: float, answer: Answer | None) -> None:
+        """A parent that is not listed, of a shard that came while the stream was followed."""
+        if answer is Answer.THERE:
+            self._losses.clear(parent)
+            return
+        text = f"shard {parent}, which others follow, is not listed, and was not read"
+        self._believe(parent, text, now, answer, Question(parent))
+
+    def judge(self, shard: Shard, listed: bool, now: float, answer: Answer | None) -> bool:
+        """A known shard; whether it is gone and nothing more is needed of it."""
+        done = shard.state is State.APPLIED or shard.held
+        if shard.doubted and answer is not Answer.THERE:
+            if answer is not None:
+                self._judge_doubted(shard, now, answer)
+        elif listed or answer is Answer.THERE:
+            shard.doubted = None
+            self._losses.clear(shard.id)
+            self._finished.clear(shard.id)
+        elif done:
+            self._losses.clear(shard.id)
+            agreed = self._finished.add(shard.id, "", now, suspicion.LOSS)
+            if agreed and shard.state is State.APPLIED:
+                self._finished.clear(shard.id)
+                return True
+        else:
+            text = f"shard {shard.id} is not listed, and was not read to its end"
+            self._believe(shard.id, text, now, answer, Question(shard.id))
+        return False
+
+    def _judge_doubted(self, shard: Shard, now: float, answer: Answer) -> None:
+        shard.doubted = answer
+        if answer is Answer.GONE:
+            text = f"shard {shard.id}: ResourceNotFoundException, and it was not read to its end"
+            self._believe(shard.id, text, now, answer, shard.question)
+            return
+        text = f"shard {shard.id}: TrimmedDataAccessException: what follows its position is trimmed"
+        if self._losses.add(shard.id, text, now, suspicion.STATEMENT):
+            raise GapError(self._table, text, question=shard.question)
+
+    def _believe(
+        self, name: str, text: str, now: float, answer: Answer | None, question: Question
+    ) -> None:
+        agreed = self._losses.add(name, text, now, suspicion.LOSS)
+        if agreed and answer is Answer.GONE:
+            raise GapError(self._table, text, question=question)

@@ -1,0 +1,102 @@
+"""One shard of a stream: where it is, and how far it is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from shake.stream.listing import Listed
+from shake.stream.suspicion import Answer, Question
+
+
+class State(Enum):
+    """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
+
+    WAITING = "waiting"  # for its parent
+    READY = "ready"
+    READING = "reading"  # leased to a worker
+    APPLIED = "applied"  # to its end
+
+
+NEXT = {
+    State.WAITING: {State.READY},
+    State.READY: {State.READING},
+    State.READING: {State.READY, State.APPLIED},
+    State.APPLIED: set[State](),
+}
+
+
+@dataclass(slots=True)
+class Kept:
+    """What the journal holds of a shard.
+
+    ``sequence`` is that of the last record, "" before the first; every record created before
+    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet;
+    ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the stream
+    may forget it.
+    """
+
+    sequence: str = ""
+    safe: float = 0.0
+    left: int = 0
+    size: int = 0
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Shard:
+    """One shard and how far it is applied.
+
+    ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
+    applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
+    is applied, or in the copy, or was gone when following began. ``kept`` is what the journal
+    holds, None where it never held any. ``horizon``: following begins with what the stream still
+    holds of it, of which nothing is read yet.
+    These are not saved: ``oldest``: read from the oldest record that is left; ``keeping``: a worker
+    reads it into the journal; ``doubted``: the source said that it is gone, or what is unread of it
+    trimmed, so it is not read until the source has said more.
+    """
+
+    id: str
+    parent: str
+    start: str
+    sequence: str = ""
+    safe: float = 0.0
+    state: State = State.WAITING
+    kept: Kept | None = None
+    horizon: bool = False
+    oldest: bool = False
+    keeping: bool = False
+    doubted: Answer | None = None
+
+    @property
+    def held(self) -> bool:
+        """The journal holds it to its end."""
+        return self.kept is not None and self.kept.ended
+
+    @property
+    def covered(self) -> float:
+        """Unix seconds: every record created before is applied, or in the copy or the journal."""
+        return max(self.safe, self.kept.safe) if self.kept else self.safe
+
+    @property
+    def position(self) -> tuple[str, str]:
+        """Where it starts, "" for its oldest record, and the last number that is applied."""
+        return ("" if self.oldest else self.start, self.sequence)
+
+    @property
+    def question(self) -> Question:
+        """What to ask the source where it is not certain that what is unread is there."""
+        trimmed = self.doubted is Answer.TRIMMED
+        return Question(self.id, *self.reached) if trimmed else Question(self.id)
+
+    @property
+    def reached(self) -> tuple[str, str]:
+        """Where it starts, and the last number that is applied or in the journal."""
+        kept = self.kept.sequence if self.kept else ""
+        return self.start, max(self.sequence, kept, key=lambda number: int(number or 0))
+
+
+def new_shard(one: Listed) -> Shard:
+    """A shard of which nothing is applied."""
+    return Shard(one.id, one.parent, one.start)

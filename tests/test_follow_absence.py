@@ -1,0 +1,331 @@
+"""One answer never counts as lost changes, and another table is never taken for a gap."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.lease import Lease
+from shake.checkpoint.records import StreamRecord, TableRecord, TableState
+from shake.config import load
+from shake.demo.servers import free_port
+from shake.errors import GapError, RunError
+from shake.plan import Action, Plan, TablePlan
+from shake.resync import Resync
+from shake.source import tables
+from shake.source.client import Client, Credentials, Endpoint
+from shake.stream.suspicion import Question
+from tests.support.faulty import Reply, error
+from tests.support.followed import HASTY, Followed, copies, stopped
+from tests.support.migration import Migration
+from tests.support.status import status
+from tests.support.streams import Call, Simulator
+from tests.support.streams_faults import calling, instead
+from tests.support.wait import until
+
+
+def caught_up(followed: Followed, **settings: Any) -> Migration:
+    """A task that has followed its table for a moment and was stopped."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(**settings)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    return migration
+
+
+def stale(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """The table as it was before its stream was enabled."""
+    body = orjson.loads(answer().body)
+    for field in ("StreamSpecification", "LatestStreamArn", "LatestStreamLabel"):
+        body["Table"].pop(field, None)
+    return Reply(orjson.dumps(body))
+
+
+def replaced(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """The table with another stream."""
+    reply = answer()
+    label = orjson.loads(reply.body)["Table"]["LatestStreamLabel"].encode()
+    return Reply(reply.body.replace(label, b"2001-01-01T00:00:00.000"))
+
+
+# ---- one answer
+
+
+@pytest.mark.parametrize("policy", ["fail", "resync"])
+@pytest.mark.parametrize("skip", range(4))
+def test_a_stale_description_of_the_table_at_the_start_is_no_gap(
+    followed: Followed, policy: str, skip: int
+) -> None:
+    migration = caught_up(followed, gap__policy=policy)
+    followed.put("b")
+    scans = len(list(filter(copies, followed.simulator.journal)))
+    followed.simulator.faults.next("DescribeTable", *[None] * skip, stale)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
+    assert len(list(filter(copies, followed.simulator.journal))) == scans
+
+
+def test_a_first_start_believes_no_stale_description_of_the_table(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    followed.simulator.faults.next("DescribeTable", None, stale)
+    result = followed.task().run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
+
+
+@pytest.mark.parametrize("fault", [stale, replaced, instead(error("ResourceNotFoundException"))])
+def test_while_a_stream_is_in_doubt_the_task_is_degraded_and_changes_go_on(
+    followed: Followed, fault: Any
+) -> None:
+    port = free_port()
+    migration = caught_up(followed, gap__policy="resync", http_profile=port)
+    before = followed.collection.find_one({"pk": "a"})
+
+    def described(call: Call) -> bool:
+        return call.operation == "DescribeTable"
+
+    begun = threading.Event()
+    followed.simulator.faults.next("DescribeTable", None, None, calling(begun.set))
+    process = migration.start()
+    until(begun.is_set)
+    followed.simulator.faults.rule(1.0, fault, where=described)
+    table = followed.simulator.tables[followed.name]
+    table.stream.roll_over(table.stream.open()[0], listed_after=2)  # so that it is looked at
+    reason = until(
+        lambda: status(port)["state"] == "degraded" and status(port)["reason"], deadline=60
+    )
+    assert f"table {followed.name}: its stream arn:" in reason
+    assert "asking again for 60 s before it counts as lost changes" in reason
+    followed.put("b")
+    followed.arrived("b")
+    followed.simulator.faults.clear()
+    until(lambda: status(port)["state"] == "running", deadline=60)
+    assert followed.collection.find_one({"pk": "a"}) == before
+    stopped(migration, process)
+
+
+def test_a_shard_that_one_reader_finds_gone_is_no_gap(followed: Followed) -> None:
+    migration = caught_up(followed)
+    gone = instead(error("ResourceNotFoundException"))
+    followed.simulator.faults.next("GetRecords", *[gone] * 5)  # which a reader bears
+    process = migration.start()
+    followed.put("b")
+    followed.arrived("b")
+    assert "is gone; asking again" in stopped(migration, process).stdout
+
+
+def test_a_position_that_one_answer_calls_trimmed_is_no_gap(followed: Followed) -> None:
+    migration = caught_up(followed)
+    followed.put("b")
+    followed.checkpoint.update_many(
+        {"ShardId": {"$exists": True}}, {"$set": {"ApproximateTime": time.time() - 26 * 3600}}
+    )
+    followed.simulator.faults.next("GetRecords", instead(error("TrimmedDataAccessException")))
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert "is trimmed; asking again" in result.stdout
+    followed.compare()
+
+
+def test_with_a_stream_in_doubt_nothing_is_called_consistent(followed: Followed) -> None:
+    migration = caught_up(followed)
+    migration.first = HASTY
+    followed.table.disable_stream()
+    followed.put("lost")
+    result = migration.run("--until-consistent")
+    assert result.status == 4, result
+    assert "consistent point reached" not in result.stdout
+
+
+# ---- many answers, in real time
+
+
+def test_a_stream_that_is_replaced_while_it_is_followed_is_a_gap_after_one_minute_and_before_two(
+    followed: Followed,
+) -> None:
+    migration = caught_up(followed)
+    process = migration.start()
+    followed.put("b")
+    followed.arrived("b")
+    followed.table.replace_stream()
+    began = time.monotonic()
+    result = migration.wait(process, timeout=130)
+    assert result.status == 4, result
+    assert "was replaced by" in result.line
+    assert 60 <= time.monotonic() - began < 120
+
+
+def test_an_unread_shard_that_has_vanished_is_a_gap_after_one_minute_and_before_two(
+    followed: Followed,
+) -> None:
+    migration = caught_up(followed)
+    followed.put("lost")
+    gone = followed.table.stream.open()[0]
+    followed.table.stream.roll_over(gone)
+    followed.simulator.trim(time.time() + 1)
+    began = time.monotonic()
+    result = migration.run(timeout=130)
+    assert result.status == 4, result
+    assert gone.id in result.line
+    assert 60 <= time.monotonic() - began < 120
+
+
+# ---- before anything is dropped
+
+
+def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: Path) -> None:
+    given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "gap.policy=resync"]
+    config = load(None, {}, given).config
+    store = FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None)
+    checkpoints, lease = Checkpoints(store), Lease.acquire(store, notice=print)
+    with Simulator() as simulator:
+        table = simulator.table("orders")
+        client = Client(
+            Endpoint(simulator.url, "eu-west-1", 5.0, None),
+            lambda: Credentials("a", "b"),
+            on_retry=lambda retry: None,
+            stop=threading.Event(),
+            random=random.Random(0),
+        )
+        described = tables.describe(client, "orders")
+        record = TableRecord("orders", "task.orders", 1, 1, state=TableState.DONE)
+        checkpoints.begin_table(record)
+        checkpoints.save_stream(StreamRecord("orders", table.stream.arn, stamp=1), [])
+        plan = Plan((TablePlan(described, Action.COMPLETE, record, (), origin=described.origin),))
+        resync = Resync(config, 1, checkpoints, lease)
+        shard = table.stream.open()[0]
+        for question in (Question(), Question(shard.id), Question(shard.id, str(shard.start))):
+            resync.mark(GapError("orders", "it is gone", question=question), plan, client)
+            assert checkpoints.load("orders")[0] == record
+        another = simulator.table("orders", account="111111111111")
+        with pytest.raises(RunError, match=another.arn):
+            resync.mark(GapError("orders", "it is gone", question=Question()), plan, client)
+        assert checkpoints.load("orders")[0] == record
+        simulator.tables["orders"] = table
+        table.replace_stream()
+        resync.mark(GapError("orders", "it is gone", question=Question()), plan, client)
+        marked, _ = checkpoints.load("orders")
+        assert marked is not None
+        assert marked.fate == "resync"
+
+
+# ---- shards whose parents are not listed
+
+
+@pytest.mark.parametrize("mode", ["all", "incr"])
+def test_a_stream_whose_oldest_shards_name_unlisted_parents_is_read_within_five_seconds(
+    followed: Followed, mode: str
+) -> None:
+    table = followed.simulator.table(followed.name, shards=3)
+    for shard in table.stream.open():
+        table.stream.roll_over(shard)
+    followed.simulator.trim(time.time() + 1)
+    assert all(shard.parent for shard in table.stream.shards)
+    for key in range(20):
+        followed.put(f"k{key}")
+    migration = followed.task(sync_mode=mode)
+    process = migration.start()
+    followed.equal()
+    journal = followed.simulator.journal
+    names = [shard.id for shard in table.stream.shards]
+    until(lambda: all(journal.of("GetRecords", shard=name) for name in names))
+    [first, *_] = journal.of("DescribeStream")
+    for name in names:
+        assert journal.of("GetRecords", shard=name)[0].began - first.began < 5
+    followed.put("later")
+    followed.arrived("later")
+    stopped(migration, process)
+
+
+@pytest.mark.parametrize("mode", ["all", "incr"])
+def test_a_parent_that_is_there_but_listed_late_is_read_before_its_child(
+    followed: Followed, mode: str
+) -> None:
+    table = followed.simulator.table(followed.name)
+    for number in range(20):
+        followed.put("k", n={"N": str(number)})
+    [parent] = table.stream.open()
+    parent.listed_after = 16
+    child = table.stream.roll_over(parent)
+    followed.put("k", n={"N": "20"})
+    migration = followed.task(sync_mode=mode)
+    process = migration.start()
+    journal = followed.simulator.journal
+    until(lambda: journal.of("GetRecords", shard=child.id))
+    followed.equal()
+    over = max(call.ended for call in journal.of("GetRecords", shard=parent.id))
+    assert over < journal.of("GetRecords", shard=child.id)[0].began
+    stopped(migration, process)
+
+
+# ---- another table, while running
+
+
+def test_a_table_made_anew_while_it_is_followed_ends_the_task_and_drops_nothing(
+    followed: Followed,
+) -> None:
+    migration = caught_up(followed, gap__policy="resync")
+    process = migration.start()
+    followed.put("b")
+    followed.arrived("b")
+    followed.simulator.table(followed.name)
+    followed.put("other")
+    result = migration.wait(process)
+    assert result.status == 1, result
+    assert f"table {followed.name} is not the table that this task began with" in result.line
+    assert sorted(one["pk"] for one in followed.collection.find()) == ["a", "b"]
+    assert migration.run().status == 3
+
+
+def test_a_single_description_of_another_table_ends_nothing(followed: Followed) -> None:
+    migration = caught_up(followed)
+
+    def another(call: Call, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        return Reply(reply.body.replace(followed.table.id.encode(), b"another"))
+
+    followed.simulator.faults.next("DescribeTable", None, None, another)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+
+
+@pytest.mark.parametrize("mode", ["full", "all"])
+def test_a_table_made_anew_during_its_scan_never_becomes_a_complete_copy(
+    followed: Followed, mode: str
+) -> None:
+    followed.simulator.table(followed.name)
+    for key in range(40):
+        followed.put(f"k{key}")
+
+    def anew() -> None:
+        followed.simulator.table(followed.name)
+        for key in range(40):
+            followed.put(f"k{key}", other={"BOOL": True})
+
+    first = threading.Event()
+
+    def once() -> None:
+        if not first.is_set():
+            first.set()
+            anew()
+
+    followed.simulator.faults.rule(1.0, calling(once), where=copies)
+    migration = followed.task(sync_mode=mode)
+    result = migration.run()
+    assert result.status == 1, result
+    assert f"table {followed.name} is not the table that this task began with" in result.line
+    [table] = followed.checkpoint.find({"_id": "table"})
+    assert table["Status"] == "copying"
+    assert migration.run().status == 3
