@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import RefusedError, RunError
@@ -193,9 +194,16 @@ def test_a_renamed_collection_keeps_its_documents(
 def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: str) -> None:
     mongo.client[name].c.insert_one({"_id": 1})
     mongo.client[name].backup.insert_one({"_id": 2})
-    with pytest.raises(RunError, match="target namespace exists"):
-        target.rename(f"{name}.c", f"{name}.backup")
+    assert not target.rename(f"{name}.c", f"{name}.backup")
+    staging = target.staging(f"{name}.c", TABLE, CopyRun(7, 0, 7), lambda line: None)
+    assert staging
+    held = staging.begin()
+    mongo.client[name]["c.backup"].insert_one({"_id": 3})
+    with pytest.raises(RunError, match=r"c cannot be renamed to .*c\.backup, which exists"):
+        staging.publish(held.collection, "rename", f"{name}.c.backup", "")
+    assert mongo.client[name].c.find_one() == {"_id": 1}
     assert mongo.client[name].backup.find_one() == {"_id": 2}
+    assert mongo.client[name]["c.backup"].find_one() == {"_id": 3}
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:

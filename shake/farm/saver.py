@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
-from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.lease import INTERVAL, Lease
 from shake.checkpoint.records import StreamRecord, TableRecord
@@ -145,11 +145,20 @@ class Saver(threading.Thread):
         try:
             self._serve()
         except ShakeError as error:
-            self._post(partial(self._fatal, error))
+            self._post(partial(self._fatal, self._cause(error)))
         except Exception as error:  # who saves nothing must not let the task run on
             log.debug("the saver", exc_info=True)
             text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
+
+    def _cause(self, error: ShakeError) -> ShakeError:
+        """The loss of the lease, which says who has it, for what a later run refused."""
+        if isinstance(error, Superseded):
+            try:
+                self._lease.renew()
+            except ShakeError as lost:
+                return lost if isinstance(lost, Superseded) else error
+        return error
 
     def _serve(self) -> None:
         while not self._closing.is_set():

@@ -22,7 +22,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.lease import Lease
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.errors import RunError, ShakeError
+from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.budget import Budget
 from shake.farm.copy import TableCopy
@@ -195,8 +195,8 @@ class Supervisor:
         return self._course.ending
 
     def fail(self, error: ShakeError) -> None:
-        """End the task for what no waiting cures; that another run has it explains all else."""
-        if self._course.running:
+        """End the task for what no waiting cures. A run that lost the task says that instead."""
+        if self._course.running and not isinstance(error, GapError):
             self._saver.prove()
         self._course.fail(error)
 

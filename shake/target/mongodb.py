@@ -117,7 +117,12 @@ class MongoTarget:
                 )
 
     def find(self, place: str, table: Table) -> Found | None:
-        """See Target. A view counts too."""
+        """See Target. What is found, no fail-over can undo."""
+        self.confirm(place)
+        return self.seen(place, table)
+
+    def seen(self, place: str, table: Table) -> Found | None:
+        """What a primary shows now, which a fail-over might undo. A view counts too."""
         found = self.collections(place, place)
         if place not in found:
             return None
