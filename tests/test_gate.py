@@ -135,9 +135,10 @@ def test_following_alone_never_says_that_source_and_target_are_equal(followed: F
     followed.put("a")
     result = followed.task(sync_mode="incr").run("--until-consistent")
     assert result.status == 0, result
-    assert "consistent: every change made before 20" in result.stdout
+    assert "caught up: every change made before 20" in result.stdout
     assert "(source's clock) is applied" in result.stdout
     assert "equal" not in result.stdout
+    assert "consistent" not in result.stdout
 
 
 def test_a_step_of_this_machine_s_clock_while_following_changes_nothing(followed: Followed) -> None:
