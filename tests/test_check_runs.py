@@ -167,7 +167,9 @@ def test_with_a_scan_filter_only_what_it_keeps_is_compared_and_that_is_said(
     assert copied.collection.count_documents({}) == 4
     assert run(copied) == 0
     out = capsys.readouterr().out
+    assert f"table {name}: 4 items compared: no difference" in out
     assert f"SCAN FILTER ON: table {name}: 4 of 10 scanned items were compared" in out
+    assert "equal" not in out
     copied.collection.insert_one({"pk": "k1", "n": 1})
     assert run(copied) == 0
     copied.collection.insert_one({"pk": "foreign"})

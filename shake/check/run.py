@@ -209,7 +209,8 @@ class _Run:
         what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:
             what = "indexes"
-        differences = self.findings.closing(table.name)
+        filtered = self.config.scan_filter is not None
+        differences = self.findings.closing(table.name) or "no difference" * filtered
         lines = [
             f"{name}: {what} compared: {differences}" if differences else f"{name}: {what} equal"
         ]
@@ -218,7 +219,7 @@ class _Run:
                 f"{name}: extra documents were not looked for: with convert.type = mchange only a "
                 "check without --sample can tell"
             )
-        if self.config.scan_filter is not None:
+        if filtered:
             lines.append(
                 f"SCAN FILTER ON: {name}: {count(compared)} of {count(scanned)} "
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"
