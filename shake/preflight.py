@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TypeVar
 
 from shake.advice import warnings
 from shake.checkpoint.checkpoints import Checkpoints
@@ -43,6 +44,8 @@ from shake.stream.shard import Shard, State
 from shake.target import index_names, place_problems, problems
 from shake.target.contract import Held, Staging, Target
 from shake.target.identity import mismatch
+
+T = TypeVar("T")
 
 #: Tries of each request before the source counts as out of reach.
 _ATTEMPTS = 5
@@ -136,15 +139,11 @@ def find_tables(
         known = {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
-        for left in reversed(range(_LOOKS if name in known else 1)):
-            try:
-                table = tables.describe(client, name, attempts=_ATTEMPTS)
-                return table, tables.probe(client, name, attempts=_ATTEMPTS)
-            except SourceError as error:
-                if error.code != "ResourceNotFoundException":
-                    raise
-                client.stop.wait(_AGAIN_SECONDS * (left > 0))
-        return None
+        def ask() -> tuple[Table, bool]:
+            table = tables.describe(client, name, attempts=_ATTEMPTS)
+            return table, tables.probe(client, name, attempts=_ATTEMPTS)
+
+        return _unless_missing(client, ask, _LOOKS if name in known else 1)
 
     names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
@@ -152,13 +151,31 @@ def find_tables(
         return [found for found in threads.imap(look, names) if found is not None]
 
 
+def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
+    """What the source answers; None where it says, so many times, that there is no such table."""
+    for look in range(looks):
+        client.stop.wait(_AGAIN_SECONDS * (look > 0))
+        try:
+            return ask()
+        except SourceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+    return None
+
+
 def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
     """The stream of each table, where changes are followed. Raises RefusedError."""
     if config.sync_mode == "full" or config.sync_schema_only:
         return {}
+
+    def look(name: str) -> Stream:
+        stream = _unless_missing(client, partial(find_stream, client, name, attempts=_ATTEMPTS))
+        if stream is None:
+            raise RefusedError(f"table {name} was deleted during the checks: start again")
+        return stream
+
     try:
         with ThreadPool(_THREADS) as threads:
-            look = partial(find_stream, client, attempts=_ATTEMPTS)
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error

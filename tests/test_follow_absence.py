@@ -102,7 +102,13 @@ def of_two_tables(followed: Followed) -> Migration:
 
 
 @pytest.mark.parametrize(
-    ("operation", "faults"), [("ListTables", [unlisted]), ("DescribeTable", [GONE] * 2)]
+    ("operation", "faults"),
+    [
+        ("ListTables", [unlisted]),
+        ("DescribeTable", [GONE] * 2),
+        ("DescribeTable", [None] * 2 + [GONE] * 2),
+    ],
+    ids=["listing", "description", "stream"],
 )
 def test_a_table_that_one_answer_lacks_is_not_left_out(
     followed: Followed, operation: str, faults: list[Any]
