@@ -100,7 +100,18 @@ class Saver(threading.Thread):
             self._jobs.put((moved, self._saved))
 
     def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
-        """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
+        """Save the shards that have moved since the last call; then ``then`` runs in the loop.
+
+        What was left out is saved before the positions behind it.
+        """
+        skips = [
+            partial(self._checkpoints.save_stream, one.record, ())
+            for one in followings
+            if one.take_skips()
+        ]
+        if skips:
+            self._saving += 1
+            self._jobs.put((skips, self._saved))
         moved = [
             partial(self._checkpoints.save_shards, one.record, one.take_dirty())
             for one in followings

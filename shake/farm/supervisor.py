@@ -43,8 +43,9 @@ from shake.positions import Position
 from shake.source.client import Client, Endpoint
 from shake.source.clock import NO_DATE, Bounds
 from shake.source.session import CredentialSource
+from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
-from shake.status.switch import claim
+from shake.status.switch import claim, gate
 from shake.target.contract import Held
 
 log = logging.getLogger("shake.farm")
@@ -266,7 +267,8 @@ class Supervisor:
 
     def _consistent(self) -> None:
         if self._until_consistent and self._course.running:
-            self._course.settle(f"consistent: {claim(self.snapshot())}")
+            snapshot = self.snapshot()
+            self._course.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
     # ---- children
 
