@@ -81,8 +81,13 @@ class Undone:
     def names(self, place: str) -> list[str]:
         return sorted(self.target.collections(place, place))
 
-    def call(self, calls: Mapping[str, tuple[Callable[[], Any], str]]) -> dict[str, Any]:
-        """The answers of the calls; each shows a document or a collection in a place."""
+    def call(
+        self, calls: Mapping[str, tuple[Callable[[], Any], str]], dropped: str
+    ) -> dict[str, Any]:
+        """The answers of the calls; each shows a collection in a place, or that it is ``dropped``.
+
+        That one is dropped before, also by the primary alone.
+        """
         self.replica_set.settle()
         primary, others = self.replica_set.primary(), self.replica_set.secondaries()
         for one in others:
@@ -93,12 +98,13 @@ class Undone:
             for name in calls
         ]
         uri = f"mongodb://{primary.host}/?directConnection=true"
-        with MongoClient[dict[str, Any]](uri) as client:
+        with MongoClient[dict[str, Any]](uri, w=1) as client:
+            client[self.name].drop_collection(dropped.partition(".")[2])
             for thread in threads:
                 thread.start()
-            for _, place in calls.values():
-                database, _, collection = place.partition(".")
-                until(lambda: collection in client[database].list_collection_names())  # noqa: B023
+            for place in {place for _, place in calls.values()} - {dropped}:
+                collection = place.partition(".")[2]
+                until(lambda: collection in client[self.name].list_collection_names())  # noqa: B023
             for name in calls:  # by now each waits for the other members
                 until(lambda: sum(name in reason for reason in self.retries) > 2)  # noqa: B023
         primary.kill()
@@ -123,14 +129,15 @@ def undone(three: ReplicaSet, name: str) -> Iterator[Undone]:
 
 def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
     """A staging collection is created, taken over, published; a change is applied."""
-    begun, resumed, inserts, updates = (
-        f"{undone.name}.{one}" for one in ("begun", "resumed", "inserts", "updates")
+    begun, resumed, inserts, updates, dropped = (
+        f"{undone.name}.{one}" for one in ("begun", "resumed", "inserts", "updates", "dropped")
     )
     fates = {fate: f"{undone.name}.fate-{fate}" for fate in ("create", "drop", "rename")}
     for fate, place in fates.items():
         if fate != "create":
             undone.collection(place).insert_one({"_id": "old"})
     uuids = {place: undone.filled(place) for place in [resumed, *fates.values()]}
+    undone.collection(dropped).insert_one({"_id": 1})
     document = {"_id": bson.ObjectId(), "pk": "a", "sk": 1, "v": 1}
     update = {"q": {"pk": "a", "sk": 1}, "u": document, "upsert": True}
     empty = {"updates": memoryview(b""), "inserts": memoryview(b""), "deletes": memoryview(b"")}
@@ -153,8 +160,11 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
             **{place: (publish(fate, place), place) for fate, place in fates.items()},
             inserts: (apply(inserts, "inserts", document), inserts),
             updates: (apply(updates, "updates", update), updates),
-        }
+            dropped: (lambda: undone.target.find(dropped, TABLE), dropped),
+        },
+        dropped,
     )
+    assert answers[dropped] is not None
     assert undone.names(begun) == [answers[begun].place] == [f"{begun}.shake-7-0"]
     assert answers[begun].collection
     assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])
@@ -273,7 +283,46 @@ def test_what_a_lost_primary_alone_had_is_not_missing(
         following.compare()
 
 
-def test_a_task_that_waits_for_a_majority_says_so_and_goes_on(
+#: Where a primary stops, by a fail point of mongod.
+HALTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "createIndexes": ("hangAfterStartingIndexBuild", {}),
+    "renameCollection": (
+        "failCommand",
+        {"failCommands": ["renameCollection"], "blockConnection": True, "blockTimeMS": 3000},
+    ),
+}
+
+
+@pytest.mark.parametrize("move", ["step down", "kill"])
+@pytest.mark.parametrize("command", list(HALTS))
+def test_a_command_that_a_fail_over_interrupts_is_carried_out(
+    follow: Follow, three: ReplicaSet, command: str, move: str
+) -> None:
+    three.settle()
+    primary, (point, data) = three.primary(), HALTS[command]
+    entered = primary.ask("configureFailPoint", point, mode="alwaysOn", data=data)["count"]
+    with follow(three.uri) as following:
+        migration = following.task()
+        process = migration.start()
+        halted = {"timesEntered": entered + 1, "maxTimeMS": 60_000}
+        assert primary.ask("waitForFailPoint", point, patience=60, **halted)
+        if move == "kill":
+            primary.kill()
+            until(lambda: three.primary() is not primary)
+            primary.restart()
+        else:
+            primary.ask("replSetStepDown", 20, secondaryCatchUpPeriodSecs=4)
+            until(lambda: three.primary() is not primary)
+            primary.ask("configureFailPoint", point, mode="off")
+        following.equal()
+        stopped(migration, process)
+        following.compare()
+        database = following.client[following.name]
+        assert database.list_collection_names() == [following.name]
+        assert set(following.collection.index_information()) == {"_id_", "pk_1_sk_1", "pk_1"}
+
+
+def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
     follow: Follow, tmp_path: Path
 ) -> None:
     with (
@@ -296,7 +345,18 @@ def test_a_task_that_waits_for_a_majority_says_so_and_goes_on(
             one.ask("configureFailPoint", "stopReplProducer", mode="off")
         following.equal()
         until(lambda: status(port)["state"] == "running", 60)
-        stopped(migration, process)
+        for one in others:
+            one.ask("configureFailPoint", "stopReplProducer", mode="alwaysOn")
+        following.puts([2], 3)
+        until(lambda: status(port)["state"] == "degraded")
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert migration.wait(process).status == 1
+        assert time.monotonic() - began < 10
+        for one in others:
+            one.ask("configureFailPoint", "stopReplProducer", mode="off")
+        assert migration.run("--until-consistent").status == 0
+        following.compare()
 
 
 @pytest.mark.parametrize("query", ["w=1", "journal=false"])

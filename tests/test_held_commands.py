@@ -70,8 +70,16 @@ def drawn() -> list[Case]:
     return random.Random(51).sample(every, DRAWN)
 
 
+RELEASES: tuple[Release, ...] = ("at once", "while copying")
+#: An unfinished copy is begun anew, and its last rename lands late.
+RENAMES = [
+    Case("resync", "objectid", "rename", "renameCollection", "target", 1, "everything", release)
+    for release in RELEASES
+]
+
+
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("case", drawn(), ids=str)
+@pytest.mark.parametrize("case", [*RENAMES, *drawn()], ids=str)
 def test_a_command_that_is_held_up_changes_nothing_whenever_it_lands(
     followed: Followed, case: Case, record_property: Callable[[str, object], None]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import RefusedError, RunError
@@ -67,6 +68,21 @@ def test_a_probe_leaves_nothing_behind(target: MongoTarget, mongo: Any, name: st
     assert mongo.client[name].list_collection_names() == ["there"]
     assert mongo.client[name].there.count_documents({}) == 1
     assert f"{name}-other" not in mongo.client.list_database_names()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("view", {"viewOn": "other", "pipeline": []}),
+        ("timeseries", {"timeseries": {"timeField": "t"}}),
+    ],
+)
+def test_what_is_no_collection_is_refused(
+    target: MongoTarget, mongo: Any, name: str, kind: str, options: dict[str, Any]
+) -> None:
+    mongo.client[name].create_collection("there", **options)
+    with pytest.raises(RefusedError, match=f"there is a {kind}, which cannot .*: remove it, or"):
+        target.probe([f"{name}.there"])
 
 
 def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Open) -> None:
@@ -178,9 +194,16 @@ def test_a_renamed_collection_keeps_its_documents(
 def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: str) -> None:
     mongo.client[name].c.insert_one({"_id": 1})
     mongo.client[name].backup.insert_one({"_id": 2})
-    with pytest.raises(RunError, match="target namespace exists"):
-        target.rename(f"{name}.c", f"{name}.backup")
+    assert not target.rename(f"{name}.c", f"{name}.backup")
+    staging = target.staging(f"{name}.c", TABLE, CopyRun(7, 0, 7), lambda line: None)
+    assert staging
+    held = staging.begin()
+    mongo.client[name]["c.backup"].insert_one({"_id": 3})
+    with pytest.raises(RunError, match=r"c cannot be renamed to .*c\.backup, which exists"):
+        staging.publish(held.collection, "rename", f"{name}.c.backup", "")
+    assert mongo.client[name].c.find_one() == {"_id": 1}
     assert mongo.client[name].backup.find_one() == {"_id": 2}
+    assert mongo.client[name]["c.backup"].find_one() == {"_id": 3}
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:

@@ -22,6 +22,9 @@ from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 
+#: Documents of a table that the task has begun with.
+_BEGUN = frozenset({"table", "stream"})
+
 
 class Checkpoints:
     """The records of a task in a store: a collection per table, and ``status_table``.
@@ -32,6 +35,11 @@ class Checkpoints:
     def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._now = now
+
+    def begun(self, wanted: Callable[[str], bool]) -> list[str]:
+        """The wanted tables whose copy, or whose changes, the task has begun with."""
+        names = [one for one in self._store.collections() if one != STATUS_TABLE and wanted(one)]
+        return [one for one in names if _BEGUN & {each["_id"] for each in self._store.read(one)}]
 
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
         """The table's record, None where its copy never began, and its segments in order.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TypeVar
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
@@ -44,8 +45,13 @@ from shake.targets import index_names, place_problems, problems
 from shake.targets.contract import Held, Staging, Target
 from shake.targets.identity import mismatch
 
+T = TypeVar("T")
+
 #: Tries of each request before the source counts as out of reach.
 _ATTEMPTS = 5
+#: Descriptions of a table that is listed, or that the task has begun with, before it counts as
+#: missing, and the seconds between two of them.
+_LOOKS, _AGAIN_SECONDS = 3, 1.0
 #: Tables that are described at the same time.
 _THREADS = 8
 
@@ -71,12 +77,13 @@ def make_plan(
     ``lanes`` is how many segments the farm reads at once. Raises RefusedError when source, target
     or checkpoints cannot be looked at.
     """
+    begun = checkpoints.begun(config.wants)
     try:
-        found = find_tables(config, client)
+        found = find_tables(config, client, begun)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = _Planner(config, lanes, target, checkpoints, int(now()))
-    planner.refusals += missing_tables(config, found)
+    planner.refusals += missing_tables(config, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
     streams = find_streams(config, client, [table.name for table, _ in found])
@@ -114,39 +121,61 @@ def _may_be_appended_to(file: str) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
-def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
+def find_tables(
+    config: Config, client: Client, begun: Sequence[str] = ()
+) -> list[tuple[Table, bool]]:
     """The wanted tables, and whether each holds any item.
 
+    ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
     """
     white = config.filter_collection_white
     if white and white == config.plain_white_names:
-        names: Iterable[str] = dict.fromkeys(white)  # which needs no right to list all others
+        names = list(white)  # which needs no right to list all others
+        known = set(begun)
     else:
-        names = filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS))
+        names = list(filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS)))
+        known = {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
-        try:
+        def ask() -> tuple[Table, bool]:
             table = tables.describe(client, name, attempts=_ATTEMPTS)
-        except SourceError as error:
-            if error.code == "ResourceNotFoundException":
-                return None
-            raise
-        return table, tables.probe(client, name, attempts=_ATTEMPTS)
+            return table, tables.probe(client, name, attempts=_ATTEMPTS)
 
+        return _unless_missing(client, ask, _LOOKS if name in known else 1)
+
+    names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
     with ThreadPool(_THREADS) as threads:
         return [found for found in threads.imap(look, names) if found is not None]
+
+
+def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
+    """What the source answers; None where it says, so many times, that there is no such table."""
+    for look in range(looks):
+        client.stop.wait(_AGAIN_SECONDS * (look > 0))
+        try:
+            return ask()
+        except SourceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+    return None
 
 
 def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
     """The stream of each table, where changes are followed. Raises RefusedError."""
     if config.sync_mode == "full" or config.sync_schema_only:
         return {}
+
+    def look(name: str) -> Stream:
+        stream = _unless_missing(client, partial(find_stream, client, name, attempts=_ATTEMPTS))
+        if stream is None:
+            raise RefusedError(f"table {name} was deleted during the checks: start again")
+        return stream
+
     try:
         with ThreadPool(_THREADS) as threads:
-            look = partial(find_stream, client, attempts=_ATTEMPTS)
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
@@ -175,13 +204,22 @@ def _journal_problem(folder: Path) -> str | None:
     return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
 
 
-def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
-    """What is wanted and not there, in words."""
+def missing_tables(
+    config: Config, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+) -> list[str]:
+    """What is wanted and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
     refusals = [
         f"filter.collection.white: there is no table {name} in this account and region"
         for name in config.plain_white_names
         if name not in names
+    ]
+    refusals += [
+        f"table {name}, which this task has begun with, is not in this account and region: check "
+        "source.region, source.endpoint_url and the credentials; where it was deleted on purpose, "
+        "leave it out by filter.collection.white or .black"
+        for name in begun
+        if name not in names and name not in config.plain_white_names
     ]
     if not names and not refusals:
         refusals.append("no table to copy: check filter.collection.*, region and account")
@@ -332,9 +370,13 @@ class _Planner:
         found = self._target.find(place, plan.table)
         if found is None:
             return _with_fate(plan, "create")
-        ours = record.fate == "resync" or bool(record.replaces)
-        if ours and found.collection == record.replaces:
-            return _with_fate(plan, "resync")
+        # Also an unfinished copy that got its name after all, by a rename that was not answered.
+        filled = {plan.identity.collection} - {""}
+        if record.fate == "resync" or record.replaces:
+            filled.add(record.replaces)
+        if found.collection in filled:
+            record = replace(record, replaces=found.collection)
+            return _with_fate(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
                 return _with_fate(plan, "drop")

@@ -16,11 +16,11 @@ from tests.support.wait import until
 #: The task lock with short times, for the Python that a supervisor runs first.
 SHORT_LOCK = (
     "from shake.checkpoint import lease;"
-    "lease.INTERVAL, lease.OVERDUE, lease.EXPIRY, lease.MARGIN, lease.POLL = 0.5, 1, 4, 1, 0.2"
+    "lease.INTERVAL, lease.OVERDUE, lease.EXPIRY, lease.MARGIN, lease.POLL = 0.4, 0.8, 3, 1, 0.2"
 )
 #: The name of the other machine.
 OTHER = "elsewhere"
-#: A process with a host name of its own; without root, in a user namespace.
+#: Gives a process another host name; without root, in a user namespace.
 #: Source: unshare(2), CLONE_NEWUTS and CLONE_NEWUSER
 _UNSHARE = (
     "import ctypes, os;"
@@ -34,7 +34,7 @@ ELSEWHERE = f"{_UNSHARE};{SHORT_LOCK}"
 
 
 def why_no_other_machine() -> str:
-    """Why this kernel gives a process no host name of its own; empty where it does."""
+    """Why this kernel gives a process no other host name; empty where it does."""
     tried = subprocess.run([sys.executable, "-c", _UNSHARE], capture_output=True, text=True)
     return tried.stderr.strip().rpartition("\n")[2] if tried.returncode else ""
 

@@ -70,7 +70,8 @@ class MongoStaging:
         return staging_name(self.place, self.copy.stamp, self.copy.run)
 
     def begin(self) -> Held:
-        """See Staging."""
+        """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
+        self.sweep(published=False)
 
         def step() -> str:
             self.target.create(self.name, self.table)
@@ -134,7 +135,7 @@ class MongoStaging:
 
     def _make_room(self, fate: Fate, backup: str, replaces: str) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
-        existing = self.target.find(self.place, self.table)
+        existing = self.target.seen(self.place, self.table)
         if existing is None:
             return False
         what = f"collection {self.place} ({self._size()})"

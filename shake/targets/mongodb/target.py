@@ -95,6 +95,7 @@ class MongoTarget:
             self.weaknesses = tuple(one for one in (weak, unfence) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
+                self._refuse_other_kinds(where)
                 collection = self.collection(where).with_options(write_concern=quick)
                 collection.delete_one({"_id": ObjectId()})
         except PyMongoError as error:
@@ -102,8 +103,26 @@ class MongoTarget:
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
+    def _refuse_other_kinds(self, place: str) -> None:
+        """MongoDB renames no view and no time series.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
+        """
+        database, _, collection = place.partition(".")
+        for found in self.database(database).list_collections(filter={"name": collection}):
+            if (kind := found.get("type", "collection")) != "collection":
+                raise RefusedError(
+                    f"{place} is a {kind}, which cannot be renamed or replaced: remove it, or give "
+                    "the table another place by namespace.map"
+                )
+
     def find(self, place: str, table: Table) -> Found | None:
-        """See Target. A view counts too."""
+        """See Target. What is found, no fail-over can undo."""
+        self.confirm(place)
+        return self.seen(place, table)
+
+    def seen(self, place: str, table: Table) -> Found | None:
+        """What a primary shows now, which a fail-over might undo. A view counts too."""
         found = self.collections(place, place)
         if place not in found:
             return None
