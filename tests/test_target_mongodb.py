@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from shake.config import load
 from shake.demo.mongo import mongo_server
@@ -17,6 +18,7 @@ from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.places import place_problem
+from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, shard_of
 from tests.support.documents import object_id, slot
@@ -75,6 +77,29 @@ def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Ope
     assert time.monotonic() - began < 5
     assert "Topology" not in str(refused.value)
     assert refused.value.passes
+
+
+@pytest.mark.parametrize(
+    ("option", "cause"),
+    [
+        ("", None),
+        ("timeoutMS=20000", "target.address names timeoutMS: remove it"),
+        ("retryWrites=false", "target.address names retryWrites=false: remove it"),
+    ],
+)
+def test_a_connection_string_that_takes_the_fence_away_is_warned_of(
+    open_target: Open, mongo: Any, option: str, cause: str | None
+) -> None:
+    target = open_target(f"{mongo.uri}?{option}")
+    target.probe([])
+    assert [one.rpartition("; ")[2] for one in target.weaknesses] == [cause] * bool(cause)
+
+
+def test_a_standalone_server_is_warned_of() -> None:
+    options = MongoClient[Any]("mongodb://localhost", connect=False).options
+    warning = unfenced(options, {"maxWireVersion": 17})
+    assert warning is not None
+    assert "the target is a standalone server: make it a replica set" in warning
 
 
 def test_a_write_concern_that_acknowledges_nothing_is_refused(open_target: Open) -> None:

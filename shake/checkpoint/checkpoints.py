@@ -82,13 +82,20 @@ class Checkpoints:
         found = next((one for one in documents if one["_id"] == "identity"), None)
         return None if found is None else Identity.of(table, found)
 
-    def save_identity(self, table: str, old: Identity | None, new: Identity) -> None:
-        """Replace ``old``, which is what is stored. Raises Superseded where it is not.
+    def save_identity(self, table: str, old: Identity | None, new: Identity, run: int = 0) -> None:
+        """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
-        The exchange is atomic, so a write of an earlier run that lands late changes nothing.
+        ``run`` is the copy's. Raises Superseded where something else is stored. The exchange is
+        atomic, so what an earlier run sent late does not replace what a later one saved.
         """
-        before = None if old is None else old.document()
-        if not self._store.swap(table, before, new.document()) and self.load_identity(table) != new:
+        before, document = None if old is None else old.document(), new.document() | {"Run": run}
+        if self._store.swap(table, before, document):
+            return
+        stored = next((one for one in self._store.read(table) if one["_id"] == "identity"), None)
+        if stored is not None and Identity.of(table, stored) == new:
+            return
+        late = stored is not None and stored.get("Run", 0) < run
+        if not (late and self._store.swap(table, stored, document)):
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
     def fresh_run(self, table: str) -> int:

@@ -97,7 +97,7 @@ class TableRecord:
             state=TableState.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=collection or self.replaces,
+            replaces=(collection if ours else "") or self.replaces,
             first=self.first or self.stamp,
         )
 

@@ -68,9 +68,9 @@ class Saver(threading.Thread):
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
         self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
 
-    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+    def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
-        save = partial(self._checkpoints.save_identity, table, old, new)
+        save = partial(self._checkpoints.save_identity, record.table, old, new, record.run)
         self._saving += 1
         self._jobs.put(([save], self._saved))
 
@@ -119,6 +119,11 @@ class Saver(threading.Thread):
         """Save which sync the task is in."""
         self._saving += 1
         self._jobs.put(([partial(self._checkpoints.set_status, status)], self._saved))
+
+    def prove(self) -> None:
+        """Renew the lease: where another run has the task, that ends this one, and says why."""
+        self._saving += 1
+        self._jobs.put(([self._lease.renew], self._saved))
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""

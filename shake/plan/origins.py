@@ -47,7 +47,9 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
     for table in plan.tables:
         if table.identity != table.saved:
             ours()
-            checkpoints.save_identity(table.table.name, table.saved, table.identity)
+            checkpoints.save_identity(
+                table.table.name, table.saved, table.identity, table.record.run
+            )
 
 
 def another_table(config: Config, plan: TablePlan, difference: str) -> str:

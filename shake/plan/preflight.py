@@ -76,8 +76,9 @@ def make_plan(
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    weak = [target.weakness] if target.weakness else []
-    return Plan(plans, tuple(planner.refusals), (*weak, *warnings(config, lanes, plans)))
+    return Plan(
+        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, lanes, plans))
+    )
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -335,6 +336,11 @@ class _Planner:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
                 backup = f"{place}.{date}"
                 self.refusals += place_problems(backup, self._config)
+                if self._target.find(backup, plan.table) is not None:
+                    self.refusals.append(
+                        f"collection {place} cannot be renamed to {backup}, which exists: rename "
+                        "or remove that one"
+                    )
                 return _with_fate(plan, "rename", backup)
             case "rename":
                 self.refusals.append(
@@ -357,6 +363,11 @@ class _Planner:
         if record.state is TableState.UNINDEXED:
             return replace(self._verified(plan), action=Action.RESUME)
         if record.state is TableState.PREPARING:
+            if record.replaces and not record.staged:  # what an older version copied
+                plan = replace(
+                    plan, record=replace(plan.record, staged=self._staging(plan) is not None)
+                )
+                record = plan.record
             return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
         if not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)

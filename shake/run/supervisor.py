@@ -195,7 +195,9 @@ class Supervisor:
         return self._course.ending
 
     def fail(self, error: ShakeError) -> None:
-        """End the task for what no waiting cures."""
+        """End the task for what no waiting cures; that another run has it explains all else."""
+        if self._course.running:
+            self._saver.prove()
         self._course.fail(error)
 
     def _drain(self, patience: float) -> None:

@@ -127,9 +127,7 @@ class CollectionWriter:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if fate in ("drop", "resync"):
             self._target.drop(self._place)
-        self._target.create(self._place, self._table)
-        found = self._target.find(self._place, self._table)
-        return Held(self._place, found.collection if found else "")
+        return self._found()
 
     def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
         if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
@@ -140,17 +138,23 @@ class CollectionWriter:
             )
 
     def _build_indexes(self, documents: int, segments: int) -> messages.Done:
+        if not self._held.collection:
+            self._hold(self._found())
         self._expect(documents)
         error, keyed = "", True
         try:
             self._writer.build_indexes(log.info, segments)
         except RunError as refused:
             error, keyed = str(refused), isinstance(refused, IndexRefused)
-        if not self._held.collection and (
-            found := self._target.find(self._held.place, self._table)
-        ):
-            self._hold(Held(self._held.place, found.collection))  # the first index has created it
         return messages.Done(error, keyed)
+
+    def _found(self) -> Held:
+        """The collection, made where it is missing, so that all commands can name its UUID."""
+        place = self._held.place
+        if self._target.find(place, self._table) is None:
+            self._target.create(place, self._table)
+        found = self._target.find(place, self._table)
+        return Held(place, found.collection if found else "")
 
     def _expect(self, documents: int) -> None:
         """Nothing that was acknowledged may be missing, whoever took it away."""
