@@ -23,6 +23,7 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.config.secrets import hosts
+from shake.config.table import KEYS
 from shake.errors import RefusedError, SourceError
 from shake.plan.origins import another_table, recognise, with_origin
 from shake.plan.plan import (
@@ -54,13 +55,6 @@ _ATTEMPTS = 5
 _LOOKS, _AGAIN_SECONDS = 3, 1.0
 #: Tables that are described at the same time.
 _THREADS = 8
-
-#: The keys that shape the data: a copy that was begun with other values cannot go on with these.
-_SHAPING = (
-    *("target.type", "target.mongodb.type", "sync_schema_only", "convert.type", "convert._id"),
-    *("convert.number.overflow", "id.mode", "full.read.filter_expression"),
-    "full.read.filter_attributevalues",
-)
 
 
 def make_plan(
@@ -246,7 +240,7 @@ class _Planner:
         self._checkpoints = checkpoints
         self._stamp = stamp
         settings = config.as_settings()
-        self._settings = {key: settings[key] for key in _SHAPING}
+        self._settings = {key.name: settings[key.name] for key in KEYS if key.shapes_data}
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
