@@ -12,8 +12,8 @@ class TableStatus:
     name: str
     #: ``database.collection``
     namespace: str
-    #: waiting, preparing, cleaning, copying, settling, indexing, done, broken (copied, but an index
-    #: was refused) or following
+    #: waiting, preparing, cleaning, copying, settling, indexing, publishing, done, broken (copied,
+    #: but an index was refused) or following
     state: str
     items: int = 0
     #: as written
