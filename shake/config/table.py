@@ -330,6 +330,12 @@ class Config:
         """Where a table goes, as ``database.collection``."""
         return dict(self.namespace_map).get(table, f"{self.id}.{table}")
 
+    def checkpoint_of(self, table: str) -> str:
+        """Where a table's checkpoint is, in words: what to remove to copy the table anew."""
+        if self.checkpoint_type == "file":
+            return f"file {self.checkpoint_location}/{self.checkpoint_database}/{table}.json"
+        return f"collection {table} of database {self.checkpoint_database}"
+
     def wants(self, table: str) -> bool:
         """Whether the white or black list lets a table be copied."""
         if self.filter_collection_white:

@@ -422,8 +422,8 @@ class _Planner:
         if held is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
-                f"complete: check target.address; or remove its checkpoint (collection "
-                f"{plan.table.name} in {self._config.checkpoint_database}) to copy it anew"
+                "complete: check target.address; or remove its checkpoint "
+                f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
             )
         elif held.place != plan.place:
             plan = self._make_room(plan)
@@ -438,7 +438,7 @@ class _Planner:
         identity = plan.identity
         found = self._target.find(plan.place, plan.table)
         held = Held(plan.place, identity.collection)
-        if problem := mismatch(plan.table.name, held, found, identity.server):
+        if problem := mismatch(self._config, plan.table.name, held, found, identity.server):
             self.refusals.append(problem)
             return plan
         collection = identity.collection or (found.collection if found else "")

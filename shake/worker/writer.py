@@ -33,6 +33,7 @@ class CollectionWriter:
         self._channel = channel
         if details["resumed"]:  # what is there already is our own, maybe older than the item now
             config = replace(config, full_executor_insert_on_dup_update=True)
+        self._config = config
         self._table = Table.of(details["table"])
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
@@ -157,19 +158,20 @@ class CollectionWriter:
         return Held(place, found.collection if found else "")
 
     def _expect(self, documents: int) -> None:
-        """Nothing that was acknowledged may be missing, whoever took it away."""
+        """Raises RunError where documents that were acknowledged are missing."""
+        checkpoint = self._config.checkpoint_of(self._table.name)
         if missing := self._writer.missing(documents):
             raise RunError(
                 f"{self._held.place}: {missing} of the {documents} documents that were stored for "
                 f"table {self._table.name} are not there any more: something else has removed "
-                "them; remove the table's checkpoint to copy it anew"
+                f"them; remove the table's checkpoint ({checkpoint}) to copy it anew"
             )
 
     def _verify(self) -> None:
         if not self._held.collection:
             return
         found = self._target.find(self._held.place, self._table)
-        if problem := mismatch(self._table.name, self._held, found):
+        if problem := mismatch(self._config, self._table.name, self._held, found):
             raise RunError(problem)
 
     def _retried(self, reason: str) -> None:
