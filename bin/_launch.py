@@ -19,7 +19,11 @@ def _stop(_number: int, _frame: object) -> None:
 
 def launch(module: str) -> int:
     """Call ``main`` of the module; exit status 2 where this Python cannot run it."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the command hears of them itself
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # until the command hears of them itself
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     python = str(VENV / "bin/python")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -100,17 +103,17 @@ def test_buffered_lines_wait_for_a_warning_or_the_end(tmp_path: Path) -> None:
         shake.info("one")
         assert file.read_text() == ""
         shake.warning("two")
-        assert re.findall(r": (\w+)\n", file.read_text()) == ["one", "two"]
+        until(lambda: re.findall(r": (\w+)\n", file.read_text()) == ["one", "two"])
         shake.info("three")
     assert file.read_text().endswith("three\n")
 
 
-def test_without_buffer_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_without_buffer_no_line_waits_for_the_next(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("before\n")
     with logging_to(str(file), "info", False, NOTHING, print):
         shake.info("one")
-        assert re.fullmatch(r"before\n.*: one\n", file.read_text())
+        until(lambda: re.fullmatch(r"before\n.*: one\n", file.read_text()))
 
 
 def test_a_log_file_that_cannot_be_opened_is_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -139,3 +142,41 @@ def test_the_loggers_are_as_before_at_the_end() -> None:
     with logging_to(None, "debug", True, NOTHING, print):
         assert root.handlers != before[0]
     assert (list(root.handlers), root.level, logging.getLogger("shake").level) == before
+
+
+def test_a_log_that_is_not_read_drops_lines_and_tells_how_many(tmp_path: Path) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    seen = bytearray()
+
+    def read() -> list[bytes]:
+        with suppress(BlockingIOError):
+            seen.extend(os.read(reader, 1 << 20))
+        return seen.splitlines()
+
+    with closing(open(reader, "rb")), logging_to(str(fifo), "info", False, NOTHING, print):
+        for number in range(20_000):
+            shake.info("line %d", number)
+        until(lambda: read() and b"line 9000" in seen)
+        shake.info("the last")
+        until(lambda: read()[-1].endswith(b": the last"))
+    *lines, notice, _ = seen.splitlines()
+    numbers = [int(line.rsplit(b" ", 1)[1]) for line in lines]
+    assert numbers == list(range(len(numbers)))
+    assert notice.decode() == (
+        f"({20_000 - len(numbers)} lines of the log were dropped here: it was not written fast "
+        "enough)"
+    )
+
+
+def test_a_log_file_that_does_not_open_holds_up_neither_the_start_nor_the_end(
+    tmp_path: Path,
+) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    began = time.monotonic()
+    with logging_to(str(fifo), "info", False, NOTHING, print):
+        shake.info("one")
+    assert time.monotonic() - began < 10
+    assert fifo.open("rb").read().endswith(b": one\n")  # late, and not lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -207,6 +208,24 @@ def test_a_body_is_never_taken_for_the_next_request(server: Server) -> None:
 def test_a_silent_client_holds_nobody_up(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)):
         assert get(server, "/healthz")[0].status == 200
+
+
+def test_clients_that_read_nothing_hold_nobody_up() -> None:
+    large = task(*(table(f"t{number}") for number in range(2000)))
+    with (
+        status_server(lambda: large, "127.0.0.1", 0, None) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        request = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for _ in range(10):
+            client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            stack.enter_context(client).sendall(request)
+        assert len(get_json(server, "/status")["tables"]) == 2000
+        assert get(server, "/healthz")[0].status == 200
+
+
+def test_a_request_that_is_too_large_is_refused(server: Server) -> None:
+    assert get(server, "/healthz", Cookie="x" * 20_000)[0].status == 431
 
 
 def test_a_page_that_cannot_be_made_is_an_error_not_the_end() -> None:

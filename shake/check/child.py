@@ -147,8 +147,8 @@ def received(connection: Connection[Any, Any]) -> Iterator[Any]:
 
 def main() -> None:
     """Work until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     parent = Parent(connection)
     with told(parent):

@@ -72,7 +72,8 @@ def run(
     """Read the configuration, call ``body`` with it, and return the exit status.
 
     An error is one line on stderr without secrets (its stack too, at log.level = debug) and the
-    status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C and SIGTERM.
+    status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C, SIGTERM and
+    SIGHUP.
     """
 
     def stop() -> int:
@@ -90,8 +91,9 @@ def run(
     timers: list[threading.Timer] = []
 
     signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by a shell's & or by nohup
+            signal.signal(number, interrupt)
     redactor = Redactor(())
     debug = False
     try:

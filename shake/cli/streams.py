@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
+import threading
+from typing import TextIO
+
+from shake.process.outlet import Direct
+
+#: Seconds that stderr has to take a line.
+_COMPLAIN_SECONDS = 1.0
 
 
 def complete() -> None:
     """Put /dev/null in the place of what is closed, for the children too.
 
-    A socket that got the number instead would be written to by whatever prints.
+    A socket that got the number instead would be written to by whatever prints. What is open loses
+    Python's buffer, and no text fails for its encoding.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode)  # noqa: SIM115  # has the lowest number that is free
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):  # not what a test put in its place
+            with contextlib.suppress(OSError):
+                stream.flush()
+            setattr(sys, name, _direct(stream))
+
+
+def _direct(stream: TextIO) -> TextIO:
+    return io.TextIOWrapper(
+        Direct(stream.fileno(), "w", closefd=False),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        write_through=True,
+    )
 
 
 def complain(text: str) -> None:
-    """Print on stderr; where that is lost, only the exit status is left to tell."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+    """Print on stderr; where that is lost or not read, only the exit status is left to tell."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=write, name="complain", daemon=True)
+    thread.start()
+    thread.join(_COMPLAIN_SECONDS)
 
 
 def let_go() -> None:

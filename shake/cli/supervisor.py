@@ -18,6 +18,7 @@ from shake.process.child import allow_many
 from shake.run import task
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
+from shake.status.screen import Screen
 
 log = logging.getLogger("shake")
 
@@ -75,25 +76,33 @@ def _act(
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or command.usable_cpus()
     reporter = make_reporter(sys.stdout)
-    file = None if options.dry_run else config.log_file  # which changes nothing
-    with logging_to(file, config.log_level, config.log_buffer, redactor, reporter.print):
-        for notice in loaded.notices:
-            log.info("%s", notice)
-        if codec.NOTICE:
-            log.warning("%s", codec.NOTICE)
-        if options.dry_run:
+    if options.dry_run:
+        with logging_to(None, config.log_level, False, redactor, reporter.print):
+            _notices(loaded)
             return _dry_run(config, workers)
+    with (
+        Screen(reporter) as screen,
+        logging_to(config.log_file, config.log_level, config.log_buffer, redactor, screen.log),
+    ):
+        _notices(loaded)
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         task.run(
             config,
             workers,
-            reporter,
+            screen,
             refresh=refresh,
             until_consistent=options.until_consistent,
             linger=linger,
         )
         return 0
+
+
+def _notices(loaded: Loaded) -> None:
+    for notice in loaded.notices:
+        log.info("%s", notice)
+    if codec.NOTICE:
+        log.warning("%s", codec.NOTICE)
 
 
 def _dry_run(config: Config, workers: int) -> int:

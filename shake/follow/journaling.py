@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from shake.clock import boot_clock
@@ -14,6 +15,7 @@ from shake.farm import messages
 from shake.farm.pool import Worker, WorkerPool
 from shake.follow.table import Following
 from shake.process.loop import Loop
+from shake.process.outlet import Outlet
 from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, State
@@ -64,6 +66,7 @@ class Journaling:
         self._trouble = trouble
         self._refused = refused
         self._journal = Journal(config.journal_folder)
+        self._deletions = Outlet("the journal")  # the loop waits for no disk
         self._keepings: dict[int, Keeping] = {}
         self._readers = Counter[int]()  # by table
         self._followings = followings
@@ -149,12 +152,25 @@ class Journaling:
             self._trouble(self._full)
 
     def drop(self, following: Following, shards: Iterable[str]) -> None:
-        """These are applied to their end, and that is saved."""
+        """Delete what the journal has of shards that are applied to their end, as is saved."""
         for shard in shards:
-            try:
-                self._journal.drop(following.name, shard)
-            except OSError as error:  # the next start tries it again
-                self._trouble(f"journal: {error.filename} cannot be deleted: {error.strerror}")
+            self._deletions.put(partial(self._delete, following.name, shard))
+
+    def close(self) -> None:
+        """Delete what is left; :attr:`deleting` tells for how long that takes."""
+        self._deletions.close(0)
+
+    @property
+    def deleting(self) -> bool:
+        """Whether a file might still be deleted."""
+        return self._deletions.is_alive()
+
+    def _delete(self, table: str, shard: str) -> None:
+        try:
+            self._journal.drop(table, shard)
+        except OSError as error:  # the next start tries it again
+            text = f"journal: {error.filename} cannot be deleted: {error.strerror}"
+            self._loop.post(lambda: self._trouble(text))
 
     def _end(self, lease: int, *, over: bool) -> None:
         one = self._keepings.pop(lease)

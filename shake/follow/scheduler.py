@@ -166,8 +166,14 @@ class Follow:
 
     def close(self) -> None:
         self._monitor.close()
+        self._journaling.close()
         for writer in self._writers.values():
             writer.close()
+
+    @property
+    def closed(self) -> bool:
+        """Nothing on disk changes any more."""
+        return not self._journaling.deleting
 
     def begin(self, table: int, *, indexes: bool) -> None:
         """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""

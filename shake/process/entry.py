@@ -36,8 +36,8 @@ class ChannelHandler(logging.Handler):
 
 def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], None]) -> None:
     """Run a child: ``serve(channel, config, details, messages)`` until the supervisor is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])))
     received = channel.receive()
     setup = next(received, None)

@@ -173,7 +173,10 @@ class Supervisor:
         loop.every(self._refresh, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
-        with loop.signals((signal.SIGTERM, signal.SIGINT), self._course.signalled):
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
+            signals.append(signal.SIGHUP)
+        with loop.signals(signals, self._course.signalled):
             self._pool.start()
             self._saver.start()
             self._follow.start()
@@ -188,8 +191,8 @@ class Supervisor:
             self._save()  # what came since the last time
             self._saver.close(timeout=1.0)
             self._show(self.snapshot())
-            while self._course.ending.gap and self._saver.is_alive() and loop.signalled is None:
-                self._saver.join(0.1)  # nothing must be begun beside it
+            while self._course.ending.gap and not self._closed and loop.signalled is None:
+                time.sleep(0.1)  # nothing must be begun beside it
         if self._course.ending.gap and loop.signalled is not None:
             self._course.stop_instead(loop.signalled)  # from here on it is an exception again
             self._show(self.snapshot())
@@ -228,6 +231,10 @@ class Supervisor:
     @property
     def _drained(self) -> bool:
         return self._dispatch.drained and self._follow.drained
+
+    @property
+    def _closed(self) -> bool:
+        return self._follow.closed and not self._saver.is_alive()
 
     def _save(self) -> None:
         self._saver.save_segments(self._copies)

@@ -41,6 +41,8 @@ _STYLES = {"degraded": "yellow", "stopping": "yellow", "stopped": "yellow"} | di
 class Bars:
     """For people: a bar for each table that is being worked on, and one for all."""
 
+    draws = True
+
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()  # log lines come from any thread

@@ -6,17 +6,37 @@ import hmac
 import ipaddress
 import logging
 import socket
-import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
+
+from waitress import wasyncore
+from waitress.server import BaseWSGIServer, create_server
 
 from shake.errors import RefusedError
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 log = logging.getLogger("shake.http")
+logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that is slow is no news
+
+#: Slow, idle and hostile clients cost no more than this. A body is refused: no request needs one.
+#: https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html
+_LIMITS: dict[str, Any] = {
+    "threads": 4,
+    "connection_limit": 64,
+    "channel_timeout": 15,  # seconds
+    "cleanup_interval": 5,
+    "max_request_header_size": 16 * 1024,
+    "max_request_body_size": 1,
+    "outbuf_overflow": 64 * 2**20,  # an answer never goes through a file
+    "ident": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +66,7 @@ class Route:
 
 
 class Server:
-    """Serves ``routes`` from a daemon thread, as a context manager.
+    """Serves ``routes`` from threads of its own, as a context manager.
 
     ``key`` is the configuration key that the port comes from, for the error. Port 0 takes any free
     one; ``port`` tells which. Raises RefusedError when the address cannot be had.
@@ -55,11 +75,16 @@ class Server:
     def __init__(
         self, key: str, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
     ) -> None:
-        self._server = _listen(key, bind, port, token, routes)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name=key, daemon=True
+        listener = _listen(key, bind, port)
+        self.port: int = listener.getsockname()[1]
+        self._sockets: dict[int, Any] = {}
+        server = create_server(
+            _Application(token, routes), map=self._sockets, sockets=[listener], **_LIMITS
         )
+        assert isinstance(server, BaseWSGIServer)  # as it does for one socket
+        self._server = server
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=key, daemon=True)
 
     def __enter__(self) -> Server:
         self._thread.start()
@@ -71,21 +96,27 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
+        self._over.set()
+        self._server.pull_trigger()
         self._thread.join()
-        self._server.server_close()
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._sockets)
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
 
 
 def check_port(key: str, bind: str, port: int) -> None:
     """Raise RefusedError when a server could not be had there now."""
-    _listen(key, bind, port, None, {}).server_close()
+    _listen(key, bind, port).close()
 
 
-def _listen(
-    key: str, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
-) -> _Listener:
+def _listen(key: str, bind: str, port: int) -> socket.socket:
     try:
-        return _Listener(bind, port, token, routes)
+        family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server((bind, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise RefusedError(
             f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose another "
@@ -93,95 +124,60 @@ def _listen(
         ) from error
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Application:
+    """The routes as a WSGI application."""
 
-    def __init__(
-        self, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
-    ) -> None:
-        self.address_family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
-        self.token = token
-        self.routes = routes
-        super().__init__((bind, port), _Handler)
+    def __init__(self, token: str | None, routes: Mapping[str, Route]) -> None:
+        self._token = token
+        self._routes = routes
 
-    def server_bind(self) -> None:
-        # HTTPServer's own asks the DNS for the host's name, which can take many seconds.
-        socketserver.TCPServer.server_bind(self)
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method in ("GET", "HEAD"):
+            answer = self._answer(environ)
+        else:
+            answer = Answer(b"only GET and HEAD\n", status=405)
+        headers = {"Content-Type": answer.type, "Content-Length": str(len(answer.body)), **_HEADERS}
+        if answer.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="shake"'
+        if answer.status == 405:
+            headers["Allow"] = "GET, HEAD"
+        status = HTTPStatus(answer.status)
+        start_response(f"{status.value} {status.phrase}", [*headers.items()])
+        return [answer.body] if method != "HEAD" else []
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        log.debug("a connection of %s failed", client_address, exc_info=True)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "shake", ""
-    timeout = 15
-    server: _Listener
-
-    def do_GET(self) -> None:
-        # A body would be taken for the next request of the connection.
-        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-        url = urlsplit(self.path)
-        self._reply(self._answer(url.path, dict(parse_qsl(url.query))))
-
-    do_HEAD = do_GET
-
-    def _refuse_method(self) -> None:
-        self.close_connection = True
-        self._reply(Answer(b"only GET and HEAD\n", status=405))
-
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse_method
-
-    def _answer(self, path: str, query: Query) -> Answer:
-        route, token = self.server.routes.get(path), self.server.token
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
+        path = environ["PATH_INFO"]
+        route = self._routes.get(path)
         if route is None or not route.open:
-            if token and not self._knows_token(token):
+            if self._token and not _knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
                 page = route.stranger() if route and route.stranger else _NEEDS_TOKEN
                 return Answer(page.body, page.type, 401)
-            if not token and not self._names_this_host():
+            if not self._token and not _is_address(environ.get("HTTP_HOST", "127.0.0.1")):
                 return Answer(b"without http.token, ask for the host by its address\n", status=403)
         if route is None:
             return Answer(b"no such page\n", status=404)
         try:
-            return route.answer(query)
+            return route.answer(dict(parse_qsl(environ["QUERY_STRING"])))
         except Exception:
             log.exception("%s could not be shown", path)
             return Answer(b"this page could not be made; see the log\n", status=500)
 
-    def _knows_token(self, token: str) -> bool:
-        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
-        # http.server decodes headers as latin-1.
-        same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
-        return same and scheme.lower() == "bearer"
 
-    def _names_this_host(self) -> bool:
-        """Whether the Host header is an address: another site's name that resolves here is not."""
-        try:
-            host = urlsplit("//" + self.headers.get("Host", "127.0.0.1")).hostname or ""
-            return host == "localhost" or bool(ipaddress.ip_address(host))
-        except ValueError:
-            return False
+def _knows(token: str, authorization: str) -> bool:
+    scheme, _, given = authorization.partition(" ")
+    # WSGI decodes headers as latin-1.
+    same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+    return same and scheme.lower() == "bearer"
 
-    def _reply(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        if answer.status == 401:
-            self.send_header("WWW-Authenticate", 'Bearer realm="shake"')
-        if answer.status == 405:
-            self.send_header("Allow", "GET, HEAD")
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        log.debug("%s " + format, self.address_string(), *args)
+def _is_address(host: str) -> bool:
+    """Whether the Host header is an address: another site's name that resolves here is not."""
+    try:
+        name = urlsplit("//" + host).hostname or ""
+        return name == "localhost" or bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 _NEEDS_TOKEN = Answer(b'send the header "Authorization: Bearer <http.token>"\n')

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, TimeoutError
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from shake.errors import UsageError
+from shake.process.outlet import Direct, Outlet
+
+#: Seconds that a log file has to be opened, and to take the last lines.
+_OPEN_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
 
 #: ``log.level`` by name; ``none`` is above every record.
 LEVELS = {
@@ -57,7 +63,7 @@ def logging_to(
     a file wait at most ``hold`` seconds when ``buffered``, never at ``warning`` and above. Raises
     UsageError when the file cannot be opened.
     """
-    handler = FileHandler(_open(file), hold if buffered else 0) if file else LineHandler(write)
+    handler = FileHandler(file, hold if buffered else 0) if file else LineHandler(write)
     handler.setFormatter(Formatter(redactor, traces=level == "debug"))
     levels = {None: max(LEVELS[level], logging.WARNING), "shake": LEVELS[level]}
     before = {name: logging.getLogger(name).level for name in levels}
@@ -106,9 +112,9 @@ class LineHandler(logging.Handler):
         try:
             self._write(self.format(record))
         except Exception:
-            self.complain()
+            self._complain()
 
-    def complain(self) -> None:
+    def _complain(self) -> None:
         """A full disk or a closed pipe must neither stop the task nor fill stderr with traces."""
         if not self._complained:
             self._complained = True
@@ -116,49 +122,77 @@ class LineHandler(logging.Handler):
                 print(f"shake: the log cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
-class FileHandler(LineHandler):
-    """Appends to a file, holding lines below ``warning`` back for at most ``hold`` seconds."""
+class FileHandler(logging.Handler):
+    """Appends to a file in a thread of its own: a disk that hangs holds up no caller.
 
-    def __init__(self, stream: io.TextIOWrapper, hold: float) -> None:
-        super().__init__(lambda line: print(line, file=stream))
-        self._stream = stream
+    Lines below ``warning`` wait for at most ``hold`` seconds. Lines that the disk does not take
+    are dropped and counted. Raises UsageError where the file cannot be opened.
+    """
+
+    def __init__(self, file: str, hold: float) -> None:
+        super().__init__()
         self._hold = hold
-        self._guard = threading.RLock()
-        self._timer: threading.Timer | None = None
+        self._stream: Direct | None = None
+        self._lines: list[str] = []  # touched in the outlet's thread only, as the stream is
+        self._outlet = Outlet("the log", dropped=self._write_dropped)
+        opened: Future[None] = Future()
+        self._outlet.put(lambda: self._open(file, opened))
+        try:
+            # Where a disk hangs, or nobody reads a FIFO, the lines wait and the task goes on.
+            opened.result(_OPEN_SECONDS)
+        except TimeoutError:
+            opened.cancel()
+        except OSError as error:
+            raise UsageError(
+                f"log.file: {file} cannot be opened ({error.strerror}); give a file in a folder "
+                "that exists and is writable, or leave the key empty to log on stdout"
+            ) from error
 
     def emit(self, record: logging.LogRecord) -> None:
-        with self._guard:
-            super().emit(record)
-            if not self._hold or record.levelno >= logging.WARNING:
-                self.flush()
-            elif self._timer is None:
-                self._timer = threading.Timer(self._hold, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
-
-    def flush(self) -> None:
-        with self._guard:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            try:
-                self._stream.flush()
-            except (OSError, ValueError):  # ValueError: closed a moment ago
-                self.complain()
+        urgent = not self._hold or record.levelno >= logging.WARNING
+        self._outlet.offer(partial(self._add, self.format(record), urgent))
 
     def close(self) -> None:
-        with self._guard:
-            self.flush()
-            with suppress(OSError):  # flush has said so
-                self._stream.close()
+        self._outlet.put(self._end)
+        self._outlet.close(_CLOSE_SECONDS)
         super().close()
 
+    def _open(self, file: str, opened: Future[None]) -> None:
+        try:
+            self._stream = Direct(file, "a")
+        except OSError as error:
+            if not opened.set_running_or_notify_cancel():
+                raise  # nobody waits for it any more: the outlet reports it
+            opened.set_exception(error)
+        else:
+            if opened.set_running_or_notify_cancel():
+                opened.set_result(None)
 
-def _open(file: str) -> io.TextIOWrapper:
-    try:
-        return open(file, "a", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(
-            f"log.file: {file} cannot be opened ({error.strerror}); give a file in a folder that "
-            "exists and is writable, or leave the key empty to log on stdout"
-        ) from error
+    def _add(self, line: str, urgent: bool) -> None:
+        self._lines.append(f"{line}\n")
+        if urgent:
+            self._flush()
+        elif len(self._lines) == 1:
+            timer = threading.Timer(self._hold, self._outlet.put, [self._flush])
+            timer.daemon = True
+            timer.start()
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines and self._stream:
+            self._stream.write("".join(lines).encode("utf-8", "backslashreplace"))
+
+    def _end(self) -> None:
+        try:
+            self._flush()
+        finally:
+            if self._stream:
+                self._stream.close()
+
+    def _write_dropped(self, number: int) -> None:
+        self._add(dropped_lines(number), urgent=True)
+
+
+def dropped_lines(number: int) -> str:
+    """The line in the place of lines that a log did not take in time."""
+    return f"({number} lines of the log were dropped here: it was not written fast enough)"

@@ -29,8 +29,12 @@ log = logging.getLogger("shake.progress")
 class Reporter(Protocol):
     """Shows snapshots as they come; the caller decides how often (twice a second is smooth).
 
-    A stream that is lost, as by a hang-up, goes unnoticed: it must not stop the task.
+    A stream that is lost, as by a hang-up, goes unnoticed: it must not stop the task. ``draws``:
+    ``tick`` writes to the stream, which can stall.
     """
+
+    @property
+    def draws(self) -> bool: ...
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """Show ``snapshot``; ``now`` is any clock in seconds that never goes back."""
@@ -60,6 +64,8 @@ def make_reporter(stream: TextIO, interval: float = 5.0) -> Reporter:
 
 class Lines:
     """For files, pipes and services: one log record a table, and one for all."""
+
+    draws = False
 
     def __init__(self, stream: TextIO, interval: float) -> None:
         self._stream = stream
