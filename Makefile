@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Else each of the many processes that tests start would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test matrix lint format bench profile sanitize fuzz clean
+.PHONY: help venv demo test matrix lint format docs bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made.
@@ -36,6 +36,9 @@ lint: $(READY) ## Check format, style and types.
 format: $(READY) ## Format, and mend what can be mended.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(READY) ## Build the documentation into build/site, and check its links.
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 bench: $(READY) ## Run the benchmarks (ARGS='full --rounds 1').
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -8,12 +8,16 @@ brought them, since the last call.
 from __future__ import annotations
 
 import argparse
+import re
 import socket
 import struct
 import time
 from typing import Any
+from uuid import uuid4
 
 import bson
+from bson.binary import UUID_SUBTYPE, Binary
+from bson.objectid import ObjectId
 
 from benchmarks.serving import serve
 from shake.codec import batches
@@ -33,6 +37,7 @@ class Sink:
     def __init__(self, delay: float) -> None:
         self._delay = delay
         self._counts = dict.fromkeys(("documents", "updates", "deletes", "commands"), 0)
+        self._collections: dict[str, Binary] = {}  # UUIDs, by database and name
 
     def connection(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
@@ -65,12 +70,35 @@ class Sink:
                 return self._count(_FIELDS[name], message[5 + length :], command)
             case "count":  # as if it had kept them; since the last ``counts``
                 return {"n": self._counts["documents"]}
-            case "find" | "aggregate" | "listCollections" | "listIndexes":
-                return {"cursor": {"id": 0, "ns": "any.any", "firstBatch": []}}
+            case "create":
+                asked = bson.decode(command)
+                uuid = Binary(uuid4().bytes, UUID_SUBTYPE)
+                self._collections.setdefault(f"{asked['$db']}.{asked['create']}", uuid)
+            case "renameCollection":
+                asked = bson.decode(command)
+                self._collections[asked["to"]] = self._collections.pop(asked[name])
+            case "drop":
+                asked = bson.decode(command)
+                self._collections.pop(f"{asked['$db']}.{asked['drop']}", None)
+            case "listCollections":
+                return _cursor(self._listed(bson.decode(command)))
+            case "find" | "aggregate" | "listIndexes":
+                return _cursor([])
             case "counts":
                 counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
                 return dict(counts)
         return {}
+
+    def _listed(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        """What ``listCollections`` shows, of the names that a filter lets through."""
+        wanted = asked.get("filter", {}).get("name", "")
+        pattern = wanted["$regex"] if isinstance(wanted, dict) else f"{re.escape(wanted)}$"
+        return [
+            {"name": name, "type": "collection", "info": {"uuid": uuid}}
+            for place, uuid in self._collections.items()
+            for database, _, name in [place.partition(".")]
+            if database == asked["$db"] and re.search(pattern, name)
+        ]
 
     def _count(self, field: str, sections: memoryview, command: bytes) -> dict[str, Any]:
         """Take the documents of a write command, in a section of their own or in the command."""
@@ -78,6 +106,8 @@ class Sink:
             (length,) = _LENGTH.unpack_from(sections, 1)
             documents = sections[5 + len(field) + 1 : 1 + length]
             count = sum(cut[2] for cut in batches(documents, _ANY, _ANY))
+            if field == "deletes" and count == 1 and _waits(bson.decode(bytes(documents))):
+                count = 0
         else:
             count = len(bson.decode(command)[field])
         self._counts[field] += count
@@ -101,6 +131,15 @@ class Sink:
             "minWireVersion": 0,
             "maxWireVersion": 21,
         }
+
+
+def _waits(delete: dict[str, Any]) -> bool:
+    """Whether it deletes nothing: such a command waits for all writes before it."""
+    return list(delete["q"]) == ["_id"] and isinstance(delete["q"]["_id"], ObjectId)
+
+
+def _cursor(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"cursor": {"id": 0, "ns": "any.any", "firstBatch": documents}}
 
 
 def _receive(connection: socket.socket, into: memoryview) -> bool:

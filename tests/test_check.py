@@ -33,6 +33,9 @@ every_way = pytest.mark.parametrize("way", WAYS, ids=[" ".join(way.values()) for
 
 SORT = ("sk", "N")
 
+#: Makes the target equal, extra documents included.
+REPAIR = ("--repair", "--delete-extra")
+
 
 def with_sort_keys(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items, in two partitions."""
@@ -90,7 +93,10 @@ def test_every_kind_is_found_and_repaired(
     ]
     assert not any(line["repaired"] for line in found)
 
-    assert all(line["repaired"] for line in report(copied, tmp_path, "--repair"))
+    repaired = report(copied, tmp_path, "--repair")
+    assert {line["kind"] for line in repaired if not line["repaired"]} == {"extra"}
+    [left] = report(copied, tmp_path, *REPAIR)
+    assert (left["kind"], left["repaired"]) == ("extra", True)
     assert run(copied) == 0
     kept = [one["_id"] for one in copied.collection.find() if one["_id"] in ids]
     assert len(kept) == len(ids) - 1
@@ -214,7 +220,7 @@ def test_a_document_that_can_be_no_item_is_extra(
     copied.collection.insert_one(document)
     assert kinds(copied, tmp_path) == ["extra"]
     assert "NOT equal: 1 difference\n" in capsys.readouterr().out
-    assert run(copied, "--repair") == 0
+    assert run(copied, *REPAIR) == 0
     assert copied.collection.count_documents({}) == len(ITEMS)
 
 
@@ -246,5 +252,5 @@ def test_extra_number_and_binary_keys_are_asked_for_by_value(
     assert [line["kind"] for line in found] == ["extra"] * len(keys)
     asked = {base64.b64decode(line["key"]["sk"]["B"]).decode() for line in found}
     assert asked == set(numbers)
-    assert run(copied, "--repair") == 0
+    assert run(copied, *REPAIR) == 0
     assert copied.collection.count_documents({}) == 0

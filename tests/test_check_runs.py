@@ -60,7 +60,7 @@ def test_many_pages_segments_and_partitions_are_compared(
     assert run(copied, *small_pages) == 1
     out = capsys.readouterr().out
     assert "400 items compared: 4 missing, 0 different, 1 extra, 0 duplicate" in out
-    assert run(copied, "--repair", *small_pages) == 0
+    assert run(copied, "--repair", "--delete-extra", *small_pages) == 0
     assert copied.collection.count_documents({}) == 400
 
 
@@ -167,7 +167,9 @@ def test_with_a_scan_filter_only_what_it_keeps_is_compared_and_that_is_said(
     assert copied.collection.count_documents({}) == 4
     assert run(copied) == 0
     out = capsys.readouterr().out
+    assert f"table {name}: 4 items compared: no difference" in out
     assert f"SCAN FILTER ON: table {name}: 4 of 10 scanned items were compared" in out
+    assert "equal" not in out
     copied.collection.insert_one({"pk": "k1", "n": 1})
     assert run(copied) == 0
     copied.collection.insert_one({"pk": "foreign"})
@@ -193,7 +195,7 @@ def test_doubles_for_keys_are_compared_both_ways(
     copied.delete(pk={"N": numbers[0]})
     assert run(copied) == 1
     assert "2 items compared: 0 missing, 0 different, 1 extra" in capsys.readouterr().out
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--delete-extra") == 0
     assert copied.collection.count_documents({}) == 2
 
 

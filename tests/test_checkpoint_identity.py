@@ -44,3 +44,15 @@ def test_an_identity_that_was_stored_without_an_answer_is_no_error(
     checkpoints.save_identity("orders", None, FIRST)
     checkpoints.save_identity("orders", None, FIRST)
     assert checkpoints.load_identity("orders") == FIRST
+
+
+def test_what_an_earlier_run_saved_late_is_replaced_and_replaces_nothing(
+    checkpoints: Checkpoints,
+) -> None:
+    ours, late = replace(FIRST, collection="0" * 32), replace(FIRST, collection="1" * 32)
+    checkpoints.save_identity("orders", None, FIRST)
+    checkpoints.save_identity("orders", FIRST, late, 3)
+    checkpoints.save_identity("orders", FIRST, ours, 4)
+    with pytest.raises(Superseded):
+        checkpoints.save_identity("orders", FIRST, late, 3)
+    assert checkpoints.load_identity("orders") == ours

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     Fate,
     SegmentRecord,
@@ -229,6 +230,22 @@ def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
     assert stream.run > followed.run
     assert checkpoints.load("orders") == (fresh, [SegmentRecord(0, b"{}", 5)])
     assert checkpoints.load_stream("orders") == (stream, [])
+
+
+def test_a_copy_begun_anew_twice_replaces_what_the_last_complete_one_filled(
+    checkpoints: Checkpoints,
+) -> None:
+    done = replace(TABLE, state=TableState.DONE, staged=True)
+    checkpoints.save_table(done)
+    checkpoints.save_identity("orders", None, Identity(collection="complete"))
+    first = checkpoints.begin_anew(done, 2, "its stream was disabled")
+    checkpoints.save_table(copying := first.moved(TableState.COPYING))
+    checkpoints.save_identity(
+        "orders", Identity(collection="complete"), Identity(collection="staging")
+    )
+    second = checkpoints.begin_anew(copying, 2, "its stream was disabled again")
+    assert (first.replaces, second.replaces) == ("complete", "complete")
+    assert second.fate == "resync"
 
 
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(

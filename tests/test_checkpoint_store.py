@@ -51,6 +51,13 @@ def test_a_collection_that_does_not_exist_is_empty(store: Store) -> None:
     assert store.read("never") == []
 
 
+def test_the_collections_are_those_that_hold_something(store: Store) -> None:
+    assert store.collections() == []
+    store.write("some.table", [{"_id": "a"}])
+    store.write("b", [{"_id": "a"}])
+    assert sorted(store.collections()) == ["b", "some.table"]
+
+
 def test_what_is_written_is_read_by_the_next_who_opens_the_store(
     store: Store, where: Settings
 ) -> None:

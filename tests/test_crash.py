@@ -119,6 +119,26 @@ def test_the_old_collection_is_renamed_once_and_kept(
     assert list(database[backup].find()) == [{"_id": "the old one"}]
 
 
+def test_a_name_that_the_old_collection_is_to_get_and_that_exists_is_refused_at_the_start(
+    make_copy: MakeCopy,
+) -> None:
+    copy = make_copy(target__db__exist="rename")
+    database = copy.mongo.client[copy.table]
+    database[copy.table].insert_one({"_id": "the old one"})
+    copy.kill_at("request", "renameCollection", copy.place, "everything")
+    copy.run_killed()
+    [saved] = copy.mongo.client[f"{copy.table}-checkpoint"][copy.table].find({"_id": "table"})
+    _, _, backup = saved["Backup"].partition(".")
+    database[backup].insert_one({"_id": "in the way"})
+    refused = copy.migration.run()
+    assert refused.status == 3
+    assert f"cannot be renamed to {saved['Backup']}, which exists: rename or remove" in refused.line
+    database[backup].drop()
+    copy.run_to_the_end()
+    copy.assert_exact()
+    assert list(database[backup].find()) == [{"_id": "the old one"}]
+
+
 def test_the_same_point_may_kill_three_times(make_copy: MakeCopy) -> None:
     copy = make_copy()
     for skip in (3, 2, 1):

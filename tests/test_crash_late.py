@@ -142,6 +142,18 @@ def test_a_late_position_is_not_believed(make_copy: MakeCopy) -> None:
     copy.assert_exact()
 
 
+def test_a_late_identity_does_not_end_the_next_run(make_copy: MakeCopy) -> None:
+    """It names the staging collection of the first run, when the second has begun its own."""
+    copy = make_copy()
+    late = Held(copy, "update", copy.checkpoint, "everything")
+    copy.run_killed()
+    copy.wire.stop_at("answer", "create", copy.place, late.release)
+    copy.run_to_the_end()
+    assert late.landed.is_set()
+    copy.run_to_the_end()
+    copy.assert_exact()
+
+
 def test_a_late_first_state_does_not_begin_the_copy_again(make_copy: MakeCopy) -> None:
     copy = make_copy(target__db__exist="rename")
     database = copy.mongo.client[copy.table]
@@ -156,3 +168,15 @@ def test_a_late_first_state_does_not_begin_the_copy_again(make_copy: MakeCopy) -
     copy.run_to_the_end()
     copy.assert_exact()
     assert len(database.list_collection_names()) == 2
+
+
+def test_a_late_insert_is_refused_where_the_connection_string_limits_time(
+    make_copy: MakeCopy,
+) -> None:
+    copy = make_copy("timeoutMS=20000")
+    late = Held(copy, "insert", copy.place, "everything", skip=4)
+    copy.run_killed()
+    copy.run_to_the_end()
+    late.release()
+    assert copy.mongo.client[copy.table].list_collection_names() == [copy.table]
+    copy.assert_exact()

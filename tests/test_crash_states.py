@@ -111,14 +111,14 @@ def test_killed_while_a_page_is_on_its_way_from_the_source(
 def test_more_deaths_than_may_be_in_a_row_do_not_end_a_copy_that_gets_on(
     make_copy: MakeCopy, role: str
 ) -> None:
-    copy = make_copy(qps__full__batch_num=2)
+    copy = make_copy(qps__full__batch_num=1)
     deaths = []
 
     def die() -> None:
         copy.kill(role)
         deaths.append(role)
         if len(deaths) <= MOST_DEATHS:
-            copy.wire.stop_at("answer", "insert", copy.place, die, skip=3)
+            copy.wire.stop_at("answer", "insert", copy.place, die, skip=1)
 
     copy.wire.stop_at("answer", "insert", copy.place, die)
     result = copy.migration.run()

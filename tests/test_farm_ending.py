@@ -50,6 +50,20 @@ def test_the_first_error_counts_and_its_status_stays(
     assert run.state() == "failed"
 
 
+def test_that_another_run_has_the_task_explains_every_other_end() -> None:
+    ends = [lambda run: run.course.fail(RunError("refused")), lambda run: run.course.fail(GAP)]
+    ends.append(lambda run: run.course.signalled(signal.SIGTERM))
+    for end in ends:
+        run = Run(resyncs=True)
+        end(run)
+        run.course.fail(LeaseLost("lost"))
+        assert (run.course.ending.status, run.course.ending.line) == (1, "lost")
+        assert run.course.late
+        run.course.end("")
+        run.course.fail(LeaseLost("lost again"))
+        assert run.course.ending.line == "lost"
+
+
 def test_the_first_signal_leaves_time_and_the_second_none() -> None:
     run = Run()
     run.course.signalled(signal.SIGTERM)

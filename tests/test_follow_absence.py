@@ -85,7 +85,56 @@ def test_a_first_start_believes_no_stale_description_of_the_table(followed: Foll
     followed.compare()
 
 
-@pytest.mark.parametrize("fault", [stale, replaced, instead(error("ResourceNotFoundException"))])
+def unlisted(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """A list that lacks every table whose name begins with ``t``, as those of tests do."""
+    body = orjson.loads(answer().body)
+    body["TableNames"] = [one for one in body["TableNames"] if not one.startswith("t")]
+    return Reply(orjson.dumps(body))
+
+
+GONE = instead(error("ResourceNotFoundException"))
+
+
+def of_two_tables(followed: Followed) -> Migration:
+    """A task without a list of names, that has followed its tables and was stopped."""
+    followed.simulator.table(f"a-{followed.name}").put({"pk": {"S": "a"}})
+    return caught_up(followed, filter__collection__white=f"a-*;{followed.name}*")
+
+
+@pytest.mark.parametrize(
+    ("operation", "faults"),
+    [
+        ("ListTables", [unlisted]),
+        ("DescribeTable", [GONE] * 2),
+        ("DescribeTable", [None] * 2 + [GONE] * 2),
+    ],
+    ids=["listing", "description", "stream"],
+)
+def test_a_table_that_one_answer_lacks_is_not_left_out(
+    followed: Followed, operation: str, faults: list[Any]
+) -> None:
+    migration = of_two_tables(followed)
+    followed.put("b")
+    followed.simulator.faults.next(operation, *faults)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert "source and target are equal" in result.stdout
+    followed.compare()
+
+
+def test_a_table_that_is_gone_since_the_last_run_is_not_left_out_silently(
+    followed: Followed,
+) -> None:
+    migration = of_two_tables(followed)
+    del followed.simulator.tables[followed.name]
+    result = migration.run("--until-consistent")
+    assert result.status == 3, result
+    assert f"table {followed.name}, which this task has begun with, is not in" in result.line
+    white = ["--set", "filter.collection.white=a-*"]  # the way out that it names
+    assert migration.run("--until-consistent", *white).status == 0
+
+
+@pytest.mark.parametrize("fault", [stale, replaced, GONE])
 def test_while_a_stream_is_in_doubt_the_task_is_degraded_and_changes_go_on(
     followed: Followed, fault: Any
 ) -> None:
@@ -118,8 +167,7 @@ def test_while_a_stream_is_in_doubt_the_task_is_degraded_and_changes_go_on(
 
 def test_a_shard_that_one_reader_finds_gone_is_no_gap(followed: Followed) -> None:
     migration = caught_up(followed)
-    gone = instead(error("ResourceNotFoundException"))
-    followed.simulator.faults.next("GetRecords", *[gone] * 5)  # which a reader bears
+    followed.simulator.faults.next("GetRecords", *[GONE] * 5)  # which a reader bears
     process = migration.start()
     followed.put("b")
     followed.arrived("b")

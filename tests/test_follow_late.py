@@ -27,24 +27,32 @@ def remove_in_child(followed: Followed) -> None:
     followed.table.delete({"pk": {"S": "k"}})
 
 
+#: Nothing is there before the first change, and no index is needed.
+EMPTY = {"sync_mode": "incr", "id__mode": "key"}
+
+
 @pytest.mark.parametrize(
-    ("fault", "newer"),
+    ("fault", "newer", "settings"),
     [
-        ("connection", rewrite),
-        ("connection", remove_in_child),
-        ("writer", remove_in_child),
-        ("supervisor", rewrite),
+        ("connection", rewrite, {}),
+        ("connection", remove_in_child, {}),
+        ("writer", remove_in_child, {}),
+        ("supervisor", rewrite, {}),
+        ("supervisor", rewrite, EMPTY),
     ],
     ids=lambda one: getattr(one, "__name__", one),
 )
 def test_a_change_that_lands_late_alters_nothing(
-    followed: Followed, fault: str, newer: Callable[[Followed], None]
+    followed: Followed,
+    fault: str,
+    newer: Callable[[Followed], None],
+    settings: dict[str, str],
 ) -> None:
     followed.simulator.table(followed.name)
     followed.put("a")
     released = threading.Event()
     with Wire(*followed.mongo.client.address, sessions=True) as wire:
-        migration = followed.task(target=wire.uri)
+        migration = followed.task(target=wire.uri, **settings)
         process = migration.start()
         followed.arrived("a")
         until(lambda: followed.simulator.journal.of("GetRecords"))

@@ -135,9 +135,34 @@ def test_following_alone_never_says_that_source_and_target_are_equal(followed: F
     followed.put("a")
     result = followed.task(sync_mode="incr").run("--until-consistent")
     assert result.status == 0, result
-    assert "consistent: every change made before 20" in result.stdout
+    assert "caught up: every change made before 20" in result.stdout
     assert "(source's clock) is applied" in result.stdout
     assert "equal" not in result.stdout
+    assert "consistent" not in result.stdout
+
+
+@pytest.mark.parametrize("ending", ["stopped", "killed"])
+def test_equal_is_not_said_after_a_change_was_left_out_by_any_run(
+    followed: Followed, ending: str
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a", n={"N": "1"})
+    port = free_port()
+    migration = followed.task(increase__executor__upsert="false")
+    assert "are equal" in migration.run("--until-consistent").stdout
+    followed.collection.delete_one({"pk": "a"})
+    followed.put("a", n={"N": "2"})
+    process = migration.start("--set", f"http_profile={port}")
+    until(lambda: ready(port)[0] == 200, every=0.1)
+    assert "equal" not in ready(port)[1]["reason"]
+    if ending == "stopped":
+        stopped(migration, process)
+    else:  # before or after its position is saved
+        migration.kill(process)
+    for _ in range(2):
+        result = migration.run("--until-consistent", "--set", "increase.executor.upsert=true")
+        assert result.status == 0, result
+        assert "equal" not in result.stdout or followed.collection.count_documents({}) == 1
 
 
 def test_a_step_of_this_machine_s_clock_while_following_changes_nothing(followed: Followed) -> None:

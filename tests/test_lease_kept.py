@@ -31,7 +31,7 @@ def test_the_lease_is_kept_while_streams_are_enabled_and_who_has_lost_it_saves_n
 
     followed.simulator.faults.next("UpdateTable", calling(steal))
     migration.first = (
-        "from shake.checkpoint import lease;"
+        "from shake.checkpoint import task_lock as lease;"
         "lease.INTERVAL, lease.OVERDUE, lease.POLL = 0.2, 0.3, 0.1"
     )
     result = migration.run()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,13 @@ from pymongo import MongoClient
 
 from shake.demo import fetch
 from shake.demo.mongo import Mongod
+from tests.support.followed import Followed
+from tests.support.held import Case, Trial
 from tests.support.migration import MANY_PAGES, ROOT, Migration, compare
+from tests.support.streams import Clock, Simulator
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
+from tests.support.wire import Wire
 
 ITEMS = 400
 
@@ -60,3 +66,20 @@ def test_a_migration_through_kills_ends_equal(
         compare(dynamodb.client, client, name, f"{name}.{name}")
         check = [sys.executable, str(ROOT / "bin/shake-check"), "--conf", str(migration.conf)]
         assert subprocess.run(check, check=False).returncode == 0
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("version", fetch.MONGOD)
+def test_a_late_change_does_not_land_in_a_collection_that_was_copied_anew(
+    migrate: Callable[..., Migration], name: str, tmp_path: Path, version: str
+) -> None:
+    """Commands cannot name the UUID of their collection before MongoDB 6.0."""
+    case = Case("resync", "objectid", "", "update", "target", 3, "everything", "when consistent")
+    with (
+        Mongod(version=version, folder=tmp_path / "mongod") as server,
+        MongoClient[Any](server.uri) as client,
+        Simulator(clock=Clock(time.time)) as simulator,
+        Wire(*client.address) as wire,
+    ):
+        mongo = SimpleNamespace(uri=server.uri, client=client)
+        assert Trial(Followed(simulator, mongo, migrate, name), wire, case).run()

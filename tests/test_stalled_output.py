@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from shake.demo.mongo import MongoServer
+from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.followed import Followed
 from tests.support.migration import ROOT, Migration, compare, filled
+from tests.support.status import slots_used, status
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
@@ -120,6 +123,28 @@ def test_a_signal_ends_the_run_within_ten_seconds_and_all_is_durable(
         assert migration.run("--set", "qps.full=1000").status == 0
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
     assert len(scanned) - len(set(scanned)) <= 4  # one page may be under way in each segment
+
+
+def test_a_run_whose_target_hangs_too_ends_within_ten_seconds(
+    own_mongo: MongoServer, table: str, migrate: Migrate, stalled: Stalled
+) -> None:
+    port = free_port()
+    migration = migrate(target=own_mongo.uri, qps__full=5, http_profile=port, **SMALL_PAGES)
+    process = stalled.start(migration)
+    until(lambda: answers(port) and status(port)["total"]["items"], deadline=60)
+    own_mongo.signal(signal.SIGSTOP)
+    until(lambda: slots_used(port) >= 2)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert process.wait(30) == 1
+    assert time.monotonic() - began < 10
+
+
+def answers(port: int) -> bool:
+    try:
+        return bool(status(port))
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

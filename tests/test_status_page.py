@@ -11,7 +11,7 @@ HOUR = 3600.0
 def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> None:
     applied = {"lag": 3.0, "unread": 3.0, "applied_through": 1_562_000_003.9}
     following = table("orders", "following", items=1000, consistent=True, **applied)
-    page = shown(task(following, source_time=1_562_000_006.0))
+    page = shown(task(following, source_time=1_562_000_006.0, whole=True))
     assert "reached" in page["facts"]
     assert "2019-07-01 16:53:23 UTC" in page["facts"]
     assert "by the source's clock, which shows 2019-07-01 16:53:26 UTC" in page["facts"]
@@ -23,7 +23,7 @@ def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> 
 
 
 def test_a_table_that_is_not_consistent_shows_no_time_that_is_not_known() -> None:
-    page = shown(task(table("orders", "following", lag=3.0, unread=3.0)))
+    page = shown(task(table("orders", "following", lag=3.0, unread=3.0), whole=True))
     assert {"not known yet", "not reached yet"} <= set(page["facts"])
     assert "not consistent yet" in page["tables tbody"]
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from shake.status.progress import Lines
 from shake.status.snapshot import Snapshot, TableStatus
-from shake.status.switch import claim, readiness
+from shake.status.summary import summary
+from shake.status.switch import claim, gate, readiness
+from tests.support.page import shown
 from tests.support.snapshots import table, task
 
 #: 2019-07-01 16:53:20 UTC, the source's clock.
@@ -89,3 +95,24 @@ def test_equal_is_never_said_of_less_than_all(snapshot: Snapshot) -> None:
     assert claim(at_now(GOOD)).endswith(f"{EQUAL} as of that time")
     assert EQUAL not in claim(snapshot)
     assert claim(snapshot).startswith("every change made before ")
+
+
+@pytest.mark.parametrize(
+    "snapshot", [at_now(GOOD, whole=False), at_now(replace(GOOD, skipped=1))], ids=["part", "skip"]
+)
+def test_consistent_is_never_said_of_less_than_all(
+    snapshot: Snapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lines = Lines(io.StringIO(), interval=0.0)
+    for moment in (
+        snapshot,
+        replace(snapshot, tables=(replace(GOOD, consistent=False, skipped=1),)),
+    ):
+        lines.tick(moment, 1.0)
+        page = shown(moment)
+        said = [*summary(moment), *caplog.messages, readiness(moment).reason]
+        said += [*page["facts"], *page["tables tbody"]]
+        assert not [line for line in said if re.search("consistent|equal", line, re.IGNORECASE)]
+        assert any("caught up" in line for line in said)
+    assert gate(at_now(GOOD), GOOD) == "consistent"

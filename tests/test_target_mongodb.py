@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
+from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import RefusedError, RunError
@@ -17,6 +19,7 @@ from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.places import place_problem
+from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, shard_of
 from tests.support.documents import object_id, slot
@@ -67,6 +70,21 @@ def test_a_probe_leaves_nothing_behind(target: MongoTarget, mongo: Any, name: st
     assert f"{name}-other" not in mongo.client.list_database_names()
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("view", {"viewOn": "other", "pipeline": []}),
+        ("timeseries", {"timeseries": {"timeField": "t"}}),
+    ],
+)
+def test_what_is_no_collection_is_refused(
+    target: MongoTarget, mongo: Any, name: str, kind: str, options: dict[str, Any]
+) -> None:
+    mongo.client[name].create_collection("there", **options)
+    with pytest.raises(RefusedError, match=f"there is a {kind}, which cannot .*: remove it, or"):
+        target.probe([f"{name}.there"])
+
+
 def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Open) -> None:
     began = time.monotonic()
     target = open_target("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300")
@@ -75,6 +93,29 @@ def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Ope
     assert time.monotonic() - began < 5
     assert "Topology" not in str(refused.value)
     assert refused.value.passes
+
+
+@pytest.mark.parametrize(
+    ("option", "cause"),
+    [
+        ("", None),
+        ("timeoutMS=20000", "target.address names timeoutMS: remove it"),
+        ("retryWrites=false", "target.address names retryWrites=false: remove it"),
+    ],
+)
+def test_a_connection_string_that_takes_the_fence_away_is_warned_of(
+    open_target: Open, mongo: Any, option: str, cause: str | None
+) -> None:
+    target = open_target(f"{mongo.uri}?{option}")
+    target.probe([])
+    assert [one.rpartition("; ")[2] for one in target.weaknesses] == [cause] * bool(cause)
+
+
+def test_a_standalone_server_is_warned_of() -> None:
+    options = MongoClient[Any]("mongodb://localhost", connect=False).options
+    warning = unfenced(options, {"maxWireVersion": 17})
+    assert warning is not None
+    assert "the target is a standalone server: make it a replica set" in warning
 
 
 def test_a_write_concern_that_acknowledges_nothing_is_refused(open_target: Open) -> None:
@@ -153,9 +194,16 @@ def test_a_renamed_collection_keeps_its_documents(
 def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: str) -> None:
     mongo.client[name].c.insert_one({"_id": 1})
     mongo.client[name].backup.insert_one({"_id": 2})
-    with pytest.raises(RunError, match="target namespace exists"):
-        target.rename(f"{name}.c", f"{name}.backup")
+    assert not target.rename(f"{name}.c", f"{name}.backup")
+    staging = target.staging(f"{name}.c", TABLE, CopyRun(7, 0, 7), lambda line: None)
+    assert staging
+    held = staging.begin()
+    mongo.client[name]["c.backup"].insert_one({"_id": 3})
+    with pytest.raises(RunError, match=r"c cannot be renamed to .*c\.backup, which exists"):
+        staging.publish(held.collection, "rename", f"{name}.c.backup", "")
+    assert mongo.client[name].c.find_one() == {"_id": 1}
     assert mongo.client[name].backup.find_one() == {"_id": 2}
+    assert mongo.client[name]["c.backup"].find_one() == {"_id": 3}
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:

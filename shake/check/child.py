@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 from shake.check.crew import THREADS, Advanced, Failed, Logged, Open, Result, Setup, Work
 from shake.check.findings import Difference
 from shake.check.part import Ends, Part, connected
+from shake.check.sides import Repair
 from shake.config import Config
 from shake.errors import ShakeError, Stopped
 from shake.source.endpoint import Credentials
@@ -74,7 +75,7 @@ class Parent(logging.Handler):
 class Worker:
     """Does what the parent says."""
 
-    def __init__(self, ends: Ends, parent: Parent, repair: bool) -> None:
+    def __init__(self, ends: Ends, parent: Parent, repair: Repair) -> None:
         self._ends = ends
         self._parent = parent
         self._repair = repair

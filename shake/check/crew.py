@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from shake.check.findings import Difference
 from shake.check.part import Part
-from shake.check.sides import Listener
+from shake.check.sides import Listener, Repair
 from shake.errors import RunError
 from shake.process.spawn import spawn
 from shake.schema import Table
@@ -44,7 +44,7 @@ class Setup(NamedTuple):
     settings: dict[str, str]
     endpoint: Endpoint
     credentials: Credentials
-    repair: bool
+    repair: Repair
 
 
 class Open(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 from shake.check.fingerprint import Fingerprint, bucket
 from shake.check.keys import Identity, digest, identity_of
-from shake.check.sides import Sides
+from shake.check.sides import Repair, Sides
 from shake.check.target import KeyRange
 
 #: Keys that the source is asked for in one request.
@@ -20,7 +20,7 @@ Key = dict[str, Any]
 
 
 class Extras:
-    """Finds, names and deletes what the target has too much.
+    """Finds, reports and deletes extra documents in the target.
 
     ``theirs`` has all keys of the target that :meth:`add` has read. ``buckets`` are those that have
     been found unequal: the source is asked only for the few keys that share one of them.
@@ -114,11 +114,28 @@ class Extras:
     def _name(self, document: Key) -> None:
         if not self._first(self._named, document):
             return
-        stored, repaired = self._sides.stored, False
-        if self._sides.repair:
-            stored.delete(document)
-            repaired = not stored.holds(document)
+        deletes = self._sides.repair is Repair.EXTRAS
+        if deletes and not self._delete(document):
+            return
+        repaired = deletes and not self._sides.stored.holds(document)
         self._sides.differ("extra", self._keys.shown(document), repaired=repaired)
+
+    def _delete(self, key: Key) -> bool:
+        """Delete a document, unless its key comes back at the source; False where it does.
+
+        It can come back at any moment, and be stored by the task that follows the changes. So only
+        the document that was looked at is deleted, and the source is asked before and after.
+        """
+        stored = self._sides.stored
+        for document in stored.whole(key):
+            if not self._absent([key]):
+                return False
+            stored.delete_unchanged(document)
+        typed = self._keys.typed(key)
+        there = self._sides.source.get([typed]).documents if typed is not None else []
+        for document in there:
+            stored.add(document)
+        return not there
 
     def _first(self, known: set[bytes], key: Mapping[str, Any]) -> bool:
         """Whether it comes for the first time: a failing target makes the search begin anew."""

@@ -86,6 +86,11 @@ class Findings:
                 self._say(str(difference))
 
     @property
+    def extra(self) -> int:
+        """How many documents are extra."""
+        return sum(number for (_, kind), number in self._kinds.items() if kind == "extra")
+
+    @property
     def unsaid(self) -> int:
         """How many differences were neither printed nor written."""
         return 0 if self._report is not None else max(0, self.total - SHOWN)

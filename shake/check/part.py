@@ -15,7 +15,7 @@ from shake.check.fingerprint import Fingerprint
 from shake.check.items import Items
 from shake.check.keys import Identity
 from shake.check.pace import Pace
-from shake.check.sides import Listener, Sides
+from shake.check.sides import Listener, Repair, Sides
 from shake.check.source import SourceTable
 from shake.check.target import KeyRange, StoredTable
 from shake.config import Config
@@ -67,7 +67,7 @@ class Part:
     """
 
     def __init__(
-        self, ends: Ends, table: Table, listener: Listener, *, repair: bool, processes: int
+        self, ends: Ends, table: Table, listener: Listener, *, repair: Repair, processes: int
     ) -> None:
         config = ends.config
         capacity = capacity_rate(config, table)

@@ -41,13 +41,14 @@ class Plan:
         record = TableRecord(table.name, config.place(table.name), 0, self.segments)
         whole = TablePlan(table, Action.CREATE, record, segments)
         limits = "qps.full" + " and source.read_budget" * bool(capacity_rate(config, table))
+        reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
         about = f"about {count(table.items)} items, {size(table.bytes)}"
         if self.holds_items and not table.items:
             about = "DynamoDB's count says empty, which may be hours old; the least"
         return (
             f"table {table.name}: {about}, to be read once more by "
             f"{count(self.processes)} process{'es' * (self.processes > 1)}: "
-            f"{many(ceil(whole.read_capacity(config)), 'read capacity unit')}, and "
+            f"{many(ceil(whole.read_capacity(config)), 'read capacity unit')}{reads}, and "
             f"{duration(ceil(whole.seconds_at_least(config)))} at the least by {limits}"
         )
 

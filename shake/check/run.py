@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shake.check.crew import Alone, Children, Crew, Piece, Setup
 from shake.check.extras import Key
@@ -18,6 +18,7 @@ from shake.check.keys import Identity
 from shake.check.part import Ends, Part, connected
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
+from shake.check.sides import Repair
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
@@ -47,10 +48,14 @@ _HELD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for: ``sample`` items of each table (None: all), and whether to repair."""
+    """What is asked for: ``sample`` items of each table (None: all), and how much to repair.
+
+    ``eventual``: the scan is eventually consistent, so it can miss the changes of the last seconds.
+    """
 
     sample: int | None = None
-    repair: bool = False
+    repair: Repair = Repair.NONE
+    eventual: bool = False
 
 
 def check(
@@ -73,6 +78,7 @@ def check(
         raise UsageError(
             f"target.type = {config.target_type}: this version compares with MongoDB only"
         )
+    config = replace(config, source_consistent_read=not wish.eventual)
     endpoint, credentials = open_source(config)
     progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
 
@@ -203,7 +209,8 @@ class _Run:
         what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:
             what = "indexes"
-        differences = self.findings.closing(table.name)
+        filtered = self.config.scan_filter is not None
+        differences = self.findings.closing(table.name) or "no difference" * filtered
         lines = [
             f"{name}: {what} compared: {differences}" if differences else f"{name}: {what} equal"
         ]
@@ -212,7 +219,7 @@ class _Run:
                 f"{name}: extra documents were not looked for: with convert.type = mchange only a "
                 "check without --sample can tell"
             )
-        if self.config.scan_filter is not None:
+        if filtered:
             lines.append(
                 f"SCAN FILTER ON: {name}: {count(compared)} of {count(scanned)} "
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from shake.check.findings import Difference
@@ -31,16 +32,24 @@ class Listener(Protocol):
         ...
 
 
+class Repair(IntEnum):
+    """What a check changes in the target: nothing, what items differ in, or extra documents too."""
+
+    NONE = 0
+    ITEMS = 1
+    EXTRAS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """``repair`` makes the target follow the source wherever they differ."""
+    """Both sides, and how much of the target is to be repaired."""
 
     table: Table
     config: Config
     source: SourceTable
     stored: StoredTable
     listener: Listener
-    repair: bool
+    repair: Repair
 
     def differ(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from shake.check.documents import DECODED, content, cut, opened
@@ -133,6 +135,10 @@ class StoredTable:
         find = partial(self._collection.find_raw_batches, query, projection=self._projection)
         return self.patiently(lambda: list(_decoded(find())))
 
+    def whole(self, key: Mapping[str, Any]) -> list[bytes]:
+        """The documents of such a key, and ``_id`` if that is given."""
+        return self.patiently(lambda: list(self._find([self.keys.exactly(key)])))
+
     def holds(self, key: Mapping[str, Any]) -> bool:
         """Whether a document of such a key, and ``_id`` if that is given, is there."""
         query = self.keys.exactly(key)
@@ -162,10 +168,7 @@ class StoredTable:
     def put(self, document: bytes) -> None:
         """Make this the document of its key. An ObjectId that is there stays; else it is new."""
         query = self.keys.only(opened(document))
-        if self._config.id_mode == "objectid":
-            rest = content(document, self._config)
-            document = (len(rest) + 4).to_bytes(4, "little") + rest
-        replacement = opened(document)
+        replacement = self._stored(document)
 
         def replace() -> None:
             if self._config.id_mode == "key":
@@ -176,6 +179,23 @@ class StoredTable:
                 log.info("%s: another write of the same key is under way", self.place)
 
         self.patiently(replace)
+
+    def add(self, document: bytes) -> None:
+        """Store the document of a key, unless there is one, which can be newer."""
+        new = self._stored(document)
+
+        def insert() -> None:
+            with contextlib.suppress(DuplicateKeyError):
+                self._collection.insert_one(new)
+
+        self.patiently(insert)
+
+    def _stored(self, document: bytes) -> RawBSONDocument:
+        """One of the codec's documents as it is stored: without an ``_id`` if that is ObjectId."""
+        if self._config.id_mode == "objectid":
+            rest = content(document, self._config)
+            document = (len(rest) + 4).to_bytes(4, "little") + rest
+        return opened(document)
 
     def _drop_namesake(self, identity: Any) -> None:
         """Delete a document whose ``_id`` is equal but of another type, such as 5.0 for 5.
@@ -189,6 +209,12 @@ class StoredTable:
     def delete(self, key: Mapping[str, Any]) -> None:
         """Delete one document, by its ``_id`` and, where it has one, its key."""
         query = self.keys.exactly(key)
+        self.patiently(lambda: self._collection.delete_one(query))
+
+    def delete_unchanged(self, document: bytes) -> None:
+        """Delete a document if all that it holds is still the same."""
+        same = {"$expr": {"$eq": ["$$ROOT", {"$literal": opened(document)}]}}
+        query = self.keys.exactly(opened(document)) | same
         self.patiently(lambda: self._collection.delete_one(query))
 
     def build_indexes(self) -> None:

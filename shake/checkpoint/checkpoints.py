@@ -22,6 +22,9 @@ from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 
+#: Documents of a table that the task has begun with.
+_BEGUN = frozenset({"table", "stream"})
+
 
 class Checkpoints:
     """The records of a task in a store: a collection per table, and ``status_table``.
@@ -32,6 +35,11 @@ class Checkpoints:
     def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._now = now
+
+    def begun(self, wanted: Callable[[str], bool]) -> list[str]:
+        """The wanted tables whose copy, or whose changes, the task has begun with."""
+        names = [one for one in self._store.collections() if one != STATUS_TABLE and wanted(one)]
+        return [one for one in names if _BEGUN & {each["_id"] for each in self._store.read(one)}]
 
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
         """The table's record, None where its copy never began, and its segments in order.
@@ -82,13 +90,20 @@ class Checkpoints:
         found = next((one for one in documents if one["_id"] == "identity"), None)
         return None if found is None else Identity.of(table, found)
 
-    def save_identity(self, table: str, old: Identity | None, new: Identity) -> None:
-        """Replace ``old``, which is what is stored. Raises Superseded where it is not.
+    def save_identity(self, table: str, old: Identity | None, new: Identity, run: int = 0) -> None:
+        """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
-        The exchange is atomic, so a write of an earlier run that lands late changes nothing.
+        ``run`` is the copy's. Raises Superseded where something else is stored. The exchange is
+        atomic, so what an earlier run sent late does not replace what a later one saved.
         """
-        before = None if old is None else old.document()
-        if not self._store.swap(table, before, new.document()) and self.load_identity(table) != new:
+        before, document = None if old is None else old.document(), new.document() | {"Run": run}
+        if self._store.swap(table, before, document):
+            return
+        stored = next((one for one in self._store.read(table) if one["_id"] == "identity"), None)
+        if stored is not None and Identity.of(table, stored) == new:
+            return
+        late = stored is not None and stored.get("Run", 0) < run
+        if not (late and self._store.swap(table, stored, document)):
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
     def fresh_run(self, table: str) -> int:

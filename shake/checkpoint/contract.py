@@ -27,6 +27,10 @@ class Store(Protocol):
     RefusedError for content that shake cannot have written.
     """
 
+    def collections(self) -> list[str]:
+        """The names of all collections, in any order; others may have put some there."""
+        ...
+
     def read(self, collection: str) -> list[dict[str, Any]]:
         """All documents; none, where the collection does not exist."""
         ...

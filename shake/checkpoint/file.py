@@ -54,6 +54,10 @@ class FileStore:
             )
         return store
 
+    def collections(self) -> list[str]:
+        with _errors(self._folder):
+            return [one.name.removesuffix(".json") for one in self._folder.glob("*.json")]
+
     def read(self, collection: str) -> list[dict[str, Any]]:
         return list(self._load(collection).values())
 

@@ -88,6 +88,10 @@ class MongoStore:
             raise RefusedError(f"{error}; {remedy}") from error
         return store
 
+    def collections(self) -> list[str]:
+        with self._errors():
+            return self._database.list_collection_names()
+
     def read(self, collection: str) -> list[dict[str, Any]]:
         with self._errors():
             return [

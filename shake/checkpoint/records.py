@@ -97,7 +97,7 @@ class TableRecord:
             state=TableState.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=collection or self.replaces,
+            replaces=(collection if ours else "") or self.replaces,
             first=self.first or self.stamp,
         )
 
@@ -229,7 +229,8 @@ class StreamRecord:
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
     ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
     are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
-    is that of the copy that the stream follows.
+    is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
+    out because the target lacked their key: the target does not hold all items then.
     """
 
     table: str
@@ -238,6 +239,7 @@ class StreamRecord:
     since: float = 0.0
     stamp: int = 0
     began: float = 0.0
+    skipped: int = 0
 
     def document(self) -> dict[str, Any]:
         return {
@@ -248,6 +250,7 @@ class StreamRecord:
             "Since": self.since,
             "Stamp": self.stamp,
             "Began": self.began,
+            "Skipped": self.skipped,
         }
 
     @classmethod
@@ -261,6 +264,7 @@ class StreamRecord:
             since=fields.real("Since"),
             stamp=fields.number("Stamp") if "Stamp" in document else 0,
             began=fields.real("Began") if "Began" in document else 0.0,
+            skipped=fields.number("Skipped") if "Skipped" in document else 0,
         )
 
 

@@ -14,6 +14,7 @@ from setproctitle import setproctitle
 
 from shake.check.findings import Findings
 from shake.check.run import Wish, check
+from shake.check.sides import Repair
 from shake.cli import command
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
@@ -39,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
-        "the source. It reads the whole table once more, and says first what that costs; --sample "
-        "is for a quick look. Exit status: 0 equal, 1 different, 2 not compared.",
+        "the source. It reads the whole table once more, by consistent reads, and says first what "
+        "that costs; --sample is for a quick look. Exit status: 0 equal, 1 different, 2 not "
+        "compared.",
     )
     parser.add_argument(
         "--workers",
@@ -55,7 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="compare no more than N items of each table, chosen at random",
     )
     parser.add_argument(
-        "--repair", action="store_true", help="make the target equal, and look at it again"
+        "--repair",
+        action="store_true",
+        help="store what is missing or different in the target, and look at it again",
+    )
+    parser.add_argument(
+        "--delete-extra",
+        action="store_true",
+        help="with --repair: delete documents whose key the source does not have",
+    )
+    parser.add_argument(
+        "--eventual",
+        action="store_true",
+        help="scan by eventually consistent reads, at half the cost: they can miss the changes of "
+        "the last seconds",
     )
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
@@ -91,7 +106,12 @@ def _check(
     with logging_to(None, config.log_level, False, redactor, reporter.print):
         for notice in loaded.notices:
             log.info("%s", notice)
-        wish = Wish(options.sample, options.repair)
+        if options.delete_extra and not options.repair:
+            raise UsageError("--delete-extra goes with --repair")
+        repair = Repair.ITEMS if options.repair else Repair.NONE
+        if options.delete_extra:
+            repair = Repair.EXTRAS
+        wish = Wish(options.sample, repair, options.eventual)
         check(
             config,
             wish,
@@ -108,6 +128,8 @@ def _check(
     if options.repair and not left:
         say(f"{many(findings.total, 'difference')}, all repaired and looked at again")
         return EQUAL
+    if options.repair and not options.delete_extra and findings.extra:
+        say(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
     say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
     return DIFFERENT

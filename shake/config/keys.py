@@ -22,19 +22,28 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``secret`` finds what in the value is secret; None where nothing is."""
+    """``secret`` finds what in the value is secret; None where nothing is.
+
+    ``default`` is ``...`` where the key is required. ``shapes_data``: a copy that was begun with
+    one value cannot continue with another one.
+    """
 
     name: str
     kind: Kind
+    default: Any
     doc: str
-    required: bool
     aliases: tuple[str, ...] = ()
     secret: re.Pattern[str] | None = None
+    shapes_data: bool = False
 
     @property
     def attribute(self) -> str:
         """The field of Config: ``convert._id`` is ``convert_id``."""
         return re.sub("_+", "_", self.name.replace(".", "_"))
+
+    @property
+    def required(self) -> bool:
+        return self.default is ...
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,10 +81,11 @@ def key(
     doc: str,
     also: tuple[str, ...] = (),
     secret: re.Pattern[str] | None = None,
+    shapes_data: bool = False,
 ) -> Any:
-    """The dataclass field of a key; the default ``...`` says that the key is required."""
+    """The dataclass field of a key; the arguments are those of :class:`Key`."""
     return field(
         default=MISSING if default is ... else default,
         repr=secret is None,
-        metadata={"key": Key(name, kind, doc, default is ..., also, secret)},
+        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data)},
     )

@@ -35,13 +35,13 @@ class Config:
     """The configuration of one task. None means none, off, or by the tool's own choice.
 
     Each key is declared here and nowhere else: name, kind of value, default (``...``: required),
-    and what it means.
+    what it means, and whether it shapes the data. ``docs/configuration.md`` is made of this table.
     """
 
     id: str = key("id", TEXT, ..., "task id: names pid file and default databases")
     pid_path: str = key("pid_path", TEXT, ".", "folder of <id>.pid")
-    log_file: str | None = key("log.file", TEXT, None, "none: stdout")
-    log_level: str = key("log.level", _LEVELS, "info", "what is logged")
+    log_file: str | None = key("log.file", TEXT, None, "file of the log; none: stdout")
+    log_level: str = key("log.level", _LEVELS, "info", "least level that is logged")
     log_buffer: bool = key("log.buffer", FLAG, True, "collect log lines before writing")
     system_profile: int | None = key("system_profile", PORT_OR_OFF, None, "diagnostics port")
     http_profile: int = key(
@@ -52,8 +52,15 @@ class Config:
         also=("incr_sync.http_port", "full_sync.http_port"),
     )
     http_bind: str = key("http.bind", TEXT, "127.0.0.1", "address of both ports")
-    http_token: str | None = key("http.token", TEXT, None, "bearer token", secret=WHOLE)
-    sync_mode: str = key("sync_mode", choice("all", "full", "incr"), "all", "what is copied")
+    http_token: str | None = key(
+        "http.token", TEXT, None, "bearer token that both ports require", secret=WHOLE
+    )
+    sync_mode: str = key(
+        "sync_mode",
+        choice("all", "full", "incr"),
+        "all",
+        "all: full copy, then changes; full: full copy only; incr: changes only",
+    )
     incr_sync_parallel: bool = key(
         "incr_sync_parallel", FLAG, False, "journal the streams during the full copy"
     )
@@ -76,20 +83,32 @@ class Config:
         "seconds for which a change can still be missing from its stream",
     )
     source_access_key_id: str | None = key(
-        "source.access_key_id", TEXT, None, "none: the AWS credential chain", secret=WHOLE
+        "source.access_key_id",
+        TEXT,
+        None,
+        "access key; none: the AWS credential chain",
+        secret=WHOLE,
     )
     source_secret_access_key: str | None = key(
-        "source.secret_access_key", TEXT, None, "of the access key", secret=WHOLE
+        "source.secret_access_key", TEXT, None, "secret of source.access_key_id", secret=WHOLE
     )
     source_session_token: str | None = key(
-        "source.session_token", TEXT, None, "of temporary keys", secret=WHOLE
+        "source.session_token", TEXT, None, "session token of temporary keys", secret=WHOLE
     )
     source_profile: str | None = key("source.profile", TEXT, None, "AWS profile")
     source_assume_role_arn: str | None = key("source.assume_role_arn", TEXT, None, "role to assume")
-    source_external_id: str | None = key("source.external_id", TEXT, None, "asked for by the role")
-    source_region: str | None = key("source.region", TEXT, None, "none: by the AWS chain")
+    source_external_id: str | None = key(
+        "source.external_id", TEXT, None, "external id that the role requires"
+    )
+    source_region: str | None = key(
+        "source.region", TEXT, None, "region; none: as AWS tools find it"
+    )
     source_endpoint_url: str | None = key(
-        "source.endpoint_url", TEXT, None, "tables and streams; none: AWS", secret=IN_ADDRESS
+        "source.endpoint_url",
+        TEXT,
+        None,
+        "endpoint of tables and streams; none: AWS",
+        secret=IN_ADDRESS,
     )
     source_session_max_retries: int = key(
         "source.session.max_retries", COUNT, 10, "tries of a request before the task is degraded"
@@ -98,9 +117,11 @@ class Config:
         "source.session.timeout", whole(0), 30000, "ms of one request, 0: without end"
     )
     source_read_budget: ReadBudget | None = key(  # noqa: RUF009
-        "source.read_budget", BUDGET, None, "read capacity for the scan of one table"
+        "source.read_budget", BUDGET, None, "read capacity units a second for the scan of one table"
     )
-    source_consistent_read: bool = key("source.consistent_read", FLAG, False, "scan consistently")
+    source_consistent_read: bool = key(
+        "source.consistent_read", FLAG, False, "scan with consistent reads"
+    )
     filter_collection_white: tuple[str, ...] = key(
         "filter.collection.white", NAMES, (), "copy only these tables; * and ? are wildcards"
     )
@@ -108,7 +129,7 @@ class Config:
         "filter.collection.black", NAMES, (), "copy all tables but these"
     )
     namespace_map: tuple[tuple[str, str], ...] = key(
-        "namespace.map", MAP, (), "where single tables go; others: <id>.<table>"
+        "namespace.map", MAP, (), "collections of single tables; all others: <id>.<table>"
     )
     qps_full: int = key("qps.full", COUNT, 1000, "Scan calls a second for one table")
     qps_full_batch_num: int | None = key(
@@ -120,22 +141,32 @@ class Config:
         "qps.incr.batch_num", whole(1, 1000), 1000, "records of one GetRecords call"
     )
     target_type: str = key(
-        "target.type", choice("mongodb", "aliyun_dynamo_proxy"), "mongodb", "protocol of the target"
+        "target.type",
+        choice("mongodb", "aliyun_dynamo_proxy"),
+        "mongodb",
+        "protocol of the target",
+        shapes_data=True,
     )
     target_address: str = key(
         "target.address", TEXT, ..., "connection string, or the endpoint's URL", secret=IN_ADDRESS
     )
     target_mongodb_type: str = key(
-        "target.mongodb.type", choice("replica", "sharding"), "replica", "kind of cluster"
+        "target.mongodb.type",
+        choice("replica", "sharding"),
+        "replica",
+        "kind of cluster",
+        shapes_data=True,
     )
     target_db_exist: str | None = key(
         "target.db.exist",
         choice("rename", "drop"),
         None,
-        "what becomes of a collection that exists; none: stop",
+        "rename or drop an existing collection once the copy is complete; none: refuse to start",
         also=("target.mongodb.exist",),
     )
-    sync_schema_only: bool = key("sync_schema_only", FLAG, False, "collections and indexes only")
+    sync_schema_only: bool = key(
+        "sync_schema_only", FLAG, False, "create collections and indexes only", shapes_data=True
+    )
     full_concurrency: int = key("full.concurrency", COUNT, 4, "tables at once")
     # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html (TotalSegments)
     full_read_concurrency: int | None = key(
@@ -149,19 +180,33 @@ class Config:
     )
     # https://www.mongodb.com/docs/manual/reference/limits/ (write command batch size)
     full_document_write_batch: int = key(
-        "full.document.write.batch", whole(1, 100_000), 1024, "documents of one bulk insert"
+        "full.document.write.batch",
+        whole(1, 100_000),
+        1024,
+        "documents of one bulk insert, of at most 16 MB together",
     )
     full_enable_index_user: bool = key(
         "full.enable_index.user", FLAG, True, "secondary indexes too"
     )
     full_executor_insert_on_dup_update: bool = key(
-        "full.executor.insert_on_dup_update", FLAG, True, "replace a key that exists; false: stop"
+        "full.executor.insert_on_dup_update",
+        FLAG,
+        True,
+        "key that the target holds: replace; false: stop",
     )
     full_read_filter_expression: str | None = key(
-        "full.read.filter_expression", TEXT, None, "FilterExpression of the scan"
+        "full.read.filter_expression",
+        TEXT,
+        None,
+        "FilterExpression of the scan",
+        shapes_data=True,
     )
     full_read_filter_attributevalues: str | None = key(
-        "full.read.filter_attributevalues", TEXT, None, "its values: name```type```value~~~..."
+        "full.read.filter_attributevalues",
+        TEXT,
+        None,
+        "its values: name```type```value~~~...",
+        shapes_data=True,
     )
     increase_concurrency: int = key(
         "increase.concurrency", COUNT, 16, "shards of one table read at once"
@@ -173,21 +218,40 @@ class Config:
         "INSERT of a key that exists: replace; false: stop",
     )
     increase_executor_upsert: bool = key(
-        "increase.executor.upsert", FLAG, True, "MODIFY of a key that is not there: insert"
+        "increase.executor.upsert",
+        FLAG,
+        True,
+        "MODIFY of a key that does not exist: insert; false: count and skip",
     )
     convert_type: str = key(
-        "convert.type", choice("change", "mchange", "raw"), "change", "how values are stored"
+        "convert.type",
+        choice("change", "mchange", "raw"),
+        "change",
+        "change: exact values; mchange: every number a double; raw: with DynamoDB's types",
+        shapes_data=True,
     )
-    convert_id: str = key("convert._id", TEXT, "pre", "prefix for an attribute named _id")
+    convert_id: str = key(
+        "convert._id", TEXT, "pre", "prefix for an attribute named _id", shapes_data=True
+    )
     convert_number_overflow: str = key(
-        "convert.number.overflow", choice("string", "error"), "string", "numbers over 34 digits"
+        "convert.number.overflow",
+        choice("string", "error"),
+        "string",
+        "number of more than 34 significant digits: store it as a string, or stop",
+        shapes_data=True,
     )
-    id_mode: str = key("id.mode", choice("objectid", "key"), "objectid", "what _id is")
+    id_mode: str = key(
+        "id.mode",
+        choice("objectid", "key"),
+        "objectid",
+        "_id is an ObjectId, or the primary key itself",
+        shapes_data=True,
+    )
     gap_policy: str = key(
         "gap.policy",
         choice("fail", "resync"),
         "fail",
-        "when a stream has lost changes: stop, or drop the collection and copy the table again",
+        "when a stream has lost changes: stop, or copy the table again and replace its collection",
     )
     checkpoint_type: str = key(
         "checkpoint.type", choice("mongodb", "file"), "mongodb", "where checkpoints are kept"
@@ -265,6 +329,12 @@ class Config:
     def place(self, table: str) -> str:
         """Where a table goes, as ``database.collection``."""
         return dict(self.namespace_map).get(table, f"{self.id}.{table}")
+
+    def checkpoint_of(self, table: str) -> str:
+        """Where a table's checkpoint is, in words: what to remove to copy the table anew."""
+        if self.checkpoint_type == "file":
+            return f"file {self.checkpoint_location}/{self.checkpoint_database}/{table}.json"
+        return f"collection {table} of database {self.checkpoint_database}"
 
     def wants(self, table: str) -> bool:
         """Whether the white or black list lets a table be copied."""

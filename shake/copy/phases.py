@@ -119,7 +119,7 @@ class Lifecycle:
         """Save which collection the table is stored in, before anything rests on it."""
         if collection and collection != copy.identity.collection:
             before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
-            self._saver.save_identity(copy.plan.table.name, before, copy.identity)
+            self._saver.save_identity(copy.record, before, copy.identity)
 
     def copied(self, copy: TableCopy) -> None:
         """The target has every page of a table."""

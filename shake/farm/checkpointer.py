@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
-from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.checkpoint.task_lock import INTERVAL, Lease
@@ -68,9 +68,9 @@ class Saver(threading.Thread):
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
         self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
 
-    def save_identity(self, table: str, old: Identity, new: Identity) -> None:
+    def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
-        save = partial(self._checkpoints.save_identity, table, old, new)
+        save = partial(self._checkpoints.save_identity, record.table, old, new, record.run)
         self._saving += 1
         self._jobs.put(([save], self._saved))
 
@@ -100,7 +100,18 @@ class Saver(threading.Thread):
             self._jobs.put((moved, self._saved))
 
     def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
-        """Save the shards that have moved since the last call; then ``then`` runs in the loop."""
+        """Save the shards that have moved since the last call; then ``then`` runs in the loop.
+
+        What was left out is saved before the positions behind it.
+        """
+        skips = [
+            partial(self._checkpoints.save_stream, one.record, ())
+            for one in followings
+            if one.take_skips()
+        ]
+        if skips:
+            self._saving += 1
+            self._jobs.put((skips, self._saved))
         moved = [
             partial(self._checkpoints.save_shards, one.record, one.take_dirty())
             for one in followings
@@ -119,6 +130,11 @@ class Saver(threading.Thread):
         """Save which sync the task is in."""
         self._saving += 1
         self._jobs.put(([partial(self._checkpoints.set_status, status)], self._saved))
+
+    def prove(self) -> None:
+        """Renew the lease: where another run has the task, that ends this one, and says why."""
+        self._saving += 1
+        self._jobs.put(([self._lease.renew], self._saved))
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that nobody asks for any more."""
@@ -140,11 +156,20 @@ class Saver(threading.Thread):
         try:
             self._serve()
         except ShakeError as error:
-            self._post(partial(self._fatal, error))
+            self._post(partial(self._fatal, self._cause(error)))
         except Exception as error:  # who saves nothing must not let the task run on
             log.debug("the saver", exc_info=True)
             text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
+
+    def _cause(self, error: ShakeError) -> ShakeError:
+        """The loss of the lease, which says who has it, for what a later run refused."""
+        if isinstance(error, Superseded):
+            try:
+                self._lease.renew()
+            except ShakeError as lost:
+                return lost if isinstance(lost, Superseded) else error
+        return error
 
     def _serve(self) -> None:
         while not self._closing.is_set():

@@ -14,7 +14,7 @@ from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import Held
-from shake.targets.mongodb.session import PROCESSES
+from shake.targets.mongodb.session import LAST_PROCESS
 
 log = logging.getLogger("shake.farm")
 
@@ -86,7 +86,7 @@ class TableWriter:
         return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
 
     def _start(self) -> None:
-        if self._restarts >= PROCESSES:
+        if self._restarts >= LAST_PROCESS:
             place = self._plan.place
             self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
             return

@@ -225,7 +225,7 @@ class Follow:
             status,
             state="following",
             changes=following.changes,
-            skipped=following.skipped,
+            skipped=following.record.skipped,
             change_rate=following.rate(clock),
             lag=following.lag(now),
             applied_through=following.applied_through,
@@ -438,10 +438,11 @@ class Follow:
         if following.reaches(following.begun):
             following.consistent = True
             self._writers[following.number].say(messages.Sweep())
+            whole = following.plan.whole(self._config) and not following.record.skipped
             log.info(
-                "table %s: consistent point reached: every change made before %s (source's clock) "
-                "is applied",
+                "table %s: %s: every change made before %s (source's clock) is applied",
                 following.name,
+                "consistent point reached" if whole else "caught up",
                 utc(following.applied_through or following.begun),
             )
             self._pool.restrict(self._describe(following))

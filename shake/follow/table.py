@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from shake.checkpoint.records import StreamRecord, shard_document
@@ -67,7 +67,6 @@ class Following:
         self.record = record
         self.shards = Shards(plan.table.name, shards, record.began)
         self.changes = 0
-        self.skipped = 0
         self.active = False
         #: When this run began to apply changes, or later. That is behind the end of the scan, and
         #: behind the start of this run: the table is consistent once it is applied through then.
@@ -78,6 +77,7 @@ class Following:
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._began = record.began
         self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
+        self._skips = False  # whether ``record`` counts changes that are not saved yet
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
@@ -161,7 +161,9 @@ class Following:
         batch, reading = flying.batch, self._readings[flying.batch.lease]
         first = reading.flying.popleft()
         assert first is flying
-        self.skipped += skipped
+        if skipped:
+            self.record = replace(self.record, skipped=self.record.skipped + skipped)
+            self._skips = True
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, clock)
@@ -270,6 +272,11 @@ class Following:
     @property
     def dirty(self) -> bool:
         return bool(self._dirty)
+
+    def take_skips(self) -> bool:
+        """Whether more changes were left out since the last call."""
+        skips, self._skips = self._skips, False
+        return skips
 
     def take_dirty(self) -> list[dict[str, object]]:
         """The documents of shards that have moved since the last call."""

@@ -47,18 +47,18 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
     for table in plan.tables:
         if table.identity != table.saved:
             ours()
-            checkpoints.save_identity(table.table.name, table.saved, table.identity)
+            checkpoints.save_identity(
+                table.table.name, table.saved, table.identity, table.record.run
+            )
 
 
 def another_table(config: Config, plan: TablePlan, difference: str) -> str:
     """What happened, and what to do, where the source table is not the checkpoint's."""
-    name, database = plan.table.name, config.checkpoint_database
-    checkpoint = f"collection {name} of database {database}"
-    if config.checkpoint_type == "file":
-        checkpoint = f"file {config.checkpoint_location}/{database}/{name}.json"
+    name = plan.table.name
     return (
         f"table {name} is not the table that this task began with: {difference}. To go on, set "
         "source.region, source.endpoint_url and the credentials (source.profile) back to those of "
         "the first run. To migrate this table, use another id; or start over under this id: remove "
-        f"its checkpoint ({checkpoint}) and set target.db.exist for what {plan.place} holds"
+        f"its checkpoint ({config.checkpoint_of(name)}) and set target.db.exist for what "
+        f"{plan.place} holds"
     )

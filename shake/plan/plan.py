@@ -97,6 +97,15 @@ class TablePlan:
         done = sum(record.done for record in self.segments)
         return 1 - done / len(self.segments) if self.copies else 0.0
 
+    def whole(self, config: Config) -> bool:
+        """Whether the target is to hold all items of the table."""
+        return (
+            config.sync_mode == "all"
+            and config.scan_filter is None
+            and not config.sync_schema_only
+            and self.action is not Action.FOLLOW
+        )
+
     def read_capacity(self, config: Config) -> float:
         """Capacity units that reading what is left consumes."""
         if config.sync_schema_only:
@@ -131,12 +140,7 @@ class Plan:
 
     def whole(self, config: Config) -> bool:
         """Whether the target is to hold all items, so that it can be equal to the source."""
-        return (
-            config.sync_mode == "all"
-            and config.scan_filter is None
-            and not config.sync_schema_only
-            and all(table.action is not Action.FOLLOW for table in self.tables)
-        )
+        return all(table.whole(config) for table in self.tables)
 
     @property
     def follows(self) -> bool:

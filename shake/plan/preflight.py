@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TypeVar
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
@@ -22,6 +23,7 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.config.secrets import hosts
+from shake.config.table import KEYS
 from shake.errors import RefusedError, SourceError
 from shake.plan.origins import another_table, recognise, with_origin
 from shake.plan.plan import (
@@ -44,17 +46,15 @@ from shake.targets import index_names, place_problems, problems
 from shake.targets.contract import Held, Staging, Target
 from shake.targets.identity import mismatch
 
+T = TypeVar("T")
+
 #: Tries of each request before the source counts as out of reach.
 _ATTEMPTS = 5
+#: Descriptions of a table that is listed, or that the task has begun with, before it counts as
+#: missing, and the seconds between two of them.
+_LOOKS, _AGAIN_SECONDS = 3, 1.0
 #: Tables that are described at the same time.
 _THREADS = 8
-
-#: The keys that shape the data: a copy that was begun with other values cannot go on with these.
-_SHAPING = (
-    *("target.type", "target.mongodb.type", "sync_schema_only", "convert.type", "convert._id"),
-    *("convert.number.overflow", "id.mode", "full.read.filter_expression"),
-    "full.read.filter_attributevalues",
-)
 
 
 def make_plan(
@@ -71,19 +71,21 @@ def make_plan(
     ``lanes`` is how many segments the farm reads at once. Raises RefusedError when source, target
     or checkpoints cannot be looked at.
     """
+    begun = checkpoints.begun(config.wants)
     try:
-        found = find_tables(config, client)
+        found = find_tables(config, client, begun)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = _Planner(config, lanes, target, checkpoints, int(now()))
-    planner.refusals += missing_tables(config, found)
+    planner.refusals += missing_tables(config, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
     streams = find_streams(config, client, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
-    weak = [target.weakness] if target.weakness else []
-    return Plan(plans, tuple(planner.refusals), (*weak, *warnings(config, lanes, plans)))
+    return Plan(
+        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, lanes, plans))
+    )
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -113,39 +115,61 @@ def _may_be_appended_to(file: str) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
-def find_tables(config: Config, client: Client) -> list[tuple[Table, bool]]:
+def find_tables(
+    config: Config, client: Client, begun: Sequence[str] = ()
+) -> list[tuple[Table, bool]]:
     """The wanted tables, and whether each holds any item.
 
+    ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
     """
     white = config.filter_collection_white
     if white and white == config.plain_white_names:
-        names: Iterable[str] = dict.fromkeys(white)  # which needs no right to list all others
+        names = list(white)  # which needs no right to list all others
+        known = set(begun)
     else:
-        names = filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS))
+        names = list(filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS)))
+        known = {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
-        try:
+        def ask() -> tuple[Table, bool]:
             table = tables.describe(client, name, attempts=_ATTEMPTS)
-        except SourceError as error:
-            if error.code == "ResourceNotFoundException":
-                return None
-            raise
-        return table, tables.probe(client, name, attempts=_ATTEMPTS)
+            return table, tables.probe(client, name, attempts=_ATTEMPTS)
 
+        return _unless_missing(client, ask, _LOOKS if name in known else 1)
+
+    names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
     with ThreadPool(_THREADS) as threads:
         return [found for found in threads.imap(look, names) if found is not None]
+
+
+def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
+    """What the source answers; None where it says, so many times, that there is no such table."""
+    for look in range(looks):
+        client.stop.wait(_AGAIN_SECONDS * (look > 0))
+        try:
+            return ask()
+        except SourceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+    return None
 
 
 def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
     """The stream of each table, where changes are followed. Raises RefusedError."""
     if config.sync_mode == "full" or config.sync_schema_only:
         return {}
+
+    def look(name: str) -> Stream:
+        stream = _unless_missing(client, partial(find_stream, client, name, attempts=_ATTEMPTS))
+        if stream is None:
+            raise RefusedError(f"table {name} was deleted during the checks: start again")
+        return stream
+
     try:
         with ThreadPool(_THREADS) as threads:
-            look = partial(find_stream, client, attempts=_ATTEMPTS)
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
@@ -174,13 +198,22 @@ def _journal_problem(folder: Path) -> str | None:
     return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
 
 
-def missing_tables(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
-    """What is wanted and not there, in words."""
+def missing_tables(
+    config: Config, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+) -> list[str]:
+    """What is wanted and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
     refusals = [
         f"filter.collection.white: there is no table {name} in this account and region"
         for name in config.plain_white_names
         if name not in names
+    ]
+    refusals += [
+        f"table {name}, which this task has begun with, is not in this account and region: check "
+        "source.region, source.endpoint_url and the credentials; where it was deleted on purpose, "
+        "leave it out by filter.collection.white or .black"
+        for name in begun
+        if name not in names and name not in config.plain_white_names
     ]
     if not names and not refusals:
         refusals.append("no table to copy: check filter.collection.*, region and account")
@@ -207,7 +240,7 @@ class _Planner:
         self._checkpoints = checkpoints
         self._stamp = stamp
         settings = config.as_settings()
-        self._settings = {key: settings[key] for key in _SHAPING}
+        self._settings = {key.name: settings[key.name] for key in KEYS if key.shapes_data}
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
@@ -331,9 +364,13 @@ class _Planner:
         found = self._target.find(place, plan.table)
         if found is None:
             return _with_fate(plan, "create")
-        ours = record.fate == "resync" or bool(record.replaces)
-        if ours and found.collection == record.replaces:
-            return _with_fate(plan, "resync")
+        # Also an unfinished copy that got its name after all, by a rename that was not answered.
+        filled = {plan.identity.collection} - {""}
+        if record.fate == "resync" or record.replaces:
+            filled.add(record.replaces)
+        if found.collection in filled:
+            record = replace(record, replaces=found.collection)
+            return _with_fate(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
                 return _with_fate(plan, "drop")
@@ -341,6 +378,11 @@ class _Planner:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
                 backup = f"{place}.{date}"
                 self.refusals += place_problems(backup, self._config)
+                if self._target.find(backup, plan.table) is not None:
+                    self.refusals.append(
+                        f"collection {place} cannot be renamed to {backup}, which exists: rename "
+                        "or remove that one"
+                    )
                 return _with_fate(plan, "rename", backup)
             case "rename":
                 self.refusals.append(
@@ -363,6 +405,11 @@ class _Planner:
         if record.state is TableState.UNINDEXED:
             return replace(self._verified(plan), action=Action.RESUME)
         if record.state is TableState.PREPARING:
+            if record.replaces and not record.staged:  # what an older version copied
+                plan = replace(
+                    plan, record=replace(plan.record, staged=self._staging(plan) is not None)
+                )
+                record = plan.record
             return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
         if not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)
@@ -375,8 +422,8 @@ class _Planner:
         if held is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
-                f"complete: check target.address; or remove its checkpoint (collection "
-                f"{plan.table.name} in {self._config.checkpoint_database}) to copy it anew"
+                "complete: check target.address; or remove its checkpoint "
+                f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
             )
         elif held.place != plan.place:
             plan = self._make_room(plan)
@@ -391,7 +438,7 @@ class _Planner:
         identity = plan.identity
         found = self._target.find(plan.place, plan.table)
         held = Held(plan.place, identity.collection)
-        if problem := mismatch(plan.table.name, held, found, identity.server):
+        if problem := mismatch(self._config, plan.table.name, held, found, identity.server):
             self.refusals.append(problem)
             return plan
         collection = identity.collection or (found.collection if found else "")

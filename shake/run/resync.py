@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,9 @@ from shake.source import tables
 from shake.source.client import Client
 from shake.source.streams import is_lost
 from shake.status.snapshot import Snapshot
+from shake.targets import open_target
+from shake.targets.contract import Fence
+from shake.targets.mongodb.session import LAST_PROCESS
 
 log = logging.getLogger("shake")
 
@@ -79,6 +83,7 @@ class Resync:
             log.warning("table %s: nothing is lost: the source has it again", gap.table)
             return
         segments = self._segments(gap, planned, client)
+        self._end_shards(planned)
         self._lease.renew()
         record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
         self._behind.add(gap.table)
@@ -86,7 +91,9 @@ class Resync:
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
             gap.table,
             gap.what,
-            f", and what {record.place} holds is DROPPED" if record.fate == "resync" else "",
+            f", and what {record.place} holds is DROPPED when the copy is complete"
+            if record.fate == "resync"
+            else "",
         )
 
     def _is_lost(self, gap: GapError, client: Client) -> bool:
@@ -95,6 +102,20 @@ class Resync:
         if stream is None or gap.question is None:
             return True
         return is_lost(client, gap.table, stream.arn, gap.question)
+
+    def _end_shards(self, planned: TablePlan) -> None:
+        """Changes of earlier runs that arrive late are not to land in the new collection."""
+        name = planned.table.name
+        record, shards = self._checkpoints.load_stream(name)
+        identity = self._checkpoints.load_identity(name)
+        if record is None or identity is None:
+            return
+        self._lease.renew()
+        fence = Fence(identity.collection, record.run, LAST_PROCESS)
+        target = open_target(self._config, stop=threading.Event(), on_retry=log.info)
+        with contextlib.closing(target):
+            writer = target.writer(planned.place, planned.table, fence)
+            writer.end_shards([shard.id for shard in shards])
 
     def _segments(self, gap: GapError, planned: TablePlan, client: Client) -> int:
         """How many segments the table is read in now, which proves that it can be read.

@@ -66,7 +66,12 @@ class Course:
         return not self.running and self._clock() >= self.ending.deadline
 
     def fail(self, error: ShakeError) -> None:
-        """End it for what no waiting cures."""
+        """End it for what no waiting cures. The first error counts, but for the loss of the task.
+
+        That another run has the task explains every other error.
+        """
+        if isinstance(error, Superseded) and self.stage is not Stage.ENDED:
+            self.stage = Stage.RUNNING
         if isinstance(error, GapError) and self._resyncs:
             line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
             self._begin(error.exit_status, line, DRAIN_SECONDS, error)

@@ -25,7 +25,7 @@ from shake.config import Config
 from shake.copy.phases import Lifecycle
 from shake.copy.scheduler import Dispatch
 from shake.copy.table import TableCopy
-from shake.errors import RunError, ShakeError
+from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
 from shake.farm.checkpointer import Saver
 from shake.farm.diagnostics import Diagnostics
@@ -43,8 +43,9 @@ from shake.run.shutdown import Course, Ending
 from shake.source.client import Client, Endpoint
 from shake.source.clock import NO_DATE, Bounds
 from shake.source.session import CredentialSource
+from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
-from shake.status.switch import claim
+from shake.status.switch import claim, gate
 from shake.targets.contract import Held
 
 log = logging.getLogger("shake.farm")
@@ -198,7 +199,9 @@ class Supervisor:
         return self._course.ending
 
     def fail(self, error: ShakeError) -> None:
-        """End the task for what no waiting cures."""
+        """End the task for what no waiting cures. A run that lost the task says that instead."""
+        if self._course.running and not isinstance(error, GapError):
+            self._saver.prove()
         self._course.fail(error)
 
     def _drain(self, patience: float) -> None:
@@ -271,7 +274,8 @@ class Supervisor:
 
     def _consistent(self) -> None:
         if self._until_consistent and self._course.running:
-            self._course.settle(f"consistent: {claim(self.snapshot())}")
+            snapshot = self.snapshot()
+            self._course.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
     # ---- children
 

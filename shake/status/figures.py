@@ -15,7 +15,7 @@ ILL = frozenset({"broken", "failed"})
 COMPLETE = frozenset({"done", "following", "finished"})
 
 #: States of a table whose items are copied, and which is not complete.
-_COPIED = frozenset({"settling", "indexing", "broken"})
+_COPIED = frozenset({"settling", "indexing", "publishing", "broken"})
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999

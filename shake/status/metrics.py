@@ -18,8 +18,8 @@ __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
 _STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
 _TABLE_STATES = (
-    "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "done", "broken",
-    "following",
+    "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "publishing", "done",
+    "broken", "following",
 )  # fmt: skip
 
 _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]

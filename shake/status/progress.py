@@ -21,6 +21,7 @@ from shake.status.figures import (
 )
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.switch import gate
 
 log = logging.getLogger("shake.progress")
 
@@ -79,10 +80,10 @@ class Lines:
         self._due = now + self._interval
         for table in snapshot.tables:
             if table.state not in IDLE:
-                log.info("table %s: %s", table.name, _line(table))
+                log.info("table %s: %s", table.name, _line(snapshot, table))
         oldest = oldest_unread(snapshot)
         end = f", {unread(oldest)} (table {oldest.name})" if oldest else ""
-        log.info("total: %s%s", _line(replace(total(snapshot), unread=None)), end)
+        log.info("total: %s%s", _line(snapshot, replace(total(snapshot), unread=None)), end)
 
     def print(self, line: str) -> None:
         with suppress(OSError):
@@ -92,9 +93,9 @@ class Lines:
         """Nothing to give back."""
 
 
-def _line(table: TableStatus) -> str:
+def _line(snapshot: Snapshot, table: TableStatus) -> str:
     if table.lag is not None:
-        return _changes(table)
+        return _changes(snapshot, table)
     parts = [
         table.state,
         percent(fraction(table)),
@@ -119,8 +120,7 @@ def _line(table: TableStatus) -> str:
     return ", ".join(parts)
 
 
-def _changes(table: TableStatus) -> str:
-    gate = "consistent" if table.consistent else "not consistent yet"
+def _changes(snapshot: Snapshot, table: TableStatus) -> str:
     through = [f"applied through {utc(table.applied_through)}"] if table.applied_through else []
     parts = [
         table.state,
@@ -128,7 +128,7 @@ def _changes(table: TableStatus) -> str:
         f"{count(table.change_rate)} changes/s",
         f"lag {duration(table.lag)}, {count(table.pending)} changes",
         *through,
-        gate,
+        gate(snapshot, table),
     ]
     if table.skipped:
         parts.append(f"{count(table.skipped)} changes found nothing to modify, and were left out")

@@ -12,8 +12,8 @@ class TableStatus:
     name: str
     #: ``database.collection``
     namespace: str
-    #: waiting, preparing, cleaning, copying, settling, indexing, done, broken (copied, but an index
-    #: was refused) or following
+    #: waiting, preparing, cleaning, copying, settling, indexing, publishing, done, broken (copied,
+    #: but an index was refused) or following
     state: str
     items: int = 0
     #: as written
@@ -41,7 +41,7 @@ class TableStatus:
     #: what earlier runs had brought of items and bytes, so that averages stay true
     items_before: int = 0
     bytes_before: int = 0
-    #: that are applied; of them, those that found nothing to modify
+    #: applied by this run; left out by all runs, since they found nothing to modify
     changes: int = 0
     skipped: int = 0
     #: changes a second of late

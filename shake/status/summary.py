@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shake.status.figures import COMPLETE, count, duration, percent, short, size, total, utc
 from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.switch import gate
 
 #: Printed on stdout when the full copy is complete, whatever the log settings.
 FULL_SYNC_DONE = "full sync done!"
@@ -29,7 +30,7 @@ def summary(snapshot: Snapshot) -> list[str]:
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
     lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
-    lines += [_followed(table) for table in snapshot.tables if table.lag is not None]
+    lines += [_followed(snapshot, table) for table in snapshot.tables if table.lag is not None]
     return lines + [_kept(table) for table in snapshot.tables if table.filtered]
 
 
@@ -62,12 +63,12 @@ def _grid(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _followed(table: TableStatus) -> str:
-    gate = "consistent" if table.consistent else "NOT consistent yet"
+def _followed(snapshot: Snapshot, table: TableStatus) -> str:
     through = f"applied through {utc(table.applied_through)}" if table.applied_through else ""
     skipped = f", {count(table.skipped)} left out (nothing to modify)" if table.skipped else ""
     return (
-        f"table {table.name}: {count(table.changes)} changes applied{skipped}, {gate}, "
+        f"table {table.name}: {count(table.changes)} changes applied{skipped}, "
+        f"{gate(snapshot, table)}, "
         f"{through or f'{duration(table.lag)} behind'}"
     )
 

@@ -29,6 +29,12 @@ def claim(snapshot: Snapshot) -> str:
     return text
 
 
+def gate(snapshot: Snapshot, table: TableStatus) -> str:
+    """Whether a table is applied through the start of this run, in words that fit what was done."""
+    word = "consistent" if snapshot.whole and not table.skipped else "caught up"
+    return word if table.consistent else f"not {word} yet"
+
+
 def equal(snapshot: Snapshot) -> bool:
     """Whether the target holds all that the source held at the time that is applied through."""
     return snapshot.whole and all(
@@ -51,7 +57,7 @@ def _obstacle(snapshot: Snapshot, through: float | None, after: float) -> str:
     if not snapshot.tables:
         return "no table is followed"
     for table in snapshot.tables:
-        if problem := _table_obstacle(table):
+        if problem := _table_obstacle(snapshot, table):
             return f"table {table.name}: {problem}"
     if pending := sum(table.pending for table in snapshot.tables):
         return f"{many(pending, 'change')} read and not applied yet"
@@ -67,13 +73,13 @@ def _obstacle(snapshot: Snapshot, through: float | None, after: float) -> str:
     return ""
 
 
-def _table_obstacle(table: TableStatus) -> str:
+def _table_obstacle(snapshot: Snapshot, table: TableStatus) -> str:
     if table.error:
         return table.error
     if table.state != "following":
         return f"it is not followed yet ({table.state})"
     if not table.consistent:
-        return f"it is not consistent yet, {count(table.lag or 0)} s behind"
+        return f"it is {gate(snapshot, table)}, {count(table.lag or 0)} s behind"
     return ""
 
 

@@ -54,6 +54,13 @@ class Writer(Protocol):
         """Keep the target from forgetting what it refuses late changes of these shards by."""
         ...
 
+    def end_shards(self, shards: list[str]) -> None:
+        """Have the target refuse all that was sent for these shards and has not arrived yet.
+
+        Before a copy replaces the collection: what names it without its UUID can land in the copy.
+        """
+        ...
+
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """Build every index that is missing.
 
@@ -140,8 +147,8 @@ class Target(Protocol):
     """A place that holds collections; ``place`` is ``database.collection``."""
 
     @property
-    def weakness(self) -> str | None:
-        """What can undo acknowledged writes, as a warning. Known after :meth:`probe`."""
+    def weaknesses(self) -> tuple[str, ...]:
+        """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
         ...
 
     def probe(self, places: list[str]) -> None:

@@ -1,28 +1,31 @@
-"""Whether a collection is still the one that a table was copied into."""
+"""Whether a collection is still the one that a table is stored in."""
 
 from __future__ import annotations
 
+from shake.config import Config
 from shake.targets.contract import Found, Held
 
 
-def mismatch(table: str, held: Held, found: Found | None, server: str = "") -> str | None:
+def mismatch(
+    config: Config, table: str, held: Held, found: Found | None, server: str = ""
+) -> str | None:
     """What is wrong with what was found in the place of ``held``, and what to do; None: nothing.
 
     ``server`` names the server that the collection was on.
     """
-    anew = f"or remove the checkpoint of table {table} to copy it anew"
+    checkpoint = config.checkpoint_of(table)
+    anew = f"or remove the checkpoint of table {table} ({checkpoint}) to start over"
     if found is None:
         where = f" on {server}" if server else ""
         return (
-            f"collection {held.place}, into which table {table} was copied{where}, is missing: "
-            f"check target.address, restore the collection, {anew}"
+            f"collection {held.place}{where}, which holds table {table}, is missing: check "
+            f"target.address, restore the collection, {anew}"
         )
     if held.collection and found.collection and found.collection != held.collection:
         was = f" ({server})" if server else ""
         return (
-            f"collection {held.place} is not the one that table {table} was copied into: it was "
-            f"made anew, or target.address leads to another server than before{was}: set it back, "
-            f"{anew}"
+            f"collection {held.place} is not the one that table {table} is stored in: it was made "
+            f"anew, or target.address leads to another server than before{was}: set it back, {anew}"
         )
     if not found.keyed:
         return (

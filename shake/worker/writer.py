@@ -33,6 +33,7 @@ class CollectionWriter:
         self._channel = channel
         if details["resumed"]:  # what is there already is our own, maybe older than the item now
             config = replace(config, full_executor_insert_on_dup_update=True)
+        self._config = config
         self._table = Table.of(details["table"])
         self._place: str = details["place"]
         self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
@@ -127,9 +128,7 @@ class CollectionWriter:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if fate in ("drop", "resync"):
             self._target.drop(self._place)
-        self._target.create(self._place, self._table)
-        found = self._target.find(self._place, self._table)
-        return Held(self._place, found.collection if found else "")
+        return self._found()
 
     def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
         if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
@@ -140,32 +139,39 @@ class CollectionWriter:
             )
 
     def _build_indexes(self, documents: int, segments: int) -> messages.Done:
+        if not self._held.collection:
+            self._hold(self._found())
         self._expect(documents)
         error, keyed = "", True
         try:
             self._writer.build_indexes(log.info, segments)
         except RunError as refused:
             error, keyed = str(refused), isinstance(refused, IndexRefused)
-        if not self._held.collection and (
-            found := self._target.find(self._held.place, self._table)
-        ):
-            self._hold(Held(self._held.place, found.collection))  # the first index has created it
         return messages.Done(error, keyed)
 
+    def _found(self) -> Held:
+        """The collection, made where it is missing, so that all commands can name its UUID."""
+        place = self._held.place
+        if self._target.find(place, self._table) is None:
+            self._target.create(place, self._table)
+        found = self._target.find(place, self._table)
+        return Held(place, found.collection if found else "")
+
     def _expect(self, documents: int) -> None:
-        """Nothing that was acknowledged may be missing, whoever took it away."""
+        """Raises RunError where documents that were acknowledged are missing."""
+        checkpoint = self._config.checkpoint_of(self._table.name)
         if missing := self._writer.missing(documents):
             raise RunError(
                 f"{self._held.place}: {missing} of the {documents} documents that were stored for "
                 f"table {self._table.name} are not there any more: something else has removed "
-                "them; remove the table's checkpoint to copy it anew"
+                f"them; remove the table's checkpoint ({checkpoint}) to copy it anew"
             )
 
     def _verify(self) -> None:
         if not self._held.collection:
             return
         found = self._target.find(self._held.place, self._table)
-        if problem := mismatch(self._table.name, self._held, found):
+        if problem := mismatch(self._config, self._table.name, self._held, found):
             raise RunError(problem)
 
     def _retried(self, reason: str) -> None:

@@ -157,9 +157,10 @@ def opened(
     made: list[Migration] = []
     with Wire(*mongo.client.address) as wire:
 
-        def make(**settings: object) -> Copy:
+        def make(options: str = "", **settings: object) -> Copy:
             settings = {**MANY_PAGES, **settings}
-            made.append(Migration(dynamodb.url, wire.uri, name, folder, **settings))
+            target = f"{wire.uri}&{options}" if options else wire.uri
+            made.append(Migration(dynamodb.url, target, name, folder, **settings))
             made[-1].workers = workers
             return Copy(dynamodb, mongo, wire, made[-1], name)
 

@@ -69,7 +69,7 @@ class Followed:
             options=Options(keys_of(source, self.name), **options),
         )
 
-    def equal(self) -> None:
+    def equal(self, deadline: float = 60) -> None:
         """They come to hold the same."""
 
         def same() -> bool:
@@ -80,7 +80,7 @@ class Followed:
             return True
 
         try:
-            until(same, 60, every=0.3)
+            until(same, deadline, every=0.3)
         except AssertionError:
             self.compare()
 

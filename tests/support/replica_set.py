@@ -16,7 +16,7 @@ from typing import Any
 from typing_extensions import Self
 
 from shake.demo.mongo import VERSION, Mongod
-from shake.demo.servers import HOST
+from shake.demo.servers import HOST, free_port
 from tests.support.wait import until
 
 #: A member that holds data, and one that only votes.
@@ -120,6 +120,7 @@ class ReplicaSet:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as started:
             for member in self.members:
+                member.port = free_port()  # not one that a member before it has taken
                 started.enter_context(member)
             configured = [
                 {"_id": number, "host": member.host, "arbiterOnly": role == ARBITER}

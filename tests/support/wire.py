@@ -47,6 +47,14 @@ class Command:
     number: int = field(default=-1, compare=False)
 
 
+#: The commands that can change something, and what stands for all of them in ``stop_at``.
+WRITES = frozenset(
+    {"create", "insert", "update", "delete", "confirm", "createIndexes", "renameCollection", "drop"}
+    | {"refreshSessions"}
+)
+ANY_WRITE = "any write"
+
+
 @dataclass
 class _Stop:
     moment: Moment
@@ -57,6 +65,12 @@ class _Stop:
     late: bool
     cut: bool
     reached: threading.Event
+    answered: threading.Event
+
+    def concerns(self, moment: Moment, command: Command) -> bool:
+        named = command.name in WRITES if self.name == ANY_WRITE else command.name == self.name
+        within = self.place.endswith(".") and command.place.startswith(self.place)
+        return moment == self.moment and named and (command.place == self.place or within)
 
 
 class Wire:
@@ -76,6 +90,18 @@ class Wire:
         self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
         self._lock = threading.Lock()
+        self._open = {"request": threading.Event(), "answer": threading.Event()}
+        self.heal()
+
+    def cut(self, *directions: Moment) -> None:
+        """Forward nothing any more in these directions, as a network that is cut does."""
+        for direction in directions:
+            self._open[direction].clear()
+
+    def heal(self) -> None:
+        """Forward all again, first of it what was sent meanwhile on connections that still are."""
+        for way in self._open.values():
+            way.set()
 
     def stop_at(
         self,
@@ -87,15 +113,18 @@ class Wire:
         skip: int = 0,
         late: bool = False,
         cut: bool = False,
+        answered: threading.Event | None = None,
     ) -> threading.Event:
         """Call ``action`` when the command reaches the proxy (``request``) or its answer does.
 
         The message waits for ``action``. A request whose sender is dead by then goes no further,
         unless it is to be ``late``; ``cut`` breaks its connection before ``action``. It happens
         once, after ``skip`` such messages. ``place`` ending in a dot means any collection of the
-        database. Returns the event of its happening.
+        database, and ``ANY_WRITE`` any command that can change something. ``answered`` is set when
+        the server has answered the request. Returns the event of its happening.
         """
-        stop = _Stop(moment, name, place, skip, action, late, cut, threading.Event())
+        reached, answered = threading.Event(), answered or threading.Event()
+        stop = _Stop(moment, name, place, skip, action, late, cut, reached, answered)
         with self._lock:
             self._stops.append(stop)
         return stop.reached
@@ -115,6 +144,7 @@ class Wire:
         trace: TracebackType | None,
     ) -> None:
         self._listener.close()
+        self.heal()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -124,7 +154,7 @@ class Wire:
 
     def _serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._server) as server:
-            asked: dict[int, Command] = {}
+            asked: dict[int, tuple[Command, _Stop | None]] = {}
             answers = threading.Thread(
                 target=self._pump, args=("answer", server, client, asked), daemon=True
             )
@@ -133,7 +163,11 @@ class Wire:
             answers.join()
 
     def _pump(
-        self, moment: Moment, source: socket.socket, sink: socket.socket, asked: dict[int, Command]
+        self,
+        moment: Moment,
+        source: socket.socket,
+        sink: socket.socket,
+        asked: dict[int, tuple[Command, _Stop | None]],
     ) -> None:
         try:
             with contextlib.suppress(OSError, EOFError):
@@ -142,17 +176,20 @@ class Wire:
                     length, number, answers, opcode = struct.unpack("<iiii", header)
                     body = _read(source, length - 16)
                     if moment == "answer":
-                        command = asked.get(answers)
+                        command, stopped = asked.get(answers, (None, None))
+                        if stopped:
+                            stopped.answered.set()
                     else:
                         command = _command(body) if opcode == OP_MSG else None
-                        if command:
-                            asked[number] = command
-                    stop = command and self._pass(moment, command, source)
+                    stop = self._pass(moment, command, source) if command else None
+                    if command and moment == "request":
+                        asked[number] = command, stop
                     if stop and moment == "request" and not stop.late and _gone(source):
                         break
                     if command and moment == "request" and self._too_old(command):
                         source.sendall(_refusal(number))
                         continue
+                    self._open[moment].wait()
                     sink.sendall(header + body)
         finally:
             with contextlib.suppress(OSError):  # what the server still answers is heard to the end
@@ -174,10 +211,7 @@ class Wire:
             if moment == "request":
                 self.seen.append(command)
             for stop in self._stops:
-                whole = command.place == stop.place or (
-                    stop.place.endswith(".") and command.place.startswith(stop.place)
-                )
-                if (moment, command.name) == (stop.moment, stop.name) and whole:
+                if stop.concerns(moment, command):
                     stop.skip -= 1
                     if stop.skip < 0 and not stop.reached.is_set():
                         found = stop

@@ -52,7 +52,7 @@ class DynamoTarget:
     RefusedError where no credentials are found.
     """
 
-    weakness: str | None = None
+    weaknesses: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -107,6 +107,9 @@ class DynamoWriter:
     def keep_fences(self, shards: list[str]) -> None:
         """See Writer: the protocol has no fence."""
 
+    def end_shards(self, shards: list[str]) -> None:
+        """See Writer: DynamoDB numbers no commands."""
+
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer: they were made with the table, and fill with it. Says which are not there."""
         try:

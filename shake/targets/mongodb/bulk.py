@@ -16,8 +16,9 @@ from typing import Any
 import bson
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
+from pymongo import ReadPreference
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from shake import codec
 from shake.targets.mongodb.session import Session
@@ -34,6 +35,8 @@ DUPLICATE_KEY = 11000
 #: is another collection's now.
 #: Source: https://www.mongodb.com/docs/manual/reference/command/insert/ (collectionUUID)
 UUID_WIRE_VERSION = 17
+#: What a command says whose ``collectionUUID`` is not that of the collection of its name.
+UUID_MISMATCH = 361
 
 #: The field of each command that holds its documents.
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -78,6 +81,9 @@ class Bulk:
         answer = self._send(command, body, documents, count, session)
         errors = answer.get("writeErrors", [])
         concern = answer.get("writeConcernError")
+        if any(entry["code"] == UUID_MISMATCH for entry in errors):
+            text = "another run has taken this collection over, or something has replaced it"
+            raise OperationFailure(text, UUID_MISMATCH)
         if errors or concern:
             raise BulkWriteError(
                 {"writeErrors": errors, "writeConcernErrors": [concern] if concern else []}
@@ -100,9 +106,16 @@ class Bulk:
             answer = self._send_directly(body, FIELDS[command], documents, count, session)
             if answer is not None:
                 return answer
+        if self._uuid and self._wire_version() >= UUID_WIRE_VERSION:
+            body = {**body, "collectionUUID": self._uuid}
         return self._collection.database.command(
             {**body, FIELDS[command]: [Documents(documents.tobytes())]}
         )
+
+    def _wire_version(self) -> int:
+        admin = self._client.get_database("admin", None, ReadPreference.PRIMARY)
+        version: int = admin.command("hello")["maxWireVersion"]
+        return version
 
     def _probe(self) -> bool:
         """Whether the driver's inside is as expected: a ping tells."""

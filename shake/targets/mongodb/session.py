@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.int64 import Int64
+from pymongo.client_options import ClientOptions
 
 from shake.errors import RunError
 
@@ -38,6 +39,8 @@ TOO_OLD = 225
 #: A number is the run (20 bits), the process within the run (10) and the command (33). So many
 #: runs of a copy there can be, and so many writer processes in one run.
 RUNS, PROCESSES = 1 << 20, 1 << 10
+#: The process whose numbers end a shard: above those of the run's writers, below the next run's.
+LAST_PROCESS = PROCESSES - 1
 _COMMAND_BITS = 33
 
 _NAMESPACE = uuid.UUID("3c0c2b1c-6a0d-4a52-9d0e-1e5a1d7f7b46")
@@ -54,6 +57,25 @@ def numbers_from(run: int, process: int) -> Iterator[int]:
             "again"
         )
     return itertools.count((run * PROCESSES + process) << _COMMAND_BITS)
+
+
+def unfenced(options: ClientOptions, hello: Mapping[str, Any]) -> str | None:
+    """Why changes are not numbered, so that late ones are not refused; None where they are.
+
+    ``hello`` is the server's answer to the command of that name. See Bulk.
+    """
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        cause = "the target is a standalone server: make it a replica set of one member"
+    elif options.timeout is not None:
+        cause = "target.address names timeoutMS: remove it"
+    elif not options.retry_writes:
+        cause = "target.address names retryWrites=false: remove it"
+    else:
+        return None
+    return (
+        "NO FENCE: a change that was held up on its way to the target cannot be refused, and can "
+        f"bring back old content; {cause}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

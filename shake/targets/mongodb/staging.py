@@ -70,9 +70,14 @@ class MongoStaging:
         return staging_name(self.place, self.copy.stamp, self.copy.run)
 
     def begin(self) -> Held:
-        """See Staging."""
-        self.target.create(self.name, self.table)
-        return self._held(self.name)
+        """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
+        self.sweep(published=False)
+
+        def step() -> str:
+            self.target.create(self.name, self.table)
+            return self.name
+
+        return self._for_good(step)
 
     def look(self, collection: str) -> Held | None:
         """See Staging. Found by its UUID.
@@ -95,27 +100,27 @@ class MongoStaging:
     def resume(self, collection: str) -> Held:
         """See Staging."""
 
-        def attempt() -> str:
+        def step() -> str:
             found = self._find(collection)
             if found in (self.name, self.place):
                 return found
             return self._rename(found, self.name)
 
-        held = self._held(self.target.call(self.place, attempt))
+        held = self._for_good(step, collection)
         self.sweep(published=False)
         return held
 
     def publish(self, collection: str, fate: Fate, backup: str, replaces: str) -> Held:
         """See Staging."""
 
-        def attempt() -> str:
+        def step() -> str:
             found = self._find(collection)
             if found == self.place:  # by an attempt that was not answered, or of an earlier run
                 return found
             drop = self._make_room(fate, backup, replaces)
             return self._rename(found, self.place, drop=drop)
 
-        held = self._held(self.target.call(self.place, attempt))
+        held = self._for_good(step, collection)
         self.sweep(published=True)
         return held
 
@@ -130,12 +135,13 @@ class MongoStaging:
 
     def _make_room(self, fate: Fate, backup: str, replaces: str) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
-        existing = self.target.find(self.place, self.table)
+        existing = self.target.seen(self.place, self.table)
         if existing is None:
             return False
         what = f"collection {self.place} ({self._size()})"
         if fate == "rename":
-            self.target.rename(self.place, backup, existing.collection)
+            if not self.target.rename(self.place, backup, existing.collection):
+                raise self._not_renamed(backup)
             self.notice(f"{what} was renamed to {backup}")
             return False
         if fate == "create" or (fate == "resync" and existing.collection != replaces):
@@ -146,6 +152,15 @@ class MongoStaging:
             )
         self.notice(f"{what} is dropped: the new copy takes its name")
         return True
+
+    def _not_renamed(self, backup: str) -> Exception:
+        found = self.target.collections(self.place, self.place)
+        if self.place in found and backup in found:
+            return RunError(
+                f"collection {self.place} cannot be renamed to {backup}, which exists: remove or "
+                "rename one of them, and start again"
+            )
+        return Contended(f"{self.place}: it was renamed or undone meanwhile")
 
     def _size(self) -> str:
         def ask() -> dict[str, Any]:
@@ -160,7 +175,7 @@ class MongoStaging:
 
     def _rename(self, name: str, new: str, *, drop: bool = False) -> str:
         if not self.target.rename(name, new, self._collections().get(name, ""), drop=drop):
-            raise Contended(f"{name}: another run renames it")
+            raise Contended(f"{name}: it was renamed, or {new} was created, meanwhile")
         return new
 
     def _find(self, collection: str) -> str:
@@ -183,7 +198,20 @@ class MongoStaging:
             if name == self.place or run_of(self.place, name)
         }
 
-    def _held(self, name: str) -> Held:
-        """What is there now, once no fail-over can undo that it is."""
-        self.target.confirm(name)
-        return Held(name, self._collections().get(name, ""))
+    def _for_good(self, step: Callable[[], str], collection: str = "") -> Held:
+        """Take a step, which returns the collection's name; again, until no fail-over undoes it.
+
+        What a step found done already can still be undone. So what is there is confirmed, and only
+        then looked at.
+        """
+
+        def attempt() -> Held:
+            name = step()
+            self.target.confirm(name)
+            found = self._collections().get(name)
+            other = collection and found and found != collection and not self.target.sharded
+            if found is None or other:
+                raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
+            return Held(name, found)
+
+        return self.target.call(self.place, attempt)

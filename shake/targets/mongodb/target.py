@@ -22,10 +22,11 @@ from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence, Found
 from shake.targets.deadline import Deadline
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.bulk import UUID_WIRE_VERSION
+from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.retrying import Patience, transient, words
+from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
 
@@ -40,8 +41,6 @@ SELECTION_TIMEOUT = 10_000
 ALREADY_INITIALIZED = 23
 NAMESPACE_NOT_FOUND = 26
 NAMESPACE_EXISTS = 48
-#: What a command says whose ``collectionUUID`` is not that of the collection of its name.
-UUID_MISMATCH = 361
 
 #: Of MongoDB 5.0.
 SHARDED_RENAME_WIRE_VERSION = 13
@@ -75,7 +74,7 @@ class MongoTarget:
         self.sharded = config.target_mongodb_type == "sharding"
         self._patience = Patience(stop, on_retry, deadline)
         self._hello: dict[str, Any] = {}
-        self.weakness: str | None = None
+        self.weaknesses: tuple[str, ...] = ()
 
     def probe(self, places: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
@@ -90,9 +89,13 @@ class MongoTarget:
                     if self.sharded
                     else f"{where} is a sharded cluster: set target.mongodb.type = sharding"
                 )
-            self.weakness = weakness(self._concern, self._hello)
+            follows = self._config.sync_mode != "full"
+            unfence = unfenced(self._client.options, self._hello) if follows else None
+            weak = weakness(self._concern, self._hello)
+            self.weaknesses = tuple(one for one in (weak, unfence) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
+                self._refuse_other_kinds(where)
                 collection = self.collection(where).with_options(write_concern=quick)
                 collection.delete_one({"_id": ObjectId()})
         except PyMongoError as error:
@@ -100,8 +103,26 @@ class MongoTarget:
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
+    def _refuse_other_kinds(self, place: str) -> None:
+        """MongoDB renames no view and no time series.
+
+        Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
+        """
+        database, _, collection = place.partition(".")
+        for found in self.database(database).list_collections(filter={"name": collection}):
+            if (kind := found.get("type", "collection")) != "collection":
+                raise RefusedError(
+                    f"{place} is a {kind}, which cannot be renamed or replaced: remove it, or give "
+                    "the table another place by namespace.map"
+                )
+
     def find(self, place: str, table: Table) -> Found | None:
-        """See Target. A view counts too."""
+        """See Target. What is found, no fail-over can undo."""
+        self.confirm(place)
+        return self.seen(place, table)
+
+    def seen(self, place: str, table: Table) -> Found | None:
+        """What a primary shows now, which a fail-over might undo. A view counts too."""
         found = self.collections(place, place)
         if place not in found:
             return None
@@ -135,10 +156,10 @@ class MongoTarget:
         self.call(place, lambda: self._unless_gone(self.database(database), command))
 
     def rename(self, place: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
-        """Rename the collection, if its UUID is still this one; whether it was there.
+        """Rename the collection, if its UUID is still this one; False where that cannot be done.
 
-        ``drop``: whatever has the new name is dropped in the same step. Raises RunError where
-        ``new`` exists otherwise. Sharded collections: MongoDB 5.0 and later, in one database.
+        Then it is not there, or ``new`` is. ``drop``: whatever has the new name is dropped in the
+        same step. Sharded collections: MongoDB 5.0 and later, in one database.
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
         command = {
@@ -148,7 +169,9 @@ class MongoTarget:
             **self._only(uuid),
             **self._options,
         }
-        return self.call(place, lambda: self._unless_gone(self.database("admin"), command))
+        return self.call(
+            place, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
+        )
 
     def confirm(self, place: str) -> None:
         """Return when no fail-over can undo what is visible now.
@@ -227,12 +250,14 @@ class MongoTarget:
         named = {"collectionUUID": Binary(bytes.fromhex(uuid), UUID_SUBTYPE)}
         return named if uuid and self.takes_uuids else {}
 
-    def _unless_gone(self, database: Database[dict[str, Any]], command: dict[str, Any]) -> bool:
-        """Run a command; False where its collection is not there, or another one."""
+    def _unless_gone(
+        self, database: Database[dict[str, Any]], command: dict[str, Any], *codes: int
+    ) -> bool:
+        """Run a command; False where its collection is not there, or another one; or for codes."""
         try:
             database.command(command)
         except OperationFailure as error:
-            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH):
+            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
                 raise
             return False
         return True

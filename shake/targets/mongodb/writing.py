@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import bson
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteMany, ReplaceOne
@@ -22,7 +24,7 @@ from shake.targets.mongodb.applying import Applier
 from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
-from shake.targets.mongodb.session import Session, numbers_from
+from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 
 #: Ranges deleted by one bulk write.
 RANGES_AT_ONCE = 1000
@@ -77,6 +79,18 @@ class MongoWriter:
             lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
             with contextlib.suppress(OperationFailure):
                 admin.command("refreshSessions", lsids)
+
+    def end_shards(self, shards: list[str]) -> None:
+        """See Writer. A delete of nothing, with a higher number than all before it."""
+        bulk = Bulk(self._collection)  # whatever collection has the name by now
+        nothing = memoryview(bson.encode({"q": {"_id": ObjectId()}, "limit": 1}))
+        for shard in shards:
+            attempt = partial(bulk.run, "delete", nothing, 1, self._session(shard))
+            try:
+                self._patience.call(self._place, attempt)
+            except OperationFailure as error:
+                if error.code != TOO_OLD:  # else a later run has seen to it
+                    raise self._refused(error) from error
 
     def _session(self, shard: str) -> Session:
         return Session.of(self._config.id, self._place, self._uuid, shard, self._numbers)

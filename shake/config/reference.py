@@ -1,0 +1,63 @@
+"""Writes the reference of all configuration keys, ``docs/configuration.md``, to stdout.
+
+``python -m shake.config.reference > docs/configuration.md``
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from shake.config.keys import Key
+from shake.config.table import KEYS
+
+_HEAD = """\
+# Configuration
+
+<!-- Made by python -m shake.config.reference; edit shake/config/table.py instead. -->
+
+A configuration file has one `key = value` in each line. A line that starts with `#` is a comment.
+An empty value means the default. An unknown key is an error, which names the nearest known key.
+
+Each key can also be given on the command line, as `--set key=value`, or in the environment:
+`SHAKE_` and the key in capitals, with dots as underscores. The command line beats the environment,
+and the environment beats the file. `--print-config` prints the effective values, and masks secrets.
+
+A key that *shapes the data* cannot change after the copy of a table has begun. The next start is
+then refused with status 3, and names the key. The same is true of the collection that
+`namespace.map` chooses for a table.
+
+| key | default | meaning | value | shapes the data |
+|---|---|---|---|---|
+"""
+
+
+def reference() -> str:
+    """The page, as Markdown."""
+    return _HEAD + "".join(map(_row, KEYS))
+
+
+def _row(key: Key) -> str:
+    names = "<br>also ".join(f"`{name}`" for name in key.names)
+    cells = names, _default(key), _text(key.doc), _text(key.kind.allowed), _shapes(key)
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _default(key: Key) -> str:
+    if key.required:
+        return "required"
+    text = "" if key.default in (None, ()) else key.write(key.default)
+    return f"`{text}`" if text else "none"
+
+
+def _shapes(key: Key) -> str:
+    return "yes" if key.shapes_data else ""
+
+
+def _text(text: str) -> str:
+    """Plain text as the content of a cell, in which no character is markup."""
+    return re.sub(r"[*_`~|\\]", r"\\\g<0>", html.escape(text, quote=False))
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
