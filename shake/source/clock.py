@@ -108,7 +108,8 @@ class SourceClock:
         date = self._parse(header)
         if date is not None:
             self.dated = True
-            self.learn(Bounds(date - received, date + 1.0 - sent), received)
+            bounds = Bounds(date - received, date + 1.0 - sent)
+            self.learn(bounds.widened(DRIFT * (received - sent)), received)
         elif not self.dated:
             self.dated = False
             offset = wall() - received
