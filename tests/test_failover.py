@@ -331,7 +331,7 @@ def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
     ):
         port = free_port()
         migration = following.task(http_profile=port)
-        migration.first = "from shake.farm import trouble; trouble._SECONDS = 5"
+        migration.first = "from shake.farm import health; health._SECONDS = 5"
         process = migration.start()
         following.arrived(f"k{ITEMS - 1}")
         until(lambda: status(port)["state"] == "running")
