@@ -28,6 +28,10 @@ class Report(NamedTuple):
     """Answer with Diagnosis."""
 
 
+class Ping(NamedTuple):
+    """Answer with Pong."""
+
+
 # ---- supervisor to worker
 
 
@@ -339,6 +343,16 @@ class Ready(NamedTuple):
     """The child has started and mapped its memory."""
 
 
+class Pong(NamedTuple):
+    """The child's main thread handles messages."""
+
+
+class Silent(NamedTuple):
+    """A child does not answer: Child makes this message in its place."""
+
+    text: str
+
+
 class Retried(NamedTuple):
     """A request is tried again."""
 
@@ -379,7 +393,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
     *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
-    *(SourceTime,),
+    *(SourceTime, Ping, Pong),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

@@ -364,6 +364,8 @@ class Supervisor:
                 self.fail(RunError(text))
             case messages.Diagnosis():
                 self.diagnostics.add(message)
+            case messages.Silent(text):
+                self._trouble.doubt(text)
 
     def _retried(self, copy: TableCopy, retried: messages.Retried) -> None:
         copy.retries += 1
