@@ -5,6 +5,7 @@ Item data never goes this way: a page is named by its slot.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, NamedTuple
 
 import msgpack
@@ -86,7 +87,7 @@ class ShardLease(NamedTuple):
     Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
     it into its journal, behind what that holds. ``kept`` is the last record that the journal is
     known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
-    many bytes it has up to there.
+    many bytes it has up to there. ``iterator``, ``asked`` and ``since``: see TipIterator.
     """
 
     lease: int
@@ -97,6 +98,9 @@ class ShardLease(NamedTuple):
     keep: bool
     kept: str | None
     size: int
+    iterator: str = ""
+    asked: float = inf
+    since: float = inf
 
 
 class EndLease(NamedTuple):
@@ -204,10 +208,16 @@ class JournalFull(NamedTuple):
 
 
 class ShardEnd(NamedTuple):
-    """A lease has ended: at the end of the shard, or (``over`` False) before."""
+    """A lease has ended: at the end of the shard, or (``over`` False) before.
+
+    ``iterator`` reads on from there; it, ``asked`` and ``since``: see TipIterator.
+    """
 
     lease: int
     over: bool
+    iterator: str = ""
+    asked: float = inf
+    since: float = inf
 
 
 class ShardGap(NamedTuple):
