@@ -364,12 +364,13 @@ class Silent(NamedTuple):
 
 
 class Retried(NamedTuple):
-    """A request is tried again."""
+    """A request is tried again. ``scan``: it is a Scan call, for which a permit was used."""
 
     table: int
     throttled: bool
     tries: int
     reason: str
+    scan: bool = False
 
 
 class Log(NamedTuple):

@@ -320,6 +320,8 @@ class Supervisor:
             case messages.SourceTime():
                 self._follow.learn_time(Bounds(*message))
             case messages.Retried(table):
+                if message.scan:
+                    self._dispatch.failed(self._copies[table], throttled=message.throttled)
                 self._retried(self._copies[table], message)
             case messages.Ready():
                 self._dispatch.assign()
