@@ -66,7 +66,7 @@ class Journaling:
         self._keepings: dict[int, Keeping] = {}
         self._by_table: dict[int, dict[int, Keeping]] = {f.number: {} for f in followings}
         self._followings = followings
-        self._full, self._paused = "", 0.0  # what was the matter, and until when it may be
+        self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
         for following in followings:
             open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
             self._journal.clear(following.name, but=open_)
@@ -125,10 +125,11 @@ class Journaling:
                 keeping.following.kept(keeping.shard, message, limit, self._loop.clock())
                 self._size += message.size
                 if before < self._most <= self._size:
-                    self._stop(f"{self._path} has reached journal.max_mb")
+                    self._stop()
             case messages.JournalFull(_, reason):
                 self._paused = self._loop.clock() + _FULL_PAUSE
-                self._stop(reason)
+                self._refusal = reason
+                self._stop()
             case messages.ShardEnd(lease, over):
                 worker.shards.discard(lease)
                 self._end(lease, over=over)
@@ -143,14 +144,25 @@ class Journaling:
         self._tell(lease for lease, one in held if one.shard.state is State.READY)
 
     def give_up(self, table: int) -> None:
-        """It is not followed."""
+        """It is not followed. What the journal holds of it takes no room from the others."""
         self._tell(self._by_table.get(table, {}))
+        self._followings = [one for one in self._followings if one.number != table]
+        self._measure()
 
     def tend(self) -> None:
         """Each second: say what is the matter for as long as it is."""
         self._measure()
         if self._on and not self._room and any(f.shards.keepable for f in self._followings):
             self._trouble(self._full)
+
+    @property
+    def _full(self) -> str:
+        """Why nothing is journaled."""
+        reason = self._refusal
+        if self._size >= self._most:
+            size, most = self._size // 10**6, self._most // 10**6
+            reason = f"{self._path} has {size} MB and has reached journal.max_mb = {most}"
+        return f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
 
     def drop(self, following: Following, shards: Iterable[str]) -> None:
         """These are applied to their end, and that is saved."""
@@ -166,8 +178,7 @@ class Journaling:
         one.following.end_keeping(one.shard, over=over)
         self._ended(one.following, one.shard, over)
 
-    def _stop(self, reason: str) -> None:
-        self._full = f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
+    def _stop(self) -> None:
         self._trouble(self._full)
         self._tell(self._keepings)
 
