@@ -213,28 +213,26 @@ class Follow:
         if following is None:
             return status
         now, clock = self._latest, self._loop.clock()
-        status = replace(
-            status,
-            shards=len(following.shards),
-            shards_reading=following.leases + self._journaling.leases(following),
-            journaled=following.journaled,
-            unread=following.unread(now),
-            quiet_seconds=clock - following.arrived if following.newest else None,
-            newest_change=following.newest or None,
-        )
-        if not following.active:
-            return status
-        return replace(
-            status,
-            state="following",
-            changes=following.changes,
-            skipped=following.skipped,
-            change_rate=following.rate(clock),
-            lag=following.lag(now),
-            applied_through=following.applied_through,
-            pending=following.pending,
-            consistent=following.consistent,
-        )
+        figures: dict[str, Any] = {
+            "shards": len(following.shards),
+            "shards_reading": following.leases + self._journaling.leases(following),
+            "journaled": following.journaled,
+            "unread": following.unread(now),
+            "quiet_seconds": clock - following.arrived if following.newest else None,
+            "newest_change": following.newest or None,
+        }
+        if following.active:
+            figures |= {
+                "state": "following",
+                "changes": following.changes,
+                "skipped": following.skipped,
+                "change_rate": following.rate(clock),
+                "lag": following.lag(now),
+                "applied_through": following.applied_through,
+                "pending": following.pending,
+                "consistent": following.consistent,
+            }
+        return replace(status, **figures)  # once: it takes its time, and there can be thousands
 
     def _activate(self, following: Following) -> None:
         following.active = True
@@ -458,8 +456,9 @@ class Follow:
 
     def _tend(self) -> None:
         followings = self._followings.values()
+        latest = self._latest
         for following in followings:
-            self._look_at_lag(following)
+            self._look_at_lag(following, latest)
         self._journaling.tend()
         self._monitor.tend()
         self._take_turns()
@@ -467,8 +466,8 @@ class Follow:
         if followings and all(one.consistent and not one.shards.doubts for one in followings):
             self._consistent()
 
-    def _look_at_lag(self, following: Following) -> None:
-        unread, now = following.unread(self._latest), self._loop.clock()
+    def _look_at_lag(self, following: Following, latest: float) -> None:
+        unread, now = following.unread(latest), self._loop.clock()
         if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
             self._warned[following.number] = now
             log.warning(

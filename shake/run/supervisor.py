@@ -55,6 +55,8 @@ READERS = 16
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
+#: Tables that are shown in a second.
+_SHOWN_TABLES = 500
 #: Seconds that another thread waits for the loop.
 _LOOK_SECONDS = 1.0
 
@@ -169,7 +171,9 @@ class Supervisor:
         gc.set_threshold(1_000_000)
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._tend)
-        loop.every(self._refresh, lambda: self._show(self.snapshot()))
+        # A snapshot costs some 20 us a table: of many tables it is made less often.
+        pause = max(self._refresh, len(self._copies) / _SHOWN_TABLES)
+        loop.every(pause, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         with loop.signals((signal.SIGTERM, signal.SIGINT), self._course.signalled):
