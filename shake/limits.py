@@ -7,6 +7,8 @@ from collections import deque
 #: A grant covers about this long, so that permits cost few messages and a limit stays tight.
 _GRANT_SECONDS = 0.05
 _MOST_CALLS = 64
+#: Seconds of capacity that are there at once after a pause: others read the table too.
+_BURST = 0.05
 #: Units of an eventually consistent 1 MB page: the guess until DynamoDB has told.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
 _FIRST_GUESS = 128.0
@@ -15,16 +17,17 @@ _FIRST_GUESS = 128.0
 class Bucket:
     """A token bucket that may go into debt: the next grant waits until the debt is paid.
 
-    After a pause as much as one second's rate is there at once.
+    After a pause as much as ``burst`` seconds' rate is there at once.
     """
 
-    def __init__(self, rate: float, now: float) -> None:
+    def __init__(self, rate: float, now: float, burst: float = 1.0) -> None:
         self._rate = rate
+        self._most = rate * burst
         self._level = rate * _GRANT_SECONDS
         self._then = now
 
     def refill(self, now: float) -> None:
-        self._level = min(self._level + (now - self._then) * self._rate, self._rate)
+        self._level = min(self._level + (now - self._then) * self._rate, self._most)
         self._then = now
 
     def take(self, amount: float) -> None:
@@ -40,12 +43,12 @@ class Budget:
 
     ``calls`` is Scan calls a second, ``capacity`` read capacity units a second, None without
     limit. Capacity is known only from the answer, so a grant reserves a call's average, and the
-    answer corrects it.
+    answer corrects it. Each grant is followed by :meth:`used` or :meth:`failed`.
     """
 
     def __init__(self, calls: float, capacity: float | None, now: float) -> None:
         self._calls = Bucket(calls, now)
-        self._capacity = Bucket(capacity, now) if capacity else None
+        self._capacity = Bucket(capacity, now, _BURST) if capacity else None
         self._guess = _FIRST_GUESS
         self._reserved: deque[float] = deque()  # of the calls under way
         self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
@@ -63,6 +66,13 @@ class Budget:
         if self._capacity is not None:
             self._capacity.take(capacity - (self._reserved.popleft() if self._reserved else 0.0))
             self._guess += 0.2 * (capacity - self._guess)
+
+    def failed(self, *, throttled: bool) -> None:
+        """A call has failed. One that was throttled has consumed nothing; others may have."""
+        if self._reserved:
+            reserved = self._reserved.popleft()
+            if throttled and self._capacity is not None:
+                self._capacity.take(-reserved)
 
     def grants(self, now: float) -> list[tuple[int, int]]:
         """(worker, calls) that may go out now."""

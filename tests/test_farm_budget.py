@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import itertools
+import random
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.limits import Budget
+from shake.source.client import longest_pause
 
 
 def run(budget: Budget, until: float, cost: float, workers: int = 1) -> list[tuple[float, int]]:
@@ -129,3 +134,61 @@ def test_after_the_wait_it_names_a_grant_is_possible() -> None:
             now += budget.wait(now)
             assert budget.grants(now) == [(1, 1)]
             budget.used(20.0)
+
+
+LANES, COST, LATENCY = 300, 4.0, 0.02
+
+
+def consumed(share: float, units: float, seconds: float) -> list[tuple[float, float]]:
+    """(time, units) of each answer, where a share of all calls is throttled, in ``seconds``.
+
+    Lanes with calls of about COST units, which back off as the client does.
+    """
+    chance = random.Random(f"{share}")
+    budget = Budget(10_000, units, 0.0)
+    tries = [0] * LANES
+    events = [(0.0, "want", lane) for lane in range(LANES)]
+    answers, look = [], inf
+    while events:
+        now, what, lane = heapq.heappop(events)
+        if now >= look:
+            look = inf
+        if now > seconds:
+            return answers
+        if what == "want":
+            budget.want(lane)
+        elif what == "answer" and chance.random() < share:
+            budget.failed(throttled=True)
+            tries[lane] += 1
+            pause = chance.uniform(0, longest_pause(tries[lane]))
+            heapq.heappush(events, (now + pause, "want", lane))
+        elif what == "answer":
+            cost = chance.uniform(0.5, 1.5) * COST
+            budget.used(cost)
+            answers.append((now, cost))
+            tries[lane] = 0
+            heapq.heappush(events, (now, "want", lane))
+        for granted, _ in budget.grants(now):
+            heapq.heappush(events, (now + LATENCY, "answer", granted))
+        due = now + budget.wait(now)
+        if budget.wanted and due < look:
+            look = due
+            heapq.heappush(events, (due, "look", -1))
+    return answers
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.75])
+def test_the_read_budget_is_reached_and_not_exceeded_however_many_calls_are_throttled(
+    share: float,
+) -> None:
+    units, seconds, window = 200.0, 120.0, 2.0
+    answers = consumed(share, units, seconds)
+    settled = [one for one in answers if one[0] > 10]  # what a call costs is known by then
+    assert sum(cost for _, cost in settled) >= 0.95 * units * (seconds - 10)
+    # What is there after a pause, a call that overdraws, and calls that were under way before.
+    more = 0.05 * units + 1.5 * COST + LATENCY * units / (1 - share)
+    times, costs = zip(*settled, strict=True)
+    sums = [0.0, *itertools.accumulate(costs)]
+    for last, now in enumerate(times):
+        first = bisect.bisect(times, now - window)
+        assert sums[last + 1] - sums[first] <= units * window + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import socket
@@ -20,6 +21,8 @@ from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.source.client import Credentials, Endpoint
 from shake.worker import process as worker
+from shake.worker import shard_reader
+from shake.worker.shard_reader import COLD, MOST_GAP, TIP_AFTER, Silence
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import calling, instead
@@ -61,8 +64,13 @@ class Worker:
         )
         self._thread.start()
 
-    def read(self, table: Table, *, keep: bool = False) -> int:
-        """Have the first shard of a table read; the number of its lease, and of the table."""
+    def read(
+        self, table: Table, *, keep: bool = False, at_tip: messages.ShardEnd | None = None
+    ) -> int:
+        """Have the first shard of a table read; the number of its lease, and of the table.
+
+        ``at_tip``: how its last lease ended.
+        """
         shard = table.stream.open()[0]
         self._leases += 1
         number = self._leases
@@ -71,7 +79,8 @@ class Worker:
         )
         self.sent.put(stream)
         position = number, number, shard.id, str(shard.start), ""
-        self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0))
+        iterator = (at_tip.iterator, at_tip.asked, at_tip.since) if at_tip else ()
+        self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0, *iterator))
         return number
 
     def heard(self, kind: type[Any] | tuple[type[Any], ...], lease: int = 0) -> list[Any]:
@@ -157,6 +166,64 @@ def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_i
     told.set()
     until(lambda: reading.heard(messages.ShardEnd, lease))
     assert len(reading.heard(messages.Tip, lease)) == 1
+
+
+def test_a_quiet_shard_is_at_its_tip_by_two_answers_and_by_eight_after_a_record_or_a_gap() -> None:
+    now, silence = 1000.0, Silence(cold=0)
+
+    def tips(number: int, records: int = 0, every: float = 1.0) -> list[float | None]:
+        nonlocal now
+        found = []
+        for _ in range(number):
+            now += every
+            tip = silence.tip(records, now)
+            found.append(None if tip is None else now - tip)
+        return found
+
+    assert tips(60 + TIP_AFTER)[TIP_AFTER - 2 :: 60] == [None, 1.0]
+    assert tips(5) == [1.0] * 5
+    assert tips(1, every=MOST_GAP + 1) == [None]
+    assert tips(TIP_AFTER - 1) == [None] * (TIP_AFTER - 2) + [7.0]
+    assert tips(61)[-1] == 1.0
+    assert tips(1, records=1) == [None]
+    assert tips(TIP_AFTER) == [None] * (TIP_AFTER - 1) + [7.0]
+
+
+def test_a_quiet_shard_is_asked_about_once_a_second_and_its_tip_goes_on(
+    simulator: Simulator, reading: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_reader, "QUIET_AFTER", 1.0)
+    lease = reading.read(table_of(simulator, "t", 1))
+
+    def pauses() -> list[float]:
+        began = [call.began for call in simulator.journal.of("GetRecords")]
+        return [later - one for one, later in itertools.pairwise(began)]
+
+    until(lambda: len([one for one in pauses()[-3:] if one > 0.85]) == 3)
+    tips = len(reading.heard(messages.Tip, lease))
+    calls = len(simulator.journal.of("GetRecords"))
+    until(lambda: len(reading.heard(messages.Tip, lease)) >= tips + 2)
+    assert len(simulator.journal.of("GetRecords")) - calls <= 5
+    simulator.tables["t"].put({"pk": {"S": "new"}})
+    until(lambda: len(reading.heard(messages.Batch, lease)) == 2)
+
+
+def test_a_shard_that_gave_its_reader_away_is_read_on_by_the_iterator_that_it_had(
+    simulator: Simulator, reading: Worker
+) -> None:
+    table = table_of(simulator, "t", 1)
+    lease = reading.read(table)
+    until(lambda: reading.heard(messages.Tip, lease))
+    reading.sent.put(messages.EndLease(lease))
+    [end] = until(lambda: reading.heard(messages.ShardEnd, lease))
+    assert end.iterator
+    calls = len(simulator.journal.of("GetRecords"))
+    lease = reading.read(table, at_tip=end)
+    until(lambda: reading.heard(messages.Tip, lease))
+    assert len(simulator.journal.of("GetRecords")) - calls < COLD / 2
+    table.put({"pk": {"S": "new"}})
+    until(lambda: reading.heard(messages.Batch, lease))
+    assert len(simulator.journal.of("GetShardIterator")) == 1
 
 
 # ---- slots

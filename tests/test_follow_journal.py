@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -109,6 +110,16 @@ def test_a_journal_that_is_full_leaves_changes_to_the_stream(
     until(lambda: "has reached journal.max_mb" in status(port)["reason"])
     until(lambda: not status(port)["total"]["shards_reading"])
     assert (full := held()) >= 1e6
+    stopped(migration, process)
+
+    scans = len(list(filter(copies, followed.simulator.journal)))
+    process = migration.start()  # the journal is full from the beginning
+    until(lambda: len(list(filter(copies, list(followed.simulator.journal)))) > scans)
+    reason = re.compile(
+        rf"degraded journal: {tmp_path}/journal/\S+ has \d+ MB and has reached "
+        r"journal\.max_mb = 1: changes wait in the stream, which keeps them 24 hours"
+    )
+    until(lambda: reason.fullmatch("{state} {reason}".format(**status(port))), 60)
     put(*range(20, 40))
     copying.set()
     followed.equal()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from shake.demo.servers import free_port
+from shake.worker.shard_reader import COLD, TIP_AFTER
 from tests.support.crash import lives
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
@@ -117,12 +118,60 @@ def test_a_child_that_is_listed_late_is_found(followed: Followed) -> None:
     stopped(migration, process)
 
 
+def test_a_stream_that_does_not_answer_delays_no_other_table_s_shards(
+    followed: Followed,
+) -> None:
+    slow, table = f"{followed.name}slow", followed.simulator.table(followed.name)
+    followed.simulator.table(slow)
+    migration = followed.task(filter__collection__white=f"{followed.name};{slow}")
+    process = migration.start()
+    journal, answering = followed.simulator.journal, threading.Event()
+    until(lambda: journal.of("GetRecords", table=slow))
+    until(lambda: journal.of("GetRecords", table=followed.name))
+    followed.simulator.faults.rule(
+        1.0,
+        calling(lambda: answering.wait(100)),
+        where=lambda call: (call.operation, call.table) == ("DescribeStream", slow),
+    )
+    try:
+        followed.simulator.tables[slow].stream.roll_over(
+            followed.simulator.tables[slow].stream.open()[0]
+        )
+        until(lambda: [c for c in journal.of("DescribeStream", table=slow) if not c.status], 60)
+        table.stream.roll_over(table.stream.open()[0])
+        followed.put("behind the child")
+        followed.arrived("behind the child")
+    finally:
+        answering.set()
+    stopped(migration, process)
+
+
 def test_more_shards_than_readers_take_turns(followed: Followed) -> None:
     followed.simulator.table(followed.name, shards=12)
     migration = followed.task(increase__concurrency=4)
     process = migration.start(workers=1)
     until(lambda: followed.simulator.journal.of("GetRecords"))
     for number in range(60):
+        followed.put(f"k{number}")
+    followed.equal()
+    stopped(migration, process)
+
+
+def test_quiet_shards_take_turns_by_the_iterators_that_they_have(followed: Followed) -> None:
+    followed.simulator.table(followed.name, shards=12)
+    migration = followed.task(increase__concurrency=4)
+    process = migration.start(workers=1)
+    journal = followed.simulator.journal
+    shards = [shard.id for shard in followed.table.stream.open()]
+
+    def asked(least: int) -> bool:
+        return all(len(journal.of("GetRecords", shard=one)) >= least for one in shards)
+
+    until(lambda: asked(COLD + TIP_AFTER), 120)  # each has come to its tip
+    iterators = len(journal.of("GetShardIterator"))
+    until(lambda: asked(COLD + 5 * TIP_AFTER), 120)
+    assert len(journal.of("GetShardIterator")) == iterators
+    for number in range(20):
         followed.put(f"k{number}")
     followed.equal()
     stopped(migration, process)

@@ -19,8 +19,13 @@ from shake.schema import Attribute, Keys, Table
 from shake.source.clock import Bounds, SourceClock
 from shake.stream.beginning import first_shards
 from shake.stream.listing import Listed
+from shake.stream.shard import TipIterator
 from shake.stream.shards import SIBLING_AFTER
-from shake.worker.shard_reader import Silence
+from shake.worker.shard_reader import QUIET_AFTER, Silence
+
+#: Seconds of a shard that an answer goes through, and how many of them lie before a new iterator's
+#: first record at most.
+STRETCH, STRETCHES = 225.0, 4
 
 #: ``incr.margin``, and the longest time after which a change can be read.
 MARGIN = 3.0
@@ -28,10 +33,11 @@ MARGIN = 3.0
 
 @dataclass
 class Change:
-    """``made`` is on the source's clock, ``readable`` local time."""
+    """``made`` is on the source's clock, ``written``, the same time, and ``readable`` are local."""
 
     number: int
     made: float
+    written: float
     readable: float
     applied: bool = False
 
@@ -48,11 +54,17 @@ class SourceShard:
 
 @dataclass
 class Reading:
-    """A shard that is read: how far, and what its empty answers have proved."""
+    """A shard that is read: how far, and what its empty answers have proved.
+
+    ``seen``: the local time up to which its iterator has gone through the shard. ``chance``: so
+    many answers in a row were empty without a reason.
+    """
 
     name: str
     position: int = 0
     silence: Silence = field(default_factory=lambda: Silence(cold=12))
+    seen: float = 0.0
+    chance: int = 0
 
 
 class Gate:
@@ -105,7 +117,7 @@ class Gate:
         self.number += 1
         before = shard.changes[-1].readable if shard.changes else 0.0
         readable = max(before, self.now + self.chance.choice([0.0, 0.5, 1.0]) * MARGIN)
-        shard.changes.append(Change(self.number, self.source_time, readable))
+        shard.changes.append(Change(self.number, self.source_time, self.now, readable))
 
     def reshape(self) -> None:
         """A shard splits, or rolls over."""
@@ -154,8 +166,12 @@ class Gate:
         if self.following.shards.waiting:
             shard = self.following.shards.first()
             self.leases += 1
-            self.following.lease(self.leases, 0, shard, self.now)
-            self.readings[self.leases] = Reading(shard.id, int(shard.sequence or 0))
+            at_tip = self.following.lease(self.leases, 0, shard, self.now)
+            reading = self.readings[self.leases] = Reading(shard.id, int(shard.sequence or 0))
+            reading.seen = self.now - self.chance.uniform(0, STRETCHES) * STRETCH
+            if at_tip.text:
+                reading.seen = at_tip.asked
+                reading.silence = Silence(cold=0, since=at_tip.since, last=at_tip.asked)
 
     def read(self) -> None:
         """An answer of GetRecords, which can be empty without a reason."""
@@ -168,9 +184,10 @@ class Gate:
         at = self.answer()
         left = [change for change in shard.changes if change.number > reading.position]
         found: list[Change] = []
-        if self.chance.random() > 0.15:
+        if not self.empty(reading, asked):
+            reading.seen = min(reading.seen + STRETCH, at)
             for change in left[: self.chance.randint(1, 5)]:
-                if change.readable > at:
+                if change.readable > at or change.written > reading.seen:
                     break
                 found.append(change)
         if found:
@@ -190,6 +207,13 @@ class Gate:
             moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
             self.following.tip(lease, moment)
 
+    def empty(self, reading: Reading, asked: float) -> bool:
+        """Whether an answer has no records without a reason: once a shard is quiet, not twice."""
+        most = 1 if asked - reading.silence.since >= QUIET_AFTER else 3
+        by_chance = reading.chance < most and self.chance.random() < 0.15
+        reading.chance = reading.chance + 1 if by_chance else 0
+        return by_chance
+
     def apply(self) -> None:
         """The target acknowledges a batch of each shard."""
         for lease in list(self.following._readings):
@@ -203,8 +227,10 @@ class Gate:
         """A shard's reader makes room for another one; it is read on later."""
         if self.readings:
             lease = self.chance.choice(list(self.readings))
-            del self.readings[lease]
-            self.following.end_lease(lease, over=False)
+            silence = self.readings.pop(lease).silence
+            text = "" if silence.cold else "iterator"
+            at_tip = TipIterator(text, silence.last, silence.since)
+            self.following.end_lease(lease, over=False, iterator=at_tip)
 
     # ---- what must hold
 

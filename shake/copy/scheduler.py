@@ -61,7 +61,8 @@ class Dispatch:
     def assign(self) -> None:
         """Lease segments to idle lanes, each time of the table that has the fewest lanes."""
         while not self._draining and (idle := self._pool.idle_lane()):
-            leasable = [copy for copy in self._copies if copy.leasable]
+            begun = (self._copies[number] for number in self._writers)
+            leasable = [copy for copy in begun if copy.leasable]
             if not leasable:
                 return
             self._lease(min(leasable, key=lambda copy: copy.leases), *idle)
@@ -114,8 +115,7 @@ class Dispatch:
         copy.publish(number, worker.number, page)
         if page.complete:
             copy.budget.used(page.capacity)
-            if copy.budget.wanted:  # the call may have cost less than was reserved
-                self._grant(copy)
+            self._grant(copy)  # the call may have cost less than was reserved
         if page.slot < 0:  # an empty page
             self.stored(copy, number)
         else:
@@ -140,8 +140,15 @@ class Dispatch:
         copy.budget.want(worker.number)
         self._grant(copy)
 
+    def failed(self, copy: TableCopy, *, throttled: bool) -> None:
+        """A Scan call has failed; the next try needs another permit."""
+        copy.budget.failed(throttled=throttled)
+        self._grant(copy)
+
     def _grant(self, copy: TableCopy) -> None:
         """Permit Scan calls as the table's budget allows, now and later."""
+        if not copy.budget.wanted:
+            return
         now = self._loop.clock()
         for worker, calls in copy.budget.grants(now):
             self._pool.workers[worker].send(messages.Permit(copy.number, calls))

@@ -5,6 +5,7 @@ Item data never goes this way: a page is named by its slot.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, NamedTuple
 
 import msgpack
@@ -26,6 +27,10 @@ class Drain(NamedTuple):
 
 class Report(NamedTuple):
     """Answer with Diagnosis."""
+
+
+class Ping(NamedTuple):
+    """Answer with Pong."""
 
 
 # ---- supervisor to worker
@@ -82,7 +87,7 @@ class ShardLease(NamedTuple):
     Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
     it into its journal, behind what that holds. ``kept`` is the last record that the journal is
     known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
-    many bytes it has up to there.
+    many bytes it has up to there. ``iterator``, ``asked`` and ``since``: see TipIterator.
     """
 
     lease: int
@@ -93,6 +98,9 @@ class ShardLease(NamedTuple):
     keep: bool
     kept: str | None
     size: int
+    iterator: str = ""
+    asked: float = inf
+    since: float = inf
 
 
 class EndLease(NamedTuple):
@@ -200,10 +208,16 @@ class JournalFull(NamedTuple):
 
 
 class ShardEnd(NamedTuple):
-    """A lease has ended: at the end of the shard, or (``over`` False) before."""
+    """A lease has ended: at the end of the shard, or (``over`` False) before.
+
+    ``iterator`` reads on from there; it, ``asked`` and ``since``: see TipIterator.
+    """
 
     lease: int
     over: bool
+    iterator: str = ""
+    asked: float = inf
+    since: float = inf
 
 
 class ShardGap(NamedTuple):
@@ -339,13 +353,24 @@ class Ready(NamedTuple):
     """The child has started and mapped its memory."""
 
 
+class Pong(NamedTuple):
+    """The child's main thread handles messages."""
+
+
+class Silent(NamedTuple):
+    """A child does not answer: Child makes this message in its place."""
+
+    text: str
+
+
 class Retried(NamedTuple):
-    """A request is tried again."""
+    """A request is tried again. ``scan``: it is a Scan call, for which a permit was used."""
 
     table: int
     throttled: bool
     tries: int
     reason: str
+    scan: bool = False
 
 
 class Log(NamedTuple):
@@ -379,7 +404,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
     *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
-    *(SourceTime,),
+    *(SourceTime, Ping, Pong),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

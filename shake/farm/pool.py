@@ -117,6 +117,11 @@ class WorkerPool:
         candidates = [w for w in self.workers if w.child and len(w.shards) < w.readers]
         return min(candidates, key=lambda w: len(w.shards), default=None)
 
+    @property
+    def idle_readers(self) -> int:
+        """How many more shards could be read."""
+        return sum(w.readers - len(w.shards) for w in self.workers if w.child)
+
     def lease_shard(
         self, worker: Worker, stream: messages.OpenStream, lease: messages.ShardLease
     ) -> None:

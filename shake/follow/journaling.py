@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -68,24 +67,25 @@ class Journaling:
         self._journal = Journal(config.journal_folder)
         self._deletions = Outlet("the journal")  # the loop waits for no disk
         self._keepings: dict[int, Keeping] = {}
-        self._readers = Counter[int]()  # by table
+        self._by_table: dict[int, dict[int, Keeping]] = {f.number: {} for f in followings}
         self._followings = followings
-        self._full, self._paused = "", 0.0  # what was the matter, and until when it may be
+        self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
         for following in followings:
             open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
             self._journal.clear(following.name, but=open_)
+        self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
+        self._measure()
 
     def leases(self, following: Following) -> int:
         """How many shards of a table are read into the journal."""
-        return self._readers[following.number]
+        return len(self._by_table[following.number])
 
     def waiting(self, following: Following) -> int:
         """How many shards of a table wait for a reader, if the journal has room."""
         return following.shards.keepable if self._on and self._room else 0
 
-    @property
-    def _size(self) -> int:
-        return sum(following.journal_bytes for following in self._followings)
+    def _measure(self) -> None:
+        self._size = sum(following.journal_bytes for following in self._followings)
 
     @property
     def _room(self) -> bool:
@@ -97,8 +97,8 @@ class Journaling:
         following.shards.keep(shard)
         kept = shard.kept
         assert kept is not None
-        self._readers[following.number] += 1
-        self._keepings[lease] = Keeping(following, shard, worker.number, self._loop.clock())
+        keeping = Keeping(following, shard, worker.number, self._loop.clock())
+        self._keepings[lease] = self._by_table[following.number][lease] = keeping
         start, sequence = shard.position
         return messages.ShardLease(
             *(lease, following.number, shard.id, start, sequence),
@@ -109,7 +109,8 @@ class Journaling:
 
     def held(self, following: Following) -> list[tuple[int, int, float]]:
         """(lease, worker, since) of a table, the longest held first."""
-        return [(lease, one.worker, one.since) for lease, one in self._of(following.number)]
+        held = self._by_table[following.number].items()
+        return [(lease, one.worker, one.since) for lease, one in held]
 
     def worker_died(self, leases: Iterable[int]) -> None:
         """What its shards have in the journal stays there."""
@@ -125,11 +126,13 @@ class Journaling:
                 before = self._size
                 limit = self._source.earliest(boot_clock())
                 keeping.following.kept(keeping.shard, message, limit, self._loop.clock())
+                self._size += message.size
                 if before < self._most <= self._size:
-                    self._stop(f"{self._path} has reached journal.max_mb")
+                    self._stop()
             case messages.JournalFull(_, reason):
                 self._paused = self._loop.clock() + _FULL_PAUSE
-                self._stop(reason)
+                self._refusal = reason
+                self._stop()
             case messages.ShardEnd(lease, over):
                 worker.shards.discard(lease)
                 self._end(lease, over=over)
@@ -140,16 +143,29 @@ class Journaling:
 
     def give_way(self, following: Following) -> None:
         """Its shards that are to be applied now are not journaled any more."""
-        self._tell(n for n, one in self._of(following.number) if one.shard.state is State.READY)
+        held = self._by_table[following.number].items()
+        self._tell(lease for lease, one in held if one.shard.state is State.READY)
 
     def give_up(self, table: int) -> None:
-        """It is not followed."""
-        self._tell(lease for lease, _ in self._of(table))
+        """It is not followed. What the journal holds of it takes no room from the others."""
+        self._tell(self._by_table.get(table, {}))
+        self._followings = [one for one in self._followings if one.number != table]
+        self._measure()
 
     def tend(self) -> None:
         """Each second: say what is the matter for as long as it is."""
+        self._measure()
         if self._on and not self._room and any(f.shards.keepable for f in self._followings):
             self._trouble(self._full)
+
+    @property
+    def _full(self) -> str:
+        """Why nothing is journaled."""
+        reason = self._refusal
+        if self._size >= self._most:
+            size, most = self._size // 10**6, self._most // 10**6
+            reason = f"{self._path} has {size} MB and has reached journal.max_mb = {most}"
+        return f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
 
     def drop(self, following: Following, shards: Iterable[str]) -> None:
         """Delete what the journal has of shards that are applied to their end, as is saved."""
@@ -174,18 +190,13 @@ class Journaling:
 
     def _end(self, lease: int, *, over: bool) -> None:
         one = self._keepings.pop(lease)
-        self._readers[one.following.number] -= 1
+        del self._by_table[one.following.number][lease]
         one.following.end_keeping(one.shard, over=over)
         self._ended(one.following, one.shard, over)
 
-    def _stop(self, reason: str) -> None:
-        self._full = f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
+    def _stop(self) -> None:
         self._trouble(self._full)
         self._tell(self._keepings)
-
-    def _of(self, table: int) -> list[tuple[int, Keeping]]:
-        """The leases of a table, the longest held first."""
-        return [(n, one) for n, one in self._keepings.items() if one.following.number == table]
 
     def _tell(self, leases: Iterable[int]) -> None:
         """Have their workers end them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,8 @@ from shake.source.client import Client
 from shake.source.clock import Bounds
 from shake.status.figures import duration, utc
 from shake.status.snapshot import TableStatus
+from shake.stream.queue import Queue
+from shake.stream.shard import NO_ITERATOR, TipIterator
 
 log = logging.getLogger("shake.farm")
 
@@ -35,8 +38,10 @@ VERIFY_EVERY = 30.0
 #: forgets them after 30 minutes.
 #: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
 FENCES_EVERY = 600.0
-#: Seconds that a shard is read while others wait for their turn.
+#: Seconds that a shard is read while others wait for their turn, where there is something to read.
 TURN = 5.0
+#: Seconds between two turns of a shard that is read to its tip, where few others wait.
+TIP_TURN = 1.0
 
 
 class Claim(NamedTuple):
@@ -78,7 +83,7 @@ class Follow:
         self._config = config
         self._loop = loop
         self._pool = pool
-        self._followings = followings
+        self._followings = {following.number: following for following in followings}
         self._saver = saver
         self._fence = fence
         self._start_writer = start_writer
@@ -91,7 +96,7 @@ class Follow:
             client,
             followings,
             saver,
-            learned=lambda: self.assign(),
+            learned=lambda following: self.assign(following),
             doubtful=doubtful,
             fatal=fatal,
         )
@@ -109,6 +114,9 @@ class Follow:
         self._number = 0  # of leases and batches; leases of segments count on their own
         self._leases: dict[int, Following] = {}
         self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
+        #: Claims that have shards to be read, by readers and last lease; and some that had.
+        self._hungry = Queue[tuple[int, bool], tuple[int, int]]()
+        self._starving = 0  # of those that have no reader, so many get none, by the last look
         self._sent: dict[int, Flying] = {}
         self._warned: dict[int, float] = {}
         self._draining = False
@@ -125,13 +133,13 @@ class Follow:
     @property
     def drained(self) -> bool:
         """All that was published is applied."""
-        return not any(following.flying for following in self._followings)
+        return not any(following.flying for following in self._followings.values())
 
     def start(self) -> None:
         """Watch streams; tables are followed as they are given to :meth:`begin`."""
         self._monitor.start()
         if self._followings:
-            for following in self._followings:
+            for following in self._followings.values():
                 following.shards.set_back(self._earliest)  # the clock was set back since then
             self._loop.every(1.0, self._tend)
             self._loop.every(VERIFY_EVERY, self._verify)
@@ -153,7 +161,7 @@ class Follow:
         if self._source.learn(bounds, now):
             most = self._earliest - self._config.incr_margin
             log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
-            for following in self._followings:
+            for following in self._followings.values():
                 following.set_back(most, now + bounds.high)
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
@@ -177,7 +185,7 @@ class Follow:
 
     def begin(self, table: int, *, indexes: bool) -> None:
         """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
-        following = next((f for f in self._followings if f.number == table), None)
+        following = self._followings.get(table)
         if following is None or self._draining:
             return
         following.begun, following.listed = self._latest, False
@@ -192,46 +200,45 @@ class Follow:
         """A table is not followed: the target refused the index that keeps its keys apart."""
         self._journaling.give_up(table)
         self._monitor.give_up(table)
-        self._followings = [one for one in self._followings if one.number != table]
+        self._followings.pop(table, None)
 
     def save(self) -> None:
         """Save what has moved; then what the journal held of shards that are over can go."""
-        over = [(following, following.take_over()) for following in self._followings]
+        followings = list(self._followings.values())
+        over = [(following, following.take_over()) for following in followings]
 
         def saved() -> None:
             for following, shards in over:
                 self._journaling.drop(following, shards)
 
-        self._saver.save_shards(self._followings, saved)
+        self._saver.save_shards(followings, saved)
 
     def status(self, table: int, status: TableStatus) -> TableStatus:
         """The table's status, with its changes where they are followed."""
-        following = next((f for f in self._followings if f.number == table), None)
+        following = self._followings.get(table)
         if following is None:
             return status
         now, clock = self._latest, self._loop.clock()
-        status = replace(
-            status,
-            shards=len(following.shards),
-            shards_reading=following.leases + self._journaling.leases(following),
-            journaled=following.journaled,
-            unread=following.unread(now),
-            quiet_seconds=clock - following.arrived if following.newest else None,
-            newest_change=following.newest or None,
-        )
-        if not following.active:
-            return status
-        return replace(
-            status,
-            state="following",
-            changes=following.changes,
-            skipped=following.record.skipped,
-            change_rate=following.rate(clock),
-            lag=following.lag(now),
-            applied_through=following.applied_through,
-            pending=following.pending,
-            consistent=following.consistent,
-        )
+        figures: dict[str, Any] = {
+            "shards": len(following.shards),
+            "shards_reading": following.leases + self._journaling.leases(following),
+            "journaled": following.journaled,
+            "unread": following.unread(now),
+            "quiet_seconds": clock - following.arrived if following.newest else None,
+            "newest_change": following.newest or None,
+        }
+        if following.active:
+            figures |= {
+                "state": "following",
+                "changes": following.changes,
+                "skipped": following.record.skipped,
+                "change_rate": following.rate(clock),
+                "lag": following.lag(now),
+                "applied_through": following.applied_through,
+                "pending": following.pending,
+                "consistent": following.consistent,
+            }
+        return replace(status, **figures)  # once: it takes its time, and there can be thousands
 
     def _activate(self, following: Following) -> None:
         following.active = True
@@ -240,16 +247,16 @@ class Follow:
         following.shards.begin_applying()
         self._journaling.give_way(following)
         self._monitor.look(following)
-        self.assign()
+        self.assign(following)
 
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""
-        for following in self._followings:
+        for following in self._followings.values():
             if following.active:
                 self._writers[following.number].say(messages.Verify())
 
     def _keep_all_fences(self) -> None:
-        for following in self._followings:
+        for following in self._followings.values():
             if following.active:
                 self._keep_fences(following)
 
@@ -259,69 +266,102 @@ class Follow:
 
     # ---- leases
 
-    def assign(self) -> None:
-        """Lease shards, each time by the claim that has the fewest readers, and was served last."""
-        while not self._draining and (worker := self._pool.idle_reader()):
-            claims = [one for one in self._claims() if one.waiting and not self._full(one)]
-            if not claims:
-                return
-            claim = min(claims, key=lambda one: (one.leases, self._served.get(one.name, 0)))
+    def assign(self, *changed: Following) -> None:
+        """Lease shards, each time by the claim that has the fewest readers, and was served last.
+
+        ``changed``: tables that may have other claims than before.
+        """
+        for following in changed:
+            self._queue(following)
+        while not self._draining and len(self._hungry) and (worker := self._pool.idle_reader()):
+            table, keep = self._hungry.first()
+            found = self._followings.get(table)
+            if found is None or not self._claims(found)[keep].waiting:
+                self._hungry.discard((table, keep))
+                continue
             self._number += 1
-            self._served[claim.name] = self._number
-            following = claim.following
-            lease = self._journaling.lease if claim.keep else self._lease
+            self._served[table, keep] = self._number
+            lease = self._journaling.lease if keep else self._lease
             self._pool.lease_shard(
-                worker, self._describe(following), lease(following, worker, self._number)
+                worker, self._describe(found), lease(found, worker, self._number)
             )
+            self._queue(found)
 
-    def _claims(self) -> list[Claim]:
-        """Who wants readers: each table for what it applies, and for what it journals."""
-        claims = []
-        for one in self._followings:
-            waiting = one.shards.waiting if one.active else 0
-            claims.append(Claim(one, False, one.leases, waiting))
-            journaling = self._journaling
-            claims.append(Claim(one, True, journaling.leases(one), journaling.waiting(one)))
-        return claims
+    def _queue(self, following: Following) -> None:
+        """Take in what a table claims now."""
+        full = self._full(following)
+        for claim in self._claims(following):
+            if claim.waiting and not full:
+                figure = claim.leases, self._served.get(claim.name, 0)
+                self._hungry.add(claim.name, figure)
+            else:
+                self._hungry.discard(claim.name)
 
-    def _full(self, claim: Claim) -> bool:
-        """The claim's table has all the readers that it may have."""
-        table = claim.following
-        readers = table.leases + self._journaling.leases(table)
+    def _claims(self, one: Following) -> tuple[Claim, Claim]:
+        """What a table wants readers for: for what it applies, and for what it journals."""
+        journaling = self._journaling
+        return (
+            Claim(one, False, one.leases, one.shards.waiting if one.active else 0),
+            Claim(one, True, journaling.leases(one), journaling.waiting(one)),
+        )
+
+    def _full(self, following: Following) -> bool:
+        """The table has all the readers that it may have."""
+        readers = following.leases + self._journaling.leases(following)
         return readers >= self._config.increase_concurrency
 
     def _take_turns(self) -> None:
         """Where shards wait, those that were read the longest give way.
 
-        Of the same claim; where that has no reader at all, of the one that has most of those that
-        stand in its way.
+        Of the same claim; where that has no reader at all, of the table's other one, if the table
+        is full, or else of those that have most.
         """
-        claims = self._claims()
-        for claim in claims:
-            giver, number = claim, claim.waiting
-            if claim.waiting and not claim.leases:
-                if not self._full(claim) and self._pool.idle_reader():
-                    continue
-                near = [
-                    c for c in claims if c.following is claim.following or not self._full(claim)
-                ]
-                giver, number = max(near, key=lambda one: one.leases), 1
-            self._give_way(giver, number)
+        self._starving = -self._pool.idle_readers
+        pairs = [self._claims(following) for following in self._followings.values()]
+        for claim, other in [*pairs, *(pair[::-1] for pair in pairs)]:
+            if claim.waiting and claim.leases:
+                self._give_way(self._held(claim)[: claim.waiting])
+            elif claim.waiting and self._full(claim.following):
+                self._give_way(self._held(other)[:1])
+            elif claim.waiting:
+                self._starving += 1
+        self._starving = max(0, self._starving)
+        if self._starving:
+            claims = (claim for pair in pairs for claim in pair)
+            most = sorted((claim for claim in claims if claim.leases), key=lambda c: -c.leases)
+            held = (one for claim in most for one in self._held(claim))
+            self._give_way(list(itertools.islice(held, self._starving)))
 
-    def _give_way(self, claim: Claim, number: int) -> None:
+    def _held(self, claim: Claim) -> list[tuple[int, int, float]]:
+        """(lease, worker, since) of a claim, the longest held first."""
         following = claim.following
-        held = self._journaling.held(following) if claim.keep else following.held()
-        for lease, worker, since in held[:number]:
+        return self._journaling.held(following) if claim.keep else following.held()
+
+    def _give_way(self, held: list[tuple[int, int, float]]) -> None:
+        for lease, worker, since in held:
             if self._loop.clock() - since >= TURN:
-                self._pool.workers[worker].send(messages.EndLease(lease))
+                self._end_lease(lease, worker)
+
+    def _rest_at_tip(self, following: Following, lease: int) -> None:
+        """A shard that is read to its tip gives way soon: the more wait, the sooner."""
+        if waiting := self._starving or following.shards.waiting:
+            reading, readers = following.reading(lease), len(self._leases)
+            turn = TIP_TURN * readers / (readers + waiting)
+            if reading.then is None and self._loop.clock() - reading.since >= turn:
+                self._starving = max(0, self._starving - 1)
+                self._end_lease(lease, reading.worker)
+
+    def _end_lease(self, lease: int, worker: int) -> None:
+        self._pool.workers[worker].send(messages.EndLease(lease))
 
     def _lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
         shard = following.shards.first()
-        following.lease(lease, worker.number, shard, self._loop.clock())
+        iterator = following.lease(lease, worker.number, shard, self._loop.clock())
         self._leases[lease] = following
         kept = shard.kept.sequence if shard.kept else None
+        start, sequence = shard.position
         return messages.ShardLease(
-            lease, following.number, shard.id, *shard.position, keep=False, kept=kept, size=0
+            *(lease, following.number, shard.id, start, sequence, False, kept, 0), *iterator
         )
 
     def _describe(self, following: Following) -> messages.OpenStream:
@@ -336,6 +376,7 @@ class Follow:
         self._journaling.worker_died(leases - self._leases.keys())
         for lease in leases & self._leases.keys():
             following = self._leases.pop(lease)
+            self._queue(following)
             for flying in following.lose_lease(lease):
                 if flying.batch.slot >= 0:
                     self._pool.workers[flying.worker].free(flying.batch.slot)
@@ -352,17 +393,27 @@ class Follow:
                 self._apply(following, lease)
             case messages.Tip(lease, moment):
                 following.tip(lease, min(moment, self._earliest))
+                self._rest_at_tip(following, lease)
             case messages.ShardEnd(lease, over):
-                self._end(following, worker, lease, over=over)
+                iterator = TipIterator(message.iterator, message.asked, message.since)
+                self._end(following, worker, lease, over=over, iterator=iterator)
             case messages.ShardGap(lease):
-                shard = following.reading(lease)
+                shard = following.reading(lease).shard
                 self._monitor.from_reader(following, shard, message)
                 self._end(following, worker, lease, over=False)
 
-    def _end(self, following: Following, worker: Worker, lease: int, *, over: bool) -> None:
+    def _end(
+        self,
+        following: Following,
+        worker: Worker,
+        lease: int,
+        *,
+        over: bool,
+        iterator: TipIterator = NO_ITERATOR,
+    ) -> None:
         del self._leases[lease]
         worker.shards.discard(lease)
-        self._settled(following, following.end_lease(lease, over=over))
+        self._settled(following, following.end_lease(lease, over=over, iterator=iterator))
 
     # ---- batches
 
@@ -405,23 +456,24 @@ class Follow:
                 self._monitor.look(following, shard)
         if ended and following.active:
             self._journaling.give_way(following)
-        self.assign()
+        self.assign(following)
 
     # ---- each second
 
     def _tend(self) -> None:
-        for following in self._followings:
-            self._look_at_lag(following)
+        followings = self._followings.values()
+        latest = self._latest
+        for following in followings:
+            self._look_at_lag(following, latest)
         self._journaling.tend()
         self._monitor.tend()
         self._take_turns()
-        self.assign()
-        sure = (one.consistent and not one.shards.doubts for one in self._followings)
-        if self._followings and all(sure):
+        self.assign(*followings)
+        if followings and all(one.consistent and not one.shards.doubts for one in followings):
             self._consistent()
 
-    def _look_at_lag(self, following: Following) -> None:
-        unread, now = following.unread(self._latest), self._loop.clock()
+    def _look_at_lag(self, following: Following, latest: float) -> None:
+        unread, now = following.unread(latest), self._loop.clock()
         if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
             self._warned[following.number] = now
             log.warning(

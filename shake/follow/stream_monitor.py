@@ -32,8 +32,8 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 class Monitor:
     """Views streams, at once where something is uncertain.
 
-    ``learned`` is called when shards may have come that can be read, ``doubtful`` each second with
-    what is uncertain.
+    ``learned`` is called when shards of a table may have come that can be read, ``doubtful`` each
+    second with what is uncertain.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Monitor:
         followings: list[Following],
         saver: Saver,
         *,
-        learned: Callable[[], None],
+        learned: Callable[[Following], None],
         doubtful: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
@@ -134,7 +134,7 @@ class Monitor:
             self._saver.forget_shards(following.record, following.take_forgotten())
         if view.whole or view.loss or shards.single:
             self._view_soon(following)
-        self._learned()
+        self._learned(following)
 
     def _view_soon(self, following: Following) -> None:
         """What is uncertain is asked again."""

@@ -12,7 +12,7 @@ from shake.farm.messages import Batch, Journaled
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
-from shake.stream.shard import Shard, State
+from shake.stream.shard import NO_ITERATOR, Shard, State, TipIterator
 from shake.stream.shards import Shards
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
@@ -41,7 +41,8 @@ class Flying:
 class Reading:
     """A shard that is leased, or of which something is still on its way.
 
-    ``then`` is what it becomes when all of it is applied, None while it is read.
+    ``then`` is what it becomes when all of it is applied, None while it is read, and ``iterator``
+    reads on from there.
     """
 
     shard: Shard
@@ -49,6 +50,7 @@ class Reading:
     since: float
     flying: deque[Flying] = field(default_factory=deque)
     then: State | None = None
+    iterator: TipIterator = NO_ITERATOR
 
 
 class Following:
@@ -99,9 +101,12 @@ class Following:
     def leases(self) -> int:
         return len(self._readings)
 
-    def lease(self, lease: int, worker: int, shard: Shard, clock: float) -> None:
+    def lease(self, lease: int, worker: int, shard: Shard, clock: float) -> TipIterator:
+        """Lease a shard; return the iterator from which it can be read on."""
         self.shards.lease(shard)
         self._readings[lease] = Reading(shard, worker, clock)
+        iterator, shard.iterator = shard.iterator, NO_ITERATOR
+        return iterator
 
     def held(self) -> list[tuple[int, int, float]]:
         """(lease, worker, since) of the shards that are being read, the longest held first."""
@@ -111,13 +116,15 @@ class Following:
             if reading.then is None
         ]
 
-    def reading(self, lease: int) -> Shard:
-        """The shard of a lease."""
-        return self._readings[lease].shard
+    def reading(self, lease: int) -> Reading:
+        return self._readings[lease]
 
-    def end_lease(self, lease: int, *, over: bool) -> list[str]:
+    def end_lease(
+        self, lease: int, *, over: bool, iterator: TipIterator = NO_ITERATOR
+    ) -> list[str]:
         """Its reader has ended, at the shard's end or not; the shards that are applied by that."""
         reading = self._readings[lease]
+        reading.iterator = iterator
         reading.then = State.APPLIED if over else State.READY
         return self._settle(lease)
 
@@ -214,6 +221,7 @@ class Following:
         self._dirty.add(reading.shard.id)
         if reading.then is State.READY:
             self.shards.end_lease(reading.shard)
+            reading.shard.iterator = reading.iterator
             return []
         self.shards.finish(reading.shard)
         if reading.shard.kept:

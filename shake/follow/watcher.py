@@ -1,9 +1,8 @@
-"""The watcher: the one thread that asks the source about tables and streams beside the farm."""
+"""The watcher: asks the source about tables and streams beside the farm, in some threads."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,8 +32,10 @@ log = logging.getLogger("shake.farm")
 
 #: Seconds after which a table that seems to be another one is looked at again.
 _AGAIN_SECONDS = 1.0
-#: Direct questions about shards that are under way at once.
+#: Direct questions about shards of one table that are under way at once.
 _THREADS = 8
+#: Tables that are asked about at the same time, so that one slow stream does not delay the others.
+_TABLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,12 @@ class View:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
-class Watcher(threading.Thread):
-    """Asks the source, one question after the other; ``post`` has a call run in the loop.
+class Watcher:
+    """Asks the source; ``post`` has a call run in the loop.
 
-    ``seen`` is called in the loop with each view of a stream, ``trimmed`` with a question whose
-    answer is that what follows the position is trimmed.
+    The questions about one table are asked one after the other, those about several tables at the
+    same time. ``seen`` is called in the loop with each view of a stream, ``trimmed`` with a
+    question whose answer is that what follows the position is trimmed.
     """
 
     def __init__(
@@ -68,46 +70,57 @@ class Watcher(threading.Thread):
         trimmed: Callable[[Following, Question], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
-        super().__init__(name="watcher", daemon=True)
         self._config = config
         self._client = client
         self._post = post
         self._seen = seen
         self._trimmed = trimmed
         self._fatal = fatal
-        self._jobs: queue.SimpleQueue[tuple[object, Callable[[], None]] | None]
-        self._jobs = queue.SimpleQueue()
-        self._waiting: set[object] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._jobs: dict[str, dict[object, Callable[[], None]]] = {}  # by table, in their order
+        self._due: dict[str, None] = {}  # tables that have jobs, and no thread, in their order
+        self._busy: set[str] = set()  # tables that have a thread
+
+    def start(self) -> None:
+        for number in range(_TABLES):
+            threading.Thread(target=self._run, name=f"watcher-{number}", daemon=True).start()
 
     def look(self, following: Following, parent: str = "") -> None:
         """View a stream: the children of a shard, or, without one, all shards and the table."""
         questions = following.shards.questions()
         name = (following, parent)
-        self._put(name, partial(self._look, following, parent, questions))
+        self._put(following.name, name, partial(self._look, following, parent, questions))
 
     def probe(self, following: Following, shard: Shard) -> None:
         """See whether what is unread of a shard is still there."""
         question = Question(shard.id, *shard.reached)
-        self._put((following, question), partial(self._probe, following, question))
+        name = (following, question)
+        self._put(following.name, name, partial(self._probe, following, question))
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         """Call ``then`` in the loop if the source table is still the one that was copied."""
-        self._put(then, partial(self._verify, plan, then))
+        self._put(plan.table.name, then, partial(self._verify, plan, then))
 
-    def _put(self, name: object, job: Callable[[], None]) -> None:
-        if name not in self._waiting:
-            self._waiting.add(name)
-            self._jobs.put((name, job))
+    def _put(self, table: str, name: object, job: Callable[[], None]) -> None:
+        """Add a job, unless one of this name waits already."""
+        with self._changed:
+            self._jobs.setdefault(table, {}).setdefault(name, job)
+            if table not in self._busy:
+                self._due[table] = None
+                self._changed.notify()
 
     def close(self) -> None:
         """Ask nothing more."""
-        self._jobs.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
-    def run(self) -> None:
+    def _run(self) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
-                self._waiting.discard(job[0])
-                job[1]()
+            while table := self._take():
+                self._next(table)()
+                self._done(table)
         except Stopped:
             pass
         except ShakeError as error:
@@ -116,6 +129,30 @@ class Watcher(threading.Thread):
             log.debug("the watcher", exc_info=True)
             text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
+
+    def _take(self) -> str:
+        """A table that has jobs, for the calling thread alone; "" at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._closed)
+            if self._closed:
+                return ""
+            table = next(iter(self._due))
+            del self._due[table]
+            self._busy.add(table)
+            return table
+
+    def _next(self, table: str) -> Callable[[], None]:
+        with self._changed:
+            jobs = self._jobs[table]
+            return jobs.pop(next(iter(jobs)))
+
+    def _done(self, table: str) -> None:
+        """A job is done; the table's next one comes after those of other tables."""
+        with self._changed:
+            self._busy.discard(table)
+            if self._jobs[table]:
+                self._due[table] = None
+                self._changed.notify()
 
     def _probe(self, following: Following, question: Question) -> None:
         if ask(self._client, following.record.arn, question) is Answer.TRIMMED:

@@ -7,7 +7,10 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+from shake.farm import messages
+from shake.process import heartbeat
 from shake.process.channel import SupervisorChannel
+from shake.process.heartbeat import Health, Heartbeat
 from shake.process.loop import Loop
 from shake.process.spawn import spawn
 
@@ -18,14 +21,16 @@ MOST_DEATHS = 10
 class Child:
     """A running child. It exits by itself as soon as the supervisor's end of its channel closes.
 
-    Raises OSError where the machine has no room for it.
+    It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
+    it is killed, and ``on_death`` is called as for any other death. Raises OSError where the
+    machine has no room for it.
     """
 
     def __init__(
         self,
         loop: Loop,
         module: str,
-        setup: tuple[Any, ...],
+        setup: messages.Setup,
         descriptors: tuple[int, ...],
         on_message: Callable[[Any], None],
         on_death: Callable[[str], None],
@@ -34,27 +39,58 @@ class Child:
         self.pid = self._process.pid
         self.channel = SupervisorChannel(ours)
         self._loop = loop
+        self._name = f"{setup.role} (process {self.pid})"
         self._on_message = on_message
         self._on_death = on_death
+        self._over = False
+        self._killed = ""  # why, where it did not answer
+        self._heartbeat = Heartbeat(loop.clock())
         loop.watch(self)
         self.channel.send(setup)
+        self._beat()
 
     def send(self, message: tuple[Any, ...]) -> None:
         self.channel.send(message)
 
-    def received(self, messages: list[Any]) -> None:
-        for message in messages:
-            self._on_message(message)
+    def received(self, received: list[Any]) -> None:
+        for message in received:
+            if isinstance(message, messages.Pong):
+                self._heartbeat.answered()
+            else:
+                self._on_message(message)
 
     def died(self) -> None:
-        """Its end of the channel has closed: make sure that it is gone, and tell how it went."""
+        """Its end of the channel has closed: make sure that it is gone, and report how it ended."""
+        self._over = True
         self._process.kill()
         status = self._process.wait()
         self.channel.close()
-        self._on_death(f"signal {-status}" if status < 0 else f"exit status {status}")
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        self._on_death(self._killed or how)
+
+    def _beat(self) -> None:
+        """Ping the child again, or report or kill it for its silence."""
+        if self._over:
+            return
+        match self._heartbeat.check(self._loop.clock()):
+            case Health.ALIVE:
+                self.send(messages.Ping())
+            case Health.SILENT:
+                self._on_message(messages.Silent(self._silence(heartbeat.REPORT_AFTER)))
+            case Health.DEAD:
+                # Its channel closes when it is gone. Until then it can still touch its arena, so
+                # a process that even SIGKILL does not end (in a hung system call) is not replaced.
+                self._killed = f"killed: no answer for {heartbeat.KILL_AFTER:.0f} s"
+                self._process.kill()
+                self._on_message(messages.Silent(self._silence(heartbeat.KILL_AFTER)))
+        self._loop.later(heartbeat.EVERY, self._beat)
+
+    def _silence(self, seconds: float) -> str:
+        return f"{self._name} has not answered for {seconds:.0f} s"
 
     def dismiss(self) -> None:
         """Close the channel: the child ends by itself; ``reap`` waits for that."""
+        self._over = True
         self._loop.forget(self)
         self.channel.close()
 

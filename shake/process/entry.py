@@ -54,9 +54,18 @@ def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], 
     gc.freeze()
     gc.set_threshold(1_000_000)
     with guarded(channel):
-        serve(channel, config, setup.details, received)
+        serve(channel, config, setup.details, _answering(channel, received))
     # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
     os._exit(0)
+
+
+def _answering(channel: ChildChannel, received: Iterator[Any]) -> Iterator[Any]:
+    """Pass messages on; answer pings, in the thread that handles the messages."""
+    for message in received:
+        if isinstance(message, messages.Ping):
+            channel.send(messages.Pong())
+        else:
+            yield message
 
 
 @contextlib.contextmanager

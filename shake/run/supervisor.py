@@ -56,6 +56,8 @@ READERS = 16
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
 _CREDENTIAL_SECONDS = 60.0
+#: Tables that are shown in a second.
+_SHOWN_TABLES = 500
 #: Seconds that another thread waits for the loop.
 _LOOK_SECONDS = 1.0
 
@@ -170,7 +172,9 @@ class Supervisor:
         gc.set_threshold(1_000_000)
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._tend)
-        loop.every(self._refresh, lambda: self._show(self.snapshot()))
+        # A snapshot costs some 20 us a table: of many tables it is made less often.
+        pause = max(self._refresh, len(self._copies) / _SHOWN_TABLES)
+        loop.every(pause, lambda: self._show(self.snapshot()))
         if self._credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         signals = [signal.SIGTERM, signal.SIGINT]
@@ -329,6 +333,8 @@ class Supervisor:
             case messages.SourceTime():
                 self._follow.learn_time(Bounds(*message))
             case messages.Retried(table):
+                if message.scan:
+                    self._dispatch.failed(self._copies[table], throttled=message.throttled)
                 self._retried(self._copies[table], message)
             case messages.Ready():
                 self._dispatch.assign()
@@ -373,6 +379,8 @@ class Supervisor:
                 self.fail(RunError(text))
             case messages.Diagnosis():
                 self.diagnostics.add(message)
+            case messages.Silent(text):
+                self._trouble.doubt(text)
 
     def _retried(self, copy: TableCopy, retried: messages.Retried) -> None:
         copy.retries += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
+from typing import NamedTuple
 
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
@@ -43,6 +45,20 @@ class Kept:
     ended: bool = False
 
 
+class TipIterator(NamedTuple):
+    """A shard iterator that was at the shard's tip, "" where there is none.
+
+    In seconds of the boot clock: when it was last used, and since when no record has come.
+    """
+
+    text: str = ""
+    asked: float = inf
+    since: float = inf
+
+
+NO_ITERATOR = TipIterator()
+
+
 @dataclass(slots=True)
 class Shard:
     """One shard and how far it is applied.
@@ -54,7 +70,8 @@ class Shard:
     holds of it, of which nothing is read yet.
     These are not saved: ``oldest``: read from the oldest record that is left; ``keeping``: a worker
     reads it into the journal; ``doubted``: the source said that it is gone, or what is unread of it
-    trimmed, so it is not read until the source has said more.
+    trimmed, so it is not read until the source has said more; ``iterator``: reads on from
+    its position.
     """
 
     id: str
@@ -68,6 +85,7 @@ class Shard:
     oldest: bool = False
     keeping: bool = False
     doubted: Answer | None = None
+    iterator: TipIterator = NO_ITERATOR
 
     @property
     def held(self) -> bool:

@@ -13,7 +13,7 @@ from shake.stream import suspicion
 from shake.stream.absence import Absence
 from shake.stream.listing import Listed, orphans_of
 from shake.stream.queue import Queue
-from shake.stream.shard import NEXT, Kept, Shard, State, new_shard
+from shake.stream.shard import NEXT, NO_ITERATOR, Kept, Shard, State, new_shard
 from shake.stream.suspicion import Answer, Question, Suspicions
 
 #: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
@@ -35,8 +35,8 @@ class Shards:
         self._began = began
         self._shards: dict[str, Shard] = {}
         self._children: dict[str, set[str]] = {}
-        self._ready = Queue()
-        self._keepable = Queue()
+        self._ready = Queue[str, float]()
+        self._keepable = Queue[str, float]()
         self._applying = False
         self._before: set[str] = set()  # see _past
         self._absence = Absence(table)
@@ -198,7 +198,7 @@ class Shards:
 
         It is not read until the source has said more. Raises GapError where that is believed.
         """
-        shard.doubted = answer
+        shard.doubted, shard.iterator = answer, NO_ITERATOR
         self._offer(shard)
         self._absence.judge(shard, True, now, answer)
 
@@ -269,7 +269,7 @@ class Shards:
 
     def rewind(self, shard: Shard) -> None:
         """Its position is trimmed, but nothing behind it: read the oldest record that is left."""
-        shard.oldest = True
+        shard.oldest, shard.iterator = True, NO_ITERATOR
 
     def advance(self, shard: Shard, sequence: str, safe: float) -> None:
         """A batch is applied up to this record; without one, all that came before ``safe`` is."""

@@ -43,7 +43,11 @@ class Means:
         self._about.table, self._about.permit = table, permit
 
     def _retried(self, retry: Retry) -> None:
-        throttled = retry.kind == "throttle"
-        self.channel.send(messages.Retried(self._about.table, throttled, retry.tries, retry.reason))
-        if self._about.permit is not None:
-            self._about.permit()
+        throttled, permit = retry.kind == "throttle", self._about.permit
+        self.channel.send(
+            messages.Retried(
+                self._about.table, throttled, retry.tries, retry.reason, scan=permit is not None
+            )
+        )
+        if permit is not None:
+            permit()

@@ -123,7 +123,7 @@ class Lane(threading.Thread):
                 documents += page.count
             except codec.CorruptPage as error:
                 corrupt += 1
-                self._send(messages.Retried(table.number, False, corrupt, str(error)))
+                self._send(messages.Retried(table.number, False, corrupt, str(error), scan=True))
                 self._client.pause(corrupt)
             over = self._cut or self._means.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):

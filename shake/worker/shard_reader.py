@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import orjson
@@ -22,10 +23,13 @@ from shake.source.streams import iterator_request, records_request
 from shake.stream.journal import Appender, Damaged, entries
 from shake.worker.context import Means
 
-#: Seconds between two looks at a shard without news: at first, doubling, and at most. Each look
-#: costs half a read unit or so; a change is to arrive in a fraction of a second, and a tip takes
-#: TIP_AFTER of them.
+#: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
+#: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
+#: TIP_AFTER calls.
 FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
+#: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds. A tip takes
+#: two calls there, so that it is known within two seconds.
+QUIET_IDLE, QUIET_AFTER = 0.9, 60.0
 
 #: Records of an answer from which on the next is asked for at once.
 _BUSY = 0.5
@@ -42,6 +46,15 @@ TIP_AFTER = 8
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
 COLD = 64
+
+#: Of a quiet shard so few in a row are enough. The only documented reason for an empty answer
+#: before a record is a hole between the iterator and the tip. A quiet iterator was at the tip at
+#: the call before, about a second ago. So what is ahead of it was written since then, and one call
+#: covers minutes (see COLD). The second call is for an answer that is empty for no known reason.
+#: After more than MOST_GAP seconds without a call the shard does not count as quiet any more:
+#: TIP_AFTER calls cover more than the 15 minutes for which an iterator is valid.
+QUIET_TIP_AFTER = 2
+MOST_GAP = 60.0
 
 #: Seconds, of the source's time, by which a tip must have moved before it is reported again.
 _TIP_EVERY = 0.2
@@ -73,11 +86,15 @@ class OpenStream:
 class Silence:
     """Answers without records since an iterator was new, and what they prove.
 
-    ``cold``: so many more are needed before a tip is believed. ``row``: when the last answers,
-    none of which had records, were asked for.
+    All times are of the boot clock, in seconds. ``cold``: so many more are needed before a tip is
+    believed. ``row``: when the last answers, none of which had records, were asked for. ``since``:
+    the shard has been at its tip since then, without a record; inf where it is not known to be.
+    ``last``: when the last answer was asked for.
     """
 
     cold: int = COLD
+    since: float = inf
+    last: float = inf
     row: deque[float] = field(default_factory=lambda: deque(maxlen=TIP_AFTER))
 
     def tip(self, records: int, asked: float) -> float | None:
@@ -85,12 +102,29 @@ class Silence:
 
         Return a time before which all that could be read has been read, None where that is unknown.
         """
+        if asked - self.last > MOST_GAP:
+            self.end()
+        self.last = asked
         if records:
-            self.row.clear()
+            self.end()
             return None
         self.row.append(asked)
         self.cold = max(0, self.cold - 1)
-        return None if self.cold or len(self.row) < TIP_AFTER else self.row[0]
+        needed = QUIET_TIP_AFTER if self.quiet else TIP_AFTER
+        if self.cold or len(self.row) < needed:
+            return None
+        self.since = min(self.since, self.row[-needed])
+        return self.row[-needed]
+
+    def end(self) -> None:
+        """There was a record, or an answer that cannot be read, or none for long."""
+        self.row.clear()
+        self.since = inf
+
+    @property
+    def quiet(self) -> bool:
+        """The shard has been at its tip for long."""
+        return self.last - self.since >= QUIET_AFTER
 
     @property
     def undecided(self) -> bool:
@@ -125,6 +159,10 @@ class Reader(threading.Thread):
         self._limit = means.config.qps_incr_batch_num
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
+        self._next = lease.iterator
+        self._silence = (
+            Silence(cold=0, last=lease.asked, since=lease.since) if self._next else Silence()
+        )
 
     def run(self) -> None:
         with child.guarded(self._means.channel):
@@ -146,7 +184,11 @@ class Reader(threading.Thread):
                 return
             except Stopped:
                 pass
-            self._send(messages.ShardEnd(self._lease.lease, over))
+            end = messages.ShardEnd(self._lease.lease, over)
+            if self._next and not over and not self._silence.cold:
+                asked, since = self._silence.last, self._silence.since
+                end = end._replace(iterator=self._next, asked=asked, since=since)
+            self._send(end)
 
     def _serve(self) -> bool:
         """Whether the shard is over."""
@@ -165,14 +207,14 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        iterator, silence = "", Silence()
+        silence = self._silence
         idle, corrupt, gone = FIRST_IDLE, 0, 0
         # Told to end: not before it is known, or each turn may be too short for that.
         while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
             began, asked = time.monotonic(), boot_clock()
             try:
-                iterator = iterator or self._iterator()
-                body = self._fetch(iterator)
+                self._next = self._next or self._iterator()
+                body = self._fetch(self._next)
                 page = codec.change_page(body, self._stream.options)
                 if page.records:
                     self._take(page, body)
@@ -183,12 +225,13 @@ class Reader(threading.Thread):
                 new = error.code == _GONE and gone < _GONE_AFTER
                 if error.code != _EXPIRED and not new:
                     raise
-                iterator, silence = "", Silence()  # another one, from behind what was taken
+                self._next = ""  # another one, from behind what was taken
+                silence = self._silence = Silence()
                 self._rest(1.0 if new else FIRST_IDLE)
                 continue
             except codec.CorruptPage as error:
                 corrupt += 1
-                silence.row.clear()
+                silence.end()
                 table, reason = self._stream.number, str(error)
                 self._send(messages.Retried(table, False, corrupt, reason))
                 self._rest(random.uniform(0, longest_pause(corrupt)))
@@ -197,13 +240,14 @@ class Reader(threading.Thread):
             self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
                 return True
-            iterator = page.next_iterator
+            self._next = page.next_iterator
             tip = silence.tip(page.records, asked)
             if tip is not None and tip - self._told >= _TIP_EVERY:
                 self._told = tip
                 self._tip(self._clock.earliest(tip) - self._margin)
             if page.records < self._limit * _BUSY and not silence.undecided:
-                idle = FIRST_IDLE if page.records else min(2 * idle, LONGEST_IDLE)
+                longest = QUIET_IDLE if silence.quiet else LONGEST_IDLE
+                idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
             self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
         return False
@@ -241,6 +285,7 @@ class ApplyingReader(Reader):
         for entry in entries(self._file, self._lease.sequence, self._lease.kept):
             if not entry.body:
                 return True
+            self._next = ""  # of a position before this one
             self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
             if self._lease.start:
                 self._sequence = entry.sequence

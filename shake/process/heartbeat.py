@@ -1,0 +1,46 @@
+"""A heartbeat: counts how long a child process has not answered, and says when that is too long."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+#: Seconds between two pings of a child.
+EVERY = 5.0
+#: Seconds without an answer after which a child is reported, and after which it is killed.
+REPORT_AFTER, KILL_AFTER = 30.0, 120.0
+
+
+class Health(Enum):
+    """What the answers of a child say about it."""
+
+    ALIVE = auto()  # it has answered the last ping: send the next one
+    AWAITED = auto()  # its answer is not here yet
+    SILENT = auto()  # report it
+    DEAD = auto()  # kill it
+
+
+class Heartbeat:
+    """The answers of one child. ``now`` is in seconds on a clock that is never set.
+
+    Time counts only while this process runs: where a check comes late, the supervisor was frozen
+    or busy and could not read the answers. So one check adds at most EVERY seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._checked = now
+        self._silent: float | None = None  # seconds since the ping, None: no ping is open
+
+    def answered(self) -> None:
+        """The child has answered the open ping."""
+        self._silent = None
+
+    def check(self, now: float) -> Health:
+        """To be called every EVERY seconds. ALIVE opens the next ping."""
+        passed, self._checked = now - self._checked, now
+        if self._silent is None:
+            self._silent = 0.0
+            return Health.ALIVE
+        self._silent += min(passed, EVERY)
+        if self._silent >= KILL_AFTER:
+            return Health.DEAD
+        return Health.SILENT if self._silent >= REPORT_AFTER else Health.AWAITED

@@ -1,0 +1,71 @@
+"""A child process that hangs degrades the task, and is replaced; nothing is lost or stored twice.
+
+The real program, with times that are shorter.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import psutil
+
+from shake.demo.servers import free_port
+from tests.support.followed import Followed, stopped
+from tests.support.migration import Migration
+from tests.support.status import status
+from tests.support.wait import until
+
+HASTY = "from shake.process import heartbeat as h; h.EVERY, h.REPORT_AFTER, h.KILL_AFTER = 1, 3, 12"
+
+
+def task(followed: Followed, items: int, **settings: Any) -> tuple[Migration, int]:
+    table = followed.simulator.table(followed.name)
+    for number in range(items):
+        table.put({"pk": {"S": f"k{number}"}})
+    port = free_port()
+    migration = followed.task(http_profile=port, **settings)
+    migration.first = HASTY
+    return migration, port
+
+
+def reported(port: int, role: str, child: psutil.Process) -> None:
+    """The task is degraded, and says which process does not answer."""
+    text = f"{role} (process {child.pid}) has not answered for 3 s"
+
+    def degraded() -> bool:
+        task = status(port)
+        return (task["state"], task["reason"]) == ("degraded", text)
+
+    until(degraded, 120)
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_copy_is_equal(followed: Followed) -> None:
+    migration, port = task(followed, 600, qps__full=5)
+    process = migration.start(workers=1)
+    until(lambda: followed.simulator.journal.of("Scan"))
+    worker = migration.child("worker 0")
+    until(lambda: status(port)["tables"][0]["items"])
+    worker.send_signal(signal.SIGSTOP)
+    reported(port, "worker 0", worker)
+    until(lambda: not worker.is_running(), 120)
+    followed.equal()
+    result = stopped(migration, process)
+    assert "worker 0 died (killed: no answer for 12 s); it is replaced" in result.stdout
+
+
+def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -> None:
+    migration, port = task(followed, 20)
+    process = migration.start()
+    followed.put("before")
+    followed.arrived("before")
+    place = f"{followed.name}.{followed.name}"
+    writer = migration.child("writer")
+    until(lambda: [writer] == migration.children("writer"))  # that of the copy has ended
+    writer.send_signal(signal.SIGSTOP)
+    followed.put("meanwhile")
+    reported(port, f"writer {place}", writer)
+    until(lambda: not writer.is_running(), 120)
+    followed.equal()
+    result = stopped(migration, process)
+    assert f"the writer of {place} died (killed: no answer for 12 s)" in result.stdout

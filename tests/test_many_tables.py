@@ -1,0 +1,100 @@
+"""With many tables the work of each second grows with their number, not with its square."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+from typing import Any, cast
+
+from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.clock import boot_clock
+from shake.copy.table import TableCopy
+from shake.farm.pool import WorkerPool
+from shake.follow.scheduler import Follow
+from shake.follow.table import Following
+from shake.limits import Budget
+from shake.plan.plan import Action, TablePlan
+from shake.process.loop import Loop
+from shake.schema import Attribute, Keys, Table
+from shake.source.client import Client, Credentials, Endpoint
+from shake.source.clock import Bounds
+from shake.stream.shard import Shard, State
+from tests.test_farm_process import config_of
+
+NOW = 1_000_000.0
+
+
+class Task:
+    """Idle tables that are followed, and no worker that could read their shards."""
+
+    def __init__(self, tables: int) -> None:
+        config, loop, self.errors = config_of(), Loop(), list[Any]()
+        endpoint, credentials = Endpoint("http://127.0.0.1:9", "us-east-1"), Credentials("a", "b")
+        client = Client(
+            endpoint,
+            lambda: credentials,
+            on_retry=self.errors.append,
+            stop=threading.Event(),
+            random=random.Random(0),
+        )
+        offset = NOW - boot_clock()
+        client.clock.learn(Bounds(offset - 0.1, offset + 0.1), boot_clock())
+        self.pool = WorkerPool(
+            *(loop, config, endpoint, credentials, 1, 16),
+            handle=lambda *_: None,
+            lost=lambda *_: None,
+            fatal=self.errors.append,
+        )
+        self.copies, followings = [], []
+        for number in range(tables):
+            name = f"t{number}"
+            table = Table(name, Keys(Attribute("pk", "S")))
+            plan = TablePlan(table, Action.FOLLOW, TableRecord(name, f"a.{name}", 0, 0), ())
+            shard = Shard("s1", "", "1", "7", NOW, State.READY)
+            following = Following(number, plan, StreamRecord(name, "arn", NOW - 60), [shard], 0.0)
+            following.active = following.consistent = following.listed = True
+            followings.append(following)
+            self.copies.append(TableCopy(number, plan, Budget(1000, None, 0.0), 0.0))
+        self.follow = Follow(
+            *(config, loop, self.pool, followings, cast(Any, None), cast(Any, None), client),
+            start_writer=cast(Any, None),
+            consistent=lambda: None,
+            trouble=self.errors.append,
+            doubtful=self.errors.append,
+            fatal=self.errors.append,
+        )
+
+    def second(self) -> None:
+        """What is done each second."""
+        self.follow._tend()
+        for copy in self.copies:
+            self.follow.status(copy.number, copy.status(1.0, filtered=False))
+
+    def close(self) -> None:
+        for worker in self.pool.workers:
+            os.close(worker.arena)
+        assert not self.errors
+
+
+def calls(tables: int) -> int:
+    """How many functions are called in a second."""
+    task, count = Task(tables), 0
+    task.second()
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        task.second()
+    finally:
+        sys.setprofile(None)
+    task.close()
+    return count
+
+
+def test_four_times_the_tables_cost_four_times_the_work() -> None:
+    assert calls(400) < 4.5 * calls(100)
