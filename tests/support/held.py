@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from shake.codec.contract import Options
 from tests.support.crash import lives
-from tests.support.followed import Followed, stopped
+from tests.support.followed import HASTY, Followed, stopped
 from tests.support.migration import Migration, compare, keys_of
 from tests.support.tables import connect
 from tests.support.wait import until
@@ -103,6 +103,7 @@ class Trial:
         for number in range(ITEMS):
             followed.put(f"k{number}")
         self._migration = followed.task(target=wire.uri, **settings)
+        self._migration.first = HASTY
         self._migration.workers = 1
         self._held = HeldCommand(wire, case, self._place, self._migration)
 
