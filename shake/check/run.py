@@ -24,7 +24,7 @@ from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
-from shake.plan.preflight import find_tables, missing_tables
+from shake.plan.source_tables import find_tables, missing_tables
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count

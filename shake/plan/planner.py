@@ -1,0 +1,315 @@
+"""Plans one table after the other, and collects everything that stands against a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.identity import Identity
+from shake.checkpoint.records import (
+    STATUS_TABLE,
+    Fate,
+    SegmentRecord,
+    TableRecord,
+    TableState,
+)
+from shake.config import Config
+from shake.config.secrets import hosts
+from shake.config.table import KEYS
+from shake.plan.origins import another_table, recognise, with_origin
+from shake.plan.plan import (
+    Action,
+    StreamPlan,
+    TablePlan,
+    capacity_rate,
+    count_segments,
+)
+from shake.schema import Table
+from shake.source.streams import Stream, stream_problem
+from shake.stream.journal import Journal
+from shake.stream.shard import Shard, State
+from shake.targets import index_names, place_problems, problems
+from shake.targets.contract import Held, Staging, Target
+from shake.targets.identity import mismatch
+
+
+def following_problems(config: Config) -> list[str]:
+    """Why changes cannot be followed as the configuration says."""
+    refusals = []
+    if config.sync_mode != "full":
+        if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
+            refusals.append(problem)
+        if config.target_type != "mongodb" and not config.increase_executor_upsert:
+            refusals.append(
+                f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
+            )
+    return refusals
+
+
+def _journal_problem(folder: Path) -> str | None:
+    """Why the journal cannot be in this folder, which is made when it is needed."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return None
+    return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
+
+
+def _with_fate(plan: TablePlan, fate: Fate, backup: str = "") -> TablePlan:
+    """The plan, with what becomes of an existing collection."""
+    record = replace(plan.record, fate=fate, backup=backup or plan.record.backup)
+    return replace(plan, action=Action[fate.upper()], record=record)
+
+
+class Planner:
+    """Plans table by table, collecting refusals, so that the user sees all of them at once."""
+
+    def __init__(
+        self, config: Config, lanes: int, target: Target, checkpoints: Checkpoints, stamp: int
+    ) -> None:
+        self.refusals: list[str] = []
+        self.refusals += following_problems(config)
+        self._config = config
+        self._lanes = lanes
+        self._target = target
+        self._checkpoints = checkpoints
+        self._stamp = stamp
+        settings = config.as_settings()
+        self._settings = {key.name: settings[key.name] for key in KEYS if key.shapes_data}
+
+    def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """``stream`` is the one that the table has, None where changes are not followed."""
+        found = len(self.refusals)
+        plan = self._with_stream(table, holds_items, stream)
+        plan, difference = recognise(plan)
+        if difference and not self._begun(plan):
+            return with_origin(plan, table.origin)
+        if difference:  # what else was found follows from it
+            self.refusals[found:] = [another_table(self._config, plan, difference)]
+        return plan
+
+    def _begun(self, plan: TablePlan) -> bool:
+        """The checkpoint holds something of the table besides its identity."""
+        record, _ = self._checkpoints.load(plan.table.name)
+        return record is not None or (plan.stream is not None and plan.stream.record is not None)
+
+    def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
+        """The plan of copy and changes."""
+        plan = self._plan(table, holds_items)
+        if stream is None:
+            return plan
+        record, shards = self._checkpoints.load_stream(table.name)
+        if problem := stream_problem(table.name, stream):
+            self.refusals.append(problem)
+        self._check_journal(table, shards)
+        plan = replace(plan, stream=StreamPlan(stream, record, tuple(shards)))
+        alone = self._config.sync_mode == "incr" and not plan.gap
+        return self._follow(plan) if alone else self._copied(plan)
+
+    def _check_journal(self, table: Table, shards: list[Shard]) -> None:
+        """What is journaled and not applied must be where it was."""
+        journal = Journal(self._config.journal_folder)
+        missing = sum(
+            int(one.kept.sequence or 0) > int(one.sequence or 0)
+            and not journal.file(table.name, one.id).exists()
+            for one in shards
+            if one.kept and one.state is not State.APPLIED
+        )
+        if missing:
+            self.refusals.append(
+                f"table {table.name}: the journal of {missing} of its shards is not in "
+                f"{journal.folder}: start in the folder, and on the machine, where the last run "
+                "was, or set journal.path to where it is"
+            )
+
+    def _follow(self, plan: TablePlan) -> TablePlan:
+        """Changes alone: what is there already is as it should be."""
+        name = plan.table.name
+        if plan.action is Action.RESUME:
+            self.refusals.append(
+                f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
+            )
+        record = replace(plan.record, segments=0, state=TableState.DONE)
+        if plan.identity.collection and plan.action is not Action.COMPLETE:
+            plan = self._verified(plan)
+        return replace(plan, action=Action.FOLLOW, record=record, segments=())
+
+    def _copied(self, plan: TablePlan) -> TablePlan:
+        """A copy that was begun without its stream's positions misses what changed meanwhile."""
+        assert plan.stream is not None
+        name, began = plan.table.name, plan.action in (Action.RESUME, Action.COMPLETE)
+        if began and plan.stream.record is None:
+            self.refusals.append(
+                f"the copy of table {name} was begun with sync_mode = full, so what has changed "
+                "since is not in it: go on with full; or follow from the stream's oldest change, "
+                "at most 24 hours ago, with sync_mode = incr; or copy anew under another id"
+            )
+        return plan
+
+    def _plan(self, table: Table, holds_items: bool) -> TablePlan:
+        config = self._config
+        record, saved = self._checkpoints.load(table.name)
+        place = config.place(table.name)
+        fresh = record is None
+        if record is None:
+            record = TableRecord(
+                table=table.name,
+                place=place,
+                stamp=self._stamp,
+                segments=count_segments(config, table, self._lanes, holds_items=holds_items),
+                settings=self._settings,
+            )
+        else:
+            self._compare(record, place)
+        known = {one.segment: one for one in saved}
+        plan = TablePlan(
+            table=table,
+            action=Action.CREATE,
+            record=record,
+            segments=tuple(
+                known.get(number) or SegmentRecord(number, run=record.run)
+                for number in range(record.segments)
+            ),
+            indexes=tuple(index_names(table, config)),
+            saved=(saved_identity := self._checkpoints.load_identity(table.name)),
+            identity=saved_identity or Identity(server=hosts(config.target_address)),
+        )
+        self._check(table)
+        if not fresh:
+            return self._go_on(plan)
+        staged = self._staging(plan) is not None
+        plan = replace(plan, record=replace(plan.record, staged=staged))
+        return plan if config.sync_mode == "incr" else self._begin(plan)
+
+    def check_places(self, places: list[str]) -> None:
+        for place, times in Counter(places).items():
+            if times > 1:
+                self.refusals.append(
+                    f"{times} tables would go to {place}: give each its own by namespace.map"
+                )
+
+    def _begin(self, plan: TablePlan) -> TablePlan:
+        """The first run of a table's copy."""
+        identity = replace(plan.identity, collection="")
+        return self._make_room(replace(plan, identity=identity))
+
+    def _make_room(self, plan: TablePlan) -> TablePlan:
+        """What becomes of a collection that has the name of the copy, by the time it gets it?"""
+        record, place = plan.record, plan.place
+        found = self._target.find(place, plan.table)
+        if found is None:
+            return _with_fate(plan, "create")
+        # Also an unfinished copy that got its name after all, by a rename that was not answered.
+        filled = {plan.identity.collection} - {""}
+        if record.fate == "resync" or record.replaces:
+            filled.add(record.replaces)
+        if found.collection in filled:
+            record = replace(record, replaces=found.collection)
+            return _with_fate(replace(plan, record=record), "resync")
+        match self._config.target_db_exist:
+            case "drop":
+                return _with_fate(plan, "drop")
+            case "rename" if record.staged:
+                date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
+                backup = f"{place}.{date}"
+                self.refusals += place_problems(backup, self._config)
+                if self._target.find(backup, plan.table) is not None:
+                    self.refusals.append(
+                        f"collection {place} cannot be renamed to {backup}, which exists: rename "
+                        "or remove that one"
+                    )
+                return _with_fate(plan, "rename", backup)
+            case "rename":
+                self.refusals.append(
+                    f"collection {place} exists, and this target cannot rename it: set "
+                    "target.db.exist = drop, or give the table another place by namespace.map"
+                )
+            case _:
+                self.refusals.append(
+                    f"collection {place} exists: set target.db.exist to rename or drop, or give "
+                    f"table {plan.table.name} another place by namespace.map"
+                )
+        return replace(plan, action=Action.REFUSE)
+
+    def _go_on(self, plan: TablePlan) -> TablePlan:
+        """A later run: the collection is our own."""
+        record = plan.record
+        if record.state is TableState.DONE:
+            return replace(self._verified(plan), action=Action.COMPLETE)
+        plan = replace(plan, record=replace(record, run=record.run + 1))
+        if record.state is TableState.UNINDEXED:
+            return replace(self._verified(plan), action=Action.RESUME)
+        if record.state is TableState.PREPARING:
+            if record.replaces and not record.staged:  # what an older version copied
+                plan = replace(
+                    plan, record=replace(plan.record, staged=self._staging(plan) is not None)
+                )
+                record = plan.record
+            return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
+        if not record.staged:
+            return replace(self._verified(plan), action=Action.RESUME)
+        return self._resume(plan)
+
+    def _resume(self, plan: TablePlan) -> TablePlan:
+        """A copy that has begun goes on in its staging collection, which must be there."""
+        staging = self._staging(plan)
+        held = staging.look(plan.identity.collection) if staging else None
+        if held is None:
+            self.refusals.append(
+                f"the staging collection of table {plan.table.name} is gone, but its copy is not "
+                "complete: check target.address; or remove its checkpoint "
+                f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
+            )
+        elif held.place != plan.place:
+            plan = self._make_room(plan)
+        return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
+
+    def _staging(self, plan: TablePlan) -> Staging | None:
+        copy = plan.record.copy_run
+        return self._target.staging(plan.place, plan.table, copy, lambda line: None)
+
+    def _verified(self, plan: TablePlan) -> TablePlan:
+        """The collection that was filled must still be there; one that is not known is adopted."""
+        identity = plan.identity
+        found = self._target.find(plan.place, plan.table)
+        held = Held(plan.place, identity.collection)
+        if problem := mismatch(self._config, plan.table.name, held, found, identity.server):
+            self.refusals.append(problem)
+            return plan
+        collection = identity.collection or (found.collection if found else "")
+        return replace(plan, identity=replace(identity, collection=collection))
+
+    def _compare(self, record: TableRecord, place: str) -> None:
+        changed = {
+            key: (record.settings.get(key, ""), value)
+            for key, value in self._settings.items()
+            if record.settings.get(key, "") != value
+        }
+        if record.place != place:
+            changed["namespace.map"] = (record.place, place)
+        for key, (old, new) in changed.items():
+            self.refusals.append(
+                f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
+                f"it is {new or '(none)'}: set it back, or copy under another id"
+            )
+
+    def _check(self, table: Table) -> None:
+        config = self._config
+        self.refusals += problems(table, config)
+        if config.checkpoint_type == "mongodb":
+            self.refusals += place_problems(f"{config.checkpoint_database}.{table.name}", config)
+        if table.name == STATUS_TABLE:
+            self.refusals.append(
+                f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "
+                "with filter.collection.black"
+            )
+        if config.source_read_budget and capacity_rate(config, table) is None:
+            self.refusals.append(
+                f"table {table.name} is on demand: a share as source.read_budget has no meaning "
+                "there; give capacity units a second"
+            )

@@ -1,0 +1,107 @@
+"""Finds the tables that a task is to copy, and their streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from typing import TypeVar
+
+from shake.config import Config
+from shake.errors import RefusedError, SourceError
+from shake.schema import Table
+from shake.source import tables
+from shake.source.client import Client, Unreachable
+from shake.source.streams import Stream, find_stream
+
+T = TypeVar("T")
+
+#: Tries of each request before the source counts as out of reach.
+_ATTEMPTS = 5
+#: Descriptions of a table that is listed, or that the task has begun with, before it counts as
+#: missing, and the seconds between two of them.
+_LOOKS, _AGAIN_SECONDS = 3, 1.0
+#: Tables that are described at the same time.
+_THREADS = 8
+
+
+def find_tables(
+    config: Config, client: Client, begun: Sequence[str] = ()
+) -> list[tuple[Table, bool]]:
+    """The wanted tables, and whether each holds any item.
+
+    ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
+    Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
+    that cannot be read.
+    """
+    white = config.filter_collection_white
+    if white and white == config.plain_white_names:
+        names = list(white)  # which needs no right to list all others
+        known = set(begun)
+    else:
+        names = list(filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS)))
+        known = {*names, *begun}
+
+    def look(name: str) -> tuple[Table, bool] | None:
+        def ask() -> tuple[Table, bool]:
+            table = tables.describe(client, name, attempts=_ATTEMPTS)
+            return table, tables.probe(client, name, attempts=_ATTEMPTS)
+
+        return _unless_missing(client, ask, _LOOKS if name in known else 1)
+
+    names = list(dict.fromkeys([*names, *sorted(begun)]))
+    # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
+    with ThreadPool(_THREADS) as threads:
+        return [found for found in threads.imap(look, names) if found is not None]
+
+
+def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
+    """What the source answers; None where it says, so many times, that there is no such table."""
+    for look in range(looks):
+        client.stop.wait(_AGAIN_SECONDS * (look > 0))
+        try:
+            return ask()
+        except SourceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+    return None
+
+
+def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
+    """The stream of each table, where changes are followed. Raises RefusedError."""
+    if config.sync_mode == "full" or config.sync_schema_only:
+        return {}
+
+    def look(name: str) -> Stream:
+        stream = _unless_missing(client, partial(find_stream, client, name, attempts=_ATTEMPTS))
+        if stream is None:
+            raise RefusedError(f"table {name} was deleted during the checks: start again")
+        return stream
+
+    try:
+        with ThreadPool(_THREADS) as threads:
+            return dict(zip(names, threads.map(look, names), strict=True))
+    except (Unreachable, SourceError) as error:
+        raise RefusedError(str(error), passes=error.passes) from error
+
+
+def missing_tables(
+    config: Config, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+) -> list[str]:
+    """What is wanted and not there, in words; ``begun``: see find_tables."""
+    names = {table.name for table, _ in found}
+    refusals = [
+        f"filter.collection.white: there is no table {name} in this account and region"
+        for name in config.plain_white_names
+        if name not in names
+    ]
+    refusals += [
+        f"table {name}, which this task has begun with, is not in this account and region: check "
+        "source.region, source.endpoint_url and the credentials; where it was deleted on purpose, "
+        "leave it out by filter.collection.white or .black"
+        for name in begun
+        if name not in names and name not in config.plain_white_names
+    ]
+    if not names and not refusals:
+        refusals.append("no table to copy: check filter.collection.*, region and account")
+    return refusals
