@@ -8,7 +8,7 @@ from benchmarks.measure import Failed, cpu_clock, family, role, running
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report, Value
 
-#: A table that no lane is through with while it is measured.
+#: A table that no scanner is through with while it is measured.
 _ITEMS = 1_000_000
 _SHAPE = "medium"
 _FOREVER = "86400"

@@ -6,21 +6,21 @@ import os
 
 from benchmarks.pages import page_items
 from benchmarks.programs import bench, table_of
-from benchmarks.report import WORKER_LANES, Chart, Options, Report, Value
+from benchmarks.report import WORKER_SCANNERS, Chart, Options, Report, Value
 
 _SHAPE = "large"
 _DELAY = 0.03
 _WORKERS = (1, 2, 4, 8)
-#: Pages that each lane reads: two seconds of waiting.
+#: Pages that each scanner reads: two seconds of waiting.
 _PAGES = 65
 #: Full pages, and pages so small that waiting is all there is to them.
 _SHARES = (1.0, 0.1)
 
 
 def run(options: Options) -> Report:
-    """Copy tables by ever more lanes, each reading a segment of its own all the time."""
+    """Copy tables by ever more scanners, each reading a segment of its own all the time."""
     shape = options.shape(_SHAPE)
-    farms = [(count, WORKER_LANES) for count in options.workers or _WORKERS]
+    farms = [(count, WORKER_SCANNERS) for count in options.workers or _WORKERS]
     if not options.workers:
         farms.insert(0, (1, 1))
     report = Report(f"latency: {shape} items, a page in {_DELAY * 1e3:g} ms")
@@ -30,46 +30,46 @@ def run(options: Options) -> Report:
             limit = round(share * page_items(shape))
             line = lines.setdefault(f"pages of {limit} items", [])
             for workers, each in farms:
-                lanes = workers * each
-                table = table_of(shape, options.items or lanes * _PAGES * limit)
+                scanners = workers * each
+                table = table_of(shape, options.items or scanners * _PAGES * limit)
                 used = place.shake(
                     table,
                     workers,
-                    f"full.read.concurrency={lanes}",
+                    f"full.read.concurrency={scanners}",
                     f"full.document.parser={each}",
                     f"qps.full.batch_num={limit}",
                     "qps.full=1000000",
                 )
                 log = place.reading(table)
-                row = _row(limit, workers, lanes, log)
+                row = _row(limit, workers, scanners, log)
                 row["cores busy %"] = (
                     100 * (used.cpu + sum(used.servers.values())) / used.seconds / _cores()
                 )
                 report.rows.append(row)
-                line.append((float(lanes), float(row["pages/s"])))
-    lines["the wire"] = [(lanes, lanes / _DELAY) for lanes, _ in line]
+                line.append((float(scanners), float(row["pages/s"])))
+    lines["the wire"] = [(scanners, scanners / _DELAY) for scanners, _ in line]
     report.findings += [
-        f"pages of {row['items/page']} items: {row['of the wire %']:.1f} % of what {row['lanes']} "
-        f"lanes could wait for"
+        f"pages of {row['items/page']} items: {row['of the wire %']:.1f} % of what "
+        f"{row['scanners']} scanners could wait for"
         for row in report.rows
-        if row["lanes"] in (report.rows[0]["lanes"], lanes)
+        if row["scanners"] in (report.rows[0]["scanners"], scanners)
     ]
-    report.charts["lanes"] = Chart("lanes", "pages/s", lines)
+    report.charts["scanners"] = Chart("scanners", "pages/s", lines)
     return report
 
 
-def _row(limit: int, workers: int, lanes: int, log: dict[str, object]) -> dict[str, Value]:
+def _row(limit: int, workers: int, scanners: int, log: dict[str, object]) -> dict[str, Value]:
     spans = log["segments"].values()
     seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
     rate = log["scans"] / seconds
     return {
         "items/page": limit,
         "workers": workers,
-        "lanes": lanes,
+        "scanners": scanners,
         "pages": log["scans"],
         "pages/s": rate,
-        "lanes / delay": lanes / _DELAY,
-        "of the wire %": 100 * rate * _DELAY / lanes,
+        "scanners / delay": scanners / _DELAY,
+        "of the wire %": 100 * rate * _DELAY / scanners,
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.programs import Bench, bench, table_of
-from benchmarks.report import WORKER_LANES, Chart, Options, Report, Value
-from shake.process.arena import SLOTS_PER_LANE
+from benchmarks.report import WORKER_SCANNERS, Chart, Options, Report, Value
+from shake.process.arena import SLOTS_PER_SCANNER
 
 _ITEMS = 150_000
 _SHAPE = "medium"
@@ -32,13 +32,13 @@ def run(options: Options) -> Report:
 
 
 def _copy(place: Bench, shape: str, items: int, workers: int) -> dict[str, Value]:
-    lanes = workers * WORKER_LANES
-    # The smallest table, too, keeps all lanes busy.
-    usage = place.shake(table_of(shape, items), workers, f"full.read.concurrency={lanes}")
+    scanners = workers * WORKER_SCANNERS
+    # The smallest table, too, keeps all scanners busy.
+    usage = place.shake(table_of(shape, items), workers, f"full.read.concurrency={scanners}")
     return {
         "items": items,
         "workers": workers,
-        "slots": lanes * SLOTS_PER_LANE,
+        "slots": scanners * SLOTS_PER_SCANNER,
         "peak MiB": usage.peak / 2**20,
         "wall s": usage.seconds,
     }

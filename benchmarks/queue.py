@@ -10,7 +10,7 @@ from benchmarks.pages import body, page_items, pages
 from benchmarks.programs import ROLES, Bench, bench, items_for
 from benchmarks.report import Options, Report, Value
 from shake import codec
-from shake.process.arena import SLOT_BYTES, SLOTS_PER_LANE
+from shake.process.arena import SLOT_BYTES, SLOTS_PER_SCANNER
 
 _SHAPE = "medium"
 _ROUNDS = 3
@@ -21,8 +21,8 @@ _TOUCHED_SHARE = 5
 #: By what it is called: slots in use at a time, and whether their bytes are written and read.
 WAYS = {
     "one page at a time": (1, False),
-    "all slots of a worker": (2 * SLOTS_PER_LANE, False),
-    "the same, bytes copied in and out": (2 * SLOTS_PER_LANE, True),
+    "all slots of a worker": (2 * SLOTS_PER_SCANNER, False),
+    "the same, bytes copied in and out": (2 * SLOTS_PER_SCANNER, True),
 }
 
 

@@ -9,7 +9,7 @@ from shake.config import Config
 Value = str | int | float
 
 #: Segments that each worker reads at once, unless it is told otherwise.
-WORKER_LANES = Config(id="", target_address="").full_document_parser
+WORKER_SCANNERS = Config(id="", target_address="").full_document_parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,6 @@ class Options:
         return self.workers[0] if self.workers else 2
 
     @property
-    def lanes(self) -> int:
+    def scanners(self) -> int:
         """Segments that this farm reads at once."""
-        return self.farm * WORKER_LANES
+        return self.farm * WORKER_SCANNERS

@@ -24,8 +24,8 @@ def run(options: Options) -> Report:
     shape, rounds = options.shape(_SHAPE), options.rounds or _ROUNDS
     small = options.items or _ITEMS
     runs: dict[int, list[Usage]] = {small: [], small * _TIMES: []}
-    # The smaller table, too, keeps all lanes busy.
-    settings = (options.farm, f"full.read.concurrency={options.lanes}")
+    # The smaller table, too, keeps all scanners busy.
+    settings = (options.farm, f"full.read.concurrency={options.scanners}")
     with bench() as place:
         for turn in range(rounds):
             for items in runs if turn % _SMALL_ROUNDS == 0 else (small,):

@@ -18,7 +18,7 @@ def run(options: Options) -> Report:
     rounds = options.rounds or _ROUNDS
     report = Report(f"a start: a whole run over an empty table, median of {rounds}")
     table = table_of(_SHAPE, 0)
-    runs: dict[int, list[Usage]] = {1: [], options.lanes: []}
+    runs: dict[int, list[Usage]] = {1: [], options.scanners: []}
     with bench() as place:
         place.shake(table, options.farm)  # this one finds its files on the disk
         for _ in range(rounds):

@@ -26,40 +26,40 @@ def run(options: Options) -> Report:
         place.shake(table, options.farm)
         spans = [(begin, end) for begin, end in place.reading(table)["segments"].values()]
     begin, end = min(b for b, _ in spans), max(e for _, e in spans)
-    lanes = min(options.lanes, len(spans))
-    busy = sum(e - b for b, e in spans) / (lanes * (end - begin))
-    tail = (end - tail_begins(spans, lanes)) / (end - begin)
+    scanners = min(options.scanners, len(spans))
+    busy = sum(e - b for b, e in spans) / (scanners * (end - begin))
+    tail = (end - tail_begins(spans, scanners)) / (end - begin)
     report.rows.append(
         {
             "segments": len(spans),
-            "lanes": lanes,
+            "scanners": scanners,
             "scan s": end - begin,
-            "lanes busy %": 100 * busy,
+            "scanners busy %": 100 * busy,
             "tail % of scan": 100 * tail,
             "longest segment s": max(e - b for b, e in spans),
             "shortest": min(e - b for b, e in spans),
         }
     )
-    report.rows[0]["busy lanes, by tenths"] = _profile(spans, begin, end)
+    report.rows[0]["busy scanners, by tenths"] = _profile(spans, begin, end)
     report.findings.append(
-        f"lanes are busy {100 * busy:.1f} % of the scan; the last {100 * tail:.1f} % of it begins "
-        "when the first lane finds no more segment"
+        f"scanners are busy {100 * busy:.1f} % of the scan; the last {100 * tail:.1f} % of it "
+        "begins when the first scanner finds no more segment"
     )
     return report
 
 
-def tail_begins(spans: list[tuple[float, float]], lanes: int) -> float:
-    """The moment after which fewer than ``lanes`` segments are read at any time."""
+def tail_begins(spans: list[tuple[float, float]], scanners: int) -> float:
+    """The moment after which fewer than ``scanners`` segments are read at any time."""
     steps = sorted([(b, 1) for b, _ in spans] + [(e, -1) for _, e in spans])
     levels = list(accumulate(step for _, step in steps))
     return max(
-        (steps[i + 1][0] for i, level in enumerate(levels[:-1]) if level >= lanes),
+        (steps[i + 1][0] for i, level in enumerate(levels[:-1]) if level >= scanners),
         default=steps[0][0],
     )
 
 
 def _profile(spans: list[tuple[float, float]], begin: float, end: float) -> str:
-    """How many lanes were busy on average, in each tenth of the time."""
+    """How many scanners were busy on average, in each tenth of the time."""
     width = (end - begin) / 10
     marks = [begin + width * tenth for tenth in range(10)]
     overlaps = [

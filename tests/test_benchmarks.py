@@ -247,8 +247,8 @@ def test_pages_come_no_faster_than_the_wire_lets_them(tmp_path: Path) -> None:
     report = latency.run(Options(items=400, shapes=("binary",), workers=(1,)))
 
     assert all(0 < row["of the wire %"] <= 100 for row in report.rows)
-    draw(report.charts["lanes"], report.title, tmp_path / "charts/lanes.png")
-    assert (tmp_path / "charts/lanes.png").read_bytes().startswith(b"\x89PNG")
+    draw(report.charts["scanners"], report.title, tmp_path / "charts/scanners.png")
+    assert (tmp_path / "charts/scanners.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_journal_costs_little_beside_what_it_holds() -> None:
@@ -303,9 +303,9 @@ def test_a_flame_graph_shows_what_ran() -> None:
     assert "inner &lt;b&gt;: 2 samples, 40.00 %" in graph
 
 
-def test_the_tail_is_where_lanes_run_out_of_segments() -> None:
-    assert tail.tail_begins([(0.0, 4.0), (0.0, 3.0), (3.0, 10.0)], lanes=2) == 4.0
-    assert tail.tail_begins([(0.0, 5.0), (0.0, 5.0)], lanes=2) == 5.0
+def test_the_tail_is_where_scanners_run_out_of_segments() -> None:
+    assert tail.tail_begins([(0.0, 4.0), (0.0, 3.0), (3.0, 10.0)], scanners=2) == 4.0
+    assert tail.tail_begins([(0.0, 5.0), (0.0, 5.0)], scanners=2) == 5.0
 
 
 @pytest.mark.parametrize("waits_for", idle.WAITS)
@@ -325,8 +325,8 @@ def test_the_figures_are_for_programs_too(tmp_path: Path) -> None:
 
     figures = json.loads(file.read_text())
     [row] = figures["reports"]["tail"]["rows"]
-    assert row["segments"] == row["lanes"] == 1
-    assert row["lanes busy %"] == 100.0
+    assert row["segments"] == row["scanners"] == 1
+    assert row["scanners busy %"] == 100.0
 
 
 def test_a_report_lines_up() -> None:

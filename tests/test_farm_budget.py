@@ -136,7 +136,7 @@ def test_after_the_wait_it_names_a_grant_is_possible() -> None:
             budget.used(20.0)
 
 
-LANES, COST, LATENCY = 300, 4.0, 0.02
+SCANNERS, COST, LATENCY = 300, 4.0, 0.02
 
 
 def consumed(share: float, units: float, seconds: float) -> list[tuple[float, float]]:
@@ -146,28 +146,28 @@ def consumed(share: float, units: float, seconds: float) -> list[tuple[float, fl
     """
     chance = random.Random(f"{share}")
     budget = Budget(10_000, units, 0.0)
-    tries = [0] * LANES
-    events = [(0.0, "want", lane) for lane in range(LANES)]
+    tries = [0] * SCANNERS
+    events = [(0.0, "want", scanner) for scanner in range(SCANNERS)]
     answers, look = [], inf
     while events:
-        now, what, lane = heapq.heappop(events)
+        now, what, scanner = heapq.heappop(events)
         if now >= look:
             look = inf
         if now > seconds:
             return answers
         if what == "want":
-            budget.want(lane)
+            budget.want(scanner)
         elif what == "answer" and chance.random() < share:
             budget.failed(throttled=True)
-            tries[lane] += 1
-            pause = chance.uniform(0, longest_pause(tries[lane]))
-            heapq.heappush(events, (now + pause, "want", lane))
+            tries[scanner] += 1
+            pause = chance.uniform(0, longest_pause(tries[scanner]))
+            heapq.heappush(events, (now + pause, "want", scanner))
         elif what == "answer":
             cost = chance.uniform(0.5, 1.5) * COST
             budget.used(cost)
             answers.append((now, cost))
-            tries[lane] = 0
-            heapq.heappush(events, (now, "want", lane))
+            tries[scanner] = 0
+            heapq.heappush(events, (now, "want", scanner))
         for granted, _ in budget.grants(now):
             heapq.heappush(events, (now + LATENCY, "answer", granted))
         due = now + budget.wait(now)

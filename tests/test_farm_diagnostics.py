@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.farm.diagnostics import Diagnostics
-from shake.farm.health import Trouble
+from shake.farm.health import Health
 from shake.farm.messages import Diagnosis
 
 
@@ -61,7 +61,7 @@ def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0
-    trouble = Trouble(lambda: now)
+    trouble = Health(lambda: now)
     assert trouble.text == ""
     with caplog.at_level(logging.WARNING, "shake.farm"):
         for _ in range(10):
@@ -78,7 +78,7 @@ def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
 def test_two_failures_that_take_turns_are_told_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    trouble = Trouble(lambda: 1.0)
+    trouble = Health(lambda: 1.0)
     with caplog.at_level(logging.WARNING, "shake.farm"):
         for text in ["table a: throttled", "table b: throttled"] * 50:
             trouble.worry(text)

@@ -137,11 +137,11 @@ def test_threads_of_a_child_never_mix_their_messages() -> None:
     with pair() as (channel, child):
         sender = ChildChannel(child)
 
-        def talk(lane: int) -> None:
+        def talk(scanner: int) -> None:
             for number in range(500):
-                sender.send(messages.Log(lane, str(number), "x" * 500))
+                sender.send(messages.Log(scanner, str(number), "x" * 500))
 
-        threads = [threading.Thread(target=talk, args=(lane,)) for lane in range(8)]
+        threads = [threading.Thread(target=talk, args=(scanner,)) for scanner in range(8)]
         for thread in threads:
             thread.start()
         heard: list[Any] = []
@@ -149,8 +149,8 @@ def test_threads_of_a_child_never_mix_their_messages() -> None:
             heard += channel.receive()[0]
         for thread in threads:
             thread.join()
-    for lane in range(8):
-        assert [m.logger for m in heard if m.level == lane] == [str(n) for n in range(500)]
+    for scanner in range(8):
+        assert [m.logger for m in heard if m.level == scanner] == [str(n) for n in range(500)]
 
 
 def test_a_child_reads_until_the_supervisor_is_gone() -> None:

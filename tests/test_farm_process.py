@@ -198,7 +198,7 @@ def test_the_first_replacement_comes_at_once_and_the_tenth_not_soon() -> None:
 
 
 class Pool:
-    """One worker with two lanes, whose source does not exist."""
+    """One worker with two scanners, whose source does not exist."""
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -234,11 +234,11 @@ class Pool:
         os.kill(self.worker.status().pid, signal.SIGKILL)
 
     def lease(self, number: int) -> None:
-        found = self.pool.idle_lane()
+        found = self.pool.idle_scanner()
         assert found
-        worker, lane = found
+        worker, scanner = found
         table = messages.OpenTable(0, "t", [("pk", "S")], 1, 1)
-        self.pool.lease(worker, table, messages.Lease(number, lane, 0, 0, None, 0))
+        self.pool.lease(worker, table, messages.Lease(number, scanner, 0, 0, None, 0))
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) ->
     pool.ready(1)
     pool.lease(7)
     pool.lease(8)
-    assert pool.pool.idle_lane() is None
+    assert pool.pool.idle_scanner() is None
     first = pool.worker.status().pid
     pool.kill()
     run(pool.loop, lambda: pool.lost)
@@ -260,7 +260,7 @@ def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) ->
     pool.ready(2)
     assert pool.worker.status().pid != first
     assert pool.worker.status().restarts == 1
-    assert pool.pool.idle_lane()
+    assert pool.pool.idle_scanner()
     # The new process does not know the table: the lease describes it again.
     pool.lease(9)
     assert pool.worker.opened == {0}
@@ -276,7 +276,7 @@ def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -
     pool.worker.free(4)
     pool.worker.send(messages.Report())
     run(pool.loop, lambda: isinstance(pool.heard[-1], messages.Diagnosis))
-    assert "lane 0: idle, 2 slots free; lane 1: idle, 3 slots free" in pool.heard[-1].queue
+    assert "scanner 0: idle, 2 slots free; scanner 1: idle, 3 slots free" in pool.heard[-1].queue
 
 
 def test_while_a_worker_is_dead_what_is_said_to_it_is_harmless(pool: Pool) -> None:
@@ -284,7 +284,7 @@ def test_while_a_worker_is_dead_what_is_said_to_it_is_harmless(pool: Pool) -> No
 
     def between() -> None:
         assert pool.worker.child is None
-        assert pool.pool.idle_lane() is None
+        assert pool.pool.idle_scanner() is None
         pool.worker.free(0)
         pool.pool.send_all(messages.Report())
         pool.between = lambda: None

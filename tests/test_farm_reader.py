@@ -35,7 +35,7 @@ MARGIN = 3
 
 
 class Worker:
-    """A worker without lanes, in a thread, and what the supervisor hears of it.
+    """A worker without scanners, in a thread, and what the supervisor hears of it.
 
     Its slots are free when the test says so: no target acknowledges anything by itself.
     """
@@ -54,7 +54,7 @@ class Worker:
             "endpoint": astuple(Endpoint(simulator.url, "eu-west-1")),
             "credentials": astuple(Credentials("AKIA", "secret")),
             "arena": self._descriptor,
-            "lanes": 0,
+            "scanners": 0,
             "free": list(range(SLOTS)),
         }
         config = Config.from_settings(settings | {"journal.path": str(folder)})

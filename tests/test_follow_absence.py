@@ -15,7 +15,7 @@ import pytest
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.records import StreamRecord, TableRecord, TableState
-from shake.checkpoint.task_lock import Lease
+from shake.checkpoint.task_lock import TaskLock
 from shake.config import load
 from shake.demo.servers import free_port
 from shake.errors import GapError, RunError
@@ -237,7 +237,7 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
     given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "gap.policy=resync"]
     config = load(None, {}, given).config
     store = FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None)
-    checkpoints, lease = Checkpoints(store), Lease.acquire(store, notice=print)
+    checkpoints, lease = Checkpoints(store), TaskLock.acquire(store, notice=print)
     with Simulator() as simulator:
         table = simulator.table("orders")
         client = Client(

@@ -87,7 +87,7 @@ def test_a_consistent_scan_stays_below_the_read_budget(
     assert all(asked["ConsistentRead"] for asked in scans.asked)
     assert sum(scans.units) >= 2 * 100
     took = scans.times[-1] - scans.times[0]
-    # What a call costs is known afterwards: the last ones of each lane may go beyond.
+    # What a call costs is known afterwards: the last ones of each scanner may go beyond.
     assert sum(scans.units) <= 100 * took + 100 + 4 * max(scans.units)
     assert result.figures(name)["units"] == f"{sum(scans.units):.0f}"
 

@@ -61,7 +61,7 @@ def test_no_page_is_read_twice_because_of_a_stop(
         assert result.status == 0, result
         scans = [r.body for r in source.requests if is_scan(r)]
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
-    # A page may have been under way in each of the four lanes.
+    # A page may have been under way in each of the four scanners.
     assert len(scans) - len(set(scans)) <= 4
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.farm.messages import Batch
-from shake.follow.table import Following
+from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.clock import Bounds, SourceClock
@@ -88,7 +88,7 @@ class Gate:
             Table("t", Keys(Attribute("pk", "S"))), Action.FOLLOW, TableRecord("t", "a.t", 0, 0), ()
         )
         record = StreamRecord("t", "arn", began=began)
-        self.following = Following(0, plan, record, shards, self.now)
+        self.following = FollowedTable(0, plan, record, shards, self.now)
         self.following.active = True
         self.begin()
 

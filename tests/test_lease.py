@@ -17,7 +17,7 @@ from shake.checkpoint.contract import Document, Store, StoreUnavailable
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.mongodb import MongoStore
-from shake.checkpoint.task_lock import EXPIRY, INTERVAL, MARGIN, Lease, LeaseLost
+from shake.checkpoint.task_lock import EXPIRY, INTERVAL, MARGIN, TaskLock, TaskLockLost
 from shake.errors import RefusedError
 from tests.support.wait import until
 
@@ -74,9 +74,9 @@ def store(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterator
     mongo.client.drop_database(name)
 
 
-def take(store: Store, time: Time, me: Holder | None = None) -> Lease:
+def take(store: Store, time: Time, me: Holder | None = None) -> TaskLock:
     notices: list[str] = []
-    return Lease.acquire(store, notice=notices.append, clock=time.clock, wait=time.wait, me=me)
+    return TaskLock.acquire(store, notice=notices.append, clock=time.clock, wait=time.wait, me=me)
 
 
 def test_a_free_task_is_taken_and_given_back_without_waiting(store: Store) -> None:
@@ -111,7 +111,7 @@ def test_a_holder_elsewhere_that_is_silent_for_thirty_seconds_loses_its_lease(
     lost = take(store, time, FAR)
     lease = take(store, time)
     assert EXPIRY <= time.now - 1000 <= EXPIRY + 2
-    with pytest.raises(LeaseLost, match=f"process {Holder.me().pid} on host"):
+    with pytest.raises(TaskLockLost, match=f"process {Holder.me().pid} on host"):
         lost.renew()
     lost.release()
     lease.renew()
@@ -160,7 +160,7 @@ def test_a_process_is_told_from_a_later_one_of_the_same_number(store: Store) -> 
 HOLD = """
 import sys
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.task_lock import Lease
+from shake.checkpoint.task_lock import TaskLock
 from shake.checkpoint.mongodb import MongoStore
 from shake.errors import RefusedError
 
@@ -169,7 +169,7 @@ store = kind(sys.argv[1], sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    Lease.acquire(store, notice=lambda line: None)
+    TaskLock.acquire(store, notice=lambda line: None)
     print("won", flush=True)
 except RefusedError:
     print("refused", flush=True)
@@ -291,7 +291,7 @@ def test_a_lease_is_kept_while_its_holder_waits_and_one_that_is_lost_is_not_fres
     assert store.swap("status_table", held, {**held, "Token": "somebody else's"})
     time.now += INTERVAL
     assert lease.fresh(time.now)
-    with pytest.raises(LeaseLost):
+    with pytest.raises(TaskLockLost):
         lease.check()
     assert not lease.fresh(time.now)
 
@@ -299,7 +299,7 @@ def test_a_lease_is_kept_while_its_holder_waits_and_one_that_is_lost_is_not_fres
 def test_a_lease_that_somebody_deleted_is_lost(store: Store) -> None:
     lease = take(store, Time())
     assert store.swap("status_table", store.read("status_table")[0], None)
-    with pytest.raises(LeaseLost, match="deleted"):
+    with pytest.raises(TaskLockLost, match="deleted"):
         lease.renew()
 
 

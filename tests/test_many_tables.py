@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.clock import boot_clock
-from shake.copy.table import TableCopy
+from shake.copy.table import CopiedTable
 from shake.farm.pool import WorkerPool
-from shake.follow.scheduler import Follow
-from shake.follow.table import Following
+from shake.follow.scheduler import FollowScheduler
+from shake.follow.table import FollowedTable
 from shake.limits import Budget
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
@@ -53,11 +53,13 @@ class Task:
             table = Table(name, Keys(Attribute("pk", "S")))
             plan = TablePlan(table, Action.FOLLOW, TableRecord(name, f"a.{name}", 0, 0), ())
             shard = Shard("s1", "", "1", "7", NOW, State.READY)
-            following = Following(number, plan, StreamRecord(name, "arn", NOW - 60), [shard], 0.0)
+            following = FollowedTable(
+                number, plan, StreamRecord(name, "arn", NOW - 60), [shard], 0.0
+            )
             following.active = following.consistent = following.listed = True
             followings.append(following)
-            self.copies.append(TableCopy(number, plan, Budget(1000, None, 0.0), 0.0))
-        self.follow = Follow(
+            self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
+        self.follow = FollowScheduler(
             *(config, loop, self.pool, followings, cast(Any, None), cast(Any, None), client),
             start_writer=cast(Any, None),
             consistent=lambda: None,

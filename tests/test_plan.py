@@ -53,7 +53,7 @@ def plan_of(
         (SMALLEST_SEGMENT_BYTES, 1),
         (SMALLEST_SEGMENT_BYTES + 1, 2),
         (SEGMENT_BYTES, 16),
-        (64 * SMALLEST_SEGMENT_BYTES + 1, 64),  # each of 8 lanes has several
+        (64 * SMALLEST_SEGMENT_BYTES + 1, 64),  # each of 8 scanners has several
         (64 * SEGMENT_BYTES, 64),
         (64 * SEGMENT_BYTES + 1, 65),
         (MOST_SEGMENTS * SEGMENT_BYTES, MOST_SEGMENTS),
@@ -168,7 +168,7 @@ def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() 
     assert "  by: 64 workers" in describe(done, config_of(), 64)
 
 
-def test_lanes_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:
+def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:
     large, small = plan_of("orders", 10**9, 20 * 10**12), plan_of("tiny", 5, 500)
     [line] = warnings(config_of("full.read.concurrency=1"), 128, [large, small])
     assert line == (

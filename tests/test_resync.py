@@ -251,7 +251,7 @@ def test_a_gap_met_while_the_checkpoints_do_not_answer_waits_for_them(followed: 
         followed.simulator.trim(time.time() + 1)
         until(lambda: status(port)["reason"].endswith("; it is copied again"))
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.5)  # which is longer than it waits for the target and the saver
+            process.wait(1.5)  # which is longer than it waits for the target and the checkpointer
         released.set()
         output = migration.folder / f"{followed.name}.1.out"
         until(lambda: "it is copied again" in output.read_text())

@@ -267,7 +267,7 @@ def test_diagnostics_show_every_thread_of_every_process() -> None:
         held.set()
         done.wait()
 
-    thread = threading.Thread(target=waits_for_the_end, name="lane 3")
+    thread = threading.Thread(target=waits_for_the_end, name="scanner 3")
     thread.start()
     held.wait()
     try:
@@ -281,7 +281,7 @@ def test_diagnostics_show_every_thread_of_every_process() -> None:
     page = body.decode()
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert page.count("waits_for_the_end") == 2
-    assert page.count("thread lane 3") == 2
+    assert page.count("thread scanner 3") == 2
     assert re.search(r"^worker 1 +\d+ +[\d.]+ [MG]B +\d+\.\d  3 of 8 slots$", page, re.MULTILINE)
 
 

@@ -33,11 +33,11 @@ MARGIN = 5.0
 POLL = 1.0
 
 
-class LeaseLost(Superseded):
+class TaskLockLost(Superseded):
     """Somebody else runs this task now: nothing more may be written."""
 
 
-class Lease:
+class TaskLock:
     """The right to run a task, kept by renewing it every INTERVAL. Thread-safe.
 
     Clocks of two machines are never compared: the holder moves a counter, and a challenger sees,
@@ -62,7 +62,7 @@ class Lease:
         clock: Callable[[], float] = boot_clock,
         wait: Callable[[float], None] = time.sleep,
         me: Holder | None = None,
-    ) -> Lease:
+    ) -> TaskLock:
         """Take the lease: at once where nobody lives who has it, else after watching it expire.
 
         ``wait(seconds)`` may raise to give up. Raises RefusedError, naming the holder, when it
@@ -106,7 +106,7 @@ class Lease:
     def renew(self, age: float = 0.0) -> None:
         """Move the counter, unless that was done less than ``age`` seconds ago.
 
-        Raises LeaseLost when the lease is not ours any more.
+        Raises TaskLockLost when the lease is not ours any more.
         """
         with self._guard:
             started = self._clock()
@@ -116,7 +116,7 @@ class Lease:
                 self._renewed = -math.inf
                 held = _read(self._store)
                 cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
-                raise LeaseLost(f"the lease on this task is lost: {cause}; this run must stop")
+                raise TaskLockLost(f"the lease on this task is lost: {cause}; this run must stop")
             self._renewed = started
 
     def check(self) -> None:

@@ -44,9 +44,9 @@ def _at_once(plan: Plan, config: Config, workers: int) -> str:
     readable = sum(left[: config.full_concurrency])
     if config.sync_schema_only or not readable:
         return ""
-    lanes = min(workers * config.full_document_parser, readable)
+    scanners = min(workers * config.full_document_parser, readable)
     tables = many(config.full_concurrency, "table")
-    return f", which read {many(lanes, 'segment')} at once, of {tables} at most"
+    return f", which read {many(scanners, 'segment')} at once, of {tables} at most"
 
 
 def _segments_left(plan: TablePlan) -> int:

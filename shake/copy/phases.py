@@ -9,17 +9,17 @@ from typing import Any
 
 from shake.checkpoint.records import TableState
 from shake.config import Config
-from shake.copy.table import Phase, TableCopy
+from shake.copy.table import CopiedTable, Phase
 from shake.farm import messages
-from shake.farm.checkpointer import Saver
-from shake.farm.lock_guard import Fence
+from shake.farm.checkpointer import Checkpointer
+from shake.farm.lock_guard import LockGuard
 from shake.farm.writer import TableWriter
 from shake.plan.plan import TablePlan
 
 log = logging.getLogger("shake.farm")
 
 
-class Lifecycle:
+class CopyPhases:
     """Begins tables, as many at once as may be; each phase gives its writer one order.
 
     A phase that changes the target is entered when the state that leads to it is durable, so a
@@ -32,21 +32,21 @@ class Lifecycle:
     def __init__(
         self,
         config: Config,
-        copies: list[TableCopy],
+        copies: list[CopiedTable],
         writers: dict[int, TableWriter],
-        saver: Saver,
-        fence: Fence,
+        checkpointer: Checkpointer,
+        fence: LockGuard,
         *,
         clock: Callable[[], float],
-        start_writer: Callable[[TableCopy], TableWriter],
+        start_writer: Callable[[CopiedTable], TableWriter],
         copying: Callable[[], None],
         verify: Callable[[TablePlan, Callable[[], None]], None],
-        done: Callable[[TableCopy], None],
+        done: Callable[[CopiedTable], None],
     ) -> None:
         self._config = config
         self._copies = copies
         self._writers = writers
-        self._saver = saver
+        self._checkpointer = checkpointer
         self._fence = fence
         self._clock = clock
         self._start_writer = start_writer
@@ -77,7 +77,7 @@ class Lifecycle:
             elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
 
-    def done(self, copy: TableCopy, done: messages.Done) -> None:
+    def done(self, copy: CopiedTable, done: messages.Done) -> None:
         """The writer has carried out the order of the table's phase.
 
         ``done.error`` names the indexes that the target refused: that does not undo the copy. Only
@@ -103,7 +103,7 @@ class Lifecycle:
             case Phase.PUBLISHING:
                 self._advance(copy, TableState.DONE, Phase.DONE)
 
-    def _indexed(self, copy: TableCopy, done: messages.Done) -> None:
+    def _indexed(self, copy: CopiedTable, done: messages.Done) -> None:
         copy.error, copy.keyed = done.error, done.keyed
         if done.error:
             log.error("%s", done.error)
@@ -115,23 +115,23 @@ class Lifecycle:
         else:
             self._enter(copy, Phase.PUBLISHING)
 
-    def note(self, copy: TableCopy, collection: str) -> None:
+    def note(self, copy: CopiedTable, collection: str) -> None:
         """Save which collection the table is stored in, before anything rests on it."""
         if collection and collection != copy.identity.collection:
             before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
-            self._saver.save_identity(copy.record, before, copy.identity)
+            self._checkpointer.save_identity(copy.record, before, copy.identity)
 
-    def copied(self, copy: TableCopy) -> None:
+    def copied(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
         if copy.phase is Phase.COPYING:
             self._verify(copy.plan, lambda: self._verified(copy))
 
-    def _verified(self, copy: TableCopy) -> None:
+    def _verified(self, copy: CopiedTable) -> None:
         """The source table is still the one that was copied."""
         if not self._draining:
             self._enter(copy, Phase.SETTLING)
 
-    def _begin(self, copy: TableCopy) -> None:
+    def _begin(self, copy: CopiedTable) -> None:
         self._writers[copy.number] = self._start_writer(copy)
         first = {
             TableState.PREPARING: Phase.PREPARING,
@@ -139,14 +139,14 @@ class Lifecycle:
             TableState.INDEXING: Phase.CLEANING,
             TableState.UNINDEXED: Phase.INDEXING,
         }[copy.record.state]
-        self._saver.save_run(copy, lambda: self._enter(copy, first))
+        self._checkpointer.save_run(copy, lambda: self._enter(copy, first))
 
-    def _advance(self, copy: TableCopy, state: TableState, phase: Phase) -> None:
+    def _advance(self, copy: CopiedTable, state: TableState, phase: Phase) -> None:
         """Enter a phase once the table's new state is durable."""
-        self._saver.save_segments([copy])
-        self._saver.save_table(copy.record_as(state), lambda: self._enter(copy, phase))
+        self._checkpointer.save_segments([copy])
+        self._checkpointer.save_table(copy.record_as(state), lambda: self._enter(copy, phase))
 
-    def _enter(self, copy: TableCopy, phase: Phase) -> None:
+    def _enter(self, copy: CopiedTable, phase: Phase) -> None:
         self._show(copy, phase)
         match phase:
             case Phase.COPYING if copy.copied:
@@ -163,12 +163,12 @@ class Lifecycle:
                 order = self._order(copy, phase)
                 self._fence.run(lambda: self._writers[copy.number].order(order))
 
-    def _show(self, copy: TableCopy, phase: Phase) -> None:
+    def _show(self, copy: CopiedTable, phase: Phase) -> None:
         copy.enter(phase, self._clock())
         self._left -= copy.over
         log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
 
-    def _order(self, copy: TableCopy, phase: Phase) -> Any:
+    def _order(self, copy: CopiedTable, phase: Phase) -> Any:
         match phase:
             case Phase.PREPARING:
                 return messages.Prepare(copy.record.fate)
@@ -190,5 +190,5 @@ class Lifecycle:
             case _:  # at the end of the copy, what this run has left too
                 return messages.Forget(self._tails(copy, copy.record.run + 1))
 
-    def _tails(self, copy: TableCopy, before: int) -> list[tuple[bytes, bytes]]:
+    def _tails(self, copy: CopiedTable, before: int) -> list[tuple[bytes, bytes]]:
         return copy.tails(before=before) if self._by_position else []

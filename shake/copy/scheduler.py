@@ -1,4 +1,4 @@
-"""Leases segments to lanes, sends their pages to the writers, and frees slots when stored."""
+"""Leases segments to scanners, sends their pages to the writers, and frees slots when stored."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import itertools
 import math
 from collections.abc import Callable
 
-from shake.copy.table import TableCopy
+from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
-from shake.farm.lock_guard import Fence
+from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import TableWriter
 from shake.process.child import MOST_DEATHS
 from shake.process.loop import Loop
 
 
-class Dispatch:
+class CopyScheduler:
     """The traffic of the farm. It holds no item data, only which slot holds what.
 
     ``writers`` are the running writers by table number; ``copied`` is called when a table's last
@@ -27,11 +27,11 @@ class Dispatch:
         self,
         loop: Loop,
         pool: WorkerPool,
-        copies: list[TableCopy],
+        copies: list[CopiedTable],
         writers: dict[int, TableWriter],
-        fence: Fence,
+        fence: LockGuard,
         *,
-        copied: Callable[[TableCopy], None],
+        copied: Callable[[CopiedTable], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
@@ -42,7 +42,7 @@ class Dispatch:
         self._copied = copied
         self._fatal = fatal
         self._numbers = itertools.count(1)  # of leases and pages
-        self._leases: dict[int, TableCopy] = {}
+        self._leases: dict[int, CopiedTable] = {}
         self._grants_due: dict[int, float] = {}  # by table: when its timer goes off
         self._draining = False
 
@@ -53,21 +53,21 @@ class Dispatch:
 
     @property
     def drained(self) -> bool:
-        """Every page that was published is stored. What lanes still read is read again."""
+        """Every page that was published is stored. What scanners still read is read again."""
         return not any(copy.flying for copy in self._copies)
 
     # ---- leases
 
     def assign(self) -> None:
-        """Lease segments to idle lanes, each time of the table that has the fewest lanes."""
-        while not self._draining and (idle := self._pool.idle_lane()):
+        """Lease segments to idle scanners, each time of the table that has the fewest scanners."""
+        while not self._draining and (idle := self._pool.idle_scanner()):
             begun = (self._copies[number] for number in self._writers)
             leasable = [copy for copy in begun if copy.leasable]
             if not leasable:
                 return
             self._lease(min(leasable, key=lambda copy: copy.leases), *idle)
 
-    def _lease(self, copy: TableCopy, worker: Worker, lane: int) -> None:
+    def _lease(self, copy: CopiedTable, worker: Worker, scanner: int) -> None:
         number = next(self._numbers)
         position = copy.lease(number)
         self._leases[number] = copy
@@ -76,7 +76,7 @@ class Dispatch:
             _open_table(copy),
             messages.Lease(
                 lease=number,
-                lane=lane,
+                scanner=scanner,
                 table=copy.number,
                 segment=position.segment,
                 start=position.last_key,
@@ -85,7 +85,7 @@ class Dispatch:
         )
 
     def end_lease(self, lease: int) -> None:
-        """A lane is idle: at the end of its segment, or because it drains."""
+        """A scanner is idle: at the end of its segment, or because it drains."""
         self._leases.pop(lease).end_lease(lease)
         self.assign()
 
@@ -122,7 +122,7 @@ class Dispatch:
             write = messages.Write(number, worker.number, page.slot, page.length)
             self._fence.run(lambda: self._writers[copy.number].write(write))
 
-    def stored(self, copy: TableCopy, number: int) -> None:
+    def stored(self, copy: CopiedTable, number: int) -> None:
         """The target has acknowledged a page: its slot is free."""
         page = copy.acknowledge(number, self._loop.clock())
         if page.slot >= 0:
@@ -140,12 +140,12 @@ class Dispatch:
         copy.budget.want(worker.number)
         self._grant(copy)
 
-    def failed(self, copy: TableCopy, *, throttled: bool) -> None:
+    def failed(self, copy: CopiedTable, *, throttled: bool) -> None:
         """A Scan call has failed; the next try needs another permit."""
         copy.budget.failed(throttled=throttled)
         self._grant(copy)
 
-    def _grant(self, copy: TableCopy) -> None:
+    def _grant(self, copy: CopiedTable) -> None:
         """Permit Scan calls as the table's budget allows, now and later."""
         if not copy.budget.wanted:
             return
@@ -157,12 +157,12 @@ class Dispatch:
             self._grants_due[copy.number] = due
             self._loop.later(due - now, lambda: self._grant_again(copy))
 
-    def _grant_again(self, copy: TableCopy) -> None:
+    def _grant_again(self, copy: CopiedTable) -> None:
         self._grants_due.pop(copy.number, None)
         self._grant(copy)
 
 
-def _open_table(copy: TableCopy) -> messages.OpenTable:
+def _open_table(copy: CopiedTable) -> messages.OpenTable:
     table = copy.plan.table
     record = copy.record
     return messages.OpenTable(

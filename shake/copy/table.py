@@ -44,7 +44,7 @@ NEXT = {
 }
 
 
-class TableCopy:
+class CopiedTable:
     """The state of one table's copy. It orders nothing itself and knows no process."""
 
     def __init__(self, number: int, plan: TablePlan, budget: Budget, now: float) -> None:
@@ -116,7 +116,7 @@ class TableCopy:
         return self._segments[segment].published
 
     def end_lease(self, lease: int) -> int:
-        """The lane has done with a segment; what is left is leased again. Return its number."""
+        """The scanner has done with a segment; what is left is leased again. Return its number."""
         segment = self._leases.pop(lease)
         frontier = self._segments[segment]
         frontier.abandon()

@@ -1,4 +1,4 @@
-"""The saver: it alone writes checkpoints while the farm runs, in order, and renews the lease."""
+"""The thread that writes all checkpoints while the farm runs, and renews the task lock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import StreamRecord, TableRecord
-from shake.checkpoint.task_lock import INTERVAL, Lease
-from shake.copy.table import TableCopy
+from shake.checkpoint.task_lock import INTERVAL, TaskLock
+from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError
-from shake.follow.table import Following
+from shake.follow.table import FollowedTable
 
 log = logging.getLogger("shake.farm")
 
@@ -31,7 +31,7 @@ _THREADS, _FEW = 16, 4
 Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
 
 
-class Saver(threading.Thread):
+class Checkpointer(threading.Thread):
     """Saves what the loop gives it; each save is tried for as long as the store is out of reach.
 
     ``post`` has a call run in the loop; ``trouble`` (in the loop) hears each failed try, ``fatal``
@@ -41,13 +41,13 @@ class Saver(threading.Thread):
     def __init__(
         self,
         checkpoints: Checkpoints,
-        lease: Lease,
+        lease: TaskLock,
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], None],
         trouble: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
-        super().__init__(name="saver", daemon=True)
+        super().__init__(name="checkpointer", daemon=True)
         self._checkpoints = checkpoints
         self._lease = lease
         self._clock = clock
@@ -74,7 +74,7 @@ class Saver(threading.Thread):
         self._saving += 1
         self._jobs.put(([save], self._saved))
 
-    def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
+    def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
 
         The table's own document comes last: only then has the run begun.
@@ -88,7 +88,7 @@ class Saver(threading.Thread):
         first = partial(self._checkpoints.begin_table, record)
         self._jobs.put(([work if record.run else first], then))
 
-    def save_segments(self, copies: Sequence[TableCopy]) -> None:
+    def save_segments(self, copies: Sequence[CopiedTable]) -> None:
         """Save the segments that have moved since the last call."""
         moved = [
             partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
@@ -99,7 +99,7 @@ class Saver(threading.Thread):
             self._saving += 1
             self._jobs.put((moved, self._saved))
 
-    def save_shards(self, followings: Sequence[Following], then: Callable[[], None]) -> None:
+    def save_shards(self, followings: Sequence[FollowedTable], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
 
         What was left out is saved before the positions behind it.
@@ -158,7 +158,7 @@ class Saver(threading.Thread):
         except ShakeError as error:
             self._post(partial(self._fatal, self._cause(error)))
         except Exception as error:  # who saves nothing must not let the task run on
-            log.debug("the saver", exc_info=True)
+            log.debug("the checkpointer", exc_info=True)
             text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._fatal, RunError(text)))
 
@@ -200,7 +200,7 @@ class Saver(threading.Thread):
             self._renewal = self._clock() + INTERVAL
 
     def _insist(self, work: Callable[[], None]) -> bool:
-        """Whether it is done: False only when the saver was closed meanwhile."""
+        """Whether it is done: False only when the checkpointer was closed meanwhile."""
         while not self._closing.is_set():
             try:
                 work()

@@ -11,7 +11,7 @@ log = logging.getLogger("shake.farm")
 _SECONDS = 30.0
 
 
-class Trouble:
+class Health:
     """Remembers the last repeated failure or doubt, and which were logged of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

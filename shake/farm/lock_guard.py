@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Fence:
+class LockGuard:
     """Runs calls in order; holds them while ``ours`` says that the lease may have run out.
 
     A lease that could not be renewed in time may have been taken over: the other supervisor's

@@ -56,10 +56,10 @@ class OpenTable(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """Scan a segment on a lane, from a position."""
+    """Scan a segment on a scanner, from a position."""
 
     lease: int
-    lane: int
+    scanner: int
     table: int
     segment: int
     start: bytes | None  # raw LastEvaluatedKey JSON
@@ -143,9 +143,9 @@ class Page(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """A lane has ended its lease: at the segment's end, or because it drains."""
+    """A scanner has ended its lease: at the segment's end, or because it drains."""
 
-    lane: int
+    scanner: int
 
 
 class Want(NamedTuple):

@@ -1,4 +1,4 @@
-"""The pool of workers: processes that come and go, in places with arenas and lanes that stay."""
+"""The pool of workers: processes that come and go, in places with arenas and scanners that stay."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger("shake.farm")
 class Worker:
     """One place in the pool."""
 
-    def __init__(self, number: int, lanes: int, readers: int) -> None:
+    def __init__(self, number: int, scanners: int, readers: int) -> None:
         self.number = number
-        self.slots = lanes * arena.SLOTS_PER_LANE + readers * arena.SLOTS_PER_READER
+        self.slots = scanners * arena.SLOTS_PER_SCANNER + readers * arena.SLOTS_PER_READER
         self.arena = arena.create(self.slots)
         self.readers = readers  # shards that it may read at once
         self.shards: set[int] = set()  # leases of shards that it holds
         self.following: dict[int, bool] = {}  # streams that the process knows: strict or not
-        self.lanes: list[int | None] = [None] * lanes  # the lease that each lane holds
+        self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
         self.opened: set[int] = set()  # tables that the present process knows
         self.child: Child | None = None  # None: between death and replacement
@@ -96,20 +96,20 @@ class WorkerPool:
 
     # ---- leases
 
-    def idle_lane(self) -> tuple[Worker, int] | None:
-        """A lane without a lease, of the worker that has the fewest."""
-        candidates = [w for w in self.workers if w.child is not None and None in w.lanes]
+    def idle_scanner(self) -> tuple[Worker, int] | None:
+        """A scanner without a lease, of the worker that has the fewest."""
+        candidates = [w for w in self.workers if w.child is not None and None in w.scanners]
         if not candidates:
             return None
-        worker = max(candidates, key=lambda w: w.lanes.count(None))
-        return worker, worker.lanes.index(None)
+        worker = max(candidates, key=lambda w: w.scanners.count(None))
+        return worker, worker.scanners.index(None)
 
     def lease(self, worker: Worker, table: messages.OpenTable, lease: messages.Lease) -> None:
-        """Hand a lease to a lane, describing the table first if the process does not know it."""
+        """Hand a lease to a scanner, describing the table first if the process does not know it."""
         if table.table not in worker.opened:
             worker.opened.add(table.table)
             worker.send(table)
-        worker.lanes[lease.lane] = lease.lease
+        worker.scanners[lease.scanner] = lease.lease
         worker.send(lease)
 
     def idle_reader(self) -> Worker | None:
@@ -151,7 +151,7 @@ class WorkerPool:
         self.send_all(messages.Credentials(*astuple(credentials)))
 
     def drain(self) -> None:
-        """Have every lane finish its page and no more; who dies now is not replaced."""
+        """Have every scanner finish its page and no more; who dies now is not replaced."""
         self._closed = True
         self.send_all(messages.Drain())
 
@@ -172,7 +172,7 @@ class WorkerPool:
             "endpoint": astuple(self._endpoint),
             "credentials": astuple(self._credentials),
             "arena": worker.arena,
-            "lanes": len(worker.lanes),
+            "scanners": len(worker.scanners),
             "free": [slot for slot in range(worker.slots) if slot not in worker.busy],
         }
         worker.opened.clear()
@@ -198,8 +198,8 @@ class WorkerPool:
 
     def _died(self, worker: Worker, how: str) -> None:
         worker.child = None
-        leases = [lease for lease in worker.lanes if lease is not None]
-        worker.lanes = [None] * len(worker.lanes)
+        leases = [lease for lease in worker.scanners if lease is not None]
+        worker.scanners = [None] * len(worker.scanners)
         shards, worker.shards = worker.shards, set()
         self._lost(worker, leases, shards)
         if self._closed:

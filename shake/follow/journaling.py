@@ -12,7 +12,7 @@ from shake.clock import boot_clock
 from shake.config import Config
 from shake.farm import messages
 from shake.farm.pool import Worker, WorkerPool
-from shake.follow.table import Following
+from shake.follow.table import FollowedTable
 from shake.process.loop import Loop
 from shake.process.outlet import Outlet
 from shake.source.clock import SourceClock
@@ -29,7 +29,7 @@ _FULL_PAUSE = 60.0
 class Keeping:
     """A lease: a worker reads a shard into the journal."""
 
-    following: Following
+    following: FollowedTable
     shard: Shard
     worker: int
     since: float
@@ -48,12 +48,12 @@ class Journaling:
         config: Config,
         loop: Loop,
         pool: WorkerPool,
-        followings: list[Following],
+        followings: list[FollowedTable],
         source: SourceClock,
         *,
-        ended: Callable[[Following, Shard, bool], None],
+        ended: Callable[[FollowedTable, Shard, bool], None],
         trouble: Callable[[str], None],
-        refused: Callable[[Following, Shard, messages.ShardGap], None],
+        refused: Callable[[FollowedTable, Shard, messages.ShardGap], None],
     ) -> None:
         self._on = config.incr_sync_parallel
         self._most = config.journal_max_mb * 10**6
@@ -76,11 +76,11 @@ class Journaling:
         self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
         self._measure()
 
-    def leases(self, following: Following) -> int:
+    def leases(self, following: FollowedTable) -> int:
         """How many shards of a table are read into the journal."""
         return len(self._by_table[following.number])
 
-    def waiting(self, following: Following) -> int:
+    def waiting(self, following: FollowedTable) -> int:
         """How many shards of a table wait for a reader, if the journal has room."""
         return following.shards.keepable if self._on and self._room else 0
 
@@ -91,7 +91,7 @@ class Journaling:
     def _room(self) -> bool:
         return self._size < self._most and self._loop.clock() >= self._paused
 
-    def lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+    def lease(self, following: FollowedTable, worker: Worker, lease: int) -> messages.ShardLease:
         """Lease the shard that is furthest behind."""
         shard = following.shards.first_keepable()
         following.shards.keep(shard)
@@ -107,7 +107,7 @@ class Journaling:
             size=kept.size,
         )
 
-    def held(self, following: Following) -> list[tuple[int, int, float]]:
+    def held(self, following: FollowedTable) -> list[tuple[int, int, float]]:
         """(lease, worker, since) of a table, the longest held first."""
         held = self._by_table[following.number].items()
         return [(lease, one.worker, one.since) for lease, one in held]
@@ -141,7 +141,7 @@ class Journaling:
                 worker.shards.discard(lease)
                 self._end(lease, over=False)
 
-    def give_way(self, following: Following) -> None:
+    def give_way(self, following: FollowedTable) -> None:
         """Its shards that are to be applied now are not journaled any more."""
         held = self._by_table[following.number].items()
         self._tell(lease for lease, one in held if one.shard.state is State.READY)
@@ -167,7 +167,7 @@ class Journaling:
             reason = f"{self._path} has {size} MB and has reached journal.max_mb = {most}"
         return f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
 
-    def drop(self, following: Following, shards: Iterable[str]) -> None:
+    def drop(self, following: FollowedTable, shards: Iterable[str]) -> None:
         """Delete what the journal has of shards that are applied to their end, as is saved."""
         for shard in shards:
             self._deletions.put(partial(self._delete, following.name, shard))

@@ -13,13 +13,13 @@ from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
-from shake.farm.checkpointer import Saver
-from shake.farm.lock_guard import Fence
+from shake.farm.checkpointer import Checkpointer
+from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
-from shake.follow.stream_monitor import Monitor
-from shake.follow.table import Flying, Following
+from shake.follow.stream_monitor import StreamMonitor
+from shake.follow.table import Flying, FollowedTable
 from shake.plan.plan import TablePlan
 from shake.process.loop import Loop
 from shake.schema import OLD
@@ -47,7 +47,7 @@ TIP_TURN = 1.0
 class Claim(NamedTuple):
     """Shards of a table that are read for one purpose: to be applied, or for the journal."""
 
-    following: Following
+    following: FollowedTable
     keep: bool
     leases: int
     waiting: int
@@ -57,7 +57,7 @@ class Claim(NamedTuple):
         return self.following.number, self.keep
 
 
-class Follow:
+class FollowScheduler:
     """The traffic of changes. ``start_writer`` starts the writer of a followed table.
 
     ``consistent`` is called when all tables have reached their consistent point; ``trouble`` and
@@ -69,12 +69,12 @@ class Follow:
         config: Config,
         loop: Loop,
         pool: WorkerPool,
-        followings: list[Following],
-        saver: Saver,
-        fence: Fence,
+        followings: list[FollowedTable],
+        checkpointer: Checkpointer,
+        fence: LockGuard,
         client: Client,
         *,
-        start_writer: Callable[[Following], TableWriter],
+        start_writer: Callable[[FollowedTable], TableWriter],
         consistent: Callable[[], None],
         trouble: Callable[[str], None],
         doubtful: Callable[[str], None],
@@ -84,18 +84,18 @@ class Follow:
         self._loop = loop
         self._pool = pool
         self._followings = {following.number: following for following in followings}
-        self._saver = saver
+        self._checkpointer = checkpointer
         self._fence = fence
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
         self._source = client.clock
-        self._monitor = Monitor(
+        self._monitor = StreamMonitor(
             config,
             loop,
             client,
             followings,
-            saver,
+            checkpointer,
             learned=lambda following: self.assign(following),
             doubtful=doubtful,
             fatal=fatal,
@@ -112,7 +112,7 @@ class Follow:
         )
         self._writers: dict[int, TableWriter] = {}
         self._number = 0  # of leases and batches; leases of segments count on their own
-        self._leases: dict[int, Following] = {}
+        self._leases: dict[int, FollowedTable] = {}
         self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
         #: Claims that have shards to be read, by readers and last lease; and some that had.
         self._hungry = Queue[tuple[int, bool], tuple[int, int]]()
@@ -165,7 +165,7 @@ class Follow:
                 following.set_back(most, now + bounds.high)
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        """See Monitor.verify; the table need not be followed."""
+        """See StreamMonitor.verify; the table need not be followed."""
         self._monitor.verify(plan, then)
 
     def drain(self) -> None:
@@ -211,7 +211,7 @@ class Follow:
             for following, shards in over:
                 self._journaling.drop(following, shards)
 
-        self._saver.save_shards(followings, saved)
+        self._checkpointer.save_shards(followings, saved)
 
     def status(self, table: int, status: TableStatus) -> TableStatus:
         """The table's status, with its changes where they are followed."""
@@ -240,7 +240,7 @@ class Follow:
             }
         return replace(status, **figures)  # once: it takes its time, and there can be thousands
 
-    def _activate(self, following: Following) -> None:
+    def _activate(self, following: FollowedTable) -> None:
         following.active = True
         self._writers[following.number].say(messages.Sweep())
         self._keep_fences(following)
@@ -260,13 +260,13 @@ class Follow:
             if following.active:
                 self._keep_fences(following)
 
-    def _keep_fences(self, following: Following) -> None:
+    def _keep_fences(self, following: FollowedTable) -> None:
         shards = [shard.id for shard in following.shards]
         self._writers[following.number].say(messages.KeepFences(shards))
 
     # ---- leases
 
-    def assign(self, *changed: Following) -> None:
+    def assign(self, *changed: FollowedTable) -> None:
         """Lease shards, each time by the claim that has the fewest readers, and was served last.
 
         ``changed``: tables that may have other claims than before.
@@ -287,7 +287,7 @@ class Follow:
             )
             self._queue(found)
 
-    def _queue(self, following: Following) -> None:
+    def _queue(self, following: FollowedTable) -> None:
         """Take in what a table claims now."""
         full = self._full(following)
         for claim in self._claims(following):
@@ -297,7 +297,7 @@ class Follow:
             else:
                 self._hungry.discard(claim.name)
 
-    def _claims(self, one: Following) -> tuple[Claim, Claim]:
+    def _claims(self, one: FollowedTable) -> tuple[Claim, Claim]:
         """What a table wants readers for: for what it applies, and for what it journals."""
         journaling = self._journaling
         return (
@@ -305,7 +305,7 @@ class Follow:
             Claim(one, True, journaling.leases(one), journaling.waiting(one)),
         )
 
-    def _full(self, following: Following) -> bool:
+    def _full(self, following: FollowedTable) -> bool:
         """The table has all the readers that it may have."""
         readers = following.leases + self._journaling.leases(following)
         return readers >= self._config.increase_concurrency
@@ -342,7 +342,7 @@ class Follow:
             if self._loop.clock() - since >= TURN:
                 self._end_lease(lease, worker)
 
-    def _rest_at_tip(self, following: Following, lease: int) -> None:
+    def _rest_at_tip(self, following: FollowedTable, lease: int) -> None:
         """A shard that is read to its tip gives way soon: the more wait, the sooner."""
         if waiting := self._starving or following.shards.waiting:
             reading, readers = following.reading(lease), len(self._leases)
@@ -354,7 +354,7 @@ class Follow:
     def _end_lease(self, lease: int, worker: int) -> None:
         self._pool.workers[worker].send(messages.EndLease(lease))
 
-    def _lease(self, following: Following, worker: Worker, lease: int) -> messages.ShardLease:
+    def _lease(self, following: FollowedTable, worker: Worker, lease: int) -> messages.ShardLease:
         shard = following.shards.first()
         iterator = following.lease(lease, worker.number, shard, self._loop.clock())
         self._leases[lease] = following
@@ -364,7 +364,7 @@ class Follow:
             *(lease, following.number, shard.id, start, sequence, False, kept, 0), *iterator
         )
 
-    def _describe(self, following: Following) -> messages.OpenStream:
+    def _describe(self, following: FollowedTable) -> messages.OpenStream:
         table = following.plan.table
         strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
         record = following.record
@@ -404,7 +404,7 @@ class Follow:
 
     def _end(
         self,
-        following: Following,
+        following: FollowedTable,
         worker: Worker,
         lease: int,
         *,
@@ -417,7 +417,7 @@ class Follow:
 
     # ---- batches
 
-    def _apply(self, following: Following, lease: int) -> None:
+    def _apply(self, following: FollowedTable, lease: int) -> None:
         flying = following.next(lease)
         if flying is None:
             return
@@ -430,7 +430,7 @@ class Follow:
         apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
         self._fence.run(lambda: self._writers[following.number].write(apply))
 
-    def from_writer(self, following: Following, message: Any) -> None:
+    def from_writer(self, following: FollowedTable, message: Any) -> None:
         match message:
             case messages.Applied(page, skipped):
                 self._done(following, self._sent.pop(page), skipped)
@@ -443,14 +443,14 @@ class Follow:
                 if not self._draining:
                     self._activate(following)
 
-    def _done(self, following: Following, flying: Flying, skipped: int) -> None:
+    def _done(self, following: FollowedTable, flying: Flying, skipped: int) -> None:
         if flying.batch.slot >= 0:
             self._pool.workers[flying.worker].free(flying.batch.slot)
         ended = following.applied(flying, skipped, self._loop.clock())
         self._apply(following, flying.batch.lease)
         self._settled(following, ended)
 
-    def _settled(self, following: Following, ended: list[str]) -> None:
+    def _settled(self, following: FollowedTable, ended: list[str]) -> None:
         for shard in ended:
             if not following.shards.has_children(shard):
                 self._monitor.look(following, shard)
@@ -472,7 +472,7 @@ class Follow:
         if followings and all(one.consistent and not one.shards.doubts for one in followings):
             self._consistent()
 
-    def _look_at_lag(self, following: Following, latest: float) -> None:
+    def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
         unread, now = following.unread(latest), self._loop.clock()
         if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
             self._warned[following.number] = now

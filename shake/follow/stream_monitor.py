@@ -10,10 +10,10 @@ from math import inf
 from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import GapError, ShakeError
-from shake.farm.checkpointer import Saver
+from shake.farm.checkpointer import Checkpointer
 from shake.farm.messages import ShardGap
-from shake.follow.table import Following, spared
-from shake.follow.watcher import View, Watcher
+from shake.follow.table import FollowedTable, spared
+from shake.follow.watcher import StreamWatcher, View
 from shake.plan.plan import TablePlan
 from shake.process.loop import Loop
 from shake.source.client import Client
@@ -29,7 +29,7 @@ log = logging.getLogger("shake.farm")
 LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 
-class Monitor:
+class StreamMonitor:
     """Views streams, at once where something is uncertain.
 
     ``learned`` is called when shards of a table may have come that can be read, ``doubtful`` each
@@ -41,21 +41,21 @@ class Monitor:
         config: Config,
         loop: Loop,
         client: Client,
-        followings: list[Following],
-        saver: Saver,
+        followings: list[FollowedTable],
+        checkpointer: Checkpointer,
         *,
-        learned: Callable[[Following], None],
+        learned: Callable[[FollowedTable], None],
         doubtful: Callable[[str], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
         self._source = client.clock
         self._followings = list(followings)
-        self._saver = saver
+        self._checkpointer = checkpointer
         self._learned = learned
         self._doubtful = doubtful
         self._fatal = fatal
-        self._watcher = Watcher(config, client, loop.post, self._seen, self._trimmed, fatal)
+        self._watcher = StreamWatcher(config, client, loop.post, self._seen, self._trimmed, fatal)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
     @property
@@ -83,7 +83,7 @@ class Monitor:
         """
         self._watcher.verify(plan, then)
 
-    def look(self, following: Following, parent: str = "") -> None:
+    def look(self, following: FollowedTable, parent: str = "") -> None:
         """View a stream now: the children of a shard, or all of it."""
         self._watcher.look(following, parent)
 
@@ -93,7 +93,7 @@ class Monitor:
             for doubt in following.shards.doubts:
                 self._doubtful(f"table {following.name}: {doubt}")
 
-    def from_reader(self, following: Following, shard: Shard, gap: ShardGap) -> None:
+    def from_reader(self, following: FollowedTable, shard: Shard, gap: ShardGap) -> None:
         """A shard's reader, which has ended, was refused what follows the position."""
         if gap.kind == "damaged":
             self._fatal(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
@@ -107,12 +107,12 @@ class Monitor:
         else:
             self._doubt(following, shard, Answer.TRIMMED)
 
-    def _trimmed(self, following: Following, question: Question) -> None:
+    def _trimmed(self, following: FollowedTable, question: Question) -> None:
         for shard in following.doubtful(self._latest):
             if Question(shard.id, *shard.reached) == question:  # it is still so
                 self._doubt(following, shard, Answer.TRIMMED)
 
-    def _doubt(self, following: Following, shard: Shard, answer: Answer) -> None:
+    def _doubt(self, following: FollowedTable, shard: Shard, answer: Answer) -> None:
         log.info("table %s: shard %s is %s; asking again", following.name, shard.id, answer.value)
         try:
             following.shards.doubt(shard, answer, self._loop.clock())
@@ -120,7 +120,7 @@ class Monitor:
             self._fatal(error)
         self.look(following)
 
-    def _seen(self, following: Following, view: View) -> None:
+    def _seen(self, following: FollowedTable, view: View) -> None:
         shards = following.shards
         try:
             shards.doubt_stream(view.loss, view.asked)
@@ -131,12 +131,12 @@ class Monitor:
         following.learned(new)
         if view.whole:
             following.listed = True
-            self._saver.forget_shards(following.record, following.take_forgotten())
+            self._checkpointer.forget_shards(following.record, following.take_forgotten())
         if view.whole or view.loss or shards.single:
             self._view_soon(following)
         self._learned(following)
 
-    def _view_soon(self, following: Following) -> None:
+    def _view_soon(self, following: FollowedTable) -> None:
         """What is uncertain is asked again."""
         shards = following.shards
         if shards.childless or shards.beginning or not len(shards):
@@ -152,7 +152,7 @@ class Monitor:
             self._next[following.number] = at
             self._loop.later(pause, partial(self._view_again, following, at))
 
-    def _view_again(self, following: Following, at: float) -> None:
+    def _view_again(self, following: FollowedTable, at: float) -> None:
         if self._next.get(following.number) == at:
             del self._next[following.number]
             self.look(following)

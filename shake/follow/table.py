@@ -53,7 +53,7 @@ class Reading:
     iterator: TipIterator = NO_ITERATOR
 
 
-class Following:
+class FollowedTable:
     """The state of one table's changes. It orders nothing itself and knows no process.
 
     Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds. All

@@ -12,7 +12,7 @@ from multiprocessing.pool import ThreadPool
 
 from shake.config import Config
 from shake.errors import RunError, ShakeError, Stopped
-from shake.follow.table import Following
+from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
 from shake.source.client import Client
@@ -53,7 +53,7 @@ class View:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
-class Watcher:
+class StreamWatcher:
     """Asks the source; ``post`` has a call run in the loop.
 
     The questions about one table are asked one after the other, those about several tables at the
@@ -66,8 +66,8 @@ class Watcher:
         config: Config,
         client: Client,
         post: Callable[[Callable[[], None]], None],
-        seen: Callable[[Following, View], None],
-        trimmed: Callable[[Following, Question], None],
+        seen: Callable[[FollowedTable, View], None],
+        trimmed: Callable[[FollowedTable, Question], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._config = config
@@ -86,13 +86,13 @@ class Watcher:
         for number in range(_TABLES):
             threading.Thread(target=self._run, name=f"watcher-{number}", daemon=True).start()
 
-    def look(self, following: Following, parent: str = "") -> None:
+    def look(self, following: FollowedTable, parent: str = "") -> None:
         """View a stream: the children of a shard, or, without one, all shards and the table."""
         questions = following.shards.questions()
         name = (following, parent)
         self._put(following.name, name, partial(self._look, following, parent, questions))
 
-    def probe(self, following: Following, shard: Shard) -> None:
+    def probe(self, following: FollowedTable, shard: Shard) -> None:
         """See whether what is unread of a shard is still there."""
         question = Question(shard.id, *shard.reached)
         name = (following, question)
@@ -154,11 +154,11 @@ class Watcher:
                 self._due[table] = None
                 self._changed.notify()
 
-    def _probe(self, following: Following, question: Question) -> None:
+    def _probe(self, following: FollowedTable, question: Question) -> None:
         if ask(self._client, following.record.arn, question) is Answer.TRIMMED:
             self._post(partial(self._trimmed, following, question))
 
-    def _look(self, following: Following, parent: str, questions: list[Question]) -> None:
+    def _look(self, following: FollowedTable, parent: str, questions: list[Question]) -> None:
         asked, arn = time.monotonic(), following.record.arn
         children = list_children(self._client, arn, parent) if parent else None
         if children:

@@ -15,11 +15,11 @@ from shake.schema import UNKNOWN, Origin, Table
 from shake.source.streams import Stream
 from shake.stream.shard import Shard
 
-#: A segment covers at most about so many bytes, less while each lane has not got several: segments
-#: differ in size, and the last ones of a few large ones would be read alone.
+#: A segment covers at most about so many bytes, and less while each scanner has not got several.
+#: Segments differ in size, and the last ones of a few large ones would be read alone.
 SEGMENT_BYTES = 64 * 1024 * 1024
 SMALLEST_SEGMENT_BYTES = 4 * 1024 * 1024
-SEGMENTS_PER_LANE = 8
+SEGMENTS_PER_SCANNER = 8
 MOST_SEGMENTS = 8192
 
 #: A Scan call reads 1 MB at most; a unit reads 4 KB, or 8 KB when eventually consistent.
@@ -160,16 +160,16 @@ def capacity_rate(config: Config, table: Table) -> float | None:
     return None if budget is None else budget.units(table.read_capacity)
 
 
-def count_segments(config: Config, table: Table, lanes: int, *, holds_items: bool) -> int:
+def count_segments(config: Config, table: Table, scanners: int, *, holds_items: bool) -> int:
     """How many Scan segments a table is read in; fixed once the copy begins.
 
-    ``lanes`` is how many segments the whole farm reads at once. DynamoDB's size may be six hours
+    ``scanners`` is how many segments the whole farm reads at once. DynamoDB's size may be six hours
     old: a table that holds items but counts none is of unknown size, and may be large.
     """
     if config.full_read_concurrency:
         return config.full_read_concurrency
     if holds_items and table.items == 0:
-        return min(SEGMENTS_PER_LANE * lanes, MOST_SEGMENTS)
+        return min(SEGMENTS_PER_SCANNER * scanners, MOST_SEGMENTS)
     by_size = math.ceil(table.bytes / SEGMENT_BYTES)
-    for_all = min(math.ceil(table.bytes / SMALLEST_SEGMENT_BYTES), SEGMENTS_PER_LANE * lanes)
+    for_all = min(math.ceil(table.bytes / SMALLEST_SEGMENT_BYTES), SEGMENTS_PER_SCANNER * scanners)
     return min(max(by_size, for_all, 1), MOST_SEGMENTS)

@@ -70,12 +70,12 @@ class Planner:
     """Plans table by table, collecting refusals, so that the user sees all of them at once."""
 
     def __init__(
-        self, config: Config, lanes: int, target: Target, checkpoints: Checkpoints, stamp: int
+        self, config: Config, scanners: int, target: Target, checkpoints: Checkpoints, stamp: int
     ) -> None:
         self.refusals: list[str] = []
         self.refusals += following_problems(config)
         self._config = config
-        self._lanes = lanes
+        self._scanners = scanners
         self._target = target
         self._checkpoints = checkpoints
         self._stamp = stamp
@@ -161,7 +161,7 @@ class Planner:
                 table=table.name,
                 place=place,
                 stamp=self._stamp,
-                segments=count_segments(config, table, self._lanes, holds_items=holds_items),
+                segments=count_segments(config, table, self._scanners, holds_items=holds_items),
                 settings=self._settings,
             )
         else:

@@ -22,7 +22,7 @@ from shake.targets.contract import Target
 
 def make_plan(
     config: Config,
-    lanes: int,
+    scanners: int,
     *,
     client: Client,
     target: Target,
@@ -31,15 +31,15 @@ def make_plan(
 ) -> Plan:
     """Look at source, target and checkpoints; return the plan, with all that stands against it.
 
-    ``lanes`` is how many segments the farm reads at once. Raises RefusedError when source, target
-    or checkpoints cannot be looked at.
+    ``scanners`` is how many segments the farm reads at once. Raises RefusedError when source,
+    target or checkpoints cannot be looked at.
     """
     begun = checkpoints.begun(config.wants)
     try:
         found = find_tables(config, client, begun)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
-    planner = Planner(config, lanes, target, checkpoints, int(now()))
+    planner = Planner(config, scanners, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
@@ -47,7 +47,7 @@ def make_plan(
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
     return Plan(
-        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, lanes, plans))
+        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, scanners, plans))
     )
 
 

@@ -12,8 +12,8 @@ from shake.source.streams import stream_loss
 from shake.status.figures import count, duration
 
 
-def warnings(config: Config, lanes: int, plans: Sequence[TablePlan]) -> Iterable[str]:
-    """One line each; ``lanes`` is how many segments the farm reads at once."""
+def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Iterable[str]:
+    """One line each; ``scanners`` is how many segments the farm reads at once."""
     if config.scan_filter is not None:
         yield (
             "SCAN FILTER ON: only items that match full.read.filter_expression "
@@ -43,10 +43,10 @@ def warnings(config: Config, lanes: int, plans: Sequence[TablePlan]) -> Iterable
             )
         if plan.table.items == 0 and plan.copies:
             yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"
-        if plan.fresh and (by_size := _idle_lanes(config, lanes, plan)):
+        if plan.fresh and (by_size := _idle_scanners(config, scanners, plan)):
             yield (
                 f"table {plan.table.name}: full.read.concurrency = {config.full_read_concurrency}, "
-                f"though the workers could read {count(lanes)} segments at once: unset it for "
+                f"though the workers could read {count(scanners)} segments at once: unset it for "
                 f"{count(by_size)} segments, which are fixed once the copy begins"
             )
 
@@ -78,14 +78,14 @@ def _late(config: Config, plans: Sequence[TablePlan]) -> Iterable[str]:
         )
 
 
-def _idle_lanes(config: Config, lanes: int, plan: TablePlan) -> int:
-    """How many segments the table would have without ``full.read.concurrency``, if lanes lack them.
+def _idle_scanners(config: Config, scanners: int, plan: TablePlan) -> int:
+    """Segments that the table would have without ``full.read.concurrency``, if scanners lack them.
 
-    ``lanes`` is how many the farm reads at once.
+    ``scanners`` is how many the farm reads at once.
     """
     given = config.full_read_concurrency
-    if given is None or given >= lanes or config.sync_schema_only:
+    if given is None or given >= scanners or config.sync_schema_only:
         return 0
     unset = replace(config, full_read_concurrency=None)
-    by_size = count_segments(unset, plan.table, lanes, holds_items=False)
+    by_size = count_segments(unset, plan.table, scanners, holds_items=False)
     return by_size if by_size > given else 0

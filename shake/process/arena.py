@@ -15,8 +15,8 @@ from shake.errors import Stopped
 #: https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
 SLOT_BYTES = 16 * 1024 * 1024
 
-#: Slots of each lane: one being filled, one being written, one on its way.
-SLOTS_PER_LANE = 3
+#: Slots of each scanner: one being filled, one being written, one on its way.
+SLOTS_PER_SCANNER = 3
 
 #: Slots that each reader of a shard may hold: one being applied, one on its way.
 SLOTS_PER_READER = 2

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.task_lock import Lease
+from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
 from shake.plan.origins import another_table
@@ -29,11 +29,13 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 
 
 class Resync:
-    """What one process knows of its gaps; ``lanes`` is how many segments the farm reads at once."""
+    """What one process knows of its gaps; ``scanners``: segments that the farm reads at once."""
 
-    def __init__(self, config: Config, lanes: int, checkpoints: Checkpoints, lease: Lease) -> None:
+    def __init__(
+        self, config: Config, scanners: int, checkpoints: Checkpoints, lease: TaskLock
+    ) -> None:
         self._config = config
-        self._lanes = lanes
+        self._scanners = scanners
         self._checkpoints = checkpoints
         self._lease = lease
         self._behind: set[str] = set()  # copied anew, and not caught up since
@@ -133,4 +135,4 @@ class Resync:
             ) from error
         if difference := planned.origin.difference(table.origin):
             raise RunError(another_table(self._config, planned, difference))
-        return count_segments(self._config, table, self._lanes, holds_items=holds_items)
+        return count_segments(self._config, table, self._scanners, holds_items=holds_items)

@@ -11,7 +11,7 @@ from shake.checkpoint.contract import Superseded
 from shake.errors import GapError, ShakeError
 
 #: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
-#: target hangs, saver, lease and driver take some more, and all is to be over within ten.
+#: target hangs, checkpointer, lease and driver take some more, and all is to be over within ten.
 DRAIN_SECONDS = 5.0
 FAIL_SECONDS = 2.0
 #: The same for ``--until-consistent``: thousands of shards can need saving.
@@ -40,7 +40,7 @@ class Ending:
     gap: GapError | None = None
 
 
-class Course:
+class Shutdown:
     """The stages of one run. It knows no process.
 
     ``resyncs``: a gap is mended, not fatal. ``drain`` is called each time that an end is decided,

@@ -1,4 +1,4 @@
-"""The supervisor: brings loop, pool, lifecycle, dispatch, follow and saver together to a good end.
+"""The supervisor: connects loop, pool, copy, changes and checkpoints, from start to exit.
 
 It never touches item data. :meth:`Supervisor.run` is its whole life.
 """
@@ -19,27 +19,27 @@ from functools import partial
 from typing import Any
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.task_lock import Lease
+from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.copy.phases import Lifecycle
-from shake.copy.scheduler import Dispatch
-from shake.copy.table import TableCopy
+from shake.copy.phases import CopyPhases
+from shake.copy.scheduler import CopyScheduler
+from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
-from shake.farm.checkpointer import Saver
+from shake.farm.checkpointer import Checkpointer
 from shake.farm.diagnostics import Diagnostics
-from shake.farm.health import Trouble
-from shake.farm.lock_guard import Fence
+from shake.farm.health import Health
+from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import TableWriter
-from shake.follow.scheduler import Follow
-from shake.follow.table import Following
+from shake.follow.scheduler import FollowScheduler
+from shake.follow.table import FollowedTable
 from shake.limits import Budget
 from shake.plan.plan import Action, Plan, capacity_rate
 from shake.plan.positions import Position
 from shake.process.loop import Loop
-from shake.run.shutdown import Course, Ending
+from shake.run.shutdown import Ending, Shutdown
 from shake.source.client import Client, Endpoint
 from shake.source.clock import NO_DATE, Bounds
 from shake.source.session import CredentialSource
@@ -84,7 +84,7 @@ class Supervisor:
         watch: Client,
         until_consistent: bool,
         checkpoints: Checkpoints,
-        lease: Lease,
+        lease: TaskLock,
         copied: Callable[[], None],
         show: Callable[[Snapshot], None],
         refresh: float,
@@ -101,12 +101,14 @@ class Supervisor:
         self._started = time.time()
         self._loop = loop = Loop()
         self._begun = now = loop.clock()
-        self._course = Course(loop.clock, resyncs=config.gap_policy == "resync", drain=self._drain)
-        self._trouble = Trouble(loop.clock)
+        self._shutdown = Shutdown(
+            loop.clock, resyncs=config.gap_policy == "resync", drain=self._drain
+        )
+        self._trouble = Health(loop.clock)
         self._copies = _copies(config, plan, now)
         self._writers: dict[int, TableWriter] = {}
-        self._fence = Fence(lambda: lease.fresh(boot_clock()))
-        self._saver = Saver(
+        self._fence = LockGuard(lambda: lease.fresh(boot_clock()))
+        self._checkpointer = Checkpointer(
             checkpoints, lease, boot_clock, loop.post, trouble=self._trouble.worry, fatal=self.fail
         )
         followings = _followings(plan, positions, now)
@@ -122,12 +124,12 @@ class Supervisor:
             fatal=self.fail,
         )
         self._source = watch.clock
-        self._follow = Follow(
+        self._follow = FollowScheduler(
             config,
             loop,
             self._pool,
             followings,
-            self._saver,
+            self._checkpointer,
             self._fence,
             watch,
             start_writer=self._start_applier,
@@ -138,11 +140,11 @@ class Supervisor:
         )
         self._until_consistent = until_consistent
         self._copied = copied
-        self._lifecycle = Lifecycle(
+        self._phases = CopyPhases(
             config,
             self._copies,
             self._writers,
-            self._saver,
+            self._checkpointer,
             self._fence,
             clock=loop.clock,
             start_writer=self._start_copier,
@@ -150,13 +152,13 @@ class Supervisor:
             verify=self._follow.verify,
             done=self._table_done,
         )
-        self._dispatch = Dispatch(
+        self._dispatch = CopyScheduler(
             loop,
             self._pool,
             self._copies,
             self._writers,
             self._fence,
-            copied=self._lifecycle.copied,
+            copied=self._phases.copied,
             fatal=self.fail,
         )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
@@ -180,57 +182,57 @@ class Supervisor:
         signals = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
             signals.append(signal.SIGHUP)
-        with loop.signals(signals, self._course.signalled):
+        with loop.signals(signals, self._shutdown.signalled):
             self._pool.start()
-            self._saver.start()
+            self._checkpointer.start()
             self._follow.start()
-            self._lifecycle.begin_tables()
+            self._phases.begin_tables()
             loop.run(self._over)
             errors = "; ".join(copy.error for copy in self._copies if copy.error)
-            self._course.end(errors if self._lifecycle.over else "")
+            self._shutdown.end(errors if self._phases.over else "")
             self._pool.close()
             for writer in self._writers.values():
                 writer.close()
             self._follow.close()
             self._save()  # what came since the last time
-            self._saver.close(timeout=1.0)
+            self._checkpointer.close(timeout=1.0)
             self._show(self.snapshot())
-            while self._course.ending.gap and not self._closed and loop.signalled is None:
+            while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
                 time.sleep(0.1)  # nothing must be begun beside it
-        if self._course.ending.gap and loop.signalled is not None:
-            self._course.stop_instead(loop.signalled)  # from here on it is an exception again
+        if self._shutdown.ending.gap and loop.signalled is not None:
+            self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
             self._show(self.snapshot())
-        return self._course.ending
+        return self._shutdown.ending
 
     def fail(self, error: ShakeError) -> None:
         """End the task for what no waiting cures. A run that lost the task says that instead."""
-        if self._course.running and not isinstance(error, GapError):
-            self._saver.prove()
-        self._course.fail(error)
+        if self._shutdown.running and not isinstance(error, GapError):
+            self._checkpointer.prove()
+        self._shutdown.fail(error)
 
     def _drain(self, patience: float) -> None:
         """Begin nothing more; look again whether it is over when the time is."""
-        self._lifecycle.drain()
+        self._phases.drain()
         self._follow.drain()
         self._dispatch.drain()
         self._show(self.snapshot())
         self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
-        if self._course.running:
+        if self._shutdown.running:
             return self._complete
-        if self._course.late:
-            if not (self._drained and self._saver.idle):
-                self._course.missed("the checkpoint store" if self._drained else "the target")
+        if self._shutdown.late:
+            if not (self._drained and self._checkpointer.idle):
+                self._shutdown.missed("the checkpoint store" if self._drained else "the target")
             return True
         if not self._drained:
             return False
         self._save()
-        return self._saver.idle
+        return self._checkpointer.idle
 
     @property
     def _complete(self) -> bool:
-        return self._lifecycle.over and self._follow.over
+        return self._phases.over and self._follow.over
 
     @property
     def _drained(self) -> bool:
@@ -238,15 +240,15 @@ class Supervisor:
 
     @property
     def _closed(self) -> bool:
-        return self._follow.closed and not self._saver.is_alive()
+        return self._follow.closed and not self._checkpointer.is_alive()
 
     def _save(self) -> None:
-        self._saver.save_segments(self._copies)
+        self._checkpointer.save_segments(self._copies)
         self._follow.save()
 
     def _tend(self) -> None:
         """Each second: save what has moved, and send on what waited for the lease."""
-        if self._saver.idle:
+        if self._checkpointer.idle:
             self._save()
         self._fence.release()
         if (until := self._lease.until) != self._until:
@@ -264,22 +266,22 @@ class Supervisor:
 
         threading.Thread(target=fetch, name="credentials", daemon=True).start()
 
-    def _table_done(self, copy: TableCopy) -> None:
+    def _table_done(self, copy: CopiedTable) -> None:
         """A table is copied, or was before, or the target refused an index."""
         if not copy.keyed:
             self._follow.give_up(copy.number)
         else:
             self._follow.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
-        if self._lifecycle.over:
+        if self._phases.over:
             if any(table.copies for table in self._plan.tables):
                 self._copied()
             if not self._follow.over:
-                self._saver.save_status("incr_sync")
+                self._checkpointer.save_status("incr_sync")
 
     def _consistent(self) -> None:
-        if self._until_consistent and self._course.running:
+        if self._until_consistent and self._shutdown.running:
             snapshot = self.snapshot()
-            self._course.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
+            self._shutdown.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
     # ---- children
 
@@ -287,16 +289,16 @@ class Supervisor:
         self._dispatch.worker_died(worker, leases)
         self._follow.worker_died(worker, shards)
 
-    def _start_copier(self, copy: TableCopy) -> TableWriter:
+    def _start_copier(self, copy: CopiedTable) -> TableWriter:
         staged = copy.record.staged and not copy.record.published
         return self._start_writer(copy, copy.record.run, staged, partial(self._from_writer, copy))
 
-    def _start_applier(self, following: Following) -> TableWriter:
+    def _start_applier(self, following: FollowedTable) -> TableWriter:
         copy, handle = self._copies[following.number], partial(self._from_follower, following)
         return self._start_writer(copy, following.record.run, False, handle)
 
     def _start_writer(
-        self, copy: TableCopy, run: int, staged: bool, handle: Callable[[Any], None]
+        self, copy: CopiedTable, run: int, staged: bool, handle: Callable[[Any], None]
     ) -> TableWriter:
         return TableWriter(
             self._loop,
@@ -315,8 +317,8 @@ class Supervisor:
         match message:
             case messages.Page():
                 self._dispatch.publish(worker, message)
-            case messages.Idle(lane):
-                lease, worker.lanes[lane] = worker.lanes[lane], None
+            case messages.Idle(scanner):
+                lease, worker.scanners[scanner] = worker.scanners[scanner], None
                 if lease is not None:
                     self._dispatch.end_lease(lease)
             case (
@@ -342,13 +344,13 @@ class Supervisor:
             case _:
                 self._heard(message)
 
-    def _from_writer(self, copy: TableCopy, message: Any) -> None:
+    def _from_writer(self, copy: CopiedTable, message: Any) -> None:
         match message:
             case messages.Wrote(page):
                 self._dispatch.stored(copy, page)
             case messages.Done(error):
-                if self._course.running:
-                    self._lifecycle.done(copy, message._replace(error=self._redact(error)))
+                if self._shutdown.running:
+                    self._phases.done(copy, message._replace(error=self._redact(error)))
             case messages.Retried():
                 self._retried(copy, message)
                 self._trouble.worry(message.reason)  # a target that fails fails all that is written
@@ -357,13 +359,13 @@ class Supervisor:
             case _:
                 self._heard(message)
 
-    def _from_follower(self, following: Following, message: Any) -> None:
+    def _from_follower(self, following: FollowedTable, message: Any) -> None:
         """From the writer of a followed table."""
         copy = self._copies[following.number]
         match message:
             case messages.Done(error):
                 copy.error = self._redact(error)
-                self._lifecycle.note(copy, message.collection)
+                self._phases.note(copy, message.collection)
                 self._follow.from_writer(following, message._replace(error=copy.error))
             case messages.Applied():
                 self._follow.from_writer(following, message)
@@ -382,7 +384,7 @@ class Supervisor:
             case messages.Silent(text):
                 self._trouble.doubt(text)
 
-    def _retried(self, copy: TableCopy, retried: messages.Retried) -> None:
+    def _retried(self, copy: CopiedTable, retried: messages.Retried) -> None:
         copy.retries += 1
         copy.throttles += retried.throttled
         table = copy.plan.table.name
@@ -405,7 +407,7 @@ class Supervisor:
         """The task as it stands."""
         now, source = self._loop.clock(), self._source
         filtered = self._config.scan_filter is not None
-        state, reason = self._course.state(self._trouble.text, complete=self._complete)
+        state, reason = self._shutdown.state(self._trouble.text, complete=self._complete)
         return Snapshot(
             id=self._config.id,
             sync_mode=self._config.sync_mode,
@@ -439,17 +441,17 @@ class Supervisor:
         return None
 
 
-def _copies(config: Config, plan: Plan, now: float) -> list[TableCopy]:
+def _copies(config: Config, plan: Plan, now: float) -> list[CopiedTable]:
     copies = []
     for number, table in enumerate(plan.tables):
         budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
-        copies.append(TableCopy(number, table, budget, now))
+        copies.append(CopiedTable(number, table, budget, now))
     return copies
 
 
-def _followings(plan: Plan, positions: Mapping[str, Position], now: float) -> list[Following]:
+def _followings(plan: Plan, positions: Mapping[str, Position], now: float) -> list[FollowedTable]:
     return [
-        Following(number, table, one.record, one.shards, now)
+        FollowedTable(number, table, one.record, one.shards, now)
         for number, table in enumerate(plan.tables)
         if (one := positions.get(table.table.name))
     ]
@@ -463,7 +465,7 @@ def _workers_needed(config: Config, plan: Plan) -> int:
     return math.ceil(segments / config.full_document_parser)
 
 
-def _readers_needed(config: Config, followings: list[Following]) -> int:
+def _readers_needed(config: Config, followings: list[FollowedTable]) -> int:
     """Workers that would read all shards that may be read at once: they may split."""
     shards = config.increase_concurrency * len(followings)
     return math.ceil(shards / READERS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.store import Store, open_store
-from shake.checkpoint.task_lock import Lease
+from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
@@ -59,7 +59,7 @@ def dry_run(config: Config, workers: int) -> Plan:
     with _open(config) as ends:
         plan = _plan(config, workers, ends)
         refusals = list(plan.refusals)
-        if holder := Lease.living_holder(ends.store):
+        if holder := TaskLock.living_holder(ends.store):
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=not holder)  # which has them itself
         return replace(plan, refusals=tuple(refusals))
@@ -96,7 +96,7 @@ def run(
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
         wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
-        resync = Resync(config, _lanes(config, workers), ends.checkpoints, lease)
+        resync = Resync(config, _scanners(config, workers), ends.checkpoints, lease)
         try:
             _carry_out(wish, ends, lease, plan, resync)
         except RefusedError as error:
@@ -121,7 +121,7 @@ class _Wish:
     linger: Callable[[], None]
 
 
-def _carry_out(wish: _Wish, ends: Ends, lease: Lease, first: Plan, resync: Resync) -> None:
+def _carry_out(wish: _Wish, ends: Ends, lease: TaskLock, first: Plan, resync: Resync) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
@@ -132,7 +132,7 @@ def _carry_out(wish: _Wish, ends: Ends, lease: Lease, first: Plan, resync: Resyn
         plan = None
 
 
-def _attempt(wish: _Wish, ends: Ends, lease: Lease, plan: Plan, resync: Resync) -> bool:
+def _attempt(wish: _Wish, ends: Ends, lease: TaskLock, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
@@ -201,9 +201,9 @@ def _open(config: Config) -> Iterator[Ends]:
 
 
 @contextlib.contextmanager
-def _hold_lease(store: Store) -> Iterator[Lease]:
+def _hold_lease(store: Store) -> Iterator[TaskLock]:
     try:
-        lease = Lease.acquire(store, notice=log.warning)
+        lease = TaskLock.acquire(store, notice=log.warning)
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
     try:
@@ -216,12 +216,12 @@ def _hold_lease(store: Store) -> Iterator[Lease]:
         release.join(_RELEASE_SECONDS)
 
 
-def _release(lease: Lease) -> None:
+def _release(lease: TaskLock) -> None:
     with contextlib.suppress(RunError):
         lease.release()
 
 
-def _lanes(config: Config, workers: int) -> int:
+def _scanners(config: Config, workers: int) -> int:
     """How many segments the farm reads at once."""
     return workers * config.full_document_parser
 
@@ -231,10 +231,10 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
     client = _client(ends, stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
-        lanes = _lanes(config, workers)
+        scanners = _scanners(config, workers)
         try:
             return make_plan(
-                config, lanes, client=client, target=target, checkpoints=ends.checkpoints
+                config, scanners, client=client, target=target, checkpoints=ends.checkpoints
             )
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
@@ -304,7 +304,7 @@ def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
 
 @contextlib.contextmanager
 def _watching(
-    config: Config, ends: Ends, lease: Lease, plan: Plan
+    config: Config, ends: Ends, lease: TaskLock, plan: Plan
 ) -> Iterator[tuple[Client, dict[str, Position]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
@@ -327,7 +327,7 @@ def _watching(
 def _supervised(
     wish: _Wish,
     ends: Ends,
-    lease: Lease,
+    lease: TaskLock,
     plan: Plan,
     screen: _Screen,
     *,

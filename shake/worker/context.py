@@ -16,7 +16,7 @@ from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 
 
-class Means:
+class WorkerContext:
     """Made once in a process; ``details`` as the worker gets them. ``slots`` are the readers'."""
 
     def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:

@@ -9,35 +9,35 @@ from shake import codec
 from shake.config import Config
 from shake.farm import messages
 from shake.process import entry as child
-from shake.process.arena import SLOTS_PER_LANE
+from shake.process.arena import SLOTS_PER_SCANNER
 from shake.process.channel import ChildChannel
 from shake.schema import Keys
 from shake.source.client import Credentials
 from shake.source.scan import ScanPlan
-from shake.worker.context import Means
-from shake.worker.scanner import Allowance, Lane, OpenTable
-from shake.worker.shard_reader import ApplyingReader, KeepingReader, OpenStream, Reader
+from shake.worker.context import WorkerContext
+from shake.worker.scanner import Allowance, OpenTable, Scanner
+from shake.worker.shard_reader import ApplyingReader, JournalingReader, OpenStream, Reader
 
 
 class Worker:
-    """The child's main thread: hands what it is told to lanes and readers, which are threads."""
+    """The child's main thread: hands what it is told to scanners and readers, which are threads."""
 
     def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
         self._config = config
         self._role = f"worker {details['number']}"
-        self._means = means = Means(channel, config, details)
+        self._context = context = WorkerContext(channel, config, details)
         self._send = channel.send
         self._tables: dict[int, OpenTable] = {}
         self._streams: dict[int, OpenStream] = {}
         self._readers: dict[int, Reader] = {}
-        self._lanes = [Lane(means, number) for number in range(details["lanes"])]
+        self._scanners = [Scanner(context, number) for number in range(details["scanners"])]
         for slot in details["free"]:
             self._free(slot)
 
     def serve(self, received: Iterator[Any]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
-        for lane in self._lanes:
-            lane.start()
+        for scanner in self._scanners:
+            scanner.start()
         self._send(messages.Ready())
         for message in received:
             match message:
@@ -48,33 +48,35 @@ class Worker:
                 case messages.EndLease(lease):
                     if lease in self._readers:
                         self._readers[lease].ended.set()
-                        self._means.slots.wake()
+                        self._context.slots.wake()
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
                 case messages.Lease():
-                    self._lanes[message.lane].leases.put((message, self._tables[message.table]))
+                    self._scanners[message.scanner].leases.put(
+                        (message, self._tables[message.table])
+                    )
                 case messages.OpenTable():
                     self._open(message)
                 case messages.OpenStream():
                     self._open_stream(message)
                 case messages.Credentials():
-                    self._means.credentials = Credentials(*message)
+                    self._context.credentials = Credentials(*message)
                 case messages.Drain():
-                    self._means.stop.set()
+                    self._context.stop.set()
                     for opened in self._tables.values():
                         opened.allowance.wake()
                     for reader in self._readers.values():
                         reader.ended.set()
-                    self._means.slots.wake()
+                    self._context.slots.wake()
                 case messages.Report():
                     self._send(child.diagnosis(self._role, self._queues()))
 
     def _free(self, slot: int) -> None:
-        lane = slot // SLOTS_PER_LANE
-        if lane < len(self._lanes):
-            self._lanes[lane].free.put(slot)
+        scanner = slot // SLOTS_PER_SCANNER
+        if scanner < len(self._scanners):
+            self._scanners[scanner].free.put(slot)
         else:
-            self._means.slots.give(slot)
+            self._context.slots.give(slot)
 
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
@@ -90,7 +92,9 @@ class Worker:
             ),
             options=codec.Options.of(config, Keys.of(message.keys)),
             stamp=message.stamp,
-            allowance=Allowance(lambda: self._send(messages.Want(message.table)), self._means.stop),
+            allowance=Allowance(
+                lambda: self._send(messages.Want(message.table)), self._context.stop
+            ),
         )
 
     def _open_stream(self, message: messages.OpenStream) -> None:
@@ -110,21 +114,21 @@ class Worker:
 
     def _read(self, lease: messages.ShardLease) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
-        kind = KeepingReader if lease.keep else ApplyingReader
-        reader = self._readers[lease.lease] = kind(self._means, lease, self._streams[lease.table])
+        kind = JournalingReader if lease.keep else ApplyingReader
+        reader = self._readers[lease.lease] = kind(self._context, lease, self._streams[lease.table])
         reader.start()
 
     def _queues(self) -> str:
         return "; ".join(
-            f"lane {lane.number}: {lane.state}, {lane.free.qsize()} slots free"
-            for lane in self._lanes
+            f"scanner {scanner.number}: {scanner.state}, {scanner.free.qsize()} slots free"
+            for scanner in self._scanners
         )
 
 
 def serve(
     channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
 ) -> None:
-    """Entry of the process; ``details``: endpoint, credentials, arena, lanes, free."""
+    """Entry of the process; ``details``: endpoint, credentials, arena, scanners, free."""
     Worker(channel, config, details).serve(received)
 
 

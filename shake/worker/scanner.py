@@ -1,4 +1,4 @@
-"""A lane scans segments, one after the other, and turns their pages into documents in slots."""
+"""A scanner scans segments, one after the other, and turns their pages into documents in slots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shake.farm import messages
 from shake.process import entry as child
 from shake.source.client import Buffer, Call
 from shake.source.scan import ScanPlan
-from shake.worker.context import Means
+from shake.worker.context import WorkerContext
 
 
 @dataclass(slots=True)
@@ -73,34 +73,34 @@ class Allowance:
             self._changed.notify_all()
 
 
-class Lane(threading.Thread):
+class Scanner(threading.Thread):
     """Scans one leased segment after another, through slots of its own.
 
     The next page is requested as soon as its start is known, before the page at hand is
     transcoded: the network's wait and the work overlap, in one thread.
     """
 
-    def __init__(self, means: Means, number: int) -> None:
-        super().__init__(name=f"lane-{number}", daemon=True)
+    def __init__(self, context: WorkerContext, number: int) -> None:
+        super().__init__(name=f"scanner-{number}", daemon=True)
         self.number = number
         self.leases: queue.SimpleQueue[tuple[messages.Lease, OpenTable]] = queue.SimpleQueue()
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.state = "idle"
-        self._means = means
-        self._client = means.client
-        self._send = means.channel.send
-        self._arena = means.arena
+        self._context = context
+        self._client = context.client
+        self._send = context.channel.send
+        self._arena = context.arena
         self._used: dict[int, int] = {}
         self._buffer = Buffer()
         self._cut = False
 
     def run(self) -> None:
-        with child.guarded(self._means.channel):
+        with child.guarded(self._context.channel):
             while True:
                 self.state = "idle"
                 lease, table = self.leases.get()
                 self.state = f"segment {lease.segment} of {table.name}"
-                self._means.reads(table.number, table.allowance.take)
+                self._context.reads(table.number, table.allowance.take)
                 try:
                     self._scan(lease, table)
                 except ItemError as error:
@@ -125,7 +125,7 @@ class Lane(threading.Thread):
                 corrupt += 1
                 self._send(messages.Retried(table.number, False, corrupt, str(error), scan=True))
                 self._client.pause(corrupt)
-            over = self._cut or self._means.stop.is_set() or (start is None and not corrupt)
+            over = self._cut or self._context.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):
                 ahead.cancel()
                 ahead = None
@@ -140,7 +140,7 @@ class Lane(threading.Thread):
 
     def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Call | None:
         """Send for it if that is permitted now: the page at hand must not wait for a permit."""
-        permitted = not self._means.stop.is_set() and table.allowance.take_at_once()
+        permitted = not self._context.stop.is_set() and table.allowance.take_at_once()
         return self._begin(lease, table, start) if permitted else None
 
     def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:

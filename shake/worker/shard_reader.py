@@ -21,7 +21,7 @@ from shake.process import entry as child
 from shake.source.client import Buffer, longest_pause
 from shake.source.streams import iterator_request, records_request
 from shake.stream.journal import Appender, Damaged, entries
-from shake.worker.context import Means
+from shake.worker.context import WorkerContext
 
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
@@ -140,23 +140,25 @@ class Reader(threading.Thread):
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
 
-    def __init__(self, means: Means, lease: messages.ShardLease, stream: OpenStream) -> None:
+    def __init__(
+        self, context: WorkerContext, lease: messages.ShardLease, stream: OpenStream
+    ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further
         self._lease = lease
         self._stream = stream
-        self._means = means
-        self._client = means.client
-        self._send = means.channel.send
-        self._file = means.journal.file(stream.name, lease.shard)
-        self._arena = means.arena
-        self._slots = means.slots
-        self._stopping = means.stop
-        self._clock = means.clock
-        self._margin = means.config.incr_margin
+        self._context = context
+        self._client = context.client
+        self._send = context.channel.send
+        self._file = context.journal.file(stream.name, lease.shard)
+        self._arena = context.arena
+        self._slots = context.slots
+        self._stopping = context.stop
+        self._clock = context.clock
+        self._margin = context.config.incr_margin
         self._told = 0.0  # the last tip that was reported, in local time
-        self._pace = 1 / means.config.qps_incr  # seconds between two GetRecords at least
-        self._limit = means.config.qps_incr_batch_num
+        self._pace = 1 / context.config.qps_incr  # seconds between two GetRecords at least
+        self._limit = context.config.qps_incr_batch_num
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
         self._next = lease.iterator
@@ -165,8 +167,8 @@ class Reader(threading.Thread):
         )
 
     def run(self) -> None:
-        with child.guarded(self._means.channel):
-            self._means.reads(self._stream.number)
+        with child.guarded(self._context.channel):
+            self._context.reads(self._stream.number)
             over = False
             try:
                 over = self._serve()
@@ -324,7 +326,7 @@ class ApplyingReader(Reader):
         )
 
 
-class KeepingReader(Reader):
+class JournalingReader(Reader):
     """Puts a shard's answers into its journal, and reports them once they are durable."""
 
     _journal: Appender

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from shake.checkpoint.task_lock import LeaseLost
+from shake.checkpoint.task_lock import TaskLockLost
 from shake.errors import GapError, RunError, ShakeError
-from shake.run.shutdown import DRAIN_SECONDS, FAIL_SECONDS, SETTLE_SECONDS, Course
+from shake.run.shutdown import DRAIN_SECONDS, FAIL_SECONDS, SETTLE_SECONDS, Shutdown
 
 GAP = GapError("orders", "shard 1: it is gone")
 
@@ -19,7 +19,7 @@ class Run:
     def __init__(self, *, resyncs: bool = False) -> None:
         self.now = 100.0
         self.drained: list[float] = []
-        self.course = Course(lambda: self.now, resyncs=resyncs, drain=self.drained.append)
+        self.course = Shutdown(lambda: self.now, resyncs=resyncs, drain=self.drained.append)
 
     @property
     def left(self) -> float:
@@ -33,7 +33,7 @@ class Run:
     ("error", "status", "seconds"),
     [
         (RunError("broken"), 1, FAIL_SECONDS),
-        (LeaseLost("lost"), 1, 0.0),
+        (TaskLockLost("lost"), 1, 0.0),
         (GAP, 4, FAIL_SECONDS),
     ],
 )
@@ -56,11 +56,11 @@ def test_that_another_run_has_the_task_explains_every_other_end() -> None:
     for end in ends:
         run = Run(resyncs=True)
         end(run)
-        run.course.fail(LeaseLost("lost"))
+        run.course.fail(TaskLockLost("lost"))
         assert (run.course.ending.status, run.course.ending.line) == (1, "lost")
         assert run.course.late
         run.course.end("")
-        run.course.fail(LeaseLost("lost again"))
+        run.course.fail(TaskLockLost("lost again"))
         assert run.course.ending.line == "lost"
 
 

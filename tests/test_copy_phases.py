@@ -11,32 +11,32 @@ import pytest
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.config import load
-from shake.copy.phases import Lifecycle
-from shake.copy.table import Phase, TableCopy
-from shake.farm.lock_guard import Fence
+from shake.copy.phases import CopyPhases
+from shake.copy.table import CopiedTable, Phase
+from shake.farm.lock_guard import LockGuard
 from shake.farm.messages import BuildIndexes, Done, Forget, Prepare, Publish, Resume
 from shake.limits import Budget
 from shake.plan.plan import Action
-from tests.test_farm_copy import page, plan_of
+from tests.test_copy_table import page, plan_of
 
 UUID = "0" * 32
 
 
 class Stage:
-    """A lifecycle whose saves and orders are noted, and confirmed when a test says so."""
+    """A phases whose saves and orders are noted, and confirmed when a test says so."""
 
-    def __init__(self, copies: list[TableCopy], *settings: str) -> None:
+    def __init__(self, copies: list[CopiedTable], *settings: str) -> None:
         given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "sync_mode=full", *settings]
         self.steps: list[Any] = []
         self.unsaved: list[Callable[[], None]] = []
         self.writers: dict[int, Any] = {}
         self.copies = copies
-        self.lifecycle = Lifecycle(
+        self.phases = CopyPhases(
             load(None, {}, given).config,
             copies,
             self.writers,
             self,  # type: ignore[arg-type]
-            Fence(lambda: True),
+            LockGuard(lambda: True),
             clock=lambda: 1.0,
             start_writer=lambda _: self,  # type: ignore[arg-type,return-value]
             copying=lambda: self.steps.append("lease"),
@@ -44,7 +44,7 @@ class Stage:
             done=lambda _: None,
         )
 
-    # ---- as the saver
+    # ---- as the checkpointer
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         self.steps.append(record.state)
@@ -53,10 +53,10 @@ class Stage:
     def save_identity(self, table: str, old: Identity, new: Identity) -> None:
         self.steps.append(("identity", new.collection))
 
-    def save_run(self, copy: TableCopy, then: Callable[[], None]) -> None:
+    def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         self.save_table(copy.record, then)
 
-    def save_segments(self, copies: list[TableCopy]) -> None:
+    def save_segments(self, copies: list[CopiedTable]) -> None:
         self.steps += [("segments", len(copy.take_dirty())) for copy in copies]
 
     # ---- as each writer
@@ -84,7 +84,7 @@ class Stage:
             self.saved()
 
     def done(self, number: int = 0, error: str = "", *, keyed: bool = True) -> None:
-        self.lifecycle.done(self.copies[number], Done(error, keyed, "", UUID))
+        self.phases.done(self.copies[number], Done(error, keyed, "", UUID))
 
 
 def table(
@@ -92,41 +92,41 @@ def table(
     state: TableState = TableState.PREPARING,
     action: Action = Action.CREATE,
     *segments: SegmentRecord,
-) -> TableCopy:
+) -> CopiedTable:
     plan = plan_of(list(segments) or [SegmentRecord(0)], action)
     run = 1 if action is Action.RESUME else 0
     identity = Identity(collection="" if action is Action.CREATE else UUID)
     plan = replace(plan, record=replace(plan.record, state=state, run=run), identity=identity)
-    return TableCopy(number, plan, Budget(1000, None, 0.0), 0.0)
+    return CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0)
 
 
 def test_every_step_waits_until_the_one_before_is_durable() -> None:
     copy = table()
     stage = Stage([copy])
-    assert stage.after(stage.lifecycle.begin_tables) == [TableState.PREPARING]
+    assert stage.after(stage.phases.begin_tables) == [TableState.PREPARING]
     assert stage.after(stage.saved) == [Prepare("create")]
     assert stage.after(stage.done) == [("identity", UUID), ("segments", 0), TableState.COPYING]
     assert stage.after(stage.saved) == ["lease"]
     copy.lease(1)
     copy.publish(1, 0, page(1, None, 7))
     copy.acknowledge(1, 1.0)
-    (forget,) = stage.after(lambda: stage.lifecycle.copied(copy))
+    (forget,) = stage.after(lambda: stage.phases.copied(copy))
     assert forget == Forget(copy.tails(before=1))
-    assert stage.after(lambda: stage.lifecycle.copied(copy)) == []  # told twice
+    assert stage.after(lambda: stage.phases.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(7, 1)]
     assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
-    assert not stage.lifecycle.over
+    assert not stage.phases.over
     assert stage.after(stage.saved) == ["closed"]
-    assert stage.lifecycle.over
+    assert stage.phases.over
 
 
 def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
     open_, done = SegmentRecord(0, b"k", 5), SegmentRecord(1, None, 9, done=True)
     copy = table(0, TableState.COPYING, Action.RESUME, open_, done)
     stage = Stage([copy])
-    assert stage.after(stage.lifecycle.begin_tables) == [TableState.COPYING]
+    assert stage.after(stage.phases.begin_tables) == [TableState.COPYING]
     (resume,) = stage.after(stage.saved)
     assert (resume.collection, len(resume.ranges)) == (UUID, 2)
     assert stage.after(stage.done) == ["lease"]
@@ -135,7 +135,7 @@ def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
 def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     done = SegmentRecord(0, None, 9, done=True)
     stage = Stage([table(0, TableState.COPYING, Action.RESUME, done)])
-    (resume,) = stage.after(stage.lifecycle.begin_tables, stage.saved)[1:]
+    (resume,) = stage.after(stage.phases.begin_tables, stage.saved)[1:]
     assert len(resume.ranges) == 1
     (forget,) = stage.after(stage.done)
     assert len(forget.ranges) == 1
@@ -144,15 +144,15 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
-    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
+    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
     assert stage.after(stage.done) == [BuildIndexes(0, 1)]
     assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
-def refused(copy: TableCopy, *, keyed: bool = True) -> Stage:
+def refused(copy: CopiedTable, *, keyed: bool = True) -> Stage:
     stage = Stage([copy])
-    stage.lifecycle.begin_tables()
+    stage.phases.begin_tables()
     stage.saved()
     stage.done()
     stage.after(lambda: stage.done(error="index a_1 was refused", keyed=keyed), stage.all_saved)
@@ -168,10 +168,10 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
     assert stage.after(stage.done, stage.saved) == [
         *(("segments", 0), TableState.UNINDEXED, "closed")
     ]
-    assert stage.lifecycle.over
+    assert stage.phases.over
 
     again = Stage([table(0, TableState.UNINDEXED, Action.RESUME, copied)])
-    assert again.after(again.lifecycle.begin_tables, again.saved)[1:] == [BuildIndexes(0, 1)]
+    assert again.after(again.phases.begin_tables, again.saved)[1:] == [BuildIndexes(0, 1)]
     assert again.after(again.done, again.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -179,14 +179,14 @@ def test_without_its_unique_index_a_table_is_not_followed_and_counted_again() ->
     copy = table(0, TableState.INDEXING, Action.RESUME)
     stage = refused(copy, keyed=False)
     assert stage.steps == ["closed"]
-    assert stage.lifecycle.over
+    assert stage.phases.over
     assert not copy.keyed
     assert copy.record.state is TableState.INDEXING
 
 
 def test_with_the_schema_only_nothing_is_leased() -> None:
     stage = Stage([table()], "sync_schema_only=true")
-    stage.lifecycle.begin_tables()
+    stage.phases.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
         *(("identity", UUID), ("segments", 0), TableState.INDEXING, BuildIndexes(0, 1))
@@ -209,14 +209,14 @@ def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
 ) -> None:
     copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
     stage = Stage([copy], *settings)
-    assert stage.after(stage.lifecycle.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
+    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
 
 
 def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
     copies = [table(number, TableState.INDEXING, Action.RESUME) for number in range(5)]
     copies[2] = table(2, TableState.DONE, Action.COMPLETE)
     stage = Stage(copies, "full.concurrency=2")
-    stage.lifecycle.begin_tables()
+    stage.phases.begin_tables()
     stage.all_saved()
     assert sorted(stage.writers) == [0, 1]
 
@@ -231,11 +231,11 @@ def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
     assert sorted(stage.writers) == [3, 4]
     for number in (3, 4):
         finish(number)
-    assert stage.lifecycle.over
+    assert stage.phases.over
 
 
 def test_thousands_of_complete_tables_are_passed_over() -> None:
     copies = [table(number, TableState.DONE, Action.COMPLETE) for number in range(3000)]
     stage = Stage([*copies, table(3000)])
-    assert stage.after(stage.lifecycle.begin_tables) == [TableState.PREPARING]
+    assert stage.after(stage.phases.begin_tables) == [TableState.PREPARING]
     assert sum(copy.over for copy in copies) == 3000

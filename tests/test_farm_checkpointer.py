@@ -1,4 +1,4 @@
-"""The saver: in order, until it is durable, and never at the price of the lease."""
+"""The checkpointer: in order, until it is durable, and never at the price of the lease."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
-from shake.checkpoint.task_lock import EXPIRY, INTERVAL, Lease
-from shake.copy.table import TableCopy
+from shake.checkpoint.task_lock import EXPIRY, INTERVAL, TaskLock
+from shake.copy.table import CopiedTable
 from shake.errors import ShakeError
-from shake.farm.checkpointer import Saver
+from shake.farm.checkpointer import Checkpointer
 from tests.support.wait import until
-from tests.test_farm_copy import copy_of, page
+from tests.test_copy_table import copy_of, page
 
 
 class MemoryStore:
@@ -64,14 +64,14 @@ class MemoryStore:
 
 
 class Stage:
-    """A saver whose clock stands still until a test moves it, and what it told the loop."""
+    """A checkpointer whose clock stands still until a test moves it, and what it told the loop."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.store = MemoryStore()
-        self.lease = Lease.acquire(self.store, notice=print, clock=lambda: self.now)
+        self.lease = TaskLock.acquire(self.store, notice=print, clock=lambda: self.now)
         self.told: list[Any] = []
-        self.saver = Saver(
+        self.checkpointer = Checkpointer(
             Checkpoints(self.store),
             self.lease,
             lambda: self.now,
@@ -81,7 +81,9 @@ class Stage:
         )
 
     def save(self, name: str) -> None:
-        self.saver.save_table(TableRecord(name, f"db.{name}", 1, 1), lambda: self.told.append(name))
+        self.checkpointer.save_table(
+            TableRecord(name, f"db.{name}", 1, 1), lambda: self.told.append(name)
+        )
 
     @property
     def renewals(self) -> int:
@@ -93,9 +95,9 @@ def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.store.ready.set()
-    if stage.saver.ident:
-        stage.saver.close(5)
-        assert not stage.saver.is_alive()
+    if stage.checkpointer.ident:
+        stage.checkpointer.close(5)
+        assert not stage.checkpointer.is_alive()
 
 
 def moved(copy: Any, lease: int, last_key: bytes | None) -> Any:
@@ -107,7 +109,7 @@ def moved(copy: Any, lease: int, last_key: bytes | None) -> Any:
 def test_saves_happen_in_the_order_in_which_they_were_given(stage: Stage) -> None:
     for number in range(20):
         stage.save(f"t{number}")
-    stage.saver.start()
+    stage.checkpointer.start()
     expected = [f"t{number}" for number in range(20)]
     until(lambda: stage.told == expected)
     assert [name for name in stage.store.written if name != "renewal"] == expected
@@ -115,7 +117,7 @@ def test_saves_happen_in_the_order_in_which_they_were_given(stage: Stage) -> Non
 
 def test_what_follows_a_save_happens_only_when_it_is_durable(stage: Stage) -> None:
     stage.store.ready.clear()
-    stage.saver.start()
+    stage.checkpointer.start()
     stage.save("t")
     assert stage.told == []
     stage.store.ready.set()
@@ -127,14 +129,14 @@ def test_segments_that_moved_are_saved_once_and_idle_means_durable(stage: Stage)
     copy = copy_of([SegmentRecord(0), SegmentRecord(1)])
     copy.lease(1)
     stage.store.ready.clear()
-    stage.saver.start()
-    stage.saver.save_segments([copy])
-    assert stage.saver.idle  # nothing has moved
-    stage.saver.save_segments([moved(copy, 1, b'{"pk":{"S":"k"}}')])
-    assert not stage.saver.idle
-    stage.saver.save_segments([copy])
+    stage.checkpointer.start()
+    stage.checkpointer.save_segments([copy])
+    assert stage.checkpointer.idle  # nothing has moved
+    stage.checkpointer.save_segments([moved(copy, 1, b'{"pk":{"S":"k"}}')])
+    assert not stage.checkpointer.idle
+    stage.checkpointer.save_segments([copy])
     stage.store.ready.set()
-    until(lambda: stage.saver.idle)
+    until(lambda: stage.checkpointer.idle)
     assert stage.store.written.count("things") == 1
     (document,) = stage.store.read("things")
     assert document["LastEvaluatedKey"] == '{"pk":{"S":"k"}}'
@@ -143,20 +145,20 @@ def test_segments_that_moved_are_saved_once_and_idle_means_durable(stage: Stage)
 def test_a_store_out_of_reach_is_told_and_tried_again(stage: Stage) -> None:
     stage.store.outages = 1
     stage.save("t")
-    stage.saver.start()
+    stage.checkpointer.start()
     until(lambda: stage.told == ["checkpoints are out of reach", "t"])
 
 
 def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None:
     stage.store.ready.clear()
-    stage.saver.start()
+    stage.checkpointer.start()
     stage.save("first")
     until(lambda: stage.renewals > 0)
     stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
     stage.now += INTERVAL
     stage.save("second")
     stage.store.ready.set()
-    stage.saver.join(20)
+    stage.checkpointer.join(20)
     assert stage.told[0] == "first"
     (error,) = stage.told[1:]
     assert isinstance(error, ShakeError)
@@ -168,9 +170,9 @@ def test_the_lease_is_renewed_before_the_first_save(stage: Stage) -> None:
     # Planning may have taken longer than the lease lasts.
     stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
     stage.save("t")
-    stage.saver.start()
-    stage.saver.join(20)
-    assert [type(each).__name__ for each in stage.told] == ["LeaseLost"]
+    stage.checkpointer.start()
+    stage.checkpointer.join(20)
+    assert [type(each).__name__ for each in stage.told] == ["TaskLockLost"]
     assert "t" not in stage.store.collections
 
 
@@ -180,7 +182,7 @@ def test_the_lease_is_renewed_however_much_there_is_to_save(stage: Stage) -> Non
             stage.now += 1.0
             if left:
                 assert stage.lease.fresh(stage.now)
-                stage.saver.save_table(TableRecord("t", "db.t", 1, 1), save_next(left - 1))
+                stage.checkpointer.save_table(TableRecord("t", "db.t", 1, 1), save_next(left - 1))
             else:
                 stage.told.append("end")
 
@@ -188,13 +190,13 @@ def test_the_lease_is_renewed_however_much_there_is_to_save(stage: Stage) -> Non
 
     for _ in range(3):  # the queue is never empty
         stage.save("t")
-    stage.saver.save_table(TableRecord("t", "db.t", 1, 1), save_next(100))
-    stage.saver.start()
+    stage.checkpointer.save_table(TableRecord("t", "db.t", 1, 1), save_next(100))
+    stage.checkpointer.start()
     until(lambda: "end" in stage.told)
     assert stage.renewals >= 10
 
 
-def many_moved(tables: int) -> list[TableCopy]:
+def many_moved(tables: int) -> list[CopiedTable]:
     """Copies of tables t0, t1, ..., which have something to save."""
     copies = [copy_of([SegmentRecord(0), SegmentRecord(1)]) for _ in range(tables)]
     for number, copy in enumerate(copies):
@@ -212,9 +214,9 @@ def test_the_lease_is_renewed_while_one_save_takes_longer_than_it_lasts(stage: S
         fresh.append(stage.lease.fresh(stage.now))
 
     stage.store.before = take_time
-    stage.saver.save_segments(many_moved(500))
-    stage.saver.start()
-    until(lambda: stage.saver.idle)
+    stage.checkpointer.save_segments(many_moved(500))
+    stage.checkpointer.start()
+    until(lambda: stage.checkpointer.idle)
     assert stage.now >= EXPIRY
     assert fresh == [True] * 500
 
@@ -229,9 +231,9 @@ def test_a_store_out_of_reach_in_the_midst_of_a_save_has_nothing_written_twice(
             raise error
 
     stage.store.before = fail_once
-    stage.saver.save_segments(many_moved(100))
-    stage.saver.start()
-    until(lambda: stage.saver.idle)
+    stage.checkpointer.save_segments(many_moved(100))
+    stage.checkpointer.start()
+    until(lambda: stage.checkpointer.idle)
     assert stage.told == ["checkpoints are out of reach"]
     saved = Counter(name for name in stage.store.written if name != "renewal")
     assert saved == {f"t{number}": 1 for number in range(100)}
@@ -240,18 +242,18 @@ def test_a_store_out_of_reach_in_the_midst_of_a_save_has_nothing_written_twice(
 def test_a_save_of_many_tables_takes_far_less_than_one_write_after_the_other(stage: Stage) -> None:
     together = threading.Barrier(8)  # which no write passes alone
     stage.store.before = lambda collection: together.wait(20)
-    stage.saver.save_segments(many_moved(64))
-    stage.saver.start()
-    until(lambda: stage.saver.idle)
+    stage.checkpointer.save_segments(many_moved(64))
+    stage.checkpointer.start()
+    until(lambda: stage.checkpointer.idle)
     assert stage.told == []
 
 
 def test_an_unexpected_error_ends_the_task_too(stage: Stage) -> None:
-    # A saver that died in silence would leave a task that runs on and saves nothing.
+    # A checkpointer that died in silence would leave a task that runs on and saves nothing.
     stage.store.bug = True
     stage.save("t")
-    stage.saver.start()
-    stage.saver.join(20)
+    stage.checkpointer.start()
+    stage.checkpointer.join(20)
     (error,) = stage.told
     assert isinstance(error, ShakeError)
     assert "ZeroDivisionError: a bug" in str(error)
@@ -259,18 +261,18 @@ def test_an_unexpected_error_ends_the_task_too(stage: Stage) -> None:
 
 def test_closing_finishes_what_was_given_but_does_not_wait_for_a_store_that_is_gone() -> None:
     stage = Stage()
-    stage.saver.start()
+    stage.checkpointer.start()
     for number in range(5):
         stage.save(f"t{number}")
-    stage.saver.close(20)
+    stage.checkpointer.close(20)
     assert stage.told == [f"t{number}" for number in range(5)]
 
     stage = Stage()
     stage.store.outages = 1 << 30
     stage.save("lost")
-    stage.saver.start()
+    stage.checkpointer.start()
     until(lambda: stage.told)
-    stage.saver.close(0.1)
-    stage.saver.join(5)
-    assert not stage.saver.is_alive()
+    stage.checkpointer.close(0.1)
+    stage.checkpointer.join(5)
+    assert not stage.checkpointer.is_alive()
     assert "lost" not in stage.told

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
 from shake.codec.objectid import segment_prefix, segment_tail
-from shake.copy.table import NEXT, Phase, TableCopy
+from shake.copy.table import NEXT, CopiedTable, Phase
 from shake.farm.messages import Page
 from shake.limits import Budget
 from shake.plan.plan import Action, TablePlan
@@ -39,8 +39,8 @@ def plan_of(
 
 def copy_of(
     progress: list[SegmentRecord], action: Action = Action.CREATE, run: int = 0
-) -> TableCopy:
-    copy = TableCopy(0, plan_of(progress, action, run), Budget(1000, None, 0.0), 0.0)
+) -> CopiedTable:
+    copy = CopiedTable(0, plan_of(progress, action, run), Budget(1000, None, 0.0), 0.0)
     copy.enter(Phase.CLEANING, 0.0)
     copy.enter(Phase.COPYING, 0.0)
     return copy
@@ -52,7 +52,7 @@ def page(lease: int, last_key: bytes | None, documents: int = 1, **fields: Any) 
 
 
 @dataclass
-class Lane:
+class Scanner:
     """A lease, the position that its worker reads from, and the slots of the page in its hand."""
 
     worker: int
@@ -85,7 +85,7 @@ class Farm(RuleBasedStateMachine):
     def load(self, action: Action) -> None:
         records = [self.saved[segment] for segment in sorted(self.saved)]
         self.copy = copy_of(records, action, self.run)
-        self.lanes: dict[int, Lane] = {}
+        self.scanners: dict[int, Scanner] = {}
         self.flying: dict[int, list[tuple[bytes, int]]] = {}
 
     # ---- what may happen
@@ -96,24 +96,26 @@ class Farm(RuleBasedStateMachine):
         number = next(self.numbers)
         position = self.copy.lease(number)
         assert not position.done
-        assert position.segment not in [lane.segment for lane in self.lanes.values()]
-        self.lanes[number] = Lane(worker, position.segment, position.last_key, position.documents)
+        assert position.segment not in [scanner.segment for scanner in self.scanners.values()]
+        self.scanners[number] = Scanner(
+            worker, position.segment, position.last_key, position.documents
+        )
 
-    @precondition(lambda self: self.lanes)
+    @precondition(lambda self: self.scanners)
     @rule(data=st.data(), most=st.integers(1, 5), cut=st.integers(1, 3))
     def publish(self, data: st.DataObject, most: int, cut: int) -> None:
         """A worker fills its next slot; it fetches ``most`` items, ``cut`` in each slot."""
-        number = data.draw(st.sampled_from(sorted(self.lanes)))
-        lane = self.lanes[number]
-        if not lane.slots:
-            lane.slots = self.fetch(number, lane, most, cut)
-        message, keys = lane.slots.pop(0)
+        number = data.draw(st.sampled_from(sorted(self.scanners)))
+        scanner = self.scanners[number]
+        if not scanner.slots:
+            scanner.slots = self.fetch(number, scanner, most, cut)
+        message, keys = scanner.slots.pop(0)
         page_id = next(self.numbers)
-        self.copy.publish(page_id, lane.worker, message)
-        prefix = segment_prefix(STAMP + self.run, lane.segment)
-        ids = [prefix + (lane.number + at).to_bytes(5, "big") for at in range(len(keys))]
-        self.ids |= {(lane.segment, lane.number + at): one for at, one in enumerate(ids)}
-        lane.number += len(keys)
+        self.copy.publish(page_id, scanner.worker, message)
+        prefix = segment_prefix(STAMP + self.run, scanner.segment)
+        ids = [prefix + (scanner.number + at).to_bytes(5, "big") for at in range(len(keys))]
+        self.ids |= {(scanner.segment, scanner.number + at): one for at, one in enumerate(ids)}
+        scanner.number += len(keys)
         self.flying[page_id] = list(zip(ids, keys, strict=True))
         if message.slot < 0:  # no document: nothing to store
             del self.flying[page_id]
@@ -121,18 +123,20 @@ class Farm(RuleBasedStateMachine):
         if message.complete and message.last_key is None:
             self.end(number)
 
-    def fetch(self, lease: int, lane: Lane, most: int, cut: int) -> list[tuple[Page, list[int]]]:
-        after = -1 if lane.start is None else int(lane.start)
-        ahead = [key for key in self.source[lane.segment] if key > after]
+    def fetch(
+        self, lease: int, scanner: Scanner, most: int, cut: int
+    ) -> list[tuple[Page, list[int]]]:
+        after = -1 if scanner.start is None else int(scanner.start)
+        ahead = [key for key in self.source[scanner.segment] if key > after]
         scanned = ahead[:most]
-        lane.start = str(scanned[-1]).encode() if len(ahead) > most else None
+        scanner.start = str(scanned[-1]).encode() if len(ahead) > most else None
         keys = [key for key in scanned if key % 3]
         slots = [keys[at : at + cut] for at in range(0, len(keys), cut)] or [[]]
         whole = {"scanned": len(scanned), "capacity": 0.5 * len(scanned)}
         cut_off = {"complete": False, "scanned": 0, "capacity": 0.0}
         pages = [page(lease, None, len(slot), **cut_off) for slot in slots[:-1]]
         slot = 0 if keys else -1
-        pages.append(page(lease, lane.start, len(slots[-1]), slot=slot, **whole))
+        pages.append(page(lease, scanner.start, len(slots[-1]), slot=slot, **whole))
         return list(zip(pages, slots, strict=True))
 
     @precondition(lambda self: self.flying)
@@ -157,11 +161,11 @@ class Farm(RuleBasedStateMachine):
                 self.crash(data)
 
     def kill(self, worker: int) -> None:
-        for number in [n for n, lane in self.lanes.items() if lane.worker == worker]:
+        for number in [n for n, scanner in self.scanners.items() if scanner.worker == worker]:
             self.end(number)
 
     def end(self, number: int) -> None:
-        del self.lanes[number]
+        del self.scanners[number]
         self.copy.end_lease(number)
 
     def save(self) -> None:
@@ -241,8 +245,8 @@ class Farm(RuleBasedStateMachine):
         while not self.copy.copied:
             while self.copy.leasable:
                 self.lease(0)
-            for number in list(self.lanes):
-                while number in self.lanes:
+            for number in list(self.scanners):
+                while number in self.scanners:
                     self.publish(_First(number), 5, 2)
             for page_id in sorted(self.flying, reverse=True):
                 self.write(page_id)
@@ -366,7 +370,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_table_goes_through_its_phases(path: list[Phase]) -> None:
-    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     for at, phase in enumerate(path, start=1):
         assert not copy.over
         copy.enter(phase, float(at))
@@ -375,14 +379,14 @@ def test_a_table_goes_through_its_phases(path: list[Phase]) -> None:
 
 
 def test_no_phase_is_entered_that_the_table_of_phases_does_not_allow() -> None:
-    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     with pytest.raises(AssertionError, match="WAITING to COPYING"):
         copy.enter(Phase.COPYING, 0.0)
     assert set(NEXT) == set(Phase)
 
 
 def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
-    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     copy.enter(Phase.PREPARING, 1000.0)
     copy.enter(Phase.COPYING, 1000.0)
     copy.lease(1)
@@ -394,7 +398,7 @@ def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
 
 
 def test_the_state_of_the_record_follows() -> None:
-    copy = TableCopy(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     assert copy.record_as(TableState.COPYING).state is TableState.COPYING
     assert copy.record.state is TableState.COPYING
 
@@ -404,5 +408,5 @@ def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
     first, _ = segment_tail(STAMP, 0, 0)
     for fate, older in (("drop", []), ("resync", [(bytes(12), first)])):
         record = replace(plan.record, fate=fate)
-        copy = TableCopy(0, replace(plan, record=record), Budget(1000, None, 0.0), 0.0)
+        copy = CopiedTable(0, replace(plan, record=record), Budget(1000, None, 0.0), 0.0)
         assert copy.tails(before=4) == [*older, segment_tail(STAMP + 3, 0, 0)]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from shake.checkpoint.records import SegmentRecord
-from shake.copy.scheduler import Dispatch
-from shake.copy.table import Phase, TableCopy
+from shake.copy.scheduler import CopyScheduler
+from shake.copy.table import CopiedTable, Phase
 from shake.farm import messages
-from shake.farm.lock_guard import Fence
+from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
 from shake.limits import Budget
 from shake.process.child import MOST_DEATHS
 from shake.process.loop import Loop
 from shake.source.client import Credentials, Endpoint
-from tests.test_farm_copy import page, plan_of
+from tests.test_copy_table import page, plan_of
 from tests.test_farm_process import config_of
 
 
@@ -36,7 +36,7 @@ class Far:
 
 
 class Stage:
-    """Workers of two lanes each, tables being copied, and a clock that a test moves."""
+    """Workers of two scanners each, tables being copied, and a clock that a test moves."""
 
     def __init__(self, *segments: int, workers: int = 1, budget: float | None = None) -> None:
         self.now = 0.0
@@ -62,14 +62,14 @@ class Stage:
         self.copies = []
         for number, count in enumerate(segments):
             plan = plan_of([SegmentRecord(segment) for segment in range(count)])
-            copy = TableCopy(number, plan, Budget(1000, budget, 0.0), 0.0)
+            copy = CopiedTable(number, plan, Budget(1000, budget, 0.0), 0.0)
             copy.enter(Phase.CLEANING, 0.0)
             copy.enter(Phase.COPYING, 0.0)
             self.copies.append(copy)
         self.writers = {number: Far() for number in range(len(segments))}
-        self.fence = Fence(lambda: self.ours)
+        self.fence = LockGuard(lambda: self.ours)
         self.errors: list[str] = []
-        self.dispatch = Dispatch(
+        self.dispatch = CopyScheduler(
             self.loop,
             self.pool,
             self.copies,
@@ -86,20 +86,20 @@ class Stage:
         self.dispatch.publish(self.pool.workers[worker], message)
 
     def end(self, lease: int) -> None:
-        worker = next(w for w in self.pool.workers if lease in w.lanes)
-        worker.lanes[worker.lanes.index(lease)] = None
+        worker = next(w for w in self.pool.workers if lease in w.scanners)
+        worker.scanners[worker.scanners.index(lease)] = None
         self.dispatch.end_lease(lease)
 
 
-def test_every_lane_gets_a_segment_and_tables_share_them_evenly() -> None:
+def test_every_scanner_gets_a_segment_and_tables_share_them_evenly() -> None:
     stage = Stage(9, 9, workers=2)
     stage.dispatch.assign()
     leases = stage.leases(0) + stage.leases(1)
     assert len(leases) == 4
     assert sorted(lease.table for lease in leases) == [0, 0, 1, 1]
-    assert sorted((worker, lease.lane) for worker in (0, 1) for lease in stage.leases(worker)) == [
-        *((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
+    assert sorted(
+        (worker, lease.scanner) for worker in (0, 1) for lease in stage.leases(worker)
+    ) == [*((0, 0), (0, 1), (1, 0), (1, 1))]
 
 
 def test_a_page_is_stored_from_its_slot_which_is_free_when_the_target_has_it() -> None:
@@ -125,7 +125,7 @@ def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:
     assert stage.copied == [0]
 
 
-def test_a_lane_that_is_idle_gets_what_a_dead_worker_left() -> None:
+def test_a_scanner_that_is_idle_gets_what_a_dead_worker_left() -> None:
     stage = Stage(2)
     stage.dispatch.assign()
     first, second = stage.leases()
@@ -231,13 +231,13 @@ def test_a_position_that_kills_whoever_reads_on_ends_the_task_and_one_that_moves
     stage.dispatch.assign()
     worker = stage.pool.workers[0]
     for death in range(MOST_DEATHS * 3 - 1):
-        lease = next(lease for lease in worker.lanes if lease is not None)
+        lease = next(lease for lease in worker.scanners if lease is not None)
         if death < MOST_DEATHS * 2:
             stage.publish(page(lease, b"%d" % death))
-        worker.lanes = [None, None]
+        worker.scanners = [None, None]
         assert stage.errors == []
         stage.dispatch.worker_died(worker, [lease])
-    lease = next(lease for lease in worker.lanes if lease is not None)
+    lease = next(lease for lease in worker.scanners if lease is not None)
     stage.dispatch.worker_died(worker, [lease])
     [error] = stage.errors
     assert "segment 0" in error

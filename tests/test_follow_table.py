@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
 from shake.farm.messages import Batch, Journaled
-from shake.follow.table import Following, spared
+from shake.follow.table import FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
@@ -18,13 +18,13 @@ LATER = NOW + 1e6
 RECORD = StreamRecord("t", "arn", began=NOW - 60)
 
 
-def following(shards: list[Shard]) -> Following:
+def following(shards: list[Shard]) -> FollowedTable:
     table = Table("t", Keys(Attribute("pk", "S")))
     plan = TablePlan(table, Action.FOLLOW, TableRecord("t", "a.t", 0, 0), (), ())
-    return Following(0, plan, RECORD, shards, NOW)
+    return FollowedTable(0, plan, RECORD, shards, NOW)
 
 
-def restarted(one: Following) -> Following:
+def restarted(one: FollowedTable) -> FollowedTable:
     """As the next run finds it in the checkpoint."""
     saved = [shard_document(shard) | {"Run": 0} for shard in one.shards]
     return following([shard_of("t", document) for document in saved])
@@ -55,7 +55,7 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
 OLD = [Listed("s1", "", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
 
 
-def read(one: Following, shard: str, sequence: str, created: float) -> None:
+def read(one: FollowedTable, shard: str, sequence: str, created: float) -> None:
     """A shard is read up to this record; lease and number of it are new."""
     lease = int(sequence)
     one.lease(lease, 0, one.shards[shard], NOW)
