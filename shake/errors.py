@@ -1,4 +1,4 @@
-"""Every error that ends a run: one clear line for the person, one exit status for the script."""
+"""Every error that ends a run: one clear line for the user, one exit status for the script."""
 
 from __future__ import annotations
 
@@ -88,4 +88,4 @@ class ItemError(RunError):
 
 
 class Stopped(ShakeError):
-    """A wait was cut short because the task is stopping; never shown to the person."""
+    """A wait was cut short because the task is stopping; never shown to the user."""

@@ -203,7 +203,7 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
         result = migration.run("--until-consistent")
     assert result.status == 0, result
     assert [stop.is_set() for stop in stops] == [True] * 4
-    tried = re.findall(r"WARN  shake: (.*); it is tried again until it works", result.stdout)
+    tried = re.findall(r"WARN  shake: (.*); retrying", result.stdout)
     assert len(tried) >= 5, result.stdout
     followed.compare()
 
@@ -224,7 +224,7 @@ def test_a_signal_is_obeyed_while_a_resync_waits_for_a_source_that_does_not_answ
     followed.simulator.faults.next("Scan", None, calling(begin))  # a plan's, then the mark's
     process = migration.start()
     output = migration.folder / f"{followed.name}.1.out"
-    until(lambda: output.read_text().count("; it is tried again until it works") >= 2)
+    until(lambda: output.read_text().count("; retrying") >= 2)
     stopped(migration, process)
     assert "stopped: what is done is saved, start again to go on" in output.read_text()
 

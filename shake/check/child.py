@@ -103,7 +103,7 @@ class Worker:
 
 @contextlib.contextmanager
 def told(parent: Parent) -> Iterator[None]:
-    """Tell the parent of any error, so that the person gets one clear line, not a silence."""
+    """Tell the parent of any error, so that the user gets one clear line, not a silence."""
     try:
         yield
     except Stopped:

@@ -35,7 +35,7 @@ class Plan:
     processes: int
 
     def describe(self, config: Config) -> str:
-        """The line for the person."""
+        """The line for the user."""
         table = self.table
         segments = tuple(SegmentRecord(number) for number in range(self.segments))
         record = TableRecord(table.name, config.place(table.name), 0, self.segments)

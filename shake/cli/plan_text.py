@@ -1,4 +1,4 @@
-"""The plan as lines for the person, as ``--dry-run`` prints it."""
+"""The plan as lines for the user, as ``--dry-run`` prints it."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class CopyScheduler:
                 table = copy.plan.table.name
                 self._fatal(
                     RunError(
-                        f"table {table}: whoever reads segment {segment} on from its position in "
-                        f"the checkpoint dies, {deaths} times now; log.level = debug may tell why"
+                        f"table {table}: worker processes died {deaths} times in a row while "
+                        f"reading segment {segment}; log.level = debug can show why"
                     )
                 )
         self.assign()

@@ -21,7 +21,7 @@ class Health:
 
     def worry(self, text: str) -> None:
         """Something has failed again."""
-        self._remember(text, "; it is tried again until it works")
+        self._remember(text, "; retrying")
 
     def doubt(self, text: str) -> None:
         """Something is uncertain; the text says what is done about it."""

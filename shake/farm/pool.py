@@ -61,7 +61,7 @@ class WorkerPool:
 
     Each reads ``readers`` shards at once at most. ``handle`` gets each message of a worker;
     ``lost`` the leases of segments and of shards that died with one; ``fatal`` the error when one
-    dies again and again.
+    died many times in a row.
     """
 
     def __init__(
@@ -208,7 +208,9 @@ class WorkerPool:
         worker.restarts += 1
         log.warning("worker %d died (%s); it is replaced", worker.number, how)
         if worker.deaths > MOST_DEATHS:
-            self._fatal(RunError(f"worker {worker.number} dies again and again ({how})"))
+            self._fatal(
+                RunError(f"worker {worker.number} died {worker.deaths} times in a row ({how})")
+            )
         else:
             self._loop.later(revival_delay(worker.deaths), lambda: self._revive(worker))
 

@@ -137,7 +137,11 @@ class TableWriter:
         self._restarts += 1
         log.warning("the writer of %s died (%s); it is replaced", self._plan.place, how)
         if self._deaths > MOST_DEATHS:
-            self._fatal(RunError(f"the writer of {self._plan.place} dies again and again ({how})"))
+            self._fatal(
+                RunError(
+                    f"the writer of {self._plan.place} died {self._deaths} times in a row ({how})"
+                )
+            )
         else:
             self._loop.later(revival_delay(self._deaths), self._revive)
 

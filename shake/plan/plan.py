@@ -128,7 +128,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All tables of a run, what stands against it, and what the person should know first."""
+    """All tables of a run, what stands against it, and what the user should know first."""
 
     tables: tuple[TablePlan, ...]
     refusals: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What the person should know before a run, besides what stands against it."""
+"""What the user should know before a run, besides what stands against it."""
 
 from __future__ import annotations
 

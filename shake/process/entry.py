@@ -70,7 +70,7 @@ def _answering(channel: ChildChannel, received: Iterator[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def guarded(channel: ChildChannel) -> Iterator[None]:
-    """Tell the supervisor of any error, so that the person gets one clear line, not a silence."""
+    """Tell the supervisor of any error, so that the user gets one clear line, not a silence."""
     try:
         yield
     except Stopped:

@@ -51,7 +51,7 @@ class Resync:
         except ShakeError as error:
             if not (self.met and error.passes):
                 raise
-            log.warning("%s; it is tried again until it works", error)
+            log.warning("%s; retrying", error)
             time.sleep(self._wait)
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
 

@@ -1,1 +1,1 @@
-"""What the person sees of a task: log, progress, closing summary, status page and diagnostics."""
+"""What the user sees of a task: log, progress, closing summary, status page and diagnostics."""

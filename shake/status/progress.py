@@ -41,7 +41,7 @@ class Reporter(Protocol):
         ...
 
     def print(self, line: str) -> None:
-        """A line for the person, whatever the log settings; above the bars where there are any."""
+        """A line for the user, whatever the log settings; above the bars where there are any."""
         ...
 
     def close(self, snapshot: Snapshot) -> None:

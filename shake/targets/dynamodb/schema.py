@@ -35,7 +35,7 @@ def wanted_indexes(table: Table, config: Config) -> tuple[SecondaryIndex, ...]:
 
 
 def describe(index: SecondaryIndex) -> str:
-    """An index in words, for the person."""
+    """An index in words, for the user."""
     attributes = ", ".join(attribute.name for attribute in index.keys)
     kind = "local" if index.local else "global"
     return f"{kind} secondary index {index.name} ({attributes})"
