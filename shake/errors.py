@@ -9,7 +9,7 @@ class ShakeError(Exception):
     """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
 
     exit_status = 1
-    #: Whether waiting may cure it, though nobody changes anything.
+    #: Whether the error can pass by itself, without any action of the user.
     passes = False
 
 
@@ -73,8 +73,8 @@ class SourceError(RunError):
 class ItemError(RunError):
     """An item that cannot be stored.
 
-    Raised by the codec with the item's key (as DynamoDB JSON text) and the reason; whoever knows
-    the table adds it with :meth:`of_table`.
+    The codec raises it with the item's key (as DynamoDB JSON text) and the reason. A caller that
+    knows the table adds its name with :meth:`of_table`.
     """
 
     def __init__(self, key: str, reason: str, table: str | None = None) -> None:

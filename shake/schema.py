@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
-#: Seconds for which a stream keeps a change, and the age from which on a person should look into
-#: one that only the stream holds.
+#: Seconds for which a stream keeps a change. OLD is the age from which on a user should look into
+#: a change that only the stream holds.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 RETENTION = 24 * 3600.0
 OLD = RETENTION / 2

@@ -1,8 +1,8 @@
-"""Those who do the work of a table's check: this process alone, or children of it.
+"""Runs the work of a table's check, in this process alone or in child processes.
 
-A piece of work is a method of Part, by name, and its arguments. Children are started afresh, each
-with clients of its own; all that they need, secrets too, they get by a socket, by which they also
-tell what they find. They end as soon as their end of it closes.
+A piece of work is the name of a method of Part, and its arguments. Each child is a new process with
+separate clients. It receives all that it needs, secrets too, through a socket, and sends its
+results back through it. A child ends as soon as its end of the socket closes.
 """
 
 from __future__ import annotations

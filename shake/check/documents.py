@@ -15,7 +15,7 @@ from shake.config import Config
 #: Larger than any document.
 ROOM = 17 << 20
 
-#: Both read whatever somebody else may have written into the target.
+#: Both can decode documents that other software has written into the target.
 DECODED: CodecOptions[dict[str, Any]] = CodecOptions(
     unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
 )

@@ -1,4 +1,4 @@
-"""How a table is read for its check, and what that costs at the least."""
+"""Plans how a check reads a table, and the lowest cost of that."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Progress:
 
 @contextmanager
 def showing(progress: Progress, reporter: Reporter, every: float) -> Iterator[None]:
-    """Show the progress every so many seconds, from a thread of its own."""
+    """Show the progress every ``every`` seconds, from a separate thread."""
     over = threading.Event()
 
     def show() -> None:

@@ -1,4 +1,4 @@
-"""Both sides of one table, and who is told of it: what every part of its check needs."""
+"""Both sides of one table, and the receiver of findings, as each part of its check needs them."""
 
 from __future__ import annotations
 

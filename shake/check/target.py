@@ -175,7 +175,7 @@ class StoredTable:
                 self._drop_namesake(replacement["_id"])
             try:
                 self._collection.replace_one(query, replacement, upsert=True)
-            except DuplicateKeyError:  # somebody else was faster; whoever called looks again
+            except DuplicateKeyError:  # another write was faster; the caller reads again
                 log.info("%s: another write of the same key is under way", self.place)
 
         self.patiently(replace)

@@ -29,7 +29,7 @@ _BEGUN = frozenset({"table", "stream"})
 class Checkpoints:
     """The records of a task in a store: a collection per table, and ``status_table``.
 
-    Documents of other kinds (a stream's shards, somebody else's) are left alone.
+    Documents of other kinds (a stream's shards, or of other software) are not changed.
     """
 
     def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
@@ -68,9 +68,9 @@ class Checkpoints:
     def load_stream(self, table: str) -> tuple[StreamRecord | None, list[Shard]]:
         """The table's stream and its shards; None, and no shard, where none was chosen yet.
 
-        One that an earlier copy of the table followed does not count. What a run saved of its
-        shards counts once the stream says that it has begun, or that the run before it had: what
-        remains of an older one is nobody's any more.
+        A stream that an earlier copy of the table followed does not count. Shards count if they
+        were saved by the run that the stream's record names, or by a later one. Shards of older
+        runs are ignored.
         """
         documents = self._store.read(table)
         copy = _table_record(table, documents)
@@ -122,7 +122,7 @@ class Checkpoints:
         self._write(record.table, [one | {"Run": record.run} for one in documents])
 
     def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
-        """Delete the documents of shards that nobody asks for any more."""
+        """Delete the documents of shards that are no longer needed."""
         gone = {f"shard-{shard_id}" for shard_id in shard_ids}
         for document in self._store.read(record.table):
             if document["_id"] in gone and document.get("Run") == record.run:

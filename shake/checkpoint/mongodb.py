@@ -82,7 +82,7 @@ class MongoStore:
             raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
         try:
             store.read(_PROBE[0])
-            store.swap(*_PROBE, None)  # deletes what nobody writes: proves the right to write
+            store.swap(*_PROBE, None)  # deletes nothing: proves the right to write
         except ShakeError as error:
             store.close()
             raise RefusedError(f"{error}; {remedy}") from error
@@ -144,7 +144,7 @@ class MongoStore:
             yield
         except PyMongoError as error:
             kind = RunError if _code(error) in PERMANENT else StoreUnavailable
-            # The driver's text goes on with a description of the whole topology.
+            # The rest of the driver's text describes the whole topology.
             reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
             raise kind(f"{self._name}: {reason}") from error
 

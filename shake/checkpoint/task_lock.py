@@ -17,10 +17,10 @@ from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
 from shake.errors import RefusedError, ShakeError
 
-#: Seconds between renewals by whoever writes.
+#: Seconds between the renewals that are made before writes.
 INTERVAL = 10.0
 
-#: Seconds after which a thread renews it, since nobody has written, or a write takes long.
+#: Seconds after which a thread renews the lock: no write has happened, or a write takes long.
 OVERDUE = 15.0
 
 #: Seconds without a renewal after which a challenger takes over.
@@ -29,19 +29,19 @@ EXPIRY = 30.0
 #: Seconds before EXPIRY at which the holder itself stops, for what is under way to end.
 MARGIN = 5.0
 
-#: Seconds between two looks at somebody else's lease.
+#: Seconds between two checks of a lock that another process holds.
 POLL = 1.0
 
 
 class TaskLockLost(Superseded):
-    """Somebody else runs this task now: nothing more may be written."""
+    """Another process runs this task now: this one must not write any more."""
 
 
 class TaskLock:
     """The right to run a task, kept by renewing it every INTERVAL. Thread-safe.
 
-    Clocks of two machines are never compared: the holder moves a counter, and a challenger sees,
-    by its own clock, whether it moves.
+    Clocks of two machines are never compared. The holder increments a counter. A challenger
+    watches, by its local clock, whether the counter changes.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class TaskLock:
         wait: Callable[[float], None] = time.sleep,
         me: Holder | None = None,
     ) -> TaskLock:
-        """Take the lease: at once where nobody lives who has it, else after watching it expire.
+        """Take the task lock: at once if it is free or its holder is dead, else when it expires.
 
-        ``wait(seconds)`` may raise to give up. Raises RefusedError, naming the holder, when it
-        lives.
+        ``wait(seconds)`` can raise to give up. Raises RefusedError, with the holder's name, if the
+        holder is alive.
         """
         me = me or Holder.me()
         mine = {"_id": "lease", "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
@@ -125,10 +125,11 @@ class TaskLock:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Have a thread renew the lease where nobody else does, as while the task is planned.
+        """Renew the task lock in a thread when no write renews it, as while the task is planned.
 
-        It does so whatever this process waits for: one that lives, and its children at work, are
-        to be stopped, not taken over. A loss is found by whoever writes next.
+        The thread renews it whatever this process waits for. So no other process takes over a task
+        whose process is alive and whose children work: a user must stop it. The next write detects
+        that the lock is lost.
         """
         over = threading.Event()
 

@@ -136,7 +136,7 @@ def _check(
 
 
 def _print(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # of somebody who has read enough
+    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
         print(line, flush=True)
 
 

@@ -112,5 +112,5 @@ def _dry_run(config: Config, workers: int) -> int:
 
 
 def _print(lines: list[str]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # of somebody who has read enough
+    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
         print("\n".join(lines), flush=True)

@@ -110,12 +110,13 @@ class Statements(NamedTuple):
 
 
 class ChangePage(Protocol):
-    """One GetRecords response on its way to statements, which it gives out once.
+    """Turns one GetRecords response into statements, which it returns once.
 
-    Of all changes to a key in it only the last one counts, so that the statements can be applied in
-    any order. ``records`` is how many were in it, ``sequence`` the SequenceNumber of the last one
-    ("" without any), ``created`` its ApproximateCreationDateTime in Unix seconds (0.0 without), and
-    ``next_iterator`` where to go on, or None where the shard has ended.
+    Of all changes to one key, only the last one counts. So the statements can be applied in any
+    order. ``records`` is the number of records in the response. ``sequence`` is the SequenceNumber
+    of the last record ("" if there is none). ``created`` is that record's
+    ApproximateCreationDateTime in Unix seconds (0.0 if there is none). ``next_iterator`` is the
+    iterator of the next request, or None if the shard has ended.
     """
 
     records: int
@@ -156,8 +157,8 @@ class Codec(Protocol):
     ) -> list[tuple[int, int, int]]:
         """Cut what ``fill`` wrote into batches of at most so many documents and bytes.
 
-        Returns (start, end, documents) of each; a larger document is a batch of its own. Raises
-        ValueError where a length does not fit.
+        Returns (start, end, documents) of each batch. A larger document forms a batch alone.
+        Raises ValueError where a length does not fit.
         """
         ...
 

@@ -23,8 +23,8 @@ IN_ADDRESS = re.compile(
     re.IGNORECASE,
 )
 
-#: A secret shorter than this is hidden only where it stands as a word of its own, so that the
-#: password "a" of a test server leaves the log readable.
+#: A secret shorter than this is hidden only where it is a whole word. So the log stays readable
+#: when a test server has the password "a".
 _SHORT = 6
 
 

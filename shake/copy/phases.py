@@ -20,13 +20,13 @@ log = logging.getLogger("shake.farm")
 
 
 class CopyPhases:
-    """Begins tables, as many at once as may be; each phase gives its writer one order.
+    """Starts as many tables at once as allowed; each phase sends one order to the table's writer.
 
-    A phase that changes the target is entered when the state that leads to it is durable, so a
-    restart always knows what was intended. ``start_writer`` starts the writer of a table into
-    ``writers``; ``copying`` is called when a table's segments may be leased, ``verify`` when its
-    scan has ended, with what to do if the source table is still the same,
-    ``done`` when a table is done, or broken.
+    A phase that changes the target begins only when the state before it is durable. So a restart
+    always knows what was intended. ``start_writer`` starts the writer of a table and adds it to
+    ``writers``. ``copying`` is called when a table's segments can be leased. ``verify`` is called
+    when its scan has ended, with the function to call if the source table is still the same.
+    ``done`` is called when a table is done or broken.
     """
 
     def __init__(

@@ -90,7 +90,7 @@ class CopyScheduler:
         self.assign()
 
     def worker_died(self, worker: Worker, leases: list[int]) -> None:
-        """What is left of its segments is leased again, behind what was published of them."""
+        """Lease the rest of its segments again, from the end of what was published of them."""
         for copy in self._copies:
             copy.budget.drop(worker.number)
         for lease in leases:

@@ -35,9 +35,10 @@ START_DEADLINE = 60.0
 
 
 class Server(ABC):
-    """A server process on a port of its own.
+    """A server process on a free port.
 
-    ``folder`` holds its log and its data; without one, a temporary folder that goes with it.
+    ``folder`` contains its log and its data. Without one, they are in a temporary folder, which is
+    deleted with the server.
     """
 
     name: str
@@ -168,10 +169,10 @@ class DynamoDBLocal(Server):
 
 
 def free_port() -> int:
-    """A port that nobody listens on.
+    """A port on which no process listens.
 
-    Not one of the range that the system gives to outgoing connections (Linux from 32768, macOS
-    from 49152): while a server is down, a client that calls it could be given its port.
+    It is outside the range that the system assigns to outgoing connections (Linux from 32768,
+    macOS from 49152). Otherwise a client could get the port of a server that is down.
     """
     while True:
         port = random.randrange(20000, 32768)

@@ -32,10 +32,10 @@ Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
 
 
 class Checkpointer(threading.Thread):
-    """Saves what the loop gives it; each save is tried for as long as the store is out of reach.
+    """Saves what the loop gives it; retries each save while the store is unreachable.
 
-    ``post`` has a call run in the loop; ``trouble`` (in the loop) hears each failed try, ``fatal``
-    an error that ends the task, such as a lost lease.
+    ``post`` runs a call in the loop. ``trouble`` is called in the loop for each failed try.
+    ``fatal`` is called with an error that ends the task, such as a lost task lock.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Checkpointer(threading.Thread):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._saving = 0  # touched in the loop only
-        self._renewal = -math.inf  # at once: the store may have been out of reach until now
+        self._renewal = -math.inf  # at once: the store might have been unreachable until now
 
     @property
     def idle(self) -> bool:
@@ -137,7 +137,7 @@ class Checkpointer(threading.Thread):
         self._jobs.put(([self._lease.renew], self._saved))
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
-        """Delete the documents of shards that nobody asks for any more."""
+        """Delete the documents of shards that are no longer needed."""
         if shards:
             self._saving += 1
             forget = partial(self._checkpoints.forget_shards, record, shards)

@@ -1,4 +1,4 @@
-"""A writer as the supervisor sees it: what it has not answered is said again to its replacement."""
+"""The supervisor's side of a writer: sends unanswered orders again to a replacement process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = logging.getLogger("shake.farm")
 class TableWriter:
     """The writer process of one collection.
 
-    Every order can be carried out twice: documents are stored by ``_id``, and each step of
-    preparing, forgetting, indexing and publishing is harmless when it is already done. ``held`` is
-    where it writes at first, ``run`` the run by which its commands are numbered, and ``until`` the
-    moment of the boot clock from which on it is not allowed to write.
+    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
+    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
+    writer writes at first. ``run`` is the run that numbers its commands. ``until`` is the time of
+    the boot clock from which on it is not allowed to write.
     """
 
     def __init__(

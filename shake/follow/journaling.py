@@ -36,11 +36,11 @@ class Keeping:
 
 
 class Journaling:
-    """The leases of shards that go into the journal, and the room that it takes.
+    """Manages the leases of shards that are read into the journal, and the journal's disk space.
 
-    ``ended`` is called with each lease that has ended, and whether the journal has the shard to its
-    end, ``refused`` with a shard of which the stream does not hold what follows the position, and
-    ``trouble`` each second while there is no room for what should be read.
+    ``ended`` is called with each lease that has ended, and with whether the journal contains the
+    shard to its end. ``refused`` is called with a shard if the stream no longer has the records
+    after the shard's position. ``trouble`` is called each second while the journal has no room.
     """
 
     def __init__(

@@ -271,7 +271,7 @@ class FollowedTable:
             self._dirty.add(shard.id)
 
     def take_forgotten(self) -> list[str]:
-        """Shards that nobody asks for any more, since the last call."""
+        """Shards that have become unneeded since the last call."""
         forgotten, self.shards.forgotten = self.shards.forgotten, []
         for shard in forgotten:
             self._noted.pop(shard, None)
@@ -340,7 +340,7 @@ class FollowedTable:
         return 0.0 if covered is None else max(0.0, now - covered)
 
     def doubtful(self, now: float) -> list[Shard]:
-        """Shards that nobody reads now, of which unread records may be trimmed; oldest first."""
+        """Shards without a reader whose unread records might be trimmed; oldest first."""
         idle = [
             shard
             for shard in self.shards

@@ -144,7 +144,7 @@ class Plan:
 
     @property
     def follows(self) -> bool:
-        """Whether changes are followed, which ends only when it is told to."""
+        """Whether the task follows changes. Such a task ends only when the user stops it."""
         return any(table.stream for table in self.tables)
 
 

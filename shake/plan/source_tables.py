@@ -16,7 +16,7 @@ from shake.source.streams import Stream, find_stream
 
 T = TypeVar("T")
 
-#: Tries of each request before the source counts as out of reach.
+#: Tries of each request before the source counts as unreachable.
 _ATTEMPTS = 5
 #: Descriptions of a table that is listed, or that the task has begun with, before it counts as
 #: missing, and the seconds between two of them.
@@ -50,7 +50,7 @@ def find_tables(
         return _unless_missing(client, ask, _LOOKS if name in known else 1)
 
     names = list(dict.fromkeys([*names, *sorted(begun)]))
-    # Unlike those of an Executor, these threads keep nobody from ending while the source hangs.
+    # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
     with ThreadPool(_THREADS) as threads:
         return [found for found in threads.imap(look, names) if found is not None]
 

@@ -28,8 +28,8 @@ _KEPT_BYTES = 4 * 1024 * 1024
 def create(slots: int) -> int:
     """Make the memory for ``slots`` slots; return its file descriptor.
 
-    It has no name, so it goes with the last process that holds it, however that one ends, and it
-    does not count against the size of /dev/shm.
+    The memory has no name. So the system frees it when the last process that uses it ends, even
+    after a crash. It does not count against the size of /dev/shm.
     """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("shake-arena")

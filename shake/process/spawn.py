@@ -14,14 +14,15 @@ _ROOT = Path(__file__).resolve().parents[2]
 def spawn(
     module: str, *arguments: str, descriptors: tuple[int, ...] = ()
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """The process, and our end of the socket: the number of its own is its first argument.
+    """Start a child process; return it, and the parent's end of a socket to it.
 
-    By exec, never by fork alone: whoever starts it holds clients and threads. In a session of its
-    own, so that Ctrl-C at the terminal reaches its parent only. ``descriptors`` are inherited.
-    Raises OSError where the machine has no room for it.
+    The child's first argument is the descriptor of its end of the socket. The child is started by
+    exec, never by fork alone, because the parent has clients and threads. It runs in a new session,
+    so that Ctrl-C at the terminal reaches only the parent. ``descriptors`` are inherited. Raises
+    OSError if the machine lacks the resources for another process.
     """
-    # It finds shake where this process found it, be it installed or a checkout; and a file of the
-    # user's current folder must not stand in for a module (Python 3.11).
+    # The child imports shake from the same place as this process: installed, or a checkout. A file
+    # in the user's current folder must not replace a module (Python 3.11).
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     ours, theirs = socket.socketpair()
     with theirs:

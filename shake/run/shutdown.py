@@ -76,7 +76,7 @@ class Shutdown:
             line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
             self._begin(error.exit_status, line, DRAIN_SECONDS, error)
             return
-        # Whoever took the lease copies on: nothing of ours may follow.
+        # Another process has the task lock and continues: this one must not write any more.
         patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
         self._begin(error.exit_status, str(error), patience)
 
@@ -85,7 +85,7 @@ class Shutdown:
         self._begin(0, line, SETTLE_SECONDS)
 
     def signalled(self, number: int) -> None:
-        """Somebody wants its end; asked twice, at once."""
+        """Stop the task because of a signal; after a second signal, stop at once."""
         patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
         deadline = self._clock() + patience
         if self.running or self.ending.gap:  # which the next start meets again

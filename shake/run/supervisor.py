@@ -404,7 +404,7 @@ class Supervisor:
     # ---- what is shown
 
     def snapshot(self) -> Snapshot:
-        """The task as it stands."""
+        """The current state of the task."""
         now, source = self._loop.clock(), self._source
         filtered = self._config.scan_filter is not None
         state, reason = self._shutdown.state(self._trouble.text, complete=self._complete)
@@ -433,7 +433,7 @@ class Supervisor:
         )
 
     def look(self) -> Snapshot | None:
-        """The task as it stands, for any other thread; None where the loop does not answer."""
+        """The current state of the task, for other threads; None if the loop does not answer."""
         found: Future[Snapshot] = Future()
         self._loop.post(lambda: found.set_result(self.snapshot()))
         with contextlib.suppress(TimeoutError):

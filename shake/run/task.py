@@ -210,7 +210,7 @@ def _hold_lease(store: Store) -> Iterator[TaskLock]:
         with lease.kept():
             yield lease
     finally:
-        # It runs out by itself: a store that hangs holds nobody up.
+        # The lock also expires by itself. So a store that hangs does not delay the exit.
         release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
         release.start()
         release.join(_RELEASE_SECONDS)

@@ -1,4 +1,4 @@
-"""Reading DynamoDB: a client that rides out every fault, and what it asks of tables and streams."""
+"""Reads DynamoDB: a client that retries after faults, and its requests for tables and streams."""
 
 import logging
 

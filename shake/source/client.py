@@ -1,4 +1,4 @@
-"""Sends requests to DynamoDB and gives back the raw answers, riding out all that waiting cures."""
+"""Sends requests to DynamoDB, retries after temporary faults, and returns the raw answers."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Call:
         self._problem: Broken | None = None
 
     def send(self) -> None:
-        """Send the request; a fault is told by the next ``receive``."""
+        """Send the request; the next ``receive`` raises the error of a fault."""
         self._credentials = self._client.credentials()
         try:
             self._sent = self._client.connection(self._url)
@@ -214,7 +214,7 @@ class Call:
         raise Stopped(f"{self._operation} was given up: the task is stopping")
 
     def cancel(self) -> None:
-        """Nobody wants the answer any more."""
+        """Close the connection, because the answer is no longer needed."""
         if self._sent is not None:
             self._sent.close()
 

@@ -9,7 +9,7 @@ from shake.status.snapshot import Snapshot, TableStatus
 
 #: Table states in which nothing is being done for the table right now.
 IDLE = frozenset({"waiting", "done", "broken"})
-#: States, of a table and of a task, that a person should look into.
+#: States of a table or a task that need the attention of a user.
 ILL = frozenset({"broken", "failed"})
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({"done", "following", "finished"})
@@ -91,7 +91,7 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     if not unready:
         return 0.0
     to_copy = [table for table in unready if table.state not in _COPIED]
-    if not rate or not to_copy:  # indexes take nobody knows how long
+    if not rate or not to_copy:  # the time to build indexes is unknown
         return None
     left = 0.0
     for table in to_copy:

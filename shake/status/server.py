@@ -41,7 +41,7 @@ def status_server(
         return Answer(f"{state}\n".encode(), status=503 if state == "failed" else 200)
 
     def numbers() -> Answer:
-        from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # if somebody asks for them
+        from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # only on request
 
         return Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)
 

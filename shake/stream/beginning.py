@@ -15,11 +15,12 @@ def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
 
     ``now`` is on the source's clock, and earlier than the listing.
 
-    A Scan is eventually consistent, so what was written just before may be missing from it: every
-    open shard counts, the parent of each, and every closed shard whose child is not listed yet,
-    each from its beginning. What came before them is in the copy. And all that follows what is
-    read is read too: where a shard was split, one half may have rolled over since, more than once,
-    and the other not, so that an older change of a key would come again, and the later one not.
+    A Scan is eventually consistent, so it can miss a change that was written just before. So three
+    kinds of shards count, each from its beginning: every open shard, the parent of each, and every
+    closed shard whose child is not listed yet. Earlier changes are in the copy. All descendants of
+    these shards are read too. The reason is a shard that was split: one half can have rolled over
+    more than once since, and the other not. Without the descendants, an older change of a key
+    would be applied again, and the later change would not.
     """
     listed = {one.id: one for one in listing}
     parents = {one.parent for one in listed.values()}

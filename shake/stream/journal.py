@@ -1,8 +1,8 @@
-"""The journal: what the shards of a stream said while the copy ran, on disk until it is applied.
+"""The journal: stream records that were read during the copy, kept on disk until applied.
 
-One file a shard holds the answers of GetRecords in order, compressed. Who appends to it is alone,
-and goes on behind the last entry that is whole: so the file itself says what it holds, whoever died
-in between.
+Each shard has one file, with the compressed answers of GetRecords in order. Only one process at a
+time appends to a file. It continues after the last complete entry. So the file alone defines its
+content, even after a process has crashed.
 """
 
 from __future__ import annotations

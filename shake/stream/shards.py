@@ -366,7 +366,7 @@ class Shards:
         return [self._shards[one] for one in self._children.get(shard.id, ())]
 
     def _offer(self, shard: Shard) -> None:
-        """Queue a shard for whoever may read it now."""
+        """Queue a shard for the kind of reader that is allowed to read it now."""
         self._ready.discard(shard.id)
         self._keepable.discard(shard.id)
         if shard.keeping or shard.doubted:

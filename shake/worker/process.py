@@ -1,4 +1,4 @@
-"""A worker: scans segments and reads shards, several at a time, each in a thread of its own."""
+"""A worker: scans segments and reads shards, several at a time, each in a separate thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shake.worker.shard_reader import ApplyingReader, JournalingReader, OpenStre
 
 
 class Worker:
-    """The child's main thread: hands what it is told to scanners and readers, which are threads."""
+    """The child's main thread: passes messages to the threads of scanners and shard readers."""
 
     def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
         self._config = config

@@ -74,10 +74,10 @@ class Allowance:
 
 
 class Scanner(threading.Thread):
-    """Scans one leased segment after another, through slots of its own.
+    """Scans one leased segment after another, through slots that no other scanner uses.
 
-    The next page is requested as soon as its start is known, before the page at hand is
-    transcoded: the network's wait and the work overlap, in one thread.
+    The scanner requests the next page as soon as it knows where that page starts, before it
+    transcodes the current page. So waiting for the network and transcoding overlap, in one thread.
     """
 
     def __init__(self, context: WorkerContext, number: int) -> None:

@@ -34,15 +34,15 @@ QUIET_IDLE, QUIET_AFTER = 0.9, 60.0
 #: Records of an answer from which on the next is asked for at once.
 _BUSY = 0.5
 
-#: An answer without records may only mean that there is a hole in the shard, so it takes so many
-#: in a row to say that its tip is reached.
+#: Answers without records, in a row, after which the reader counts as at the tip of the shard. One
+#: such answer is not enough: it can also mean that there is a gap between records.
 TIP_AFTER = 8
 
-#: And so many in all since an iterator was new. It is served a stretch of the shard a call, and AWS
-#: does not say how long: "it might take multiple calls to get to a portion of the shard that
-#: contains stream records". A shard takes records for some four hours, so that 64 calls reach its
-#: tip where one covers as many minutes. They are made at once: an iterator that has come to the tip
-#: stays there, so it is waited for once only.
+#: Calls that a new iterator needs in all before it counts as at the tip. Each call covers a part of
+#: the shard, and AWS does not say how long that part is: "it might take multiple calls to get to a
+#: portion of the shard that contains stream records". A shard takes records for about four hours.
+#: So 64 calls reach its tip if each covers about four minutes. The calls follow each other without
+#: a pause. An iterator that has reached the tip stays there, so this is done only once.
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
 COLD = 64
@@ -61,13 +61,13 @@ _TIP_EVERY = 0.2
 
 #: Seconds, and bytes, between two syncs of a journal that grows.
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
-#: Seconds between two looks whether another process has let go of it.
+#: Seconds between two checks whether another process has released the journal's lock.
 _LOCK_EVERY = 0.1
 
 _TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
 _EXPIRED = "ExpiredIteratorException"
 
-#: A shard that was just listed may not be known everywhere yet: tries until it is gone.
+#: Tries before a shard counts as gone. AWS might not know a newly listed shard everywhere yet.
 _GONE_AFTER = 5
 
 
@@ -133,10 +133,10 @@ class Silence:
 
 
 class Reader(threading.Thread):
-    """Reads a leased shard until it ends, is told to stop, or meets a gap.
+    """Reads a leased shard until the shard ends, the reader is stopped, or records are missing.
 
-    What becomes of its records is up to those that inherit from it. Whoever sets ``ended`` wakes
-    those who wait for a slot.
+    Subclasses decide what happens to the records. Code that sets ``ended`` must also wake the
+    readers that wait for a slot.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
 

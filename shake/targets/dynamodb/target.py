@@ -28,7 +28,7 @@ from shake.targets.dynamodb.writing import DynamoWriter, refusal
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun
 
-#: Tries of each request of a probe before the target counts as out of reach.
+#: Tries of each request of a probe before the target counts as unreachable.
 ATTEMPTS = 5
 #: Seconds between looks at a table that is being created or deleted.
 POLL = 0.25
@@ -48,8 +48,8 @@ _BUSY = "ResourceInUseException"
 class DynamoTarget:
     """The Target of ``target.address`` (see target.contract).
 
-    ``stop`` cuts waits short; ``on_retry`` is told of every attempt that is repeated. Raises
-    RefusedError where no credentials are found.
+    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
+    Raises RefusedError where no credentials are found.
     """
 
     weaknesses: tuple[str, ...] = ()

@@ -22,8 +22,8 @@ from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
 from shake.targets.mongodb.session import TOO_OLD, Session
 
-#: Two inserts of one key may meet, and one of them is told of a duplicate; the next try finds the
-#: document. So often in a row, it is another unique index that refuses it.
+#: Duplicate key errors in a row after which another unique index must be the cause. Two inserts of
+#: one key at the same time give one such error, and the next try finds the document.
 #: https://www.mongodb.com/docs/manual/reference/method/db.collection.update/#upsert-with-unique-index
 MOST_MEETINGS = 5
 
@@ -32,10 +32,10 @@ MOST_MEETINGS = 5
 class Applier:
     """Applies to one collection, which must decode to raw documents. Thread-safe.
 
-    What it sends again after a fault is the same, so doing it twice is harmless; and ``session``
-    keeps an earlier try from being carried out behind a later change. Without that (see
-    Bulk.run) it is trusted that the server does not carry out a command whose connection is gone
-    after it has acknowledged the batch behind it.
+    After a fault it sends the same command again, so doing it twice is harmless. ``session``
+    prevents the server from executing an earlier try after a later change. Where no session is
+    used (see Bulk.run), shake relies on one assumption about a command whose connection is lost:
+    the server does not execute it after it has acknowledged the next batch.
     """
 
     collection: Collection[RawBSONDocument]

@@ -71,11 +71,11 @@ class Bulk:
     ) -> dict[str, Any]:
         """Send one unordered ``insert``, ``update`` or ``delete``; return the server's answer.
 
-        ``documents`` are ``count`` BSON documents, one behind the other, which may lie in shared
-        memory: nothing holds on to them after the return. ``session`` numbers the command, but not
-        on a server without retryable writes, nor through the public door, which has sessions of its
-        own. Raises BulkWriteError where the answer holds write errors, PyMongoError for every other
-        failure.
+        ``documents`` are ``count`` BSON documents, one after the other. They can be in shared
+        memory: no reference to them remains after the return. ``session`` numbers the command. It
+        is not used on a server without retryable writes, nor with the driver's public API, which
+        has other sessions. Raises BulkWriteError where the answer has write errors, PyMongoError
+        for every other failure.
         """
         body = {command: self._collection.name, "ordered": False, **self._options}
         answer = self._send(command, body, documents, count, session)
@@ -165,7 +165,7 @@ class Bulk:
 
 
 def copies(batch: memoryview) -> list[RawBSONDocument]:
-    """Each document on its own, in memory of its own: an error may outlive the slot."""
+    """Copies of the documents in separate memory, because an error can outlive the slot."""
     cuts = codec.batches(batch, 1, MOST_BYTES)
     return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 

@@ -47,9 +47,10 @@ LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
 
 
 def transient(error: PyMongoError) -> bool:
-    """Whether the same call may succeed later, though nobody changes anything.
+    """Whether the same call can succeed later, without any action of the user.
 
-    A BulkWriteError is, when one of its errors is, unless its write concern is hopeless.
+    A BulkWriteError is transient when one of its errors is. The exception is a write concern that
+    the server can never satisfy.
     """
     if isinstance(error, BulkWriteError):
         concerns = {entry["code"] for entry in error.details["writeConcernErrors"]}

@@ -7,14 +7,15 @@ refuses, in a session, what has a lower number than the latest (TransactionTooOl
 that was not acknowledged is followed by one with the same statements, or by one of the next run
 with the same keys: once that is acknowledged, no older one can alter any of its keys any more, on
 whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
-Where a table is copied anew the collection is another one, with sessions of its own: a command for
-the old one names its UUID, and is refused. A server forgets a session that was not used for 30
-minutes, so those that are still needed are named to it (MongoWriter.keep_fences).
+A new copy of a table has another collection, with other sessions. A command for the old collection
+names its UUID, so the server refuses it. A server forgets a session that was not used for 30
+minutes. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences).
 
-These are what drivers call retryable writes, but a try again has a new number: what the server
-knows of the older one counts no more.
-Sources: https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
-and, for the refusal, OlderRetryableWriteFailsOnSessionWithNewerRetryableWrite in
+Drivers call these retryable writes. But here each retry has a new number, so what the server knows
+of the older number does not matter.
+Source: https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+
+The source for the refusal is OlderRetryableWriteFailsOnSessionWithNewerRetryableWrite in
 https://github.com/mongodb/mongo/blob/master/src/mongo/db/transaction/transaction_participant_retryable_writes_test.cpp
 """
 

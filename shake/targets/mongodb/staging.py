@@ -1,8 +1,8 @@
 """The collection that a copy fills until it is complete, and how it gets its final name.
 
-Its name carries the run, and that is the fence of the copy: a new run first renames the collection
-to a name of its own, so what an earlier run has sent, however late it lands, meets a name that
-nobody reads. Where the server takes ``collectionUUID`` (MongoDB 6.0), it refuses such a command.
+The name contains the run, and this fences the copy. A new run first gives the collection a new
+name. So a late command of an earlier run goes to a name that no run reads. A server that supports
+``collectionUUID`` (MongoDB 6.0) refuses such a command.
 Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
 """
 

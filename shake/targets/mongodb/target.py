@@ -49,7 +49,7 @@ SHARDED_RENAME_WIRE_VERSION = 13
 class MongoTarget:
     """The Target of ``target.address`` (see target.contract).
 
-    ``stop`` cuts waits short; ``on_retry`` is told of every attempt that is repeated.
+    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
     """
 
     def __init__(

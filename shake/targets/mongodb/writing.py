@@ -147,8 +147,10 @@ class MongoWriter:
         return 0
 
     def _replace(self, held: list[RawBSONDocument]) -> int:
-        """Make these the content of their ``_id``, also where it seems so already: what an earlier
-        attempt inserted may not be acknowledged yet, and this waits for it.
+        """Replace the documents with the same ``_id``, even where they seem to be equal.
+
+        The server might not have acknowledged yet what an earlier attempt inserted. The replace
+        waits for that.
         """
         if self._config.id_mode == "key" and not self._config.full_executor_insert_on_dup_update:
             self._refuse_foreign(held)
