@@ -38,11 +38,11 @@ _BUSY = 0.5
 #: such answer is not enough: it can also mean that there is a gap between records.
 TIP_AFTER = 8
 
-#: Calls that a new iterator needs in all before it counts as at the tip. Each call covers a part of
-#: the shard, and AWS does not say how long that part is: "it might take multiple calls to get to a
-#: portion of the shard that contains stream records". A shard takes records for about four hours.
-#: So 64 calls reach its tip if each covers about four minutes. The calls follow each other without
-#: a pause. An iterator that has reached the tip stays there, so this is done only once.
+#: Answers without records, in all, before a new iterator counts as at the tip. Each call covers a
+#: part of the shard, and AWS does not say how long that part is: "it might take multiple calls to
+#: get to a portion of the shard that contains stream records". A shard takes records for about four
+#: hours. So 64 calls reach its tip if each covers about four minutes. The calls follow each other
+#: without a pause. An iterator that has reached the tip stays there, so this is done only once.
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
 COLD = 64
