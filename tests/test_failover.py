@@ -205,7 +205,7 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
 ITEMS = 200
 
 
-class FollowedTable(Followed):
+class Following(Followed):
     """A task into servers of the test's own, by any connection string; a context manager."""
 
     def __init__(self, migrate: Any, name: str, uri: str) -> None:
@@ -241,17 +241,17 @@ class FollowedTable(Followed):
             )
 
 
-FollowScheduler = Callable[[str], FollowedTable]
+Follow = Callable[[str], Following]
 
 
 @pytest.fixture
-def follow(migrate: Any, name: str) -> FollowScheduler:
-    return partial(FollowedTable, migrate, name)
+def follow(migrate: Any, name: str) -> Follow:
+    return partial(Following, migrate, name)
 
 
 @pytest.mark.parametrize("phase", ["copying", "following"])
 def test_what_a_lost_primary_alone_had_is_not_missing(
-    follow: FollowScheduler, tmp_path: Path, phase: str
+    follow: Follow, tmp_path: Path, phase: str
 ) -> None:
     """With an arbiter, the server's own default write concern confirms what it can lose."""
     with (
@@ -262,20 +262,20 @@ def test_what_a_lost_primary_alone_had_is_not_missing(
         process = migration.start()
         primary, [secondary] = replica_set.primary(), replica_set.secondaries()
         if phase == "copying":
-            until(lambda: following.held_by(primary) > 40)
+            until(lambda: following.held_by(primary) > 40, 90)
             secondary.kill()
             seen = following.held_by(primary)
-            until(lambda: following.held_by(primary) > seen)
+            until(lambda: following.held_by(primary) > seen, 90)
         else:
             following.arrived(f"k{ITEMS - 1}")
             following.puts([ITEMS], 1)
             following.arrived(f"k{ITEMS}")
             secondary.kill()
             following.puts(range(1000, 1100), 2)
-            until(lambda: following.held_by(primary) > ITEMS + 1)
+            until(lambda: following.held_by(primary) > ITEMS + 1, 90)
         primary.kill()
         secondary.restart()
-        until(lambda: replica_set.primary() is secondary)
+        until(lambda: replica_set.primary() is secondary, 90)
         primary.restart()
         replica_set.settle()
         following.equal()
@@ -296,7 +296,7 @@ HALTS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("move", ["step down", "kill"])
 @pytest.mark.parametrize("command", list(HALTS))
 def test_a_command_that_a_fail_over_interrupts_is_carried_out(
-    follow: FollowScheduler, three: ReplicaSet, command: str, move: str
+    follow: Follow, three: ReplicaSet, command: str, move: str
 ) -> None:
     three.settle()
     primary, (point, data) = three.primary(), HALTS[command]
@@ -323,7 +323,7 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
 
 
 def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
-    follow: FollowScheduler, tmp_path: Path
+    follow: Follow, tmp_path: Path
 ) -> None:
     with (
         ReplicaSet(tmp_path) as replica_set,
@@ -361,7 +361,7 @@ def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
 
 @pytest.mark.parametrize("query", ["w=1", "journal=false"])
 def test_a_write_concern_that_a_fail_over_can_undo_is_a_loud_warning(
-    follow: FollowScheduler, three: ReplicaSet, query: str
+    follow: Follow, three: ReplicaSet, query: str
 ) -> None:
     port = free_port()
     with follow(f"{three.uri}&{query}") as following:
@@ -378,7 +378,7 @@ def test_a_write_concern_that_a_fail_over_can_undo_is_a_loud_warning(
 
 
 def test_a_server_without_a_set_that_is_killed_again_and_again_loses_nothing(
-    follow: FollowScheduler, tmp_path: Path
+    follow: Follow, tmp_path: Path
 ) -> None:
     with (
         Mongod(replica_set="", folder=tmp_path / "mongo") as server,
@@ -432,7 +432,7 @@ class Motion:
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_FAILOVER_ROUNDS", "2"))))
-def test_a_set_in_motion_ends_equal(follow: FollowScheduler, tmp_path: Path, seed: int) -> None:
+def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     settings: dict[str, Any] = {"id__mode": chance.choice(["objectid", "key"])}
     with ReplicaSet(tmp_path) as replica_set, follow(replica_set.uri) as following:

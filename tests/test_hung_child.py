@@ -60,8 +60,8 @@ def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -
     followed.put("before")
     followed.arrived("before")
     place = f"{followed.name}.{followed.name}"
-    writer = migration.child("writer")
-    until(lambda: [writer] == migration.children("writer"))  # that of the copy has ended
+    until(lambda: status(port)["tables"][0]["state"] == "following")
+    [writer] = until(lambda: len(found := migration.children("writer")) == 1 and found)
     writer.send_signal(signal.SIGSTOP)
     followed.put("meanwhile")
     reported(port, f"writer {place}", writer)
