@@ -268,7 +268,7 @@ def test_a_source_that_speaks_tls_is_read_by_any_sdk_and_by_shake() -> None:
     with bench("--bandwidth", "50e6", tls=True) as place:
         client = connect(place.source, verify=place.environment["AWS_CA_BUNDLE"])
         assert _count(client, "binary-1000", 0, 1) == 1000
-        usage = place.shake("binary-1000", 1)
+        usage = place.shake("binary-6000", 1)
         assert place.reading("binary-1000")["scans"] > 0
 
     # And every process counts in its role, to its end.

@@ -85,7 +85,7 @@ def test_a_source_that_keeps_failing_is_told_of_once_and_waited_for(
         result = migration.run(workers=1)
     assert result.status == 0, result
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
-    [warning] = [line for line in result.stdout.splitlines() if "tried again until" in line]
+    [warning] = [line for line in result.stdout.splitlines() if line.endswith("; retrying")]
     assert " WARN " in warning
     assert f"table {table}: " in warning
 

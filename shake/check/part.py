@@ -49,7 +49,7 @@ def connected(
         level = (
             logging.WARNING if retry.tries == config.source_session_max_retries else logging.INFO
         )
-        log.log(level, "%s: %s; it is tried again", retry.operation, retry.reason)
+        log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
     client = Client(endpoint, credentials, on_retry=retried, stop=stop, random=random.Random())
     target = MongoTarget(config, stop, log.info)

@@ -254,7 +254,7 @@ def _client(ends: Ends, stop: threading.Event) -> Client:
     return Client(
         ends.endpoint,
         ends.credentials,
-        on_retry=lambda retry: log.info("%s: %s; it is tried again", retry.operation, retry.reason),
+        on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
         stop=stop,
         random=random.Random(),
         clock=ends.clock,
