@@ -50,6 +50,9 @@ def test_a_migration_through_kills_ends_equal(
         assert client.server_info()["version"] == version
         collection = client[name][name]
         migration = migrate(target=server.uri, sync_mode="all", qps__full=8, **MANY_PAGES)
+        planned = migration.run("--dry-run")
+        assert planned.status == 0, planned
+        assert ("WEAK FENCE" in planned.stdout) == (version < "6"), planned
         run = migration.start()
         until(lambda: collection.estimated_document_count() > 0)
         change(dynamodb.client, name, 0)

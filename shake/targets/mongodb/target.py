@@ -42,6 +42,13 @@ ALREADY_INITIALIZED = 23
 NAMESPACE_NOT_FOUND = 26
 NAMESPACE_EXISTS = 48
 
+#: What is not refused by servers whose commands cannot name the UUID of their collection.
+OLD_SERVER = (
+    "WEAK FENCE: this server is older than MongoDB 6.0: when an insert and the last rename of one "
+    "dead run both arrive after a later run has finished, they can replace the finished "
+    "collection; use MongoDB 6.0 or later, or run shake-check before you switch"
+)
+
 #: Of MongoDB 5.0.
 SHARDED_RENAME_WIRE_VERSION = 13
 
@@ -92,7 +99,8 @@ class MongoTarget:
             follows = self._config.sync_mode != "full"
             unfence = unfenced(self._client.options, self._hello) if follows else None
             weak = weakness(self._concern, self._hello)
-            self.weaknesses = tuple(one for one in (weak, unfence) if one)
+            old = None if self.takes_uuids else OLD_SERVER
+            self.weaknesses = tuple(one for one in (weak, unfence, old) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
                 self._refuse_other_kinds(where)
