@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from shake.clock import boot_clock
 from shake.config import Config
 from shake.farm import messages
 from shake.process import arena
@@ -22,7 +23,7 @@ from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.source.client import Credentials, Endpoint
 from shake.worker import process as worker
 from shake.worker import shard_reader
-from shake.worker.shard_reader import COLD, MOST_GAP, TIP_AFTER, Silence
+from shake.worker.shard_reader import COLD, TIP_AFTER, Silence
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import calling, instead
@@ -168,7 +169,7 @@ def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_i
     assert len(reading.heard(messages.Tip, lease)) == 1
 
 
-def test_a_quiet_shard_is_at_its_tip_by_two_answers_and_by_eight_after_a_record_or_a_gap() -> None:
+def test_a_tip_takes_eight_answers_without_records_however_long_the_shard_is_quiet() -> None:
     now, silence = 1000.0, Silence(cold=0)
 
     def tips(number: int, records: int = 0, every: float = 1.0) -> list[float | None]:
@@ -180,12 +181,11 @@ def test_a_quiet_shard_is_at_its_tip_by_two_answers_and_by_eight_after_a_record_
             found.append(None if tip is None else now - tip)
         return found
 
-    assert tips(60 + TIP_AFTER)[TIP_AFTER - 2 :: 60] == [None, 1.0]
-    assert tips(5) == [1.0] * 5
-    assert tips(1, every=MOST_GAP + 1) == [None]
-    assert tips(TIP_AFTER - 1) == [None] * (TIP_AFTER - 2) + [7.0]
-    assert tips(61)[-1] == 1.0
+    assert tips(60 + TIP_AFTER)[TIP_AFTER - 2 :: 30] == [None, 7.0, 7.0]
+    assert silence.quiet
+    assert tips(1, every=61.0) == [67.0]
     assert tips(1, records=1) == [None]
+    assert not silence.quiet
     assert tips(TIP_AFTER) == [None] * (TIP_AFTER - 1) + [7.0]
 
 
@@ -204,6 +204,8 @@ def test_a_quiet_shard_is_asked_about_once_a_second_and_its_tip_goes_on(
     calls = len(simulator.journal.of("GetRecords"))
     until(lambda: len(reading.heard(messages.Tip, lease)) >= tips + 2)
     assert len(simulator.journal.of("GetRecords")) - calls <= 5
+    reading.sent.put(messages.PollQuickly(boot_clock() + 60))  # somebody asks for /ready
+    until(lambda: len([one for one in pauses()[-8:] if one < 0.6]) == 8)
     simulator.tables["t"].put({"pk": {"S": "new"}})
     until(lambda: len(reading.heard(messages.Batch, lease)) == 2)
 

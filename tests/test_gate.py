@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import urllib.error
 import urllib.request
@@ -229,4 +230,24 @@ def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_
     written = utc(simulator.clock() + 1)
     until(lambda: ready(port, written)[0] == 200, every=0.1)
     followed.compare()
+    stopped(migration, process)
+
+
+def test_shards_that_were_quiet_for_long_are_read_quickly_while_ready_is_asked(
+    followed: Followed,
+) -> None:
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    port = free_port()
+    migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    process = migration.start()
+
+    def pauses() -> list[float]:
+        """The last pauses between two calls, in seconds."""
+        began = [call.began for call in simulator.journal.of("GetRecords")][-6:]
+        return [later - one for one, later in itertools.pairwise(began)]
+
+    until(lambda: len(pauses()) == 5 and min(pauses()) > 0.85, 120.0)
+    now = utc(simulator.clock())
+    until(lambda: ready(port, now)[0] == 200 and max(pauses()) < 0.6, every=0.5)
     stopped(migration, process)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from math import floor
+from math import ceil, floor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,11 +21,14 @@ from shake.stream.beginning import first_shards
 from shake.stream.listing import Listed
 from shake.stream.shard import TipIterator
 from shake.stream.shards import SIBLING_AFTER
-from shake.worker.shard_reader import QUIET_AFTER, Silence
+from shake.worker.shard_reader import TIP_AFTER, Silence
 
 #: Seconds of a shard that an answer goes through, and how many of them lie before a new iterator's
 #: first record at most.
 STRETCH, STRETCHES = 225.0, 4
+
+#: Answers, at most, without a record that is there, of an iterator that was at the tip before.
+EMPTY = TIP_AFTER - 2
 
 #: ``incr.margin``, and the longest time after which a change can be read.
 MARGIN = 3.0
@@ -57,7 +60,7 @@ class Reading:
     """A shard that is read: how far, and what its empty answers have proved.
 
     ``seen``: the local time up to which its iterator has gone through the shard. ``chance``: so
-    many answers in a row were empty without a reason.
+    many answers since it was at the tip were empty for no known reason.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Gate:
         self.chance = chance
         self.now = chance.uniform(0, 1e6)  # local
         self.offset = chance.uniform(1e8, 1e9)  # of the source's clock
+        self.emptiness = chance.choice([0.15, 0.9])  # how often an answer is empty by chance
         self.grain = chance.choice([1, 60])  # of creation times, in seconds
         self.number = 0
         self.shards: dict[str, SourceShard] = {}
@@ -184,8 +188,9 @@ class Gate:
         at = self.answer()
         left = [change for change in shard.changes if change.number > reading.position]
         found: list[Change] = []
-        if not self.empty(reading, asked):
+        if not self.empty(reading):
             reading.seen = min(reading.seen + STRETCH, at)
+            reading.chance *= reading.seen < at
             for change in left[: self.chance.randint(1, 5)]:
                 if change.readable > at or change.written > reading.seen:
                     break
@@ -207,11 +212,11 @@ class Gate:
             moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
             self.following.tip(lease, moment)
 
-    def empty(self, reading: Reading, asked: float) -> bool:
-        """Whether an answer has no records without a reason: once a shard is quiet, not twice."""
-        most = 1 if asked - reading.silence.since >= QUIET_AFTER else 3
-        by_chance = reading.chance < most and self.chance.random() < 0.15
-        reading.chance = reading.chance + 1 if by_chance else 0
+    def empty(self, reading: Reading) -> bool:
+        """Whether an answer has no records for no known reason, also of a quiet shard."""
+        most = EMPTY - ceil((self.now - reading.seen) / STRETCH)
+        by_chance = reading.chance < most and self.chance.random() < self.emptiness
+        reading.chance += by_chance
         return by_chance
 
     def apply(self) -> None:

@@ -109,6 +109,15 @@ class EndLease(NamedTuple):
     lease: int
 
 
+class PollQuickly(NamedTuple):
+    """Until this moment of the boot clock, in seconds, ask about quiet shards as about others.
+
+    Somebody asks whether the task is ready, so that their tips must be known soon.
+    """
+
+    until: float
+
+
 class Free(NamedTuple):
     """The target has acknowledged a slot: it may be filled again."""
 
@@ -404,7 +413,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
     *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
-    *(SourceTime, Ping, Pong),
+    *(SourceTime, Ping, Pong, PollQuickly),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

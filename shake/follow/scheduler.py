@@ -38,6 +38,8 @@ VERIFY_EVERY = 30.0
 #: forgets them after 30 minutes.
 #: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
 FENCES_EVERY = 600.0
+#: Seconds for which quiet shards are read quickly after somebody has asked whether one can switch.
+QUICK = 10.0
 #: Seconds that a shard is read while others wait for their turn, where there is something to read.
 TURN = 5.0
 #: Seconds between two turns of a shard that is read to its tip, where few others wait.
@@ -74,6 +76,7 @@ class FollowScheduler:
         fence: LockGuard,
         client: Client,
         *,
+        until_consistent: bool,
         start_writer: Callable[[FollowedTable], TableWriter],
         consistent: Callable[[], None],
         trouble: Callable[[str], None],
@@ -86,6 +89,7 @@ class FollowScheduler:
         self._followings = {following.number: following for following in followings}
         self._checkpointer = checkpointer
         self._fence = fence
+        self._until_consistent = until_consistent
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
@@ -119,6 +123,7 @@ class FollowScheduler:
         self._starving = 0  # of those that have no reader, so many get none, by the last look
         self._sent: dict[int, Flying] = {}
         self._warned: dict[int, float] = {}
+        self._quick_until = 0.0
         self._draining = False
 
     @property
@@ -163,6 +168,13 @@ class FollowScheduler:
             log.warning("the source's clock was set back: it shows about %s", utc(self._earliest))
             for following in self._followings.values():
                 following.set_back(most, now + bounds.high)
+
+    def poll_quickly(self) -> None:
+        """Somebody waits until changes are applied through a time: read quiet shards quickly."""
+        until = boot_clock() + QUICK
+        if until > self._quick_until + 1.0:
+            self._quick_until = until
+            self._pool.send_all(messages.PollQuickly(until))
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         """See StreamMonitor.verify; the table need not be followed."""
@@ -469,6 +481,8 @@ class FollowScheduler:
         self._monitor.tend()
         self._take_turns()
         self.assign(*followings)
+        if self._until_consistent and all(one.active for one in followings):
+            self.poll_quickly()
         if followings and all(one.consistent and not one.shards.doubts for one in followings):
             self._consistent()
 

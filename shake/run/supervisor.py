@@ -132,6 +132,7 @@ class Supervisor:
             self._checkpointer,
             self._fence,
             watch,
+            until_consistent=until_consistent,
             start_writer=self._start_applier,
             consistent=self._consistent,
             trouble=self._trouble.worry,
@@ -431,6 +432,10 @@ class Supervisor:
             margin=self._config.incr_margin,
             whole=self._plan.whole(self._config),
         )
+
+    def switching(self) -> None:
+        """Somebody asks whether one can switch, from another thread."""
+        self._loop.post(self._follow.poll_quickly)
 
     def look(self) -> Snapshot | None:
         """The current state of the task, for other threads; None if the loop does not answer."""

@@ -269,6 +269,7 @@ class _Screen:
     #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
     fresh: Callable[[], Snapshot | None] | None = None
     reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
+    switching: Callable[[], None] = lambda: None
 
     def look(self) -> Snapshot:
         found = self.fresh() if self.fresh else self.last
@@ -294,7 +295,10 @@ def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
         if config.http_profile >= 0:
-            servers.enter_context(status_server(screen.look, bind, config.http_profile, token))
+            server = status_server(
+                screen.look, bind, config.http_profile, token, switching=lambda: screen.switching()
+            )
+            servers.enter_context(server)
         if config.system_profile is not None:
             servers.enter_context(
                 profile_server(lambda: screen.reports(), bind, config.system_profile, token)
@@ -359,7 +363,7 @@ def _supervised(
     )
     show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
-    screen.fresh = supervisor.look
+    screen.fresh, screen.switching = supervisor.look, supervisor.switching
     if ends.checkpoints.status() is None:
         lease.check()
         ends.checkpoints.set_status("full_sync")

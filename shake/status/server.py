@@ -17,13 +17,19 @@ from shake.status.switch import readiness
 
 
 def status_server(
-    snapshot: Callable[[], Snapshot], bind: str, port: int, token: str | None
+    snapshot: Callable[[], Snapshot],
+    bind: str,
+    port: int,
+    token: str | None,
+    *,
+    switching: Callable[[], None] = lambda: None,
 ) -> Server:
     """The server of ``http_profile``: a context manager that serves while it is entered.
 
     ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
-    one could switch, else 503. Raises RefusedError when the port cannot be had.
+    one could switch, else 503. ``switching`` is called when somebody asks for it. Raises
+    RefusedError when the port cannot be had.
     """
     html = page()
 
@@ -34,6 +40,7 @@ def status_server(
         return Route(lambda _: _json(of(snapshot())))
 
     def ready(query: Query) -> Answer:
+        switching()
         return _ready(snapshot(), query.get("after", ""))
 
     def health() -> Answer:

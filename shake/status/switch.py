@@ -8,7 +8,7 @@ from shake.status.figures import count, duration, many, total, utc
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Seconds, beyond ``incr.margin``, by which a task that keeps up is behind the source's clock.
-_BEHIND = 5.0
+_BEHIND = 10.0
 
 
 class Readiness(NamedTuple):

@@ -36,6 +36,7 @@ class WorkerContext:
             random=random.Random(),
             clock=self.clock,
         )
+        self.quick_until = 0.0  # seconds of the boot clock; see messages.PollQuickly
         self._about = threading.local()
 
     def reads(self, table: int, permit: Callable[[], None] | None = None) -> None:

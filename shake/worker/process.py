@@ -49,6 +49,8 @@ class Worker:
                     if lease in self._readers:
                         self._readers[lease].ended.set()
                         self._context.slots.wake()
+                case messages.PollQuickly(until):
+                    self._context.quick_until = until
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
                 case messages.Lease():

@@ -27,8 +27,8 @@ from shake.worker.context import WorkerContext
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
 #: TIP_AFTER calls.
 FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
-#: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds. A tip takes
-#: two calls there, so that it is known within two seconds.
+#: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds, while nobody
+#: asks whether the task is ready (see messages.PollQuickly). Its tip is known some seconds late.
 QUIET_IDLE, QUIET_AFTER = 0.9, 60.0
 
 #: Records of an answer from which on the next is asked for at once.
@@ -46,15 +46,6 @@ TIP_AFTER = 8
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
 COLD = 64
-
-#: Of a quiet shard so few in a row are enough. The only documented reason for an empty answer
-#: before a record is a hole between the iterator and the tip. A quiet iterator was at the tip at
-#: the call before, about a second ago. So what is ahead of it was written since then, and one call
-#: covers minutes (see COLD). The second call is for an answer that is empty for no known reason.
-#: After more than MOST_GAP seconds without a call the shard does not count as quiet any more:
-#: TIP_AFTER calls cover more than the 15 minutes for which an iterator is valid.
-QUIET_TIP_AFTER = 2
-MOST_GAP = 60.0
 
 #: Seconds, of the source's time, by which a tip must have moved before it is reported again.
 _TIP_EVERY = 0.2
@@ -102,29 +93,26 @@ class Silence:
 
         Return a time before which all that could be read has been read, None where that is unknown.
         """
-        if asked - self.last > MOST_GAP:
-            self.end()
         self.last = asked
         if records:
             self.end()
             return None
         self.row.append(asked)
         self.cold = max(0, self.cold - 1)
-        needed = QUIET_TIP_AFTER if self.quiet else TIP_AFTER
-        if self.cold or len(self.row) < needed:
+        if self.cold or len(self.row) < TIP_AFTER:
             return None
-        self.since = min(self.since, self.row[-needed])
-        return self.row[-needed]
+        self.since = min(self.since, self.row[0])
+        return self.row[0]
 
     def end(self) -> None:
-        """There was a record, or an answer that cannot be read, or none for long."""
+        """There was a record, or an answer that cannot be read."""
         self.row.clear()
         self.since = inf
 
     @property
     def quiet(self) -> bool:
-        """The shard has been at its tip for long."""
-        return self.last - self.since >= QUIET_AFTER
+        """The shard has been at its tip for long. A new reader of it first finds its tip again."""
+        return len(self.row) == TIP_AFTER and self.last - self.since >= QUIET_AFTER
 
     @property
     def undecided(self) -> bool:
@@ -248,7 +236,8 @@ class Reader(threading.Thread):
                 self._told = tip
                 self._tip(self._clock.earliest(tip) - self._margin)
             if page.records < self._limit * _BUSY and not silence.undecided:
-                longest = QUIET_IDLE if silence.quiet else LONGEST_IDLE
+                quickly = not silence.quiet or asked < self._context.quick_until
+                longest = LONGEST_IDLE if quickly else QUIET_IDLE
                 idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
             self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
