@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shake.check.messages import CHECKER
 from shake.farm import messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Log, Report
@@ -43,6 +45,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.builds(hint, *map(values, get_type_hints(hint).values()))
     if get_origin(hint) in (Union, UnionType):
         return st.one_of(*map(values, parts))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return st.sampled_from(hint)
     if get_origin(hint) is Literal:
         return st.sampled_from(parts)
     if get_origin(hint) is dict:
@@ -60,6 +64,9 @@ PACKINGS = {
     "writer set-up": messages.WRITER.set_up,
     "to writer": messages.WRITER.taken,
     "from writer": messages.WRITER.sent,
+    "check set-up": CHECKER.set_up,
+    "to check": CHECKER.taken,
+    "from check": CHECKER.sent,
 }
 EACH = [(packing, type_) for packing in PACKINGS.values() for type_ in packing.types]
 NAMES = [f"{name}: {one.__name__}" for name, packing in PACKINGS.items() for one in packing.types]
