@@ -7,17 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from shake.check import messages
 from shake.check.findings import Difference
-from shake.check.messages import (
-    CHECKER,
-    Advanced,
-    CheckChannel,
-    CheckSetup,
-    Differs,
-    Open,
-    ToChecker,
-    Work,
-)
 from shake.check.part import THREADS, Part, connect
 from shake.config import Config
 from shake.process import entry as child
@@ -30,14 +21,14 @@ _EVERY = 0.25
 class Parent:
     """Sends what is found to the parent, and how far the work is: a Listener."""
 
-    def __init__(self, channel: CheckChannel) -> None:
+    def __init__(self, channel: messages.CheckChannel) -> None:
         self._channel = channel
         self._counting = threading.Lock()
         self._unsent = [0, 0, 0, 0]
         self._sent = 0.0
 
     def differs(self, difference: Difference) -> None:
-        self._channel.send(Differs(difference))
+        self._channel.send(messages.Differs(difference))
 
     def advanced(
         self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
@@ -54,21 +45,23 @@ class Parent:
             self._sent = time.monotonic()
             unsent, self._unsent = self._unsent, [0, 0, 0, 0]
         if any(unsent):
-            self._channel.send(Advanced(*unsent))
+            self._channel.send(messages.Advanced(*unsent))
 
 
 class Checker:
     """The child's main thread: hands pieces of work to its other threads."""
 
-    def __init__(self, channel: CheckChannel, config: Config, set_up: CheckSetup) -> None:
+    def __init__(
+        self, channel: messages.CheckChannel, config: Config, set_up: messages.CheckSetup
+    ) -> None:
         self._channel = channel
         self._parent = Parent(channel)
         self._repair = set_up.repair
         self._credentials = set_up.credentials
         self._ends = connect(config, set_up.endpoint, lambda: self._credentials)
-        self._work: queue.SimpleQueue[tuple[Part, Work]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
 
-    def serve(self, received: Iterator[ToChecker]) -> None:
+    def serve(self, received: Iterator[messages.ToChecker]) -> None:
         """Handle the parent's messages until it closes the channel."""
         for _ in range(THREADS):
             threading.Thread(target=self._run, daemon=True).start()
@@ -76,7 +69,7 @@ class Checker:
             match message:
                 case Credentials():
                     self._credentials = message
-                case Open(table, processes):
+                case messages.Open(table, processes):
                     part = Part(
                         self._ends, table, self._parent, repair=self._repair, processes=processes
                     )
@@ -94,11 +87,14 @@ class Checker:
 
 
 def serve(
-    channel: CheckChannel, config: Config, set_up: CheckSetup, received: Iterator[ToChecker]
+    channel: messages.CheckChannel,
+    config: Config,
+    set_up: messages.CheckSetup,
+    received: Iterator[messages.ToChecker],
 ) -> None:
     """Entry of the process."""
     Checker(channel, config, set_up).serve(received)
 
 
 if __name__ == "__main__":
-    child.main(CHECKER, serve)
+    child.main(messages.CHECKER, serve)

@@ -9,17 +9,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import Protocol, TypeAlias, TypeVar
 
-from shake.check.messages import (
-    CHECKER,
-    Advanced,
-    CheckSetup,
-    Differs,
-    FromChecker,
-    Open,
-    Result,
-    ToChecker,
-    Work,
-)
+from shake.check import messages
 from shake.check.part import THREADS, Part
 from shake.check.sides import Listener
 from shake.config import Config
@@ -35,18 +25,18 @@ log = logging.getLogger("shake.check")
 #: Seconds between two looks whether the credentials have been refreshed.
 _RENEWAL = 1.0
 
-R = TypeVar("R", bound=Result)
-CheckChild: TypeAlias = Child[CheckSetup, ToChecker, FromChecker]
+R = TypeVar("R", bound=messages.Result)
+CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
 
 
 class Crew(Protocol):
     """The processes that work on one table. ``kind`` is the type of the results."""
 
-    def each(self, pieces: Sequence[Work], kind: type[R]) -> Iterator[R]:
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         """Have every piece done once, by any process; gives the results as they come."""
         ...
 
-    def all(self, work: Work, kind: type[R]) -> list[R]:
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
         ...
 
@@ -58,7 +48,7 @@ class Alone:
         self._part = part
         self._stop = stop
 
-    def each(self, pieces: Sequence[Work], kind: type[R]) -> Iterator[R]:
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         # Not an Executor, which waits for its threads: one may hang in a request.
         with ThreadPool(min(THREADS, len(pieces))) as threads:
             try:
@@ -68,7 +58,7 @@ class Alone:
                 self._stop()  # so that the others end at once
                 raise
 
-    def all(self, work: Work, kind: type[R]) -> list[R]:
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         return [_expected(self._part.do(work), kind)]
 
 
@@ -78,7 +68,7 @@ class Children:
     def __init__(
         self,
         config: Config,
-        set_up: Callable[[], CheckSetup],
+        set_up: Callable[[], messages.CheckSetup],
         credentials: Callable[[], Credentials],
         listener: Listener,
     ) -> None:
@@ -88,7 +78,7 @@ class Children:
         self._sent = credentials()
         self._listener = listener
         self._children: list[CheckChild] = []
-        self._results: deque[tuple[int, Result]] = deque()
+        self._results: deque[tuple[int, messages.Result]] = deque()
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
 
@@ -97,13 +87,13 @@ class Children:
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))
         for child in self._children[:count]:
-            child.send(Open(table, count))
+            child.send(messages.Open(table, count))
         return Team(self, count)
 
-    def send(self, number: int, work: Work) -> None:
+    def send(self, number: int, work: messages.Work) -> None:
         self._children[number].send(work)
 
-    def next(self) -> tuple[int, Result]:
+    def next(self) -> tuple[int, messages.Result]:
         """The next result, and which child it is of. Raises RunError where one of them fails."""
         self._loop.run(lambda: bool(self._results))
         return self._results.popleft()
@@ -120,7 +110,7 @@ class Children:
         try:
             return Child(
                 self._loop,
-                CHECKER,
+                messages.CHECKER,
                 Start(name, self._config.as_settings()),
                 self._set_up(),
                 (),
@@ -133,11 +123,11 @@ class Children:
                 "machine has no room for so many; use fewer --workers"
             ) from error
 
-    def _received(self, number: int, message: FromChecker) -> None:
+    def _received(self, number: int, message: messages.FromChecker) -> None:
         match message:
-            case Differs(difference):
+            case messages.Differs(difference):
                 self._listener.differs(difference)
-            case Advanced():
+            case messages.Advanced():
                 self._listener.advanced(**message._asdict())
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
@@ -166,7 +156,7 @@ class Team:
         self._children = children
         self._count = count
 
-    def each(self, pieces: Sequence[Work], kind: type[R]) -> Iterator[R]:
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         waiting = deque(pieces)
         for place in range(min(self._count * THREADS, len(pieces))):
             self._children.send(place % self._count, waiting.popleft())
@@ -176,13 +166,13 @@ class Team:
                 self._children.send(number, waiting.popleft())
             yield _expected(result, kind)
 
-    def all(self, work: Work, kind: type[R]) -> list[R]:
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         for number in range(self._count):
             self._children.send(number, work)
         return [_expected(self._children.next()[1], kind) for _ in range(self._count)]
 
 
-def _expected(result: Result, kind: type[R]) -> R:
+def _expected(result: messages.Result, kind: type[R]) -> R:
     if not isinstance(result, kind):
         raise AssertionError(f"{type(result).__name__} for {kind.__name__}")
     return result

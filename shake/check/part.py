@@ -10,23 +10,9 @@ from dataclasses import dataclass
 
 import bson
 
+from shake.check import messages
 from shake.check.extras import Extras
 from shake.check.items import Items
-from shake.check.messages import (
-    Compare,
-    CountItems,
-    Counts,
-    Done,
-    Keys,
-    ListKeys,
-    LookFor,
-    NameExtras,
-    ReadKeys,
-    Result,
-    SumItems,
-    SumKeys,
-    Work,
-)
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
 from shake.check.source import SourceTable
@@ -93,25 +79,25 @@ class Part:
         self.items = Items(self.sides, ends.stop)
         self.extras = Extras(self.sides)
 
-    def do(self, work: Work) -> Result:
+    def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
         match work:
-            case Compare(segment, segments):
+            case messages.Compare(segment, segments):
                 self.items.all(segment, segments)
-            case ReadKeys(part):
+            case messages.ReadKeys(part):
                 self.extras.add(part)
-            case SumItems():
+            case messages.SumItems():
                 return self.items.found.sums()
-            case SumKeys():
+            case messages.SumKeys():
                 return self.extras.theirs.sums()
-            case LookFor(buckets):
+            case messages.LookFor(buckets):
                 self.extras.buckets = set(buckets)
-            case NameExtras(part):
+            case messages.NameExtras(part):
                 self.extras.name(part)
-            case ListKeys(part):
-                return Keys(tuple(map(bson.encode, self.extras.held(part))))
-            case CountItems(segment, segments):
-                return Counts(self.extras.wanted(segment, segments))
+            case messages.ListKeys(part):
+                return messages.Keys(tuple(map(bson.encode, self.extras.held(part))))
+            case messages.CountItems(segment, segments):
+                return messages.Counts(self.extras.wanted(segment, segments))
             case _:
                 unhandled(work)
-        return Done()
+        return messages.Done()

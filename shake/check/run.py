@@ -11,25 +11,12 @@ from dataclasses import dataclass, replace
 
 import bson
 
+from shake.check import messages
 from shake.check.crew import Alone, Children, Crew
 from shake.check.documents import DECODED
 from shake.check.findings import Findings
 from shake.check.fingerprint import BUCKETS, Fingerprint, Sums
 from shake.check.indexes import check_indexes
-from shake.check.messages import (
-    CheckSetup,
-    Compare,
-    CountItems,
-    Counts,
-    Done,
-    Keys,
-    ListKeys,
-    LookFor,
-    NameExtras,
-    ReadKeys,
-    SumItems,
-    SumKeys,
-)
 from shake.check.part import Ends, Part, connect
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
@@ -98,8 +85,8 @@ def check(
     endpoint, credentials = open_source(config)
     progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
 
-    def set_up() -> CheckSetup:
-        return CheckSetup(endpoint, credentials(), wish.repair)
+    def set_up() -> messages.CheckSetup:
+        return messages.CheckSetup(endpoint, credentials(), wish.repair)
 
     children = Children(config, set_up, credentials, progress)
     ends = connect(config, endpoint, credentials)
@@ -173,35 +160,37 @@ class _Run:
         crew: Crew = Alone(part, self.ends.stop.set)
         if plan.processes > 1:
             crew = self.children.open(plan.table, plan.processes)
-        for _ in crew.each([Compare(n, plan.segments) for n in range(plan.segments)], Done):
+        for _ in crew.each(
+            [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
+        ):
             pass
-        found = _merged(crew.all(SumItems(), Sums))
+        found = _merged(crew.all(messages.SumItems(), Sums))
         self.progress.reading_keys(found.keys)
         ranges = part.sides.stored.ranges(_parts(plan, found.keys))
-        for _ in crew.each([ReadKeys(one) for one in ranges], Done):
+        for _ in crew.each([messages.ReadKeys(one) for one in ranges], messages.Done):
             pass
-        theirs = _merged(crew.all(SumKeys(), Sums))
+        theirs = _merged(crew.all(messages.SumKeys(), Sums))
         unequal = found.unequal(theirs)
         if part.sides.stored.keys.lossy:
             at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
             rest = sorted(unequal)
             for first in range(0, len(rest), at_once):
-                buckets = LookFor(tuple(rest[first : first + at_once]))
+                buckets = messages.LookFor(tuple(rest[first : first + at_once]))
                 self._count_again(crew, part, buckets, plan.segments, ranges)
         elif unequal:
             asked = theirs.keys * len(unequal) // BUCKETS
             if asked > _MANY:
                 log.warning(_ASKED, plan.table.name, count(asked))
             self.progress.reading_keys(theirs.keys)
-            crew.all(LookFor(tuple(unequal)), Done)
-            for _ in crew.each([NameExtras(one) for one in ranges], Done):
+            crew.all(messages.LookFor(tuple(unequal)), messages.Done)
+            for _ in crew.each([messages.NameExtras(one) for one in ranges], messages.Done):
                 pass
 
     def _count_again(
         self,
         crew: Crew,
         part: Part,
-        buckets: LookFor,
+        buckets: messages.LookFor,
         segments: int,
         ranges: list[KeyRange],
     ) -> None:
@@ -209,11 +198,13 @@ class _Run:
 
         For keys that have become doubles, from which no way leads back to the item.
         """
-        crew.all(buckets, Done)
-        held = crew.each([ListKeys(one) for one in ranges], Keys)
+        crew.all(buckets, messages.Done)
+        held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
         theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
         ours: Counter[bytes] = Counter()
-        for some in crew.each([CountItems(n, segments) for n in range(segments)], Counts):
+        for some in crew.each(
+            [messages.CountItems(n, segments) for n in range(segments)], messages.Counts
+        ):
             ours.update(some.digests)
         part.extras.compare(ours, theirs)
 

@@ -369,18 +369,9 @@ class Retried(NamedTuple):
 
 # ---- the roles
 
-ToWorker: TypeAlias = (
-    Credentials
-    | OpenTable
-    | Lease
-    | OpenStream
-    | ShardLease
-    | EndLease
-    | Free
-    | Permit
-    | Drain
-    | Report
-)
+ToScanner: TypeAlias = OpenTable | Lease | Permit
+ToReader: TypeAlias = OpenStream | ShardLease | EndLease
+ToWorker: TypeAlias = ToScanner | ToReader | Credentials | Free | Drain | Report
 #: Each of these has the number of the lease that it is about.
 FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
 FromWorker: TypeAlias = FromChild | Page | Idle | Want | Bounds | Retried | FromReader
