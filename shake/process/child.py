@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Generic
 
+from shake.backoff import Backoff
 from shake.process import heartbeat
 from shake.process.channel import SupervisorChannel
 from shake.process.heartbeat import Health, Heartbeat
@@ -17,6 +18,7 @@ from shake.process.spawn import spawn
 
 #: A child that dies so often without doing anything in between is not going to.
 MOST_DEATHS = 10
+_REVIVAL = Backoff(first=0.1, longest=5.0)
 
 
 class Child(Generic[SetUp, Taken, Sent]):
@@ -119,5 +121,5 @@ def allow_many() -> None:
 
 
 def revival_delay(deaths: int) -> float:
-    """Seconds to wait before a replacement, by how often in a row it died doing nothing."""
-    return 0.0 if deaths <= 1 else min(0.1 * 2.0 ** (deaths - 2), 5.0)
+    """Seconds before a replacement starts, after so many deaths in a row without progress."""
+    return _REVIVAL.most(deaths - 1)
