@@ -9,8 +9,8 @@ import argparse
 import queue
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 from setproctitle import setproctitle
 
@@ -22,6 +22,22 @@ from shake.process.arena import Arena
 from shake.process.channel import ChildChannel
 from shake.process.child import Child
 from shake.process.loop import Loop
+from shake.process.messages import Failed, Ready, Start
+from shake.process.role import Role
+
+
+class EndSetup(NamedTuple):
+    """Descriptor of the memory, bytes of a page, and whether its bytes are touched."""
+
+    arena: int
+    length: int
+    touch: bool
+
+
+ToEnd: TypeAlias = messages.Free | messages.Write
+FromEnd: TypeAlias = messages.Page | messages.Wrote
+ROLE = Role[EndSetup, ToEnd, FromEnd]("benchmarks.queue_ends", EndSetup, ToEnd, FromEnd)
+EndChannel: TypeAlias = ChildChannel[EndSetup, ToEnd, FromEnd]
 
 
 class Hub:
@@ -34,9 +50,9 @@ class Hub:
         self._slot_of: dict[int, int] = {}
         self._free = list(range(slots))
         memory = arena.create(slots)
-        details = {"arena": memory, "length": length, "touch": touch}
-        self._worker = self._child("worker 0", details, self._page)
-        self._writer = self._child("writer 0", details, self._answer)
+        end = EndSetup(memory, length, touch)
+        self._worker = self._child("worker 0", end, self._page)
+        self._writer = self._child("writer 0", end, self._answer)
         self._ready = 0
 
     def run(self) -> None:
@@ -46,22 +62,24 @@ class Hub:
             each.dismiss()
             each.reap()
 
-    def _child(self, role: str, details: dict[str, Any], handle: Any) -> Child:
+    def _child(
+        self, role: str, end: EndSetup, handle: Callable[[Any], None]
+    ) -> Child[EndSetup, ToEnd, FromEnd]:
         settings = Config(id="bench", target_address="mongodb://nowhere").as_settings()
-        setup = messages.Setup(role, settings, details)
         return Child(
             self.loop,
-            "benchmarks.queue_ends",
-            setup,
-            (details["arena"],),
+            ROLE,
+            Start(role, settings),
+            end,
+            (end.arena,),
             on_message=lambda message: self._receive(message, handle),
             on_death=lambda how: sys.exit(f"{role} died: {how}"),
         )
 
     def _receive(self, message: Any, handle: Any) -> None:
-        if isinstance(message, messages.Failed):
+        if isinstance(message, Failed):
             sys.exit(message.text)
-        if not isinstance(message, messages.Ready):
+        if not isinstance(message, Ready):
             handle(message)
             return
         self._ready += 1
@@ -83,12 +101,10 @@ class Hub:
         self._publish(self._slot_of.pop(wrote.page))
 
 
-def serve(
-    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
-) -> None:
-    """Entry of a child; ``details``: arena, length of a page, touch (or leave its bytes alone)."""
-    ends = End(channel, details)
-    channel.send(messages.Ready())
+def serve(channel: EndChannel, config: Config, set_up: EndSetup, received: Iterator[ToEnd]) -> None:
+    """Entry of a child."""
+    ends = End(channel, set_up)
+    channel.send(Ready())
     for message in received:
         ends.waiting.put(message)
 
@@ -96,12 +112,12 @@ def serve(
 class End:
     """A worker that only fills slots, or a writer that only reads them, in a thread of its own."""
 
-    def __init__(self, channel: ChildChannel, details: dict[str, Any]) -> None:
-        self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def __init__(self, channel: EndChannel, set_up: EndSetup) -> None:
+        self.waiting: queue.SimpleQueue[ToEnd] = queue.SimpleQueue()
         self._channel = channel
-        self._arena = Arena(details["arena"], writable=True)
-        self._page = bytearray(details["length"])
-        self._touch: bool = details["touch"]
+        self._arena = Arena(set_up.arena, writable=True)
+        self._page = bytearray(set_up.length)
+        self._touch = set_up.touch
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -134,6 +150,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1].isdigit():  # the file descriptor that a child is given
-        child.main(serve)
+        child.main(ROLE, serve)
     else:
         main()

@@ -1,4 +1,4 @@
-"""A budget: Scan calls and read capacity of one table, held over all workers together."""
+"""Limits: calls and read capacity a second, and a table's budget of both over all workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 _GRANT_SECONDS = 0.05
 _MOST_CALLS = 64
 #: Seconds of capacity that are there at once after a pause: others read the table too.
-_BURST = 0.05
+BURST = 0.05
 #: Units of an eventually consistent 1 MB page: the guess until DynamoDB has told.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
 _FIRST_GUESS = 128.0
@@ -38,28 +38,35 @@ class Bucket:
         return 0.0 if self._level > 0 else -self._level / self._rate + 1e-4
 
 
-class Budget:
-    """Grants calls to workers in the order in which they asked.
+class Limiter:
+    """Calls a second, and read capacity units a second; None is no limit.
 
-    ``calls`` is Scan calls a second, ``capacity`` read capacity units a second, None without
-    limit. Capacity is known only from the answer, so a grant reserves a call's average, and the
-    answer corrects it. Each grant is followed by :meth:`used` or :meth:`failed`.
+    The capacity of a call is known only from its answer. So a call reserves what calls have
+    consumed of late, and its answer corrects that. Each call that goes out is followed by
+    :meth:`used` or :meth:`failed`. ``burst``: seconds of capacity that are there after a pause.
     """
 
-    def __init__(self, calls: float, capacity: float | None, now: float) -> None:
+    def __init__(
+        self, calls: float, capacity: float | None, now: float, burst: float = BURST
+    ) -> None:
         self._calls = Bucket(calls, now)
-        self._capacity = Bucket(capacity, now, _BURST) if capacity else None
+        self._capacity = Bucket(capacity, now, burst) if capacity else None
         self._guess = _FIRST_GUESS
         self._reserved: deque[float] = deque()  # of the calls under way
-        self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
-        self._waiting: deque[int] = deque()
 
-    def want(self, worker: int) -> None:
-        self._waiting.append(worker)
+    def wait(self, now: float) -> float:
+        """Seconds until the next call may go out, 0.0 for now."""
+        buckets = [self._calls] + ([self._capacity] if self._capacity else [])
+        for bucket in buckets:
+            bucket.refill(now)
+        return max(bucket.wait() for bucket in buckets)
 
-    def drop(self, worker: int) -> None:
-        """Forget a worker that died."""
-        self._waiting = deque(w for w in self._waiting if w != worker)
+    def take(self, calls: int = 1) -> None:
+        """So many calls go out. Only a single one reserves capacity."""
+        self._calls.take(calls)
+        if self._capacity is not None:
+            self._capacity.take(self._guess)
+            self._reserved.append(self._guess)
 
     def used(self, capacity: float) -> None:
         """A call has consumed so much."""
@@ -74,23 +81,29 @@ class Budget:
             if throttled and self._capacity is not None:
                 self._capacity.take(-reserved)
 
+
+class Budget(Limiter):
+    """Grants calls to workers in the order in which they asked, within a limit."""
+
+    def __init__(self, calls: float, capacity: float | None, now: float) -> None:
+        super().__init__(calls, capacity, now)
+        self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
+        self._waiting: deque[int] = deque()
+
+    def want(self, worker: int) -> None:
+        self._waiting.append(worker)
+
+    def drop(self, worker: int) -> None:
+        """Forget a worker that died."""
+        self._waiting = deque(w for w in self._waiting if w != worker)
+
     def grants(self, now: float) -> list[tuple[int, int]]:
         """(worker, calls) that may go out now."""
         granted = []
         while self._waiting and self.wait(now) == 0.0:
-            self._calls.take(self._most)
-            if self._capacity is not None:
-                self._capacity.take(self._guess)
-                self._reserved.append(self._guess)
+            self.take(self._most)
             granted.append((self._waiting.popleft(), self._most))
         return granted
-
-    def wait(self, now: float) -> float:
-        """Seconds until the next grant is possible."""
-        buckets = [self._calls] + ([self._capacity] if self._capacity else [])
-        for bucket in buckets:
-            bucket.refill(now)
-        return max(bucket.wait() for bucket in buckets)
 
     @property
     def wanted(self) -> bool:

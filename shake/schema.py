@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 #: Seconds for which a stream keeps a change. OLD is the age from which on a user should look into
 #: a change that only the stream holds.
@@ -33,15 +32,6 @@ class Keys:
         yield self.partition
         if self.sort is not None:
             yield self.sort
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[str, str]]) -> Keys:
-        """The keys of :meth:`pairs`."""
-        return cls(*(Attribute(*pair) for pair in pairs))
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """(name, type) of each: plain data, to be sent to another process."""
-        return [(key.name, key.type) for key in self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +98,6 @@ class Table:
     bytes: int = 0
     read_capacity: int = 0
     origin: Origin = UNKNOWN
-
-    @classmethod
-    def of(cls, fields: list[Any]) -> Table:
-        """The table of :meth:`fields`."""
-        name, keys, indexes, items, size, capacity, origin = fields
-        made = (SecondaryIndex(name, Keys.of(pairs), local) for name, pairs, local in indexes)
-        return cls(name, Keys.of(keys), tuple(made), items, size, capacity, Origin(*origin))
-
-    def fields(self) -> list[Any]:
-        """Plain data, to be sent to another process."""
-        indexes = [(one.name, one.keys.pairs(), one.local) for one in self.indexes]
-        sizes = self.items, self.bytes, self.read_capacity
-        return [self.name, self.keys.pairs(), indexes, *sizes, astuple(self.origin)]
 
 
 def _date(seconds: float) -> str:

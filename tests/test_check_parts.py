@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import threading
 from dataclasses import replace
@@ -89,7 +88,7 @@ def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
         for part in parts:
             one = Fingerprint()
             one.add((key,) for key in part)
-            merged.merge(pickle.loads(pickle.dumps(one)))
+            merged.merge(one.sums())
         assert merged.keys == whole.keys
         assert merged.unequal(whole) == set()
         merged.add([("too much",)])
@@ -163,6 +162,29 @@ def test_calls_whose_answers_are_not_there_yet_count_as_much_as_those_before() -
     for _ in range(8):
         pace.take()
     assert now == pytest.approx(7, abs=0.2)
+
+
+def test_calls_that_fail_leave_no_reservation_that_later_calls_could_use_up() -> None:
+    now = 0.0
+
+    class Clock(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            now += timeout or 0.0
+            return False
+
+    pace = Pace(1000, 128, Clock(), lambda: now)
+    for _ in range(10):
+        pace.take()
+        pace.failed()
+    for _ in range(100):  # by then, a small answer is expected
+        pace.take()
+        pace.used(1)
+    began = now
+    for _ in range(100):
+        pace.take()
+        pace.used(64)
+    assert now - began == pytest.approx(100 * 64 / 128, abs=2)
 
 
 def test_a_wait_for_the_pace_ends_with_the_check() -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,14 @@ from bson.decimal128 import Decimal128
 
 import shake.check.plan
 import shake.check.run
-from shake.check.crew import Children, Setup
+from shake.check.crew import Children
 from shake.check.findings import Findings
+from shake.check.messages import CheckSetup, CountItems, Counts
 from shake.check.progress import Progress
+from shake.check.sides import Repair
 from shake.cli import check
 from shake.config import load
+from shake.process import heartbeat
 from shake.schema import Attribute, Keys, Table
 from shake.source.endpoint import Credentials, Endpoint
 from tests.support.copied import Copied, make_table
@@ -141,6 +143,21 @@ def test_a_child_that_is_killed_ends_the_check_with_2_and_one_line(
     assert said(capsys).startswith("shake-check: a process of the check has died (signal 9)")
 
 
+def test_a_child_that_does_not_answer_ends_the_check_with_2_and_one_line(
+    dynamodb: Any,
+    mongo: Any,
+    name: str,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for constant, seconds in (("EVERY", 0.1), ("REPORT_AFTER", 0.5), ("KILL_AFTER", 3.0)):
+        monkeypatch.setattr(heartbeat, constant, seconds)
+    status = interrupted(dynamodb, mongo, name, tmp_path, lambda: children()[0].suspend())
+    assert status == 2
+    assert "has died (killed: no answer for 3 s)" in said(capsys)
+
+
 def test_a_signal_ends_all_processes_at_once(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -189,13 +206,14 @@ def test_credentials_that_are_refreshed_reach_the_children(
         endpoint = Endpoint(source.url, "us-east-1")
         progress = Progress(name, Findings(print, None), filtered=False)
         crews = Children(
-            lambda: Setup(config.as_settings(), endpoint, current[0], False),
+            config,
+            lambda: CheckSetup(endpoint, current[0], Repair.NONE),
             lambda: current[0],
             progress,
         )
         with contextlib.closing(crews):
             table = Table(name, Keys(Attribute("pk", "S")))
-            assert list(crews.open(table, 1).each("wanted", [(0, 1)])) == [Counter()]
+            assert list(crews.open(table, 1).each([CountItems(0, 1)], Counts)) == [Counts({})]
     assert len(source.requests) > 1
 
 

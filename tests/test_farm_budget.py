@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.limits import Budget
-from shake.source.client import longest_pause
+from shake.source.client import BACKOFF
 
 
 def run(budget: Budget, until: float, cost: float, workers: int = 1) -> list[tuple[float, int]]:
@@ -160,7 +160,7 @@ def consumed(share: float, units: float, seconds: float) -> list[tuple[float, fl
         elif what == "answer" and chance.random() < share:
             budget.failed(throttled=True)
             tries[scanner] += 1
-            pause = chance.uniform(0, longest_pause(tries[scanner]))
+            pause = BACKOFF.pause(tries[scanner], chance.random)
             heapq.heappush(events, (now + pause, "want", scanner))
         elif what == "answer":
             cost = chance.uniform(0.5, 1.5) * COST

@@ -12,7 +12,7 @@ import pytest
 
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.health import Health
-from shake.farm.messages import Diagnosis
+from shake.process.messages import Diagnosis
 
 
 def diagnosis(pid: int, queue: str = "") -> Diagnosis:

@@ -16,6 +16,9 @@ import pytest
 from shake.farm import messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.loop import Loop
+from shake.process.messages import Log, Ready
+
+encode = messages.WORKER.sent.encode
 
 
 class Peer:
@@ -23,13 +26,15 @@ class Peer:
 
     def __init__(self, loop: Loop) -> None:
         ours, self.far = socket.socketpair()
-        self.channel = SupervisorChannel(ours)
+        self.channel = SupervisorChannel(ours, messages.WORKER)
         self.heard: list[Any] = []
         self.dead = 0
         loop.watch(self)
 
-    def received(self, messages: list[Any]) -> None:
-        self.heard += messages
+    def read(self) -> bool:
+        heard, alive = self.channel.receive()
+        self.heard += heard
+        return alive
 
     def died(self) -> None:
         self.heard.append("died")
@@ -110,8 +115,8 @@ def test_a_peer_that_dies_has_its_whole_messages_heard_first_and_the_cut_one_nev
     peer = Peer(loop)
     whole = [messages.Idle(number) for number in range(1000)]
     with peer.far as far:
-        far.sendall(b"".join(map(messages.encode, whole)))
-        far.sendall(messages.encode(messages.Log(20, "x", "cut"))[:-1])
+        far.sendall(b"".join(map(encode, whole)))
+        far.sendall(encode(Log(20, "x", "cut"))[:-1])
     run(loop, lambda: peer.dead)
     assert peer.heard == [*whole, "died"]
 
@@ -122,7 +127,7 @@ def test_a_forgotten_peer_is_not_heard_and_does_not_die() -> None:
     loop.forget(peer)
     loop.forget(peer)  # twice is harmless
     for each in (peer, other):
-        each.far.sendall(messages.encode(messages.Ready()))
+        each.far.sendall(encode(Ready()))
         each.far.close()
     run(loop, lambda: other.dead)
     assert peer.heard == []
@@ -133,16 +138,17 @@ def test_a_peer_that_closes_another_while_both_have_news_leaves_no_trace_of_it()
     loop = Loop()
     first, second = Peer(loop), Peer(loop)
 
-    def close(one: Peer) -> Callable[[list[Any]], None]:
-        def close_it(_: list[Any]) -> None:
+    def close(one: Peer) -> Callable[[], bool]:
+        def close_it() -> bool:
             loop.forget(one)
             one.channel.close()
+            return True
 
         return close_it
 
-    first.received, second.received = close(second), close(first)  # type: ignore[method-assign]
+    first.read, second.read = close(second), close(first)  # type: ignore[method-assign]
     for each in (first, second):
-        each.far.sendall(messages.encode(messages.Ready()))
+        each.far.sendall(encode(Ready()))
     ticks: list[int] = []
     loop.every(0.01, lambda: ticks.append(1))
     run(loop, lambda: len(ticks) > 3)
@@ -160,7 +166,7 @@ def test_what_a_slow_peer_did_not_read_reaches_it_when_it_does() -> None:
     got: list[Any] = []
 
     def read() -> None:
-        received = ChildChannel(peer.far).receive()
+        received = ChildChannel(peer.far, messages.WORKER).receive()
         got.extend(next(received) for _ in sent)
 
     reader = threading.Thread(target=read)
@@ -176,9 +182,9 @@ def test_where_nothing_happens_nothing_is_done(backlog: bool) -> None:
     peers = [Peer(loop) for _ in range(10)]
     if backlog:
         while not peers[0].channel.backlog:
-            peers[0].channel.send(messages.Log(0, "", "x" * 10_000))
+            peers[0].channel.send(messages.Lease(0, 0, 0, 0, b"x" * 10_000, 0))
     for peer in peers[1:]:  # the socket took something, and takes more at once
-        peer.channel.send(messages.Ready())
+        peer.channel.send(messages.Free(1))
     rounds = []
     end = time.monotonic() + 1.0
     loop.later(1.0, lambda: None)

@@ -27,9 +27,11 @@ from shake.process import arena
 from shake.process.arena import Arena
 from shake.process.child import Child, allow_many, revival_delay
 from shake.process.loop import Loop
+from shake.process.messages import Diagnosis, Ready, Report, Start
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
 from shake.targets.contract import Held
+from tests.support.children import ROLE, Deed
 from tests.support.documents import items
 from tests.support.wait import until
 from tests.test_farm_loop import run
@@ -48,8 +50,9 @@ class Stage:
         self.heard: list[Any] = []
         self.child = Child(
             self.loop,
-            "tests.support.children",
-            messages.Setup("test child", config_of().as_settings(), {"do": do}),
+            ROLE,
+            Start("test child", config_of().as_settings()),
+            Deed(do),
             (),
             on_message=self.heard.append,
             on_death=self.heard.append,
@@ -77,10 +80,10 @@ def stage() -> Iterator[Callable[[str], Stage]]:
         yield start
 
 
-Start = Callable[[str], Stage]
+Begin = Callable[[str], Stage]
 
 
-def test_a_child_hears_and_is_heard(stage: Start) -> None:
+def test_a_child_hears_and_is_heard(stage: Begin) -> None:
     echo = stage("echo")
     sent = [messages.Drain(), *(messages.Free(number) for number in range(5000))]
     for message in sent:
@@ -89,14 +92,14 @@ def test_a_child_hears_and_is_heard(stage: Start) -> None:
 
 
 def test_what_a_child_said_whole_before_it_was_killed_counts_and_the_rest_does_not(
-    stage: Start,
+    stage: Begin,
 ) -> None:
     one = stage("die")
     heard = one.until(lambda: one.heard and isinstance(one.heard[-1], str))
     assert heard == [*(messages.Idle(number) for number in range(1000)), "signal 9"]
 
 
-def test_a_child_that_is_killed_from_outside_is_noticed(stage: Start) -> None:
+def test_a_child_that_is_killed_from_outside_is_noticed(stage: Begin) -> None:
     one = stage("hang")
     one.until(lambda: one.heard)
     os.kill(one.child.pid, signal.SIGKILL)
@@ -104,7 +107,7 @@ def test_a_child_that_is_killed_from_outside_is_noticed(stage: Start) -> None:
     assert not psutil.pid_exists(one.child.pid)
 
 
-def test_an_error_of_a_child_is_one_line_and_its_stack_apart(stage: Start) -> None:
+def test_an_error_of_a_child_is_one_line_and_its_stack_apart(stage: Begin) -> None:
     refused = stage("refuse")
     failed, how = refused.until(lambda: len(refused.heard) == 2)
     assert failed.text == "the source said no"
@@ -112,7 +115,7 @@ def test_an_error_of_a_child_is_one_line_and_its_stack_apart(stage: Start) -> No
     assert how == "exit status 0"
 
 
-def test_an_error_that_cannot_be_printed_is_told_all_the_same(stage: Start) -> None:
+def test_an_error_that_cannot_be_printed_is_told_all_the_same(stage: Begin) -> None:
     raised = stage("raise")
     failed, _ = raised.until(lambda: len(raised.heard) == 2)
     assert failed.text.startswith("unexpected ZeroDivisionError: no \ud800 way")
@@ -121,7 +124,7 @@ def test_an_error_that_cannot_be_printed_is_told_all_the_same(stage: Start) -> N
 def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed() -> None:
     for do, status in (("echo", 0), ("hang", -9)):
         stage = Stage(do)
-        stage.child.send(messages.Ready())
+        stage.child.send(Ready())
         stage.until(lambda stage=stage: stage.heard)
         stage.child.dismiss()
         stage.child.reap()
@@ -129,10 +132,10 @@ def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed() 
 
 
 def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
-    stage: Start,
+    stage: Begin,
 ) -> None:
     echo = stage("echo")
-    echo.child.send(messages.Ready())
+    echo.child.send(Ready())
     echo.until(lambda: echo.heard)
     assert os.getpgid(echo.child.pid) != os.getpgid(0)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -143,18 +146,18 @@ def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python always looks there first")
 def test_a_file_of_the_current_folder_does_not_stand_in_for_a_module(
-    stage: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logging.py").write_text("raise SystemExit('the wrong logging')")
     monkeypatch.chdir(tmp_path)
     echo = stage("echo")
-    echo.child.send(messages.Ready())
-    assert echo.until(lambda: echo.heard) == [messages.Ready()]
+    echo.child.send(Ready())
+    assert echo.until(lambda: echo.heard) == [Ready()]
 
 
-def test_no_secret_is_on_a_command_line_or_in_an_environment(stage: Start) -> None:
+def test_no_secret_is_on_a_command_line_or_in_an_environment(stage: Begin) -> None:
     echo = stage("echo")
-    echo.child.send(messages.Ready())
+    echo.child.send(Ready())
     echo.until(lambda: echo.heard)
     process = psutil.Process(echo.child.pid)
     assert "mongodb://" not in " ".join(process.cmdline())
@@ -164,10 +167,11 @@ def test_no_secret_is_on_a_command_line_or_in_an_environment(stage: Start) -> No
 def test_children_end_when_the_supervisor_is_killed() -> None:
     code = (
         "import time\n"
+        "from shake.process.messages import Ready\n"
         "from tests.test_farm_process import Stage\n"
         "stages = [Stage('echo'), Stage('echo')]\n"
         "for stage in stages:\n"
-        "    stage.child.send(__import__('shake').farm.messages.Ready())\n"
+        "    stage.child.send(Ready())\n"
         "    stage.until(lambda: stage.heard)\n"
         "print(*(stage.child.pid for stage in stages), flush=True)\n"
         "time.sleep(600)\n"
@@ -224,7 +228,7 @@ class Pool:
         return self.pool.workers[0]
 
     def ready(self, times: int) -> None:
-        run(self.loop, lambda: self.heard.count(messages.Ready()) == times, 30.0)
+        run(self.loop, lambda: self.heard.count(Ready()) == times, 30.0)
 
     def note_lost(self, _: Worker, leases: list[int], shards: set[int]) -> None:
         self.lost.append(leases)
@@ -237,7 +241,7 @@ class Pool:
         found = self.pool.idle_scanner()
         assert found
         worker, scanner = found
-        table = messages.OpenTable(0, "t", [("pk", "S")], 1, 1)
+        table = messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
         self.pool.lease(worker, table, messages.Lease(number, scanner, 0, 0, None, 0))
 
 
@@ -274,8 +278,8 @@ def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -
     pool.kill()
     pool.ready(2)
     pool.worker.free(4)
-    pool.worker.send(messages.Report())
-    run(pool.loop, lambda: isinstance(pool.heard[-1], messages.Diagnosis))
+    pool.worker.send(Report())
+    run(pool.loop, lambda: isinstance(pool.heard[-1], Diagnosis))
     assert "scanner 0: idle, 2 slots free; scanner 1: idle, 3 slots free" in pool.heard[-1].queue
 
 
@@ -286,7 +290,7 @@ def test_while_a_worker_is_dead_what_is_said_to_it_is_harmless(pool: Pool) -> No
         assert pool.worker.child is None
         assert pool.pool.idle_scanner() is None
         pool.worker.free(0)
-        pool.pool.send_all(messages.Report())
+        pool.pool.send_all(Report())
         pool.between = lambda: None
 
     pool.between = between

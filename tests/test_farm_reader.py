@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from shake.config import Config
 from shake.farm import messages
 from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
+from shake.process.messages import Diagnosis, Failed, Report
+from shake.schema import Attribute, Keys
 from shake.source.client import Credentials, Endpoint
 from shake.worker import process as worker
 from shake.worker import shard_reader
@@ -46,20 +47,20 @@ class Worker:
         self._heard: list[Any] = []
         self._leases = 0
         ours, theirs = socket.socketpair()
-        self._supervisor = SupervisorChannel(ours)
+        self._supervisor = SupervisorChannel(ours, messages.WORKER)
         self._descriptor = arena.create(SLOTS)
         settings = {"id": "t", "target.address": "mongodb://none", "qps.incr.batch_num": "1"}
         settings["incr.margin"] = str(MARGIN)
-        details = {
-            "number": 0,
-            "endpoint": astuple(Endpoint(simulator.url, "eu-west-1")),
-            "credentials": astuple(Credentials("AKIA", "secret")),
-            "arena": self._descriptor,
-            "scanners": 0,
-            "free": list(range(SLOTS)),
-        }
+        set_up = messages.WorkerSetup(
+            number=0,
+            endpoint=Endpoint(simulator.url, "eu-west-1"),
+            credentials=Credentials("AKIA", "secret"),
+            arena=self._descriptor,
+            scanners=0,
+            free=range(SLOTS),
+        )
         config = Config.from_settings(settings | {"journal.path": str(folder)})
-        self._worker = worker.Worker(ChildChannel(theirs), config, details)
+        self._worker = worker.Worker(ChildChannel(theirs, messages.WORKER), config, set_up)
         self._thread = threading.Thread(
             target=self._worker.serve, args=(iter(self.sent.get, None),), daemon=True
         )
@@ -76,7 +77,7 @@ class Worker:
         self._leases += 1
         number = self._leases
         stream = messages.OpenStream(
-            number, table.name, [("pk", "S")], table.stream.arn, 0.0, False
+            number, table.name, Keys(Attribute("pk", "S")), table.stream.arn, 0.0, False
         )
         self.sent.put(stream)
         position = number, number, shard.id, str(shard.start), ""
@@ -123,7 +124,7 @@ def table_of(simulator: Simulator, name: str, records: int) -> Table:
 
 @pytest.mark.parametrize(
     ("code", "answer"),
-    [("AccessDeniedException", messages.Failed), ("TrimmedDataAccessException", messages.ShardGap)],
+    [("AccessDeniedException", Failed), ("TrimmedDataAccessException", messages.ShardGap)],
 )
 def test_while_a_new_shard_is_not_known_everywhere_another_refusal_is_heard(
     simulator: Simulator, reading: Worker, code: str, answer: type[Any]
@@ -162,8 +163,8 @@ def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_i
     told = threading.Event()
     until(lambda: len(simulator.journal.of("GetRecords")) == 11)
     reading.sent.put(messages.EndLease(lease))
-    reading.sent.put(messages.Report())
-    until(lambda: reading.heard(messages.Diagnosis))  # so it has been told
+    reading.sent.put(Report())
+    until(lambda: reading.heard(Diagnosis))  # so it has been told
     told.set()
     until(lambda: reading.heard(messages.ShardEnd, lease))
     assert len(reading.heard(messages.Tip, lease)) == 1

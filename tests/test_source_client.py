@@ -17,13 +17,11 @@ import pytest
 from shake.errors import SourceError, Stopped
 from shake.source.answer import Transient, judge
 from shake.source.client import (
-    LONGEST_PAUSE,
     Client,
     Credentials,
     Endpoint,
     Retry,
     Unreachable,
-    longest_pause,
 )
 from tests.support import faulty
 from tests.support.faulty import Faulty, Reply
@@ -338,9 +336,3 @@ def test_length_and_checksum_are_held_against_the_bytes() -> None:
         judge("Scan", 200, length, memoryview(cut), KEYS)
     with pytest.raises(Transient, match="CRC32"):
         judge("Scan", 200, crc, memoryview(cut), KEYS)
-
-
-def test_pauses_grow_to_their_cap_and_are_drawn_from_nothing_to_that() -> None:
-    assert [longest_pause(n) for n in (1, 2, 3, 4)] == [0.05, 0.1, 0.2, 0.4]
-    assert longest_pause(10) == LONGEST_PAUSE == 20.0
-    assert longest_pause(1_000_000) == 20.0

@@ -162,10 +162,6 @@ def test_the_plan_names_the_indexes(stage: Open) -> None:
     ]
 
 
-def test_the_writer_process_knows_local_from_global() -> None:
-    assert Table.of(INDEXED.fields()) == INDEXED
-
-
 def test_a_dropped_table_is_gone(stage: Open) -> None:
     one = stage()
     one.target.create(one.place, TABLE)

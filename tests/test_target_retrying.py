@@ -21,7 +21,7 @@ from pymongo.errors import (
 )
 
 from shake.errors import Stopped
-from shake.targets.mongodb.retrying import FIRST_WAIT, LONGEST_WAIT, Patience, transient, words
+from shake.targets.mongodb.retrying import BACKOFF, Patience, transient, words
 
 
 class Waits(threading.Event):
@@ -108,11 +108,11 @@ def test_waits_double_up_to_the_longest_and_are_jittered() -> None:
     told: list[str] = []
     patience = Patience(stop, told.append, jitter=lambda: 1.0)
     assert patience.call("d.c", Flaky(12, AutoReconnect("gone"))) == "done"
-    assert stop.seconds[:4] == [FIRST_WAIT * n for n in (1, 2, 4, 8)]
-    assert stop.seconds[-1] == LONGEST_WAIT
+    assert stop.seconds[:4] == [BACKOFF.first * n for n in (1, 2, 4, 8)]
+    assert stop.seconds[-1] == BACKOFF.longest
     assert told == ["d.c: gone"] * 12
     Patience(stop, told.append, jitter=lambda: 0.0).call("d.c", Flaky(1, AutoReconnect("gone")))
-    assert stop.seconds[-1] == FIRST_WAIT / 2
+    assert stop.seconds[-1] == BACKOFF.first / 2
 
 
 def test_what_no_waiting_cures_passes_through_at_once() -> None:

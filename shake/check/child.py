@@ -2,159 +2,99 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
-import os
 import queue
-import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from typing import Any
 
-from setproctitle import setproctitle
-
-from shake.check.crew import THREADS, Advanced, Failed, Logged, Open, Result, Setup, Work
+from shake.check import messages
 from shake.check.findings import Difference
-from shake.check.part import Ends, Part, connected
-from shake.check.sides import Repair
+from shake.check.part import THREADS, Part, connect
 from shake.config import Config
-from shake.errors import ShakeError, Stopped
+from shake.process import entry as child
 from shake.source.endpoint import Credentials
 
 #: Seconds between two messages that tell how far this process is.
 _EVERY = 0.25
 
 
-class Parent(logging.Handler):
-    """Tells the parent what is found, how far the work is, and what is to be logged."""
+class Parent:
+    """Sends what is found to the parent, and how far the work is: a Listener."""
 
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__()
-        self._connection = connection
-        self._sending = threading.Lock()
+    def __init__(self, channel: messages.CheckChannel) -> None:
+        self._channel = channel
         self._counting = threading.Lock()
-        self._untold = [0, 0, 0, 0]
-        self._told = 0.0
-
-    def tell(self, message: Any) -> None:
-        try:
-            with self._sending:
-                self._connection.send(message)
-        except OSError:
-            os._exit(0)  # it is gone
+        self._unsent = [0, 0, 0, 0]
+        self._sent = 0.0
 
     def differs(self, difference: Difference) -> None:
-        self.tell(difference)
+        self._channel.send(messages.Differs(difference))
 
     def advanced(
         self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
     ) -> None:
         with self._counting:
-            more = zip(self._untold, (compared, scanned, size, keys), strict=True)
-            self._untold = [sum(pair) for pair in more]
-        if time.monotonic() > self._told + _EVERY:
+            more = zip(self._unsent, (compared, scanned, size, keys), strict=True)
+            self._unsent = [sum(pair) for pair in more]
+        if time.monotonic() > self._sent + _EVERY:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what is not told yet."""
+        """Send what is not sent yet."""
         with self._counting:
-            self._told = time.monotonic()
-            untold, self._untold = self._untold, [0, 0, 0, 0]
-        if any(untold):
-            self.tell(Advanced(*untold))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.tell(Logged(record.levelno, record.name, record.getMessage()))
+            self._sent = time.monotonic()
+            unsent, self._unsent = self._unsent, [0, 0, 0, 0]
+        if any(unsent):
+            self._channel.send(messages.Advanced(*unsent))
 
 
-class Worker:
-    """Does what the parent says."""
+class Checker:
+    """The child's main thread: hands pieces of work to its other threads."""
 
-    def __init__(self, ends: Ends, parent: Parent, repair: Repair) -> None:
-        self._ends = ends
-        self._parent = parent
-        self._repair = repair
-        self._part: Part | None = None
-        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+    def __init__(
+        self, channel: messages.CheckChannel, config: Config, set_up: messages.CheckSetup
+    ) -> None:
+        self._channel = channel
+        self._parent = Parent(channel)
+        self._repair = set_up.repair
+        self._credentials = set_up.credentials
+        self._ends = connect(config, set_up.endpoint, lambda: self._credentials)
+        self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
 
-    def handle(self, message: Any) -> None:
-        match message:
-            case Work():
-                self._work.put(message)
-            case Open(table, processes):
-                self._part = Part(
-                    self._ends, table, self._parent, repair=self._repair, processes=processes
-                )
-
-    def run(self) -> None:
-        """A thread that does one piece of work after the other."""
-        while True:
-            method, arguments = self._work.get()
-            with told(self._parent):
-                value = getattr(self._part, method)(*arguments)
-                self._parent.flush()
-                self._parent.tell(Result(value))
-
-
-@contextlib.contextmanager
-def told(parent: Parent) -> Iterator[None]:
-    """Tell the parent of any error, so that the user gets one clear line, not a silence."""
-    try:
-        yield
-    except Stopped:
-        pass
-    except Exception as error:
-        known = isinstance(error, ShakeError)
-        text = str(error) if known else f"unexpected {type(error).__name__}: {error}"
-        parent.tell(Failed(text, traceback.format_exc()))
-
-
-def serve(connection: Connection[Any, Any], parent: Parent, setup: Setup) -> None:
-    config = Config.from_settings(setup.settings)
-    setproctitle(f"shake: check {config.id} {sys.argv[2]}")
-    log = logging.getLogger("shake")
-    log.addHandler(parent)
-    log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
-    log.propagate = False
-    # A page is very many small objects and no cycle.
-    gc.freeze()
-    gc.set_threshold(1_000_000)
-    credentials = [setup.credentials]
-    with connected(config, setup.endpoint, lambda: credentials[-1]) as ends:
-        worker = Worker(ends, parent, setup.repair)
+    def serve(self, received: Iterator[messages.ToChecker]) -> None:
+        """Handle the parent's messages until it closes the channel."""
         for _ in range(THREADS):
-            threading.Thread(target=worker.run, daemon=True).start()
-        for message in received(connection):
-            if isinstance(message, Credentials):
-                credentials[:] = [message]
-            else:
-                worker.handle(message)
-        # Threads may hang in a request: nothing here needs them to end well.
-        os._exit(0)
+            threading.Thread(target=self._run, daemon=True).start()
+        for message in received:
+            match message:
+                case Credentials():
+                    self._credentials = message
+                case messages.Open(table, processes):
+                    part = Part(
+                        self._ends, table, self._parent, repair=self._repair, processes=processes
+                    )
+                case _:
+                    self._work.put((part, message))
+
+    def _run(self) -> None:
+        """A thread that does one piece of work after the other."""
+        with child.guarded(self._channel):
+            while True:
+                part, work = self._work.get()
+                result = part.do(work)
+                self._parent.flush()
+                self._channel.send(result)
 
 
-def received(connection: Connection[Any, Any]) -> Iterator[Any]:
-    """What the parent sends, until it is gone."""
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            yield connection.recv()
-
-
-def main() -> None:
-    """Work until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    parent = Parent(connection)
-    with told(parent):
-        for setup in received(connection):
-            serve(connection, parent, setup)
+def serve(
+    channel: messages.CheckChannel,
+    config: Config,
+    set_up: messages.CheckSetup,
+    received: Iterator[messages.ToChecker],
+) -> None:
+    """Entry of the process."""
+    Checker(channel, config, set_up).serve(received)
 
 
 if __name__ == "__main__":
-    main()
+    child.main(messages.CHECKER, serve)

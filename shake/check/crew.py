@@ -1,245 +1,185 @@
-"""Runs the work of a table's check, in this process alone or in child processes.
-
-A piece of work is the name of a method of Part, and its arguments. Each child is a new process with
-separate clients. It receives all that it needs, secrets too, through a socket, and sends its
-results back through it. A child ends as soon as its end of the socket closes.
-"""
+"""Runs the work of a table's check, in this process alone or in child processes."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from multiprocessing.pool import ThreadPool
-from typing import Any, NamedTuple
+from typing import Protocol, TypeAlias, TypeVar
 
-from shake.check.findings import Difference
-from shake.check.part import Part
-from shake.check.sides import Listener, Repair
+from shake.check import messages
+from shake.check.part import THREADS, Part
+from shake.check.sides import Listener
+from shake.config import Config
 from shake.errors import RunError
-from shake.process.spawn import spawn
+from shake.process.child import Child
+from shake.process.loop import Loop
+from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
 from shake.schema import Table
-from shake.source.endpoint import Credentials, Endpoint
+from shake.source.endpoint import Credentials
 
-#: Pieces of work that a process does at the same time: the network is the wait.
-THREADS = 8
+log = logging.getLogger("shake.check")
 
-#: Seconds after which it is looked whether the credentials have been refreshed.
+#: Seconds between two looks whether the credentials have been refreshed.
 _RENEWAL = 1.0
-#: Seconds that a child may take to end.
-_END = 2.0
 
-Piece = tuple[Any, ...]
-
-
-# ---- to a child
+R = TypeVar("R", bound=messages.Result)
+CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
 
 
-class Setup(NamedTuple):
-    """The first message. ``settings`` are the configuration, secrets included."""
+class Crew(Protocol):
+    """The processes that work on one table. ``kind`` is the type of the results."""
 
-    settings: dict[str, str]
-    endpoint: Endpoint
-    credentials: Credentials
-    repair: Repair
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
+        """Have every piece done once, by any process; gives the results as they come."""
+        ...
 
-
-class Open(NamedTuple):
-    """Begin with a table, of which so many processes each do a part."""
-
-    table: Table
-    processes: int
-
-
-class Work(NamedTuple):
-    """Call a method of Part."""
-
-    method: str
-    arguments: Piece
-
-
-# ---- from a child
-
-
-class Result(NamedTuple):
-    """What the method returned."""
-
-    value: Any
-
-
-class Failed(NamedTuple):
-    """What no waiting cures; ``stack`` is for log.level = debug."""
-
-    text: str
-    stack: str
-
-
-class Advanced(NamedTuple):
-    """See Listener.advanced."""
-
-    compared: int
-    scanned: int
-    size: int
-    keys: int
-
-
-class Logged(NamedTuple):
-    """A line for the log, which only the parent writes."""
-
-    level: int
-    logger: str
-    text: str
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
+        """Have every process do the same work; gives the result of each."""
+        ...
 
 
 class Alone:
-    """This process, with several threads."""
+    """A crew of this process only, with several threads."""
 
     def __init__(self, part: Part, stop: Callable[[], None]) -> None:
         self._part = part
         self._stop = stop
 
-    def each(self, method: str, pieces: Sequence[Piece]) -> Iterator[Any]:
-        """Do every piece; gives their results as they come."""
-        call = getattr(self._part, method)
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         # Not an Executor, which waits for its threads: one may hang in a request.
         with ThreadPool(min(THREADS, len(pieces))) as threads:
             try:
-                yield from threads.imap_unordered(lambda piece: call(*piece), pieces)
+                for result in threads.imap_unordered(self._part.do, pieces):
+                    yield _expected(result, kind)
             except BaseException:
                 self._stop()  # so that the others end at once
                 raise
 
-    def all(self, method: str, *arguments: Any) -> list[Any]:
-        """Have every process call the method; gives what each returned."""
-        return [getattr(self._part, method)(*arguments)]
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
+        return [_expected(self._part.do(work), kind)]
 
 
 class Children:
     """Child processes, as many as the largest table so far has needed; to be closed."""
 
     def __init__(
-        self, setup: Callable[[], Setup], credentials: Callable[[], Credentials], listener: Listener
+        self,
+        config: Config,
+        set_up: Callable[[], messages.CheckSetup],
+        credentials: Callable[[], Credentials],
+        listener: Listener,
     ) -> None:
-        self._setup = setup
+        self._config = config
+        self._set_up = set_up
         self._credentials = credentials
-        self._listener = listener
-        self._all: list[_Child] = []
         self._sent = credentials()
+        self._listener = listener
+        self._children: list[CheckChild] = []
+        self._results: deque[tuple[int, messages.Result]] = deque()
+        self._loop = Loop()
+        self._loop.every(_RENEWAL, self._renew)
 
-    def open(self, table: Table, count: int) -> Crew:
-        """So many children, for a table."""
-        while len(self._all) < count:
-            self._all.append(_Child(self._setup(), len(self._all) + 1))
-        chosen = self._all[:count]
-        for child in chosen:
-            child.send(Open(table, count))
-        return Crew(self, chosen)
+    def open(self, table: Table, count: int) -> Team:
+        """A crew of so many children, for a table."""
+        while len(self._children) < count:
+            self._children.append(self._start(len(self._children)))
+        for child in self._children[:count]:
+            child.send(messages.Open(table, count))
+        return Team(self, count)
 
-    def results(self, children: list[_Child]) -> Iterator[tuple[_Child, Any]]:
-        """What children return, for ever."""
-        by_connection = {child.connection: child for child in children}
-        while True:
-            for connection in wait(list(by_connection), _RENEWAL):
-                child = by_connection[connection]  # type: ignore[index]
-                match child.receive():
-                    case Result(value):
-                        yield child, value
-                    case Difference() as difference:
-                        self._listener.differs(difference)
-                    case Advanced() as more:
-                        self._listener.advanced(**more._asdict())
-                    case Logged(level, logger, text):
-                        logging.getLogger(logger).log(level, "%s", text)
-                    case Failed(text, stack):
-                        logging.getLogger("shake.check").debug("%s", stack)
-                        raise RunError(text)
-            self._renew()
+    def send(self, number: int, work: messages.Work) -> None:
+        self._children[number].send(work)
+
+    def next(self) -> tuple[int, messages.Result]:
+        """The next result, and which child it is of. Raises RunError where one of them fails."""
+        self._loop.run(lambda: bool(self._results))
+        return self._results.popleft()
+
+    def close(self) -> None:
+        """End all of them, whatever they are at."""
+        for child in self._children:
+            child.dismiss()
+        for child in self._children:
+            child.reap()
+
+    def _start(self, number: int) -> CheckChild:
+        name = f"check {self._config.id} {number + 1}"
+        try:
+            return Child(
+                self._loop,
+                messages.CHECKER,
+                Start(name, self._config.as_settings()),
+                self._set_up(),
+                (),
+                on_message=partial(self._received, number),
+                on_death=_died,
+            )
+        except OSError as error:
+            raise RunError(
+                f"process {number + 1} of the check cannot be started: {error.strerror}: the "
+                "machine has no room for so many; use fewer --workers"
+            ) from error
+
+    def _received(self, number: int, message: messages.FromChecker) -> None:
+        match message:
+            case messages.Differs(difference):
+                self._listener.differs(difference)
+            case messages.Advanced():
+                self._listener.advanced(**message._asdict())
+            case Log(level, logger, text):
+                logging.getLogger(logger).log(level, "%s", text)
+            case Failed(text, detail):
+                log.debug("%s", detail)
+                raise RunError(text)
+            case Silent(text):
+                log.warning("%s", text)
+            case Ready() | Diagnosis():
+                pass
+            case _:
+                self._results.append((number, message))
 
     def _renew(self) -> None:
         """Pass on what the chain of credentials has refreshed."""
         if (current := self._credentials()) != self._sent:
             self._sent = current
-            for child in self._all:
+            for child in self._children:
                 child.send(current)
 
-    def close(self) -> None:
-        """End all of them, whatever they are at."""
-        for child in self._all:
-            child.connection.close()
-        for child in self._all:
-            child.reap()
 
+class Team:
+    """A crew of children: the first ``count`` of them."""
 
-class Crew:
-    """The children that work on one table."""
-
-    def __init__(self, children: Children, chosen: list[_Child]) -> None:
+    def __init__(self, children: Children, count: int) -> None:
         self._children = children
-        self._chosen = chosen
+        self._count = count
 
-    def each(self, method: str, pieces: Sequence[Piece]) -> Iterator[Any]:
-        """As Alone does."""
-        waiting, left = deque(pieces), len(pieces)
-        for child in self._chosen * THREADS:
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
+        waiting = deque(pieces)
+        for place in range(min(self._count * THREADS, len(pieces))):
+            self._children.send(place % self._count, waiting.popleft())
+        for _ in pieces:
+            number, result = self._children.next()
             if waiting:
-                child.send(Work(method, waiting.popleft()))
-        results = self._children.results(self._chosen)
-        while left:
-            child, value = next(results)
-            left -= 1
-            if waiting:
-                child.send(Work(method, waiting.popleft()))
-            yield value
+                self._children.send(number, waiting.popleft())
+            yield _expected(result, kind)
 
-    def all(self, method: str, *arguments: Any) -> list[Any]:
-        """As Alone does."""
-        for child in self._chosen:
-            child.send(Work(method, arguments))
-        results = self._children.results(self._chosen)
-        return [next(results)[1] for _ in self._chosen]
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
+        for number in range(self._count):
+            self._children.send(number, work)
+        return [_expected(self._children.next()[1], kind) for _ in range(self._count)]
 
 
-class _Child:
-    """One child."""
+def _expected(result: messages.Result, kind: type[R]) -> R:
+    if not isinstance(result, kind):
+        raise AssertionError(f"{type(result).__name__} for {kind.__name__}")
+    return result
 
-    def __init__(self, setup: Setup, number: int) -> None:
-        try:
-            self._process, ours = spawn("shake.check.child", str(number))
-        except OSError as error:
-            raise RunError(
-                f"process {number} of the check cannot be started: {error.strerror}: the "
-                "machine has no room for so many; use fewer --workers"
-            ) from error
-        self.connection: Connection[Any, Any] = Connection(ours.detach())
-        self.send(setup)
 
-    def send(self, message: Any) -> None:
-        try:
-            self.connection.send(message)
-        except OSError:
-            raise self._death() from None
-
-    def receive(self) -> Any:
-        try:
-            return self.connection.recv()
-        except (EOFError, OSError):
-            raise self._death() from None
-
-    def reap(self) -> None:
-        """Wait until it has ended, not long."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END)
-        self._process.kill()
-        self._process.wait()
-
-    def _death(self) -> RunError:
-        self.reap()
-        status = self._process.returncode
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return RunError(
-            f"a process of the check has died ({how}), so nothing is proven: start it again, with "
-            "fewer --workers if memory ran out"
-        )
+def _died(how: str) -> None:
+    raise RunError(
+        f"a process of the check has died ({how}), so nothing is proven: start it again, with "
+        "fewer --workers if memory ran out"
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from shake.check.fingerprint import Fingerprint, bucket
-from shake.check.keys import Identity, digest, identity_of
+from shake.check.keys import digest, identity_of
 from shake.check.sides import Repair, Sides
 from shake.check.target import KeyRange
 
@@ -37,7 +37,7 @@ class Extras:
 
     def add(self, part: KeyRange) -> None:
         """Read the keys of a part."""
-        self.theirs.merge(self._sides.stored.patiently(lambda: self._fingerprint(part)))
+        self.theirs.merge(self._sides.stored.patiently(lambda: self._fingerprint(part)).sums())
 
     def name(self, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""
@@ -51,19 +51,22 @@ class Extras:
         """The keys of a part that are in the unequal buckets."""
         return self._sides.stored.patiently(lambda: list(self._within(part)))
 
-    def wanted(self, segment: int, segments: int) -> Counter[Identity]:
-        """How often the keys of the unequal buckets are in a segment of the source."""
-        ours: Counter[Identity] = Counter()
+    def wanted(self, segment: int, segments: int) -> Counter[bytes]:
+        """How often the keys of the unequal buckets, by digest, are in a segment of the source."""
+        ours: Counter[bytes] = Counter()
         for page in self._sides.source.pages(segment, segments, filtered=False):
             identities = map(identity_of, page.keys)
-            ours.update(one for one in identities if bucket(one) in self.buckets)
+            ours.update(digest(one) for one in identities if bucket(one) in self.buckets)
         return ours
 
-    def compare(self, ours: Counter[Identity], theirs: dict[Identity, list[Key]]) -> None:
+    def compare(self, ours: Counter[bytes], keys: Iterable[Key]) -> None:
         """Name what is there too often, or too rarely, of keys that have become doubles."""
         filtered = self._sides.config.scan_filter is not None
-        for identity, keys in theirs.items():
-            here, shown = ours[identity], self._keys.shown(keys[0])
+        theirs: dict[bytes, list[Key]] = defaultdict(list)
+        for key in keys:
+            theirs[digest(self._keys.identity(key))].append(key)
+        for one, keys in theirs.items():
+            here, shown = ours[one], self._keys.shown(keys[0])
             if not here:
                 for document in self._sides.stored.documents_of(keys):
                     self._name(document)

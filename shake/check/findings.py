@@ -7,9 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO, TypeAlias
 
 from shake.status.figures import count
+
+#: A key as DynamoDB JSON; parts that no item can have are text.
+ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
 
 #: Differences that are printed; a report file names all.
 SHOWN = 20
@@ -32,7 +35,7 @@ class Difference:
     table: str
     place: str
     kind: str
-    key: dict[str, Any] | None = None
+    key: ReportedKey | None = None
     fields: tuple[str, ...] = ()
     repaired: bool = False
     note: str = ""

@@ -12,7 +12,7 @@ import threading
 from array import array
 from collections.abc import Iterable
 from operator import add
-from typing import Any
+from typing import NamedTuple
 
 from shake.check.keys import Identity, digest
 
@@ -20,6 +20,13 @@ from shake.check.keys import Identity, digest
 BUCKETS = 1 << 20
 _SUM_BYTES = 8
 _MODULUS = 1 << (8 * _SUM_BYTES)
+
+
+class Sums(NamedTuple):
+    """How many keys a fingerprint has, and its sums in this machine's byte order."""
+
+    keys: int
+    packed: bytes
 
 
 class Fingerprint:
@@ -40,14 +47,14 @@ class Fingerprint:
                 number = one % BUCKETS
                 sums[number] = (sums[number] + (one >> 64)) % _MODULUS
 
-    def merge(self, other: Fingerprint) -> None:
+    def merge(self, other: Sums) -> None:
         """Count in all keys of another part of the set."""
         with self._lock:
+            sums = array("Q", other.packed)
             if self.keys:
-                added = map(add, self._sums, other._sums)
-                self._sums = array("Q", [total % _MODULUS for total in added])
-            else:
-                self._sums = array("Q", other._sums)
+                added = map(add, self._sums, sums)
+                sums = array("Q", [total % _MODULUS for total in added])
+            self._sums = sums
             self.keys += other.keys
 
     def unequal(self, other: Fingerprint) -> set[int]:
@@ -57,14 +64,10 @@ class Fingerprint:
         pairs = zip(self._sums, other._sums, strict=True)
         return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
 
-    def __getstate__(self) -> tuple[int, bytes]:
+    def sums(self) -> Sums:
+        """All that it holds, to be sent to another process and merged there."""
         with self._lock:
-            return self.keys, self._sums.tobytes()
-
-    def __setstate__(self, state: tuple[int, Any]) -> None:
-        self.keys, sums = state
-        self._sums = array("Q", sums)
-        self._lock = threading.Lock()
+            return Sums(self.keys, self._sums.tobytes())
 
 
 def bucket(identity: Identity) -> int:

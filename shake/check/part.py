@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from shake.check.extras import Extras, Key
-from shake.check.fingerprint import Fingerprint
+import bson
+
+from shake.check import messages
+from shake.check.extras import Extras
 from shake.check.items import Items
-from shake.check.keys import Identity
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
 from shake.check.source import SourceTable
-from shake.check.target import KeyRange, StoredTable
+from shake.check.target import StoredTable
 from shake.config import Config
 from shake.plan.plan import capacity_rate
+from shake.process.messages import unhandled
 from shake.schema import Table
 from shake.source.client import Client, Retry
 from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
+
+#: Pieces of work that a process does at the same time: the network is the wait.
+THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,15 @@ class Ends:
     target: MongoTarget
     stop: threading.Event
 
+    def close(self) -> None:
+        """End what they do, and close them."""
+        self.stop.set()
+        self.target.close()
+        self.client.close()
 
-@contextlib.contextmanager
-def connected(
-    config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]
-) -> Iterator[Ends]:
-    """Both ends of this process."""
+
+def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> Ends:
+    """The clients of this process."""
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:
@@ -52,12 +58,7 @@ def connected(
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
     client = Client(endpoint, credentials, on_retry=retried, stop=stop, random=random.Random())
-    target = MongoTarget(config, stop, log.info)
-    with contextlib.closing(client), contextlib.closing(target):
-        try:
-            yield Ends(config, client, target, stop)
-        finally:
-            stop.set()
+    return Ends(config, client, MongoTarget(config, stop, log.info), stop)
 
 
 class Part:
@@ -78,34 +79,25 @@ class Part:
         self.items = Items(self.sides, ends.stop)
         self.extras = Extras(self.sides)
 
-    def compare(self, segment: int, segments: int) -> None:
-        """Compare every item of a segment."""
-        self.items.all(segment, segments)
-
-    def found(self) -> Fingerprint:
-        """The keys of all documents that were found in the target."""
-        return self.items.found
-
-    def add(self, part: KeyRange) -> None:
-        """Read the keys of a part of the target."""
-        self.extras.add(part)
-
-    def theirs(self) -> Fingerprint:
-        """The keys of the target that were read."""
-        return self.extras.theirs
-
-    def look_for(self, buckets: set[int]) -> None:
-        """Have the next methods look at keys in these buckets."""
-        self.extras.buckets = buckets
-
-    def name(self, part: KeyRange) -> None:
-        """Name the documents of a part of the target that no item has."""
-        self.extras.name(part)
-
-    def held(self, part: KeyRange) -> list[Key]:
-        """The keys of a part of the target."""
-        return self.extras.held(part)
-
-    def wanted(self, segment: int, segments: int) -> Counter[Identity]:
-        """How often each key is in a segment of the source."""
-        return self.extras.wanted(segment, segments)
+    def do(self, work: messages.Work) -> messages.Result:
+        """Do one piece of work. Thread-safe."""
+        match work:
+            case messages.Compare(segment, segments):
+                self.items.all(segment, segments)
+            case messages.ReadKeys(part):
+                self.extras.add(part)
+            case messages.SumItems():
+                return self.items.found.sums()
+            case messages.SumKeys():
+                return self.extras.theirs.sums()
+            case messages.LookFor(buckets):
+                self.extras.buckets = set(buckets)
+            case messages.NameExtras(part):
+                self.extras.name(part)
+            case messages.ListKeys(part):
+                return messages.Keys(tuple(map(bson.encode, self.extras.held(part))))
+            case messages.CountItems(segment, segments):
+                return messages.Counts(self.extras.wanted(segment, segments))
+            case _:
+                unhandled(work)
+        return messages.Done()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from shake.check.crew import THREADS
+from shake.check.part import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config
 from shake.plan.plan import (

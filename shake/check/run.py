@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from shake.check.crew import Alone, Children, Crew, Piece, Setup
-from shake.check.extras import Key
+import bson
+
+from shake.check import messages
+from shake.check.crew import Alone, Children, Crew
+from shake.check.documents import DECODED
 from shake.check.findings import Findings
-from shake.check.fingerprint import BUCKETS, Fingerprint
+from shake.check.fingerprint import BUCKETS, Fingerprint, Sums
 from shake.check.indexes import check_indexes
-from shake.check.keys import Identity
-from shake.check.part import Ends, Part, connected
+from shake.check.part import Ends, Part, connect
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
 from shake.check.sides import Repair
+from shake.check.target import KeyRange
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
@@ -82,11 +85,12 @@ def check(
     endpoint, credentials = open_source(config)
     progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
 
-    def setup() -> Setup:
-        return Setup(config.as_settings(), endpoint, credentials(), wish.repair)
+    def set_up() -> messages.CheckSetup:
+        return messages.CheckSetup(endpoint, credentials(), wish.repair)
 
-    children = Children(setup, credentials, progress)
-    with connected(config, endpoint, credentials) as ends, contextlib.closing(children):
+    children = Children(config, set_up, credentials, progress)
+    ends = connect(config, endpoint, credentials)
+    with contextlib.closing(ends), contextlib.closing(children):
         found = find_tables(config, ends.client)
         refusals = missing_tables(config, found)
         refusals += [problem for table, _ in found for problem in problems(table, config)]
@@ -153,53 +157,55 @@ class _Run:
 
     def _compare(self, plan: Plan, part: Part) -> None:
         """Every item, then every document."""
-        crew: Alone | Crew = Alone(part, self.ends.stop.set)
+        crew: Crew = Alone(part, self.ends.stop.set)
         if plan.processes > 1:
             crew = self.children.open(plan.table, plan.processes)
-        segments = [(segment, plan.segments) for segment in range(plan.segments)]
-        for _ in crew.each("compare", segments):
+        for _ in crew.each(
+            [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
+        ):
             pass
-        found = _merged(crew.all("found"))
+        found = _merged(crew.all(messages.SumItems(), Sums))
         self.progress.reading_keys(found.keys)
-        ranges = [(one,) for one in part.sides.stored.ranges(_parts(plan, found.keys))]
-        for _ in crew.each("add", ranges):
+        ranges = part.sides.stored.ranges(_parts(plan, found.keys))
+        for _ in crew.each([messages.ReadKeys(one) for one in ranges], messages.Done):
             pass
-        theirs = _merged(crew.all("theirs"))
+        theirs = _merged(crew.all(messages.SumKeys(), Sums))
         unequal = found.unequal(theirs)
         if part.sides.stored.keys.lossy:
             at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
             rest = sorted(unequal)
             for first in range(0, len(rest), at_once):
-                self._count_again(crew, part, set(rest[first : first + at_once]), segments, ranges)
+                buckets = messages.LookFor(tuple(rest[first : first + at_once]))
+                self._count_again(crew, part, buckets, plan.segments, ranges)
         elif unequal:
             asked = theirs.keys * len(unequal) // BUCKETS
             if asked > _MANY:
                 log.warning(_ASKED, plan.table.name, count(asked))
             self.progress.reading_keys(theirs.keys)
-            crew.all("look_for", unequal)
-            for _ in crew.each("name", ranges):
+            crew.all(messages.LookFor(tuple(unequal)), messages.Done)
+            for _ in crew.each([messages.NameExtras(one) for one in ranges], messages.Done):
                 pass
 
     def _count_again(
         self,
-        crew: Alone | Crew,
+        crew: Crew,
         part: Part,
-        buckets: set[int],
-        segments: list[Piece],
-        ranges: list[Piece],
+        buckets: messages.LookFor,
+        segments: int,
+        ranges: list[KeyRange],
     ) -> None:
         """Compare the keys of some buckets by reading the whole source once more.
 
         For keys that have become doubles, from which no way leads back to the item.
         """
-        crew.all("look_for", buckets)
-        theirs: dict[Identity, list[Key]] = defaultdict(list)
-        for keys in crew.each("held", ranges):
-            for key in keys:
-                theirs[part.sides.stored.keys.identity(key)].append(key)
-        ours: Counter[Identity] = Counter()
-        for some in crew.each("wanted", segments):
-            ours.update(some)
+        crew.all(buckets, messages.Done)
+        held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
+        theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
+        ours: Counter[bytes] = Counter()
+        for some in crew.each(
+            [messages.CountItems(n, segments) for n in range(segments)], messages.Counts
+        ):
+            ours.update(some.digests)
         part.extras.compare(ours, theirs)
 
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
@@ -233,8 +239,8 @@ def _parts(plan: Plan, keys: int) -> int:
     return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)
 
 
-def _merged(fingerprints: list[Fingerprint]) -> Fingerprint:
+def _merged(sums: list[Sums]) -> Fingerprint:
     whole = Fingerprint()
-    for one in fingerprints:
+    for one in sums:
         whole.merge(one)
     return whole

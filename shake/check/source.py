@@ -88,6 +88,7 @@ class SourceTable:
                 page = self._read(self._client.call("Scan", request))
                 break
             except codec.CorruptPage as error:
+                self._pace.failed()
                 if not left:
                     raise RunError(f"table {self._table.name}: {error}, {_TRIES} times") from error
         self._pace.used(page.capacity)

@@ -44,13 +44,13 @@ class KeyRange(NamedTuple):
 
     That of the key holds all that is wanted, so that no document is read for it. Without an
     order it is the whole collection, in any order. Bounds are of any type, unlike those of a
-    query, which selects one type alone.
+    query, which selects one type alone: each is a BSON array, as the value of the field "".
     Source: https://www.mongodb.com/docs/manual/reference/method/cursor.min/
     """
 
     order: tuple[str, ...] | None = None
-    low: list[Any] | None = None
-    high: list[Any] | None = None
+    low: bytes | None = None
+    high: bytes | None = None
 
 
 class StoredTable:
@@ -232,19 +232,17 @@ class StoredTable:
             for index in self.patiently(lambda: list(self._collection.list_indexes()))
         )
 
-    def _points(self, index: tuple[str, ...], count: int) -> list[list[Any]]:
-        """Values in rising order that cut an index into about so many parts."""
+    def _points(self, index: tuple[str, ...], count: int) -> list[bytes]:
+        """Bounds in rising order that cut an index into about so many parts."""
         sample = self._sample(count * _SAMPLES_A_PART, {"$sort": dict.fromkeys(index, 1)})
         # What is no key may stand elsewhere in an index than its value says, as an array does.
         keys = [key for key in sample if self.keys.typed(key) is not None]
         points = [
-            [key["_id"]] if index == ("_id",) else self.keys.values(key)
+            bson.encode({"": [key["_id"]] if index == ("_id",) else self.keys.values(key)})
             for key in keys[_SAMPLES_A_PART::_SAMPLES_A_PART]
         ]
         # In their order, equal ones follow each other; nothing may be between them.
-        return [
-            next(same) for _, same in groupby(points, key=lambda point: bson.encode({"": point}))
-        ]
+        return [point for point, _ in groupby(points)]
 
     def _sample(self, count: int, *steps: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = [{"$sample": {"size": count}}, *steps, {"$project": self._projection}]
@@ -260,9 +258,9 @@ class StoredTable:
         if part.order is not None:
             found = found.hint([(path, 1) for path in part.order])
             if part.low is not None:
-                found = found.min(list(zip(part.order, part.low, strict=True)))
+                found = found.min(_bound(part.order, part.low))
             if part.high is not None:
-                found = found.max(list(zip(part.order, part.high, strict=True)))
+                found = found.max(_bound(part.order, part.high))
         yield from found
 
     def _find(self, queries: list[dict[str, Any]]) -> Iterator[bytes]:
@@ -270,6 +268,10 @@ class StoredTable:
         for query in queries:
             for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
                 yield from cut(batch)
+
+
+def _bound(order: tuple[str, ...], values: bytes) -> list[tuple[str, Any]]:
+    return list(zip(order, bson.decode(values, DECODED)[""], strict=True))
 
 
 def _decoded(batches: Any) -> Iterator[dict[str, Any]]:

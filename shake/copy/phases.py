@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from shake.checkpoint.records import TableState
 from shake.config import Config
@@ -168,7 +167,7 @@ class CopyPhases:
         self._left -= copy.over
         log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
 
-    def _order(self, copy: CopiedTable, phase: Phase) -> Any:
+    def _order(self, copy: CopiedTable, phase: Phase) -> messages.Order:
         match phase:
             case Phase.PREPARING:
                 return messages.Prepare(copy.record.fate)

@@ -166,5 +166,5 @@ def _open_table(copy: CopiedTable) -> messages.OpenTable:
     table = copy.plan.table
     record = copy.record
     return messages.OpenTable(
-        copy.number, table.name, table.keys.pairs(), record.segments, record.stamp + record.run
+        copy.number, table.name, table.keys, record.segments, record.stamp + record.run
     )

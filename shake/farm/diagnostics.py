@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
+from shake.process.messages import Diagnosis
 from shake.status.profile import ProcessReport, report
 
 #: Seconds that a process has for its answer; one that hangs must not hang the page.
@@ -24,7 +24,7 @@ class Diagnostics:
         # By process: one that answers late is in time for the next who asks, and counts once.
         self._reports: dict[int, ProcessReport] = {}
 
-    def add(self, message: tuple[Any, ...]) -> None:
+    def add(self, message: Diagnosis) -> None:
         """A child has answered; called in the loop."""
         with self._changed:
             answer = ProcessReport(*message)

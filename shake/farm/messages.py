@@ -1,48 +1,42 @@
-"""Every message between the supervisor and its children: small tuples, packed by msgpack.
+"""The messages of workers and writers, and the two roles that they make.
 
 Item data never goes this way: a page is named by its slot.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import msgpack
-
-# ---- supervisor to any child
-
-
-class Setup(NamedTuple):
-    """The first message: what the child is, and everything it needs to know."""
-
-    role: str
-    settings: dict[str, str]  # the configuration, secrets included: never on a command line
-    details: dict[str, Any]  # of the role: see worker.py and writer.py
-
-
-class Drain(NamedTuple):
-    """Finish the page in hand, read no further."""
-
-
-class Report(NamedTuple):
-    """Answer with Diagnosis."""
-
-
-class Ping(NamedTuple):
-    """Answer with Pong."""
-
+from shake.checkpoint.records import CopyRun, Fate
+from shake.process.channel import ChildChannel
+from shake.process.messages import FromChild, Report
+from shake.process.role import Role
+from shake.schema import Keys, Table
+from shake.source.clock import Bounds
+from shake.source.endpoint import Credentials, Endpoint
+from shake.targets.contract import Held
 
 # ---- supervisor to worker
 
 
-class Credentials(NamedTuple):
-    """Keys for the source; sent again whenever the supervisor's chain has refreshed them."""
+class WorkerSetup(NamedTuple):
+    """The second message: of the source, and of the worker's place in the pool.
 
-    access_key: str
-    secret_key: str
-    token: str | None
-    refreshable: bool
+    ``arena`` is a descriptor. ``free`` are the slots that hold nothing of an earlier process.
+    """
+
+    number: int
+    endpoint: Endpoint
+    credentials: Credentials
+    arena: int
+    scanners: int
+    free: Sequence[int]
+
+
+class Drain(NamedTuple):
+    """Finish the page in hand, read no further."""
 
 
 class OpenTable(NamedTuple):
@@ -50,7 +44,7 @@ class OpenTable(NamedTuple):
 
     table: int
     name: str
-    keys: list[tuple[str, str]]  # (name, type): partition key, then sort key
+    keys: Keys
     segments: int
     stamp: int
 
@@ -75,7 +69,7 @@ class OpenStream(NamedTuple):
 
     table: int
     name: str
-    keys: list[tuple[str, str]]
+    keys: Keys
     arn: str
     since: float
     strict: bool
@@ -172,18 +166,11 @@ class Batch(NamedTuple):
 
     lease: int
     slot: int
-    runs: list[tuple[int, int]]
+    runs: Sequence[tuple[int, int]]
     complete: bool
     records: int = 0
     sequence: str = ""
     created: float = 0.0
-
-
-class SourceTime(NamedTuple):
-    """Bounds of the source's time minus CLOCK_BOOTTIME, in seconds."""
-
-    low: float
-    high: float
 
 
 class Tip(NamedTuple):
@@ -243,13 +230,34 @@ class ShardGap(NamedTuple):
 # ---- supervisor to writer
 
 
+class WriterSetup(NamedTuple):
+    """The second message: of the collection, and of the process's right to write it.
+
+    ``place`` is where the table's documents are at the end; they are ``held`` elsewhere while the
+    copy fills a staging collection (``staged``). ``run`` and ``process`` number its commands: see
+    targets.contract.Fence. ``until``: see WriteUntil. ``resumed``: earlier runs have written.
+    ``arenas`` are the descriptors of all workers' memory.
+    """
+
+    table: Table
+    place: str
+    copy: CopyRun
+    staged: bool
+    held: Held
+    run: int
+    process: int
+    until: float
+    resumed: bool
+    arenas: tuple[int, ...]
+
+
 class Prepare(NamedTuple):
     """Create the collection that the copy fills.
 
-    ``fate`` is an existing one's (checkpoint.records.Fate), where that is decided now.
+    ``fate`` is an existing one's, where that is decided now.
     """
 
-    fate: str
+    fate: Fate
 
 
 class Resume(NamedTuple):
@@ -259,20 +267,20 @@ class Resume(NamedTuple):
     """
 
     collection: str
-    ranges: list[tuple[bytes, bytes]]
+    ranges: Sequence[tuple[bytes, bytes]]
 
 
 class Forget(NamedTuple):
     """Delete ranges of ``_id``, [from, to)."""
 
-    ranges: list[tuple[bytes, bytes]]
+    ranges: Sequence[tuple[bytes, bytes]]
 
 
 class Publish(NamedTuple):
     """Give the staging collection its final name: see target.contract.Staging."""
 
     collection: str
-    fate: str
+    fate: Fate
     backup: str
     replaces: str
 
@@ -292,7 +300,7 @@ class Apply(NamedTuple):
     page: int
     arena: int
     slot: int
-    runs: list[tuple[int, int]]
+    runs: Sequence[tuple[int, int]]
     shard: str
 
 
@@ -317,7 +325,7 @@ class Verify(NamedTuple):
 class KeepFences(NamedTuple):
     """Keep the target from forgetting the numbers of these shards' commands. Not answered."""
 
-    shards: list[str]
+    shards: Sequence[str]
 
 
 class WriteUntil(NamedTuple):
@@ -355,21 +363,7 @@ class Done(NamedTuple):
     collection: str = ""
 
 
-# ---- any child to supervisor
-
-
-class Ready(NamedTuple):
-    """The child has started and mapped its memory."""
-
-
-class Pong(NamedTuple):
-    """The child's main thread handles messages."""
-
-
-class Silent(NamedTuple):
-    """A child does not answer: Child makes this message in its place."""
-
-    text: str
+# ---- worker or writer to supervisor
 
 
 class Retried(NamedTuple):
@@ -382,56 +376,27 @@ class Retried(NamedTuple):
     scan: bool = False
 
 
-class Log(NamedTuple):
-    """A line for the log, which only the supervisor writes."""
+# ---- the roles
 
-    level: int
-    logger: str
-    text: str
+ToScanner: TypeAlias = OpenTable | Lease | Permit
+ToReader: TypeAlias = OpenStream | ShardLease | EndLease
+ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
+#: Each of these has the number of the lease that it is about.
+FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
+FromWorker: TypeAlias = FromChild | Page | Idle | Want | Bounds | Retried | FromReader
 
+#: What a writer does in the order of its orders, each answered by Done.
+Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
+#: What a writer does beside that.
+Aside: TypeAlias = Sweep | Verify | KeepFences
+ToWriter: TypeAlias = Order | Aside | Write | Apply | WriteUntil | Report
+FromWriter: TypeAlias = FromChild | Wrote | Applied | Done | Retried
 
-class Failed(NamedTuple):
-    """What no waiting cures: the task stops with this line."""
-
-    text: str
-    detail: str  # the stack, for log.level = debug
-
-
-class Diagnosis(NamedTuple):
-    """The fields of status.profile.ProcessReport."""
-
-    role: str
-    pid: int
-    rss_bytes: int
-    cpu_seconds: float
-    stacks: str
-    queue: str
-
-
-_TYPES: tuple[type[Any], ...] = (
-    *(Setup, Drain, Report, Credentials, OpenTable, Lease, Free, Permit, Page, Idle, Want),
-    *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
-    *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
-    *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
-    *(SourceTime, Ping, Pong, PollQuickly),
+WORKER = Role[WorkerSetup, ToWorker, FromWorker](
+    "shake.worker.process", WorkerSetup, ToWorker, FromWorker
 )
-_TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
-# Of what servers said, nothing is too broken to be told.
-_BROKEN = "surrogatepass"
-_pack = msgpack.Packer(unicode_errors=_BROKEN).pack
-
-
-def encode(message: tuple[Any, ...]) -> bytes:
-    """One message as bytes."""
-    packed: bytes = _pack((_TAGS[type(message)], *message))
-    return packed
-
-
-def decode(fields: list[Any]) -> Any:
-    """A message from the array that msgpack gives."""
-    return _TYPES[fields[0]](*fields[1:])
-
-
-def unpacker() -> msgpack.Unpacker:
-    """A streaming unpacker: feed it what the socket gives, iterate over whole arrays."""
-    return msgpack.Unpacker(max_buffer_size=256 * 1024 * 1024, unicode_errors=_BROKEN)
+WRITER = Role[WriterSetup, ToWriter, FromWriter](
+    "shake.worker.writer", WriterSetup, ToWriter, FromWriter
+)
+WorkerChannel: TypeAlias = ChildChannel[WorkerSetup, ToWorker, FromWorker]
+WriterChannel: TypeAlias = ChildChannel[WriterSetup, ToWriter, FromWriter]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import astuple
-from typing import Any
+from typing import TypeAlias
 
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
+from shake.farm.messages import FromWorker, ToWorker, WorkerSetup
 from shake.process import arena
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
+from shake.process.messages import Start
 from shake.source.client import Credentials, Endpoint
 from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")
+
+WorkerChild: TypeAlias = Child[WorkerSetup, ToWorker, FromWorker]
 
 
 class Worker:
@@ -33,11 +36,11 @@ class Worker:
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
         self.opened: set[int] = set()  # tables that the present process knows
-        self.child: Child | None = None  # None: between death and replacement
+        self.child: WorkerChild | None = None  # None: between death and replacement
         self.deaths = 0  # in a row, without a page in between
         self.restarts = 0
 
-    def send(self, message: tuple[Any, ...]) -> None:
+    def send(self, message: ToWorker) -> None:
         if self.child is not None:
             self.child.send(message)
 
@@ -73,7 +76,7 @@ class WorkerPool:
         count: int,
         readers: int,
         *,
-        handle: Callable[[Worker, Any], None],
+        handle: Callable[[Worker, FromWorker], None],
         lost: Callable[[Worker, list[int], set[int]], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
@@ -141,14 +144,14 @@ class WorkerPool:
 
     # ---- processes
 
-    def send_all(self, message: tuple[Any, ...]) -> None:
+    def send_all(self, message: ToWorker) -> None:
         for worker in self.workers:
             worker.send(message)
 
     def renew_credentials(self, credentials: Credentials) -> None:
         """Pass on what the supervisor's chain has refreshed."""
         self._credentials = credentials
-        self.send_all(messages.Credentials(*astuple(credentials)))
+        self.send_all(credentials)
 
     def drain(self) -> None:
         """Have every scanner finish its page and no more; who dies now is not replaced."""
@@ -167,21 +170,22 @@ class WorkerPool:
             os.close(worker.arena)
 
     def _start(self, worker: Worker) -> None:
-        details = {
-            "number": worker.number,
-            "endpoint": astuple(self._endpoint),
-            "credentials": astuple(self._credentials),
-            "arena": worker.arena,
-            "scanners": len(worker.scanners),
-            "free": [slot for slot in range(worker.slots) if slot not in worker.busy],
-        }
+        set_up = WorkerSetup(
+            worker.number,
+            self._endpoint,
+            self._credentials,
+            worker.arena,
+            scanners=len(worker.scanners),
+            free=[slot for slot in range(worker.slots) if slot not in worker.busy],
+        )
         worker.opened.clear()
         worker.following.clear()
         try:
             worker.child = Child(
                 self._loop,
-                "shake.worker.process",
-                messages.Setup(f"worker {worker.number}", self._config.as_settings(), details),
+                messages.WORKER,
+                Start(f"worker {worker.number}", self._config.as_settings()),
+                set_up,
                 (worker.arena,),
                 on_message=lambda message: self._receive(worker, message),
                 on_death=lambda how: self._died(worker, how),
@@ -189,7 +193,7 @@ class WorkerPool:
         except OSError as error:
             self._died(worker, f"it cannot be started: {error.strerror}")
 
-    def _receive(self, worker: Worker, message: Any) -> None:
+    def _receive(self, worker: Worker, message: FromWorker) -> None:
         if isinstance(message, (messages.Page, messages.Batch)):
             worker.deaths = 0
             if message.slot >= 0:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
+from shake.farm.messages import FromWriter, ToWriter, WriterSetup
 from shake.plan.plan import Action, TablePlan
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
+from shake.process.messages import Start
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import Held
 from shake.targets.mongodb.session import LAST_PROCESS
 
 log = logging.getLogger("shake.farm")
+
+WriterChild: TypeAlias = Child[WriterSetup, ToWriter, FromWriter]
 
 
 class TableWriter:
@@ -39,7 +43,7 @@ class TableWriter:
         *,
         staged: bool,
         until: Callable[[], float],
-        handle: Callable[[Any], None],
+        handle: Callable[[FromWriter], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
@@ -52,15 +56,15 @@ class TableWriter:
         self._run = run
         self._staged = staged
         self._until = until
-        self._order: tuple[Any, ...] | None = None
+        self._order: messages.Order | None = None
         self._pages: dict[int, messages.Write | messages.Apply] = {}
         self._deaths = 0
         self._restarts = 0
-        self._child: Child | None = None
+        self._child: WriterChild | None = None
         self._closed = False
         self._start()
 
-    def order(self, order: tuple[Any, ...]) -> None:
+    def order(self, order: messages.Order) -> None:
         """Give the one order at a time that is answered by Done."""
         self._order = order
         self.say(order)
@@ -70,7 +74,7 @@ class TableWriter:
         self._pages[write.page] = write
         self.say(write)
 
-    def say(self, message: tuple[Any, ...]) -> None:
+    def say(self, message: ToWriter) -> None:
         if self._child is not None:
             self._child.send(message)
 
@@ -90,22 +94,24 @@ class TableWriter:
             place = self._plan.place
             self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
             return
-        details = {
-            "table": self._plan.table.fields(),
-            "place": self._plan.place,
-            "copy": list(self._plan.record.copy_run),
-            "staged": self._staged,
-            "held": list(self._held),
-            "numbers": [self._run, self._restarts],
-            "until": self._until(),
-            "resumed": self._plan.action is Action.RESUME,
-            "arenas": list(self._arenas),
-        }
+        set_up = WriterSetup(
+            self._plan.table,
+            self._plan.place,
+            self._plan.record.copy_run,
+            self._staged,
+            self._held,
+            run=self._run,
+            process=self._restarts,
+            until=self._until(),
+            resumed=self._plan.action is Action.RESUME,
+            arenas=self._arenas,
+        )
         try:
             self._child = Child(
                 self._loop,
-                "shake.worker.writer",
-                messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+                messages.WRITER,
+                Start(f"writer {self._plan.place}", self._config.as_settings()),
+                set_up,
                 self._arenas,
                 on_message=self._receive,
                 on_death=self._died,
@@ -118,7 +124,7 @@ class TableWriter:
         for write in self._pages.values():
             self.say(write)
 
-    def _receive(self, message: Any) -> None:
+    def _receive(self, message: FromWriter) -> None:
         match message:
             case messages.Wrote(page) | messages.Applied(page, _):
                 self._deaths = 0

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from shake.clock import boot_clock
 from shake.config import Config
@@ -117,7 +116,7 @@ class Journaling:
         for lease in leases:
             self._end(lease, over=False)
 
-    def from_worker(self, worker: Worker, message: Any) -> None:
+    def from_worker(self, worker: Worker, message: messages.FromReader) -> None:
         keeping = self._keepings.get(message.lease)
         if keeping is None:
             return

@@ -381,7 +381,7 @@ class FollowScheduler:
         strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
         record = following.record
         return messages.OpenStream(
-            following.number, table.name, table.keys.pairs(), record.arn, record.since, strict
+            following.number, table.name, table.keys, record.arn, record.since, strict
         )
 
     def worker_died(self, worker: Worker, leases: set[int]) -> None:
@@ -394,7 +394,7 @@ class FollowScheduler:
                     self._pool.workers[flying.worker].free(flying.batch.slot)
         self.assign()
 
-    def from_worker(self, worker: Worker, message: Any) -> None:
+    def from_worker(self, worker: Worker, message: messages.FromReader) -> None:
         following = self._leases.get(message.lease)
         if following is None:
             self._journaling.from_worker(worker, message)
@@ -442,7 +442,9 @@ class FollowScheduler:
         apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
         self._fence.run(lambda: self._writers[following.number].write(apply))
 
-    def from_writer(self, following: FollowedTable, message: Any) -> None:
+    def from_writer(
+        self, following: FollowedTable, message: messages.Applied | messages.Done
+    ) -> None:
         match message:
             case messages.Applied(page, skipped):
                 self._done(following, self._sent.pop(page), skipped)

@@ -4,45 +4,64 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic
 
-from shake.farm import messages
+from shake.process.messages import FromChild, Ping, Pong, Start
+from shake.process.packing import unpacker
+from shake.process.role import START, Role, Sent, SetUp, Taken
 
 _CHUNK = 64 * 1024
 
 
-class ChildChannel:
-    """The child's end. ``send`` may be called from any thread; ``receive`` from one."""
+class ChildChannel(Generic[SetUp, Taken, Sent]):
+    """The child's end. ``send`` may be called from any thread; the others from one."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, role: Role[SetUp, Taken, Sent]) -> None:
         self._socket = connection
+        self._role = role
         self._lock = threading.Lock()
+        self._incoming = self._receive()
 
-    def send(self, message: tuple[Any, ...]) -> None:
+    def send(self, message: Pong | FromChild | Sent) -> None:
         with self._lock:
-            self._socket.sendall(messages.encode(message))
+            self._socket.sendall(self._role.sent.encode(message))
 
-    def receive(self) -> Iterator[Any]:
-        """Messages until the supervisor closes its end, or dies."""
-        unpacker = messages.unpacker()
+    def begin(self) -> tuple[Start, SetUp] | None:
+        """The first two messages; None where the supervisor is gone."""
+        for start in self._incoming:
+            for set_up in self._incoming:
+                return START.decode(start), self._role.set_up.decode(set_up)
+        return None
+
+    def receive(self) -> Iterator[Taken]:
+        """Messages until the supervisor closes its end, or dies. Pings are answered here."""
+        for packed in self._incoming:
+            message = self._role.taken.decode(packed)
+            if isinstance(message, Ping):
+                self.send(Pong())
+            else:
+                yield message
+
+    def _receive(self) -> Iterator[Sequence[Any]]:
+        incoming = unpacker()
         while data := self._socket.recv(_CHUNK):
-            unpacker.feed(data)
-            for fields in unpacker:
-                yield messages.decode(fields)
+            incoming.feed(data)
+            yield from incoming
 
 
-class SupervisorChannel:
+class SupervisorChannel(Generic[SetUp, Taken, Sent]):
     """The supervisor's end: what a slow child has not read yet waits here, not in the loop.
 
     ``on_backlog`` is called when something begins to wait; ``flush`` when the child reads again.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, role: Role[SetUp, Taken, Sent]) -> None:
         connection.setblocking(False)
         self.on_backlog: Callable[[], None] = lambda: None
         self._socket = connection
-        self._unpacker = messages.unpacker()
+        self._role = role
+        self._unpacker = unpacker()
         self._outgoing = bytearray()
 
     def fileno(self) -> int:
@@ -53,8 +72,14 @@ class SupervisorChannel:
         """Bytes that wait for the child to read."""
         return len(self._outgoing)
 
-    def send(self, message: tuple[Any, ...]) -> None:
-        data = messages.encode(message)
+    def begin(self, start: Start, set_up: SetUp) -> None:
+        """Send the first two messages."""
+        self._post(START.encode(start) + self._role.set_up.encode(set_up))
+
+    def send(self, message: Ping | Taken) -> None:
+        self._post(self._role.taken.encode(message))
+
+    def _post(self, data: bytes) -> None:
         if self._outgoing:
             self._outgoing += data
         elif (sent := self._send(data)) < len(data):
@@ -75,7 +100,7 @@ class SupervisorChannel:
         except OSError:
             return len(data)
 
-    def receive(self) -> tuple[list[Any], bool]:
+    def receive(self) -> tuple[list[Pong | FromChild | Sent], bool]:
         """Messages that are there, and whether the child is still at the other end.
 
         Call it when there is something to read, and again as long as there is: what a child sent
@@ -88,7 +113,7 @@ class SupervisorChannel:
         except OSError:
             data = b""
         self._unpacker.feed(data)
-        return [messages.decode(fields) for fields in self._unpacker], bool(data)
+        return [self._role.sent.decode(packed) for packed in self._unpacker], bool(data)
 
     def close(self) -> None:
         self._socket.close()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import resource
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
-from shake.farm import messages
+from shake.backoff import Backoff
 from shake.process import heartbeat
 from shake.process.channel import SupervisorChannel
 from shake.process.heartbeat import Health, Heartbeat
 from shake.process.loop import Loop
+from shake.process.messages import FromChild, Ping, Pong, Silent, Start
+from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.spawn import spawn
 
 #: A child that dies so often without doing anything in between is not going to.
 MOST_DEATHS = 10
+_REVIVAL = Backoff(first=0.1, longest=5.0)
 
 
-class Child:
+class Child(Generic[SetUp, Taken, Sent]):
     """A running child. It exits by itself as soon as the supervisor's end of its channel closes.
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
@@ -29,35 +32,39 @@ class Child:
     def __init__(
         self,
         loop: Loop,
-        module: str,
-        setup: messages.Setup,
+        role: Role[SetUp, Taken, Sent],
+        start: Start,
+        set_up: SetUp,
         descriptors: tuple[int, ...],
-        on_message: Callable[[Any], None],
+        on_message: Callable[[FromChild | Sent], None],
         on_death: Callable[[str], None],
     ) -> None:
-        self._process, ours = spawn(module, descriptors=descriptors)
+        self._process, ours = spawn(role.module, descriptors=descriptors)
         self.pid = self._process.pid
-        self.channel = SupervisorChannel(ours)
+        self.channel = SupervisorChannel(ours, role)
         self._loop = loop
-        self._name = f"{setup.role} (process {self.pid})"
+        self._name = f"{start.name} (process {self.pid})"
         self._on_message = on_message
         self._on_death = on_death
         self._over = False
         self._killed = ""  # why, where it did not answer
         self._heartbeat = Heartbeat(loop.clock())
         loop.watch(self)
-        self.channel.send(setup)
+        self.channel.begin(start, set_up)
         self._beat()
 
-    def send(self, message: tuple[Any, ...]) -> None:
+    def send(self, message: Taken) -> None:
         self.channel.send(message)
 
-    def received(self, received: list[Any]) -> None:
+    def read(self) -> bool:
+        """Handle the messages that are there; False where the child is gone."""
+        received, alive = self.channel.receive()
         for message in received:
-            if isinstance(message, messages.Pong):
+            if isinstance(message, Pong):
                 self._heartbeat.answered()
             else:
                 self._on_message(message)
+        return alive
 
     def died(self) -> None:
         """Its end of the channel has closed: make sure that it is gone, and report how it ended."""
@@ -74,15 +81,15 @@ class Child:
             return
         match self._heartbeat.check(self._loop.clock()):
             case Health.ALIVE:
-                self.send(messages.Ping())
+                self.channel.send(Ping())
             case Health.SILENT:
-                self._on_message(messages.Silent(self._silence(heartbeat.REPORT_AFTER)))
+                self._on_message(Silent(self._silence(heartbeat.REPORT_AFTER)))
             case Health.DEAD:
                 # Its channel closes when it is gone. Until then it can still touch its arena, so
                 # a process that even SIGKILL does not end (in a hung system call) is not replaced.
                 self._killed = f"killed: no answer for {heartbeat.KILL_AFTER:.0f} s"
                 self._process.kill()
-                self._on_message(messages.Silent(self._silence(heartbeat.KILL_AFTER)))
+                self._on_message(Silent(self._silence(heartbeat.KILL_AFTER)))
         self._loop.later(heartbeat.EVERY, self._beat)
 
     def _silence(self, seconds: float) -> str:
@@ -114,5 +121,5 @@ def allow_many() -> None:
 
 
 def revival_delay(deaths: int) -> float:
-    """Seconds to wait before a replacement, by how often in a row it died doing nothing."""
-    return 0.0 if deaths <= 1 else min(0.1 * 2.0 ** (deaths - 2), 5.0)
+    """Seconds before a replacement starts, after so many deaths in a row without progress."""
+    return _REVIVAL.most(deaths - 1)

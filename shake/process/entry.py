@@ -1,4 +1,4 @@
-"""What worker and writer share: the start of a child, its log, its end."""
+"""The start of a child process, its log, and its end."""
 
 from __future__ import annotations
 
@@ -12,39 +12,49 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Protocol
 
 from setproctitle import setproctitle
 
 from shake.config import Config
 from shake.errors import ShakeError, Stopped
-from shake.farm import messages
 from shake.process.channel import ChildChannel
+from shake.process.messages import Diagnosis, Failed, Log
+from shake.process.role import Role, Sent, SetUp, Taken
+
+
+class Supervisor(Protocol):
+    """The channel to the supervisor, as far as every child uses it."""
+
+    def send(self, message: Log | Failed) -> None: ...
 
 
 class ChannelHandler(logging.Handler):
     """Sends log records to the supervisor, the only process that writes the log."""
 
-    def __init__(self, channel: ChildChannel) -> None:
+    def __init__(self, channel: Supervisor) -> None:
         super().__init__()
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
-            self._channel.send(messages.Log(record.levelno, record.name, record.getMessage()))
+            self._channel.send(Log(record.levelno, record.name, record.getMessage()))
 
 
-def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], None]) -> None:
-    """Run a child: ``serve(channel, config, details, messages)`` until the supervisor is gone."""
+def main(
+    role: Role[SetUp, Taken, Sent],
+    serve: Callable[[ChildChannel[SetUp, Taken, Sent], Config, SetUp, Iterator[Taken]], None],
+) -> None:
+    """Run a child: ``serve(channel, config, set_up, messages)`` until the supervisor is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])))
-    received = channel.receive()
-    setup = next(received, None)
-    if setup is None:
+    channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])), role)
+    begun = channel.begin()
+    if begun is None:
         os._exit(0)
-    setproctitle(f"shake: {setup.role}")
-    config = Config.from_settings(setup.settings)
+    start, set_up = begun
+    setproctitle(f"shake: {start.name}")
+    config = Config.from_settings(start.settings)
     log = logging.getLogger("shake")
     log.addHandler(ChannelHandler(channel))
     log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
@@ -54,22 +64,13 @@ def main(serve: Callable[[ChildChannel, Config, dict[str, Any], Iterator[Any]], 
     gc.freeze()
     gc.set_threshold(1_000_000)
     with guarded(channel):
-        serve(channel, config, setup.details, _answering(channel, received))
+        serve(channel, config, set_up, channel.receive())
     # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
     os._exit(0)
 
 
-def _answering(channel: ChildChannel, received: Iterator[Any]) -> Iterator[Any]:
-    """Pass messages on; answer pings, in the thread that handles the messages."""
-    for message in received:
-        if isinstance(message, messages.Ping):
-            channel.send(messages.Pong())
-        else:
-            yield message
-
-
 @contextlib.contextmanager
-def guarded(channel: ChildChannel) -> Iterator[None]:
+def guarded(channel: Supervisor) -> Iterator[None]:
     """Tell the supervisor of any error, so that the user gets one clear line, not a silence."""
     try:
         yield
@@ -86,16 +87,16 @@ def guarded(channel: ChildChannel) -> Iterator[None]:
         )
 
 
-def _tell(channel: ChildChannel, text: str) -> None:
+def _tell(channel: Supervisor, text: str) -> None:
     try:
-        channel.send(messages.Failed(text, traceback.format_exc()))
+        channel.send(Failed(text, traceback.format_exc()))
     except OSError:
         os._exit(0)  # the supervisor is gone, or has heard of an error before this one
 
 
-def diagnosis(role: str, queue: str) -> messages.Diagnosis:
+def diagnosis(role: str, queue: str) -> Diagnosis:
     """What this process is doing, for the diagnostics page."""
     # Imported when asked for: it costs every start of a child what few will ever look at.
     from shake.status.profile import report
 
-    return messages.Diagnosis(**asdict(report(role, queue)))
+    return Diagnosis(**asdict(report(role, queue)))

@@ -11,17 +11,31 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-from shake.process.channel import SupervisorChannel
+
+class Channel(Protocol):
+    """The near end of a connection, as the loop needs it: see SupervisorChannel."""
+
+    on_backlog: Callable[[], None]
+
+    def fileno(self) -> int: ...
+
+    @property
+    def backlog(self) -> int: ...
+
+    def flush(self) -> None: ...
 
 
 class Peer(Protocol):
     """Something at the other end of a channel."""
 
-    channel: SupervisorChannel
+    @property
+    def channel(self) -> Channel: ...
 
-    def received(self, messages: list[Any]) -> None: ...
+    def read(self) -> bool:
+        """Handle the messages that are there; False where the other end is closed."""
+        ...
 
     def died(self) -> None: ...
 
@@ -107,12 +121,9 @@ class Loop:
             peer.channel.flush()
             if not peer.channel.backlog:
                 self._expect(peer, peer.channel.fileno(), selectors.EVENT_READ)
-        if events & selectors.EVENT_READ:
-            messages, alive = peer.channel.receive()
-            peer.received(messages)
-            if not alive:
-                self.forget(peer)
-                peer.died()
+        if events & selectors.EVENT_READ and not peer.read():
+            self.forget(peer)
+            peer.died()
 
     def _expect(self, peer: Peer, descriptor: int, events: int) -> None:
         """Be told when a full socket can take more, and only then: it can most of the time."""

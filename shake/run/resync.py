@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from shake.backoff import Backoff
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
@@ -24,8 +25,8 @@ from shake.targets.mongodb.session import LAST_PROCESS
 
 log = logging.getLogger("shake")
 
-#: Seconds of the first wait, which doubles with each further one, and the longest wait.
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+#: Waits between two tries to go on. None of them is short, because each try starts a run.
+_BACKOFF = Backoff(first=0.1, longest=10.0, least=1.0)
 
 
 class Resync:
@@ -39,7 +40,7 @@ class Resync:
         self._checkpoints = checkpoints
         self._lease = lease
         self._behind: set[str] = set()  # copied anew, and not caught up since
-        self._wait = _FIRST_WAIT
+        self._failures = 0  # in a row
         #: Whether there was any gap.
         self.met = False
 
@@ -52,12 +53,12 @@ class Resync:
             if not (self.met and error.passes):
                 raise
             log.warning("%s; retrying", error)
-            time.sleep(self._wait)
-            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            self._failures += 1
+            time.sleep(_BACKOFF.pause(self._failures))
 
     def look(self, snapshot: Snapshot) -> None:
         """Take note of the tables that have reached their consistent point."""
-        self._wait = _FIRST_WAIT
+        self._failures = 0
         self._behind -= {table.name for table in snapshot.tables if table.consistent}
 
     def mark(self, gap: GapError, plan: Plan, client: Client) -> None:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, TimeoutError
 from functools import partial
-from typing import Any
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.task_lock import TaskLock
@@ -39,6 +38,7 @@ from shake.limits import Budget
 from shake.plan.plan import Action, Plan, capacity_rate
 from shake.plan.positions import Position
 from shake.process.loop import Loop
+from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
 from shake.run.shutdown import Ending, Shutdown
 from shake.source.client import Client, Endpoint
 from shake.source.clock import NO_DATE, Bounds
@@ -299,7 +299,11 @@ class Supervisor:
         return self._start_writer(copy, following.record.run, False, handle)
 
     def _start_writer(
-        self, copy: CopiedTable, run: int, staged: bool, handle: Callable[[Any], None]
+        self,
+        copy: CopiedTable,
+        run: int,
+        staged: bool,
+        handle: Callable[[messages.FromWriter], None],
     ) -> TableWriter:
         return TableWriter(
             self._loop,
@@ -314,7 +318,7 @@ class Supervisor:
             fatal=self.fail,
         )
 
-    def _from_worker(self, worker: Worker, message: Any) -> None:
+    def _from_worker(self, worker: Worker, message: messages.FromWorker) -> None:
         match message:
             case messages.Page():
                 self._dispatch.publish(worker, message)
@@ -333,19 +337,19 @@ class Supervisor:
                 self._follow.from_worker(worker, message)
             case messages.Want(table):
                 self._dispatch.wanted(worker, table)
-            case messages.SourceTime():
-                self._follow.learn_time(Bounds(*message))
+            case Bounds():
+                self._follow.learn_time(message)
             case messages.Retried(table):
                 if message.scan:
                     self._dispatch.failed(self._copies[table], throttled=message.throttled)
                 self._retried(self._copies[table], message)
-            case messages.Ready():
+            case Ready():
                 self._dispatch.assign()
                 self._follow.assign()
             case _:
                 self._heard(message)
 
-    def _from_writer(self, copy: CopiedTable, message: Any) -> None:
+    def _from_writer(self, copy: CopiedTable, message: messages.FromWriter) -> None:
         match message:
             case messages.Wrote(page):
                 self._dispatch.stored(copy, page)
@@ -355,12 +359,12 @@ class Supervisor:
             case messages.Retried():
                 self._retried(copy, message)
                 self._trouble.worry(message.reason)  # a target that fails fails all that is written
-            case messages.Ready():
+            case Ready() | messages.Applied():  # a copy applies no changes
                 pass
             case _:
                 self._heard(message)
 
-    def _from_follower(self, following: FollowedTable, message: Any) -> None:
+    def _from_follower(self, following: FollowedTable, message: messages.FromWriter) -> None:
         """From the writer of a followed table."""
         copy = self._copies[following.number]
         match message:
@@ -373,16 +377,16 @@ class Supervisor:
             case _:
                 self._from_writer(copy, message)
 
-    def _heard(self, message: Any) -> None:
+    def _heard(self, message: Log | Failed | Diagnosis | Silent) -> None:
         match message:
-            case messages.Log(level, logger, text):
+            case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
-            case messages.Failed(text, detail):
+            case Failed(text, detail):
                 log.debug("%s", detail)
                 self.fail(RunError(text))
-            case messages.Diagnosis():
+            case Diagnosis():
                 self.diagnostics.add(message)
-            case messages.Silent(text):
+            case Silent(text):
                 self._trouble.doubt(text)
 
     def _retried(self, copy: CopiedTable, retried: messages.Retried) -> None:
@@ -395,10 +399,10 @@ class Supervisor:
 
     def _ask_all(self) -> int:
         """Have every child send its diagnosis; return how many were asked."""
-        self._pool.send_all(messages.Report())
+        self._pool.send_all(Report())
         writers = [*self._writers.values(), *self._follow.writers]
         for writer in writers:
-            writer.say(messages.Report())
+            writer.say(Report())
         alive = [worker for worker in self._pool.workers if worker.child]
         return len(alive) + len(writers)
 

@@ -15,6 +15,7 @@ import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from shake.backoff import Backoff
 from shake.clock import boot_clock
 from shake.errors import RunError, Stopped
 from shake.source.answer import Kind, Transient, judge
@@ -26,10 +27,8 @@ __all__ = ["Buffer", "Call", "Client", "Credentials", "Endpoint", "Retry", "Unre
 
 T = TypeVar("T")
 
-#: Seconds: the n-th pause is drawn from 0 to FIRST * 2 ** (n - 1), but never more than LONGEST.
-#: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("full jitter")
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 20.0
+#: Pauses between the tries of a request.
+BACKOFF = Backoff(first=0.05, longest=20.0)
 
 _STREAMS = frozenset({"ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"})
 
@@ -137,7 +136,7 @@ class Client:
 
     def pause(self, tries: int) -> None:
         """Wait before the next try."""
-        self.stop.wait(self._random.uniform(0, longest_pause(tries)))
+        self.stop.wait(BACKOFF.pause(tries, self._random.random))
 
 
 class Call:
@@ -223,11 +222,6 @@ class Call:
         SigV4Auth(self._credentials, "dynamodb", self._client.endpoint.region).add_auth(request)
         headers: Mapping[str, str] = request.headers
         return headers
-
-
-def longest_pause(tries: int) -> float:
-    """Seconds that the pause after so many failures may last at most."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries - 1, 30))
 
 
 def _copy(body: memoryview) -> bytes:

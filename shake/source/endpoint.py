@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 #: Shorter values are no real secrets, and masking them would garble messages.
@@ -31,8 +32,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
+class Credentials(NamedTuple):
     """AWS credentials of one moment; ``refreshable`` means that newer ones follow by themselves."""
 
     access_key: str

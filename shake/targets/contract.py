@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shake.schema import Table
@@ -46,11 +46,11 @@ class Writer(Protocol):
         """How many of so many written documents are not there any more, where that can be told."""
         ...
 
-    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
         ...
 
-    def keep_fences(self, shards: list[str]) -> None:
+    def keep_fences(self, shards: Sequence[str]) -> None:
         """Keep the target from forgetting what it refuses late changes of these shards by."""
         ...
 

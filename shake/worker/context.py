@@ -5,31 +5,31 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from shake.config import Config
 from shake.farm import messages
 from shake.process.arena import Arena, Slots
-from shake.process.channel import ChildChannel
-from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.client import Client, Retry
 from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 
 
 class WorkerContext:
-    """Made once in a process; ``details`` as the worker gets them. ``slots`` are the readers'."""
+    """Made once in a process. ``slots`` are those of the shard readers."""
 
-    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+    def __init__(
+        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
+    ) -> None:
         self.channel = channel
         self.config = config
         self.stop = threading.Event()
-        self.arena = Arena(details["arena"], writable=True)
+        self.arena = Arena(set_up.arena, writable=True)
         self.slots = Slots()
         self.journal = Journal(config.journal_folder)
-        self.credentials = Credentials(*details["credentials"])
-        self.clock = SourceClock(lambda bounds: channel.send(messages.SourceTime(*bounds)))
+        self.credentials = set_up.credentials
+        self.clock = SourceClock(channel.send)
         self.client = Client(
-            Endpoint(*details["endpoint"]),
+            set_up.endpoint,
             lambda: self.credentials,
             on_retry=self._retried,
             stop=self.stop,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from shake import codec
 from shake.config import Config
 from shake.farm import messages
 from shake.process import entry as child
 from shake.process.arena import SLOTS_PER_SCANNER
-from shake.process.channel import ChildChannel
-from shake.schema import Keys
-from shake.source.client import Credentials
+from shake.process.messages import Ready, Report, unhandled
+from shake.source.endpoint import Credentials
 from shake.source.scan import ScanPlan
 from shake.worker.context import WorkerContext
 from shake.worker.scanner import Allowance, OpenTable, Scanner
@@ -22,23 +20,25 @@ from shake.worker.shard_reader import ApplyingReader, JournalingReader, OpenStre
 class Worker:
     """The child's main thread: passes messages to the threads of scanners and shard readers."""
 
-    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+    def __init__(
+        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
+    ) -> None:
         self._config = config
-        self._role = f"worker {details['number']}"
-        self._context = context = WorkerContext(channel, config, details)
+        self._role = f"worker {set_up.number}"
+        self._context = context = WorkerContext(channel, config, set_up)
         self._send = channel.send
         self._tables: dict[int, OpenTable] = {}
         self._streams: dict[int, OpenStream] = {}
         self._readers: dict[int, Reader] = {}
-        self._scanners = [Scanner(context, number) for number in range(details["scanners"])]
-        for slot in details["free"]:
+        self._scanners = [Scanner(context, number) for number in range(set_up.scanners)]
+        for slot in set_up.free:
             self._free(slot)
 
-    def serve(self, received: Iterator[Any]) -> None:
+    def serve(self, received: Iterator[messages.ToWorker]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
         for scanner in self._scanners:
             scanner.start()
-        self._send(messages.Ready())
+        self._send(Ready())
         for message in received:
             match message:
                 case messages.Free(slot):
@@ -61,8 +61,8 @@ class Worker:
                     self._open(message)
                 case messages.OpenStream():
                     self._open_stream(message)
-                case messages.Credentials():
-                    self._context.credentials = Credentials(*message)
+                case Credentials():
+                    self._context.credentials = message
                 case messages.Drain():
                     self._context.stop.set()
                     for opened in self._tables.values():
@@ -70,8 +70,10 @@ class Worker:
                     for reader in self._readers.values():
                         reader.ended.set()
                     self._context.slots.wake()
-                case messages.Report():
+                case Report():
                     self._send(child.diagnosis(self._role, self._queues()))
+                case _:
+                    unhandled(message)
 
     def _free(self, slot: int) -> None:
         scanner = slot // SLOTS_PER_SCANNER
@@ -92,7 +94,7 @@ class Worker:
                 consistent=config.source_consistent_read,
                 filter=config.scan_filter,
             ),
-            options=codec.Options.of(config, Keys.of(message.keys)),
+            options=codec.Options.of(config, message.keys),
             stamp=message.stamp,
             allowance=Allowance(
                 lambda: self._send(messages.Want(message.table)), self._context.stop
@@ -102,7 +104,7 @@ class Worker:
     def _open_stream(self, message: messages.OpenStream) -> None:
         options = codec.ChangeOptions.of(
             self._config,
-            Keys.of(message.keys),
+            message.keys,
             sharded=self._config.target_mongodb_type == "sharding",
             upsert=self._config.increase_executor_upsert,
             insert_only=message.strict,
@@ -128,11 +130,14 @@ class Worker:
 
 
 def serve(
-    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+    channel: messages.WorkerChannel,
+    config: Config,
+    set_up: messages.WorkerSetup,
+    received: Iterator[messages.ToWorker],
 ) -> None:
-    """Entry of the process; ``details``: endpoint, credentials, arena, scanners, free."""
-    Worker(channel, config, details).serve(received)
+    """Entry of the process."""
+    Worker(channel, config, set_up).serve(received)
 
 
 if __name__ == "__main__":
-    child.main(serve)
+    child.main(messages.WORKER, serve)

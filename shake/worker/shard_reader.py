@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -17,8 +16,9 @@ from shake import codec
 from shake.clock import boot_clock
 from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import messages
+from shake.limits import BURST, Bucket
 from shake.process import entry as child
-from shake.source.client import Buffer, longest_pause
+from shake.source.client import BACKOFF, Buffer
 from shake.source.streams import iterator_request, records_request
 from shake.stream.journal import Appender, Damaged, entries
 from shake.worker.context import WorkerContext
@@ -145,7 +145,7 @@ class Reader(threading.Thread):
         self._clock = context.clock
         self._margin = context.config.incr_margin
         self._told = 0.0  # the last tip that was reported, in local time
-        self._pace = 1 / context.config.qps_incr  # seconds between two GetRecords at least
+        self._calls = Bucket(context.config.qps_incr, time.monotonic(), BURST)
         self._limit = context.config.qps_incr_batch_num
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
@@ -201,7 +201,7 @@ class Reader(threading.Thread):
         idle, corrupt, gone = FIRST_IDLE, 0, 0
         # Told to end: not before it is known, or each turn may be too short for that.
         while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
-            began, asked = time.monotonic(), boot_clock()
+            asked = boot_clock()
             try:
                 self._next = self._next or self._iterator()
                 body = self._fetch(self._next)
@@ -224,7 +224,7 @@ class Reader(threading.Thread):
                 silence.end()
                 table, reason = self._stream.number, str(error)
                 self._send(messages.Retried(table, False, corrupt, reason))
-                self._rest(random.uniform(0, longest_pause(corrupt)))
+                self._rest(BACKOFF.pause(corrupt))
                 continue
             corrupt = gone = 0
             self._sequence = page.sequence or self._sequence
@@ -240,7 +240,9 @@ class Reader(threading.Thread):
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
                 idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
-            self._stopping.wait(max(0.0, began + self._pace - time.monotonic()))
+            self._calls.take(1)
+            self._calls.refill(time.monotonic())
+            self._stopping.wait(self._calls.wait())
         return False
 
     def _leaving(self) -> bool:

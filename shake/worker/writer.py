@@ -6,18 +6,16 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
 
-from shake.checkpoint.records import CopyRun, Fate
+from shake.checkpoint.records import Fate
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
 from shake.farm import messages
 from shake.process import entry as child
 from shake.process.arena import Arena
-from shake.process.channel import ChildChannel
-from shake.schema import Table
+from shake.process.messages import Ready, Report, unhandled
 from shake.targets import open_target
 from shake.targets.contract import Changes, Fence, Held, Staging, Writer
 from shake.targets.deadline import Deadline
@@ -29,40 +27,42 @@ log = logging.getLogger("shake.writer")
 class CollectionWriter:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
-    def __init__(self, channel: ChildChannel, config: Config, details: dict[str, Any]) -> None:
+    def __init__(
+        self, channel: messages.WriterChannel, config: Config, set_up: messages.WriterSetup
+    ) -> None:
         self._channel = channel
-        if details["resumed"]:  # what is there already is our own, maybe older than the item now
+        if set_up.resumed:  # what is there already is our own, maybe older than the item now
             config = replace(config, full_executor_insert_on_dup_update=True)
         self._config = config
-        self._table = Table.of(details["table"])
-        self._place: str = details["place"]
-        self._arenas = [Arena(descriptor, writable=False) for descriptor in details["arenas"]]
-        self._deadline = Deadline(details["until"])
+        self._table = set_up.table
+        self._place = set_up.place
+        self._arenas = [Arena(descriptor, writable=False) for descriptor in set_up.arenas]
+        self._deadline = Deadline(set_up.until)
         self._target = open_target(
             config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
         )
-        self._copy = CopyRun(*details["copy"])
-        self._staged: bool = details["staged"]
-        self._numbers: tuple[int, int] = tuple(details["numbers"])
-        self._hold(Held(*details["held"]))
+        self._copy = set_up.copy
+        self._staged = set_up.staged
+        self._numbers = set_up.run, set_up.process
+        self._hold(set_up.held)
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
             for number in range(config.full_document_concurrency)
         ]
 
-    def serve(self, received: Iterator[Any]) -> None:
+    def serve(self, received: Iterator[messages.ToWriter]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
         for thread in self._threads:
             thread.start()
-        self._channel.send(messages.Ready())
+        self._channel.send(Ready())
         for message in received:
             match message:
                 case messages.Write() | messages.Apply():
                     self._waiting.put(message)
                 case messages.WriteUntil(moment):
                     self._deadline.extend(moment)
-                case messages.Report():
+                case Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
                     self._channel.send(child.diagnosis(f"writer {self._place}", queued))
                 case _:
@@ -82,7 +82,7 @@ class CollectionWriter:
                     skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
                     self._channel.send(messages.Applied(message.page, skipped))
 
-    def _once(self, message: Any) -> None:
+    def _once(self, message: messages.Order | messages.Aside) -> None:
         with child.guarded(self._channel):
             self._deadline.wait()
             match message:
@@ -96,7 +96,7 @@ class CollectionWriter:
                 case _:
                     self._channel.send(self._carry_out(message))
 
-    def _carry_out(self, order: Any) -> messages.Done:
+    def _carry_out(self, order: messages.Order) -> messages.Done:
         """Carry out an order. It can be the second try of a process that died."""
         done = messages.Done()
         staging = self._staging() if self._staged else None
@@ -111,8 +111,11 @@ class CollectionWriter:
                 self._forget(ranges)
             case messages.BuildIndexes(documents, segments):
                 done = self._build_indexes(documents, segments)
-            case messages.Publish(collection, fate, backup, replaces) if staging:
-                self._hold(staging.publish(collection, cast(Fate, fate), backup, replaces))
+            case messages.Publish(collection, fate, backup, replaces):
+                if staging:
+                    self._hold(staging.publish(collection, fate, backup, replaces))
+            case _:
+                unhandled(order)
         return done._replace(place=self._held.place, collection=self._held.collection)
 
     def _hold(self, held: Held) -> None:
@@ -124,14 +127,14 @@ class CollectionWriter:
     def _staging(self) -> Staging | None:
         return self._target.staging(self._place, self._table, self._copy, log.info)
 
-    def _create(self, fate: str) -> Held:
+    def _create(self, fate: Fate) -> Held:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if fate in ("drop", "resync"):
             self._target.drop(self._place)
         return self._found()
 
-    def _forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
-        if forgotten := self._writer.forget([(low, high) for low, high in ranges]):
+    def _forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        if forgotten := self._writer.forget(ranges):
             log.info(
                 "%s: %d documents behind the checkpoint removed, to be copied again",
                 self._place,
@@ -178,18 +181,21 @@ class CollectionWriter:
         self._channel.send(messages.Retried(-1, False, 1, reason))
 
 
-def _changes(slot: memoryview, runs: list[tuple[int, int]]) -> Changes:
+def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
     """The statements of each kind, which stand one behind the other."""
     ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
     return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
 
 
 def serve(
-    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+    channel: messages.WriterChannel,
+    config: Config,
+    set_up: messages.WriterSetup,
+    received: Iterator[messages.ToWriter],
 ) -> None:
-    """Entry of the process; ``details``: see farm.writers."""
-    CollectionWriter(channel, config, details).serve(received)
+    """Entry of the process."""
+    CollectionWriter(channel, config, set_up).serve(received)
 
 
 if __name__ == "__main__":
-    child.main(serve)
+    child.main(messages.WRITER, serve)

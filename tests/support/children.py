@@ -1,4 +1,4 @@
-"""A child of the farm for tests: it does what the details of its setup say."""
+"""A child of the farm for tests: it does what its set-up says."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 from shake.config import Config
 from shake.errors import RunError
-from shake.farm import messages
+from shake.farm.messages import Drain, Free, Idle
 from shake.process import entry as child
 from shake.process.channel import ChildChannel
+from shake.process.messages import Ready
+from shake.process.role import Role
+
+
+class Deed(NamedTuple):
+    """What the child does."""
+
+    do: str
+
+
+Said: TypeAlias = Drain | Free | Idle | Ready
+
+ROLE = Role[Deed, Said, Said]("tests.support.children", Deed, Said, Said)
 
 
 def serve(
-    channel: ChildChannel, config: Config, details: dict[str, Any], received: Iterator[Any]
+    channel: ChildChannel[Deed, Said, Said], config: Config, deed: Deed, received: Iterator[Said]
 ) -> None:
-    match details["do"]:
+    match deed.do:
         case "echo":
             for message in received:
                 channel.send(message)
         case "die":  # with its last words cut
             for number in range(1000):
-                channel.send(messages.Idle(number))
-            channel._socket.sendall(messages.encode(messages.Idle(1000))[:-1])
+                channel.send(Idle(number))
+            channel._socket.sendall(ROLE.sent.encode(Idle(1000))[:-1])
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
-            channel.send(messages.Ready())
+            channel.send(Ready())
             time.sleep(600)
         case "raise":
             raise ZeroDivisionError("no \ud800 way")
@@ -37,4 +50,4 @@ def serve(
 
 
 if __name__ == "__main__":
-    child.main(serve)
+    child.main(ROLE, serve)

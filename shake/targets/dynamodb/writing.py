@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -96,7 +96,7 @@ class DynamoWriter:
             raise refusal(self._place, error) from error
         return 0
 
-    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer: an item written again takes its own place, nothing needs to be forgotten."""
         return 0
 
@@ -104,7 +104,7 @@ class DynamoWriter:
         """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
         return 0
 
-    def keep_fences(self, shards: list[str]) -> None:
+    def keep_fences(self, shards: Sequence[str]) -> None:
         """See Writer: the protocol has no fence."""
 
     def end_shards(self, shards: list[str]) -> None:

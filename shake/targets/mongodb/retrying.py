@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -16,14 +17,14 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from shake.backoff import Backoff
 from shake.errors import Stopped
 from shake.targets.deadline import Deadline
 
 T = TypeVar("T")
 
-#: Seconds of the first wait, which doubles with each further one, and the longest wait.
-FIRST_WAIT = 0.05
-LONGEST_WAIT = 5.0
+#: Waits between attempts.
+BACKOFF = Backoff(first=0.05, longest=5.0, least=0.5)
 
 #: Server codes that pass: elections, shutdowns, interruptions, lost connections behind a mongos,
 #: lock and write conflicts, routing tables that are being refreshed, index builds under way.
@@ -109,8 +110,7 @@ class Patience:
 
     def call(self, place: str, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``; its errors that no waiting cures pass through."""
-        longest = FIRST_WAIT
-        while True:
+        for failures in itertools.count(1):
             self._deadline.wait()
             try:
                 return attempt()
@@ -118,6 +118,6 @@ class Patience:
                 if not transient(error):
                     raise
                 self._on_retry(f"{place}: {words(error)}")
-            if self._stop.wait(longest * (0.5 + self._jitter() / 2)):
-                raise Stopped(f"{place}: stopped while the target did not answer")
-            longest = min(2 * longest, LONGEST_WAIT)
+            if self._stop.wait(BACKOFF.pause(failures, self._jitter)):
+                break
+        raise Stopped(f"{place}: stopped while the target did not answer")

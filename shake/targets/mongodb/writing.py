@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,7 +69,7 @@ class MongoWriter:
             self._session(shard),
         ).apply(changes)
 
-    def keep_fences(self, shards: list[str]) -> None:
+    def keep_fences(self, shards: Sequence[str]) -> None:
         """See Writer. A server that keeps no sessions has nothing to forget.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/refreshSessions/
@@ -95,7 +95,7 @@ class MongoWriter:
     def _session(self, shard: str) -> Session:
         return Session.of(self._config.id, self._place, self._uuid, shard, self._numbers)
 
-    def forget(self, ranges: list[tuple[bytes, bytes]]) -> int:
+    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer."""
         deletes = [
             DeleteMany({"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}})
