@@ -240,7 +240,25 @@ class ShardGap(NamedTuple):
     reason: str
 
 
-# ---- supervisor to writer
+# ---- supervisor to writer; ``table`` is the number of the table whose collection is written
+
+
+class OpenCollection(NamedTuple):
+    """Write a collection too: that of a ``table``, which ``description`` describes.
+
+    ``place`` is its final name, ``held`` (see targets.contract.Held) where documents are stored
+    now. ``run`` numbers the commands. ``staged``: a copy fills a staging collection. ``resumed``:
+    what is there can be of an earlier run.
+    """
+
+    table: int
+    description: list[Any]  # the fields of schema.Table
+    place: str
+    copy: tuple[int, int, int]  # the fields of checkpoint.records.CopyRun
+    staged: bool
+    held: tuple[str, str]
+    run: int
+    resumed: bool
 
 
 class Prepare(NamedTuple):
@@ -249,6 +267,7 @@ class Prepare(NamedTuple):
     ``fate`` is an existing one's (checkpoint.records.Fate), where that is decided now.
     """
 
+    table: int
     fate: str
 
 
@@ -258,6 +277,7 @@ class Resume(NamedTuple):
     ``collection`` is its UUID.
     """
 
+    table: int
     collection: str
     ranges: list[tuple[bytes, bytes]]
 
@@ -265,12 +285,14 @@ class Resume(NamedTuple):
 class Forget(NamedTuple):
     """Delete ranges of ``_id``, [from, to)."""
 
+    table: int
     ranges: list[tuple[bytes, bytes]]
 
 
 class Publish(NamedTuple):
     """Give the staging collection its final name: see target.contract.Staging."""
 
+    table: int
     collection: str
     fate: str
     backup: str
@@ -280,6 +302,7 @@ class Publish(NamedTuple):
 class Write(NamedTuple):
     """Store a slot."""
 
+    table: int
     page: int
     arena: int
     slot: int
@@ -289,6 +312,7 @@ class Write(NamedTuple):
 class Apply(NamedTuple):
     """Carry out the statements in a slot: see Batch. Those of a ``shard`` come one by one."""
 
+    table: int
     page: int
     arena: int
     slot: int
@@ -302,6 +326,7 @@ class BuildIndexes(NamedTuple):
     ``segments``: see Writer.build_indexes.
     """
 
+    table: int
     documents: int
     segments: int
 
@@ -309,14 +334,19 @@ class BuildIndexes(NamedTuple):
 class Sweep(NamedTuple):
     """Remove what late commands of earlier runs have created. Not answered."""
 
+    table: int
+
 
 class Verify(NamedTuple):
     """Make sure that the collection is still the one that was filled. Answered by errors only."""
+
+    table: int
 
 
 class KeepFences(NamedTuple):
     """Keep the target from forgetting the numbers of these shards' commands. Not answered."""
 
+    table: int
     shards: list[str]
 
 
@@ -326,18 +356,25 @@ class WriteUntil(NamedTuple):
     moment: float
 
 
+#: What a writer answers with Done.
+Order = Prepare | Resume | Forget | Publish | BuildIndexes
+#: What it does not answer.
+Wish = Sweep | Verify | KeepFences
+
 # ---- writer to supervisor
 
 
 class Wrote(NamedTuple):
     """The target has acknowledged every document of a page's slot."""
 
+    table: int
     page: int
 
 
 class Applied(NamedTuple):
     """The target has acknowledged all statements; ``skipped`` found nothing to modify."""
 
+    table: int
     page: int
     skipped: int
 
@@ -349,6 +386,7 @@ class Done(NamedTuple):
     and ``collection`` tell where documents are stored now: see target.contract.Held.
     """
 
+    table: int
     error: str = ""
     keyed: bool = True
     place: str = ""
@@ -413,7 +451,7 @@ _TYPES: tuple[type[Any], ...] = (
     *(Prepare, Forget, Write, BuildIndexes, Wrote, Done, Ready, Retried, Log, Failed, Diagnosis),
     *(OpenStream, ShardLease, EndLease, Batch, Tip, ShardEnd, ShardGap, Apply, Applied),
     *(Journaled, JournalFull, Resume, Publish, Sweep, Verify, KeepFences, WriteUntil),
-    *(SourceTime, Ping, Pong, PollQuickly),
+    *(SourceTime, Ping, Pong, PollQuickly, OpenCollection),
 )
 _TAGS = {type_: tag for tag, type_ in enumerate(_TYPES)}
 # Of what servers said, nothing is too broken to be told.

@@ -1,9 +1,9 @@
-"""The supervisor's side of a writer: sends unanswered orders again to a replacement process."""
+"""The supervisor's side of writers: gives a replacement process what is not answered yet."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shake.config import Config
@@ -12,6 +12,7 @@ from shake.farm import messages
 from shake.plan.plan import Action, TablePlan
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
+from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import Held
 from shake.targets.mongodb.session import LAST_PROCESS
@@ -19,60 +20,49 @@ from shake.targets.mongodb.session import LAST_PROCESS
 log = logging.getLogger("shake.farm")
 
 
-class TableWriter:
-    """The writer process of one collection.
+class WriterProcess:
+    """A process that writes collections: one while it is copied, several while they are followed.
 
-    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
-    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
-    writer writes at first. ``run`` is the run that numbers its commands. ``until`` is the time of
-    the boot clock from which on it is not allowed to write.
+    ``until`` is the time of the boot clock from which on it is not allowed to write.
     """
 
     def __init__(
         self,
         loop: Loop,
         config: Config,
-        plan: TablePlan,
         arenas: tuple[int, ...],
-        held: Held,
-        run: int,
         *,
-        staged: bool,
         until: Callable[[], float],
-        handle: Callable[[Any], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
         self._config = config
-        self._plan = plan
         self._arenas = arenas
-        self._handle = handle
-        self._fatal = fatal
-        self._held = held
-        self._run = run
-        self._staged = staged
         self._until = until
-        self._order: tuple[Any, ...] | None = None
-        self._pages: dict[int, messages.Write | messages.Apply] = {}
+        self._fatal = fatal
+        self._writers: dict[int, TableWriter] = {}
         self._deaths = 0
         self._restarts = 0
         self._child: Child | None = None
         self._closed = False
-        self._start()
 
-    def order(self, order: tuple[Any, ...]) -> None:
-        """Give the one order at a time that is answered by Done."""
-        self._order = order
-        self.say(order)
+    @property
+    def load(self) -> int:
+        """How many collections it writes."""
+        return len(self._writers)
 
-    def write(self, write: messages.Write | messages.Apply) -> None:
-        """Have a slot stored, or applied; answered by Wrote, or Applied."""
-        self._pages[write.page] = write
-        self.say(write)
+    @property
+    def name(self) -> str:
+        """The collections that it writes."""
+        return in_short([writer.place for writer in self._writers.values()])
 
-    def say(self, message: tuple[Any, ...]) -> None:
-        if self._child is not None:
-            self._child.send(message)
+    def open(self, writer: TableWriter) -> None:
+        """Write a collection more; the first one starts the process."""
+        self._writers[writer.table] = writer
+        if len(self._writers) == 1:
+            self._start()
+        else:
+            self._introduce(writer)
 
     def close(self) -> None:
         """End the process."""
@@ -81,31 +71,26 @@ class TableWriter:
             self._child.dismiss()
             self._child.reap()
 
+    def say(self, message: tuple[Any, ...]) -> None:
+        """Send a message; a replacement process does not get it again."""
+        if self._child is not None:
+            self._child.send(message)
+
     def status(self) -> ProcessStatus:
         pid = self._child.pid if self._child else 0
-        return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
+        return ProcessStatus(f"writer {self.name}", pid, restarts=self._restarts)
 
     def _start(self) -> None:
         if self._restarts >= LAST_PROCESS:
-            place = self._plan.place
-            self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
+            text = f"the writer of {self.name} died {self._restarts} times: start again"
+            self._fatal(RunError(text))
             return
-        details = {
-            "table": self._plan.table.fields(),
-            "place": self._plan.place,
-            "copy": list(self._plan.record.copy_run),
-            "staged": self._staged,
-            "held": list(self._held),
-            "numbers": [self._run, self._restarts],
-            "until": self._until(),
-            "resumed": self._plan.action is Action.RESUME,
-            "arenas": list(self._arenas),
-        }
+        details = {"arenas": list(self._arenas), "until": self._until(), "process": self._restarts}
         try:
             self._child = Child(
                 self._loop,
                 "shake.worker.writer",
-                messages.Setup(f"writer {self._plan.place}", self._config.as_settings(), details),
+                messages.Setup(f"writer {self.name}", self._config.as_settings(), details),
                 self._arenas,
                 on_message=self._receive,
                 on_death=self._died,
@@ -113,21 +98,22 @@ class TableWriter:
         except OSError as error:
             self._died(f"it cannot be started: {error.strerror}")
             return
-        if self._order is not None:
-            self.say(self._order)
-        for write in self._pages.values():
-            self.say(write)
+        for writer in self._writers.values():
+            self._introduce(writer)
+
+    def _introduce(self, writer: TableWriter) -> None:
+        for message in writer.unanswered():
+            self.say(message)
 
     def _receive(self, message: Any) -> None:
         match message:
-            case messages.Wrote(page) | messages.Applied(page, _):
+            case messages.Wrote() | messages.Applied() | messages.Done():
                 self._deaths = 0
-                del self._pages[page]
-            case messages.Done():
-                self._deaths = 0
-                self._order = None
-                self._held = Held(message.place, message.collection)
-        self._handle(message)
+        table = getattr(message, "table", None)
+        if table is None:  # of the process, so any writer can pass it on
+            next(iter(self._writers.values())).receive(message)
+        elif table in self._writers:
+            self._writers[table].receive(message)
 
     def _died(self, how: str) -> None:
         self._child = None
@@ -135,16 +121,89 @@ class TableWriter:
             return
         self._deaths += 1
         self._restarts += 1
-        log.warning("the writer of %s died (%s); it is replaced", self._plan.place, how)
+        log.warning("the writer of %s died (%s); it is replaced", self.name, how)
         if self._deaths > MOST_DEATHS:
-            self._fatal(
-                RunError(
-                    f"the writer of {self._plan.place} died {self._deaths} times in a row ({how})"
-                )
-            )
+            text = f"the writer of {self.name} died {self._deaths} times in a row ({how})"
+            self._fatal(RunError(text))
         else:
             self._loop.later(revival_delay(self._deaths), self._revive)
 
     def _revive(self) -> None:
         if not self._closed:
             self._start()
+
+
+class TableWriter:
+    """The writer of one collection, in a process that can write others too.
+
+    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
+    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
+    writer writes at first. ``run`` is the run that numbers its commands.
+    """
+
+    def __init__(
+        self,
+        process: WriterProcess,
+        table: int,
+        plan: TablePlan,
+        held: Held,
+        run: int,
+        *,
+        staged: bool,
+        handle: Callable[[Any], None],
+    ) -> None:
+        self.process = process
+        self.table = table
+        self._plan = plan
+        self._handle = handle
+        self._held = held
+        self._run = run
+        self._staged = staged
+        self._order: tuple[Any, ...] | None = None
+        self._pages: dict[int, messages.Write | messages.Apply] = {}
+        process.open(self)
+
+    @property
+    def place(self) -> str:
+        return self._plan.place
+
+    def order(self, order: messages.Order) -> None:
+        """Give the one order at a time that is answered by Done."""
+        self._order = order
+        self.process.say(order)
+
+    def write(self, write: messages.Write | messages.Apply) -> None:
+        """Have a slot stored, or applied; answered by Wrote, or Applied."""
+        self._pages[write.page] = write
+        self.process.say(write)
+
+    def say(self, message: messages.Wish) -> None:
+        """Send what is not answered; a replacement process does not get it again."""
+        self.process.say(message)
+
+    def unanswered(self) -> Iterator[tuple[Any, ...]]:
+        """All that a new process must know and do."""
+        plan = self._plan
+        yield messages.OpenCollection(
+            table=self.table,
+            description=plan.table.fields(),
+            place=plan.place,
+            copy=plan.record.copy_run,
+            staged=self._staged,
+            held=self._held,
+            run=self._run,
+            resumed=plan.action is Action.RESUME,
+        )
+        if self._order is not None:
+            yield self._order
+        yield from self._pages.values()
+
+    def receive(self, message: Any) -> None:
+        """Take in an answer, or what the process says of itself."""
+        match message:
+            case messages.Wrote(_, page) | messages.Applied(_, page, _):
+                del self._pages[page]
+            case messages.Done():
+                self._order = None
+                self._held = Held(message.place, message.collection)
+        self._handle(message)
