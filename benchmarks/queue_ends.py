@@ -94,7 +94,7 @@ class Hub:
             self._worker.send(messages.Free(slot))
 
     def _page(self, page: messages.Page) -> None:
-        self._writer.send(messages.Write(page.lease, 0, page.slot, page.length))
+        self._writer.send(messages.Write(0, page.lease, 0, page.slot, page.length))
 
     def _answer(self, wrote: messages.Wrote) -> None:
         self.wrote += 1
@@ -131,10 +131,10 @@ class End:
                         fields = (pages, slot, len(self._page), 1000, True, b'{"pk":{"S":""}}')
                         pages += 1
                         self._channel.send(messages.Page(*fields, 1000, 128.0))
-                    case messages.Write(page, _, slot, length):
+                    case messages.Write(_, page, _, slot, length):
                         if self._touch:
                             self._page[:] = self._arena.slot(slot)[:length]
-                        self._channel.send(messages.Wrote(page))
+                        self._channel.send(messages.Wrote(0, page))
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
 from shake.farm import messages
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.writer import TableWriter
+from shake.farm.writer import TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process import arena
 from shake.process.arena import Arena
@@ -356,40 +356,37 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         TableRecord("t", f"{name}.t", 1, 1),
         (SegmentRecord(0),),
     )
-    writer = TableWriter(
+    process = WriterProcess(
         loop,
         config_of(f"target.address={mongo.uri}"),
-        plan,
         (descriptor,),
-        Held(f"{name}.t", ""),
-        0,
-        staged=False,
         until=lambda: math.inf,
-        handle=heard.append,
         fatal=errors.append,
     )
+    held = Held(f"{name}.t", "")
+    writer = TableWriter(process, 7, plan, held, 0, staged=False, handle=heard.append)
 
     def done(times: int) -> bool:
         return sum(isinstance(one, messages.Done) for one in heard) == times
 
     try:
-        writer.order(messages.Prepare("create"))
+        writer.order(messages.Prepare(7, "create"))
         run(loop, lambda: done(1), 30.0)
-        first = writer.status().pid
+        first = process.status().pid
         for number in range(4):
-            writer.write(messages.Write(number, 0, number, lengths[number]))
+            writer.write(messages.Write(7, number, 0, number, lengths[number]))
         run(loop, lambda: wrote(heard), 30.0)
         os.kill(first, signal.SIGKILL)
         run(loop, lambda: len(wrote(heard)) >= 4, 30.0)
         assert wrote(heard) == [0, 1, 2, 3]
-        run(loop, lambda: writer.status().restarts == 1, 30.0)
-        writer.order(messages.BuildIndexes(0, 0))
+        run(loop, lambda: process.status().restarts == 1, 30.0)
+        writer.order(messages.BuildIndexes(7, 0, 0))
         run(loop, lambda: done(2), 30.0)
-        assert writer.status().pid != first
+        assert process.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]
         assert not errors
     finally:
-        writer.close()
+        process.close()
         os.close(descriptor)
         mongo.client.drop_database(name)
-    assert not psutil.pid_exists(writer.status().pid)
+    assert not psutil.pid_exists(process.status().pid)

@@ -154,7 +154,7 @@ class CopyPhases:
                 self._copying()
             case Phase.DONE | Phase.BROKEN:
                 if writer := self._writers.pop(copy.number, None):
-                    writer.close()
+                    writer.process.close()
                 self.begin_tables()
                 if not self._draining:
                     self._done(copy)
@@ -168,26 +168,27 @@ class CopyPhases:
         log.info("table %s: %s", copy.plan.table.name, phase.name.lower())
 
     def _order(self, copy: CopiedTable, phase: Phase) -> messages.Order:
+        table = copy.number
         match phase:
             case Phase.PREPARING:
-                return messages.Prepare(copy.record.fate)
+                return messages.Prepare(table, copy.record.fate)
             case Phase.CLEANING:
                 # What earlier runs have left behind the positions that are saved.
                 indexing = copy.record.state is TableState.INDEXING
                 tails = [] if indexing else self._tails(copy, copy.record.run)
-                return messages.Resume(copy.identity.collection, tails)
+                return messages.Resume(table, copy.identity.collection, tails)
             case Phase.INDEXING:
                 documents = sum(one.documents for one in copy.stored())
                 if copy.record.state is TableState.UNINDEXED:
                     documents = 0  # changes may have removed what was copied
-                return messages.BuildIndexes(documents, copy.record.segments)
+                return messages.BuildIndexes(table, documents, copy.record.segments)
             case Phase.PUBLISHING:
                 record = copy.record
                 return messages.Publish(
-                    copy.identity.collection, record.fate, record.backup, record.replaces
+                    table, copy.identity.collection, record.fate, record.backup, record.replaces
                 )
             case _:  # at the end of the copy, what this run has left too
-                return messages.Forget(self._tails(copy, copy.record.run + 1))
+                return messages.Forget(table, self._tails(copy, copy.record.run + 1))
 
     def _tails(self, copy: CopiedTable, before: int) -> list[tuple[bytes, bytes]]:
         return copy.tails(before=before) if self._by_position else []

@@ -119,7 +119,7 @@ class CopyScheduler:
         if page.slot < 0:  # an empty page
             self.stored(copy, number)
         else:
-            write = messages.Write(number, worker.number, page.slot, page.length)
+            write = messages.Write(copy.number, number, worker.number, page.slot, page.length)
             self._fence.run(lambda: self._writers[copy.number].write(write))
 
     def stored(self, copy: CopiedTable, number: int) -> None:

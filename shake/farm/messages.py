@@ -227,28 +227,37 @@ class ShardGap(NamedTuple):
     reason: str
 
 
-# ---- supervisor to writer
+# ---- supervisor to writer; ``table`` is the number of the table whose collection is written
 
 
 class WriterSetup(NamedTuple):
-    """The second message: of the collection, and of the process's right to write it.
+    """The second message: of the process's right to write.
 
-    ``place`` is where the table's documents are at the end; they are ``held`` elsewhere while the
-    copy fills a staging collection (``staged``). ``run`` and ``process`` number its commands: see
-    targets.contract.Fence. ``until``: see WriteUntil. ``resumed``: earlier runs have written.
+    ``process`` numbers its commands: see targets.contract.Fence. ``until``: see WriteUntil.
     ``arenas`` are the descriptors of all workers' memory.
     """
 
-    table: Table
+    process: int
+    until: float
+    arenas: tuple[int, ...]
+
+
+class OpenCollection(NamedTuple):
+    """Write a collection too.
+
+    ``place`` is where the table's documents are at the end; they are ``held`` elsewhere while the
+    copy fills a staging collection (``staged``). ``run`` numbers the commands: see
+    targets.contract.Fence. ``resumed``: earlier runs have written.
+    """
+
+    table: int
+    description: Table
     place: str
     copy: CopyRun
     staged: bool
     held: Held
     run: int
-    process: int
-    until: float
     resumed: bool
-    arenas: tuple[int, ...]
 
 
 class Prepare(NamedTuple):
@@ -257,6 +266,7 @@ class Prepare(NamedTuple):
     ``fate`` is an existing one's, where that is decided now.
     """
 
+    table: int
     fate: Fate
 
 
@@ -266,6 +276,7 @@ class Resume(NamedTuple):
     ``collection`` is its UUID.
     """
 
+    table: int
     collection: str
     ranges: Sequence[tuple[bytes, bytes]]
 
@@ -273,12 +284,14 @@ class Resume(NamedTuple):
 class Forget(NamedTuple):
     """Delete ranges of ``_id``, [from, to)."""
 
+    table: int
     ranges: Sequence[tuple[bytes, bytes]]
 
 
 class Publish(NamedTuple):
     """Give the staging collection its final name: see target.contract.Staging."""
 
+    table: int
     collection: str
     fate: Fate
     backup: str
@@ -288,6 +301,7 @@ class Publish(NamedTuple):
 class Write(NamedTuple):
     """Store a slot."""
 
+    table: int
     page: int
     arena: int
     slot: int
@@ -297,6 +311,7 @@ class Write(NamedTuple):
 class Apply(NamedTuple):
     """Carry out the statements in a slot: see Batch. Those of a ``shard`` come one by one."""
 
+    table: int
     page: int
     arena: int
     slot: int
@@ -310,6 +325,7 @@ class BuildIndexes(NamedTuple):
     ``segments``: see Writer.build_indexes.
     """
 
+    table: int
     documents: int
     segments: int
 
@@ -317,14 +333,19 @@ class BuildIndexes(NamedTuple):
 class Sweep(NamedTuple):
     """Remove what late commands of earlier runs have created. Not answered."""
 
+    table: int
+
 
 class Verify(NamedTuple):
     """Make sure that the collection is still the one that was filled. Answered by errors only."""
+
+    table: int
 
 
 class KeepFences(NamedTuple):
     """Keep the target from forgetting the numbers of these shards' commands. Not answered."""
 
+    table: int
     shards: Sequence[str]
 
 
@@ -340,12 +361,14 @@ class WriteUntil(NamedTuple):
 class Wrote(NamedTuple):
     """The target has acknowledged every document of a page's slot."""
 
+    table: int
     page: int
 
 
 class Applied(NamedTuple):
     """The target has acknowledged all statements; ``skipped`` found nothing to modify."""
 
+    table: int
     page: int
     skipped: int
 
@@ -357,6 +380,7 @@ class Done(NamedTuple):
     and ``collection`` tell where documents are stored now: see target.contract.Held.
     """
 
+    table: int
     error: str = ""
     keyed: bool = True
     place: str = ""
@@ -389,7 +413,7 @@ FromWorker: TypeAlias = FromChild | Page | Idle | Want | Bounds | Retried | From
 Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 #: What a writer does beside that.
 Aside: TypeAlias = Sweep | Verify | KeepFences
-ToWriter: TypeAlias = Order | Aside | Write | Apply | WriteUntil | Report
+ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 FromWriter: TypeAlias = FromChild | Wrote | Applied | Done | Retried
 
 WORKER = Role[WorkerSetup, ToWorker, FromWorker](

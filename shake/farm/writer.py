@@ -1,9 +1,9 @@
-"""The supervisor's side of a writer: sends unanswered orders again to a replacement process."""
+"""The supervisor's side of writers: gives a replacement process what is not answered yet."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from shake.config import Config
@@ -14,6 +14,7 @@ from shake.plan.plan import Action, TablePlan
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
 from shake.process.messages import Start
+from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import Held
 from shake.targets.mongodb.session import LAST_PROCESS
@@ -23,60 +24,49 @@ log = logging.getLogger("shake.farm")
 WriterChild: TypeAlias = Child[WriterSetup, ToWriter, FromWriter]
 
 
-class TableWriter:
-    """The writer process of one collection.
+class WriterProcess:
+    """A process that writes collections: one while it is copied, several while they are followed.
 
-    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
-    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
-    writer writes at first. ``run`` is the run that numbers its commands. ``until`` is the time of
-    the boot clock from which on it is not allowed to write.
+    ``until`` is the time of the boot clock from which on it is not allowed to write.
     """
 
     def __init__(
         self,
         loop: Loop,
         config: Config,
-        plan: TablePlan,
         arenas: tuple[int, ...],
-        held: Held,
-        run: int,
         *,
-        staged: bool,
         until: Callable[[], float],
-        handle: Callable[[FromWriter], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
         self._config = config
-        self._plan = plan
         self._arenas = arenas
-        self._handle = handle
-        self._fatal = fatal
-        self._held = held
-        self._run = run
-        self._staged = staged
         self._until = until
-        self._order: messages.Order | None = None
-        self._pages: dict[int, messages.Write | messages.Apply] = {}
+        self._fatal = fatal
+        self._writers: dict[int, TableWriter] = {}
         self._deaths = 0
         self._restarts = 0
         self._child: WriterChild | None = None
         self._closed = False
-        self._start()
 
-    def order(self, order: messages.Order) -> None:
-        """Give the one order at a time that is answered by Done."""
-        self._order = order
-        self.say(order)
+    @property
+    def load(self) -> int:
+        """How many collections it writes."""
+        return len(self._writers)
 
-    def write(self, write: messages.Write | messages.Apply) -> None:
-        """Have a slot stored, or applied; answered by Wrote, or Applied."""
-        self._pages[write.page] = write
-        self.say(write)
+    @property
+    def name(self) -> str:
+        """The collections that it writes."""
+        return in_short([writer.place for writer in self._writers.values()])
 
-    def say(self, message: ToWriter) -> None:
-        if self._child is not None:
-            self._child.send(message)
+    def open(self, writer: TableWriter) -> None:
+        """Write a collection more; the first one starts the process."""
+        self._writers[writer.table] = writer
+        if len(self._writers) == 1:
+            self._start()
+        else:
+            self._introduce(writer)
 
     def close(self) -> None:
         """End the process."""
@@ -85,32 +75,26 @@ class TableWriter:
             self._child.dismiss()
             self._child.reap()
 
+    def say(self, message: ToWriter) -> None:
+        """Send a message; a replacement process does not get it again."""
+        if self._child is not None:
+            self._child.send(message)
+
     def status(self) -> ProcessStatus:
         pid = self._child.pid if self._child else 0
-        return ProcessStatus(f"writer {self._plan.place}", pid, restarts=self._restarts)
+        return ProcessStatus(f"writer {self.name}", pid, restarts=self._restarts)
 
     def _start(self) -> None:
         if self._restarts >= LAST_PROCESS:
-            place = self._plan.place
-            self._fatal(RunError(f"the writer of {place} died {self._restarts} times: start again"))
+            text = f"the writer of {self.name} died {self._restarts} times: start again"
+            self._fatal(RunError(text))
             return
-        set_up = WriterSetup(
-            self._plan.table,
-            self._plan.place,
-            self._plan.record.copy_run,
-            self._staged,
-            self._held,
-            run=self._run,
-            process=self._restarts,
-            until=self._until(),
-            resumed=self._plan.action is Action.RESUME,
-            arenas=self._arenas,
-        )
+        set_up = WriterSetup(self._restarts, self._until(), self._arenas)
         try:
             self._child = Child(
                 self._loop,
                 messages.WRITER,
-                Start(f"writer {self._plan.place}", self._config.as_settings()),
+                Start(f"writer {self.name}", self._config.as_settings()),
                 set_up,
                 self._arenas,
                 on_message=self._receive,
@@ -119,21 +103,22 @@ class TableWriter:
         except OSError as error:
             self._died(f"it cannot be started: {error.strerror}")
             return
-        if self._order is not None:
-            self.say(self._order)
-        for write in self._pages.values():
-            self.say(write)
+        for writer in self._writers.values():
+            self._introduce(writer)
+
+    def _introduce(self, writer: TableWriter) -> None:
+        for message in writer.unanswered():
+            self.say(message)
 
     def _receive(self, message: FromWriter) -> None:
         match message:
-            case messages.Wrote(page) | messages.Applied(page, _):
+            case messages.Wrote() | messages.Applied() | messages.Done():
                 self._deaths = 0
-                del self._pages[page]
-            case messages.Done():
-                self._deaths = 0
-                self._order = None
-                self._held = Held(message.place, message.collection)
-        self._handle(message)
+        table = getattr(message, "table", None)
+        if table is None:  # of the process, so any writer can pass it on
+            next(iter(self._writers.values())).receive(message)
+        elif table in self._writers:
+            self._writers[table].receive(message)
 
     def _died(self, how: str) -> None:
         self._child = None
@@ -141,16 +126,89 @@ class TableWriter:
             return
         self._deaths += 1
         self._restarts += 1
-        log.warning("the writer of %s died (%s); it is replaced", self._plan.place, how)
+        log.warning("the writer of %s died (%s); it is replaced", self.name, how)
         if self._deaths > MOST_DEATHS:
-            self._fatal(
-                RunError(
-                    f"the writer of {self._plan.place} died {self._deaths} times in a row ({how})"
-                )
-            )
+            text = f"the writer of {self.name} died {self._deaths} times in a row ({how})"
+            self._fatal(RunError(text))
         else:
             self._loop.later(revival_delay(self._deaths), self._revive)
 
     def _revive(self) -> None:
         if not self._closed:
             self._start()
+
+
+class TableWriter:
+    """The writer of one collection, in a process that can write others too.
+
+    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
+    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
+    writer writes at first. ``run`` is the run that numbers its commands.
+    """
+
+    def __init__(
+        self,
+        process: WriterProcess,
+        table: int,
+        plan: TablePlan,
+        held: Held,
+        run: int,
+        *,
+        staged: bool,
+        handle: Callable[[FromWriter], None],
+    ) -> None:
+        self.process = process
+        self.table = table
+        self._plan = plan
+        self._handle = handle
+        self._held = held
+        self._run = run
+        self._staged = staged
+        self._order: messages.Order | None = None
+        self._pages: dict[int, messages.Write | messages.Apply] = {}
+        process.open(self)
+
+    @property
+    def place(self) -> str:
+        return self._plan.place
+
+    def order(self, order: messages.Order) -> None:
+        """Give the one order at a time that is answered by Done."""
+        self._order = order
+        self.process.say(order)
+
+    def write(self, write: messages.Write | messages.Apply) -> None:
+        """Have a slot stored, or applied; answered by Wrote, or Applied."""
+        self._pages[write.page] = write
+        self.process.say(write)
+
+    def say(self, message: messages.Aside) -> None:
+        """Send what is not answered; a replacement process does not get it again."""
+        self.process.say(message)
+
+    def unanswered(self) -> Iterator[ToWriter]:
+        """All that a new process must know and do."""
+        plan = self._plan
+        yield messages.OpenCollection(
+            table=self.table,
+            description=plan.table,
+            place=plan.place,
+            copy=plan.record.copy_run,
+            staged=self._staged,
+            held=self._held,
+            run=self._run,
+            resumed=plan.action is Action.RESUME,
+        )
+        if self._order is not None:
+            yield self._order
+        yield from self._pages.values()
+
+    def receive(self, message: FromWriter) -> None:
+        """Take in an answer, or what the process says of itself."""
+        match message:
+            case messages.Wrote(_, page) | messages.Applied(_, page, _):
+                del self._pages[page]
+            case messages.Done():
+                self._order = None
+                self._held = Held(message.place, message.collection)
+        self._handle(message)

@@ -16,7 +16,7 @@ from shake.farm import messages
 from shake.farm.checkpointer import Checkpointer
 from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.writer import TableWriter
+from shake.farm.writer import TableWriter, WriterProcess
 from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import Flying, FollowedTable
@@ -127,8 +127,9 @@ class FollowScheduler:
         self._draining = False
 
     @property
-    def writers(self) -> list[TableWriter]:
-        return list(self._writers.values())
+    def writers(self) -> list[WriterProcess]:
+        """The processes that apply changes."""
+        return list(dict.fromkeys(writer.process for writer in self._writers.values()))
 
     @property
     def over(self) -> bool:
@@ -187,8 +188,8 @@ class FollowScheduler:
     def close(self) -> None:
         self._monitor.close()
         self._journaling.close()
-        for writer in self._writers.values():
-            writer.close()
+        for process in self.writers:
+            process.close()
 
     @property
     def closed(self) -> bool:
@@ -204,7 +205,7 @@ class FollowScheduler:
         self._writers[table] = self._start_writer(following)
         log.info("table %s: following its changes", following.name)
         if indexes:
-            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(0, 0)))
+            self._fence.run(lambda: self._writers[table].order(messages.BuildIndexes(table, 0, 0)))
         else:
             self._activate(following)
 
@@ -254,7 +255,7 @@ class FollowScheduler:
 
     def _activate(self, following: FollowedTable) -> None:
         following.active = True
-        self._writers[following.number].say(messages.Sweep())
+        self._writers[following.number].say(messages.Sweep(following.number))
         self._keep_fences(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
@@ -265,7 +266,7 @@ class FollowScheduler:
         """Have each writer make sure that its collection is still the one that was filled."""
         for following in self._followings.values():
             if following.active:
-                self._writers[following.number].say(messages.Verify())
+                self._writers[following.number].say(messages.Verify(following.number))
 
     def _keep_all_fences(self) -> None:
         for following in self._followings.values():
@@ -274,7 +275,7 @@ class FollowScheduler:
 
     def _keep_fences(self, following: FollowedTable) -> None:
         shards = [shard.id for shard in following.shards]
-        self._writers[following.number].say(messages.KeepFences(shards))
+        self._writers[following.number].say(messages.KeepFences(following.number, shards))
 
     # ---- leases
 
@@ -439,16 +440,17 @@ class FollowScheduler:
         self._number += 1
         page, batch = self._number, flying.batch
         self._sent[page] = flying
-        apply = messages.Apply(page, flying.worker, batch.slot, batch.runs, flying.shard.id)
-        self._fence.run(lambda: self._writers[following.number].write(apply))
+        table = following.number
+        apply = messages.Apply(table, page, flying.worker, batch.slot, batch.runs, flying.shard.id)
+        self._fence.run(lambda: self._writers[table].write(apply))
 
     def from_writer(
         self, following: FollowedTable, message: messages.Applied | messages.Done
     ) -> None:
         match message:
-            case messages.Applied(page, skipped):
+            case messages.Applied(_, page, skipped):
                 self._done(following, self._sent.pop(page), skipped)
-            case messages.Done(error, keyed):
+            case messages.Done(_, error, keyed):
                 if not keyed:
                     self._fatal(RunError(error))
                     return
@@ -505,7 +507,7 @@ class FollowScheduler:
             return
         if following.reaches(following.begun):
             following.consistent = True
-            self._writers[following.number].say(messages.Sweep())
+            self._writers[following.number].say(messages.Sweep(following.number))
             whole = following.plan.whole(self._config) and not following.record.skipped
             log.info(
                 "table %s: %s: every change made before %s (source's clock) is applied",

@@ -31,7 +31,7 @@ from shake.farm.diagnostics import Diagnostics
 from shake.farm.health import Health
 from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.writer import TableWriter
+from shake.farm.writer import TableWriter, WriterProcess
 from shake.follow.scheduler import FollowScheduler
 from shake.follow.table import FollowedTable
 from shake.limits import Budget
@@ -52,6 +52,8 @@ log = logging.getLogger("shake.farm")
 
 #: Shards that one worker reads at the same time at most: a shard is mostly waited for.
 READERS = 16
+#: Processes that apply changes at most: each takes some 20 MB. So 500 followed tables share them.
+APPLIERS = 16
 #: Seconds between checkpoints of a copy that moves.
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
@@ -192,8 +194,8 @@ class Supervisor:
             errors = "; ".join(copy.error for copy in self._copies if copy.error)
             self._shutdown.end(errors if self._phases.over else "")
             self._pool.close()
-            for writer in self._writers.values():
-                writer.close()
+            for process in self._writing:
+                process.close()
             self._follow.close()
             self._save()  # what came since the last time
             self._checkpointer.close(timeout=1.0)
@@ -254,8 +256,8 @@ class Supervisor:
         self._fence.release()
         if (until := self._lease.until) != self._until:
             self._until = until
-            for writer in (*self._writers.values(), *self._follow.writers):
-                writer.say(messages.WriteUntil(until))
+            for process in self._writing:
+                process.say(messages.WriteUntil(until))
 
     def _renew_credentials(self) -> None:
         def fetch() -> None:
@@ -291,32 +293,43 @@ class Supervisor:
         self._follow.worker_died(worker, shards)
 
     def _start_copier(self, copy: CopiedTable) -> TableWriter:
-        staged = copy.record.staged and not copy.record.published
-        return self._start_writer(copy, copy.record.run, staged, partial(self._from_writer, copy))
+        return TableWriter(
+            self._new_process(),
+            copy.number,
+            copy.plan,
+            Held(copy.plan.place, copy.identity.collection),
+            copy.record.run,
+            staged=copy.record.staged and not copy.record.published,
+            handle=partial(self._from_writer, copy),
+        )
 
     def _start_applier(self, following: FollowedTable) -> TableWriter:
-        copy, handle = self._copies[following.number], partial(self._from_follower, following)
-        return self._start_writer(copy, following.record.run, False, handle)
-
-    def _start_writer(
-        self,
-        copy: CopiedTable,
-        run: int,
-        staged: bool,
-        handle: Callable[[messages.FromWriter], None],
-    ) -> TableWriter:
+        """Changes cost little, so tables share processes where there are many."""
+        copy, processes = self._copies[following.number], self._follow.writers
+        alone = len(processes) < APPLIERS
         return TableWriter(
+            self._new_process() if alone else min(processes, key=lambda one: one.load),
+            copy.number,
+            copy.plan,
+            Held(copy.plan.place, copy.identity.collection),
+            following.record.run,
+            staged=False,
+            handle=partial(self._from_follower, following),
+        )
+
+    def _new_process(self) -> WriterProcess:
+        return WriterProcess(
             self._loop,
             self._config,
-            copy.plan,
             tuple(worker.arena for worker in self._pool.workers),
-            Held(copy.plan.place, copy.identity.collection),
-            run,
-            staged=staged,
             until=lambda: self._lease.until,
-            handle=handle,
             fatal=self.fail,
         )
+
+    @property
+    def _writing(self) -> list[WriterProcess]:
+        """The processes that write to the target."""
+        return [writer.process for writer in self._writers.values()] + self._follow.writers
 
     def _from_worker(self, worker: Worker, message: messages.FromWorker) -> None:
         match message:
@@ -351,9 +364,9 @@ class Supervisor:
 
     def _from_writer(self, copy: CopiedTable, message: messages.FromWriter) -> None:
         match message:
-            case messages.Wrote(page):
+            case messages.Wrote(_, page):
                 self._dispatch.stored(copy, page)
-            case messages.Done(error):
+            case messages.Done(_, error):
                 if self._shutdown.running:
                     self._phases.done(copy, message._replace(error=self._redact(error)))
             case messages.Retried():
@@ -368,7 +381,7 @@ class Supervisor:
         """From the writer of a followed table."""
         copy = self._copies[following.number]
         match message:
-            case messages.Done(error):
+            case messages.Done(_, error):
                 copy.error = self._redact(error)
                 self._phases.note(copy, message.collection)
                 self._follow.from_writer(following, message._replace(error=copy.error))
@@ -400,11 +413,11 @@ class Supervisor:
     def _ask_all(self) -> int:
         """Have every child send its diagnosis; return how many were asked."""
         self._pool.send_all(Report())
-        writers = [*self._writers.values(), *self._follow.writers]
-        for writer in writers:
-            writer.say(Report())
+        writing = self._writing
+        for process in writing:
+            process.say(Report())
         alive = [worker for worker in self._pool.workers if worker.child]
-        return len(alive) + len(writers)
+        return len(alive) + len(writing)
 
     # ---- what is shown
 
@@ -426,8 +439,7 @@ class Supervisor:
             processes=(
                 ProcessStatus("supervisor", os.getpid()),
                 *(worker.status() for worker in self._pool.workers),
-                *(writer.status() for writer in self._writers.values()),
-                *(writer.status() for writer in self._follow.writers),
+                *(process.status() for process in self._writing),
             ),
             reason=self._redact(reason),
             notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),

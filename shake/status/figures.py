@@ -116,6 +116,11 @@ def many(number: int, what: str) -> str:
     return f"{count(number)} {what}{'s' if number != 1 else ''}"
 
 
+def in_short(names: list[str]) -> str:
+    """``a.b``, ``a.b and 3 more``."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else "".join(names)
+
+
 def short(number: float) -> str:
     """Three digits and a decimal multiple: ``987``, ``12.3k``, ``4.56M``."""
     return _scaled(number, ("", "k", "M", "G", "T"))

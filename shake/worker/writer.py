@@ -1,4 +1,4 @@
-"""A writer: the one process that writes a collection: prepares it, fills it, builds its indexes."""
+"""A writer process: prepares collections, fills them, builds their indexes, applies changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from setproctitle import setproctitle
+
 from shake.checkpoint.records import Fate
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
@@ -16,102 +18,143 @@ from shake.farm import messages
 from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
+from shake.status.figures import in_short
 from shake.targets import open_target
-from shake.targets.contract import Changes, Fence, Held, Staging, Writer
+from shake.targets.contract import Changes, Fence, Held, Staging, Target, Writer
 from shake.targets.deadline import Deadline
 from shake.targets.identity import mismatch
 
 log = logging.getLogger("shake.writer")
 
 
-class CollectionWriter:
+class WriterProcess:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
     def __init__(
         self, channel: messages.WriterChannel, config: Config, set_up: messages.WriterSetup
     ) -> None:
         self._channel = channel
-        if set_up.resumed:  # what is there already is our own, maybe older than the item now
-            config = replace(config, full_executor_insert_on_dup_update=True)
         self._config = config
-        self._table = set_up.table
-        self._place = set_up.place
         self._arenas = [Arena(descriptor, writable=False) for descriptor in set_up.arenas]
         self._deadline = Deadline(set_up.until)
         self._target = open_target(
             config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
         )
-        self._copy = set_up.copy
-        self._staged = set_up.staged
-        self._numbers = set_up.run, set_up.process
-        self._hold(set_up.held)
+        self._process = set_up.process
+        self._writers: dict[int, CollectionWriter] = {}
+        self._about = threading.local()
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True)
-            for number in range(config.full_document_concurrency)
-        ]
 
     def serve(self, received: Iterator[messages.ToWriter]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
-        for thread in self._threads:
-            thread.start()
+        for number in range(self._config.full_document_concurrency):
+            threading.Thread(target=self._insert, name=f"insert-{number}", daemon=True).start()
         self._channel.send(Ready())
         for message in received:
             match message:
                 case messages.Write() | messages.Apply():
                     self._waiting.put(message)
+                case messages.OpenCollection():
+                    self._open(message)
                 case messages.WriteUntil(moment):
                     self._deadline.extend(moment)
                 case Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
-                    self._channel.send(child.diagnosis(f"writer {self._place}", queued))
+                    self._channel.send(child.diagnosis(self._role, queued))
                 case _:
                     # These take their time; the main thread stays free to notice the end.
                     threading.Thread(target=self._once, args=(message,), daemon=True).start()
+
+    def _open(self, message: messages.OpenCollection) -> None:
+        writer = CollectionWriter(self._target, self._config, message, self._process)
+        self._writers[message.table] = writer
+        setproctitle(f"shake: {self._role}")
+
+    @property
+    def _role(self) -> str:
+        return f"writer {in_short([writer.place for writer in self._writers.values()])}"
 
     def _insert(self) -> None:
         with child.guarded(self._channel):
             while True:
                 message = self._waiting.get()
                 slot = self._arenas[message.arena].slot(message.slot)
-                self._deadline.wait()
+                writer = self._writer(message.table)
                 if isinstance(message, messages.Write):
-                    self._writer.write(slot[: message.length])
-                    self._channel.send(messages.Wrote(message.page))
+                    writer.write(slot[: message.length])
+                    self._channel.send(messages.Wrote(message.table, message.page))
                 else:
-                    skipped = self._writer.apply(_changes(slot, message.runs), message.shard)
-                    self._channel.send(messages.Applied(message.page, skipped))
+                    skipped = writer.apply(_changes(slot, message.runs), message.shard)
+                    self._channel.send(messages.Applied(message.table, message.page, skipped))
 
     def _once(self, message: messages.Order | messages.Aside) -> None:
         with child.guarded(self._channel):
-            self._deadline.wait()
-            match message:
-                case messages.Sweep():
-                    if staging := self._staging():
-                        staging.sweep(published=True)
-                case messages.Verify():
-                    self._verify()
-                case messages.KeepFences(shards):
-                    self._writer.keep_fences(shards)
-                case _:
-                    self._channel.send(self._carry_out(message))
+            if done := self._writer(message.table).carry_out(message):
+                self._channel.send(done)
+
+    def _writer(self, table: int) -> CollectionWriter:
+        """The writer of a table, as soon as it is allowed to write."""
+        self._about.table = table
+        self._deadline.wait()
+        return self._writers[table]
+
+    def _retried(self, reason: str) -> None:
+        self._channel.send(messages.Retried(self._about.table, False, 1, reason))
+
+
+class CollectionWriter:
+    """Writes one collection, wherever it is stored by now."""
+
+    def __init__(
+        self, target: Target, config: Config, opened: messages.OpenCollection, process: int
+    ) -> None:
+        if opened.resumed:  # what is there already is our own, maybe older than the item now
+            config = replace(config, full_executor_insert_on_dup_update=True)
+        self._config = config
+        self._target = target
+        self._table = opened.description
+        self.place = opened.place
+        self._copy = opened.copy
+        self._staged = opened.staged
+        self._numbers = opened.run, process
+        self._hold(opened.held)
+
+    def write(self, documents: memoryview) -> None:
+        self._writer.write(documents)
+
+    def apply(self, changes: Changes, shard: str) -> int:
+        return self._writer.apply(changes, shard)
+
+    def carry_out(self, message: messages.Order | messages.Aside) -> messages.Done | None:
+        """Carry out an order, or what is not answered: then return None."""
+        match message:
+            case messages.Sweep():
+                if staging := self._staging():
+                    staging.sweep(published=True)
+            case messages.Verify():
+                self._verify()
+            case messages.KeepFences(_, shards):
+                self._writer.keep_fences(shards)
+            case _:
+                return self._carry_out(message)
+        return None
 
     def _carry_out(self, order: messages.Order) -> messages.Done:
         """Carry out an order. It can be the second try of a process that died."""
-        done = messages.Done()
+        done = messages.Done(order.table)
         staging = self._staging() if self._staged else None
         match order:
-            case messages.Prepare(fate):
+            case messages.Prepare(_, fate):
                 self._hold(staging.begin() if staging else self._create(fate))
-            case messages.Resume(collection, ranges):
+            case messages.Resume(_, collection, ranges):
                 if staging:
                     self._hold(staging.resume(collection))
                 self._forget(ranges)
-            case messages.Forget(ranges):
+            case messages.Forget(_, ranges):
                 self._forget(ranges)
-            case messages.BuildIndexes(documents, segments):
-                done = self._build_indexes(documents, segments)
-            case messages.Publish(collection, fate, backup, replaces):
+            case messages.BuildIndexes(table, documents, segments):
+                done = self._build_indexes(table, documents, segments)
+            case messages.Publish(_, collection, fate, backup, replaces):
                 if staging:
                     self._hold(staging.publish(collection, fate, backup, replaces))
             case _:
@@ -125,23 +168,23 @@ class CollectionWriter:
         self._writer: Writer = self._target.writer(held.place, self._table, fence)
 
     def _staging(self) -> Staging | None:
-        return self._target.staging(self._place, self._table, self._copy, log.info)
+        return self._target.staging(self.place, self._table, self._copy, log.info)
 
     def _create(self, fate: Fate) -> Held:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if fate in ("drop", "resync"):
-            self._target.drop(self._place)
+            self._target.drop(self.place)
         return self._found()
 
     def _forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
         if forgotten := self._writer.forget(ranges):
             log.info(
                 "%s: %d documents behind the checkpoint removed, to be copied again",
-                self._place,
+                self.place,
                 forgotten,
             )
 
-    def _build_indexes(self, documents: int, segments: int) -> messages.Done:
+    def _build_indexes(self, table: int, documents: int, segments: int) -> messages.Done:
         if not self._held.collection:
             self._hold(self._found())
         self._expect(documents)
@@ -150,7 +193,7 @@ class CollectionWriter:
             self._writer.build_indexes(log.info, segments)
         except RunError as refused:
             error, keyed = str(refused), isinstance(refused, IndexRefused)
-        return messages.Done(error, keyed)
+        return messages.Done(table, error, keyed)
 
     def _found(self) -> Held:
         """The collection, made where it is missing, so that all commands can name its UUID."""
@@ -177,9 +220,6 @@ class CollectionWriter:
         if problem := mismatch(self._config, self._table.name, self._held, found):
             raise RunError(problem)
 
-    def _retried(self, reason: str) -> None:
-        self._channel.send(messages.Retried(-1, False, 1, reason))
-
 
 def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
     """The statements of each kind, which stand one behind the other."""
@@ -194,7 +234,7 @@ def serve(
     received: Iterator[messages.ToWriter],
 ) -> None:
     """Entry of the process."""
-    CollectionWriter(channel, config, set_up).serve(received)
+    WriterProcess(channel, config, set_up).serve(received)
 
 
 if __name__ == "__main__":
