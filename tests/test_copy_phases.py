@@ -84,7 +84,7 @@ class Stage:
             self.saved()
 
     def done(self, number: int = 0, error: str = "", *, keyed: bool = True) -> None:
-        self.phases.done(self.copies[number], Done(error, keyed, "", UUID))
+        self.phases.done(self.copies[number], Done(number, error, keyed, "", UUID))
 
 
 def table(
@@ -104,18 +104,18 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     copy = table()
     stage = Stage([copy])
     assert stage.after(stage.phases.begin_tables) == [TableState.PREPARING]
-    assert stage.after(stage.saved) == [Prepare("create")]
+    assert stage.after(stage.saved) == [Prepare(0, "create")]
     assert stage.after(stage.done) == [("identity", UUID), ("segments", 0), TableState.COPYING]
     assert stage.after(stage.saved) == ["lease"]
     copy.lease(1)
     copy.publish(1, 0, page(1, None, 7))
     copy.acknowledge(1, 1.0)
     (forget,) = stage.after(lambda: stage.phases.copied(copy))
-    assert forget == Forget(copy.tails(before=1))
+    assert forget == Forget(0, copy.tails(before=1))
     assert stage.after(lambda: stage.phases.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
-    assert stage.after(stage.saved) == [BuildIndexes(7, 1)]
-    assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
+    assert stage.after(stage.saved) == [BuildIndexes(0, 7, 1)]
+    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", "")]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
     assert not stage.phases.over
     assert stage.after(stage.saved) == ["closed"]
@@ -144,9 +144,9 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
-    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
-    assert stage.after(stage.done) == [BuildIndexes(0, 1)]
-    assert stage.after(stage.done) == [Publish(UUID, "create", "", "")]
+    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]
+    assert stage.after(stage.done) == [BuildIndexes(0, 0, 1)]
+    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", "")]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -164,14 +164,14 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
     copied = SegmentRecord(0, None, 5, done=True)
     copy = table(0, TableState.INDEXING, Action.RESUME, copied)
     stage = refused(copy)
-    assert stage.steps == [Publish(UUID, "create", "", "")]
+    assert stage.steps == [Publish(0, UUID, "create", "", "")]
     assert stage.after(stage.done, stage.saved) == [
         *(("segments", 0), TableState.UNINDEXED, "closed")
     ]
     assert stage.phases.over
 
     again = Stage([table(0, TableState.UNINDEXED, Action.RESUME, copied)])
-    assert again.after(again.phases.begin_tables, again.saved)[1:] == [BuildIndexes(0, 1)]
+    assert again.after(again.phases.begin_tables, again.saved)[1:] == [BuildIndexes(0, 0, 1)]
     assert again.after(again.done, again.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -189,7 +189,7 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
     stage.phases.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
-        *(("identity", UUID), ("segments", 0), TableState.INDEXING, BuildIndexes(0, 1))
+        *(("identity", UUID), ("segments", 0), TableState.INDEXING, BuildIndexes(0, 0, 1))
     ]
 
 
@@ -209,7 +209,7 @@ def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
 ) -> None:
     copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
     stage = Stage([copy], *settings)
-    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(UUID, [])]
+    assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]
 
 
 def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:

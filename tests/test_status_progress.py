@@ -71,7 +71,9 @@ def test_the_total_shows_the_greatest_lag_once_all_tables_are_copied(
     late = replace(SMALL, name="late", lag=60.0)
     broken = table("broken", "broken")
     make_reporter(io.StringIO(), interval=0.0).tick(task(SMALL, late, broken), 0.0)
-    assert lines.messages[-1].startswith("total: running, 14 changes, 4 changes/s, lag 1m 00s")
+    assert lines.messages[-1].startswith(
+        "total: running, 14 changes applied, 4 changes/s, 0 pending, lag 1m 00s"
+    )
     *_, everything, _ = drawn(task(SMALL, late))
     assert everything.split()[-7:] == ["4/s", "0", "B", "lag", "1m", "00s", "0"]
 

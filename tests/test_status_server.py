@@ -334,7 +334,11 @@ def test_metrics_tell_the_time_that_is_applied_through() -> None:
     [
         ("", 200),
         ("?after=2019-07-01T16:53:20Z", 200),
-        ("?after=2019-07-01T16:53:20", 200),
+        ("?after=2019-07-01T16:53:20", 400),  # in which zone?
+        ("?after=2019-07-01", 400),
+        ("?after=", 400),  # as of a script whose variable is empty
+        ("?after", 400),
+        ("?aftre=2019-07-01T16:53:20Z", 400),
         ("?after=2019-07-01T18:53:20%2B02:00", 200),
         ("?after=2019-07-01T18:53:20+02:00", 200),
         ("?after=2019-07-01T16:53:21Z", 503),

@@ -11,6 +11,7 @@ import pytest
 from shake.demo.mongo import mongo_server
 from tests.support.followed import Followed, copies
 from tests.support.migration import Migration, Result
+from tests.support.wait import until
 
 #: How the target can change behind the task, and what a start then says of it.
 Change = Callable[[Any, str], object]
@@ -144,6 +145,33 @@ def test_the_way_out_that_a_refusal_names_leads_out(followed: Followed) -> None:
         (key_index_dropped, "lacks the unique index on the key"),
     ],
 )
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (database_dropped, "is missing"),
+        (collection_made_anew, "is not the one that table"),
+    ],
+)
+def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it(
+    followed: Followed, change: Change, said: str
+) -> None:
+    migration = copied(followed)
+    process = migration.start()
+    followed.put("later")
+    followed.arrived("later")
+    change(followed.mongo.client, followed.name)
+
+    def ended() -> bool:
+        followed.put("more")
+        return process.poll() is not None
+
+    until(ended)
+    result = migration.wait(process)
+    assert result.status == 1, result
+    assert said in result.line
+    assert "remove the checkpoint" in result.line
+
+
 def test_a_collection_that_changes_hands_while_it_is_followed_ends_the_task(
     followed: Followed, change: Change, said: str
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.records import CopyRun
 from shake.config import load
@@ -18,6 +19,7 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
+from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.places import place_problem
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.target import MongoTarget
@@ -109,6 +111,29 @@ def test_a_connection_string_that_takes_the_fence_away_is_warned_of(
     target = open_target(f"{mongo.uri}?{option}")
     target.probe([])
     assert [one.rpartition("; ")[2] for one in target.weaknesses] == [cause] * bool(cause)
+
+
+@pytest.mark.parametrize(
+    ("concern", "hello", "weak"),
+    [
+        ({}, {"hosts": ["a", "b", "c"]}, False),
+        ({"w": 1}, {"hosts": ["a"]}, False),
+        ({"w": 2}, {"hosts": ["a", "b", "c"]}, False),
+        ({"w": 1}, {"hosts": ["a", "b", "c"]}, True),
+        ({"w": 1}, {"hosts": ["a", "b"], "arbiters": ["c"]}, True),
+        ({"w": 1}, {"hosts": ["a"], "passives": ["b", "c"]}, True),  # of priority 0
+        ({"w": 2}, {"hosts": ["a", "b"], "passives": ["c", "d"]}, True),
+        ({"w": 1}, {"msg": "isdbgrid"}, True),
+        ({"w": "majority"}, {"msg": "isdbgrid"}, False),
+        ({"w": "near"}, {"hosts": ["a", "b", "c"]}, True),
+    ],
+)
+def test_a_write_concern_that_a_fail_over_can_undo_is_warned_of(
+    concern: dict[str, Any], hello: dict[str, Any], weak: bool
+) -> None:
+    said = weakness(durable(WriteConcern(**concern)), hello)
+    assert (said is not None) == weak
+    assert not said or f"names w={concern['w']}:" in said
 
 
 def test_a_standalone_server_is_warned_of() -> None:

@@ -76,6 +76,7 @@ def labelled(label: str) -> PyMongoError:
         OperationFailure("write conflict", 112),
         labelled("RetryableWriteError"),
         bulk(11000, 189),
+        bulk(175),  # an index that the plan of an update used was dropped
         bulk(concerns=(64,)),
         bulk(11000, concerns=(64,)),
     ],

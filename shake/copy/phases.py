@@ -154,7 +154,7 @@ class CopyPhases:
                 self._copying()
             case Phase.DONE | Phase.BROKEN:
                 if writer := self._writers.pop(copy.number, None):
-                    writer.process.close()
+                    writer.close()
                 self.begin_tables()
                 if not self._draining:
                     self._done(copy)

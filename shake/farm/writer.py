@@ -186,6 +186,10 @@ class TableWriter:
         """Send what is not answered; a replacement process does not get it again."""
         self.process.say(message)
 
+    def close(self) -> None:
+        """End its process, which writes no other collection."""
+        self.process.close()
+
     def unanswered(self) -> Iterator[ToWriter]:
         """All that a new process must know and do."""
         plan = self._plan

@@ -330,7 +330,7 @@ class FollowedTable:
         return None if again else through
 
     def lag(self, now: float) -> float:
-        """Age in seconds of the oldest change that is not yet confirmed as applied."""
+        """Seconds from the time that is applied through to ``now``: how old a change can be."""
         through = self.shards.applied_through()
         return 0.0 if through is None else max(0.0, now - through)
 

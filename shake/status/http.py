@@ -158,7 +158,7 @@ class _Application:
         if route is None:
             return Answer(b"no such page\n", status=404)
         try:
-            return route.answer(dict(parse_qsl(environ["QUERY_STRING"])))
+            return route.answer(dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)))
         except Exception:
             log.exception("%s could not be shown", path)
             return Answer(b"this page could not be made; see the log\n", status=500)

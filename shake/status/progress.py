@@ -124,9 +124,10 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
     through = [f"applied through {utc(table.applied_through)}"] if table.applied_through else []
     parts = [
         table.state,
-        f"{count(table.changes)} changes",
+        f"{count(table.changes)} changes applied",
         f"{count(table.change_rate)} changes/s",
-        f"lag {duration(table.lag)}, {count(table.pending)} changes",
+        f"{count(table.pending)} pending",
+        f"lag {duration(table.lag)}",
         *through,
         gate(snapshot, table),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -41,7 +41,7 @@ def status_server(
 
     def ready(query: Query) -> Answer:
         switching()
-        return _ready(snapshot(), query.get("after", ""))
+        return _ready(snapshot(), query)
 
     def health() -> Answer:
         state = snapshot().state
@@ -91,10 +91,16 @@ def _table(table: TableStatus) -> dict[str, Any]:
     }
 
 
-def _ready(snapshot: Snapshot, after: str) -> Answer:
-    """``/ready``; ``after`` is a time of the source's clock, as ISO 8601."""
+def _ready(snapshot: Snapshot, query: Query) -> Answer:
+    """``/ready``; ``after`` is a time of the source's clock, as ISO 8601.
+
+    A script that switches relies on it: what it does not understand is refused.
+    """
+    after = query.get("after")
+    if unknown := sorted(query.keys() - {"after"}):
+        return _json({"error": f"{unknown[0]} is unknown: /ready knows after only"}, 400)
     try:
-        ready, reason, through = readiness(snapshot, _moment(after) if after else 0.0)
+        ready, reason, through = readiness(snapshot, 0.0 if after is None else _moment(after))
     except ValueError:
         return _json({"error": f"after = {after}: it must be like 2026-11-29T12:00:03Z"}, 400)
     answer = {"ready": ready, "reason": reason, "applied_through": _iso(through)}
@@ -102,10 +108,12 @@ def _ready(snapshot: Snapshot, after: str) -> Answer:
 
 
 def _moment(text: str) -> float:
-    """Unix seconds of an ISO 8601 time, which is in UTC unless it says otherwise."""
+    """Unix seconds of an ISO 8601 time. Raises ValueError for one without its offset from UTC."""
     # A + of the address is a blank here; Python 3.10 knows no Z.
     moment = datetime.fromisoformat(text.strip().replace(" ", "+").replace("Z", "+00:00"))
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment.timestamp()
 
 
 def _iso(moment: float | None) -> str | None:

@@ -120,10 +120,16 @@ class CollectionWriter:
         self._hold(opened.held)
 
     def write(self, documents: memoryview) -> None:
+        """See Writer."""
         self._writer.write(documents)
 
     def apply(self, changes: Changes, shard: str) -> int:
-        return self._writer.apply(changes, shard)
+        """See Writer. Where the collection is another one by now, the error says that."""
+        try:
+            return self._writer.apply(changes, shard)
+        except RunError:
+            self._verify()
+            raise
 
     def carry_out(self, message: messages.Order | messages.Aside) -> messages.Done | None:
         """Carry out an order, or what is not answered: then return None."""

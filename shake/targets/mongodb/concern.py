@@ -34,12 +34,14 @@ def weakness(concern: WriteConcern, hello: dict[str, Any]) -> str | None:
     ``hello`` is the server's answer to the command of that name.
     """
     named = concern.document
-    members = len(hello.get("hosts", ())) or 1
-    w = named["w"]
-    if isinstance(w, int) and w <= members // 2:
+    # What a mode of the user's own means, and how many members each shard has, is not known.
+    known = isinstance(named["w"], int) and hello.get("msg") != "isdbgrid"
+    members = sum(len(hello.get(kind, ())) for kind in ("hosts", "passives", "arbiters")) or 1
+    if named["w"] != "majority" and not (known and named["w"] > members // 2):
         return (
-            f"WEAK WRITE CONCERN: target.address names w={w}: a fail-over can undo writes that "
-            f"were acknowledged, and shake will not notice; remove w from it, or use w=majority"
+            f"WEAK WRITE CONCERN: target.address names w={named['w']}: a fail-over can undo "
+            "writes that were acknowledged, and shake will not notice; remove w from it, or use "
+            "w=majority"
         )
     if not named.get("j"):
         return (

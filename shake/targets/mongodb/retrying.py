@@ -36,7 +36,7 @@ TRANSIENT_CODES = frozenset(
         *(24, 46, 112, 117, 365, 462),  # locks, conflicts, overload
         *(50, 64, 134, 262),  # time limits
         *(63, 82, 133, 150, 211, 246, 249, 13388),  # routing and metadata
-        *(276, 285, 12586, 12587),  # index builds and other background work
+        *(175, 237, 276, 285, 314, 12586, 12587),  # indexes that come and go; background work
         391,  # reauthentication
     }
 )

@@ -88,7 +88,9 @@ class MongoTarget:
         where = "target.address"
         try:
             if not self._client.write_concern.acknowledged:
-                raise RefusedError(f"{where}: w=0 acknowledges nothing; use w=majority or w=1")
+                raise RefusedError(
+                    f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
+                )
             self._hello = self.database("admin").command("hello")
             if self._client.is_mongos != self.sharded:
                 raise RefusedError(
