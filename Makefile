@@ -25,8 +25,8 @@ demo: $(READY) ## Migrate a table between two embedded servers (ARGS=--once: and
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
-matrix: $(READY) ## Run a whole migration on MongoDB 4.4, 5.0 and 6.0.
-	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py
+matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
+	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py
 
 lint: $(READY) ## Check format, style and types.
 	$(BIN)/ruff format --check

@@ -115,7 +115,7 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     assert stage.after(lambda: stage.phases.copied(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(0, 7, 1)]
-    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", "")]
+    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", [])]
     assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
     assert not stage.phases.over
     assert stage.after(stage.saved) == ["closed"]
@@ -146,7 +146,7 @@ def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
     assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]
     assert stage.after(stage.done) == [BuildIndexes(0, 0, 1)]
-    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", "")]
+    assert stage.after(stage.done) == [Publish(0, UUID, "create", "", [])]
     assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
 
 
@@ -164,7 +164,7 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
     copied = SegmentRecord(0, None, 5, done=True)
     copy = table(0, TableState.INDEXING, Action.RESUME, copied)
     stage = refused(copy)
-    assert stage.steps == [Publish(0, UUID, "create", "", "")]
+    assert stage.steps == [Publish(0, UUID, "create", "", [])]
     assert stage.after(stage.done, stage.saved) == [
         *(("segments", 0), TableState.UNINDEXED, "closed")
     ]

@@ -5,6 +5,7 @@ A server that hangs, and comes back, carries out what it has received, whoever h
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.store import open_store
+from shake.config import load
 from tests.support.crash import Held, MakeCopy, opened
 from tests.support.wait import until
 from tests.support.wire import Moment
@@ -180,3 +184,23 @@ def test_a_late_insert_is_refused_where_the_connection_string_limits_time(
     late.release()
     assert copy.mongo.client[copy.table].list_collection_names() == [copy.table]
     copy.assert_exact()
+
+
+def test_the_late_rename_of_a_copy_that_is_begun_again_does_not_stop_the_run(
+    make_copy: MakeCopy,
+) -> None:
+    """It lands when the run has been planned, just before the unfinished copy is removed."""
+    copy = make_copy()
+    late = Held(copy, "renameCollection", copy.place, "everything")
+    copy.run_killed()
+    config = load(str(copy.migration.conf), {}, []).config
+    with contextlib.closing(open_store(config)) as store:
+        checkpoints = Checkpoints(store)
+        record, _ = checkpoints.load(copy.table)
+        assert record
+        checkpoints.begin_anew(record, segments=2, gap="changes are lost")
+    copy.wire.stop_at("request", "drop", copy.place, late.release)
+    copy.run_to_the_end()
+    assert late.landed.is_set()
+    copy.assert_exact()
+    assert copy.mongo.client[copy.table].list_collection_names() == [copy.table]

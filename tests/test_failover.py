@@ -148,7 +148,7 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
         return lambda: writer.apply(changes, "shard")
 
     def publish(fate: str, place: str) -> Callable[[], Any]:
-        return lambda: undone.staging(place).publish(uuids[place], fate, f"{place}.backup", "")
+        return lambda: undone.staging(place).publish(uuids[place], fate, f"{place}.backup", [])
 
     answers = undone.call(
         {
@@ -194,7 +194,7 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
             assert staging
             held = staging.begin()
             undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
-            assert staging.publish(held.collection, "rename", f"{place}.backup", "").place == place
+            assert staging.publish(held.collection, "rename", f"{place}.backup", []).place == place
     assert undone.is_set()
     assert sorted(database.list_collection_names()) == ["things", "things.backup"]
     assert list(database["things.backup"].find()) == [{"_id": "old"}]

@@ -74,6 +74,22 @@ def test_a_table_that_is_added_later_is_copied_and_the_complete_ones_are_left(
     assert mongo.client[name][f"{name}.a"].count_documents({}) == 3
 
 
+def test_each_start_sweeps_beside_complete_tables_while_others_are_copied(
+    dynamodb: Any, mongo: Any, name: str, migrate: Migrate
+) -> None:
+    fill(dynamodb, f"{name}.a", 3)
+    migration = migrate(filter__collection__white=f"{name}.*")
+    assert migration.run().status == 0
+    checkpoint = mongo.client[f"{name}-checkpoint"][f"{name}.a"].find_one({"_id": "table"})
+    stray = f"{name}.a.shake-{checkpoint['Stamp']}-0"
+    mongo.client[name][stray].insert_one({})
+    fill(dynamodb, f"{name}.b", 3)
+    result = migration.run()
+    assert result.status == 0
+    assert f"{stray}: removed, a late command of an earlier run had created it" in result.stdout
+    assert collections(mongo, name) == {f"{name}.a", f"{name}.b"}
+
+
 def test_a_white_list_with_wildcards_and_a_map_of_places(
     dynamodb: Any, mongo: Any, name: str, migrate: Migrate
 ) -> None:

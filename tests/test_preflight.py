@@ -119,6 +119,28 @@ def test_a_copy_goes_on_only_as_it_was_begun(
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
 
 
+def test_what_a_copy_without_a_checkpoint_has_left_is_named(
+    dynamodb: Any, mongo: Any, table: str, migrate: Migrate
+) -> None:
+    migration = migrate(qps__full__batch_num=5)
+    with Faulty(otherwise=denying_later_pages(dynamodb.url)) as source:
+        assert migration.run("--set", f"source.endpoint_url={source.url}").status == 1
+    assert ".shake-" not in migration.run("--dry-run").stdout  # its own
+    left = filled(mongo, table)
+    documents = left.count_documents({})
+    mongo.client[f"{table}-checkpoint"].drop_collection(table)
+    words = (
+        f"{table}.{left.name} ({documents} documents) is what a copy into {table}.{table} has "
+        "left, which this task knows nothing of: remove it, unless another task is at work there"
+    )
+    assert words in migration.run("--dry-run").stdout
+    result = migration.run()
+    assert result.status == 0, result
+    assert words in result.stdout
+    assert left.count_documents({}) == documents
+    compare(dynamodb.client, mongo.client, table, f"{table}.{table}")
+
+
 def denying_later_pages(url: str) -> Callable[[Request], Reply]:
     answer = forward(url)
     return lambda request: (

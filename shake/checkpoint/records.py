@@ -56,8 +56,9 @@ class TableRecord:
     ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
     for which the table was copied anew. ``staged``: the copy fills a staging collection, and what
     is there already stays until the copy is complete. ``replaces`` is the UUID of the task's own
-    collection that a new copy replaces. ``first`` is the stamp of the task's first copy, 0 while
-    this is it.
+    collection that a new copy replaces. ``drops`` are the UUIDs of all collections that the copy,
+    or an unfinished one before it, was to drop. ``first`` is the stamp of the task's first copy, 0
+    while this is it.
     """
 
     table: str
@@ -73,6 +74,7 @@ class TableRecord:
     staged: bool = False
     replaces: str = ""
     first: int = 0
+    drops: tuple[str, ...] = ()
 
     def moved(self, state: TableState) -> TableRecord:
         """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
@@ -99,6 +101,7 @@ class TableRecord:
             gap=gap,
             replaces=(collection if ours else "") or self.replaces,
             first=self.first or self.stamp,
+            drops=() if ours else self.drops,
         )
 
     @property
@@ -134,6 +137,7 @@ class TableRecord:
             "Staged": self.staged,
             "Replaces": self.replaces,
             "FirstStamp": self.first,
+            "Drops": list(self.drops),
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
         }
@@ -164,6 +168,7 @@ class TableRecord:
             staged=document.get("Staged") is True,
             replaces=fields.text("Replaces") if "Replaces" in document else "",
             first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
+            drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
         )
 
 

@@ -185,7 +185,11 @@ class CopyPhases:
             case Phase.PUBLISHING:
                 record = copy.record
                 return messages.Publish(
-                    table, copy.identity.collection, record.fate, record.backup, record.replaces
+                    table,
+                    copy.identity.collection,
+                    record.fate,
+                    record.backup,
+                    list(record.drops),
                 )
             case _:  # at the end of the copy, what this run has left too
                 return messages.Forget(table, self._tails(copy, copy.record.run + 1))

@@ -295,7 +295,7 @@ class Publish(NamedTuple):
     collection: str
     fate: Fate
     backup: str
-    replaces: str
+    drops: list[str]
 
 
 class Write(NamedTuple):

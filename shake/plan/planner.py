@@ -30,6 +30,7 @@ from shake.plan.plan import (
 )
 from shake.schema import Table
 from shake.source.streams import Stream, stream_problem
+from shake.status.figures import count
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, State
 from shake.targets import index_names, place_problems, problems
@@ -73,6 +74,7 @@ class Planner:
         self, config: Config, scanners: int, target: Target, checkpoints: Checkpoints, stamp: int
     ) -> None:
         self.refusals: list[str] = []
+        self.warnings: list[str] = []
         self.refusals += following_problems(config)
         self._config = config
         self._scanners = scanners
@@ -86,12 +88,22 @@ class Planner:
         """``stream`` is the one that the table has, None where changes are not followed."""
         found = len(self.refusals)
         plan = self._with_stream(table, holds_items, stream)
+        self._name_others(plan)
         plan, difference = recognise(plan)
         if difference and not self._begun(plan):
             return with_origin(plan, table.origin)
         if difference:  # what else was found follows from it
             self.refusals[found:] = [another_table(self._config, plan, difference)]
         return plan
+
+    def _name_others(self, plan: TablePlan) -> None:
+        """Warn of collections of copies whose checkpoints were removed."""
+        staging = self._staging(plan) if plan.record.staged else None
+        for name, documents in staging.others(plan.record.drops) if staging else ():
+            self.warnings.append(
+                f"{name} ({count(documents)} documents) is what a copy into {plan.place} has left, "
+                "which this task knows nothing of: remove it, unless another task is at work there"
+            )
 
     def _begun(self, plan: TablePlan) -> bool:
         """The checkpoint holds something of the table besides its identity."""
@@ -208,12 +220,13 @@ class Planner:
         filled = {plan.identity.collection} - {""}
         if record.fate == "resync" or record.replaces:
             filled.add(record.replaces)
+        dropping = replace(record, drops=tuple(dict.fromkeys([*record.drops, found.collection])))
         if found.collection in filled:
-            record = replace(record, replaces=found.collection)
+            record = replace(dropping, replaces=found.collection)
             return _with_fate(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
-                return _with_fate(plan, "drop")
+                return _with_fate(replace(plan, record=dropping), "drop")
             case "rename" if record.staged:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
                 backup = f"{place}.{date}"

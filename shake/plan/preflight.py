@@ -47,7 +47,9 @@ def make_plan(
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
     return Plan(
-        plans, tuple(planner.refusals), (*target.weaknesses, *warnings(config, scanners, plans))
+        plans,
+        tuple(planner.refusals),
+        (*target.weaknesses, *planner.warnings, *warnings(config, scanners, plans)),
     )
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.records import TableState
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
 from shake.config import Config, Redactor
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.plan.origins import save_identities
-from shake.plan.plan import Plan
+from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
 from shake.run.resync import Resync
@@ -86,12 +87,11 @@ def run(
         _open(config) as ends,
         _hold_lease(ends.store) as lease,
     ):
-        plan = _checked(_plan(config, workers, ends))
+        plan = _planned(config, workers, ends, lease)
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
             save_identities(ends.checkpoints, plan, lease.check)
-            _sweep(config, plan)
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
@@ -126,7 +126,7 @@ def _carry_out(wish: _Wish, ends: Ends, lease: TaskLock, first: Plan, resync: Re
     plan: Plan | None = first
     while True:
         with resync.riding_out():
-            plan = plan or _checked(_plan(wish.config, wish.workers, ends))
+            plan = plan or _planned(wish.config, wish.workers, ends, lease)
             if _attempt(wish, ends, lease, plan, resync):
                 return
         plan = None
@@ -240,14 +240,39 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
             raise RefusedError(str(error), passes=error.passes) from error
 
 
-def _sweep(config: Config, plan: Plan) -> None:
-    """Remove what late commands of earlier runs have created beside complete collections."""
+def _planned(config: Config, workers: int, ends: Ends, lease: TaskLock) -> Plan:
+    """The plan, which a late command of an earlier run cannot make wrong before it is begun.
+
+    A late rename can give an unfinished copy the final name. So one that is to be begun again is
+    removed first, and then planned.
+    """
+    plan = _checked(_plan(config, workers, ends))
+    lease.check()
+    return _checked(_plan(config, workers, ends)) if _sweep(config, plan) else plan
+
+
+def _sweep(config: Config, plan: Plan) -> bool:
+    """Remove what late commands of earlier runs have created, where no writer is to do it.
+
+    A writer does it when it has taken over a staging collection, and before it applies changes.
+    Returns whether an unfinished copy was removed too, which is to be begun again.
+    """
+    swept = [one for one in plan.tables if one.record.staged and _swept_first(one)]
+    if not swept:
+        return False
     target = open_target(config, stop=threading.Event(), on_retry=log.info)
     with contextlib.closing(target):
-        for table in plan.tables:
-            staging = target.staging(table.place, table.table, table.record.copy_run, log.info)
-            if staging and table.record.staged:
+        for table in swept:
+            copy = table.record.copy_run
+            if staging := target.staging(table.place, table.table, copy, log.info):
                 staging.sweep(published=True)
+    return not all(one.record.published for one in swept)
+
+
+def _swept_first(table: TablePlan) -> bool:
+    if table.record.published:
+        return table.stream is None
+    return table.record.run > 0 and table.record.state is TableState.PREPARING
 
 
 def _client(ends: Ends, stop: threading.Event) -> Client:

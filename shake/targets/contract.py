@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shake.schema import Table
@@ -127,11 +127,12 @@ class Staging(Protocol):
         """
         ...
 
-    def publish(self, collection: str, fate: Fate, backup: str, replaces: str) -> Held:
+    def publish(self, collection: str, fate: Fate, backup: str, drops: Collection[str]) -> Held:
         """Give it the final name.
 
         What has that name is renamed to ``backup`` or dropped, as ``fate`` says; for ``resync``
-        only if its UUID is ``replaces``. Raises RunError for a collection that is not expected.
+        only if its UUID is one of ``drops`` (see TableRecord). Raises RunError for a collection
+        that is not expected.
         """
         ...
 
@@ -139,6 +140,13 @@ class Staging(Protocol):
         """Remove what commands of the task's earlier runs have created late.
 
         ``published``: this run's own name is not used any more either.
+        """
+        ...
+
+    def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
+        """Names and documents of collections like this one that the task has not made.
+
+        Another task can be using them. ``drops``: see TableRecord.
         """
         ...
 

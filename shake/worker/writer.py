@@ -160,9 +160,9 @@ class CollectionWriter:
                 self._forget(ranges)
             case messages.BuildIndexes(table, documents, segments):
                 done = self._build_indexes(table, documents, segments)
-            case messages.Publish(_, collection, fate, backup, replaces):
+            case messages.Publish(_, collection, fate, backup, drops):
                 if staging:
-                    self._hold(staging.publish(collection, fate, backup, replaces))
+                    self._hold(staging.publish(collection, fate, backup, drops))
             case _:
                 unhandled(order)
         return done._replace(place=self._held.place, collection=self._held.collection)

@@ -265,8 +265,8 @@ def _command(body: bytes) -> Command | None:
 
 
 def _final(place: str) -> str:
-    """The place that a staging collection is for."""
-    return re.sub(r"\.shake-\d+-\d+$", "", place)
+    """The place that a collection of a copy is for, or was."""
+    return re.sub(r"\.shake-(\d+-\d+|(old|spare)-[0-9a-f]+)$", "", place)
 
 
 def _confirms(sections: bytes) -> bool:

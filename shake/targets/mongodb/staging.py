@@ -2,53 +2,28 @@
 
 The name contains the run, and this fences the copy. A new run first gives the collection a new
 name. So a late command of an earlier run goes to a name that no run reads. A server that supports
-``collectionUUID`` (MongoDB 6.0) refuses such a command.
+``collectionUUID`` (MongoDB 6.0) refuses such a command. For older ones see
+shake.targets.mongodb.replacing.
 Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shake.errors import RunError
 from shake.schema import Table
 from shake.status.figures import count, size
-from shake.targets.contract import Held
-from shake.targets.mongodb.places import NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES
+from shake.targets.contract import Found, Held
+from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
+from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun, Fate
     from shake.targets.mongodb.target import MongoTarget
-
-#: Bytes that the longest suffix takes: ``.shake-`` and two numbers.
-_SUFFIX_BYTES = 32
-_SUFFIX = re.compile(r"\.shake-(\d+)-(\d+)")
-
-
-def staging_name(place: str, stamp: int, run: int) -> str:
-    """Where a run of a copy stores what is to become ``place``."""
-    return f"{staging_stem(place)}.shake-{stamp}-{run}"
-
-
-def run_of(place: str, name: str) -> tuple[int, int] | None:
-    """The stamp and run of a name that :func:`staging_name` gave, None for every other name."""
-    stem = staging_stem(place)
-    found = _SUFFIX.fullmatch(name[len(stem) :]) if name.startswith(stem) else None
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def staging_stem(place: str) -> str:
-    """The place, or what of it leaves room for the suffix, with a digest of the whole."""
-    most = min(NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES) - _SUFFIX_BYTES
-    if len(place.encode()) <= most:
-        return place
-    digest = hashlib.sha256(place.encode()).hexdigest()[:16]
-    return f"{place.encode()[: most - 17].decode(errors='ignore')}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +85,19 @@ class MongoStaging:
         self.sweep(published=False)
         return held
 
-    def publish(self, collection: str, fate: Fate, backup: str, replaces: str) -> Held:
+    def publish(self, collection: str, fate: Fate, backup: str, drops: Collection[str]) -> Held:
         """See Staging."""
 
         def step() -> str:
             found = self._find(collection)
             if found == self.place:  # by an attempt that was not answered, or of an earlier run
                 return found
-            drop = self._make_room(fate, backup, replaces)
+            drop = self._make_room(fate, backup, drops)
             return self._rename(found, self.place, drop=drop)
 
         held = self._for_good(step, collection)
+        if not self.target.takes_uuids:
+            self.target.call(self.place, lambda: self._replacing.drop(drops))
         self.sweep(published=True)
         return held
 
@@ -132,46 +109,71 @@ class MongoStaging:
             if run and first <= run < after:
                 self.notice(f"{name}: removed, a late command of an earlier run had created it")
                 self.target.drop(name, uuid)
+        self._replacing.sweep()
 
-    def _make_room(self, fate: Fate, backup: str, replaces: str) -> bool:
+    def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
+        """See Staging."""
+        first, last = (self.copy.first, 0), (self.copy.stamp, self.copy.run)
+        runs = {name: run_of(self.place, name) for name in self._collections()}
+        names = {name for name, run in runs.items() if run and not first <= run <= last}
+        names |= self._replacing.left() - {replaced_name(self.place, uuid) for uuid in drops}
+        return [(name, self._stats(name).get("count", 0)) for name in sorted(names)]
+
+    @property
+    def _replacing(self) -> Replacing:
+        return Replacing(self.target, self.place, self.table, self.notice)
+
+    def _make_room(self, fate: Fate, backup: str, drops: Collection[str]) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
         existing = self.target.seen(self.place, self.table)
+        atomic = self.target.takes_uuids
+        what = f"collection {self.place} ({self._size()})" if existing else ""
         if existing is None:
-            return False
-        what = f"collection {self.place} ({self._size()})"
-        if fate == "rename":
-            if not self.target.rename(self.place, backup, existing.collection):
-                raise self._not_renamed(backup)
+            if fate == "rename":
+                self._replacing.restore(drops, backup)
+        elif fate == "rename":
+            self._move(existing, backup)
             self.notice(f"{what} was renamed to {backup}")
-            return False
-        if fate == "create" or (fate == "resync" and existing.collection != replaces):
-            raise RunError(
-                f"{what} was created while table {self.table.name} was copied; the copy is "
-                f"complete in {self.name}: remove or rename {self.place}, or set target.db.exist, "
-                "and start again"
-            )
-        self.notice(f"{what} is dropped: the new copy takes its name")
-        return True
+        else:
+            planned = existing.collection in drops or (fate == "drop" and atomic)
+            if fate == "create" or not planned:
+                raise RunError(
+                    f"{what} was created while table {self.table.name} was copied; the copy is "
+                    f"complete in {self.name}: remove or rename {self.place}, or set "
+                    "target.db.exist, and start again"
+                )
+            self.notice(f"{what} is dropped: the new copy takes its name")
+            if not atomic:
+                self._move(existing, replaced_name(self.place, existing.collection))
+        if not atomic:
+            self._replacing.take_names(drops, backup)
+        return atomic and existing is not None and fate != "rename"
 
-    def _not_renamed(self, backup: str) -> Exception:
-        found = self.target.collections(self.place, self.place)
-        if self.place in found and backup in found:
-            return RunError(
-                f"collection {self.place} cannot be renamed to {backup}, which exists: remove or "
+    def _move(self, existing: Found, new: str) -> None:
+        """Rename the collection that has the final name."""
+        if self.target.rename(self.place, new, existing.collection):
+            return
+        if all(name in self.target.collections(name, name) for name in (self.place, new)):
+            raise RunError(
+                f"collection {self.place} cannot be renamed to {new}, which exists: remove or "
                 "rename one of them, and start again"
             )
-        return Contended(f"{self.place}: it was renamed or undone meanwhile")
+        raise Contended(f"{self.place}: it was renamed or undone meanwhile")
 
     def _size(self) -> str:
-        def ask() -> dict[str, Any]:
-            database, _, collection = self.place.partition(".")
-            return self.target.database(database).command("collStats", collection)
-
-        try:
-            stats = self.target.call(self.place, ask)
-        except RunError:  # a right that nothing else needs
+        stats = self._stats(self.place)
+        if not stats:
             return "of unknown size"
         return f"{count(stats.get('count', 0))} documents, {size(stats.get('size', 0))}"
+
+    def _stats(self, name: str) -> Mapping[str, Any]:
+        """Empty without the right to ask, which nothing else needs."""
+        database, _, collection = name.partition(".")
+        ask = self.target.database(database)
+        try:
+            return self.target.call(name, lambda: ask.command("collStats", collection))
+        except RunError:
+            return {}
 
     def _rename(self, name: str, new: str, *, drop: bool = False) -> str:
         if not self.target.rename(name, new, self._collections().get(name, ""), drop=drop):
@@ -183,7 +185,7 @@ class MongoStaging:
             raise RunError(
                 f"{self.place}: the staging collection of table {self.table.name} (UUID "
                 f"{collection}) is gone: something else has removed it; remove the table's "
-                "checkpoint to copy it anew"
+                f"checkpoint ({self.target.checkpoint_of(self.table)}) to copy it anew"
             )
         return found.place
 

@@ -42,11 +42,11 @@ ALREADY_INITIALIZED = 23
 NAMESPACE_NOT_FOUND = 26
 NAMESPACE_EXISTS = 48
 
-#: What is not refused by servers whose commands cannot name the UUID of their collection.
-OLD_SERVER = (
-    "WEAK FENCE: this server is older than MongoDB 6.0: when an insert and the last rename of one "
-    "dead run both arrive after a later run has finished, they can replace the finished "
-    "collection; use MongoDB 6.0 or later, or run shake-check before you switch"
+#: What a sharded cluster before MongoDB 5.0 cannot refuse: there is no staging collection.
+NO_STAGING = (
+    "WEAK FENCE: a sharded cluster before MongoDB 5.0 cannot rename collections, so the copy fills "
+    "the final one, and a late insert or drop of a dead run can reach it; use MongoDB 5.0 or "
+    "later, or run shake-check before you switch"
 )
 
 #: Of MongoDB 5.0.
@@ -101,7 +101,7 @@ class MongoTarget:
             follows = self._config.sync_mode != "full"
             unfence = unfenced(self._client.options, self._hello) if follows else None
             weak = weakness(self._concern, self._hello)
-            old = None if self.takes_uuids else OLD_SERVER
+            old = None if self._renames else NO_STAGING
             self.weaknesses = tuple(one for one in (weak, unfence, old) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
@@ -202,10 +202,12 @@ class MongoTarget:
     def staging(
         self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
-        """See Target. Before MongoDB 5.0 a sharded collection cannot be renamed."""
-        if self.sharded and self._wire_version < SHARDED_RENAME_WIRE_VERSION:
-            return None
-        return MongoStaging(self, place, table, copy, notice)
+        """See Target."""
+        return MongoStaging(self, place, table, copy, notice) if self._renames else None
+
+    def checkpoint_of(self, table: Table) -> str:
+        """Where the table's checkpoint is, in words."""
+        return self._config.checkpoint_of(table.name)
 
     def create(self, place: str, table: Table) -> None:
         """See Target. Sharded on the hashed partition key, before the first document.
@@ -243,6 +245,11 @@ class MongoTarget:
     def database(self, name: str) -> Database[dict[str, Any]]:
         """A database, whose primary answers, and confirms what is durable only."""
         return self._client.get_database(name, None, ReadPreference.PRIMARY, self._concern)
+
+    @property
+    def _renames(self) -> bool:
+        """Whether a collection can be renamed: where it is sharded, since MongoDB 5.0."""
+        return not self.sharded or self._wire_version >= SHARDED_RENAME_WIRE_VERSION
 
     @property
     def _wire_version(self) -> int:

@@ -1,0 +1,257 @@
+"""Before MongoDB 6.0 a run dies at any command of a replacement, which lands at any time.
+
+The process "dies" when its connection is cut at one command and its target is stopped. The command
+is then lost, or lands at once, or lands after the next run has finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, get_args
+
+import pytest
+from pymongo import MongoClient
+
+from shake.checkpoint.records import CopyRun, Fate
+from shake.config import load
+from shake.demo.mongo import Mongod
+from shake.errors import Stopped
+from shake.schema import Attribute, Keys, Table
+from shake.targets.contract import Held
+from shake.targets.mongodb.staging import MongoStaging
+from shake.targets.mongodb.target import MongoTarget
+from tests.support.wait import until
+from tests.support.wire import ANY_WRITE, Wire
+
+pytestmark = pytest.mark.matrix
+
+TABLE = Table("things", Keys(Attribute("pk", "S")))
+ITEMS = 7
+OLD = "old"
+#: Pairs of deaths that are tried.
+PAIRS = 25
+#: More commands than a replacement sends.
+MOST = 30
+Landing = Literal["never", "at once", "late"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with (
+        Mongod(version="4.4.2", folder=tmp_path_factory.mktemp("mongod")) as server,
+        MongoClient[Any](server.uri) as client,
+    ):
+        yield client
+
+
+@dataclass
+class Death:
+    """A process dies at its ``number``-th command that writes; ``release`` lets that one land."""
+
+    number: int
+    landing: Landing
+    met: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+
+    def wait_in(self, wire: Wire, task: Task, stop: threading.Event) -> None:
+        """Let the process die in this wire."""
+
+        def die() -> None:
+            stop.set()
+            self.met.set()
+            if self.landing != "never":
+                self.released.wait(60)
+
+        late = self.landing != "never"
+        options = {"skip": self.number, "late": late, "cut": True, "answered": self.answered}
+        wire.stop_at("request", ANY_WRITE, f"{task.name}.", die, **options)
+
+    def release(self) -> None:
+        self.released.set()
+        if self.met.is_set() and self.landing != "never":
+            until(self.answered.is_set)
+
+
+@dataclass
+class Task:
+    """What a checkpoint remembers of a copy, and the runs that go on with it."""
+
+    client: Any
+    name: str
+    run: int = -1
+    held: Held | None = None
+    drops: tuple[str, ...] = ()
+    backup: str = ""
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        return f"{self.name}.c"
+
+    @property
+    def database(self) -> Any:
+        return self.client[self.name]
+
+    def go_on(self, fate: Fate = "drop", death: Death | None = None) -> None:
+        """One run, from its plan to its end, or to its death."""
+        self.run += 1
+        stop = threading.Event()
+        with Wire(*self.client.address) as wire:
+            uri = f"{wire.uri}&retryWrites=false"
+            config = load(None, {}, [f"id={self.name}", f"target.address={uri}"]).config
+            target = MongoTarget(config, stop, lambda reason: None)
+            with contextlib.closing(target):
+                try:
+                    self._replace(target, fate, lambda: death and death.wait_in(wire, self, stop))
+                except Stopped:
+                    assert death
+                    assert death.met.is_set()
+        if death and death.landing == "at once":
+            death.release()
+
+    def _replace(self, target: MongoTarget, fate: Fate, begin_to_die: Callable[[], Any]) -> None:
+        staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
+        assert staging
+        if self.held is None:
+            self.held = staging.begin()
+            staged = target.database(self.name)[self.held.place.partition(".")[2]]
+            staged.insert_many([{"_id": number} for number in range(ITEMS)])
+        fate = self._plan(target, staging, fate)
+        begin_to_die()
+        staging.resume(self.held.collection)
+        staging.publish(self.held.collection, fate, self.backup, self.drops)
+
+    def _plan(self, target: MongoTarget, staging: MongoStaging, fate: Fate) -> Fate:
+        """As shake.plan.planner does it."""
+        assert self.held
+        there = staging.look(self.held.collection)
+        assert there, "the copy is gone"
+        found = target.find(self.place, TABLE)
+        if there.place == self.place or found is None:
+            return "create"
+        if fate == "drop":
+            self.drops = tuple(dict.fromkeys([*self.drops, found.collection]))
+        else:
+            self.backup = f"{self.place}.backup"
+        return fate
+
+    def assert_exact(self) -> None:
+        """The copy has its name, and nothing but placeholders is beside it."""
+        contents = {
+            name: [one["_id"] for one in self.database[name].find().sort("_id")]
+            for name in self.database.list_collection_names()
+        }
+        assert contents.pop("c") == list(range(ITEMS)), contents
+        kept = contents.pop("c.backup", ["shake"])
+        assert kept in ([OLD], ["shake"]), kept
+        assert all(content == ["shake"] for content in contents.values()), contents
+
+
+@pytest.fixture
+def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
+    """Makes a task with a collection that has the name of its copy."""
+    made: list[Task] = []
+
+    def make() -> Task:
+        made.append(Task(server, f"{name}-{len(made)}"))
+        made[-1].database.c.insert_one({"_id": OLD})
+        return made[-1]
+
+    yield make
+    for one in made:
+        server.drop_database(one.name)
+
+
+def finish(task: Task, deaths: list[Death], fate: Fate = "drop") -> None:
+    """Run until the copy has its name, and let the held commands land after that."""
+    task.go_on(fate)
+    task.assert_exact()
+    for death in deaths:
+        death.release()
+    task.go_on(fate)  # each start removes what has landed late
+    task.assert_exact()
+
+
+@pytest.mark.parametrize("landing", get_args(Landing))
+@pytest.mark.parametrize(
+    "fates", [("drop", "drop"), ("rename", "drop"), ("drop", "rename")], ids=str
+)
+@pytest.mark.timeout(240)
+def test_a_run_that_dies_at_any_command_does_no_harm_whenever_it_lands(
+    task: Callable[[], Task], landing: Landing, fates: tuple[Fate, Fate]
+) -> None:
+    for number in range(MOST):
+        death, one = Death(number, landing), task()
+        one.go_on(fates[0], death)
+        finish(one, [death], fates[1])
+        if not death.met.is_set():
+            assert number >= 4
+            return
+    raise AssertionError("it sends more commands than expected")
+
+
+@pytest.mark.timeout(240)
+def test_two_runs_that_die_do_no_harm_whenever_their_commands_land(
+    task: Callable[[], Task],
+) -> None:
+    chance = random.Random(8)
+    for _ in range(PAIRS):
+        one = task()
+        deaths = [Death(chance.randrange(7), chance.choice(get_args(Landing))) for _ in range(2)]
+        for death in deaths:
+            one.go_on("drop", death)
+        if chance.random() < 0.5:
+            deaths[0].release()
+        finish(one, chance.sample(deaths, 2))
+
+
+def test_a_late_insert_and_a_late_rename_do_not_replace_the_finished_collection(
+    task: Callable[[], Task],
+) -> None:
+    """Nor does the rename that moves away what it replaces."""
+    for number in range(MOST):
+        death, one = Death(number, "late"), task()
+        one.go_on("drop", death)
+        one.go_on()
+        one.database["c.shake-1-0"].insert_one({"_id": "stray"})
+        one.database["c.shake-1-1"].insert_one({"_id": "stray"})
+        death.release()
+        one.go_on()
+        one.assert_exact()
+        if not death.met.is_set():
+            return
+
+
+def test_a_placeholder_is_removed_after_a_day(task: Callable[[], Task]) -> None:
+    one = task()
+    one.go_on()
+    [name] = set(one.database.list_collection_names()) - {"c"}
+    [named] = [line for line in one.notices if name in line]
+    assert named.endswith("it stays so that late commands fail; a start after a day removes it")
+    one.go_on()
+    assert name in one.database.list_collection_names()
+    since = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    one.database[name].update_one({}, {"$set": {"since": since}})
+    one.go_on()
+    assert one.database.list_collection_names() == ["c"]
+
+
+def test_a_collection_that_nobody_asked_to_drop_is_kept(task: Callable[[], Task]) -> None:
+    """The held rename of a dead run moves away another collection than it was sent for."""
+    one, death = task(), Death(1, "late")
+    one.go_on("drop", death)  # which is the rename of the existing collection
+    one.database.c.drop()
+    one.database.c.insert_one({"_id": "another"})
+    death.release()
+    one.go_on()
+    contents = [
+        one.database[name].find_one()["_id"] for name in one.database.list_collection_names()
+    ]
+    assert "another" in contents
+    assert "rename or remove it" in one.notices[-1]
