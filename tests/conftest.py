@@ -110,9 +110,7 @@ def migrate(
     """
     made: list[Migration] = []
 
-    def make(
-        *, task: str = name, source: str = "", target: str = "", **settings: object
-    ) -> Migration:
+    def make(*, task: str = name, source: str = "", target: str = "", **settings: Any) -> Migration:
         ends = source or dynamodb.url, target or mongo.uri
         made.append(Migration(*ends, task, tmp_path, **settings))
         return made[-1]

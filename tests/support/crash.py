@@ -31,6 +31,11 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def await_death(process: psutil.Process) -> None:
+    """Wait until a killed process has ended."""
+    until(lambda: not lives(process))
+
+
 class Held:
     """A message that waits in the proxy while its sender dies, until it is let through."""
 
@@ -100,7 +105,7 @@ class Copy:
         else:
             for child in self.migration.children(victim)[:1]:
                 child.send_signal(signal.SIGKILL)
-                until(lambda child=child: not lives(child))
+                await_death(child)
 
     @property
     def runs(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ from shake.codec.contract import Options
 PREFIX = b"\x65\x00\x00\x00\x00\x00\x07"
 
 
-def expected(item: dict[str, Any], options: Options, place: int) -> bytes:
+def expected(item: Mapping[str, Any], options: Options, place: int) -> bytes:
     """The BSON of an item by the contract's words, with Decimal for every number."""
     identity: Any = ObjectId(PREFIX + place.to_bytes(5, "big"))
     if options.id_mode == "key":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shake.codec.contract import Options
-from tests.support.crash import lives
+from tests.support.crash import await_death
 from tests.support.followed import HASTY, Followed, stopped
 from tests.support.migration import Migration, compare, keys_of
 from tests.support.tables import connect
@@ -18,6 +18,7 @@ from tests.support.wait import until
 from tests.support.wire import Wire
 
 Mode = Literal["full", "all", "resync"]
+Victim = Literal["everything", "writer"]
 Release = Literal["at once", "while copying", "when published", "when consistent", "after the end"]
 
 #: Items at the beginning, and keys that are written, deleted and inserted again.
@@ -39,7 +40,7 @@ class Case:
     command: str
     place: str
     skip: int
-    victim: Literal["everything", "writer"]
+    victim: Victim
     release: Release
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class HeldCommand:
         else:
             for writer in self._migration.children("writer"):
                 writer.send_signal(signal.SIGKILL)
-                until(lambda writer=writer: not lives(writer))
+                await_death(writer)
         self.killed.set()
         self._released.wait(180)
 

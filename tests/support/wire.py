@@ -61,7 +61,7 @@ class _Stop:
     name: str
     place: str
     skip: int
-    action: Callable[[], None]
+    action: Callable[[], object]
     late: bool
     cut: bool
     reached: threading.Event
@@ -108,7 +108,7 @@ class Wire:
         moment: Moment,
         name: str,
         place: str,
-        action: Callable[[], None],
+        action: Callable[[], object],
         *,
         skip: int = 0,
         late: bool = False,
