@@ -41,7 +41,7 @@ def _pages(streams: Any, arn: str, shard: str) -> Iterator[list[dict[str, Any]]]
 
 def _statements(records: list[dict[str, Any]]) -> list[ReplaceOne[dict[str, Any]] | DeleteOne]:
     """The last change of each key, so that their order does not count."""
-    last = {}
+    last: dict[tuple[Any, ...], ReplaceOne[dict[str, Any]] | DeleteOne] = {}
     for record in records:
         change = record["dynamodb"]
         keys = {name: convert(value) for name, value in change["Keys"].items()}

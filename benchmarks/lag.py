@@ -12,10 +12,9 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from benchmarks.measure import Failed, running
+from benchmarks.measure import ROOT, Failed, running
 from benchmarks.report import Options, Report
 from benchmarks.script import connect
-from benchmarks.serving import ROOT
 from shake.demo.mongo import mongo_server
 from shake.demo.servers import DynamoDBLocal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from benchmarks.pages import page_items
 from benchmarks.programs import bench, table_of
@@ -58,7 +59,7 @@ def run(options: Options) -> Report:
     return report
 
 
-def _row(limit: int, workers: int, scanners: int, log: dict[str, object]) -> dict[str, Value]:
+def _row(limit: int, workers: int, scanners: int, log: dict[str, Any]) -> dict[str, Value]:
     spans = log["segments"].values()
     seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
     rate = log["scans"] / seconds

@@ -16,9 +16,9 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 import orjson
 from pymongo import MongoClient
 
-from benchmarks.measure import Failed, Usage, measure
+from benchmarks.measure import ROOT, Failed, Usage, measure
 from benchmarks.report import Options
-from benchmarks.serving import ROOT, Server, server
+from benchmarks.serving import Server, server
 
 #: Roles of shake's processes.
 ROLES = ("supervisor", "worker", "writer")

@@ -58,7 +58,7 @@ def run(options: Options) -> Report:
 
 def _rows(shape: str, items: int, used: Usage) -> list[dict[str, Value]]:
     pages = items / page_items(shape)
-    rows = []
+    rows: list[dict[str, Value]] = []
     for role in ROLES:
         cpu = used.roles.get(role, 0.0)
         rows.append(
