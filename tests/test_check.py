@@ -62,7 +62,7 @@ def report(copied: Copied, folder: Path, *arguments: str) -> list[dict[str, Any]
 
 @every_way
 def test_a_true_copy_is_equal(
-    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, way: dict[str, str], capsys: Any
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, way: dict[str, Any], capsys: Any
 ) -> None:
     items = with_sort_keys(ITEMS)
     copied = make_table(dynamodb, mongo, name, tmp_path, items, sk=SORT, **way)
@@ -73,7 +73,7 @@ def test_a_true_copy_is_equal(
 
 @every_way
 def test_every_kind_is_found_and_repaired(
-    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, way: dict[str, str]
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, way: dict[str, Any]
 ) -> None:
     items = with_sort_keys(ITEMS)
     copied = make_table(dynamodb, mongo, name, tmp_path, items, sk=SORT, **way)

@@ -116,7 +116,7 @@ def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
     ids=str,
 )
 def test_a_table_gets_the_processes_that_it_is_worth_and_the_limits_allow(
-    limits: dict[str, Any], size: dict[str, int], workers: int, processes: int
+    limits: dict[str, Any], size: dict[str, Any], workers: int, processes: int
 ) -> None:
     config, table = replace(CONFIG, **limits), replace(TABLE, **size)
     assert plan(config, table, workers, holds_items=True).processes == processes

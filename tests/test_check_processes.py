@@ -112,7 +112,7 @@ def test_keys_that_became_doubles_are_compared_by_several_processes(
 ) -> None:
     numbers = [*(f"{n}.5" for n in range(40)), "9007199254740993", "9007199254740992"]
     rows = [{"pk": {"N": text}} for text in numbers]
-    settings = {"convert__type": "mchange"}
+    settings: dict[str, Any] = {"convert__type": "mchange"}
     copied = make_table(dynamodb, mongo, name, tmp_path, rows, pk=("pk", "N"), **settings)
     copied.copy(indexes=False)
     copied.delete(pk={"N": "3.5"})
@@ -220,7 +220,7 @@ def test_credentials_that_are_refreshed_reach_the_children(
 def said(capsys: Any) -> str:
     """The one line on stderr; the server of the test has its own, about connections that broke."""
     lines = capsys.readouterr().err.splitlines()
-    [line] = [line for line in lines if line.startswith("shake-check")]
+    [line] = [str(line) for line in lines if line.startswith("shake-check")]
     return line
 
 

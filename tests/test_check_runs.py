@@ -18,7 +18,7 @@ from tests.support.migration import Migration
 from tests.support.tables import create_table, put_items
 from tests.support.wire import Wire
 
-FILTER = {
+FILTER: dict[str, Any] = {
     "full__read__filter_expression": "n > :n",
     "full__read__filter_attributevalues": "n```N```5",
 }
@@ -187,7 +187,7 @@ def test_doubles_for_keys_are_compared_both_ways(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str, capsys: Any
 ) -> None:
     numbers = LONG if mode == "objectid" else ["1.5", "-7", "3"]
-    settings = {"convert__type": "mchange", "id__mode": mode}
+    settings: dict[str, Any] = {"convert__type": "mchange", "id__mode": mode}
     keys = [{"pk": {"N": text}} for text in numbers]
     copied = make_table(dynamodb, mongo, name, tmp_path, keys, pk=("pk", "N"), **settings)
     copied.copy()
@@ -203,7 +203,7 @@ def test_two_keys_that_became_one_double_are_a_difference(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
     keys = [{"pk": {"N": text}} for text in ("9007199254740993", "9007199254740992", "1")]
-    settings = {"convert__type": "mchange"}
+    settings: dict[str, Any] = {"convert__type": "mchange"}
     copied = make_table(dynamodb, mongo, name, tmp_path, keys, pk=("pk", "N"), **settings)
     copied.copy(indexes=False)
     copied.collection.delete_one({"pk": 9007199254740992.0})
@@ -217,7 +217,7 @@ def test_a_double_that_is_there_too_often_is_a_duplicate_and_nothing_is_deleted(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
     keys = [{"pk": {"N": text}} for text in LONG]
-    settings = {"convert__type": "mchange"}
+    settings: dict[str, Any] = {"convert__type": "mchange"}
     copied = make_table(dynamodb, mongo, name, tmp_path, keys, pk=("pk", "N"), **settings)
     copied.copy(indexes=False)
     copied.collection.insert_one({"pk": float(LONG[0])})

@@ -85,7 +85,7 @@ def assert_equal(body: bytes, options: ChangeOptions, slot: int = 1 << 16) -> No
 
 def spelled(random: Random, found: list[Any]) -> bytes:
     """A response as no library would write it, with members in any order."""
-    response = {"Records": [shuffled(random, one) for one in found]}
+    response: dict[str, Any] = {"Records": [shuffled(random, one) for one in found]}
     for one in response["Records"]:
         one["dynamodb"] = shuffled(random, one["dynamodb"])
     response |= random.choice([{}, {"NextShardIterator": "a\n"}, {"NextShardIterator": None}])
@@ -94,6 +94,17 @@ def spelled(random: Random, found: list[Any]) -> bytes:
 
 def shuffled(random: Random, members: dict[str, Any]) -> dict[str, Any]:
     return dict(random.sample(list(members.items()), len(members)))
+
+
+class Notes(logging.Handler):
+    """Keeps the lines of a log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 def bodies(min_size: int = 0) -> st.SearchStrategy[bytes]:
@@ -250,9 +261,7 @@ def test_ordinary_responses_are_not_left_to_the_reference(
     found: list[Any], options: ChangeOptions
 ) -> None:
     refused = isinstance(outcome(reference, answer(found), options), tuple)
-    noted: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda entry: noted.append(entry.getMessage())  # type: ignore[method-assign]
+    handler = Notes()
     log = logging.getLogger("shake.codec")
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
@@ -261,4 +270,4 @@ def test_ordinary_responses_are_not_left_to_the_reference(
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
-    assert bool(noted) is (refused and options.convert != "json")
+    assert bool(handler.lines) is (refused and options.convert != "json")

@@ -110,7 +110,7 @@ def test_statements_make_the_target_follow(
     mongo: Any, name: str, codec: ModuleType, convert: str, id_mode: str
 ) -> None:
     options = ChangeOptions(PARTITION_AND_SORT, convert, id_mode=id_mode)
-    old = [{"pk": {"S": f"{place}"}, "sk": {"N": "1"}} for place in range(4)]
+    old: list[Any] = [{"pk": {"S": f"{place}"}, "sk": {"N": "1"}} for place in range(4)]
     new = [{**key, "v": {"S": "new"}, "$v": {"S": "$v"}} for key in old[:2]]
     new += [{**key, "_id": {"NULL": True}} for key in old[2:3]]
     database = mongo.client[name]

@@ -35,10 +35,10 @@ class Stage:
             load(None, {}, given).config,
             copies,
             self.writers,
-            self,  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]  # is asked to save and to write, no more
             LockGuard(lambda: True),
             clock=lambda: 1.0,
-            start_writer=lambda _: self,  # type: ignore[arg-type,return-value]
+            start_writer=lambda _: self,  # type: ignore[arg-type,return-value]  # likewise
             copying=lambda: self.steps.append("lease"),
             verify=lambda _, then: then(),
             done=lambda _: None,

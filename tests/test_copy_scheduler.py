@@ -57,7 +57,7 @@ class Stage:
         self.far = [Far() for _ in range(workers)]
         for number, far in enumerate(self.far):
             worker = Worker(number, 2, 0)
-            worker.child = far  # type: ignore[assignment]
+            worker.child = far  # type: ignore[assignment]  # keeps what it is sent
             self.pool.workers.append(worker)
         self.copies = []
         for number, count in enumerate(segments):
@@ -73,7 +73,7 @@ class Stage:
             self.loop,
             self.pool,
             self.copies,
-            self.writers,  # type: ignore[arg-type]
+            self.writers,  # type: ignore[arg-type]  # they too
             self.fence,
             copied=lambda copy: self.copied.append(copy.number),
             fatal=lambda error: self.errors.append(str(error)),

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.checkpoint.records import Fate, SegmentRecord, TableRecord, TableState
 from shake.codec.objectid import segment_prefix, segment_tail
 from shake.copy.table import NEXT, CopiedTable, Phase
 from shake.farm.messages import Page
@@ -257,8 +257,8 @@ class Farm(RuleBasedStateMachine):
             self.land_delete()
         self.forget(self.copy.tails(before=self.run + 1))
         for segment, kept in self.kept.items():
-            number = segment.to_bytes(3, "big")
-            held = {i: key for i, key in self.target.items() if i[4:7] == number}
+            place = segment.to_bytes(3, "big")
+            held = {i: key for i, key in self.target.items() if i[4:7] == place}
             # Of copies the unique index finds, the one of the last run stays.
             last = {key: i for i, key in sorted(held.items())}
             assert {key for key in kept if key % 3} <= set(last)
@@ -281,7 +281,7 @@ class _First:
 
 
 def test_nothing_is_lost_and_nothing_is_twice_whatever_dies() -> None:
-    run_state_machine_as_test(
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis declares no types
         Farm,
         settings=settings(
             max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
@@ -406,7 +406,9 @@ def test_the_state_of_the_record_follows() -> None:
 def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
     plan = plan_of([SegmentRecord(0, run=3)], run=3)
     first, _ = segment_tail(STAMP, 0, 0)
-    for fate, older in (("drop", []), ("resync", [(bytes(12), first)])):
+    cases: list[tuple[Fate, list[tuple[bytes, bytes]]]]
+    cases = [("drop", []), ("resync", [(bytes(12), first)])]
+    for fate, older in cases:
         record = replace(plan.record, fate=fate)
         copy = CopiedTable(0, replace(plan, record=record), Budget(1000, None, 0.0), 0.0)
         assert copy.tails(before=4) == [*older, segment_tail(STAMP + 3, 0, 0)]

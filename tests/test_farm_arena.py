@@ -87,7 +87,7 @@ def test_what_a_killed_worker_filled_is_still_there(descriptor: int) -> None:
         assert child.stdout.readline() == b"filled\n"
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    assert Arena(descriptor, writable=False).slot(2)[:5] == b"hello"
+    assert Arena(descriptor, writable=False).slot(2)[:5].tobytes() == b"hello"
 
 
 def test_where_memory_files_have_no_name_a_file_that_is_gone_serves(
@@ -96,7 +96,7 @@ def test_where_memory_files_have_no_name_a_file_that_is_gone_serves(
     monkeypatch.delattr(os, "memfd_create", raising=False)
     descriptor = arena.create(1)
     Arena(descriptor, writable=True).slot(0)[:1] = b"x"
-    assert Arena(descriptor, writable=False).slot(0)[:1] == b"x"
+    assert Arena(descriptor, writable=False).slot(0)[:1].tobytes() == b"x"
     assert os.fstat(descriptor).st_nlink == 0
     os.close(descriptor)
 

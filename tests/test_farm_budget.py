@@ -148,7 +148,8 @@ def consumed(share: float, units: float, seconds: float) -> list[tuple[float, fl
     budget = Budget(10_000, units, 0.0)
     tries = [0] * SCANNERS
     events = [(0.0, "want", scanner) for scanner in range(SCANNERS)]
-    answers, look = [], inf
+    answers: list[tuple[float, float]] = []
+    look = inf
     while events:
         now, what, scanner = heapq.heappop(events)
         if now >= look:

@@ -25,7 +25,7 @@ class MemoryStore:
     """Collections in memory; the next ``outages`` writes find the store out of reach."""
 
     def __init__(self) -> None:
-        self.collections: dict[str, dict[str, dict[str, Any]]] = {}
+        self.held: dict[str, dict[str, dict[str, Any]]] = {}
         self.written: list[str] = []
         self.outages = 0
         self.bug = False
@@ -33,8 +33,11 @@ class MemoryStore:
         self.ready = threading.Event()
         self.ready.set()
 
+    def collections(self) -> list[str]:
+        return sorted(self.held)
+
     def read(self, collection: str) -> list[dict[str, Any]]:
-        return list(self.collections.get(collection, {}).values())
+        return list(self.held.get(collection, {}).values())
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         self.ready.wait(20)
@@ -45,11 +48,11 @@ class MemoryStore:
             self.outages -= 1
             raise StoreUnavailable("checkpoints are out of reach")
         for one in documents:
-            self.collections.setdefault(collection, {})[one["_id"]] = dict(one)
+            self.held.setdefault(collection, {})[one["_id"]] = dict(one)
         self.written.append(collection)
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
-        held = self.collections.setdefault(collection, {})
+        held = self.held.setdefault(collection, {})
         key = (old or new or {})["_id"]
         if held.get(key) != old:
             return False
@@ -87,7 +90,7 @@ class Stage:
 
     @property
     def renewals(self) -> int:
-        return int(self.store.collections[STATUS_TABLE]["lease"]["Renewals"])
+        return int(self.store.held[STATUS_TABLE]["lease"]["Renewals"])
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def test_what_follows_a_save_happens_only_when_it_is_durable(stage: Stage) -> No
     assert stage.told == []
     stage.store.ready.set()
     until(lambda: stage.told == ["t"])
-    assert "t" in stage.store.collections
+    assert "t" in stage.store.held
 
 
 def test_segments_that_moved_are_saved_once_and_idle_means_durable(stage: Stage) -> None:
@@ -154,7 +157,7 @@ def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None
     stage.checkpointer.start()
     stage.save("first")
     until(lambda: stage.renewals > 0)
-    stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
+    stage.store.held[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
     stage.now += INTERVAL
     stage.save("second")
     stage.store.ready.set()
@@ -163,17 +166,17 @@ def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None
     (error,) = stage.told[1:]
     assert isinstance(error, ShakeError)
     assert "the lease on this task is lost" in str(error)
-    assert "second" not in stage.store.collections
+    assert "second" not in stage.store.held
 
 
 def test_the_lease_is_renewed_before_the_first_save(stage: Stage) -> None:
     # Planning may have taken longer than the lease lasts.
-    stage.store.collections[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
+    stage.store.held[STATUS_TABLE]["lease"]["Token"] = "somebody else's"
     stage.save("t")
     stage.checkpointer.start()
     stage.checkpointer.join(20)
     assert [type(each).__name__ for each in stage.told] == ["TaskLockLost"]
-    assert "t" not in stage.store.collections
+    assert "t" not in stage.store.held
 
 
 def test_the_lease_is_renewed_however_much_there_is_to_save(stage: Stage) -> None:

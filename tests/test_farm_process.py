@@ -121,14 +121,16 @@ def test_an_error_that_cannot_be_printed_is_told_all_the_same(stage: Begin) -> N
     assert failed.text.startswith("unexpected ZeroDivisionError: no \ud800 way")
 
 
-def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed() -> None:
-    for do, status in (("echo", 0), ("hang", -9)):
-        stage = Stage(do)
-        stage.child.send(Ready())
-        stage.until(lambda stage=stage: stage.heard)
-        stage.child.dismiss()
-        stage.child.reap()
-        assert stage.child._process.returncode == status
+@pytest.mark.parametrize(("do", "status"), [("echo", 0), ("hang", -9)])
+def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed(
+    do: str, status: int
+) -> None:
+    stage = Stage(do)
+    stage.child.send(Ready())
+    stage.until(lambda: stage.heard)
+    stage.child.dismiss()
+    stage.child.reap()
+    assert stage.child._process.returncode == status
 
 
 def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
@@ -349,7 +351,9 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         data = b"".join(map(bson.encode, documents[number * 100 : (number + 1) * 100]))
         slots.slot(number)[: len(data)] = data
         lengths.append(len(data))
-    loop, heard, errors = Loop(), [], []
+    loop = Loop()
+    heard: list[Any] = []
+    errors: list[Any] = []
     plan = TablePlan(
         Table("t", Keys(Attribute("pk", "S"))),
         Action.CREATE,

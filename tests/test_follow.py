@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
@@ -13,6 +15,11 @@ from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
 Migrate = Callable[..., Migration]
+
+
+def shows(output: Path, text: str) -> bool:
+    """Whether a run has printed this text."""
+    return text in output.read_text()
 
 
 def test_changes_during_and_after_the_copy_arrive(
@@ -50,11 +57,11 @@ def test_a_table_without_an_index_that_the_target_refused_is_followed_and_its_en
     for run, item in enumerate(("followed", "followed on")):  # the second has nothing to copy
         process = migration.start()
         output = migration.folder / f"{name}.{run}.out"
-        until(lambda output=output: "following its changes" in output.read_text())
+        until(partial(shows, output, "following its changes"))
         for key in copied:  # fewer than were copied, which is nobody's fault
             dynamodb.client.delete_item(TableName=name, Key=key)
         dynamodb.client.put_item(TableName=name, Item={"pk": {"S": item}})
-        until(lambda item=item: mongo.client[name][name].find_one({"pk": item}))
+        until(partial(mongo.client[name][name].find_one, {"pk": item}))
         process.send_signal(signal.SIGTERM)
         result = migration.wait(process)
         assert result.status == 1

@@ -241,7 +241,7 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
     with Simulator() as simulator:
         table = simulator.table("orders")
         client = Client(
-            Endpoint(simulator.url, "eu-west-1", 5.0, None),
+            Endpoint(simulator.url, "eu-west-1", 5.0),
             lambda: Credentials("a", "b"),
             on_retry=lambda retry: None,
             stop=threading.Event(),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.crash import lives
+from tests.support.crash import await_death
 from tests.support.followed import Followed, stopped
 from tests.support.wait import until
 from tests.support.wire import Wire
@@ -64,7 +64,7 @@ def test_a_change_that_lands_late_alters_nothing(
             elif fault == "writer":
                 writer = migration.child("writer")
                 writer.kill()
-                until(lambda: not lives(writer))
+                await_death(writer)
             released.wait(60)
 
         place = f"{followed.name}.{followed.name}"

@@ -14,7 +14,7 @@ import pytest
 
 from shake.demo.servers import free_port
 from shake.worker.shard_reader import COLD, TIP_AFTER
-from tests.support.crash import lives
+from tests.support.crash import await_death
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration
@@ -74,7 +74,7 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
             time.sleep(0.7)
             victim = migration.child(role)
             victim.kill()
-            until(lambda victim=victim: not lives(victim))
+            await_death(victim)
         time.sleep(0.5)
         migration.kill(process)
         process = migration.start()
@@ -329,7 +329,7 @@ def test_whoever_dies_while_changes_are_applied_the_end_is_exact(
             else:
                 for child in migration.children(victim):
                     child.kill()
-                    until(lambda child=child: not lives(child))
+                    await_death(child)
             done.set()
 
         collection = place if where == "place" else f"{followed.name}-checkpoint.{followed.name}"

@@ -8,6 +8,7 @@ import json
 import urllib.error
 import urllib.request
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,6 +75,10 @@ def test_nothing_is_claimed_before_it_is_applied_and_ready_comes_in_the_end(
         followed.put(f"k{number}", n={"N": "0"})
     process = migration.start()
     until(lambda: followed.collection.count_documents({}) == 20)
+
+    def switchable(after: str) -> bool:
+        return ready(port, after)[0] == 200
+
     for turn in range(3):
         if turn == 1:
             table.stream.split(table.stream.open()[0])
@@ -81,7 +86,7 @@ def test_nothing_is_claimed_before_it_is_applied_and_ready_comes_in_the_end(
             followed.put(f"k{number}", n={"N": str(turn + 1)})
         written = datetime.fromtimestamp(simulator.clock() + 0.001, timezone.utc)
         after = written.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        until(lambda after=after: ready(port, after)[0] == 200, every=0.1)
+        until(partial(switchable, after), every=0.1)
         followed.compare()
     shown = status(port)
     assert shown["total"]["applied_through"] > written.strftime("%Y-%m-%dT%H:%M:%SZ")[:19]

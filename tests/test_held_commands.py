@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from tests.support.followed import Followed
-from tests.support.held import Case, Mode, Release, Trial
+from tests.support.held import Case, Mode, Release, Trial, Victim
 from tests.support.wire import Wire
 
 #: The commands of a run, and which of each kind is held: so many others of it go before.
@@ -47,7 +47,7 @@ def cases() -> Iterator[Case]:
                 for release in get_args(Release):
                     if mode == "full" and release == "when consistent":
                         continue
-                    for victim in ("everything", "writer")[: 1 + (place == "target")]:
+                    for victim in get_args(Victim)[: 1 + (place == "target")]:
                         case = Case(mode, "", "", command, place, skip, victim, release)
                         yield _with_settings(case)
 

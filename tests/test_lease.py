@@ -59,6 +59,9 @@ class Unsure:
             raise StoreUnavailable("not confirmed")
         return done
 
+    def collections(self) -> list[str]:
+        return self.store.collections()
+
     def close(self) -> None:
         self.store.close()
 

@@ -54,7 +54,7 @@ class Task:
             plan = TablePlan(table, Action.FOLLOW, TableRecord(name, f"a.{name}", 0, 0), ())
             shard = Shard("s1", "", "1", "7", NOW, State.READY)
             following = FollowedTable(
-                number, plan, StreamRecord(name, "arn", NOW - 60), [shard], 0.0
+                number, plan, StreamRecord(name, "arn", int(NOW) - 60), [shard], 0.0
             )
             following.active = following.consistent = following.listed = True
             followings.append(following)

@@ -83,7 +83,7 @@ def test_a_late_change_does_not_land_in_a_collection_that_was_copied_anew(
         Mongod(version=version, folder=tmp_path / "mongod") as server,
         MongoClient[Any](server.uri) as client,
         Simulator(clock=Clock(time.time)) as simulator,
-        Wire(*client.address) as wire,
+        Wire("127.0.0.1", server.port) as wire,
     ):
         mongo = SimpleNamespace(uri=server.uri, client=client)
         assert Trial(Followed(simulator, mongo, migrate, name), wire, case).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -51,8 +52,11 @@ def test_the_first_error_counts_and_its_status_stays(
 
 
 def test_that_another_run_has_the_task_explains_every_other_end() -> None:
-    ends = [lambda run: run.course.fail(RunError("refused")), lambda run: run.course.fail(GAP)]
-    ends.append(lambda run: run.course.signalled(signal.SIGTERM))
+    ends: list[Callable[[Run], None]] = [
+        lambda run: run.course.fail(RunError("refused")),
+        lambda run: run.course.fail(GAP),
+        lambda run: run.course.signalled(signal.SIGTERM),
+    ]
     for end in ends:
         run = Run(resyncs=True)
         end(run)

@@ -153,7 +153,7 @@ def test_a_log_that_is_not_read_drops_lines_and_tells_how_many(tmp_path: Path) -
     def read() -> list[bytes]:
         with suppress(BlockingIOError):
             seen.extend(os.read(reader, 1 << 20))
-        return seen.splitlines()
+        return bytes(seen).splitlines()
 
     with closing(open(reader, "rb")), logging_to(str(fifo), "info", False, NOTHING, print):
         for number in range(20_000):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_jobs_run_in_order_and_one_that_fails_is_reported_once(
 
     outlet = Outlet("the file")
     for number in range(10):
-        outlet.put(lambda number=number: job(number))
+        outlet.put(partial(job, number))
     outlet.close(10)
     assert done == [0, 2, 4, 6, 8]
     assert capsys.readouterr().err.count("shake: the file cannot be written: no room\n") == 1

@@ -9,6 +9,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import orjson
@@ -168,7 +169,7 @@ UNTOLD = {
 }  # fmt: skip
 
 
-def script(url: str, name: str, change: dict[str, Callable[..., None]]) -> Iterator[Any]:
+def script(url: str, name: str, change: dict[str, Callable[..., object]]) -> Iterator[Any]:
     """The same life of a table, whoever serves it: each answer's status and outline."""
 
     def ask(operation: str, **body: Any) -> Any:
@@ -523,7 +524,8 @@ def test_what_is_older_than_a_day_is_gone_and_asking_for_it_is_an_error(
     assert refusal(lambda: at(first[1], "AFTER_SEQUENCE_NUMBER")) == trimmed
     [left] = records(streams, iterator(streams, arn, shard.id))[0]
     assert left["dynamodb"]["Keys"] == {"pk": {"S": "k2"}}
-    assert records(streams, at(*numbers([left]))) == ([left], False)
+    [last] = numbers([left])
+    assert records(streams, at(last)) == ([left], False)
 
 
 def test_a_closed_shard_is_forgotten_after_a_day_and_an_idle_open_one_loses_nothing(
@@ -664,7 +666,7 @@ def test_the_checksum_tells_damage(simulator: Simulator, fault: Any, fits: bool)
     table = simulator.table("table")
     put(table, 0)
     simulator.faults.next("Scan", fault)
-    connection = http.client.HTTPConnection(*simulator.url[7:-1].split(":"), timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(simulator.url).netloc, timeout=10)
     connection.request("POST", "/", b'{"TableName":"table"}', {"X-Amz-Target": "D.Scan"})
     answer = connection.getresponse()
     body = answer.read()
