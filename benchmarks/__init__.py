@@ -1,1 +1,1 @@
-"""What a copy costs, beside a script, from a source that replays into a sink that only counts."""
+"""Measures shake beside a script, from a source that replays pages into a sink that only counts."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: runs all benchmarks, or those that are named."""
+"""``python -m benchmarks``: runs all benchmarks, or the named ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BENCHMARKS = (
 
 
 def main() -> int:
-    """Run; return 1 where a measured program failed."""
+    """Run the benchmarks; return 1 if a measured program failed."""
     parser = _parser()
     arguments = parser.parse_args()
     if unknown := set(arguments.benchmarks).difference(BENCHMARKS):

@@ -1,4 +1,4 @@
-"""What a competent script does: parallel Scan by boto3, insert_many by pymongo, in a pool."""
+"""The script that shake is compared with: parallel Scan by boto3, insert_many by pymongo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 1000
 
 
 def convert(typed: dict[str, Any]) -> Any:
-    """A DynamoDB value as what pymongo takes; faster than boto3's own TypeDeserializer."""
+    """Convert a DynamoDB value for pymongo; faster than boto3's own TypeDeserializer."""
     [(tag, value)] = typed.items()
     match tag:
         case "N":
@@ -38,7 +38,7 @@ def number(text: str) -> int | Decimal128:
 
 
 def copy_segment(source: str, target: str, table: str, total: int, segment: int) -> int:
-    """Copy one segment; how many documents."""
+    """Copy one segment; return the number of documents."""
     scans = script.connect("dynamodb", source).get_paginator("scan")
     documents = 0
     with MongoClient[dict[str, Any]](target) as client:

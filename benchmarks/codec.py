@@ -1,4 +1,4 @@
-"""JSON a second that one core turns into documents, by what items are like, beside other ways."""
+"""Measures the codec: JSON per second and core, for each shape of item, beside other methods."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from shake.process.arena import SLOT_BYTES
 from shake.schema import Attribute, Keys
 
 _ROUNDS = 5
-#: What changes are of.
+#: The kinds of changes that are measured.
 _SHAPE = "medium"
-#: CPU seconds that each way has in a round; one page at least.
+#: CPU seconds for each method in a round; it reads at least one page.
 _TURN = 0.05
 
 _KEYS = Keys(*(Attribute(each["AttributeName"], each["AttributeType"]) for each in ATTRIBUTES))
 _OPTIONS, _CHANGE_OPTIONS = codec.Options(_KEYS), ChangeOptions(_KEYS)
 
 Read = Callable[[bytes], object]
-#: Reads a page by a codec into a buffer that holds it whole; gives the bytes that it wrote.
+#: Reads a page by a codec into a buffer that is large enough; returns the bytes written.
 Transcode = Callable[[Codec, memoryview, bytes], int]
 
 
 def run(options: Options) -> Report:
-    """Read pages by each way in turns; the best of several rounds counts.
+    """Read pages by each method in turn; the best of several rounds counts.
 
-    Nobody collects garbage meanwhile, which makes the ways that make objects faster than they are.
+    The garbage collector is off meanwhile. This favours the methods that create objects.
     """
     rounds = options.rounds or _ROUNDS
     report = Report(f"codec: MB/s of JSON by one core, best of {rounds} rounds")
@@ -120,7 +120,7 @@ def statements(codec: Codec, out: memoryview, page_body: bytes) -> int:
 
 
 def _boto3(operation: str, member: str, deserialize: Callable[[Any], object]) -> Read:
-    """What boto3 does: botocore's parser, then its own TypeDeserializer, value by value."""
+    """Do what boto3 does: botocore's parser, then TypeDeserializer for each value."""
     service = "dynamodb" if operation == "Scan" else "dynamodbstreams"
     shape = get_session().get_service_model(service).operation_model(operation).output_shape
     parse = create_parser("json").parse
@@ -140,6 +140,6 @@ def deserialize_item(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def deserialize_change(record: dict[str, Any]) -> dict[str, Any]:
-    """What is applied of a record: the new image, or the key of what is removed."""
+    """Deserialize the part of a record that is applied: the new image, or the key of a removal."""
     change = record["dynamodb"]
     return deserialize_item(change.get("NewImage") or change["Keys"])

@@ -1,4 +1,4 @@
-"""Draws stacks as a flame graph: an SVG of rows of boxes, as wide as a function was often seen.
+"""Draws stacks as a flame graph in SVG. The width of a box is how often its function was sampled.
 
 Source: https://www.brendangregg.com/flamegraphs.html
 """
@@ -12,13 +12,13 @@ from html import escape
 from itertools import islice
 
 _WIDTH, _ROW, _LETTER = 1400.0, 17, 6.6
-#: A box narrower than this tells nobody anything.
+#: A narrower box is too small to read, and is left out.
 _NARROWEST = 0.3
 
 
 @dataclass(slots=True)
 class _Box:
-    """A function where it was called: how often it was seen, and what it called."""
+    """A function at one place of the stack: how often it was sampled, and what it called."""
 
     seen: int = 0
     calls: dict[str, _Box] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class _Box:
 
 
 def flame_graph(stacks: Mapping[tuple[str, ...], int], title: str) -> str:
-    """``stacks``: outermost function first, and how often each stack was seen."""
+    """Draw ``stacks``: outermost function first, with the number of samples of each stack."""
     root = _Box()
     for stack, seen in stacks.items():
         box = root

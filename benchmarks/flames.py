@@ -22,9 +22,9 @@ from benchmarks.measure import ROOT, Failed, family, role, running
 from benchmarks.pages import SHAPES
 from benchmarks.programs import ROLES, Bench, bench, table_of
 
-#: Seconds that shake has to start all its processes, and py-spy to write what it has seen.
+#: Seconds within which shake must start all processes, and py-spy must write its samples.
 _PATIENCE = 60.0
-#: Functions in which a thread only waits; ``recv`` is one of them where messages are all it gets.
+#: Functions in which a thread only waits; ``recv`` too, where it receives only messages.
 _WAITS = {
     *("PyThread_acquire_lock_timed", "clock_nanosleep", "epoll_wait", "poll", "select", "sem_wait"),
     *("pthread_cond_timedwait", "pthread_cond_wait"),
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def profile(place: Bench, table: str, options: argparse.Namespace) -> list[Path]:
-    """Copy a table, and watch the first process of each role from its start to its end."""
+    """Copy a table, and sample the first process of each role from its start to its end."""
     files = {each: options.folder / f"{each}.txt" for each in ROLES}
     command, log = place.shake_command(table, options.workers), place.folder / "log"
     watchers: dict[str, subprocess.Popen[str]] = {}
@@ -81,7 +81,7 @@ def profile(place: Bench, table: str, options: argparse.Namespace) -> list[Path]
 
 
 def _draw(file: Path, table: str) -> Path:
-    """Make the graph of py-spy's stacks, and leave the cleaned stacks in their place."""
+    """Draw py-spy's stacks, and replace them by the cleaned ones."""
     stacks = running_stacks(file.read_text())
     file.write_text("".join(f"{';'.join(stack)} {seen}\n" for stack, seen in stacks.items()))
     graph = file.with_suffix(".svg")
@@ -90,9 +90,9 @@ def _draw(file: Path, table: str) -> Path:
 
 
 def running_stacks(text: str) -> dict[tuple[str, ...], int]:
-    """Stacks of threads that did something, without frames that have no name.
+    """Return the stacks of running threads, without frames that have no name.
 
-    A thread that the profiler has just stopped to look at it looks as if it ran, for a moment.
+    A thread that the profiler has just stopped counts as running for a moment.
     """
     stacks: dict[tuple[str, ...], int] = {}
     for line in text.splitlines():
@@ -110,7 +110,7 @@ def _waits(stack: tuple[str, ...]) -> bool:
 
 
 def _started(pid: int) -> dict[str, int]:
-    """Processes of shake that have given themselves a title, so that Python runs in them."""
+    """Processes of shake that have set their title, which shows that Python runs in them."""
     found: dict[str, int] = {}
     for each in family(pid):
         with contextlib.suppress(psutil.Error):

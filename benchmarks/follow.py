@@ -1,4 +1,4 @@
-"""What it costs to catch up with a stream, by shake and by a script in turns."""
+"""Measures what it costs to apply a stream, by shake and by a script in turn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.report import Options, Report, Value
 _ITEMS = 1_000_000
 _SHAPE = "medium"
 _ROUNDS = 3
-#: The script's stream is so many times shorter.
+#: The script's stream is shorter by this factor.
 _SCRIPT_SHARE = 50
-#: Changes of the run whose cost counts as that of a start.
+#: Changes of the short run whose cost counts as that of a start.
 _FEW = 1000
 
 
 def run(options: Options) -> Report:
-    """Apply streams of closed shards: of inserts, of modifications, and of both and removals."""
+    """Apply streams of closed shards: inserts, modifications, and both with removals."""
     shape, rounds = options.shape(_SHAPE), options.rounds or _ROUNDS
     changes, workers = options.items or _ITEMS, options.farm
     report = Report(

@@ -1,4 +1,4 @@
-"""What a competent script does: each shard by boto3, bulk_write by pymongo, in a pool."""
+"""The script that shake is compared with: each shard by boto3, bulk_write by pymongo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.baseline import convert
 
 
 def follow(source: str, target: str, table: str, lineage: list[str]) -> int:
-    """Apply the changes of a shard, then of its descendants, until there are no more."""
+    """Apply the changes of a shard, then of its descendants; return their number."""
     streams = script.connect("dynamodbstreams", source)
     arn = _arn(streams, table)
     changes = 0
@@ -27,7 +27,7 @@ def follow(source: str, target: str, table: str, lineage: list[str]) -> int:
 
 
 def _pages(streams: Any, arn: str, shard: str) -> Iterator[list[dict[str, Any]]]:
-    """To the end of a closed shard, or to where an open one has nothing yet."""
+    """Read to the end of a closed shard, or to the first empty answer of an open one."""
     iterator = streams.get_shard_iterator(
         StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
@@ -40,7 +40,7 @@ def _pages(streams: Any, arn: str, shard: str) -> Iterator[list[dict[str, Any]]]
 
 
 def _statements(records: list[dict[str, Any]]) -> list[ReplaceOne[dict[str, Any]] | DeleteOne]:
-    """The last change of each key, so that their order does not count."""
+    """The last change of each key, so that their order is free."""
     last: dict[tuple[Any, ...], ReplaceOne[dict[str, Any]] | DeleteOne] = {}
     for record in records:
         change = record["dynamodb"]
@@ -54,7 +54,7 @@ def _statements(records: list[dict[str, Any]]) -> list[ReplaceOne[dict[str, Any]
 
 
 def _lineages(source: str, table: str) -> list[list[str]]:
-    """Each shard without a parent, with its descendants behind it."""
+    """Each shard without a parent, followed by its descendants."""
     streams = script.connect("dynamodbstreams", source)
     arn = _arn(streams, table)
     children: dict[str | None, list[str]] = {}

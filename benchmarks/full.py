@@ -1,4 +1,4 @@
-"""What a full copy costs, by shake and by a script in turns: by shape, workers, table size."""
+"""Measures a full copy by shake and by a script in turn: by shape, workers and table size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.report import Chart, Options, Report, Value
 _SHAPE = "medium"
 _WORKERS = (2, 1, 4)
 _SIZES = (0.1, 0.3)
-#: The script's table is so many times smaller: it needs so many times longer for an item.
+#: The script's table is smaller by this factor: an item takes it that much longer.
 _SCRIPT_SHARE = 50
 #: Segments for each worker, so that both programs read the same way.
 _SEGMENTS = 4
@@ -24,7 +24,7 @@ Copy = Callable[[str], Usage]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of the result; the two programs take turns at each."""
+    """One line of the result; the two programs run it in turn."""
 
     program: str
     shape: str
@@ -35,8 +35,8 @@ class Case:
 def run(options: Options) -> Report:
     """Copy each table ``rounds`` times.
 
-    What a run over an empty table costs is taken off, so that figures are of the items alone; see
-    ``start`` for it.
+    The cost of a run over an empty table is subtracted, so that figures are those of the items
+    alone; ``start`` measures it.
     """
     rounds = options.rounds or _ROUNDS
     report = Report(f"full copy: median of {rounds} rounds, less the cost of a start")
@@ -125,7 +125,7 @@ def _findings(runs: dict[Case, list[Usage]]) -> list[str]:
 
 
 def _charts(cases: list[Case], rows: list[dict[str, Value]]) -> dict[str, Chart]:
-    """Items a second by workers, of the shape that was copied by several numbers of them."""
+    """Chart items per second by workers, for the shape that several numbers of them copied."""
     shape = cases[-1].shape
     lines: dict[str, list[tuple[float, float]]] = {}
     for case, row in zip(cases, rows, strict=True):

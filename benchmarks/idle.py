@@ -1,4 +1,4 @@
-"""What a farm costs that has nothing to do but wait."""
+"""Measures the CPU of a farm that only waits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from benchmarks.measure import Failed, cpu_clock, family, role, running
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report, Value
 
-#: A table that no scanner is through with while it is measured.
+#: A table that is too large to be copied while it is measured.
 _ITEMS = 1_000_000
 _SHAPE = "medium"
 _FOREVER = "86400"
-#: Seconds that the farm has to start and to do what it can do, and the CPU seconds in one second
-#: from which on it counts as idle.
+#: Seconds within which the farm must start and become idle. It is idle when it uses fewer CPU
+#: seconds per second than this.
 _PATIENCE = 30.0
 _QUIET = 0.05
 
-#: What there is to wait for: options of source and of sink.
+#: What the farm waits for: options of source and of sink.
 WAITS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "source silent": (("--delay", _FOREVER), ()),
     "source throttles": (("--throttle",), ()),
@@ -53,7 +53,7 @@ def idle(name: str, options: Options) -> dict[str, Value]:
 
 
 def _settle(pid: int, processes: int) -> None:
-    """Wait until so many processes have nothing to do; one that spins is measured all the same."""
+    """Wait until so many processes are idle, for a limited time: one that spins is measured too."""
     end = time.monotonic() + _PATIENCE
     before: dict[str, float] = {}
     while time.monotonic() < end:
@@ -66,5 +66,5 @@ def _settle(pid: int, processes: int) -> None:
 
 
 def _cpu(pid: int) -> dict[str, float]:
-    """CPU seconds of each process, by what it is called."""
+    """CPU seconds of each process, by its title."""
     return {role(each).strip(): cpu_clock(each.pid) for each in family(pid)}

@@ -1,4 +1,4 @@
-"""What a change costs on its way through the journal, beyond reading and applying it."""
+"""Measures what the journal adds to the cost of a change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECORDS = 200_000
 def run(options: Options) -> Report:
     """Append answers of GetRecords to a shard's file, and read them back; best of the rounds.
 
-    CPU of one core; what the disk takes beside it is not counted.
+    Counts the CPU of one core, without the time of the disk.
     """
     shape, rounds = options.shape(_SHAPE), options.rounds or _ROUNDS
     report = Report(f"journal: {shape} changes, by one core, best of {rounds} rounds")
@@ -40,7 +40,7 @@ def run(options: Options) -> Report:
 
 
 def _turn(bodies: list[bytes], records: int, number: int) -> tuple[float, float, float]:
-    """CPU seconds per million records of appending and of reading back, and the share of bytes."""
+    """CPU seconds per million records to append and to read back, and the share of bytes."""
     calls = max(1, number // records)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "t" / "shard.journal"

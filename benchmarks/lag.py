@@ -1,4 +1,4 @@
-"""How long a write at the source takes until it is at the target, while hardly anything happens."""
+"""Measures the time from a write at the source until the target has it, at a low rate of writes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from shake.demo.mongo import mongo_server
 from shake.demo.servers import DynamoDBLocal
 
 _WRITES = 100
-#: Seconds between two writes, at most: they are to meet the reader at any point of its wait.
+#: Most seconds between two writes: random, so that they meet the reader at any point of its wait.
 _PAUSE = 0.5
-#: Seconds between two looks at the target, and until there must be something to see.
+#: Seconds between two queries of the target, and until the write must have arrived.
 _LOOK, _PATIENCE = 0.002, 60.0
 _TABLE = "things"
 

@@ -1,4 +1,4 @@
-"""How close the farm comes to the wire: pages a second from a source that takes 30 ms for each."""
+"""Measures how much of the network's latency the farm hides: each page takes the source 30 ms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _DELAY = 0.03
 _WORKERS = (1, 2, 4, 8)
 #: Pages that each scanner reads: two seconds of waiting.
 _PAGES = 65
-#: Full pages, and pages so small that waiting is all there is to them.
+#: Full pages, and pages so small that their only cost is the wait.
 _SHARES = (1.0, 0.1)
 
 
 def run(options: Options) -> Report:
-    """Copy tables by ever more scanners, each reading a segment of its own all the time."""
+    """Copy tables by ever more scanners, each of which always reads one segment."""
     shape = options.shape(_SHAPE)
     farms = [(count, WORKER_SCANNERS) for count in options.workers or _WORKERS]
     if not options.workers:

@@ -19,16 +19,16 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Seconds between two looks at the processes.
+#: Seconds between two samples of the processes.
 _EVERY = 0.2
 
-#: A process of ours, by the title that it gives itself, or by its command line until it does.
+#: A process of shake, by its title, or by its command line until it has set one.
 _OURS = re.compile(r"\bshake(?:: |\.farm\.|-)(\w+ ?\d*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run took, or, as ``whole - start``, what it took beyond another one.
+    """What a run used, or, as ``whole - start``, what it used beyond another one.
 
     ``cpu`` is exact: the kernel's own sum over the program and all its descendants. ``roles`` is
     the same sum by what a process calls itself; ``servers`` is what source and sink used meanwhile,
@@ -73,7 +73,7 @@ def _medians(all_of: list[dict[str, float]]) -> dict[str, float]:
 
 
 class Failed(Exception):
-    """A measured program did not end well; the message holds what it said."""
+    """A measured program failed; the message holds its output."""
 
 
 def measure(
@@ -84,13 +84,13 @@ def measure(
 ) -> Usage:
     """Run a command, its output in ``log``. Raises Failed where it does not exit with 0.
 
-    A program that has no end of its own is told to stop (SIGTERM) when it has done ``enough``.
+    A program that does not end by itself gets SIGTERM when it has done ``enough``.
     """
     began = time.monotonic()
     with running(command, log, environment) as process, _Watch(process.pid) as watch:
         if enough is not None:
             _stop(process, enough)
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays there to be read
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # leaves it there to be read
         seconds = time.monotonic() - began
         watch.ended(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
@@ -112,7 +112,7 @@ def _stop(process: subprocess.Popen[bytes], enough: Callable[[], bool]) -> None:
 
 @dataclass(slots=True)
 class _Seen:
-    """A process as it was last seen; ``whole`` where that was after its end."""
+    """The last sample of a process; ``whole`` if it was taken after its end."""
 
     role: str
     cpu: float = 0.0
@@ -122,8 +122,8 @@ class _Seen:
 class _Watch:
     """Follows a process and its descendants, each to its end, while it is entered.
 
-    A process that has ended is read before its parent takes note of the end. Where the parent was
-    faster, what is missing is known all the same: the kernel's sum holds it.
+    A process that has ended is read before its parent reaps it. Where the parent was faster, the
+    kernel's sum still holds the figures.
     """
 
     def __init__(self, pid: int) -> None:
@@ -193,7 +193,7 @@ class _Watch:
 def running(
     command: list[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is killed at the end, where it still runs; no setting of the user's counts."""
+    """Run a program without the user's settings; kill it at the end if it still runs."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SHAKE_", "AWS_"))}
     direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with (
@@ -213,7 +213,7 @@ def running(
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process with all its descendants; none where it is gone."""
+    """A process and all its descendants; none if it has ended."""
     try:
         first = psutil.Process(pid)
         return [first, *first.children(recursive=True)]
@@ -222,7 +222,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def role(process: psutil.Process) -> str:
-    """What a process of ours is (``worker 0``), else the program's name; empty where it ends."""
+    """The role of a process of shake (``worker 0``), else the program's name; empty as it ends."""
     title = " ".join(process.cmdline()).rstrip()
     ours = _OURS.search(title)
     return ours[1] if ours else title and process.name()
@@ -238,6 +238,6 @@ def cpu_clock(pid: int) -> float:
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes of PSS; where the system does not tell, what the process has for itself alone."""
+    """Bytes of PSS; where the system does not show it, the process's private memory."""
     info = process.memory_full_info()
     return int(getattr(info, "pss", info.uss))

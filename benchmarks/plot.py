@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.report import Chart
 
-#: Lines of which one lies so many times higher are readable only on a scale of powers.
+#: Lines that differ by this factor are readable only on a logarithmic scale.
 _FAR = 30
 
 

@@ -1,4 +1,4 @@
-"""The programs that are measured, and what they are measured between."""
+"""The measured programs, and the source and sink between which they run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROLES = ("supervisor", "worker", "writer")
 
 #: What the sink counts of a stream.
 _CHANGES = ("updates", "deletes")
-#: Some 0.5 to 1.5 GB of JSON of each shape: so much that what is measured is the copying.
+#: Some 0.5 to 1.5 GB of JSON of each shape, so that the copy outweighs the rest.
 _ITEMS = {"small": 4_000_000, "medium": 1_500_000, "large": 150_000}
 _OTHERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A replayed source, a counting sink, and a folder for what programs leave behind."""
+    """A replayed source, a counting sink, and a folder for the files of programs."""
 
     source: str
     target: str
@@ -45,7 +45,7 @@ class Bench:
         return self._run(table, self.shake_command(table, workers, *settings), "documents")
 
     def beyond_start(self, shape: str, items: int, workers: int, *settings: str) -> Usage:
-        """What a copy by shake takes beyond one of an empty table, made just before."""
+        """What a copy by shake uses beyond a copy of an empty table, made just before."""
         start = self.shake(table_of(shape, 0), workers, *settings)
         return self.shake(table_of(shape, items), workers, *settings) - start
 
@@ -80,14 +80,14 @@ class Bench:
             "target.address": self.target,
             "checkpoint.type": "file",
             "checkpoint.address": task,
-            "target.db.exist": "drop",  # of the runs before
+            "target.db.exist": "drop",  # left by earlier runs
         }
         command = [executable, str(ROOT / "bin/shake-supervisor"), "--workers", str(workers)]
         settings = (*(f"{key}={value}" for key, value in keys.items()), *settings)
         return command + [f"--set={setting}" for setting in settings]
 
     def counts(self) -> dict[str, int]:
-        """What the sink has got since the last call (see benchmarks.sink)."""
+        """What the sink has received since the last call (see benchmarks.sink)."""
         with MongoClient[dict[str, Any]](self.target) as client:
             return {k: int(v) for k, v in client.admin.command("counts").items() if k != "ok"}
 
@@ -163,5 +163,5 @@ def items_of(table: str) -> int:
 
 
 def items_for(shape: str, options: Options) -> int:
-    """Items of a table that is copied to see what copying costs."""
+    """Items of a table that measures the cost of a copy."""
     return options.items or _ITEMS.get(shape, _OTHERS)

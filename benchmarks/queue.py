@@ -1,4 +1,4 @@
-"""The shared-memory queue alone: arena and channels between real processes that do nothing else."""
+"""Measures the shared-memory queue alone: arena and channels between real processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from shake.process.arena import SLOT_BYTES, SLOTS_PER_SCANNER
 _SHAPE = "medium"
 _ROUNDS = 3
 _PAGES = 20_000
-#: Where bytes are copied, it is them that take the time.
+#: Where bytes are copied, the copies take most of the time.
 _TOUCHED_SHARE = 5
 
-#: By what it is called: slots in use at a time, and whether their bytes are written and read.
+#: By name: slots in use at a time, and whether their bytes are written and read.
 WAYS = {
     "one page at a time": (1, False),
     "all slots of a worker": (2 * SLOTS_PER_SCANNER, False),
@@ -29,7 +29,7 @@ WAYS = {
 def run(options: Options) -> Report:
     """Pass pages from a worker by the supervisor to a writer, and free slots the way back.
 
-    One at a time, each message wakes a process up, which is the most that it can cost.
+    One at a time is the highest cost: each message wakes up a process.
     """
     shape, rounds = options.shape(_SHAPE), options.rounds or _ROUNDS
     number = options.items or _PAGES

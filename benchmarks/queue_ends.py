@@ -87,7 +87,7 @@ class Hub:
             self._publish(self._free.pop())
 
     def _publish(self, slot: int) -> None:
-        """Let the worker fill a slot, if a page is left."""
+        """Have the worker fill a slot, if a page is left."""
         if self._published < self._pages:
             self._slot_of[self._published] = slot
             self._published += 1
@@ -110,7 +110,7 @@ def serve(channel: EndChannel, config: Config, set_up: EndSetup, received: Itera
 
 
 class End:
-    """A worker that only fills slots, or a writer that only reads them, in a thread of its own."""
+    """A worker that only fills slots, or a writer that only reads them, in its own thread."""
 
     def __init__(self, channel: EndChannel, set_up: EndSetup) -> None:
         self.waiting: queue.SimpleQueue[ToEnd] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""What a copy into a real mongod costs, the server's own CPU apart, by shake and by a script."""
+"""Measures a copy into a real mongod, by shake and by a script; the server's CPU is shown apart."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmarks.serving import Server
 from shake.demo.mongo import Mongod
 
 _ITEMS = 1_000_000
-#: The script's table is so many times smaller: it needs so many times longer for an item.
+#: The script's table is smaller by this factor: an item takes it that much longer.
 _SCRIPT_SHARE = 10
 _ROUNDS = 3
-#: GB of mongod's cache: more than the table, as on a server that is meant for it.
+#: GB of mongod's cache: more than the table, as on a server of the right size.
 _CACHE = 2.0
 #: Databases that shake and the script write to.
 _DATABASES = ("bench", "baseline")
@@ -35,7 +35,7 @@ _INDEXES = [
 
 @dataclass(frozen=True, slots=True)
 class _Flushed(Server):
-    """mongod, whose CPU counts the writing to disk of all that it holds."""
+    """mongod; its CPU includes the time to write all its data to disk."""
 
     uri: str = ""
 

@@ -1,4 +1,4 @@
-"""Makes the pages of records that GetRecords would give, but for what no two pages share."""
+"""Makes pages of records as GetRecords gives them, apart from what differs in each page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.pages import PAGE_BYTES, SEED, SHAPES, Item, as_json, item_bytes
 
-#: What streams are of: one kind of change, or one after the other.
+#: The kinds of changes in a stream, in their order.
 TRAFFIC = {
     "insert": ("INSERT",),
     "modify": ("MODIFY",),
@@ -60,7 +60,7 @@ def index_of(sequence_number: str) -> int:
     return int(sequence_number[len(PLACE) :]) // _STEP
 
 
-#: Sequence numbers rise, but nobody can tell by how much.
+#: Sequence numbers rise by steps that a reader cannot predict.
 _STEP = 10_007
 
 

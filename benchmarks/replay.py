@@ -1,4 +1,4 @@
-"""A source that costs next to nothing: speaks DynamoDB, and replays prebuilt pages for its tables.
+"""A source that uses almost no CPU: it speaks DynamoDB, and replays prebuilt pages.
 
 A table's name says what is in it: ``medium-1000000`` holds so many items of that shape. Segments
 hold 1 - SKEW to 1 + SKEW times the mean; every position gives the same page each time. Pages
@@ -41,7 +41,7 @@ _THROTTLED = orjson.dumps(
 
 
 class Replay:
-    """Answers requests. What makes it slow, or refuse, is for segmented Scans and GetRecords."""
+    """Answers requests. Delays and refusals concern only segmented Scans and GetRecords."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -138,7 +138,7 @@ def _send(connection: socket.socket, parts: list[bytes]) -> None:
 
 
 def _send_paced(connection: socket.socket, answer: bytes, bandwidth: float) -> None:
-    """Send as a network does: in small portions, so many bytes a second, never in a burst."""
+    """Send as a network does: in small parts, so many bytes per second, without bursts."""
     began = time.monotonic()
     for start in range(0, len(answer), _WRITE_BYTES):
         connection.sendall(answer[start : start + _WRITE_BYTES])

@@ -1,4 +1,4 @@
-"""What a benchmark is told, and what it has found, for people and for programs."""
+"""The options of a benchmark, and its results, for people and for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shake.config import Config
 
 Value = str | int | float
 
-#: Segments that each worker reads at once, unless it is told otherwise.
+#: Segments that each worker reads at once, by default.
 WORKER_SCANNERS = Config(id="", target_address="").full_document_parser
 
 
@@ -23,7 +23,7 @@ class Chart:
 
 @dataclass(slots=True)
 class Report:
-    """A table of ``rows``, each by column; ``findings`` are what it comes to, in words."""
+    """A table of ``rows``, each by column; ``findings`` are the results in words."""
 
     title: str
     rows: list[dict[str, Value]] = field(default_factory=list)
@@ -49,7 +49,7 @@ def _text(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person may choose; empty: as the benchmark thinks fit.
+    """What the user can choose; each benchmark has its default for an empty value.
 
     A benchmark of one shape, or of one number of workers, takes the first.
     """
@@ -65,7 +65,7 @@ class Options:
 
     @property
     def farm(self) -> int:
-        """Workers of a farm whose size is not what is measured."""
+        """Workers of a farm in a benchmark that does not vary their number."""
         return self.workers[0] if self.workers else 2
 
     @property

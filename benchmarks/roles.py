@@ -1,4 +1,4 @@
-"""CPU of supervisor, workers and writer apart, and how many workers the serial ones can serve."""
+"""Measures the CPU of each role, and how many workers the supervisor and the writer can serve."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from benchmarks.report import Options, Report, Value
 
 _SHAPES = ("small", "medium", "large")
 _ROUNDS = 3
-#: The supervisor sees pages, never items: many small ones tell what a page costs it, where a few
-#: hundred full ones drown in what it does every second.
+#: The supervisor handles pages, never items. Many small pages show what one costs it. The cost of
+#: a few hundred full ones is lost in the work that it does each second.
 _SMALL_PAGE = 50
 _SMALL_PAGES = 8000
 
 
 def run(options: Options) -> Report:
-    """Copy a table of each shape, and look at what each role took beyond its start."""
+    """Copy a table of each shape, and measure what each role used beyond its start."""
     shapes, rounds = options.shapes or _SHAPES, options.rounds or _ROUNDS
     runs: dict[str, list[Usage]] = {shape: [] for shape in shapes}
     small: list[Usage] = []
@@ -51,7 +51,7 @@ def run(options: Options) -> Report:
             f"{shape}: one core of {role} serves {1 / per_page[role]:,.0f} full pages/s, as many "
             f"as {per_page['worker'] / per_page[role]:.1f} busy workers give"
             for role in ("supervisor", "writer")
-            if per_page[role] > 0  # not the noise of a tiny table
+            if per_page[role] > 0  # else the table was too small to measure it
         ]
     return report
 

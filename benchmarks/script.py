@@ -13,7 +13,7 @@ Part = TypeVar("Part")
 
 
 def command_line(name: str, does: str | None) -> argparse.ArgumentParser:
-    """What Bench starts each of them with."""
+    """The options that Bench passes to each script."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=does)
     parser.add_argument("--source", required=True, metavar="URL")
     parser.add_argument("--target", required=True, metavar="URI")
@@ -34,9 +34,9 @@ def connect(service: str, source: str) -> Any:
 
 
 def run(processes: int, work: Callable[[Part], int], parts: Callable[[], Iterable[Part]]) -> None:
-    """Do all parts in a pool of processes, and print what they come to."""
+    """Process all parts in a pool of processes, and print the total."""
     with multiprocessing.Pool(processes) as pool:
-        # Asked for only now: what boto3 loads for it is not for the processes to inherit.
+        # Only now: the processes need not inherit what boto3 loads for it.
         print(sum(pool.imap_unordered(work, parts())))
         pool.close()
         pool.join()

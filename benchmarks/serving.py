@@ -1,4 +1,4 @@
-"""Servers as processes of their own: one side runs in them, the other starts and ends them."""
+"""Servers in child processes: what runs in them, and what starts and ends them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serve(handle: Callable[[socket.socket], None], authority: Path | None = None
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     def serve_one(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:  # a client may be killed, or trust nobody
+        with contextlib.suppress(OSError), connection:  # clients are killed, or refuse TLS
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if secure is None:
                 handle(connection)

@@ -12,9 +12,9 @@ from benchmarks.report import Options, Report, Value
 _ITEMS = 100_000
 _TIMES = 100
 _SHAPE = "medium"
-#: A run over the smaller table costs little more than a start: it takes many to know how much.
+#: A run over the smaller table costs little more than a start. Only many runs show it.
 _ROUNDS = 20
-#: For each round of the larger one.
+#: Runs over the smaller table for each one over the larger.
 _SMALL_ROUNDS = 10
 _WANTED = 5.0
 

@@ -1,7 +1,7 @@
 """A virtual stream: closed shards full of prebuilt records, each with an open child that has none.
 
-Every page has a number of its own, which is part of its keys and of its sequence numbers: no key
-changes twice, sequence numbers rise along a shard, and any of them tells where it is.
+Every page has a unique number, which is part of its keys and of its sequence numbers. So no key
+changes twice, sequence numbers rise along a shard, and each one gives its position.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from itertools import accumulate
 from benchmarks.programs import bench, table_of
 from benchmarks.report import Options, Report
 
-#: A GB of these is 16 segments, and costs so little CPU that the source's time counts.
+#: A GB of these is 16 segments, and costs so little CPU that the time is the source's.
 _ITEMS = 120_000
 _SHAPE = "large"
 _DELAY = 0.03

@@ -1,4 +1,4 @@
-"""Runs a command from a checkout: by its .venv where there is one, else by this Python."""
+"""Runs a command from a checkout: with its .venv if there is one, else with this Python."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 def launch(module: str) -> int:
-    """Call ``main`` of the module; exit status 2 where this Python cannot run it."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # until the command hears of them itself
+    """Call ``main`` of the module; return 2 if this Python cannot run it."""
+    # Until the command handles signals itself.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     python = str(VENV / "bin/python")
     if Path(sys.prefix).resolve() != VENV.resolve() and os.path.exists(python):
         os.execv(python, [python, *sys.argv])
-    if sys.version_info < (3, 10):  # noqa: UP036  # nobody has read setup.cfg yet
+    if sys.version_info < (3, 10):  # noqa: UP036  # pip has not checked it here
         print("shake needs Python 3.10 or newer", file=sys.stderr)
         return 2
     sys.path[0] = str(ROOT)

@@ -60,7 +60,7 @@ class Collection:
         )
 
     def add(self, document: Doc) -> Doc | None:
-        """Store a document; the write error where it may not be."""
+        """Store a document; return the write error if an index refuses it."""
         home = self.home(document)
         for index in ({"name": "_id_", "key": {"_id": 1}}, *self.indexes.values()):
             if not index.get("unique") and index["name"] != "_id_":

@@ -24,7 +24,7 @@ ITEMS = 320
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it still does anything."""
+    """Whether the process still runs."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -37,7 +37,7 @@ def await_death(process: psutil.Process) -> None:
 
 
 class Held:
-    """A message that waits in the proxy while its sender dies, until it is let through."""
+    """A message that the proxy holds while its sender is killed, until it is released."""
 
     def __init__(self, copy: Copy, command: str, place: str, victim: str, skip: int = 0) -> None:
         self._copy, self._command, self._place = copy, command, place
@@ -87,13 +87,13 @@ class Copy:
         return self.wire.stop_at(moment, command, place, lambda: self.kill(victim), skip=skip)
 
     def kill(self, victim: str) -> None:
-        """SIGKILL the supervisor, ``everything``, or a child by its role, awaited if need be."""
+        """SIGKILL the supervisor, ``everything``, or a child by its role; wait for it to start."""
         if victim not in ("supervisor", "everything"):
             until(lambda: self.migration.children(victim) or not self.runs)
         self.kill_if_there(victim)
 
     def kill_if_there(self, victim: str) -> None:
-        """The same, of nobody where there is none."""
+        """Do the same, but do nothing if the process does not run."""
         if not self.runs:
             return
         run = self.migration.running[-1]

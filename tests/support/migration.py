@@ -1,4 +1,4 @@
-"""A migration under test: the real supervisor in a process of its own, and the comparison after."""
+"""A migration under test: the real supervisor in a child process, and the comparison after."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Result:
 
 
 class Migration:
-    """A task with a configuration file of its own; ``settings`` are keys with dots as ``__``.
+    """A task and its configuration file; ``settings`` are keys with dots as ``__``.
 
-    It copies the table of its own name, unless told otherwise.
+    By default it copies the table of the same name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A DynamoDB with Streams that does on command what AWS does when nobody looks.
+"""A DynamoDB with Streams that does on command what AWS does at any time.
 
 A simulator of the protocol, held to DynamoDB Local where that can show the same thing. Tests write
 to the tables and reshape the streams through ``streams_table``; a client reads both over HTTP, and

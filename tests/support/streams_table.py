@@ -58,7 +58,7 @@ class Clock:
 
 @dataclass
 class Shared:
-    """What tables and streams share. Whoever changes or reads them holds the lock.
+    """State that tables and streams share. A thread that reads or changes them holds the lock.
 
     ``account`` is that of the tables that are made from now on; ``made`` counts tables.
     """

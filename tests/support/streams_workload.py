@@ -1,4 +1,4 @@
-"""A seeded random life of a table: its items change while its stream's shards come and go."""
+"""A seeded random load: a table's items change while its stream's shards split and end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Workload:
 
     @contextmanager
     def running(self, rate: float) -> Iterator[None]:
-        """Do so many steps a second in a thread of its own, while the context lasts."""
+        """Do so many steps per second in another thread, while the context lasts."""
         stop, failures = threading.Event(), list[BaseException]()
 
         def work() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-#: What DynamoDB Local is told; it takes anything.
+#: Credentials for DynamoDB Local, which accepts any.
 REGION, ACCESS_KEY, SECRET_KEY = "us-east-1", "test", "test"
 
 Key = tuple[str, str]

@@ -1,8 +1,8 @@
-"""A proxy in front of a MongoDB server, which stops the world at one exact message.
+"""A proxy in front of a MongoDB server, which can stop at one exact message.
 
 It forwards bytes, and reads of each message just enough to know the command. So a test can kill a
-process after the server has stored an insert and before its client hears of it, without a hook in
-the program.
+process after the server has stored an insert and before its client has the answer, without a hook
+in the program.
 """
 
 from __future__ import annotations
