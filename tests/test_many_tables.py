@@ -61,6 +61,7 @@ class Task:
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
         self.follow = FollowScheduler(
             *(config, loop, self.pool, followings, cast(Any, None), cast(Any, None), client),
+            until_consistent=False,
             start_writer=cast(Any, None),
             consistent=lambda: None,
             trouble=self.errors.append,
