@@ -22,10 +22,11 @@ from shake.demo import fetch
 from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
 from shake.demo.servers import DynamoDBLocal
 from shake.errors import RunError
+from tests.support.crash import MakeCopy, opened
 from tests.support.followed import Followed
 from tests.support.migration import Migration
 from tests.support.streams import Clock, Simulator
-from tests.support.tables import connect
+from tests.support.tables import connect, create_table, put_items
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
@@ -136,3 +137,18 @@ def stored(dynamodb: Any, name: str) -> Callable[[], list[dict[str, Any]]]:
         return sorted(found, key=lambda item: str(item["pk"]))
 
     return stored
+
+
+@pytest.fixture
+def table(dynamodb: Any, name: str) -> str:
+    """A source table of 200 items."""
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
+    return name
+
+
+@pytest.fixture
+def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[MakeCopy]:
+    """Makes copies for crash tests, each by one worker."""
+    with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
+        yield make

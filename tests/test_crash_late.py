@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.store import open_store
 from shake.config import load
-from tests.support.crash import Held, MakeCopy, opened
+from tests.support.crash import Held, MakeCopy
 from tests.support.wait import until
 from tests.support.wire import Moment
-
-
-@pytest.fixture
-def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[MakeCopy]:
-    with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
-        yield make
 
 
 @pytest.mark.parametrize(

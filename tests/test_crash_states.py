@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shake.process.child import MOST_DEATHS
-from tests.support.crash import Copy, MakeCopy, opened
+from tests.support.crash import Copy, MakeCopy
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment
-
-
-@pytest.fixture
-def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[MakeCopy]:
-    with opened(dynamodb, mongo, name, tmp_path, workers=1) as make:
-        yield make
 
 
 @pytest.mark.parametrize(

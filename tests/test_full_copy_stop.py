@@ -15,21 +15,11 @@ from pymongo import MongoClient
 from shake.demo.mongo import MongoServer
 from shake.demo.servers import free_port
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import Migration, Result, compare, filled
+from tests.support.migration import SMALL_PAGES, Migration, Result, compare, filled
 from tests.support.status import slots_used, status
-from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
 Migrate = Callable[..., Migration]
-
-SMALL_PAGES = {"qps__full__batch_num": 5, "full__read__concurrency": 4}
-
-
-@pytest.fixture
-def table(dynamodb: Any, name: str) -> str:
-    create_table(dynamodb.client, name)
-    put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
-    return name
 
 
 def stop(migration: Migration, number: signal.Signals = signal.SIGTERM) -> Result:

@@ -49,13 +49,6 @@ class Troubled:
         return reply if what == "fine" else FAULTS[what](reply)
 
 
-@pytest.fixture
-def table(dynamodb: Any, name: str) -> str:
-    create_table(dynamodb.client, name)
-    put_items(dynamodb.client, name, ({"pk": {"S": f"k{i}"}} for i in range(200)))
-    return name
-
-
 SMALL_PAGES = {"qps__full__batch_num": 8, "full__read__concurrency": 4}
 
 

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Small pages and several segments, so that a copy takes a moment, and can be interrupted.
 MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
+#: The same for a table of few items.
+SMALL_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 5}
 
 
 @dataclass(frozen=True)

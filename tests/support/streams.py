@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import Literal
 
 import orjson
@@ -152,14 +151,9 @@ class Simulator:
         self._http.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._http.__exit__(kind, error, trace)
+        self._http.__exit__()
 
     # -- one call --------------------------------------------------------------------------------
 
