@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+from decimal import Decimal
 from random import Random
 from types import ModuleType
 from typing import Any
 
 import bson
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shake.codec import native, reference
@@ -105,6 +106,12 @@ class Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
+
+
+def has_long_key(found: list[Any]) -> bool:
+    """Whether a numeric key has more than the 15 digits that a double surely keeps."""
+    keys = [value for one in found for value in one["dynamodb"]["Keys"].values() if "N" in value]
+    return any(len(Decimal(key["N"]).as_tuple().digits) > 15 for key in keys)
 
 
 def bodies(min_size: int = 0) -> st.SearchStrategy[bytes]:
@@ -260,6 +267,8 @@ def test_twins_agree_on_many_records(count: int) -> None:
 def test_ordinary_responses_are_not_left_to_the_reference(
     found: list[Any], options: ChangeOptions
 ) -> None:
+    # C leaves these to the reference, which looks whether the double is exact.
+    assume(options.convert != "mchange" or not has_long_key(found))
     refused = isinstance(outcome(reference, answer(found), options), tuple)
     handler = Notes()
     log = logging.getLogger("shake.codec")
