@@ -56,7 +56,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     return st.lists(values(parts[0]), max_size=3).map(tuple)
 
 
-PACKINGS = {
+PACKINGS: dict[str, Packing[Any]] = {
     "start": START,
     "worker set-up": messages.WORKER.set_up,
     "to worker": messages.WORKER.taken,
@@ -96,7 +96,7 @@ def test_every_message_arrives_as_it_was_sent(packing: Packing[Any], type_: type
     check()
 
 
-def received_to_the_end(channel: SupervisorChannel) -> list[Any]:
+def received_to_the_end(channel: SupervisorChannel[Any, Any, Any]) -> list[Any]:
     received, alive = channel.receive()
     while alive:
         more, alive = channel.receive()

@@ -85,7 +85,7 @@ Begin = Callable[[str], Stage]
 
 def test_a_child_hears_and_is_heard(stage: Begin) -> None:
     echo = stage("echo")
-    sent = [messages.Drain(), *(messages.Free(number) for number in range(5000))]
+    sent: list[Any] = [messages.Drain(), *(messages.Free(number) for number in range(5000))]
     for message in sent:
         echo.child.send(message)
     assert echo.until(lambda: len(echo.heard) == len(sent)) == sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 
 from tests.support.followed import Followed, stopped
 from tests.support.migration import compare
@@ -40,7 +41,7 @@ def test_many_tables_are_followed_by_few_writer_processes_and_survive_their_deat
         write(value)
         for child in migration.children("writer"):
             child.send_signal(signal.SIGKILL)
-        until(lambda value=value: arrived(value), 60.0)
+        until(partial(arrived, value), 60.0)
     assert len(migration.children("writer")) == PROCESSES
     stopped(migration, process)
     for name in names:

@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
 import pytest
@@ -69,8 +69,16 @@ class Death:
                 self.released.wait(60)
 
         late = self.landing != "never"
-        options = {"skip": self.number, "late": late, "cut": True, "answered": self.answered}
-        wire.stop_at("request", ANY_WRITE, f"{task.name}.", die, **options)
+        wire.stop_at(
+            "request",
+            ANY_WRITE,
+            f"{task.name}.",
+            die,
+            skip=self.number,
+            late=late,
+            cut=True,
+            answered=self.answered,
+        )
 
     def release(self) -> None:
         self.released.set()
@@ -106,16 +114,21 @@ class Task:
             uri = f"{wire.uri}&retryWrites=false"
             config = load(None, {}, [f"id={self.name}", f"target.address={uri}"]).config
             target = MongoTarget(config, stop, lambda reason: None)
+
+            def begin_to_die() -> None:
+                if death:
+                    death.wait_in(wire, self, stop)
+
             with contextlib.closing(target):
                 try:
-                    self._replace(target, fate, lambda: death and death.wait_in(wire, self, stop))
+                    self._replace(target, fate, begin_to_die)
                 except Stopped:
                     assert death
                     assert death.met.is_set()
         if death and death.landing == "at once":
             death.release()
 
-    def _replace(self, target: MongoTarget, fate: Fate, begin_to_die: Callable[[], Any]) -> None:
+    def _replace(self, target: MongoTarget, fate: Fate, begin_to_die: Callable[[], None]) -> None:
         staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
         assert staging
         if self.held is None:
@@ -236,7 +249,7 @@ def test_a_placeholder_is_removed_after_a_day(task: Callable[[], Task]) -> None:
     assert named.endswith("it stays so that late commands fail; a start after a day removes it")
     one.go_on()
     assert name in one.database.list_collection_names()
-    since = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    since = datetime.now(timezone.utc) - timedelta(days=1, minutes=1)
     one.database[name].update_one({}, {"$set": {"since": since}})
     one.go_on()
     assert one.database.list_collection_names() == ["c"]
