@@ -33,6 +33,12 @@ class Bucket:
     def take(self, amount: float) -> None:
         self._level -= amount
 
+    def pause(self, now: float) -> float:
+        """One call has gone out: seconds until the next one may."""
+        self.take(1.0)
+        self.refill(now)
+        return self.wait()
+
     def wait(self) -> float:
         """Seconds until something may be taken, 0.0 for now."""
         return 0.0 if self._level > 0 else -self._level / self._rate + 1e-4

@@ -64,3 +64,15 @@ def test_the_architecture_has_a_sentence_for_each_folder() -> None:
     folders = [init.parent.relative_to(ROOT) for init in (ROOT / "shake").glob("*/**/__init__.py")]
     assert len(folders) > 10
     assert [one for one in folders if f"\n| `{one}/` | " not in text] == []
+
+
+ROOMS = {"process": "config errors backoff", "source": "config schema stream clock errors backoff"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_that_others_use_knows_none_of_them(room: str) -> None:
+    """A child that is asked for its stacks loads shake.status; nothing else of it does."""
+    known = {room, *ROOMS[room].split()}
+    for module in (ROOT / "shake" / room).glob("*.py"):
+        imports = re.findall(r"^(?:from|import) shake\.(\w+)", module.read_text(), re.MULTILINE)
+        assert set(imports) <= known, module

@@ -21,8 +21,8 @@ from shake.demo.servers import free_port
 from shake.errors import GapError, RunError
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.run.resync import Resync
-from shake.source import tables
-from shake.source.client import Client, Credentials, Endpoint
+from shake.source.client import Credentials, Endpoint
+from shake.source.dynamodb import DynamoSource
 from shake.stream.suspicion import Question
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
@@ -240,14 +240,14 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
     checkpoints, lease = Checkpoints(store), TaskLock.acquire(store, notice=print)
     with Simulator() as simulator:
         table = simulator.table("orders")
-        client = Client(
+        client = DynamoSource(
             Endpoint(simulator.url, "eu-west-1", 5.0),
             lambda: Credentials("a", "b"),
             on_retry=lambda retry: None,
             stop=threading.Event(),
             random=random.Random(0),
         )
-        described = tables.describe(client, "orders")
+        described = client.describe("orders")
         record = TableRecord("orders", "task.orders", 1, 1, state=TableState.DONE)
         checkpoints.begin_table(record)
         checkpoints.save_stream(StreamRecord("orders", table.stream.arn, stamp=1), [])

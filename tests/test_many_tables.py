@@ -18,8 +18,9 @@ from shake.limits import Budget
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.schema import Attribute, Keys, Table
-from shake.source.client import Client, Credentials, Endpoint
+from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
+from shake.source.dynamodb import DynamoSource
 from shake.stream.shard import Shard, State
 from tests.test_farm_process import config_of
 
@@ -32,7 +33,7 @@ class Task:
     def __init__(self, tables: int) -> None:
         config, loop, self.errors = config_of(), Loop(), list[Any]()
         endpoint, credentials = Endpoint("http://127.0.0.1:9", "us-east-1"), Credentials("a", "b")
-        client = Client(
+        client = DynamoSource(
             endpoint,
             lambda: credentials,
             on_retry=self.errors.append,

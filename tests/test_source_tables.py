@@ -15,17 +15,17 @@ from shake.config import ScanFilter
 from shake.errors import RefusedError, SourceError
 from shake.schema import Attribute, Keys, SecondaryIndex
 from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.dynamodb import DynamoSource
 from shake.source.scan import ScanPlan
-from shake.source.tables import describe, list_tables, probe
 from tests.support import faulty
 from tests.support.faulty import Faulty, Reply
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, create_table, put_items
 
 
 @contextmanager
-def client_of(url: str) -> Iterator[tuple[Client, list[Retry]]]:
+def client_of(url: str) -> Iterator[tuple[DynamoSource, list[Retry]]]:
     retries: list[Retry] = []
-    client = Client(
+    client = DynamoSource(
         Endpoint(url, REGION),
         lambda: Credentials(ACCESS_KEY, SECRET_KEY),
         on_retry=retries.append,
@@ -155,7 +155,7 @@ def test_a_table_is_described_with_all_its_indexes(
         ],
     )
     put_items(dynamodb.client, name, [{"a": {"S": "x"}, "b": {"N": "1"}}])
-    table = describe(client, name)
+    table = client.describe(name)
     a, b, c, d = Attribute("a", "S"), Attribute("b", "N"), Attribute("c", "B"), Attribute("d", "S")
     assert table.name == name
     assert table.keys == Keys(a, b)
@@ -169,7 +169,7 @@ def test_a_table_is_described_with_all_its_indexes(
 
 def test_an_on_demand_table_has_no_read_capacity(dynamodb: Any, client: Client, name: str) -> None:
     create_table(dynamodb.client, name)
-    table = describe(client, name)
+    table = client.describe(name)
     assert (table.keys, table.indexes, table.read_capacity) == (
         Keys(Attribute("pk", "S")),
         (),
@@ -184,20 +184,20 @@ def test_a_table_that_is_being_deleted_is_refused() -> None:
         client_of(server.url) as (client, _),
         pytest.raises(RefusedError, match=r"table t is DELETING.*filter\.collection\.black"),
     ):
-        describe(client, "t")
+        client.describe("t")
 
 
 def test_a_table_that_does_not_exist_is_named_by_the_error(client: Client, name: str) -> None:
     with pytest.raises(SourceError) as failure:
-        describe(client, name)
+        client.describe(name)
     assert failure.value.code == "ResourceNotFoundException"
 
 
 def test_the_probe_tells_an_empty_table(dynamodb: Any, client: Client, name: str) -> None:
     create_table(dynamodb.client, name)
-    assert not probe(client, name)
+    assert not client.holds_items(name)
     put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
-    assert probe(client, name)
+    assert client.holds_items(name)
 
 
 def test_the_list_of_tables_is_read_to_its_end() -> None:
@@ -208,9 +208,9 @@ def test_the_list_of_tables_is_read_to_its_end() -> None:
         return Reply(orjson.dumps({"TableNames": [f"t{number}"], **last}))
 
     with Faulty(otherwise=answer) as server, client_of(server.url) as (client, _):
-        assert list_tables(client) == ["t1", "t2", "t3", "t4", "t5"]
+        assert client.list_tables() == ["t1", "t2", "t3", "t4", "t5"]
 
 
 def test_the_list_of_tables_of_a_real_source(dynamodb: Any, client: Client, name: str) -> None:
     create_table(dynamodb.client, name)
-    assert name in list_tables(client)
+    assert name in client.list_tables()

@@ -19,7 +19,7 @@ from shake.checkpoint.records import CopyRun
 from shake.config import Config, load
 from shake.errors import ItemError, RefusedError, RunError, Stopped
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
-from shake.targets import index_names, open_target, problems
+from shake.targets.choice import index_names, open_target, problems
 from shake.targets.dynamodb.target import signing_region
 from shake.targets.dynamodb.writing import MOST_BYTES, DynamoWriter, batches
 from tests.support import faulty

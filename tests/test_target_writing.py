@@ -16,6 +16,7 @@ from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RunError, Stopped
 from shake.schema import Attribute, Keys, Table
+from shake.targets.contract import Changes
 from shake.targets.mongodb.target import MongoTarget
 from shake.targets.mongodb.writing import RANGES_AT_ONCE, MongoWriter
 from tests.support.documents import items, object_id, slot
@@ -116,6 +117,21 @@ def test_without_dup_update_a_key_held_with_other_content_stops(stage: Stage, mo
     with pytest.raises(ItemError, match=r'things: item {"pk":{"S":"k2"}}: .* already holds'):
         writer.write(slot(documents))
     assert mongo.client[stage.name].c.find_one("k2")["x"] == "theirs"
+
+
+@pytest.mark.parametrize("id_mode", ["key", "objectid"])
+def test_an_insert_of_a_key_held_with_other_content_names_the_key(
+    stage: Stage, mongo: Any, id_mode: str
+) -> None:
+    writer = stage.writer(f"id.mode={id_mode}", "increase.executor.insert_on_dup_update=false")
+    held: dict[str, Any] = {"pk": "k", "x": "theirs"}
+    mongo.client[stage.name].c.create_index("pk", unique=True)
+    mongo.client[stage.name].c.insert_one({"_id": "k", **held} if id_mode == "key" else held)
+    document = {"_id": "k"} if id_mode == "key" else {}
+    insert = memoryview(bson.encode({**document, "pk": "k", "x": "ours"}))
+    nothing = memoryview(b"")
+    with pytest.raises(ItemError, match=r'things: item {"pk":{"S":"k"}}: .* holds this key'):
+        writer.apply(Changes(nothing, insert, nothing), "shard")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def opened(document: bytes) -> RawBSONDocument:
 
 def content(document: bytes, config: Config) -> bytes:
     """The part of a document that the item decides: without an ``_id`` that means nothing."""
-    if config.id_mode == "key":
+    if config.id_rule.by_key:
         return document
     if document[4:9] == _OBJECT_ID:
         return document[4 + len(_OBJECT_ID) + 12 :]

@@ -20,7 +20,6 @@ from shake.check.meaning import Item
 from shake.codec.number import parts
 from shake.config import Config
 from shake.schema import Attribute, Table
-from shake.targets.mongodb import fields
 
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]
@@ -48,9 +47,10 @@ class StoredKeys:
         self.config = config
         numbers = any(attribute.type == "N" for attribute in table.keys)
         self.lossy = numbers and config.convert_type == "mchange"
-        self.by_id = config.id_mode == "key"
-        self.fields = [] if self.by_id else [fields.stored_name(key, config) for key in table.keys]
-        self.paths = ["_id"] if self.by_id else [fields.path(key, config) for key in table.keys]
+        self.rule = rule = config.id_rule
+        self.by_id = rule.by_key
+        self.fields = [] if self.by_id else [rule.name(key.name) for key in table.keys]
+        self.paths = ["_id"] if self.by_id else [rule.path(key) for key in table.keys]
         self._names = self.fields or [key.name for key in table.keys]
 
     @cached_property
@@ -67,10 +67,7 @@ class StoredKeys:
         if not self.by_id:
             return [(None, tuple(self.values(opened(document)))) for document in documents]
         found = ids(documents)
-        values = [(one,) if len(self._names) == 1 else tuple(one.values()) for one in found]
-        if self.config.convert_type == "raw":
-            values = [tuple(value for typed in one for value in typed.values()) for one in values]
-        return list(zip(found, values, strict=True))
+        return [(one, tuple(self.rule.values(self.table.keys, one))) for one in found]
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
         """The stored values of the key attributes; a placeholder where there is none."""
@@ -82,7 +79,7 @@ class StoredKeys:
             found = [whole.get(name, _NOTHING) for name in names]
         else:
             found = [_NOTHING] * len(names)
-        if self.config.convert_type == "raw":
+        if self.rule.raw:
             return [_untyped(*pair) for pair in zip(self.table.keys, found, strict=True)]
         return found
 
@@ -129,16 +126,8 @@ class StoredKeys:
 
     def only(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Selects the stored document of one of the codec's, on its shard."""
-        keys = self.table.keys
-        if self.config.id_mode == "objectid":
-            return {
-                fields.path(k, self.config): fields.value(document, k, self.config) for k in keys
-            }
-        query = {"_id": document["_id"]}
-        if self.config.target_mongodb_type == "sharding":
-            path = fields.path(keys.partition, self.config)
-            query[path] = fields.value(document, keys.partition, self.config)
-        return query
+        sharded = self.config.target_mongodb_type == "sharding"
+        return self.rule.selector(self.table.keys, document, sharded=sharded)
 
     def typed(self, document: Mapping[str, Any]) -> Item | None:
         """The key as DynamoDB writes it; None for what cannot be the key of an item."""

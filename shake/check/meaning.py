@@ -32,8 +32,8 @@ def differing_fields(
     """
     wanted: dict[str, Any] = bson.decode(ours, DECODED)
     stored: dict[str, Any] = bson.decode(theirs, DECODED)
-    raw = config.convert_type == "raw"
-    names = {config.convert_id + "_id" if name == "_id" else name: name for name in item}
+    raw = config.id_rule.raw
+    names = {config.id_rule.name(name): name for name in item}
     differ = [
         name
         for name in dict.fromkeys((*wanted, *stored))
@@ -44,7 +44,7 @@ def differing_fields(
             and _same(item[names[name]], wanted[name], stored[name], raw)
         )
     ]
-    if config.id_mode == "key" and not _same_id(item, wanted["_id"], stored["_id"], keys, raw):
+    if config.id_rule.by_key and not _same_id(item, wanted["_id"], stored["_id"], keys, raw):
         differ.insert(0, "_id")
     return differ
 

@@ -21,7 +21,8 @@ from shake.config import Config
 from shake.plan.plan import capacity_rate
 from shake.process.messages import unhandled
 from shake.schema import Table
-from shake.source.client import Client, Retry
+from shake.source.client import Retry
+from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.mongodb.target import MongoTarget
 
@@ -36,7 +37,7 @@ class Ends:
     """A process's own clients of source and target; ``stop`` ends what they do."""
 
     config: Config
-    client: Client
+    client: DynamoSource
     target: MongoTarget
     stop: threading.Event
 
@@ -57,7 +58,9 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
         )
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
-    client = Client(endpoint, credentials, on_retry=retried, stop=stop, random=random.Random())
+    client = DynamoSource(
+        endpoint, credentials, on_retry=retried, stop=stop, random=random.Random()
+    )
     return Ends(config, client, MongoTarget(config, stop, log.info), stop)
 
 

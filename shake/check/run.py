@@ -32,7 +32,8 @@ from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count
 from shake.status.progress import Reporter
-from shake.targets import problems
+from shake.targets.capabilities import capabilities
+from shake.targets.choice import problems
 
 log = logging.getLogger("shake.check")
 
@@ -77,7 +78,7 @@ def check(
     ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. Raises
     ShakeError where the check cannot be made, or not be brought to its end.
     """
-    if config.target_type != "mongodb":
+    if not capabilities(config).is_checked:
         raise UsageError(
             f"target.type = {config.target_type}: this version compares with MongoDB only"
         )

@@ -171,7 +171,7 @@ class StoredTable:
         replacement = self._stored(document)
 
         def replace() -> None:
-            if self._config.id_mode == "key":
+            if self.keys.by_id:
                 self._drop_namesake(replacement["_id"])
             try:
                 self._collection.replace_one(query, replacement, upsert=True)
@@ -192,7 +192,7 @@ class StoredTable:
 
     def _stored(self, document: bytes) -> RawBSONDocument:
         """One of the codec's documents as it is stored: without an ``_id`` if that is ObjectId."""
-        if self._config.id_mode == "objectid":
+        if not self.keys.by_id:
             rest = content(document, self._config)
             document = (len(rest) + 4).to_bytes(4, "little") + rest
         return opened(document)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from shake.id_rule import IdRule
 from shake.schema import Keys
+from shake.targets.capabilities import capabilities
 
 if TYPE_CHECKING:
     from shake.config import Config
@@ -28,12 +30,17 @@ class Options:
     overflow: str = "string"
     id_mode: str = "objectid"
 
+    @property
+    def id_rule(self) -> IdRule:
+        """How documents hold the keys of their items."""
+        return IdRule(self.id_prefix, self.convert == "raw", self.id_mode == "key")
+
     @classmethod
     def of(cls: type[T], config: Config, keys: Keys, **more: bool) -> T:
         """As a configuration has them."""
         return cls(
             keys,
-            config.convert_type if config.target_type == "mongodb" else "json",
+            config.convert_type if capabilities(config).documents == "bson" else "json",
             config.convert_id,
             config.convert_number_overflow,
             config.id_mode,

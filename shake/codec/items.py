@@ -71,14 +71,14 @@ def fields(
     """The item's document, in ``objectid`` mode without ``_id`` where no ObjectId is given."""
     check_keys(options, item)
     check_names(options, item)
-    renamed = options.id_prefix + "_id"
+    rule = options.id_rule
     document: dict[str, Any] = {"_id": None}
     for name, typed in item.items():
         try:
-            document[renamed if name == "_id" else name] = convert(typed)
+            document[rule.name(name)] = convert(typed)
         except ValueError as error:
             raise ValueError(f"attribute {name!a}: {error}") from error
-    if options.id_mode == "key":
+    if rule.by_key:
         document["_id"] = identity(options, convert, item)
     elif object_id is not None:
         document["_id"] = ObjectId(object_id)
@@ -89,8 +89,8 @@ def fields(
 
 def identity(options: Options, convert: Convert, item: Item) -> Any:
     """The key as an ``_id``."""
-    key = {key.name: convert(item[key.name]) for key in options.keys}
-    return key if len(key) > 1 else key[options.keys.partition.name]
+    stored = {key.name: convert(item[key.name]) for key in options.keys}
+    return options.id_rule.identity(options.keys, stored)
 
 
 def encode(document: dict[str, Any]) -> bytes:
@@ -108,7 +108,7 @@ def encode(document: dict[str, Any]) -> bytes:
 
 def check_names(options: Options, item: Item) -> None:
     """Refuse an item two of whose attributes would have one name."""
-    renamed = options.id_prefix + "_id"
+    renamed = options.id_rule.name("_id")
     if "_id" in item and renamed in item:
         raise ValueError(
             f"it holds both _id and {renamed}, which is where _id would go; set another convert._id"
@@ -118,7 +118,7 @@ def check_names(options: Options, item: Item) -> None:
 def check_keys(options: Options, item: Item) -> None:
     """Refuse an item without its key, or whose key two items could come to share."""
     # A copy by ObjectId keeps both items; a change could not tell them apart.
-    selects = options.id_mode == "key" or isinstance(options, ChangeOptions)
+    selects = options.id_rule.by_key or isinstance(options, ChangeOptions)
     for key in options.keys:
         typed = item.get(key.name)
         if type(typed) is not dict or list(typed) != [key.type]:

@@ -17,7 +17,6 @@ import orjson
 from shake.codec import contract, reference
 from shake.codec._transcoder import Changes, Documents, batches
 from shake.codec.contract import Body, ChangeOptions, Options, Statements
-from shake.codec.statements import path
 
 log = logging.getLogger("shake.codec")
 
@@ -162,7 +161,7 @@ def _plan(options: Options) -> _Plan | None:
     try:
         names = [key.name.encode() for key in keys]
         types = [int.from_bytes(key.type.encode(), "big") for key in keys]
-        renamed = f"{options.id_prefix}_id".encode()
+        renamed = options.id_rule.name("_id").encode()
     except UnicodeEncodeError:
         return None
     most = 1 << 8 if isinstance(options, ChangeOptions) else 1 << 32
@@ -171,7 +170,7 @@ def _plan(options: Options) -> _Plan | None:
     return _Plan(
         _CONVERTS[options.convert],
         options.overflow == "error",
-        1 if options.id_mode == "key" else 2 * isinstance(options, ChangeOptions),
+        1 if options.id_rule.by_key else 2 * isinstance(options, ChangeOptions),
         None if renamed == b"_id" or b"\0" in renamed else renamed,
         names[0],
         types[0],
@@ -182,7 +181,7 @@ def _plan(options: Options) -> _Plan | None:
 
 @lru_cache
 def _change_plan(options: ChangeOptions) -> tuple[bytes, bytes | None, bool, bool, bool]:
-    paths = [path(options, key).encode() for key in options.keys]
+    paths = [options.id_rule.path(key).encode() for key in options.keys]
     return (
         paths[0],
         paths[1] if len(paths) > 1 else None,

@@ -25,7 +25,6 @@ from shake.codec.items import (
     identity,
     json_document,
 )
-from shake.schema import Attribute
 
 #: The kinds of statements: their place in Statements.
 UPDATE, INSERT, DELETE = range(3)
@@ -89,24 +88,14 @@ def _json_statement(options: ChangeOptions, change: Change) -> bytes:
 
 
 def _query(options: ChangeOptions, convert: Convert, item: Item) -> bytes:
-    """Selects the document of the item's key, by paths as in shake.targets.mongodb.fields."""
+    """Selects the document of the item's key."""
     check_keys(options, item)
     check_names(options, item)
-    query = {}
-    keys = list(options.keys)
-    if options.id_mode == "key":
-        query["_id"] = identity(options, convert, item)
-        keys = keys[: options.sharded]
-    for key in keys:
-        value = convert(item[key.name])
-        query[path(options, key)] = value[key.type] if options.convert == "raw" else value
-    return encode(query)
-
-
-def path(options: ChangeOptions, key: Attribute) -> str:
-    """Where the value of a key attribute is in its document."""
-    name = options.id_prefix + "_id" if key.name == "_id" else key.name
-    return f"{name}.{key.type}" if options.convert == "raw" else name
+    rule = options.id_rule
+    document = {rule.name(key.name): convert(item[key.name]) for key in options.keys}
+    if rule.by_key:
+        document["_id"] = identity(options, convert, item)
+    return encode(rule.selector(options.keys, document, sharded=options.sharded))
 
 
 def _statement(options: ChangeOptions, convert: Convert, change: Change) -> bytes:

@@ -26,6 +26,7 @@ from shake.config.kinds import (
 )
 from shake.config.secrets import IN_ADDRESS, WHOLE
 from shake.errors import UsageError
+from shake.id_rule import IdRule
 
 _LEVELS = choice("none", "error", "warn", "info", "debug", also={"warning": "warn"})
 
@@ -325,6 +326,11 @@ class Config:
         """The connection string, or the folder, of the checkpoints."""
         default = self.target_address if self.checkpoint_type == "mongodb" else "checkpoint"
         return self.checkpoint_address or default
+
+    @property
+    def id_rule(self) -> IdRule:
+        """How documents hold the keys of their items."""
+        return IdRule(self.convert_id, self.convert_type == "raw", self.id_mode == "key")
 
     def place(self, table: str) -> str:
         """Where a table goes, as ``database.collection``."""

@@ -14,6 +14,7 @@ from shake.farm.checkpointer import Checkpointer
 from shake.farm.lock_guard import LockGuard
 from shake.farm.writer import TableWriter
 from shake.plan.plan import TablePlan
+from shake.targets.capabilities import capabilities
 
 log = logging.getLogger("shake.farm")
 
@@ -55,7 +56,7 @@ class CopyPhases:
         self._draining = False
         self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
-        self._by_position = config.id_mode == "objectid" and config.target_type == "mongodb"
+        self._by_position = capabilities(config).deletes_ranges and not config.id_rule.by_key
 
     @property
     def over(self) -> bool:

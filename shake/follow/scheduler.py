@@ -23,8 +23,8 @@ from shake.follow.table import Flying, FollowedTable
 from shake.plan.plan import TablePlan
 from shake.process.loop import Loop
 from shake.schema import OLD
-from shake.source.client import Client
 from shake.source.clock import Bounds
+from shake.source.contract import Source
 from shake.status.figures import duration, utc
 from shake.status.snapshot import TableStatus
 from shake.stream.queue import Queue
@@ -74,7 +74,7 @@ class FollowScheduler:
         followings: list[FollowedTable],
         checkpointer: Checkpointer,
         fence: LockGuard,
-        client: Client,
+        source: Source,
         *,
         until_consistent: bool,
         start_writer: Callable[[FollowedTable], TableWriter],
@@ -93,11 +93,11 @@ class FollowScheduler:
         self._start_writer = start_writer
         self._consistent = consistent
         self._fatal = fatal
-        self._source = client.clock
+        self._source = source.clock
         self._monitor = StreamMonitor(
             config,
             loop,
-            client,
+            source,
             followings,
             checkpointer,
             learned=lambda following: self.assign(following),

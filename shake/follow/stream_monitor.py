@@ -16,7 +16,7 @@ from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
 from shake.plan.plan import TablePlan
 from shake.process.loop import Loop
-from shake.source.client import Client
+from shake.source.contract import Source
 from shake.stream import suspicion
 from shake.stream.shard import Shard
 from shake.stream.shards import SIBLING_AFTER
@@ -40,7 +40,7 @@ class StreamMonitor:
         self,
         config: Config,
         loop: Loop,
-        client: Client,
+        source: Source,
         followings: list[FollowedTable],
         checkpointer: Checkpointer,
         *,
@@ -49,13 +49,13 @@ class StreamMonitor:
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._loop = loop
-        self._source = client.clock
+        self._source = source.clock
         self._followings = list(followings)
         self._checkpointer = checkpointer
         self._learned = learned
         self._doubtful = doubtful
         self._fatal = fatal
-        self._watcher = StreamWatcher(config, client, loop.post, self._seen, self._trimmed, fatal)
+        self._watcher = StreamWatcher(config, source, loop.post, self._seen, self._trimmed, fatal)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
     @property

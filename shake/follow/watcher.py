@@ -15,15 +15,8 @@ from shake.errors import RunError, ShakeError, Stopped
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
-from shake.source.client import Client
-from shake.source.streams import (
-    Stream,
-    ask,
-    list_children,
-    look_at_shards,
-    look_at_stream,
-    stream_loss,
-)
+from shake.source.contract import Source, Stream
+from shake.source.streams import stream_loss
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
 from shake.stream.suspicion import Answer, Question
@@ -64,14 +57,14 @@ class StreamWatcher:
     def __init__(
         self,
         config: Config,
-        client: Client,
+        source: Source,
         post: Callable[[Callable[[], None]], None],
         seen: Callable[[FollowedTable, View], None],
         trimmed: Callable[[FollowedTable, Question], None],
         fatal: Callable[[ShakeError], None],
     ) -> None:
         self._config = config
-        self._client = client
+        self._source = source
         self._post = post
         self._seen = seen
         self._trimmed = trimmed
@@ -155,18 +148,18 @@ class StreamWatcher:
                 self._changed.notify()
 
     def _probe(self, following: FollowedTable, question: Question) -> None:
-        if ask(self._client, following.record.arn, question) is Answer.TRIMMED:
+        if self._source.answer(following.record.arn, question) is Answer.TRIMMED:
             self._post(partial(self._trimmed, following, question))
 
     def _look(self, following: FollowedTable, parent: str, questions: list[Question]) -> None:
         asked, arn = time.monotonic(), following.record.arn
-        children = list_children(self._client, arn, parent) if parent else None
+        children = self._source.list_children(arn, parent) if parent else None
         if children:
             view = View(asked, children, whole=False)
         else:
             stream = self._same_table(following.plan, arn)
             loss = stream_loss(stream, arn)
-            listing = look_at_shards(self._client, arn)
+            listing = self._source.look_at_shards(arn)
             if listing is None:
                 view = View(asked, [], False, loss or f"its stream {arn} is gone")
             else:
@@ -177,7 +170,7 @@ class StreamWatcher:
         if not questions:
             return {}
         with ThreadPool(min(len(questions), _THREADS)) as threads:
-            answers = threads.map(partial(ask, self._client, arn), questions)
+            answers = threads.map(partial(self._source.answer, arn), questions)
         return {question.shard: one for question, one in zip(questions, answers, strict=True)}
 
     def _verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
@@ -188,14 +181,14 @@ class StreamWatcher:
         """The table's stream. Raises RunError where two answers say that it is another table."""
         stream, difference = self._compare(plan, arn)
         if difference:
-            self._client.stop.wait(_AGAIN_SECONDS)
+            self._source.wait(_AGAIN_SECONDS)
             stream, difference = self._compare(plan, arn)
         if difference:
             raise RunError(another_table(self._config, plan, difference))
         return stream
 
     def _compare(self, plan: TablePlan, arn: str) -> tuple[Stream | None, str]:
-        stream = look_at_stream(self._client, plan.table.name)
+        stream = self._source.look_at_stream(plan.table.name)
         if stream is None:
             return None, ""
         return stream, plan.origin.difference(stream.table) or stream_difference(arn, stream)

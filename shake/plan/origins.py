@@ -9,7 +9,8 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
 from shake.plan.plan import Plan, TablePlan
 from shake.schema import Origin
-from shake.source.streams import Stream, table_arn
+from shake.source.contract import Stream
+from shake.source.streams import table_arn
 
 
 def recognise(plan: TablePlan) -> tuple[TablePlan, str]:

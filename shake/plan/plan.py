@@ -12,7 +12,7 @@ from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config
 from shake.schema import UNKNOWN, Origin, Table
-from shake.source.streams import Stream
+from shake.source.contract import Stream
 from shake.stream.shard import Shard
 
 #: A segment covers at most about so many bytes, and less while each scanner has not got several.

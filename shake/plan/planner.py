@@ -29,11 +29,13 @@ from shake.plan.plan import (
     count_segments,
 )
 from shake.schema import Table
-from shake.source.streams import Stream, stream_problem
+from shake.source.contract import Stream
+from shake.source.streams import stream_problem
 from shake.status.figures import count
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, State
-from shake.targets import index_names, place_problems, problems
+from shake.targets.capabilities import capabilities
+from shake.targets.choice import index_names, place_problems, problems
 from shake.targets.contract import Held, Staging, Target
 from shake.targets.identity import mismatch
 
@@ -44,7 +46,7 @@ def following_problems(config: Config) -> list[str]:
     if config.sync_mode != "full":
         if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
             refusals.append(problem)
-        if config.target_type != "mongodb" and not config.increase_executor_upsert:
+        if not (config.increase_executor_upsert or capabilities(config).updates_only):
             refusals.append(
                 f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
             )

@@ -11,8 +11,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import StreamRecord
 from shake.config import Config
 from shake.plan.plan import Plan, StreamPlan, TablePlan
-from shake.source.client import Client
-from shake.source.streams import enable_stream, list_shards
+from shake.source.contract import Source
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard
@@ -35,7 +34,7 @@ class Position:
 
 def choose_positions(
     config: Config,
-    client: Client,
+    source: Source,
     checkpoints: Checkpoints,
     plan: Plan,
     ours: Callable[[], None],
@@ -48,7 +47,7 @@ def choose_positions(
     is found out while it is followed: one answer does not prove it gone. ``now`` is the source's
     time, or an earlier one.
     """
-    chooser = _Chooser(config, client, checkpoints, ours, now)
+    chooser = _Chooser(config, source, checkpoints, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
     with ThreadPool(_THREADS) as threads:
         positions = threads.map(chooser.choose, tables)
@@ -59,13 +58,13 @@ class _Chooser:
     def __init__(
         self,
         config: Config,
-        client: Client,
+        source: Source,
         checkpoints: Checkpoints,
         ours: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self._config = config
-        self._client = client
+        self._source = source
         self._checkpoints = checkpoints
         self._ours = ours
         self._now = now
@@ -95,8 +94,8 @@ class _Chooser:
         name, now = table.table.name, self._now()
         self._ours()
         Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
-        stream = plan.stream if plan.stream.enabled else enable_stream(self._client, name)
-        listing = list_shards(self._client, stream.arn)
+        stream = plan.stream if plan.stream.enabled else self._source.enable_stream(name)
+        listing = self._source.list_shards(stream.arn)
         whole = not table.copies and self._config.incr_start == "trim_horizon"
         latest = not table.copies and not whole
         shards = all_shards(listing, now) if whole else first_shards(listing, now)

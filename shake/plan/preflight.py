@@ -15,7 +15,8 @@ from shake.plan.plan import (
 from shake.plan.planner import Planner
 from shake.plan.source_tables import find_streams, find_tables, missing_tables
 from shake.plan.warnings import warnings
-from shake.source.client import Client, Unreachable
+from shake.source.client import Unreachable
+from shake.source.contract import Source
 from shake.status.http import check_port
 from shake.targets.contract import Target
 
@@ -24,7 +25,7 @@ def make_plan(
     config: Config,
     scanners: int,
     *,
-    client: Client,
+    source: Source,
     target: Target,
     checkpoints: Checkpoints,
     now: Callable[[], float] = time.time,
@@ -36,14 +37,14 @@ def make_plan(
     """
     begun = checkpoints.begun(config.wants)
     try:
-        found = find_tables(config, client, begun)
+        found = find_tables(config, source, begun)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
-    streams = find_streams(config, client, [table.name for table, _ in found])
+    streams = find_streams(config, source, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.check_places(places)
     return Plan(

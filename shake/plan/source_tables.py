@@ -10,9 +10,8 @@ from typing import TypeVar
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
-from shake.source import tables
-from shake.source.client import Client, Unreachable
-from shake.source.streams import Stream, find_stream
+from shake.source.client import Unreachable
+from shake.source.contract import Source, Stream
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ _THREADS = 8
 
 
 def find_tables(
-    config: Config, client: Client, begun: Sequence[str] = ()
+    config: Config, source: Source, begun: Sequence[str] = ()
 ) -> list[tuple[Table, bool]]:
     """The wanted tables, and whether each holds any item.
 
@@ -39,15 +38,15 @@ def find_tables(
         names = list(white)  # which needs no right to list all others
         known = set(begun)
     else:
-        names = list(filter(config.wants, tables.list_tables(client, attempts=_ATTEMPTS)))
+        names = list(filter(config.wants, source.list_tables(attempts=_ATTEMPTS)))
         known = {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
-            table = tables.describe(client, name, attempts=_ATTEMPTS)
-            return table, tables.probe(client, name, attempts=_ATTEMPTS)
+            table = source.describe(name, attempts=_ATTEMPTS)
+            return table, source.holds_items(name, attempts=_ATTEMPTS)
 
-        return _unless_missing(client, ask, _LOOKS if name in known else 1)
+        return _unless_missing(source, ask, _LOOKS if name in known else 1)
 
     names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
@@ -55,10 +54,10 @@ def find_tables(
         return [found for found in threads.imap(look, names) if found is not None]
 
 
-def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
+def _unless_missing(source: Source, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
     """What the source answers; None where it says, so many times, that there is no such table."""
     for look in range(looks):
-        client.stop.wait(_AGAIN_SECONDS * (look > 0))
+        source.wait(_AGAIN_SECONDS * (look > 0))
         try:
             return ask()
         except SourceError as error:
@@ -67,13 +66,13 @@ def _unless_missing(client: Client, ask: Callable[[], T], looks: int = _LOOKS) -
     return None
 
 
-def find_streams(config: Config, client: Client, names: list[str]) -> dict[str, Stream]:
+def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, Stream]:
     """The stream of each table, where changes are followed. Raises RefusedError."""
     if config.sync_mode == "full" or config.sync_schema_only:
         return {}
 
     def look(name: str) -> Stream:
-        stream = _unless_missing(client, partial(find_stream, client, name, attempts=_ATTEMPTS))
+        stream = _unless_missing(source, partial(source.find_stream, name, attempts=_ATTEMPTS))
         if stream is None:
             raise RefusedError(f"table {name} was deleted during the checks: start again")
         return stream

@@ -10,6 +10,7 @@ from shake.plan.plan import Action, TablePlan, count_segments, seconds_at_least
 from shake.schema import OLD, RETENTION
 from shake.source.streams import stream_loss
 from shake.status.figures import count, duration
+from shake.targets.capabilities import capabilities
 
 
 def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Iterable[str]:
@@ -21,7 +22,7 @@ def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Itera
         )
     yield from _late(config, plans)
     for plan in plans:
-        if config.convert_type == "mchange" and config.target_type == "mongodb":
+        if config.convert_type == "mchange" and capabilities(config).documents == "bson":
             yield (
                 f"table {plan.table.name}: convert.type = mchange makes every number a double: "
                 "long ones lose digits"

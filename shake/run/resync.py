@@ -15,11 +15,9 @@ from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
 from shake.plan.origins import another_table
 from shake.plan.plan import Plan, TablePlan, count_segments
-from shake.source import tables
-from shake.source.client import Client
-from shake.source.streams import is_lost
+from shake.source.contract import Source
 from shake.status.snapshot import Snapshot
-from shake.targets import open_target
+from shake.targets.choice import open_target
 from shake.targets.contract import Fence
 from shake.targets.mongodb.session import LAST_PROCESS
 
@@ -61,7 +59,7 @@ class Resync:
         self._failures = 0
         self._behind -= {table.name for table in snapshot.tables if table.consistent}
 
-    def mark(self, gap: GapError, plan: Plan, client: Client) -> None:
+    def mark(self, gap: GapError, plan: Plan, source: Source) -> None:
         """Have the next plan copy the gap's table anew, by one write to its checkpoint.
 
         Does nothing where the source has again what it lacked. Raises GapError where the table must
@@ -82,10 +80,10 @@ class Resync:
                 "copy faster: more workers, more source.read_budget",
             )
         [planned] = [table for table in plan.tables if table.table.name == gap.table]
-        if not self._is_lost(gap, client):
+        if not self._is_lost(gap, source):
             log.warning("table %s: nothing is lost: the source has it again", gap.table)
             return
-        segments = self._segments(gap, planned, client)
+        segments = self._segments(gap, planned, source)
         self._end_shards(planned)
         self._lease.renew()
         record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
@@ -99,12 +97,12 @@ class Resync:
             else "",
         )
 
-    def _is_lost(self, gap: GapError, client: Client) -> bool:
+    def _is_lost(self, gap: GapError, source: Source) -> bool:
         """Whether the source still says so, asked once more before anything is given up."""
         stream, _ = self._checkpoints.load_stream(gap.table)
         if stream is None or gap.question is None:
             return True
-        return is_lost(client, gap.table, stream.arn, gap.question)
+        return source.is_lost(gap.table, stream.arn, gap.question)
 
     def _end_shards(self, planned: TablePlan) -> None:
         """Changes of earlier runs that arrive late are not to land in the new collection."""
@@ -120,14 +118,14 @@ class Resync:
             writer = target.writer(planned.place, planned.table, fence)
             writer.end_shards([shard.id for shard in shards])
 
-    def _segments(self, gap: GapError, planned: TablePlan, client: Client) -> int:
+    def _segments(self, gap: GapError, planned: TablePlan, source: Source) -> int:
         """How many segments the table is read in now, which proves that it can be read.
 
         Raises RunError where it is another table.
         """
         try:
-            table = tables.describe(client, gap.table)
-            holds_items = tables.probe(client, gap.table)
+            table = source.describe(gap.table)
+            holds_items = source.holds_items(gap.table)
         except (SourceError, RefusedError) as error:
             raise GapError(
                 gap.table,

@@ -40,8 +40,9 @@ from shake.plan.positions import Position
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
 from shake.run.shutdown import Ending, Shutdown
-from shake.source.client import Client, Endpoint
+from shake.source.client import Endpoint
 from shake.source.clock import NO_DATE, Bounds
+from shake.source.contract import Source
 from shake.source.session import CredentialSource
 from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
@@ -83,7 +84,7 @@ class Supervisor:
         endpoint: Endpoint,
         credentials: CredentialSource,
         positions: Mapping[str, Position],
-        watch: Client,
+        watch: Source,
         until_consistent: bool,
         checkpoints: Checkpoints,
         lease: TaskLock,

@@ -25,15 +25,17 @@ from shake.plan.preflight import local_problems, make_plan
 from shake.run.resync import Resync
 from shake.run.shutdown import Ending
 from shake.run.supervisor import Supervisor
-from shake.source.client import Client, Endpoint
+from shake.source.client import Endpoint
 from shake.source.clock import NO_DATE, SourceClock
+from shake.source.contract import Source
+from shake.source.dynamodb import DynamoSource
 from shake.source.session import CredentialSource, open_source
 from shake.status.profile import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import FULL_SYNC_DONE, summary
-from shake.targets import open_target
+from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
 
@@ -234,7 +236,7 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
         scanners = _scanners(config, workers)
         try:
             return make_plan(
-                config, scanners, client=client, target=target, checkpoints=ends.checkpoints
+                config, scanners, source=client, target=target, checkpoints=ends.checkpoints
             )
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
@@ -275,8 +277,8 @@ def _swept_first(table: TablePlan) -> bool:
     return table.record.run > 0 and table.record.state is TableState.PREPARING
 
 
-def _client(ends: Ends, stop: threading.Event) -> Client:
-    return Client(
+def _client(ends: Ends, stop: threading.Event) -> Source:
+    return DynamoSource(
         ends.endpoint,
         ends.credentials,
         on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
@@ -334,7 +336,7 @@ def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
 @contextlib.contextmanager
 def _watching(
     config: Config, ends: Ends, lease: TaskLock, plan: Plan
-) -> Iterator[tuple[Client, dict[str, Position]]]:
+) -> Iterator[tuple[Source, dict[str, Position]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
     watch = _client(ends, stop)
@@ -360,7 +362,7 @@ def _supervised(
     plan: Plan,
     screen: _Screen,
     *,
-    watch: Client,
+    watch: Source,
     positions: dict[str, Position],
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""

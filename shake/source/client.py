@@ -111,7 +111,7 @@ class Client:
     ) -> dict[str, Any]:
         """As :meth:`call`, for small requests and answers as Python objects."""
         body = orjson.dumps(request)
-        return self.begin(operation, body, Buffer()).result(_parse, attempts=attempts)
+        return self.begin(operation, body, Buffer()).result(parsed, attempts=attempts)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -228,7 +228,7 @@ def _copy(body: memoryview) -> bytes:
     return bytes(body[:-1])
 
 
-def _parse(body: memoryview) -> dict[str, Any]:
+def parsed(body: memoryview) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = orjson.loads(body[:-1])
     except orjson.JSONDecodeError as error:

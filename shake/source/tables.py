@@ -1,4 +1,4 @@
-"""Asks DynamoDB which tables there are and what they look like."""
+"""Reads DynamoDB's descriptions of tables."""
 
 from __future__ import annotations
 
@@ -7,32 +7,17 @@ from typing import Any
 
 from shake.errors import RefusedError
 from shake.schema import Attribute, Keys, Origin, SecondaryIndex, Table
-from shake.source.client import Client
 
 #: The states in which a table can be read.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
 _READABLE = frozenset({"ACTIVE", "UPDATING"})
 
 
-def list_tables(client: Client, *, attempts: int | None = None) -> list[str]:
-    """The names of all tables of the account in the region, in DynamoDB's order."""
-    names: list[str] = []
-    request: dict[str, Any] = {}
-    while True:
-        answer = client.ask("ListTables", request, attempts=attempts)
-        names += answer["TableNames"]
-        if "LastEvaluatedTableName" not in answer:
-            return names
-        request = {"ExclusiveStartTableName": answer["LastEvaluatedTableName"]}
+def table_of(name: str, answer: Mapping[str, Any]) -> Table:
+    """The table that a TableDescription is of.
 
-
-def describe(client: Client, name: str, *, attempts: int | None = None) -> Table:
-    """The table's keys, indexes, size and origin.
-
-    Raises RefusedError when the table is in a state that cannot be read, SourceError
-    (ResourceNotFoundException) when there is none of that name.
+    Raises RefusedError when the table is in a state that cannot be read.
     """
-    answer = client.ask("DescribeTable", {"TableName": name}, attempts=attempts)["Table"]
     status = answer.get("TableStatus", "unknown")
     if status not in _READABLE:
         raise RefusedError(
@@ -64,12 +49,6 @@ def origin_of(description: Mapping[str, Any]) -> Origin:
     )
 
 
-def probe(client: Client, name: str, *, attempts: int | None = None) -> bool:
-    """Say whether the table holds any item, and prove that it may be scanned (half a unit)."""
-    answer = client.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
-    return bool(answer["Count"])
-
-
 def _keys(schema: list[dict[str, str]], types: dict[str, str]) -> Keys:
     names = {part["KeyType"]: part["AttributeName"] for part in schema}
     partition, sort = names["HASH"], names.get("RANGE")
@@ -79,7 +58,7 @@ def _keys(schema: list[dict[str, str]], types: dict[str, str]) -> Keys:
     )
 
 
-def _read_capacity(answer: dict[str, Any]) -> int:
+def _read_capacity(answer: Mapping[str, Any]) -> int:
     if answer.get("BillingModeSummary", {}).get("BillingMode") == "PAY_PER_REQUEST":
         return 0
     return int(answer.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0))

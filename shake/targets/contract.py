@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from shake.schema import Table
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun, Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a type of target takes, and what it can do.
+
+    ``documents``: the codec makes BSON, or each item's own DynamoDB JSON. ``deletes_ranges``:
+    ranges of ObjectIds can be deleted (see Writer.forget), so that a copy stores no item twice.
+    ``updates_only``: it can tell a change of an item that it does not hold, and leave it out.
+    ``is_checked``: shake-check can compare it. Whether a target renames is known from a running
+    one only: see Target.staging.
+    """
+
+    documents: Literal["bson", "json"]
+    deletes_ranges: bool
+    updates_only: bool
+    is_checked: bool
 
 
 class Changes(NamedTuple):

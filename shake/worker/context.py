@@ -9,8 +9,9 @@ from collections.abc import Callable
 from shake.config import Config
 from shake.farm import messages
 from shake.process.arena import Arena, Slots
-from shake.source.client import Client, Retry
+from shake.source.client import Retry
 from shake.source.clock import SourceClock
+from shake.source.dynamodb import DynamoSource
 from shake.stream.journal import Journal
 
 
@@ -28,7 +29,7 @@ class WorkerContext:
         self.journal = Journal(config.journal_folder)
         self.credentials = set_up.credentials
         self.clock = SourceClock(channel.send)
-        self.client = Client(
+        self.source = DynamoSource(
             set_up.endpoint,
             lambda: self.credentials,
             on_retry=self._retried,

@@ -12,7 +12,8 @@ from shake.codec.objectid import segment_prefix
 from shake.errors import ItemError, Stopped
 from shake.farm import messages
 from shake.process import entry as child
-from shake.source.client import Buffer, Call
+from shake.source.connection import Buffer
+from shake.source.contract import Pages, Pending
 from shake.source.scan import ScanPlan
 from shake.worker.context import WorkerContext
 
@@ -87,7 +88,7 @@ class Scanner(threading.Thread):
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.state = "idle"
         self._context = context
-        self._client = context.client
+        self._source: Pages = context.source
         self._send = context.channel.send
         self._arena = context.arena
         self._used: dict[int, int] = {}
@@ -114,7 +115,7 @@ class Scanner(threading.Thread):
         start = lease.start
         coming = self._ask(lease, table, start)
         while True:
-            body: memoryview = coming.result()
+            body = coming.result()
             early = codec.next_start(body)
             ahead = self._ask_early(lease, table, early) if early else None
             try:
@@ -124,7 +125,7 @@ class Scanner(threading.Thread):
             except codec.CorruptPage as error:
                 corrupt += 1
                 self._send(messages.Retried(table.number, False, corrupt, str(error), scan=True))
-                self._client.pause(corrupt)
+                self._source.pause(corrupt)
             over = self._cut or self._context.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):
                 ahead.cancel()
@@ -133,19 +134,18 @@ class Scanner(threading.Thread):
                 return
             coming = ahead or self._ask(lease, table, start)
 
-    def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
+    def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Pending:
         """Send for the page at ``start``, as soon as a call is permitted."""
         table.allowance.take()
         return self._begin(lease, table, start)
 
-    def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Call | None:
+    def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Pending | None:
         """Send for it if that is permitted now: the page at hand must not wait for a permit."""
         permitted = not self._context.stop.is_set() and table.allowance.take_at_once()
         return self._begin(lease, table, start) if permitted else None
 
-    def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Call:
-        request = table.plan.request(lease.segment, start)
-        return self._client.begin("Scan", request, self._buffer)
+    def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Pending:
+        return self._source.scan(table.plan, lease.segment, start, self._buffer)
 
     def _publish(
         self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int

@@ -8,9 +8,6 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
-
-import orjson
 
 from shake import codec
 from shake.clock import boot_clock
@@ -18,8 +15,9 @@ from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import messages
 from shake.limits import BURST, Bucket
 from shake.process import entry as child
-from shake.source.client import BACKOFF, Buffer
-from shake.source.streams import iterator_request, records_request
+from shake.source.client import BACKOFF
+from shake.source.connection import Buffer
+from shake.source.contract import Pages
 from shake.stream.journal import Appender, Damaged, entries
 from shake.worker.context import WorkerContext
 
@@ -136,7 +134,7 @@ class Reader(threading.Thread):
         self._lease = lease
         self._stream = stream
         self._context = context
-        self._client = context.client
+        self._source: Pages = context.source
         self._send = context.channel.send
         self._file = context.journal.file(stream.name, lease.shard)
         self._arena = context.arena
@@ -204,7 +202,7 @@ class Reader(threading.Thread):
             asked = boot_clock()
             try:
                 self._next = self._next or self._iterator()
-                body = self._fetch(self._next)
+                body = self._source.records(self._next, self._limit, self._buffer)
                 page = codec.change_page(body, self._stream.options)
                 if page.records:
                     self._take(page, body)
@@ -240,9 +238,7 @@ class Reader(threading.Thread):
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
                 idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
-            self._calls.take(1)
-            self._calls.refill(time.monotonic())
-            self._stopping.wait(self._calls.wait())
+            self._stopping.wait(self._calls.pause(time.monotonic()))
         return False
 
     def _leaving(self) -> bool:
@@ -253,16 +249,8 @@ class Reader(threading.Thread):
             self.ended.wait(seconds)
 
     def _iterator(self) -> str:
-        lease = self._lease
-        request = iterator_request(self._stream.arn, lease.shard, lease.start, self._sequence)
-        answer = self._client.begin("GetShardIterator", request, self._buffer).result(_parse)
-        iterator: str = answer["ShardIterator"]
-        return iterator
-
-    def _fetch(self, iterator: str) -> memoryview:
-        request = records_request(iterator, self._limit)
-        body: memoryview = self._client.begin("GetRecords", request, self._buffer).result()
-        return body
+        shard, position = self._lease.shard, (self._lease.start, self._sequence)
+        return self._source.iterator(self._stream.arn, shard, *position, self._buffer)
 
 
 class ApplyingReader(Reader):
@@ -384,7 +372,3 @@ class JournalingReader(Reader):
 
 def _as_number(sequence: str) -> int:
     return int(sequence or 0)
-
-
-def _parse(body: memoryview) -> Any:
-    return orjson.loads(body[:-1])

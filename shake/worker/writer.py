@@ -19,7 +19,7 @@ from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
 from shake.status.figures import in_short
-from shake.targets import open_target
+from shake.targets.choice import open_target
 from shake.targets.contract import Changes, Fence, Held, Staging, Target, Writer
 from shake.targets.deadline import Deadline
 from shake.targets.identity import mismatch

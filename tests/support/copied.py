@@ -12,10 +12,9 @@ from typing import Any
 from shake import codec
 from shake.codec.objectid import segment_prefix
 from shake.config import load
-from shake.source.client import Client
+from shake.source.dynamodb import DynamoSource
 from shake.source.scan import ScanPlan
 from shake.source.session import open_source
-from shake.source.tables import describe
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, Key, create_table, put_items
 
@@ -68,11 +67,11 @@ class Copied:
         """Copy the table as the configuration says."""
         config = load(str(self.conf), {}, self._overrides).config
         stop = threading.Event()
-        client = Client(
+        client = DynamoSource(
             *open_source(config), on_retry=lambda retry: None, stop=stop, random=random.Random(0)
         )
         target = MongoTarget(config, stop, lambda reason: None)
-        table = describe(client, self.name)
+        table = client.describe(self.name)
         target.create(config.place(self.name), table)
         writer = target.writer(config.place(self.name), table)
         plan = ScanPlan(self.name, 1, filter=config.scan_filter)

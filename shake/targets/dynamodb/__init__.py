@@ -1,1 +1,7 @@
 """Any endpoint that speaks DynamoDB as a target."""
+
+from shake.targets.contract import Capabilities
+
+CAPABILITIES = Capabilities(
+    documents="json", deletes_ranges=False, updates_only=False, is_checked=False
+)

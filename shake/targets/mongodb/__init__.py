@@ -1,1 +1,7 @@
 """MongoDB as a target."""
+
+from shake.targets.contract import Capabilities
+
+CAPABILITIES = Capabilities(
+    documents="bson", deletes_ranges=True, updates_only=True, is_checked=True
+)

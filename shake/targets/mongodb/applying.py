@@ -120,15 +120,11 @@ class Applier:
 
     def _judge_insert(self, entry: Mapping[str, Any], document: RawBSONDocument) -> None:
         """A document that is there already as it is was inserted by an earlier try."""
-        query = {
-            fields.path(key, self.config): fields.value(document, key, self.config)
-            for key in self.table.keys
-        }
+        query = self.config.id_rule.selector(self.table.keys, document, sharded=False)
         if entry["code"] != DUPLICATE_KEY:
             raise self._item_error(query, entry["errmsg"])
-        by_id = {"_id": document["_id"]} if self.config.id_mode == "key" else query
         stored = self.patience.call(
-            self.collection.full_name, lambda: self.collection.find_one(by_id)
+            self.collection.full_name, lambda: self.collection.find_one(query)
         )
         if stored is None or _without_id(stored) != _without_id(document):
             reason = (

@@ -141,7 +141,7 @@ class Builder:
         return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[:-1]]  # the last run's
 
     def _key_bytes(self, document: RawBSONDocument) -> bytes:
-        values = [fields.value(document, key, self.config) for key in self.table.keys]
+        values = [self.config.id_rule.value(document, key) for key in self.table.keys]
         return bson.encode({"": values})
 
 

@@ -1,4 +1,4 @@
-"""How a table's key attributes are found again in its documents: names, paths, readable keys."""
+"""Which keys MongoDB can hold, and keys as text for messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,6 @@ from typing import Any
 
 from shake.config import Config
 from shake.schema import Attribute, Table
-
-
-def stored_name(attribute: Attribute, config: Config) -> str:
-    """The attribute's field name: its own, or the prefixed one where it is called ``_id``."""
-    return config.convert_id + "_id" if attribute.name == "_id" else attribute.name
-
-
-def path(attribute: Attribute, config: Config) -> str:
-    """The dotted path of the attribute's value, for indexes and filters."""
-    name = stored_name(attribute, config)
-    return f"{name}.{attribute.type}" if config.convert_type == "raw" else name
-
-
-def value(document: Mapping[str, Any], attribute: Attribute, config: Config) -> Any:
-    """The attribute's value in a document, as pymongo decodes it."""
-    found = document[stored_name(attribute, config)]
-    return found[attribute.type] if config.convert_type == "raw" else found
 
 
 def name_problem(attribute: Attribute) -> str | None:
@@ -49,7 +32,7 @@ def key_problem(table: Table, config: Config) -> str | None:
     ``_id`` may be a document, but its fields must not start with ``$``.
     Source: https://www.mongodb.com/docs/manual/core/document/#the-_id-field
     """
-    indexed = tuple(table.keys) if config.id_mode == "objectid" else ()
+    indexed = () if config.id_rule.by_key else tuple(table.keys)
     if config.target_mongodb_type == "sharding":
         indexed = indexed or (table.keys.partition,)
     for attribute in indexed:
@@ -66,25 +49,24 @@ def key_problem(table: Table, config: Config) -> str | None:
 
 def key_text(document: Mapping[str, Any], table: Table, config: Config) -> str:
     """The document's primary key as DynamoDB JSON, for people."""
+    rule = config.id_rule
     key = {
-        attribute.name: {attribute.type: _plain(value(document, attribute, config))}
+        attribute.name: {attribute.type: _plain(rule.value(document, attribute))}
         for attribute in table.keys
-        if stored_name(attribute, config) in document
+        if rule.name(attribute.name) in document
     }
     return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
 
 
 def query_text(query: Mapping[str, Any], table: Table, config: Config) -> str:
     """The key that a statement selects (see codec.contract), as DynamoDB JSON, for people."""
-    if config.id_mode == "key":
-        found = query["_id"]
-        alone = table.keys.sort is None
-        values = {key.name: found if alone else found[key.name] for key in table.keys}
-        if config.convert_type == "raw":
-            values = {key.name: values[key.name][key.type] for key in table.keys}
+    rule = config.id_rule
+    if rule.by_key:
+        values = rule.values(table.keys, query["_id"])
     else:
-        values = {key.name: query[path(key, config)] for key in table.keys}
-    typed = {key.name: {key.type: _plain(values[key.name])} for key in table.keys}
+        values = [query[rule.path(key)] for key in table.keys]
+    found = zip(table.keys, values, strict=True)
+    typed = {key.name: {key.type: _plain(value)} for key, value in found}
     return json.dumps(typed, ensure_ascii=False, separators=(",", ":"))
 
 

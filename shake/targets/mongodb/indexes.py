@@ -43,7 +43,7 @@ def wanted_indexes(table: Table, config: Config) -> list[Index]:
     Source: https://www.mongodb.com/docs/manual/core/index-unique/#sharded-clusters-and-unique-indexes
     """
     own, *wanted = _pair(table.keys, "the table's key", config)
-    if config.id_mode == "objectid":  # else the index on _id does its work
+    if not config.id_rule.by_key:  # else the index on _id does its work
         wanted.insert(0, replace(own, unique=True))
     if config.full_enable_index_user:
         for secondary in table.indexes:
@@ -55,8 +55,8 @@ def wanted_indexes(table: Table, config: Config) -> list[Index]:
 def _pair(keys: Keys, source: str, config: Config) -> Iterator[Index]:
     """The key's own index, and the one on its partition alone (hashed, where sharded)."""
     problem = next(filter(None, map(fields.name_problem, keys)), None)
-    yield Index(tuple((fields.path(key, config), 1) for key in keys), False, source, problem)
-    partition = fields.path(keys.partition, config)
+    yield Index(tuple((config.id_rule.path(key), 1) for key in keys), False, source, problem)
+    partition = config.id_rule.path(keys.partition)
     problem = fields.name_problem(keys.partition)
     if config.target_mongodb_type == "sharding":
         yield Index(((partition, "hashed"),), False, source, problem)

@@ -21,7 +21,6 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence, Found
 from shake.targets.deadline import Deadline
-from shake.targets.mongodb import fields
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
@@ -294,5 +293,5 @@ class MongoTarget:
         except OperationFailure as error:
             if error.code != ALREADY_INITIALIZED:  # what older servers say the second time
                 raise
-        key = {fields.path(table.keys.partition, self._config): "hashed"}
+        key = {self._config.id_rule.path(table.keys.partition): "hashed"}
         admin.command("shardCollection", place, key=key)

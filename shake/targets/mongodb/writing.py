@@ -48,6 +48,7 @@ class MongoWriter:
         self._place = collection.full_name
         self._table = table
         self._config = config
+        self._rule = config.id_rule
         self._patience = patience
         self._uuid = fence.collection
         self._numbers = numbers_from(fence.run, fence.process)
@@ -152,9 +153,9 @@ class MongoWriter:
         The server might not have acknowledged yet what an earlier attempt inserted. The replace
         waits for that.
         """
-        if self._config.id_mode == "key" and not self._config.full_executor_insert_on_dup_update:
+        if self._rule.by_key and not self._config.full_executor_insert_on_dup_update:
             self._refuse_foreign(held)
-        if self._sharded and self._config.id_mode == "objectid":
+        if self._sharded and not self._rule.by_key:
             # A dying process may have stored another item under this _id; it comes again.
             self._collection.bulk_write(
                 [DeleteMany(self._query(document, foreign=True)) for document in held],
@@ -180,8 +181,8 @@ class MongoWriter:
         query = {"_id": document["_id"]}
         if self._sharded:
             partition = self._table.keys.partition
-            found = fields.value(document, partition, self._config)
-            query[fields.path(partition, self._config)] = {"$ne": found} if foreign else found
+            found = self._rule.value(document, partition)
+            query[self._rule.path(partition)] = {"$ne": found} if foreign else found
         return query
 
     def _held(self, error: BulkWriteError, batch: list[RawBSONDocument]) -> list[RawBSONDocument]:

@@ -1,0 +1,191 @@
+"""DynamoDB and its Streams as a source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shake.errors import RefusedError, SourceError
+from shake.schema import Table
+from shake.source.client import Buffer, Call, Client, parsed
+from shake.source.contract import Stream
+from shake.source.scan import ScanPlan
+from shake.source.streams import iterator_request, records_request, stream_loss
+from shake.source.tables import origin_of, table_of
+from shake.stream.listing import Listed
+from shake.stream.suspicion import Answer, Question
+
+#: Codes of errors that say what is no longer there.
+NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
+
+#: Seconds between two looks at a stream that is being enabled, and how long that may take.
+_ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
+
+
+class DynamoSource(Client):
+    """See contract.Source, and contract.Pages."""
+
+    # ---- for workers
+
+    def scan(self, plan: ScanPlan, segment: int, start: bytes | None, buffer: Buffer) -> Call:
+        return self.begin("Scan", plan.request(segment, start), buffer)
+
+    def iterator(self, arn: str, shard: str, start: str, sequence: str, buffer: Buffer) -> str:
+        request = iterator_request(arn, shard, start, sequence)
+        answer = self.begin("GetShardIterator", request, buffer).result(parsed)
+        iterator: str = answer["ShardIterator"]
+        return iterator
+
+    def records(self, iterator: str, limit: int, buffer: Buffer) -> memoryview:
+        return self.begin("GetRecords", records_request(iterator, limit), buffer).result()
+
+    # ---- for plan and supervisor
+
+    def wait(self, seconds: float) -> None:
+        self.stop.wait(seconds)
+
+    def list_tables(self, *, attempts: int | None = None) -> list[str]:
+        """The names of all tables of the account in the region, in DynamoDB's order."""
+        names: list[str] = []
+        request: dict[str, Any] = {}
+        while True:
+            answer = self.ask("ListTables", request, attempts=attempts)
+            names += answer["TableNames"]
+            if "LastEvaluatedTableName" not in answer:
+                return names
+            request = {"ExclusiveStartTableName": answer["LastEvaluatedTableName"]}
+
+    def describe(self, name: str, *, attempts: int | None = None) -> Table:
+        """See Source. Raises SourceError (ResourceNotFoundException) where there is none."""
+        answer = self.ask("DescribeTable", {"TableName": name}, attempts=attempts)
+        return table_of(name, answer["Table"])
+
+    def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
+        """See Source. It consumes half a unit."""
+        answer = self.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
+        return bool(answer["Count"])
+
+    def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
+        """The table's latest stream.
+
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
+        """
+        answer = self.ask("DescribeTable", {"TableName": table}, attempts=attempts)["Table"]
+        specification = answer.get("StreamSpecification", {})
+        return Stream(
+            answer.get("LatestStreamArn", ""),
+            specification.get("StreamEnabled", False),
+            specification.get("StreamViewType", ""),
+            origin_of(answer),
+        )
+
+    def enable_stream(self, table: str, *, wait: Callable[[float], object] = time.sleep) -> Stream:
+        """Enable a stream with new and old images; return it once it takes changes.
+
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html
+        """
+        wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        try:
+            self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
+        except SourceError as error:
+            if not self.find_stream(table).enabled:  # else a stale answer said that it was not
+                raise RefusedError(
+                    f"table {table}: its stream cannot be enabled: {error}",
+                    passes=error.code == "ResourceInUseException",  # the table is being changed
+                ) from error
+        waited = 0.0
+        while waited < _ENABLE_SECONDS:
+            stream = self.find_stream(table)
+            if stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED":
+                return stream
+            wait(_ENABLE_EVERY)
+            waited += _ENABLE_EVERY
+        raise RefusedError(
+            f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: "
+            "start again later",
+            passes=True,
+        )
+
+    def look_at_stream(self, table: str) -> Stream | None:
+        """The table's latest stream, None where there is no such table."""
+        try:
+            return self.find_stream(table)
+        except SourceError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
+    def look_at_shards(self, arn: str) -> list[Listed] | None:
+        """All shards of a stream, None where there is no such stream."""
+        try:
+            return self.list_shards(arn)
+        except SourceError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
+    def list_shards(self, arn: str) -> list[Listed]:
+        """All shards of a stream; pages are asked for until there is no more.
+
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_DescribeStream.html
+        """
+        return self._list({"StreamArn": arn})
+
+    def list_children(self, arn: str, parent: str) -> list[Listed] | None:
+        """The children of a shard; None where the endpoint does not tell, or there is no stream."""
+        shard_filter = {"Type": "CHILD_SHARDS", "ShardId": parent}
+        try:
+            listed = self._list({"StreamArn": arn, "ShardFilter": shard_filter})
+        except SourceError as error:
+            if error.code not in ("ValidationException", NOT_FOUND):
+                raise
+            return None
+        return [one for one in listed if one.parent == parent]  # some ignore the filter
+
+    def answer(self, arn: str, question: Question) -> Answer:
+        """Ask directly whether a shard, and what follows a position in it, is there.
+
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html
+        """
+        try:
+            self.call("GetShardIterator", iterator_request(arn, *question))
+        except SourceError as error:
+            if error.code == TRIMMED:
+                return Answer.TRIMMED
+            if error.code == NOT_FOUND:
+                return Answer.GONE
+            raise
+        return Answer.THERE
+
+    def is_lost(self, table: str, arn: str, question: Question) -> bool:
+        """Ask once more, directly, whether what was believed to be lost is."""
+        if question.shard:
+            return self.answer(arn, question) is not Answer.THERE
+        return (
+            bool(stream_loss(self.look_at_stream(table), arn)) or self.look_at_shards(arn) is None
+        )
+
+    def _status(self, arn: str) -> str:
+        answer = self.ask("DescribeStream", {"StreamArn": arn, "Limit": 1})
+        status: str = answer["StreamDescription"]["StreamStatus"]
+        return status
+
+    def _list(self, request: dict[str, Any]) -> list[Listed]:
+        found: list[Listed] = []
+        while True:
+            description = self.ask("DescribeStream", request)["StreamDescription"]
+            for shard in description.get("Shards", ()):
+                numbers = shard["SequenceNumberRange"]
+                found.append(
+                    Listed(
+                        shard["ShardId"],
+                        shard.get("ParentShardId", ""),
+                        numbers["StartingSequenceNumber"],
+                        numbers.get("EndingSequenceNumber") is not None,
+                    )
+                )
+            last = description.get("LastEvaluatedShardId")
+            if not last:
+                return found
+            request = {**request, "ExclusiveStartShardId": last}

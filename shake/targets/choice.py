@@ -1,0 +1,62 @@
+"""Chooses the target that ``target.type`` names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from shake.config import Config
+from shake.schema import Table
+from shake.targets.contract import Target
+from shake.targets.deadline import Deadline
+from shake.targets.dynamodb import schema as dynamodb_schema
+from shake.targets.mongodb import fields, places
+from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.target import MongoTarget
+
+
+def open_target(
+    config: Config,
+    *,
+    stop: threading.Event,
+    on_retry: Callable[[str], None],
+    deadline: Deadline | None = None,
+) -> Target:
+    """The target that ``target.type`` names; no target is asked anything yet.
+
+    ``deadline``: until when this process is allowed to write.
+    """
+    if config.target_type == "mongodb":
+        return MongoTarget(config, stop, on_retry, deadline)
+    # Imported here: it brings boto3, which no writer of a MongoDB needs.
+    from shake.targets.dynamodb.target import DynamoTarget
+
+    return DynamoTarget(config, stop, on_retry, deadline)
+
+
+def problems(table: Table, config: Config) -> list[str]:
+    """Every reason why the target cannot hold this table under this configuration."""
+    place = config.place(table.name)
+    if config.target_type != "mongodb":
+        problem = dynamodb_schema.name_problem(place)
+        return [problem] if problem else []
+    problem = fields.key_problem(table, config)
+    return place_problems(place, config) + ([problem] if problem else [])
+
+
+def place_problems(place: str, config: Config) -> list[str]:
+    """Why MongoDB refuses a collection of this name."""
+    problem = places.place_problem(place, sharded=config.target_mongodb_type == "sharding")
+    return [problem] if problem else []
+
+
+def index_names(table: Table, config: Config) -> list[str]:
+    """The indexes that the target will get, for the plan."""
+    if config.target_type == "mongodb":
+        return [
+            f"{index}{' CANNOT BE BUILT: ' + index.problem if index.problem else ''}"
+            for index in wanted_indexes(table, config)
+        ]
+    return [
+        dynamodb_schema.describe(index) for index in dynamodb_schema.wanted_indexes(table, config)
+    ]
