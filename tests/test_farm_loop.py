@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from shake.farm import messages
+from shake.farm import messages, roles
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.loop import Loop
 from shake.process.messages import Log, Ready
 
-encode = messages.WORKER.sent.encode
+encode = roles.WORKER.sent.encode
 
 
 class Peer:
@@ -27,7 +27,7 @@ class Peer:
 
     def __init__(self, loop: Loop) -> None:
         ours, self.far = socket.socketpair()
-        self.channel = SupervisorChannel(ours, messages.WORKER)
+        self.channel = SupervisorChannel(ours, roles.WORKER)
         self.heard: list[Any] = []
         self.dead = 0
         loop.watch(self)
@@ -170,7 +170,7 @@ def test_what_a_slow_peer_did_not_read_reaches_it_when_it_does() -> None:
     got: list[Any] = []
 
     def read() -> None:
-        received = ChildChannel(peer.far, messages.WORKER).receive()
+        received = ChildChannel(peer.far, roles.WORKER).receive()
         got.extend(next(received) for _ in sent)
 
     reader = threading.Thread(target=read)

@@ -1,4 +1,4 @@
-"""The messages of workers and writers, and the two roles that they make.
+"""The messages of workers and writers.
 
 Item data never goes this way: a page is named by its slot.
 """
@@ -10,29 +10,13 @@ from math import inf
 from typing import NamedTuple, TypeAlias
 
 from shake.checkpoint.records import CopyRun, Fate
-from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild, Report
-from shake.process.role import Role
 from shake.schema import Keys, Table
 from shake.source.clock import Bounds
-from shake.source.endpoint import Credentials, Endpoint
+from shake.source.endpoint import Credentials
 from shake.targets.contract import Held
 
 # ---- supervisor to worker
-
-
-class WorkerSetup(NamedTuple):
-    """The second message: of the source, and of the worker's place in the pool.
-
-    ``arena`` is a descriptor. ``free`` are the slots that hold nothing of an earlier process.
-    """
-
-    number: int
-    endpoint: Endpoint
-    credentials: Credentials
-    arena: int
-    scanners: int
-    free: Sequence[int]
 
 
 class Drain(NamedTuple):
@@ -230,18 +214,6 @@ class ShardGap(NamedTuple):
 # ---- supervisor to writer; ``table`` is the number of the table whose collection is written
 
 
-class WriterSetup(NamedTuple):
-    """The second message: of the process's right to write.
-
-    ``process`` numbers its commands: see targets.contract.Fence. ``until``: see WriteUntil.
-    ``arenas`` are the descriptors of all workers' memory.
-    """
-
-    process: int
-    until: float
-    arenas: tuple[int, ...]
-
-
 class OpenCollection(NamedTuple):
     """Write a collection too.
 
@@ -295,7 +267,7 @@ class Publish(NamedTuple):
     collection: str
     fate: Fate
     backup: str
-    drops: list[str]
+    drops: Sequence[str]
 
 
 class Write(NamedTuple):
@@ -400,7 +372,7 @@ class Retried(NamedTuple):
     scan: bool = False
 
 
-# ---- the roles
+# ---- what each role takes and sends
 
 ToScanner: TypeAlias = OpenTable | Lease | Permit
 ToReader: TypeAlias = OpenStream | ShardLease | EndLease
@@ -415,12 +387,3 @@ Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 FromWriter: TypeAlias = FromChild | Wrote | Applied | Done | Retried
-
-WORKER = Role[WorkerSetup, ToWorker, FromWorker](
-    "shake.worker.process", WorkerSetup, ToWorker, FromWorker
-)
-WRITER = Role[WriterSetup, ToWriter, FromWriter](
-    "shake.worker.writer", WriterSetup, ToWriter, FromWriter
-)
-WorkerChannel: TypeAlias = ChildChannel[WorkerSetup, ToWorker, FromWorker]
-WriterChannel: TypeAlias = ChildChannel[WriterSetup, ToWriter, FromWriter]

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
-from shake.farm.messages import FromWorker, ToWorker, WorkerSetup
+from shake.farm.messages import FromWorker, ToWorker
+from shake.farm.roles import WORKER, WorkerSetup
 from shake.process import arena
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
@@ -183,7 +184,7 @@ class WorkerPool:
         try:
             worker.child = Child(
                 self._loop,
-                messages.WORKER,
+                WORKER,
                 Start(f"worker {worker.number}", self._config.as_settings()),
                 set_up,
                 (worker.arena,),

@@ -9,7 +9,8 @@ from typing import TypeAlias
 from shake.config import Config
 from shake.errors import RunError, ShakeError
 from shake.farm import messages
-from shake.farm.messages import FromWriter, ToWriter, WriterSetup
+from shake.farm.messages import FromWriter, ToWriter
+from shake.farm.roles import WRITER, WriterSetup
 from shake.plan.plan import Action, TablePlan
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
@@ -93,7 +94,7 @@ class WriterProcess:
         try:
             self._child = Child(
                 self._loop,
-                messages.WRITER,
+                WRITER,
                 Start(f"writer {self.name}", self._config.as_settings()),
                 set_up,
                 self._arenas,

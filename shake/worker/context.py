@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from shake.config import Config
-from shake.farm import messages
+from shake.farm import messages, roles
 from shake.process.arena import Arena, Slots
 from shake.source.client import Retry
 from shake.source.clock import SourceClock
@@ -19,7 +19,7 @@ class WorkerContext:
     """Made once in a process. ``slots`` are those of the shard readers."""
 
     def __init__(
-        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
+        self, channel: roles.WorkerChannel, config: Config, set_up: roles.WorkerSetup
     ) -> None:
         self.channel = channel
         self.config = config

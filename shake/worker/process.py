@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from shake import codec
 from shake.config import Config
-from shake.farm import messages
+from shake.farm import messages, roles
 from shake.process import entry as child
 from shake.process.arena import SLOTS_PER_SCANNER
 from shake.process.messages import Ready, Report, unhandled
@@ -21,7 +21,7 @@ class Worker:
     """The child's main thread: passes messages to the threads of scanners and shard readers."""
 
     def __init__(
-        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
+        self, channel: roles.WorkerChannel, config: Config, set_up: roles.WorkerSetup
     ) -> None:
         self._config = config
         self._role = f"worker {set_up.number}"
@@ -130,9 +130,9 @@ class Worker:
 
 
 def serve(
-    channel: messages.WorkerChannel,
+    channel: roles.WorkerChannel,
     config: Config,
-    set_up: messages.WorkerSetup,
+    set_up: roles.WorkerSetup,
     received: Iterator[messages.ToWorker],
 ) -> None:
     """Entry of the process."""
@@ -140,4 +140,4 @@ def serve(
 
 
 if __name__ == "__main__":
-    child.main(messages.WORKER, serve)
+    child.main(roles.WORKER, serve)

@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 from shake.checkpoint.records import Fate
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
-from shake.farm import messages
+from shake.farm import messages, roles
 from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
@@ -31,7 +31,7 @@ class WriterProcess:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
     def __init__(
-        self, channel: messages.WriterChannel, config: Config, set_up: messages.WriterSetup
+        self, channel: roles.WriterChannel, config: Config, set_up: roles.WriterSetup
     ) -> None:
         self._channel = channel
         self._config = config
@@ -234,9 +234,9 @@ def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
 
 
 def serve(
-    channel: messages.WriterChannel,
+    channel: roles.WriterChannel,
     config: Config,
-    set_up: messages.WriterSetup,
+    set_up: roles.WriterSetup,
     received: Iterator[messages.ToWriter],
 ) -> None:
     """Entry of the process."""
@@ -244,4 +244,4 @@ def serve(
 
 
 if __name__ == "__main__":
-    child.main(messages.WRITER, serve)
+    child.main(roles.WRITER, serve)

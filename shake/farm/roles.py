@@ -1,0 +1,47 @@
+"""The roles of the farm's children, worker and writer, and the set-up of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from shake.farm.messages import FromWorker, FromWriter, ToWorker, ToWriter
+from shake.process.channel import ChildChannel
+from shake.process.role import Role
+from shake.source.endpoint import Credentials, Endpoint
+
+
+class WorkerSetup(NamedTuple):
+    """The second message: of the source, and of the worker's place in the pool.
+
+    ``arena`` is a descriptor. ``free`` are the slots that hold nothing of an earlier process.
+    """
+
+    number: int
+    endpoint: Endpoint
+    credentials: Credentials
+    arena: int
+    scanners: int
+    free: Sequence[int]
+
+
+class WriterSetup(NamedTuple):
+    """The second message: of the process's right to write.
+
+    ``process`` numbers its commands: see targets.contract.Fence. ``until``: see WriteUntil.
+    ``arenas`` are the descriptors of all workers' memory.
+    """
+
+    process: int
+    until: float
+    arenas: tuple[int, ...]
+
+
+WORKER = Role[WorkerSetup, ToWorker, FromWorker](
+    "shake.worker.process", WorkerSetup, ToWorker, FromWorker
+)
+WRITER = Role[WriterSetup, ToWriter, FromWriter](
+    "shake.worker.writer", WriterSetup, ToWriter, FromWriter
+)
+WorkerChannel: TypeAlias = ChildChannel[WorkerSetup, ToWorker, FromWorker]
+WriterChannel: TypeAlias = ChildChannel[WriterSetup, ToWriter, FromWriter]
