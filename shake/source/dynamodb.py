@@ -46,7 +46,6 @@ class DynamoSource(Client):
         self.stop.wait(seconds)
 
     def list_tables(self, *, attempts: int | None = None) -> list[str]:
-        """The names of all tables of the account in the region, in DynamoDB's order."""
         names: list[str] = []
         request: dict[str, Any] = {}
         while True:
@@ -67,10 +66,7 @@ class DynamoSource(Client):
         return bool(answer["Count"])
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
-        """The table's latest stream.
-
-        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
-        """
+        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
         answer = self.ask("DescribeTable", {"TableName": table}, attempts=attempts)["Table"]
         specification = answer.get("StreamSpecification", {})
         return Stream(
@@ -108,7 +104,6 @@ class DynamoSource(Client):
         )
 
     def look_at_stream(self, table: str) -> Stream | None:
-        """The table's latest stream, None where there is no such table."""
         try:
             return self.find_stream(table)
         except SourceError as error:
@@ -117,7 +112,6 @@ class DynamoSource(Client):
             return None
 
     def look_at_shards(self, arn: str) -> list[Listed] | None:
-        """All shards of a stream, None where there is no such stream."""
         try:
             return self.list_shards(arn)
         except SourceError as error:
@@ -126,14 +120,13 @@ class DynamoSource(Client):
             return None
 
     def list_shards(self, arn: str) -> list[Listed]:
-        """All shards of a stream; pages are asked for until there is no more.
+        """Pages are asked for until there is no more.
 
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_DescribeStream.html
         """
         return self._list({"StreamArn": arn})
 
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
-        """The children of a shard; None where the endpoint does not tell, or there is no stream."""
         shard_filter = {"Type": "CHILD_SHARDS", "ShardId": parent}
         try:
             listed = self._list({"StreamArn": arn, "ShardFilter": shard_filter})
@@ -144,10 +137,7 @@ class DynamoSource(Client):
         return [one for one in listed if one.parent == parent]  # some ignore the filter
 
     def answer(self, arn: str, question: Question) -> Answer:
-        """Ask directly whether a shard, and what follows a position in it, is there.
-
-        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html
-        """
+        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
         try:
             self.call("GetShardIterator", iterator_request(arn, *question))
         except SourceError as error:
@@ -159,7 +149,6 @@ class DynamoSource(Client):
         return Answer.THERE
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:
-        """Ask once more, directly, whether what was believed to be lost is."""
         if question.shard:
             return self.answer(arn, question) is not Answer.THERE
         return (
