@@ -200,6 +200,12 @@ def test_the_first_replacement_comes_at_once_and_the_tenth_not_soon() -> None:
     assert delays[-1] == 5.0
 
 
+def test_a_worker_loads_no_driver_of_a_target() -> None:
+    code = "import sys, shake.worker.process; sys.exit('pymongo.collection' in sys.modules)"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
 # ---- the pool
 
 
