@@ -21,7 +21,7 @@ from shake.plan.plan import (
 )
 from shake.plan.warnings import warnings
 from shake.schema import Attribute, Keys, Table
-from shake.source.streams import Stream
+from shake.source.contract import Stream
 
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
 

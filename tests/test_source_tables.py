@@ -14,7 +14,7 @@ import pytest
 from shake.config import ScanFilter
 from shake.errors import RefusedError, SourceError
 from shake.schema import Attribute, Keys, SecondaryIndex
-from shake.source.client import Client, Credentials, Endpoint, Retry
+from shake.source.client import Credentials, Endpoint, Retry
 from shake.source.dynamodb import DynamoSource
 from shake.source.scan import ScanPlan
 from tests.support import faulty
@@ -37,12 +37,12 @@ def client_of(url: str) -> Iterator[tuple[DynamoSource, list[Retry]]]:
 
 
 @pytest.fixture
-def client(dynamodb: Any) -> Iterator[Client]:
+def client(dynamodb: Any) -> Iterator[DynamoSource]:
     with client_of(dynamodb.url) as (client, _):
         yield client
 
 
-def scan(client: Client, plan: ScanPlan, segment: int) -> Iterator[dict[str, Any]]:
+def scan(client: DynamoSource, plan: ScanPlan, segment: int) -> Iterator[dict[str, Any]]:
     """The items of one segment; the position is cut from the answer as the bytes it came in."""
     start = None
     while True:
@@ -77,7 +77,7 @@ def wide_keys(dynamodb: Any, name: str) -> str:
 
 @pytest.mark.parametrize("segments", [1, 4])
 def test_a_scan_finds_every_item_once_however_long_its_number_keys(
-    client: Client, wide_keys: str, segments: int
+    client: DynamoSource, wide_keys: str, segments: int
 ) -> None:
     plan = ScanPlan(wide_keys, segments, limit=7, consistent=True)
     items = [item for segment in range(segments) for item in scan(client, plan, segment)]
@@ -101,13 +101,13 @@ def test_a_scan_through_a_bad_network_finds_every_item_once(dynamodb: Any, wide_
     assert {retry.kind for retry in retries} == {"throttle", "fault"}
 
 
-def test_a_filter_keeps_what_it_matches(client: Client, wide_keys: str) -> None:
+def test_a_filter_keeps_what_it_matches(client: DynamoSource, wide_keys: str) -> None:
     values = (("low", "N", NUMBERS[80]), ("odd", "BOOL", "true"))
     chosen = ScanPlan(wide_keys, 1, filter=ScanFilter("pk >= :low AND odd = :odd", values))
     assert sorted(i["pk"]["N"] for i in scan(client, chosen, 0)) == NUMBERS[81::2]
 
 
-def test_a_filter_without_values_sends_none(client: Client, wide_keys: str) -> None:
+def test_a_filter_without_values_sends_none(client: DynamoSource, wide_keys: str) -> None:
     plan = ScanPlan(wide_keys, 1, filter=ScanFilter("attribute_exists(nothing)", ()))
     assert list(scan(client, plan, 0)) == []
 
@@ -127,7 +127,7 @@ def test_a_position_goes_back_byte_for_byte() -> None:
 
 
 def test_a_table_is_described_with_all_its_indexes(
-    dynamodb: Any, client: Client, name: str
+    dynamodb: Any, client: DynamoSource, name: str
 ) -> None:
     def schema(*keys: str) -> list[dict[str, str]]:
         kinds = ("HASH", "RANGE")
@@ -167,7 +167,9 @@ def test_a_table_is_described_with_all_its_indexes(
     assert table.bytes > 0
 
 
-def test_an_on_demand_table_has_no_read_capacity(dynamodb: Any, client: Client, name: str) -> None:
+def test_an_on_demand_table_has_no_read_capacity(
+    dynamodb: Any, client: DynamoSource, name: str
+) -> None:
     create_table(dynamodb.client, name)
     table = client.describe(name)
     assert (table.keys, table.indexes, table.read_capacity) == (
@@ -187,13 +189,13 @@ def test_a_table_that_is_being_deleted_is_refused() -> None:
         client.describe("t")
 
 
-def test_a_table_that_does_not_exist_is_named_by_the_error(client: Client, name: str) -> None:
+def test_a_table_that_does_not_exist_is_named_by_the_error(client: DynamoSource, name: str) -> None:
     with pytest.raises(SourceError) as failure:
         client.describe(name)
     assert failure.value.code == "ResourceNotFoundException"
 
 
-def test_the_probe_tells_an_empty_table(dynamodb: Any, client: Client, name: str) -> None:
+def test_the_probe_tells_an_empty_table(dynamodb: Any, client: DynamoSource, name: str) -> None:
     create_table(dynamodb.client, name)
     assert not client.holds_items(name)
     put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
@@ -211,6 +213,8 @@ def test_the_list_of_tables_is_read_to_its_end() -> None:
         assert client.list_tables() == ["t1", "t2", "t3", "t4", "t5"]
 
 
-def test_the_list_of_tables_of_a_real_source(dynamodb: Any, client: Client, name: str) -> None:
+def test_the_list_of_tables_of_a_real_source(
+    dynamodb: Any, client: DynamoSource, name: str
+) -> None:
     create_table(dynamodb.client, name)
     assert name in client.list_tables()
