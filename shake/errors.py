@@ -49,8 +49,8 @@ class GapError(ShakeError):
         self,
         table: str,
         what: str,
-        remedy: str = "with gap.policy = resync its collection is dropped, and the table copied "
-        "anew, when the task is started again",
+        remedy: str = "start again with gap.policy = resync to copy the table again; its "
+        "collection is replaced when the new copy is complete",
         *,
         question: Question | None = None,
     ) -> None:

@@ -69,9 +69,14 @@ class Checker:
             match message:
                 case Credentials():
                     self._credentials = message
-                case messages.Open(table, processes):
+                case messages.Open(table, processes, fence):
                     part = Part(
-                        self._ends, table, self._parent, repair=self._repair, processes=processes
+                        self._ends,
+                        table,
+                        self._parent,
+                        repair=self._repair,
+                        fence=fence,
+                        processes=processes,
                     )
                 case _:
                     self._work.put((part, message))

@@ -19,6 +19,7 @@ from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
 from shake.schema import Table
 from shake.source.endpoint import Credentials
+from shake.targets.contract import Fence
 
 log = logging.getLogger("shake.check")
 
@@ -82,12 +83,12 @@ class Children:
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
 
-    def open(self, table: Table, count: int) -> Team:
-        """A crew of so many children, for a table."""
+    def open(self, table: Table, count: int, fence: Fence) -> Team:
+        """A crew of so many children, for a table; ``fence`` is that of this process."""
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))
-        for child in self._children[:count]:
-            child.send(messages.Open(table, count))
+        for process, child in enumerate(self._children[:count], fence.process + 1):
+            child.send(messages.Open(table, count, fence._replace(process=process)))
         return Team(self, count)
 
     def send(self, number: int, work: messages.Work) -> None:

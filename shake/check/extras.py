@@ -126,18 +126,21 @@ class Extras:
     def _delete(self, key: Key) -> bool:
         """Delete a document, unless its key comes back at the source; False where it does.
 
-        It can come back at any moment, and be stored by the task that follows the changes. So only
-        the document that was looked at is deleted, and the source is asked before and after.
+        It can come back, and be gone again, at any moment. So only what was looked at is deleted,
+        and the source is asked before and after each change of the target.
         """
         stored = self._sides.stored
         for document in stored.whole(key):
             if not self._absent([key]):
                 return False
             stored.delete_unchanged(document)
-        typed = self._keys.typed(key)
-        there = self._sides.source.get([typed]).documents if typed is not None else []
-        for document in there:
-            stored.add(document)
+        if (typed := self._keys.typed(key)) is None:
+            return True
+        added: list[bytes] = []
+        while bool(there := self._sides.source.get([typed]).documents) != bool(added):
+            for document in added:
+                stored.delete_unchanged(document)
+            added = [stored.add(document) for document in there]
         return not there
 
     def _first(self, known: set[bytes], key: Mapping[str, Any]) -> bool:

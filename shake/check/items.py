@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shake.check.documents import opened
 from shake.check.fingerprint import Fingerprint
-from shake.check.keys import SourceKey, identity_of
+from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Sides
 from shake.check.source import Page
@@ -129,22 +129,49 @@ class Items:
         self._name_unfit(page)
         same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
+        right: set[Identity] = set()
+        there: set[Identity] = set()
         if wrong and sides.repair:
-            for verdict in wrong:
-                self._mend(verdict)
+            added = [document for verdict in wrong for document in self._mend(verdict)]
             same, verdicts = self._judge(sides.source.get(keys))
-        still = {identity_of(verdict.key) for verdict in verdicts if verdict.kind}
+            right = set(map(identity_of, same))
+            right |= {identity_of(verdict.key) for verdict in verdicts if not verdict.kind}
+            there = right | {identity_of(verdict.key) for verdict in verdicts}
+            self._withdraw(added, there)
         for verdict in wrong:
-            repaired = identity_of(verdict.key) not in still
-            key = self._key(verdict.item)
+            key, identity = self._key(verdict.item), identity_of(verdict.key)
+            if sides.repair and identity not in there and not self._holds(verdict):
+                continue  # the source has deleted it meanwhile, so both sides agree
+            repaired = identity in right
             sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
         self._count(same, verdicts)
 
-    def _mend(self, verdict: Verdict) -> None:
-        """Make the item's document the only one of its key."""
+    def _mend(self, verdict: Verdict) -> list[bytes]:
+        """Make the item's document the only one of its key; return what was inserted."""
+        stored = self._sides.stored
         for copy in verdict.copies[1:]:
-            self._sides.stored.delete(opened(copy))
-        self._sides.stored.put(verdict.document)
+            stored.delete_unchanged(copy)
+        if not verdict.copies:
+            return [stored.add(verdict.document)]
+        if verdict.fields:
+            stored.replace(verdict.copies[0], verdict.document)
+        return []
+
+    def _withdraw(self, added: list[bytes], there: set[Identity]) -> None:
+        """Delete what was inserted, and is unchanged, of items that the source has deleted since.
+
+        A replaced document of such an item is an extra document, as it was before.
+        """
+        stored = self._sides.stored
+        for document in added:
+            if stored.keys.identity(opened(document)) not in there:
+                stored.delete_unchanged(document)
+
+    def _holds(self, verdict: Verdict) -> bool:
+        """Whether the target holds a document of the item's key now."""
+        stored = self._sides.stored
+        [copies], _ = stored.copies([verdict.document], [verdict.key], scanned=False)
+        return bool(copies)
 
     def _name_unfit(self, page: Page) -> None:
         for item, reason in page.unfit:

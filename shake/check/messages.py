@@ -13,6 +13,7 @@ from shake.process.messages import FromChild
 from shake.process.role import Role
 from shake.schema import Table
 from shake.source.endpoint import Credentials, Endpoint
+from shake.targets.contract import Fence
 
 # ---- to a child
 
@@ -26,10 +27,11 @@ class CheckSetup(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Begin with a table, of which so many processes each do a part."""
+    """Begin with a table, of which so many processes each do a part; ``fence`` is for repairs."""
 
     table: Table
     processes: int
+    fence: Fence
 
 
 class Compare(NamedTuple):

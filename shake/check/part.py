@@ -24,6 +24,7 @@ from shake.schema import Table
 from shake.source.client import Retry
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
+from shake.targets.contract import NO_FENCE, Fence
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
@@ -71,13 +72,20 @@ class Part:
     """
 
     def __init__(
-        self, ends: Ends, table: Table, listener: Listener, *, repair: Repair, processes: int
+        self,
+        ends: Ends,
+        table: Table,
+        listener: Listener,
+        *,
+        repair: Repair,
+        fence: Fence = NO_FENCE,
+        processes: int,
     ) -> None:
         config = ends.config
         capacity = capacity_rate(config, table)
         pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
         source = SourceTable(ends.client, table, config, pace)
-        stored = StoredTable(ends.target, config.place(table.name), table, config)
+        stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
         self.sides = Sides(table, config, source, stored, listener, repair)
         self.items = Items(self.sides, ends.stop)
         self.extras = Extras(self.sides)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import bson
@@ -20,11 +20,9 @@ from shake.check.indexes import check_indexes
 from shake.check.part import Ends, Part, connect
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
+from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair
 from shake.check.target import KeyRange
-from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import TableState
-from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
 from shake.plan.source_tables import find_tables, missing_tables
@@ -34,6 +32,7 @@ from shake.status.figures import count
 from shake.status.progress import Reporter
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import problems
+from shake.targets.contract import NO_FENCE, Fence
 
 log = logging.getLogger("shake.check")
 
@@ -91,17 +90,18 @@ def check(
 
     children = Children(config, set_up, credentials, progress)
     ends = connect(config, endpoint, credentials)
-    with contextlib.closing(ends), contextlib.closing(children):
+    with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
         found = find_tables(config, ends.client)
         refusals = missing_tables(config, found)
         refusals += [problem for table, _ in found for problem in problems(table, config)]
-        if wish.repair:
-            refusals += _unfinished(config, [table.name for table, _ in found])
         if refusals:
             raise RefusedError(refusals[0])
         places = [config.place(table.name) for table, _ in found]
         ends.target.probe(places if wish.repair else [])
-        run = _Run(config, wish, findings, ends, children, chance, progress)
+        repairs = None
+        if wish.repair:
+            repairs = stack.enter_context(repairing(config, ends.target))
+        run = _Run(config, wish, findings, ends, children, chance, progress, repairs)
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
         if wish.sample is None and not config.sync_schema_only:
             for one in plans:
@@ -112,18 +112,6 @@ def check(
                     say(line)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
-
-
-def _unfinished(config: Config, tables: list[str]) -> Iterator[str]:
-    """A copy that goes on stores, under new ObjectIds, what was repaired before its turn came."""
-    with contextlib.closing(open_store(config)) as store:
-        for table in tables:
-            record, _ = Checkpoints(store).load(table)
-            if record and record.state in (TableState.PREPARING, TableState.COPYING):
-                yield (
-                    f"table {table}: the copy is not complete (status {record.state.value}), so "
-                    "there is nothing to repair yet: let shake-supervisor finish it"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +125,16 @@ class _Run:
     children: Children
     chance: random.Random
     progress: Progress
+    repairs: Repairs | None
 
     def check(self, plan: Plan) -> list[str]:
         """Check a table; return what is to be said of it."""
         table, wish = plan.table, self.wish
-        part = Part(self.ends, table, self.progress, repair=wish.repair, processes=1)
+        fence = NO_FENCE
+        if self.repairs:
+            fence = self.repairs.begin(table, 1 if plan.processes == 1 else plan.processes + 1)
+        part = Part(self.ends, table, self.progress, repair=wish.repair, fence=fence, processes=1)
         with self.progress.table(table, part.sides.stored.place):
-            if wish.repair:
-                part.sides.stored.create()
             if self.config.sync_schema_only:
                 pass
             elif wish.sample is not None:
@@ -152,15 +142,15 @@ class _Run:
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(wish.sample)
             else:
-                self._compare(plan, part)
+                self._compare(plan, part, fence)
             check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare(self, plan: Plan, part: Part) -> None:
+    def _compare(self, plan: Plan, part: Part, fence: Fence) -> None:
         """Every item, then every document."""
         crew: Crew = Alone(part, self.ends.stop.set)
         if plan.processes > 1:
-            crew = self.children.open(plan.table, plan.processes)
+            crew = self.children.open(plan.table, plan.processes, fence)
         for _ in crew.each(
             [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
         ):

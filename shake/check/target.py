@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -11,15 +11,19 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import bson
-from bson.raw_bson import RawBSONDocument
-from pymongo.errors import DuplicateKeyError
+from bson.objectid import ObjectId
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake.check.documents import DECODED, content, cut, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
+from shake.checkpoint.records import repair_sessions
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
+from shake.targets.contract import NO_FENCE, Fence
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, Bulk
 from shake.targets.mongodb.indexes import Index, wanted_indexes
+from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
@@ -54,15 +58,29 @@ class KeyRange(NamedTuple):
 
 
 class StoredTable:
-    """Reads and mends the collection of a table; thread-safe."""
+    """Reads and mends the collection of a table; thread-safe.
 
-    def __init__(self, target: MongoTarget, place: str, table: Table, config: Config) -> None:
+    ``fence`` numbers what it writes; process n of a repair, from 1 on, has a session of its own.
+    """
+
+    def __init__(
+        self, target: MongoTarget, place: str, table: Table, config: Config, fence: Fence = NO_FENCE
+    ) -> None:
         self.place = place
         self.keys = StoredKeys(table, config)
         self._target = target
         self._table = table
         self._config = config
         self._collection = target.collection(place)
+        self._bulk = Bulk(self._collection, fence.collection)
+        self._session = Session.of(
+            config.id,
+            place,
+            fence.collection,
+            repair_sessions(fence.process)[-1] if fence.process else "",
+            numbers_from(fence.run, fence.process),
+        )
+        self._writing = threading.Lock()
         self._projection = {"_id": 1} | dict.fromkeys(self.keys.fields, 1)
 
     # ---- reading
@@ -160,62 +178,77 @@ class StoredTable:
 
     # ---- mending
 
-    def create(self) -> None:
-        """Make sure that the collection is there, sharded where so configured."""
-        if self._target.find(self.place, self._table) is None:
-            self._target.create(self.place, self._table)
+    def add(self, document: bytes) -> bytes:
+        """Insert a document, unless its key is there, perhaps with newer content; return it.
 
-    def put(self, document: bytes) -> None:
-        """Make this the document of its key. An ObjectId that is there stays; else it is new."""
-        query = self.keys.only(opened(document))
-        replacement = self._stored(document)
-
-        def replace() -> None:
-            if self.keys.by_id:
-                self._drop_namesake(replacement["_id"])
-            try:
-                self._collection.replace_one(query, replacement, upsert=True)
-            except DuplicateKeyError:  # another write was faster; the caller reads again
-                log.info("%s: another write of the same key is under way", self.place)
-
-        self.patiently(replace)
-
-    def add(self, document: bytes) -> None:
-        """Store the document of a key, unless there is one, which can be newer."""
-        new = self._stored(document)
-
-        def insert() -> None:
-            with contextlib.suppress(DuplicateKeyError):
-                self._collection.insert_one(new)
-
-        self.patiently(insert)
-
-    def _stored(self, document: bytes) -> RawBSONDocument:
-        """One of the codec's documents as it is stored: without an ``_id`` if that is ObjectId."""
-        if not self.keys.by_id:
-            rest = content(document, self._config)
-            document = (len(rest) + 4).to_bytes(4, "little") + rest
-        return opened(document)
-
-    def _drop_namesake(self, identity: Any) -> None:
-        """Delete a document whose ``_id`` is equal but of another type, such as 5.0 for 5.
-
-        A replacement would keep it as it is.
+        The return value is the document as it is stored.
         """
-        stored = self._collection.find_one({"_id": identity}, {"_id": 1})
-        if stored is not None and bytes(stored.raw) != bson.encode({"_id": identity}):
-            self._collection.delete_one({"_id": identity})
+        new = self._stored(document)
+        self._write("insert", new)
+        return new
 
-    def delete(self, key: Mapping[str, Any]) -> None:
-        """Delete one document, by its ``_id`` and, where it has one, its key."""
-        query = self.keys.exactly(key)
-        self.patiently(lambda: self._collection.delete_one(query))
+    def replace(self, old: bytes, document: bytes) -> None:
+        """Replace a stored document of the same key, if it is unchanged. An ObjectId stays."""
+        stored, new = opened(old), opened(document)
+        if not self.keys.by_id:
+            new = opened(_headed(stored, content(document, self._config)))
+        elif _id_of(stored) != _id_of(new):  # 5.0 for 5: a replacement would keep it as it is
+            self.delete_unchanged(old)
+            self.add(document)
+            return
+        update: Any = new
+        if any(name.startswith("$") for name in new):  # not to be taken for operators
+            update = [{"$replaceWith": {"$literal": new}}]
+        query = self.keys.only(opened(document)) | self._unchanged(old)
+        self._write("update", bson.encode({"q": query, "u": update}))
 
     def delete_unchanged(self, document: bytes) -> None:
-        """Delete a document if all that it holds is still the same."""
+        """Delete a stored document, if it is unchanged."""
+        self._write("delete", bson.encode({"q": self._unchanged(document), "limit": 1}))
+
+    def _unchanged(self, document: bytes) -> dict[str, Any]:
+        """Selects a document if all that it holds is still the same.
+
+        It is compared by value: numbers of other types are equal, fields in another order are not.
+        Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
+        """
         same = {"$expr": {"$eq": ["$$ROOT", {"$literal": opened(document)}]}}
-        query = self.keys.exactly(opened(document)) | same
-        self.patiently(lambda: self._collection.delete_one(query))
+        return self.keys.exactly(opened(document)) | same
+
+    def _stored(self, document: bytes) -> bytes:
+        """One of the codec's documents as it is to be inserted, with an ObjectId of its own."""
+        if self.keys.by_id:
+            return document
+        return _headed({"_id": ObjectId()}, content(document, self._config))
+
+    def _write(self, command: str, statement: bytes) -> None:
+        """Carry out one statement; an insert of a key that is there does nothing.
+
+        One at a time: in a session, the server refuses a command that a later one has overtaken.
+        """
+
+        def attempt() -> None:
+            try:
+                self._bulk.run(command, memoryview(statement), 1, self._session)
+            except BulkWriteError as error:
+                codes = {entry["code"] for entry in error.details["writeErrors"]}
+                if TOO_OLD in codes:
+                    raise self._superseded() from error
+                if codes != {DUPLICATE_KEY} or error.details["writeConcernErrors"]:
+                    raise
+            except OperationFailure as error:
+                if error.code == TOO_OLD:
+                    raise self._superseded() from error
+                raise
+
+        with self._writing:
+            self.patiently(attempt)
+
+    def _superseded(self) -> RunError:
+        return RunError(
+            f"{self.place}: a later run of the task, or another shake-check --repair, has begun: "
+            "repair again when it has ended"
+        )
 
     def build_indexes(self) -> None:
         """Build what is missing. Raises RunError that names each refused index."""
@@ -268,6 +301,16 @@ class StoredTable:
         for query in queries:
             for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
                 yield from cut(batch)
+
+
+def _headed(head: Mapping[str, Any], content: bytes) -> bytes:
+    """A document with the ``_id`` of ``head``, and this content (see documents.content)."""
+    front = bson.encode({"_id": head["_id"]})[4:-1]
+    return (4 + len(front) + len(content)).to_bytes(4, "little") + front + content
+
+
+def _id_of(document: Mapping[str, Any]) -> bytes:
+    return bson.encode({"_id": document["_id"]})
 
 
 def _bound(order: tuple[str, ...], values: bytes) -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
+    RepairRecord,
     SegmentRecord,
     StreamRecord,
     TableRecord,
@@ -107,10 +108,24 @@ class Checkpoints:
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
     def fresh_run(self, table: str) -> int:
-        """A number for a first run that no document of its stream and shards carries."""
+        """A number for a run: above those of all runs that followed or repaired the table."""
         documents = self._store.read(table)
-        runs = [one["Run"] for one in documents if one["_id"].startswith(("stream", "shard-"))]
+        numbered = ("stream", "shard-", "repair")
+        runs = [one["Run"] for one in documents if one["_id"].startswith(numbered)]
         return max(runs, default=-1) + 1
+
+    def load_repair(self, table: str) -> RepairRecord:
+        """The last repair of the table; one without sessions where there was none."""
+        documents = self._store.read(table)
+        found = next((one for one in documents if one["_id"] == "repair"), None)
+        return RepairRecord.of(table, found) if found else RepairRecord(table)
+
+    def begin_repair(self, table: str, sessions: int) -> RepairRecord:
+        """Save that a repair of the table begins, which uses so many sessions."""
+        most = max(sessions, self.load_repair(table).sessions)
+        record = RepairRecord(table, self.fresh_run(table), most)
+        self._write(table, [record.document()])
+        return record
 
     def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
         """Save shards, then the stream, as its run; the stream counts once it is there."""

@@ -235,7 +235,8 @@ class StreamRecord:
     ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
     are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
     is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
-    out because the target lacked their key: the target does not hold all items then.
+    out because the target lacked their key: the target does not hold all items then. ``repairs``
+    is the number of repair sessions that this run has ended.
     """
 
     table: str
@@ -245,6 +246,7 @@ class StreamRecord:
     stamp: int = 0
     began: float = 0.0
     skipped: int = 0
+    repairs: int = 0
 
     def document(self) -> dict[str, Any]:
         return {
@@ -256,6 +258,7 @@ class StreamRecord:
             "Stamp": self.stamp,
             "Began": self.began,
             "Skipped": self.skipped,
+            "Repairs": self.repairs,
         }
 
     @classmethod
@@ -270,7 +273,40 @@ class StreamRecord:
             stamp=fields.number("Stamp") if "Stamp" in document else 0,
             began=fields.real("Began") if "Began" in document else 0.0,
             skipped=fields.number("Skipped") if "Skipped" in document else 0,
+            repairs=fields.number("Repairs") if "Repairs" in document else 0,
         )
+
+
+def repair_sessions(count: int) -> list[str]:
+    """The names of the first ``count`` repair sessions of a table, in the place of shard ids."""
+    return [f"repair-{number}" for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRecord:
+    """The last repair of a table by ``shake-check --repair``, which counts as a run of the task.
+
+    ``run`` is above those of all runs before it. ``sessions`` is the largest number of sessions
+    that any repair of the table has used: one for each process. See :func:`repair_sessions`.
+    """
+
+    table: str
+    run: int = 0
+    sessions: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "repair",
+            "Format": FORMAT,
+            "Run": self.run,
+            "Sessions": self.sessions,
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> RepairRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(collection, fields.number("Run"), fields.number("Sessions"))
 
 
 def shard_document(shard: Shard) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
-from shake.errors import RefusedError, ShakeError
+from shake.errors import RefusedError, RunError, ShakeError
 
 #: Seconds between the renewals that are made before writes.
 INTERVAL = 10.0
@@ -32,9 +32,23 @@ MARGIN = 5.0
 #: Seconds between two checks of a lock that another process holds.
 POLL = 1.0
 
+#: Seconds that the store has to take the lock back in the end.
+_RELEASE_SECONDS = 1.0
+
 
 class TaskLockLost(Superseded):
     """Another process runs this task now: this one must not write any more."""
+
+
+class TaskHeld(RefusedError):
+    """Another process that is alive, ``holder``, has the task lock."""
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        super().__init__(
+            f"this task is already run by {holder} (shake-supervisor, or shake-check --repair): "
+            "stop that one first, or choose another id"
+        )
 
 
 class TaskLock:
@@ -65,8 +79,7 @@ class TaskLock:
     ) -> TaskLock:
         """Take the task lock: at once if it is free or its holder is dead, else when it expires.
 
-        ``wait(seconds)`` can raise to give up. Raises RefusedError, with the holder's name, if the
-        holder is alive.
+        ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive.
         """
         me = me or Holder.me()
         mine = {"_id": "lease", "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
@@ -83,10 +96,7 @@ class TaskLock:
                 holder = Holder.of(STATUS_TABLE, held)
                 life = holder.life(me)
                 if life is Life.ALIVE or (watched and _sign(held) != _sign(watched)):
-                    raise RefusedError(
-                        f"this task is already run by {holder}: stop that one first, or choose "
-                        "another id"
-                    )
+                    raise TaskHeld(holder)
                 if life is Life.GONE or (watched and now - since >= EXPIRY):
                     if store.swap(STATUS_TABLE, held, mine):
                         notice(f"took this task over from {holder}, which is gone")
@@ -97,11 +107,13 @@ class TaskLock:
             wait(POLL)
 
     @staticmethod
-    def living_holder(store: Store) -> Holder | None:
-        """Who holds the lease now and is known to live; changes nothing."""
+    def holder(store: Store) -> tuple[Holder | None, Life]:
+        """The process that holds the task lock now, and its life; changes nothing."""
         held = _read(store)
-        holder = Holder.of(STATUS_TABLE, held) if held else None
-        return holder if holder and holder.life(Holder.me()) is Life.ALIVE else None
+        if held is None:
+            return None, Life.GONE
+        holder = Holder.of(STATUS_TABLE, held)
+        return holder, holder.life(Holder.me())
 
     def renew(self, age: float = 0.0) -> None:
         """Move the counter, unless that was done less than ``age`` seconds ago.
@@ -144,6 +156,25 @@ class TaskLock:
             yield
         finally:
             over.set()
+
+    @contextmanager
+    def held(self) -> Iterator[TaskLock]:
+        """Renew the task lock as ``kept`` does, and release it in the end.
+
+        It also expires by itself. So a store that hangs does not delay the exit.
+        """
+
+        def release() -> None:
+            with suppress(RunError):
+                self.release()
+
+        try:
+            with self.kept():
+                yield self
+        finally:
+            thread = threading.Thread(target=release, name="release", daemon=True)
+            thread.start()
+            thread.join(_RELEASE_SECONDS)
 
     @property
     def until(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
 
+from shake.checkpoint.records import repair_sessions
 from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import RunError, ShakeError
@@ -274,8 +275,9 @@ class FollowScheduler:
                 self._keep_fences(following)
 
     def _keep_fences(self, following: FollowedTable) -> None:
-        shards = [shard.id for shard in following.shards]
-        self._writers[following.number].say(messages.KeepFences(following.number, shards))
+        sessions = [shard.id for shard in following.shards]
+        sessions += repair_sessions(following.record.repairs)
+        self._writers[following.number].say(messages.KeepFences(following.number, sessions))
 
     # ---- leases
 

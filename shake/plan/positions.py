@@ -81,7 +81,13 @@ class _Chooser:
     def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
         if plan.record is None:
             return None
-        record = replace(plan.record, run=plan.record.run + 1, stamp=table.record.stamp)
+        name = table.table.name
+        record = replace(
+            plan.record,
+            run=self._checkpoints.fresh_run(name),
+            stamp=table.record.stamp,
+            repairs=self._checkpoints.load_repair(name).sessions,
+        )
         return Position(record, list(plan.shards))
 
     def _begin(self, table: TablePlan, plan: StreamPlan) -> Position:
@@ -106,5 +112,6 @@ class _Chooser:
             since=now - _ROUNDED if latest else 0.0,
             stamp=table.record.stamp,
             began=now,
+            repairs=self._checkpoints.load_repair(name).sessions,
         )
         return Position(record, shards)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 
 from shake.backoff import Backoff
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.records import repair_sessions
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
 from shake.plan.origins import another_table
 from shake.plan.plan import Plan, TablePlan, count_segments
+from shake.run.sessions import end_sessions
 from shake.source.contract import Source
 from shake.status.snapshot import Snapshot
-from shake.targets.choice import open_target
 from shake.targets.contract import Fence
 from shake.targets.mongodb.session import LAST_PROCESS
 
@@ -113,10 +113,8 @@ class Resync:
             return
         self._lease.renew()
         fence = Fence(identity.collection, record.run, LAST_PROCESS)
-        target = open_target(self._config, stop=threading.Event(), on_retry=log.info)
-        with contextlib.closing(target):
-            writer = target.writer(planned.place, planned.table, fence)
-            writer.end_shards([shard.id for shard in shards])
+        sessions = [shard.id for shard in shards] + repair_sessions(record.repairs)
+        end_sessions(self._config, planned, fence, sessions)
 
     def _segments(self, gap: GapError, planned: TablePlan, source: Source) -> int:
         """How many segments the table is read in now, which proves that it can be read.

@@ -8,10 +8,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.holder import Life
 from shake.checkpoint.records import TableState
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
@@ -23,6 +25,7 @@ from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
 from shake.run.resync import Resync
+from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending
 from shake.run.supervisor import Supervisor
 from shake.source.client import Endpoint
@@ -38,9 +41,6 @@ from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
-
-#: Seconds that the store has to take the lease back when the task ends.
-_RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,11 @@ def dry_run(config: Config, workers: int) -> Plan:
     with _open(config) as ends:
         plan = _plan(config, workers, ends)
         refusals = list(plan.refusals)
-        if holder := TaskLock.living_holder(ends.store):
+        holder, life = TaskLock.holder(ends.store)
+        if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
-        refusals += local_problems(config, ports=not holder)  # which has them itself
+        # Such a run has the ports itself.
+        refusals += local_problems(config, ports=life is not Life.ALIVE)
         return replace(plan, refusals=tuple(refusals))
 
 
@@ -87,7 +89,7 @@ def run(
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
-        _hold_lease(ends.store) as lease,
+        _hold_lease(config, workers, ends) as lease,
     ):
         plan = _planned(config, workers, ends, lease)
         for warning in plan.warnings:
@@ -141,6 +143,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: TaskLock, plan: Plan, resync: Resyn
         screen = stack.enter_context(_pages(config, plan))
         save_identities(ends.checkpoints, plan, lease.check)
         watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
+        end_repairs(config, ends.checkpoints, plan, positions)
         ending, last = _supervised(
             wish, ends, lease, plan, screen, watch=watch, positions=positions
         )
@@ -202,25 +205,16 @@ def _open(config: Config) -> Iterator[Ends]:
         yield Ends(endpoint, credentials, store, SourceClock())
 
 
-@contextlib.contextmanager
-def _hold_lease(store: Store) -> Iterator[TaskLock]:
+def _hold_lease(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
+    """Take the task lock. A run that might be alive is not ended by one that would then refuse."""
+    _, life = TaskLock.holder(ends.store)
+    if life is Life.UNKNOWN:
+        plan = _plan(config, workers, ends)
+        _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
     try:
-        lease = TaskLock.acquire(store, notice=log.warning)
+        return TaskLock.acquire(ends.store, notice=log.warning).held()
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
-    try:
-        with lease.kept():
-            yield lease
-    finally:
-        # The lock also expires by itself. So a store that hangs does not delay the exit.
-        release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
-        release.start()
-        release.join(_RELEASE_SECONDS)
-
-
-def _release(lease: TaskLock) -> None:
-    with contextlib.suppress(RunError):
-        lease.release()
 
 
 def _scanners(config: Config, workers: int) -> int:
