@@ -165,3 +165,88 @@ def test_a_document_that_the_check_deleted_gives_way_to_a_newer_one(
         run(copied, "--set", f"target.address={wire.uri}", *DELETING)
     assert stored_again.is_set()
     assert stored(copied) == {"a": 1, "b": 3}
+
+
+@MODES
+def test_a_key_that_comes_back_and_is_gone_again_does_not_stay(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str
+) -> None:
+    """The answer that shows the key after its deletion is old when it arrives."""
+    copied = make_table(
+        dynamodb, mongo, name, tmp_path, [item("a", 1), item("b", 1)], id__mode=mode
+    )
+    copied.copy()
+    copied.delete(pk={"S": "b"})
+    forwarded = forward(dynamodb.url)
+    old: list[Reply] = []
+
+    def answer(request: Request) -> Reply:
+        reply = forwarded(request)
+        if request.operation == "BatchGetItem" and b'"n"' in reply.body and not old:
+            copied.delete(pk={"S": "b"})
+            old.append(reply)
+        return reply
+
+    with Wire(*mongo.client.address) as wire:
+        target = f"target.address={wire.uri}"
+        wire.stop_at("request", "delete", f"{name}.{name}", lambda: copied.put(item("b", 2)))
+        assert through(copied, answer, "--set", target, *DELETING) == 0
+    assert old
+    assert stored(copied) == {"a": 1}
+    assert run(copied) == 0
+
+
+@MODES
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "different"])
+def test_an_item_that_the_source_deletes_during_its_repair_is_not_called_repaired(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any, mode: str, there: bool
+) -> None:
+    """Where the target had none of it, nothing of it stays; else what stays is a difference."""
+    copied = make_table(
+        dynamodb, mongo, name, tmp_path, [item("a", 1), item("b", 1)], id__mode=mode
+    )
+    copied.copy()
+    if there:
+        copied.put(item("b", 2))
+    else:
+        copied.collection.delete_one({"pk": "b"})
+    command = "update" if there else "insert"
+    with Wire(*mongo.client.address) as wire:
+        reached = wire.stop_at(
+            "answer", command, f"{name}.{name}", lambda: copied.delete(pk={"S": "b"})
+        )
+        status = run(copied, "--set", f"target.address={wire.uri}", "--repair")
+    assert reached.is_set()
+    assert status == there
+    assert "repaired and looked at again" not in capsys.readouterr().out
+    assert stored(copied) == ({"a": 1, "b": 2} if there else {"a": 1})
+
+
+def test_a_document_that_changes_before_its_replacement_keeps_the_change(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1), item("b", 1)])
+    copied.copy()
+    copied.collection.update_one({"pk": "b"}, {"$set": {"n": 2}})
+
+    def newer() -> None:
+        copied.put(item("b", 3))
+        copied.collection.update_one({"pk": "b"}, {"$set": {"n": 3}})
+
+    with Wire(*mongo.client.address) as wire:
+        reached = wire.stop_at("request", "update", f"{name}.{name}", newer)
+        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+    assert reached.is_set()
+    assert stored(copied) == {"a": 1, "b": 3}
+
+
+@MODES
+def test_attributes_that_look_like_operators_are_repaired(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str
+) -> None:
+    odd = {**item("b", 1), "$schema": {"S": "x"}, "a.b": {"S": "y"}}
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1), odd], id__mode=mode)
+    copied.copy()
+    copied.put({**odd, "$schema": {"S": "z"}})
+    assert run(copied, "--repair") == 0
+    assert run(copied) == 0

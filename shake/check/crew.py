@@ -19,7 +19,7 @@ from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
 from shake.schema import Table
 from shake.source.endpoint import Credentials
-from shake.targets.contract import Fence
+from shake.targets.contract import NO_FENCE, Fence
 
 log = logging.getLogger("shake.check")
 
@@ -83,7 +83,7 @@ class Children:
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
 
-    def open(self, table: Table, count: int, fence: Fence) -> Team:
+    def open(self, table: Table, count: int, fence: Fence = NO_FENCE) -> Team:
         """A crew of so many children, for a table; ``fence`` is that of this process."""
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))

@@ -13,6 +13,7 @@ from typing import TextIO
 from setproctitle import setproctitle
 
 from shake.check.findings import Findings
+from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
 from shake.cli import command
@@ -25,7 +26,7 @@ from shake.status.progress import make_reporter
 log = logging.getLogger("shake.check")
 
 #: As of diff(1): 1 is said only where a difference is proven.
-EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
@@ -35,14 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
-    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end.
+    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end; 3
+    when ``--repair`` is not allowed now.
     """
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
         "the source. It reads the whole table once more, by consistent reads, and says first what "
         "that costs; --sample is for a quick look. Exit status: 0 equal, 1 different, 2 not "
-        "compared.",
+        "compared, 3 --repair refused.",
     )
     parser.add_argument(
         "--workers",
@@ -59,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="store what is missing or different in the target, and look at it again",
+        help="store what is missing or different in the target, and look at it again; refused "
+        "while shake-supervisor runs the task",
     )
     parser.add_argument(
         "--delete-extra",
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "shake-check",
         options,
         body,
-        failed=lambda error: TROUBLE,
+        failed=lambda error: REFUSED if isinstance(error, RepairRefused) else TROUBLE,
         stopped=("stopped before its end, nothing is proven", TROUBLE),
     )
 
