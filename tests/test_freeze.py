@@ -6,6 +6,7 @@ whether the other one lives.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -202,6 +203,21 @@ def test_writers_of_a_frozen_supervisor_write_no_more_than_the_lock_allows(
     machines.arrived(1000)
     followed.compare()
     stopped(elsewhere, elsewhere.running[-1])
+
+
+def test_a_run_that_is_refused_has_not_taken_the_task_over(machines: Machines) -> None:
+    here = machines.run(SHORT_LOCK)
+    machines.arrived(1000)
+    machines.freeze(psutil.Process(here.running[-1].pid))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = machines.run(ELSEWHERE, http_profile=port)
+        result = refused.wait(refused.running[-1])
+    assert result.status == 3
+    assert f"http_profile: cannot listen on 127.0.0.1 port {port}" in result.line
+    machines.go_on()
+    machines.arrived(1001)
+    stopped(here, here.running[-1])
 
 
 @pytest.mark.parametrize("id_mode", ["key", "objectid"])

@@ -71,6 +71,8 @@ def repairing(config: Config, target: MongoTarget) -> Iterator[Repairs]:
                 f"{error.holder} runs this task, and would apply changes beside --repair: stop it "
                 "first, repair, and start it again; or check without --repair"
             ) from error
+        for weakness in target.weaknesses:
+            log.warning("%s", weakness)
         with lock.held():
             yield Repairs(config, Checkpoints(store), lock, target)
             lock.renew()

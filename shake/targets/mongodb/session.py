@@ -8,7 +8,8 @@ that was not acknowledged is followed by one with the same statements, or by one
 with the same keys: once that is acknowledged, no older one can alter any of its keys any more, on
 whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
 A new copy of a table has another collection, with other sessions. A command for the old collection
-names its UUID, so the server refuses it. A server forgets a session that was not used for 30
+names its UUID, so the server refuses it. Each process of ``shake-check --repair`` has a session,
+too (checkpoint.records.RepairRecord). A server forgets a session that was not used for 30
 minutes. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences).
 
 Drivers call these retryable writes. But here each retry has a new number, so what the server knows
