@@ -23,10 +23,10 @@ from shake.check.progress import Progress, showing
 from shake.check.sides import Repair
 from shake.check.target import KeyRange
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import TableState
 from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
+from shake.phase import Phase
 from shake.plan.source_tables import find_tables, missing_tables
 from shake.schema import Table
 from shake.source.session import open_source
@@ -119,9 +119,9 @@ def _unfinished(config: Config, tables: list[str]) -> Iterator[str]:
     with contextlib.closing(open_store(config)) as store:
         for table in tables:
             record, _ = Checkpoints(store).load(table)
-            if record and record.state in (TableState.PREPARING, TableState.COPYING):
+            if record and record.phase in (Phase.PREPARING, Phase.COPYING):
                 yield (
-                    f"table {table}: the copy is not complete (status {record.state.value}), so "
+                    f"table {table}: the copy is not complete (status {record.phase.value}), so "
                     "there is nothing to repair yet: let shake-supervisor finish it"
                 )
 

@@ -93,7 +93,7 @@ class Resync:
             gap.table,
             gap.what,
             f", and what {record.place} holds is DROPPED when the copy is complete"
-            if record.fate == "resync"
+            if record.on_existing == "resync"
             else "",
         )
 

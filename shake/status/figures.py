@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from shake import phase
+from shake.phase import Phase
 from shake.schema import OLD
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Table states in which nothing is being done for the table right now.
-IDLE = frozenset({"waiting", "done", "broken"})
+IDLE = frozenset(one.value for one in phase.IDLE)
 #: States of a table or a task that need the attention of a user.
-ILL = frozenset({"broken", "failed"})
+ILL = frozenset({Phase.BROKEN.value, "failed"})
 #: States in which all is copied, of a table and of a task.
-COMPLETE = frozenset({"done", "following", "finished"})
+COMPLETE = frozenset({*(one.value for one in phase.COMPLETE), "finished"})
 
 #: States of a table whose items are copied, and which is not complete.
-_COPIED = frozenset({"settling", "indexing", "publishing", "broken"})
+_COPIED = frozenset(one.value for one in phase.COPIED)
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
