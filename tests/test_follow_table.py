@@ -9,9 +9,9 @@ from shake.follow.table import ApplyingLease, FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, State
-from shake.stream.shards import SIBLING_AFTER
 from tests.support.task import Slots, TableJob
 
 NOW = 1_000_000.0

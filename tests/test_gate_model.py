@@ -19,9 +19,9 @@ from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.clock import Bounds, SourceClock
 from shake.stream.beginning import first_shards
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import TipIterator
-from shake.stream.shards import SIBLING_AFTER
 from shake.worker.shard_reader import TIP_AFTER, Silence
 from tests.support.task import Slots, TableJob
 

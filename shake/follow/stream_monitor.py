@@ -16,8 +16,8 @@ from shake.follow.watcher import StreamWatcher, View
 from shake.plan.plan import TablePlan
 from shake.source.contract import Source
 from shake.stream import suspicion
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
-from shake.stream.shards import SIBLING_AFTER
 from shake.stream.suspicion import Answer, Question
 
 log = logging.getLogger("shake.farm")
@@ -114,18 +114,18 @@ class StreamMonitor:
         if view.whole:
             following.listed = True
             self._checkpointer.forget_shards(following.record, following.take_forgotten())
-        if view.whole or view.loss or shards.single:
+        if view.whole or view.loss or shards.offspring.siblings_may_be_missing:
             self._view_soon(following)
         self._task.shards_changed(following)
 
     def _view_soon(self, following: FollowedTable) -> None:
         """What is uncertain is asked again."""
         shards = following.shards
-        if shards.childless or shards.beginning or not len(shards):
+        if shards.offspring.may_be_missing or shards.beginning or not len(shards):
             pause = LIST_SOON
         elif shards.doubts:
             pause = suspicion.LOSS.every
-        elif shards.single:
+        elif shards.offspring.siblings_may_be_missing:
             pause = SIBLING_AFTER
         else:
             return
