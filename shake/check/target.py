@@ -160,11 +160,6 @@ class StoredTable:
 
     # ---- mending
 
-    def create(self) -> None:
-        """Make sure that the collection is there, sharded where so configured."""
-        if self._target.find(self.place, self._table) is None:
-            self._target.create(self.place, self._table)
-
     def put(self, document: bytes) -> None:
         """Make this the document of its key. An ObjectId that is there stays; else it is new."""
         query = self.keys.only(opened(document))
