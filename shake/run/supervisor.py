@@ -400,6 +400,8 @@ class Supervisor:
                 self.fail(RunError(text))
             case Diagnosis():
                 self.diagnostics.add(message)
+            case Silent(text, over=True):
+                self._trouble.settle(text)
             case Silent(text):
                 self._trouble.doubt(text)
 
