@@ -12,7 +12,7 @@ def mismatch(
     """What is wrong with what was found in the place of ``held``, and what to do; None: nothing.
 
     ``server`` names the server that the collection was on. A renamed collection keeps its UUID. A
-    restored one gets a new UUID, unless mongorestore is told to preserve it.
+    restored one gets a new UUID, unless mongorestore runs with --preserveUUID.
     Source: https://www.mongodb.com/docs/database-tools/mongorestore/
     """
     checkpoint = config.checkpoint_of(table)
