@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shake.check.documents import opened
 from shake.check.fingerprint import Fingerprint
-from shake.check.keys import SourceKey, identity_of
+from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Sides
 from shake.check.source import Page
@@ -130,10 +130,14 @@ class Items:
         same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
         if wrong and sides.repair:
+            sides.listener.advanced(to_repair=len(wrong))
             for verdict in wrong:
                 self._mend(verdict)
-            same, verdicts = self._judge(sides.source.get(keys))
+                sides.listener.advanced(repaired=1)
+            page = sides.source.get(keys)
+            same, verdicts = self._judge(page)
         still = {identity_of(verdict.key) for verdict in verdicts if verdict.kind}
+        still |= self._revived(wrong, page)
         for verdict in wrong:
             repaired = identity_of(verdict.key) not in still
             key = self._key(verdict.item)
@@ -141,10 +145,29 @@ class Items:
         self._count(same, verdicts)
 
     def _mend(self, verdict: Verdict) -> None:
-        """Make the item's document the only one of its key."""
+        """Make the item's document the only one of its key.
+
+        Unless the target has changed since the comparison: a task that follows the changes stores
+        what is newer.
+        """
+        stored = self._sides.stored
         for copy in verdict.copies[1:]:
-            self._sides.stored.delete(opened(copy))
-        self._sides.stored.put(verdict.document)
+            stored.delete(opened(copy))
+        if verdict.copies:
+            stored.replace(verdict.copies[0], verdict.document)
+        else:
+            stored.add(verdict.document)
+
+    def _revived(self, wrong: list[Verdict], page: Page) -> set[Identity]:
+        """Keys that the target has, and the source, as ``page`` shows it, no longer has.
+
+        The item was deleted after the comparison, and its document stored after that.
+        """
+        there = {*map(identity_of, page.keys)}
+        gone = [verdict for verdict in wrong if identity_of(verdict.key) not in there]
+        documents, keys = [one.document for one in gone], [one.key for one in gone]
+        copies, _ = self._sides.stored.copies(documents, keys, scanned=False)
+        return {identity_of(key) for key, some in zip(keys, copies, strict=True) if some}
 
     def _name_unfit(self, page: Page) -> None:
         for item, reason in page.unfit:

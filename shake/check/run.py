@@ -6,12 +6,13 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import bson
 
 from shake.check import messages
+from shake.check.belonging import Belonging, read_checkpoints
 from shake.check.crew import Alone, Children, Crew
 from shake.check.documents import DECODED
 from shake.check.findings import Findings
@@ -22,12 +23,9 @@ from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
 from shake.check.sides import Repair
 from shake.check.target import KeyRange
-from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.store import open_store
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
-from shake.phase import Phase
-from shake.plan.source_tables import find_tables, missing_tables
+from shake.plan.source_tables import find_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count
@@ -92,17 +90,24 @@ def check(
     children = Children(config, set_up, credentials, progress)
     ends = connect(config, endpoint, credentials)
     with contextlib.closing(ends), contextlib.closing(children):
-        found = find_tables(config, ends.client)
-        refusals = missing_tables(config, found)
+        ends.target.probe([])
+        checkpoints = read_checkpoints(config, repair=bool(wish.repair))
+        found = find_tables(config, ends.client, list(checkpoints))
+        refusals = missing_tables(config, found, list(checkpoints))
         refusals += [problem for table, _ in found for problem in problems(table, config)]
-        if wish.repair:
-            refusals += _unfinished(config, [table.name for table, _ in found])
+        refusals += shared_places(config, found)
         if refusals:
             raise RefusedError(refusals[0])
-        places = [config.place(table.name) for table, _ in found]
-        ends.target.probe(places if wish.repair else [])
-        run = _Run(config, wish, findings, ends, children, chance, progress)
+        tables = [table for table, _ in found]
+        if wish.repair:
+            ends.target.probe([config.place(table.name) for table in tables])
+        belonging = Belonging(config, ends.target, checkpoints, bool(wish.repair))
+        belonging.verify(tables)
+        run = _Run(config, wish, findings, ends, children, chance, progress, belonging)
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
+        if wish.repair:
+            for table in tables:
+                say(belonging.announce(table))
         if wish.sample is None and not config.sync_schema_only:
             for one in plans:
                 say(one.describe(config))
@@ -112,18 +117,6 @@ def check(
                     say(line)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
-
-
-def _unfinished(config: Config, tables: list[str]) -> Iterator[str]:
-    """A copy that goes on stores, under new ObjectIds, what was repaired before its turn came."""
-    with contextlib.closing(open_store(config)) as store:
-        for table in tables:
-            record, _ = Checkpoints(store).load(table)
-            if record and record.phase in (Phase.PREPARING, Phase.COPYING):
-                yield (
-                    f"table {table}: the copy is not complete (status {record.phase.value}), so "
-                    "there is nothing to repair yet: let shake-supervisor finish it"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +130,13 @@ class _Run:
     children: Children
     chance: random.Random
     progress: Progress
+    belonging: Belonging
 
     def check(self, plan: Plan) -> list[str]:
         """Check a table; return what is to be said of it."""
         table, wish = plan.table, self.wish
         part = Part(self.ends, table, self.progress, repair=wish.repair, processes=1)
         with self.progress.table(table, part.sides.stored.place):
-            if wish.repair:
-                part.sides.stored.create()
             if self.config.sync_schema_only:
                 pass
             elif wish.sample is not None:
@@ -153,6 +145,7 @@ class _Run:
                     part.extras.some(wish.sample)
             else:
                 self._compare(plan, part)
+            self.belonging.verify_again(table)
             check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 

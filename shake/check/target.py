@@ -160,25 +160,20 @@ class StoredTable:
 
     # ---- mending
 
-    def create(self) -> None:
-        """Make sure that the collection is there, sharded where so configured."""
-        if self._target.find(self.place, self._table) is None:
-            self._target.create(self.place, self._table)
+    def replace(self, old: bytes, document: bytes) -> None:
+        """Store this in place of a document of its key, if that is still the same.
 
-    def put(self, document: bytes) -> None:
-        """Make this the document of its key. An ObjectId that is there stays; else it is new."""
-        query = self.keys.only(opened(document))
+        Its ``_id`` stays: one that is equal but of another type, such as 5.0 for 5, only goes with
+        its document.
+        """
+        stored = opened(old)
+        if self.keys.by_id and _id_of(stored) != _id_of(opened(document)):
+            self.delete_unchanged(old)
+            self.add(document)
+            return
+        query = self.keys.exactly(stored) | _same(stored)
         replacement = self._stored(document)
-
-        def replace() -> None:
-            if self.keys.by_id:
-                self._drop_namesake(replacement["_id"])
-            try:
-                self._collection.replace_one(query, replacement, upsert=True)
-            except DuplicateKeyError:  # another write was faster; the caller reads again
-                log.info("%s: another write of the same key is under way", self.place)
-
-        self.patiently(replace)
+        self.patiently(lambda: self._collection.replace_one(query, replacement))
 
     def add(self, document: bytes) -> None:
         """Store the document of a key, unless there is one, which can be newer."""
@@ -197,15 +192,6 @@ class StoredTable:
             document = (len(rest) + 4).to_bytes(4, "little") + rest
         return opened(document)
 
-    def _drop_namesake(self, identity: Any) -> None:
-        """Delete a document whose ``_id`` is equal but of another type, such as 5.0 for 5.
-
-        A replacement would keep it as it is.
-        """
-        stored = self._collection.find_one({"_id": identity}, {"_id": 1})
-        if stored is not None and bytes(stored.raw) != bson.encode({"_id": identity}):
-            self._collection.delete_one({"_id": identity})
-
     def delete(self, key: Mapping[str, Any]) -> None:
         """Delete one document, by its ``_id`` and, where it has one, its key."""
         query = self.keys.exactly(key)
@@ -213,8 +199,7 @@ class StoredTable:
 
     def delete_unchanged(self, document: bytes) -> None:
         """Delete a document if all that it holds is still the same."""
-        same = {"$expr": {"$eq": ["$$ROOT", {"$literal": opened(document)}]}}
-        query = self.keys.exactly(opened(document)) | same
+        query = self.keys.exactly(opened(document)) | _same(opened(document))
         self.patiently(lambda: self._collection.delete_one(query))
 
     def build_indexes(self) -> None:
@@ -268,6 +253,16 @@ class StoredTable:
         for query in queries:
             for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
                 yield from cut(batch)
+
+
+def _same(document: RawBSONDocument) -> dict[str, Any]:
+    """Selects a document if all that it holds is still the same."""
+    return {"$expr": {"$eq": ["$$ROOT", {"$literal": document}]}}
+
+
+def _id_of(document: RawBSONDocument) -> bytes:
+    """The ``_id`` with its type."""
+    return bson.encode({"_id": document["_id"]})
 
 
 def _bound(order: tuple[str, ...], values: bytes) -> list[tuple[str, Any]]:

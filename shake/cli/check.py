@@ -12,6 +12,7 @@ from typing import TextIO
 
 from setproctitle import setproctitle
 
+from shake.check.belonging import MismatchError
 from shake.check.findings import Findings
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
@@ -25,7 +26,7 @@ from shake.status.progress import make_reporter
 log = logging.getLogger("shake.check")
 
 #: As of diff(1): 1 is said only where a difference is proven.
-EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
@@ -35,14 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
-    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end.
+    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end; 3
+    when source table and collection do not belong together, or the copy is not complete.
     """
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
         "the source. It reads the whole table once more, by consistent reads, and says first what "
-        "that costs; --sample is for a quick look. Exit status: 0 equal, 1 different, 2 not "
-        "compared.",
+        "that costs; --sample is for a quick look. Exit status: 0 equal, or made equal by --repair "
+        "(every difference repaired and looked at again); 1 different, or not all repaired; 2 not "
+        "compared; 3 refused: source table and collection are not those of the task's checkpoint, "
+        "or the copy is not complete.",
     )
     parser.add_argument(
         "--workers",
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "shake-check",
         options,
         body,
-        failed=lambda error: TROUBLE,
+        failed=lambda error: REFUSED if isinstance(error, MismatchError) else TROUBLE,
         stopped=("stopped before its end, nothing is proven", TROUBLE),
     )
 

@@ -14,7 +14,7 @@ from shake.farm.messages import Page
 from shake.limits import Budget
 from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan
-from shake.status.rate import Rate
+from shake.status.rate import Rate, seconds_left
 from shake.status.snapshot import TableStatus
 
 
@@ -213,7 +213,7 @@ class CopiedTable:
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
             rate=rate,
-            seconds_left=left * kept / rate if copying and rate > 0 else None,
+            seconds_left=seconds_left(left * kept, rate) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             filtered=filtered,

@@ -183,7 +183,7 @@ class StreamWatcher:
             self._source.wait(_AGAIN_SECONDS)
             stream, difference = self._compare(plan, arn)
         if difference:
-            raise RunError(another_table(self._config, plan, difference))
+            raise RunError(another_table(self._config, plan.table.name, difference))
         return stream
 
     def _compare(self, plan: TablePlan, arn: str) -> tuple[Stream | None, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +17,14 @@ from shake.checkpoint.records import (
 )
 from shake.config import Config
 from shake.config.secrets import hosts
-from shake.config.table import KEYS
 from shake.phase import Phase
-from shake.plan.origins import another_table, recognise, with_origin
+from shake.plan.origins import (
+    another_table,
+    changed_settings,
+    recognise,
+    shaping_settings,
+    with_origin,
+)
 from shake.plan.plan import (
     Action,
     StreamPlan,
@@ -83,8 +87,7 @@ class Planner:
         self._target = target
         self._checkpoints = checkpoints
         self._stamp = stamp
-        settings = config.as_settings()
-        self._settings = {key.name: settings[key.name] for key in KEYS if key.shapes_data}
+        self._settings = shaping_settings(config)
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
@@ -95,7 +98,7 @@ class Planner:
         if difference and not self._begun(plan):
             return with_origin(plan, table.origin)
         if difference:  # what else was found follows from it
-            self.refusals[found:] = [another_table(self._config, plan, difference)]
+            self.refusals[found:] = [another_table(self._config, table.name, difference)]
         return plan
 
     def _name_others(self, plan: TablePlan) -> None:
@@ -179,7 +182,7 @@ class Planner:
                 settings=self._settings,
             )
         else:
-            self._compare(record, place)
+            self.refusals += changed_settings(config, record)
         known = {one.segment: one for one in saved}
         plan = TablePlan(
             table=table,
@@ -199,13 +202,6 @@ class Planner:
         staged = self._staging(plan) is not None
         plan = replace(plan, record=replace(plan.record, staged=staged))
         return plan if config.sync_mode == "incr" else self._begin(plan)
-
-    def check_places(self, places: list[str]) -> None:
-        for place, times in Counter(places).items():
-            if times > 1:
-                self.refusals.append(
-                    f"{times} tables would go to {place}: give each its own by namespace.map"
-                )
 
     def _begin(self, plan: TablePlan) -> TablePlan:
         """The first run of a table's copy."""
@@ -300,20 +296,6 @@ class Planner:
             return plan
         collection = identity.collection or (found.collection if found else "")
         return replace(plan, identity=replace(identity, collection=collection))
-
-    def _compare(self, record: TableRecord, place: str) -> None:
-        changed = {
-            key: (record.settings.get(key, ""), value)
-            for key, value in self._settings.items()
-            if record.settings.get(key, "") != value
-        }
-        if record.place != place:
-            changed["namespace.map"] = (record.place, place)
-        for key, (old, new) in changed.items():
-            self.refusals.append(
-                f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
-                f"it is {new or '(none)'}: set it back, or copy under another id"
-            )
 
     def _check(self, table: Table) -> None:
         config = self._config

@@ -133,5 +133,5 @@ class Resync:
                 f"it cannot be copied again, so the target is left as it is: {error}",
             ) from error
         if difference := planned.origin.difference(table.origin):
-            raise RunError(another_table(self._config, planned, difference))
+            raise RunError(another_table(self._config, table.name, difference))
         return count_segments(self._config, table, self._scanners, holds_items=holds_items)

@@ -262,6 +262,8 @@ class Supervisor:
                 self.fail(RunError(text))
             case Diagnosis():
                 self.diagnostics.add(message)
+            case Silent(text, over=True):
+                self._health.settle(text)
             case Silent(text):
                 self.doubt(text)
 
