@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without compiled files, each process that a test starts would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test matrix lint format docs bench profile sanitize fuzz clean
+.PHONY: help venv demo servers test matrix lint format docs bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -21,6 +21,9 @@ $(READY): setup.cfg pyproject.toml setup.py $(wildcard shake/codec/_native/*)
 
 demo: $(READY) ## Migrate a table between two embedded servers (ARGS=--once ends by itself).
 	@bin/shake-demo $(ARGS)
+
+servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configuration for them.
+	@$(BIN)/python -m shake.demo.serve
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)

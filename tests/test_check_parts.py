@@ -17,6 +17,7 @@ from shake.check.fingerprint import Fingerprint, bucket
 from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
 from shake.check.plan import plan
+from shake.check.progress import Progress
 from shake.config import Config
 from shake.config.kinds import ReadBudget
 from shake.errors import Stopped
@@ -194,3 +195,24 @@ def test_a_wait_for_the_pace_ends_with_the_check() -> None:
     stop.set()
     with pytest.raises(Stopped):
         pace.take()
+
+
+def test_a_repair_shows_how_many_are_left_and_no_time_left() -> None:
+    progress = Progress("check", Findings(lambda line: None, None), filtered=False)
+
+    def shown() -> tuple[str, float | None]:
+        [table] = progress.snapshot().tables
+        return table.state, table.seconds_left
+
+    with progress.table(replace(TABLE, items=1000), "check.t"):
+        progress.advanced(compared=500, scanned=500)
+        state, left = shown()
+        assert state == "checking"
+        assert left
+        progress.advanced(to_repair=1200)
+        assert shown() == ("repairing 1 of 1,200", None)
+        progress.advanced(repaired=2)
+        assert shown() == ("repairing 3 of 1,200", None)
+        progress.advanced(repaired=1198)
+        assert shown()[0] == "checking"
+    assert shown() == ("done", 0.0)

@@ -167,6 +167,71 @@ def test_a_document_that_the_check_deleted_gives_way_to_a_newer_one(
     assert stored(copied) == {"a": 1, "b": 3}
 
 
+# ---- while a task follows the changes
+
+
+@MODES
+def test_a_newer_change_is_not_overwritten_by_a_repair(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str
+) -> None:
+    """A follower stores it when the repair has compared, and before the repair writes."""
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1)], id__mode=mode)
+    copied.copy()
+    copied.put(item("a", 2))
+    key = {"_id" if mode == "key" else "pk": "a"}
+
+    def newer() -> None:
+        copied.put(item("a", 3))
+        copied.collection.update_one(key, {"$set": {"n": 3}})
+
+    with Wire(*mongo.client.address) as wire:
+        reached = wire.stop_at("request", "update", f"{name}.{name}", newer)
+        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+    assert reached.is_set()
+    assert stored(copied) == {"a": 3}
+    assert run(copied) == 0
+
+
+@MODES
+def test_a_document_that_a_follower_deletes_meanwhile_is_not_stored_by_a_repair(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1)], id__mode=mode)
+    copied.copy()
+    copied.put(item("a", 2))
+
+    def deleted() -> None:
+        copied.delete(pk={"S": "a"})
+        copied.collection.delete_many({})
+
+    with Wire(*mongo.client.address) as wire:
+        reached = wire.stop_at("request", "update", f"{name}.{name}", deleted)
+        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+    assert reached.is_set()
+    assert stored(copied) == {}
+    assert run(copied) == 0
+
+
+@MODES
+@pytest.mark.parametrize("extent", [(), ("--sample", "10")], ids=["all", "sample"])
+def test_an_item_that_is_deleted_while_it_is_repaired_is_not_called_repaired(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str, extent: tuple[str, ...]
+) -> None:
+    """What the repair has stored is deleted again: then both sides agree."""
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1)], id__mode=mode)
+    copied.copy()
+    copied.put(item("b", 1))
+    path = tmp_path / "report"
+    with Wire(*mongo.client.address) as wire:
+        place = f"{name}.{name}"
+        reached = wire.stop_at("request", "insert", place, lambda: copied.delete(pk={"S": "b"}))
+        target = ("--set", f"target.address={wire.uri}")
+        assert run(copied, *target, "--repair", "--report", str(path), *extent) == 0
+    assert reached.is_set()
+    assert not path.read_text()
+    assert stored(copied) == {"a": 1}
+
+
 @MODES
 def test_a_key_that_comes_back_and_is_gone_again_does_not_stay(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str

@@ -68,10 +68,14 @@ def test_only_twenty_differences_are_printed_and_the_others_counted(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
     copied = make_table(dynamodb, mongo, name, tmp_path, items(25))
+    copied.copy()
+    copied.collection.delete_many({})
+    copied.collection.drop_index("pk_1")
     assert run(copied) == 1
     out = capsys.readouterr().out
-    assert out.count(": missing {") + out.count(": index (") == 20
-    assert "6 more differences: --report FILE names all of them" in out
+    assert out.count(": missing {") == 20
+    assert f"table {name}: index (unique {{pk: 1}} (the table's key))" in out
+    assert "5 more differences: --report FILE names all of them" in out
 
 
 @pytest.mark.parametrize("extra", [0, 1])
@@ -370,7 +374,11 @@ def test_a_bad_command_line_ends_with_2(arguments: list[str]) -> None:
 def test_a_schema_without_data_is_compared_by_its_indexes(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
-    copied = make_table(dynamodb, mongo, name, tmp_path, items(3), sync_schema_only="true")
+    indexes = {"by_n": (("n", "N"), None)}
+    copied = make_table(
+        dynamodb, mongo, name, tmp_path, items(3), indexes=indexes, sync_schema_only="true"
+    )
+    copied.collection.create_index("pk", unique=True)
     assert run(copied) == 1
     assert run(copied, "--repair") == 0
     assert run(copied) == 0
@@ -378,7 +386,7 @@ def test_a_schema_without_data_is_compared_by_its_indexes(
     assert copied.collection.count_documents({}) == 0
 
 
-def test_a_copy_that_is_not_complete_is_not_repaired(
+def test_a_copy_that_is_not_complete_is_neither_compared_nor_repaired(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_table(dynamodb.client, name)
@@ -390,8 +398,11 @@ def test_a_copy_that_is_not_complete_is_not_repaired(
         wire.stop_at("answer", "insert", place, lambda: stopped.kill(stopped.running[-1]), skip=3)
         assert stopped.run().status == -signal.SIGKILL
     migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, qps__full__batch_num=10)
-    assert check.main(["--conf", str(migration.conf), "--repair"]) == 3
-    assert "copy is not complete" in capsys.readouterr().err
+    for arguments in ([], ["--repair"]):
+        assert check.main(["--conf", str(migration.conf), *arguments]) == 3
+        captured = capsys.readouterr()
+        assert f"table {name}: the copy is not complete (status copying)" in captured.err
+        assert "missing" not in captured.out
     assert mongo.client[name][name].count_documents({}) < 100  # some may have been on their way
     assert migration.run().status == 0
     assert check.main(["--conf", str(migration.conf), "--repair"]) == 0

@@ -17,13 +17,13 @@ from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
-    Fate,
+    OnExisting,
     SegmentRecord,
     StreamRecord,
     TableRecord,
-    TableState,
 )
 from shake.errors import RefusedError
+from shake.phase import SAVED, Phase
 from shake.stream.shard import Shard, State
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
@@ -47,11 +47,11 @@ def checkpoints(store: FileStore) -> Checkpoints:
         place=st.text(),
         stamp=COUNT,
         segments=COUNT,
-        fate=st.sampled_from(["create", "rename", "drop", "resync"]),
+        on_existing=st.sampled_from(["create", "rename", "drop", "resync"]),
         gap=st.text(),
         backup=st.text(),
         settings=st.dictionaries(st.from_regex(r"[a-z_.]+", fullmatch=True), st.text("ab=\né ")),
-        state=st.sampled_from(TableState),
+        phase=st.sampled_from(sorted(SAVED.values(), key=str)),
         staged=st.booleans(),
         replaces=st.text(),
         first=COUNT,
@@ -87,7 +87,7 @@ def test_a_task_goes_on_from_what_was_saved_last(checkpoints: Checkpoints) -> No
     assert checkpoints.load("orders") == (None, [])
     checkpoints.save_table(TABLE)
     checkpoints.save_segments(TABLE, [SegmentRecord(2), SegmentRecord(0, b'{"k":{"N":"1.0"}}', 5)])
-    copying = TABLE.moved(TableState.COPYING)
+    copying = TABLE.moved(Phase.COPYING)
     checkpoints.save_table(copying)
     checkpoints.save_segments(copying, [SegmentRecord(0, None, 9, done=True)])
     assert checkpoints.load("orders") == (
@@ -130,13 +130,13 @@ def test_documents_of_other_kinds_are_left_alone(
 
 
 def test_a_table_goes_through_its_states_to_the_end_and_never_back() -> None:
-    copying = TABLE.moved(TableState.COPYING)
-    done = copying.moved(TableState.INDEXING).moved(TableState.DONE)
-    assert TABLE.moved(TableState.INDEXING).state is TableState.INDEXING  # the schema alone
+    copying = TABLE.moved(Phase.COPYING)
+    done = copying.moved(Phase.INDEXING).moved(Phase.DONE)
+    assert TABLE.moved(Phase.INDEXING).phase is Phase.INDEXING  # the schema alone
     for record, state in [
-        (copying, TableState.PREPARING),
-        (copying, TableState.DONE),
-        *((done, state) for state in TableState),
+        (copying, Phase.PREPARING),
+        (copying, Phase.DONE),
+        *((done, state) for state in SAVED.values()),
     ]:
         with pytest.raises(ValueError, match="orders cannot go"):
             record.moved(state)
@@ -207,7 +207,7 @@ SHARDS = [Shard("s1", "", "100", state=State.READY)]
 def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
     store: FileStore, checkpoints: Checkpoints
 ) -> None:
-    done = replace(TABLE, state=TableState.DONE, run=4)
+    done = replace(TABLE, phase=Phase.DONE, run=4)
     checkpoints.save_table(done)
     checkpoints.save_segments(done, [SegmentRecord(one, done=True, run=4) for one in range(3)])
     followed = StreamRecord("orders", "arn:1", run=7, stamp=TABLE.stamp)
@@ -217,7 +217,7 @@ def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
     fresh = checkpoints.begin_anew(done, 2, "its stream was disabled")
     assert checkpoints.load("orders") == (fresh, [])
     assert checkpoints.load_stream("orders") == (None, [])
-    assert (fresh.fate, fresh.state, fresh.segments) == ("resync", TableState.PREPARING, 2)
+    assert (fresh.on_existing, fresh.phase, fresh.segments) == ("resync", Phase.PREPARING, 2)
     assert fresh.stamp + fresh.run > done.stamp + done.run  # though the clock stands at 0
     checkpoints.save_segments(done, [SegmentRecord(0, done=True)])  # late
     with pytest.raises(Superseded):
@@ -235,23 +235,23 @@ def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
 def test_a_copy_begun_anew_twice_replaces_what_the_last_complete_one_filled(
     checkpoints: Checkpoints,
 ) -> None:
-    done = replace(TABLE, state=TableState.DONE, staged=True)
+    done = replace(TABLE, phase=Phase.DONE, staged=True)
     checkpoints.save_table(done)
     checkpoints.save_identity("orders", None, Identity(collection="complete"))
     first = checkpoints.begin_anew(done, 2, "its stream was disabled")
-    checkpoints.save_table(copying := first.moved(TableState.COPYING))
+    checkpoints.save_table(copying := first.moved(Phase.COPYING))
     checkpoints.save_identity(
         "orders", Identity(collection="complete"), Identity(collection="staging")
     )
     second = checkpoints.begin_anew(copying, 2, "its stream was disabled again")
     assert (first.replaces, second.replaces) == ("complete", "complete")
-    assert second.fate == "resync"
+    assert second.on_existing == "resync"
 
 
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(
     store: FileStore, checkpoints: Checkpoints
 ) -> None:
-    done = replace(TABLE, state=TableState.DONE)
+    done = replace(TABLE, phase=Phase.DONE)
     checkpoints.save_table(done)
     checkpoints.save_segments(done, [SegmentRecord(0, done=True)])
     checkpoints.save_stream(StreamRecord("orders", "arn:1"), SHARDS)
@@ -265,14 +265,14 @@ def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begin
     assert checkpoints.load_stream("orders") == (None, [])
 
 
-@pytest.mark.parametrize("fate", ["create", "rename", "drop"])
-def test_a_collection_that_has_not_met_its_fate_meets_no_other(
-    checkpoints: Checkpoints, fate: Fate
+@pytest.mark.parametrize("on_existing", ["create", "rename", "drop"])
+def test_what_is_to_happen_to_an_existing_collection_stays_so_in_a_new_copy(
+    checkpoints: Checkpoints, on_existing: OnExisting
 ) -> None:
-    waiting = replace(TABLE, fate=fate, backup="shop.orders.old")
+    waiting = replace(TABLE, on_existing=on_existing, backup="shop.orders.old")
     checkpoints.begin_table(waiting)
     fresh = checkpoints.begin_anew(waiting, 3, "its stream was disabled")
-    assert (fresh.fate, fresh.backup) == (fate, "shop.orders.old")
+    assert (fresh.on_existing, fresh.backup) == (on_existing, "shop.orders.old")
     assert checkpoints.load_stream("orders") == (None, [])
 
 
@@ -294,10 +294,10 @@ def test_a_copy_is_begun_anew_by_one_run_alone(store: FileStore, checkpoints: Ch
 def test_a_table_of_which_nothing_was_copied_begins_its_first_copy(
     checkpoints: Checkpoints,
 ) -> None:
-    followed = replace(TABLE, segments=0, state=TableState.DONE)  # sync_mode = incr saves none
+    followed = replace(TABLE, segments=0, phase=Phase.DONE)  # sync_mode = incr saves none
     checkpoints.save_stream(StreamRecord("orders", "arn:1", stamp=TABLE.stamp), SHARDS)
     fresh = checkpoints.begin_anew(followed, 3, "its stream was disabled")
-    assert fresh.fate == "resync"
+    assert fresh.on_existing == "resync"
     assert checkpoints.load("orders") == (fresh, [])
     assert checkpoints.load_stream("orders") == (None, [])
 

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import load
 from shake.copy.phases import CopyPhases
-from shake.copy.table import CopiedTable, Phase
-from shake.farm.lock_guard import LockGuard
+from shake.copy.table import CopiedTable
 from shake.farm.messages import BuildIndexes, Done, Forget, Prepare, Publish, Resume
+from shake.farm.task import Farm
 from shake.limits import Budget
+from shake.phase import Phase
 from shake.plan.plan import Action
-from tests.test_copy_table import page, plan_of
+from shake.process.loop import Loop
+from tests.support.task import Notes
+from tests.test_copy_table import Reading, page, plan_of
 
 UUID = "0" * 32
 
@@ -31,23 +34,20 @@ class Stage:
         self.unsaved: list[Callable[[], None]] = []
         self.writers: dict[int, Any] = {}
         self.copies = copies
-        self.phases = CopyPhases(
-            load(None, {}, given).config,
-            copies,
-            self.writers,
-            self,  # type: ignore[arg-type]  # is asked to save and to write, no more
-            LockGuard(lambda: True),
-            clock=lambda: 1.0,
-            start_writer=lambda _: self,  # type: ignore[arg-type,return-value]  # likewise
-            copying=lambda: self.steps.append("lease"),
-            verify=lambda _, then: then(),
-            done=lambda _: None,
-        )
+        config, loop = load(None, {}, given).config, Loop(lambda: 1.0)
+        here: Any = self  # as pool, checkpointer, scheduler and each writer
+        farm = Farm(config, loop, here, here, Notes(writer=here))
+        self.phases = CopyPhases(farm, copies, self.writers, here)
+
+    # ---- as the scheduler
+
+    def assign(self) -> None:
+        self.steps.append("lease")
 
     # ---- as the checkpointer
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
-        self.steps.append(record.state)
+        self.steps.append(record.phase)
         self.unsaved.append(then)
 
     def save_identity(self, table: str, old: Identity, new: Identity) -> None:
@@ -59,7 +59,11 @@ class Stage:
     def save_segments(self, copies: list[CopiedTable]) -> None:
         self.steps += [("segments", len(copy.take_dirty())) for copy in copies]
 
-    # ---- as each writer
+    # ---- as each writer, and its process
+
+    @property
+    def process(self) -> Any:
+        return self
 
     def order(self, order: Any) -> None:
         self.steps.append(order)
@@ -84,39 +88,39 @@ class Stage:
             self.saved()
 
     def done(self, number: int = 0, error: str = "", *, keyed: bool = True) -> None:
-        self.phases.done(self.copies[number], Done(number, error, keyed, "", UUID))
+        self.phases.carried_out(number, Done(number, error, keyed, "", UUID))
 
 
 def table(
     number: int = 0,
-    state: TableState = TableState.PREPARING,
+    state: Phase = Phase.PREPARING,
     action: Action = Action.CREATE,
     *segments: SegmentRecord,
 ) -> CopiedTable:
     plan = plan_of(list(segments) or [SegmentRecord(0)], action)
     run = 1 if action is Action.RESUME else 0
     identity = Identity(collection="" if action is Action.CREATE else UUID)
-    plan = replace(plan, record=replace(plan.record, state=state, run=run), identity=identity)
+    plan = replace(plan, record=replace(plan.record, phase=state, run=run), identity=identity)
     return CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0)
 
 
 def test_every_step_waits_until_the_one_before_is_durable() -> None:
     copy = table()
     stage = Stage([copy])
-    assert stage.after(stage.phases.begin_tables) == [TableState.PREPARING]
+    assert stage.after(stage.phases.begin_tables) == [Phase.PREPARING]
     assert stage.after(stage.saved) == [Prepare(0, "create")]
-    assert stage.after(stage.done) == [("identity", UUID), ("segments", 0), TableState.COPYING]
+    assert stage.after(stage.done) == [("identity", UUID), ("segments", 0), Phase.COPYING]
     assert stage.after(stage.saved) == ["lease"]
-    copy.lease(1)
-    copy.publish(1, 0, page(1, None, 7))
-    copy.acknowledge(1, 1.0)
-    (forget,) = stage.after(lambda: stage.phases.copied(copy))
+    reading = Reading(copy)
+    reading.publish(reading.lease(), page(1, None, 7))
+    reading.store()
+    (forget,) = stage.after(lambda: stage.phases.read_through(copy))
     assert forget == Forget(0, copy.tails(before=1))
-    assert stage.after(lambda: stage.phases.copied(copy)) == []  # told twice
-    assert stage.after(stage.done) == [("segments", 1), TableState.INDEXING]
+    assert stage.after(lambda: stage.phases.read_through(copy)) == []  # told twice
+    assert stage.after(stage.done) == [("segments", 1), Phase.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(0, 7, 1)]
     assert stage.after(stage.done) == [Publish(0, UUID, "create", "", [])]
-    assert stage.after(stage.done) == [("segments", 0), TableState.DONE]
+    assert stage.after(stage.done) == [("segments", 0), Phase.DONE]
     assert not stage.phases.over
     assert stage.after(stage.saved) == ["closed"]
     assert stage.phases.over
@@ -124,9 +128,9 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
 
 def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
     open_, done = SegmentRecord(0, b"k", 5), SegmentRecord(1, None, 9, done=True)
-    copy = table(0, TableState.COPYING, Action.RESUME, open_, done)
+    copy = table(0, Phase.COPYING, Action.RESUME, open_, done)
     stage = Stage([copy])
-    assert stage.after(stage.phases.begin_tables) == [TableState.COPYING]
+    assert stage.after(stage.phases.begin_tables) == [Phase.COPYING]
     (resume,) = stage.after(stage.saved)
     assert (resume.collection, len(resume.ranges)) == (UUID, 2)
     assert stage.after(stage.done) == ["lease"]
@@ -134,7 +138,7 @@ def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
 
 def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     done = SegmentRecord(0, None, 9, done=True)
-    stage = Stage([table(0, TableState.COPYING, Action.RESUME, done)])
+    stage = Stage([table(0, Phase.COPYING, Action.RESUME, done)])
     (resume,) = stage.after(stage.phases.begin_tables, stage.saved)[1:]
     assert len(resume.ranges) == 1
     (forget,) = stage.after(stage.done)
@@ -143,11 +147,11 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
 
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
-    stage = Stage([table(0, TableState.INDEXING, Action.RESUME)])
+    stage = Stage([table(0, Phase.INDEXING, Action.RESUME)])
     assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]
     assert stage.after(stage.done) == [BuildIndexes(0, 0, 1)]
     assert stage.after(stage.done) == [Publish(0, UUID, "create", "", [])]
-    assert stage.after(stage.done, stage.saved) == [("segments", 0), TableState.DONE, "closed"]
+    assert stage.after(stage.done, stage.saved) == [("segments", 0), Phase.DONE, "closed"]
 
 
 def refused(copy: CopiedTable, *, keyed: bool = True) -> Stage:
@@ -162,26 +166,24 @@ def refused(copy: CopiedTable, *, keyed: bool = True) -> Stage:
 
 def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_documents() -> None:
     copied = SegmentRecord(0, None, 5, done=True)
-    copy = table(0, TableState.INDEXING, Action.RESUME, copied)
+    copy = table(0, Phase.INDEXING, Action.RESUME, copied)
     stage = refused(copy)
     assert stage.steps == [Publish(0, UUID, "create", "", [])]
-    assert stage.after(stage.done, stage.saved) == [
-        *(("segments", 0), TableState.UNINDEXED, "closed")
-    ]
+    assert stage.after(stage.done, stage.saved) == [*(("segments", 0), Phase.BROKEN, "closed")]
     assert stage.phases.over
 
-    again = Stage([table(0, TableState.UNINDEXED, Action.RESUME, copied)])
+    again = Stage([table(0, Phase.BROKEN, Action.RESUME, copied)])
     assert again.after(again.phases.begin_tables, again.saved)[1:] == [BuildIndexes(0, 0, 1)]
-    assert again.after(again.done, again.saved) == [("segments", 0), TableState.DONE, "closed"]
+    assert again.after(again.done, again.saved) == [("segments", 0), Phase.DONE, "closed"]
 
 
 def test_without_its_unique_index_a_table_is_not_followed_and_counted_again() -> None:
-    copy = table(0, TableState.INDEXING, Action.RESUME)
+    copy = table(0, Phase.INDEXING, Action.RESUME)
     stage = refused(copy, keyed=False)
     assert stage.steps == ["closed"]
     assert stage.phases.over
     assert not copy.keyed
-    assert copy.record.state is TableState.INDEXING
+    assert copy.record.phase is Phase.INDEXING
 
 
 def test_with_the_schema_only_nothing_is_leased() -> None:
@@ -189,7 +191,7 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
     stage.phases.begin_tables()
     stage.saved()
     assert stage.after(stage.done, stage.saved) == [
-        *(("identity", UUID), ("segments", 0), TableState.INDEXING, BuildIndexes(0, 0, 1))
+        *(("identity", UUID), ("segments", 0), Phase.INDEXING, BuildIndexes(0, 0, 1))
     ]
 
 
@@ -207,14 +209,14 @@ def test_with_the_schema_only_nothing_is_leased() -> None:
 def test_where_a_second_write_is_the_same_document_nothing_is_forgotten(
     settings: list[str],
 ) -> None:
-    copy = table(0, TableState.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
+    copy = table(0, Phase.COPYING, Action.RESUME, SegmentRecord(0, b"k", 5))
     stage = Stage([copy], *settings)
     assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]
 
 
 def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
-    copies = [table(number, TableState.INDEXING, Action.RESUME) for number in range(5)]
-    copies[2] = table(2, TableState.DONE, Action.COMPLETE)
+    copies = [table(number, Phase.INDEXING, Action.RESUME) for number in range(5)]
+    copies[2] = table(2, Phase.DONE, Action.COMPLETE)
     stage = Stage(copies, "full.concurrency=2")
     stage.phases.begin_tables()
     stage.all_saved()
@@ -235,7 +237,7 @@ def test_no_more_tables_are_at_work_than_may_be_and_none_is_forgotten() -> None:
 
 
 def test_thousands_of_complete_tables_are_passed_over() -> None:
-    copies = [table(number, TableState.DONE, Action.COMPLETE) for number in range(3000)]
+    copies = [table(number, Phase.DONE, Action.COMPLETE) for number in range(3000)]
     stage = Stage([*copies, table(3000)])
-    assert stage.after(stage.phases.begin_tables) == [TableState.PREPARING]
+    assert stage.after(stage.phases.begin_tables) == [Phase.PREPARING]
     assert sum(copy.over for copy in copies) == 3000

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from shake.checkpoint.records import SegmentRecord
 from shake.copy.scheduler import CopyScheduler
-from shake.copy.table import CopiedTable, Phase
+from shake.copy.table import CopiedTable
 from shake.farm import messages
-from shake.farm.lock_guard import LockGuard
 from shake.farm.pool import Worker, WorkerPool
+from shake.farm.task import Farm
+from shake.farm.writer import LockGuard
 from shake.limits import Budget
+from shake.phase import Phase
 from shake.process.child import MOST_DEATHS
 from shake.process.loop import Loop
 from shake.source.client import Credentials, Endpoint
+from tests.support.task import Notes
 from tests.test_copy_table import page, plan_of
 from tests.test_farm_process import config_of
 
@@ -29,10 +32,19 @@ class Far:
     def send(self, message: Any) -> None:
         self.sent.append(message)
 
-    write = send
-
     def all(self, type_: type[Any]) -> list[Any]:
         return [message for message in self.sent if isinstance(message, type_)]
+
+
+class FarWriter(Far):
+    """Stands for a writer."""
+
+    def __init__(self, guard: LockGuard) -> None:
+        super().__init__()
+        self.guard = guard
+
+    def write(self, message: Any) -> None:
+        self.guard.run(lambda: self.send(message))
 
 
 class Stage:
@@ -41,7 +53,7 @@ class Stage:
     def __init__(self, *segments: int, workers: int = 1, budget: float | None = None) -> None:
         self.now = 0.0
         self.ours = True
-        self.copied: list[int] = []
+        self.task = Notes()
         self.loop = Loop(lambda: self.now)
         self.pool = WorkerPool(
             self.loop,
@@ -50,9 +62,7 @@ class Stage:
             Credentials("test", "test"),
             0,
             0,
-            handle=lambda *_: None,
-            lost=lambda *_: None,
-            fatal=lambda _: None,
+            self.task,
         )
         self.far = [Far() for _ in range(workers)]
         for number, far in enumerate(self.far):
@@ -66,29 +76,34 @@ class Stage:
             copy.enter(Phase.CLEANING, 0.0)
             copy.enter(Phase.COPYING, 0.0)
             self.copies.append(copy)
-        self.writers = {number: Far() for number in range(len(segments))}
-        self.fence = LockGuard(lambda: self.ours)
-        self.errors: list[str] = []
+        self.guard = LockGuard(lambda: self.ours)
+        self.writers = {number: FarWriter(self.guard) for number in range(len(segments))}
         self.dispatch = CopyScheduler(
-            self.loop,
-            self.pool,
+            Farm(self.pool._config, self.loop, self.pool, cast(Any, None), self.task),
             self.copies,
             self.writers,  # type: ignore[arg-type]  # they too
-            self.fence,
-            copied=lambda copy: self.copied.append(copy.number),
-            fatal=lambda error: self.errors.append(str(error)),
         )
 
     def leases(self, worker: int = 0) -> list[messages.Lease]:
         return self.far[worker].all(messages.Lease)
 
     def publish(self, message: messages.Page, worker: int = 0) -> None:
-        self.dispatch.publish(self.pool.workers[worker], message)
+        self.pool._receive(self.pool.workers[worker], message)
+
+    def store(self, table: int = 0) -> None:
+        """The target acknowledges what the table's writer was sent and has not stored."""
+        for write in self.writers[table].sent:
+            self.pool.ledger.acknowledge(write.page)
 
     def end(self, lease: int) -> None:
         worker = next(w for w in self.pool.workers if lease in w.scanners)
-        worker.scanners[worker.scanners.index(lease)] = None
-        self.dispatch.end_lease(lease)
+        self.pool._receive(worker, messages.Idle(worker.scanners.index(lease)))
+        self.dispatch.assign()
+
+    def die(self, worker: Worker) -> None:
+        worker.scanners = [None] * len(worker.scanners)
+        self.pool.ledger.lose(worker.number)
+        self.dispatch.worker_died(worker)
 
 
 def test_every_scanner_gets_a_segment_and_tables_share_them_evenly() -> None:
@@ -109,12 +124,12 @@ def test_a_page_is_stored_from_its_slot_which_is_free_when_the_target_has_it() -
     stage.publish(page(lease.lease, None, 7, slot=4, length=99))
     (write,) = stage.writers[0].sent
     assert (write.arena, write.slot, write.length) == (0, 4, 99)
-    assert not stage.dispatch.drained
+    assert not stage.pool.ledger.drained
     assert not stage.far[0].all(messages.Free)
-    stage.dispatch.stored(stage.copies[0], write.page)
+    stage.store()
     assert stage.far[0].all(messages.Free) == [messages.Free(4)]
-    assert stage.dispatch.drained
-    assert stage.copied == [0]
+    assert stage.pool.ledger.drained
+    assert stage.task.read == [0]
 
 
 def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:
@@ -122,7 +137,7 @@ def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:
     stage.dispatch.assign()
     stage.publish(page(stage.leases()[0].lease, None, 0, slot=-1))
     assert stage.writers[0].sent == []
-    assert stage.copied == [0]
+    assert stage.task.read == [0]
 
 
 def test_a_scanner_that_is_idle_gets_what_a_dead_worker_left() -> None:
@@ -131,6 +146,8 @@ def test_a_scanner_that_is_idle_gets_what_a_dead_worker_left() -> None:
     first, second = stage.leases()
     stage.publish(page(first.lease, b"k", 7))
     stage.end(first.lease)
+    assert len(stage.leases()) == 2  # what was published of it is on its way
+    stage.store()
     again = stage.leases()[2]
     assert (again.segment, again.start, again.documents) == (first.segment, b"k", 7)
     stage.publish(page(second.lease, None))
@@ -145,7 +162,7 @@ def test_a_segment_cut_in_the_middle_of_a_page_is_leased_when_the_target_has_the
     stage.publish(page(lease.lease, None, 7, complete=False))
     stage.end(lease.lease)
     assert len(stage.leases()) == 1
-    stage.dispatch.stored(stage.copies[0], stage.writers[0].sent[0].page)
+    stage.store()
     assert stage.leases()[1].start is None
 
 
@@ -156,12 +173,12 @@ def test_no_page_is_written_while_the_task_may_be_anothers() -> None:
     stage.ours = False
     for key in (b"a", b"b"):
         stage.publish(page(lease.lease, key))
-    stage.fence.release()
+    stage.guard.release()
     assert stage.writers[0].sent == []
-    assert not stage.dispatch.drained
+    assert not stage.pool.ledger.drained
     stage.ours = True
-    stage.fence.release()
-    stage.fence.release()
+    stage.guard.release()
+    stage.guard.release()
     assert len(stage.writers[0].sent) == 2
 
 
@@ -169,13 +186,12 @@ def test_a_task_that_drains_leases_nothing_and_goes_no_further() -> None:
     stage = Stage(1, 1)
     stage.dispatch.assign()
     first, second = stage.leases()
-    stage.dispatch.drain()
-    assert stage.far[0].all(messages.Drain)
+    stage.task.draining = True
     stage.end(first.lease)
     assert len(stage.leases()) == 2
     stage.publish(page(second.lease, None))
-    stage.dispatch.stored(stage.copies[second.table], stage.writers[second.table].sent[0].page)
-    assert stage.copied == []
+    stage.store(second.table)
+    assert stage.task.read == []
 
 
 def test_permits_come_now_or_as_soon_as_the_budget_allows() -> None:
@@ -207,7 +223,7 @@ def test_a_dead_worker_is_permitted_nothing() -> None:
     stage.dispatch.wanted(alive, 0)
     stage.dispatch.wanted(dead, 0)
     stage.dispatch.wanted(alive, 0)
-    stage.dispatch.worker_died(dead, [])
+    stage.die(dead)
     stage.now += 5.0
     stage.loop.run(lambda: len(stage.far[1].all(messages.Permit)) == 2)
     assert stage.far[0].all(messages.Permit) == []
@@ -234,10 +250,9 @@ def test_a_position_that_kills_whoever_reads_on_ends_the_task_and_one_that_moves
         lease = next(lease for lease in worker.scanners if lease is not None)
         if death < MOST_DEATHS * 2:
             stage.publish(page(lease, b"%d" % death))
-        worker.scanners = [None, None]
-        assert stage.errors == []
-        stage.dispatch.worker_died(worker, [lease])
-    lease = next(lease for lease in worker.scanners if lease is not None)
-    stage.dispatch.worker_died(worker, [lease])
-    [error] = stage.errors
-    assert "segment 0" in error
+            stage.store()
+        assert stage.task.errors == []
+        stage.die(worker)
+    stage.die(worker)
+    [error] = stage.task.errors
+    assert "segment 0" in str(error)

@@ -18,13 +18,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.checkpoint.records import Fate, SegmentRecord, TableRecord, TableState
+from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
 from shake.codec.objectid import segment_prefix, segment_tail
-from shake.copy.table import NEXT, CopiedTable, Phase
+from shake.copy.table import CopiedTable, SegmentLease
+from shake.farm.ledger import Ledger
 from shake.farm.messages import Page
 from shake.limits import Budget
+from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
+from tests.support.task import Slots, TableJob
 
 STAMP = 1_700_000_000
 
@@ -51,11 +54,37 @@ def page(lease: int, last_key: bytes | None, documents: int = 1, **fields: Any) 
     return Page(lease=lease, documents=documents, last_key=last_key, **rest | fields)
 
 
+class Reading:
+    """A table that is read under leases of a ledger of its own."""
+
+    def __init__(self, copy: CopiedTable) -> None:
+        self.copy = copy
+        self.now = 0.0
+        self.ledger = Ledger(Slots())
+        self.job = TableJob(lambda: self.now)
+
+    def lease(self, worker: int = 0) -> SegmentLease:
+        lease = self.ledger.grant(self.job, self.copy, self.copy.first(), worker, 0.0)
+        self.copy.lease(lease)
+        return lease
+
+    def publish(self, lease: SegmentLease, message: Page) -> int:
+        """Return the number by which it is acknowledged."""
+        self.ledger.publish(lease, message.slot, message)
+        return self.ledger.send(lease).number
+
+    def store(self, *numbers: int) -> None:
+        """The target acknowledges these, or all that is on its way."""
+        flying = [one.number for lease in self.copy.leases.values() for one in lease.flying]
+        for number in numbers or flying:
+            self.ledger.acknowledge(number)
+
+
 @dataclass
 class Scanner:
     """A lease, the position that its worker reads from, and the slots of the page in its hand."""
 
-    worker: int
+    lease: SegmentLease
     segment: int
     start: bytes | None
     number: int
@@ -78,13 +107,13 @@ class Farm(RuleBasedStateMachine):
         self.landed: set[bytes] = set()
         self.late_deletes: list[list[tuple[bytes, bytes]]] = []  # and their deletes
         self.ids: dict[tuple[int, int], bytes] = {}  # by segment and number: given last
-        self.numbers = itertools.count(1)
         self.run = 0
         self.load(Action.CREATE)
 
     def load(self, action: Action) -> None:
         records = [self.saved[segment] for segment in sorted(self.saved)]
         self.copy = copy_of(records, action, self.run)
+        self.reading = Reading(self.copy)
         self.scanners: dict[int, Scanner] = {}
         self.flying: dict[int, list[tuple[bytes, int]]] = {}
 
@@ -93,12 +122,12 @@ class Farm(RuleBasedStateMachine):
     @precondition(lambda self: self.copy.leasable)
     @rule(worker=st.integers(0, 1))
     def lease(self, worker: int) -> None:
-        number = next(self.numbers)
-        position = self.copy.lease(number)
+        lease = self.reading.lease(worker)
+        position = lease.part.acknowledged
         assert not position.done
         assert position.segment not in [scanner.segment for scanner in self.scanners.values()]
-        self.scanners[number] = Scanner(
-            worker, position.segment, position.last_key, position.documents
+        self.scanners[lease.number] = Scanner(
+            lease, position.segment, position.last_key, position.documents
         )
 
     @precondition(lambda self: self.scanners)
@@ -110,8 +139,7 @@ class Farm(RuleBasedStateMachine):
         if not scanner.slots:
             scanner.slots = self.fetch(number, scanner, most, cut)
         message, keys = scanner.slots.pop(0)
-        page_id = next(self.numbers)
-        self.copy.publish(page_id, scanner.worker, message)
+        page_id = self.reading.publish(scanner.lease, message)
         prefix = segment_prefix(STAMP + self.run, scanner.segment)
         ids = [prefix + (scanner.number + at).to_bytes(5, "big") for at in range(len(keys))]
         self.ids |= {(scanner.segment, scanner.number + at): one for at, one in enumerate(ids)}
@@ -119,7 +147,7 @@ class Farm(RuleBasedStateMachine):
         self.flying[page_id] = list(zip(ids, keys, strict=True))
         if message.slot < 0:  # no document: nothing to store
             del self.flying[page_id]
-            self.copy.acknowledge(page_id, 0.0)
+            self.reading.store(page_id)
         if message.complete and message.last_key is None:
             self.end(number)
 
@@ -146,7 +174,7 @@ class Farm(RuleBasedStateMachine):
 
     def write(self, page_id: int) -> None:
         self.target |= self.flying.pop(page_id)
-        self.copy.acknowledge(page_id, 0.0)
+        self.reading.store(page_id)
 
     @rule(data=st.data(), what=st.sampled_from(["kill 0", "kill 1", "save", "delete", "crash"]))
     def disturb(self, data: st.DataObject, what: str) -> None:
@@ -161,12 +189,11 @@ class Farm(RuleBasedStateMachine):
                 self.crash(data)
 
     def kill(self, worker: int) -> None:
-        for number in [n for n, scanner in self.scanners.items() if scanner.worker == worker]:
-            self.end(number)
+        self.scanners = {n: one for n, one in self.scanners.items() if one.lease.worker != worker}
+        self.reading.ledger.lose(worker)
 
     def end(self, number: int) -> None:
-        del self.scanners[number]
-        self.copy.end_lease(number)
+        self.reading.ledger.end(self.scanners.pop(number).lease)
 
     def save(self) -> None:
         self.saved |= {record.segment: record for record in self.copy.take_dirty()}
@@ -218,7 +245,7 @@ class Farm(RuleBasedStateMachine):
     @invariant()
     def all_below_the_frontier_is_stored(self) -> None:
         for segment, kept in self.kept.items():
-            self.check(self.copy._segments[segment].stored, kept)
+            self.check(self.copy._segments[segment].acknowledged, kept)
             self.check(self.saved[segment], kept)
 
     def check(self, stored: SegmentRecord, kept: set[int]) -> None:
@@ -231,7 +258,7 @@ class Farm(RuleBasedStateMachine):
     @invariant()
     def the_sums_are_those_of_the_segments(self) -> None:
         status = self.copy.status(1.0, filtered=True)
-        stored = [frontier.stored for frontier in self.copy._segments]
+        stored = [segment.acknowledged for segment in self.copy._segments]
         assert status.items == sum(record.documents for record in stored)
         assert status.scanned == sum(record.scanned for record in stored)
         assert status.bytes == sum(record.bytes for record in stored)
@@ -250,7 +277,7 @@ class Farm(RuleBasedStateMachine):
                     self.publish(_First(number), 5, 2)
             for page_id in sorted(self.flying, reverse=True):
                 self.write(page_id)
-        assert not self.copy.flying
+        assert self.reading.ledger.drained
         while self.late:
             self.land()
         while self.late_deletes:
@@ -290,27 +317,25 @@ def test_nothing_is_lost_and_nothing_is_twice_whatever_dies() -> None:
 
 
 def test_a_page_counts_only_when_all_pages_before_it_are_stored() -> None:
-    copy = copy_of([SegmentRecord(0)])
-    copy.lease(1)
-    for number, key in enumerate([b"a", b"b", None]):
-        copy.publish(number, 0, page(1, key))
-    copy.acknowledge(2, 0.0)
-    copy.acknowledge(1, 0.0)
+    reading = Reading(copy := copy_of([SegmentRecord(0)]))
+    lease = reading.lease()
+    first, *later = [reading.publish(lease, page(1, key)) for key in (b"a", b"b", None)]
+    reading.store(*later[::-1])
     assert not copy.dirty
     assert not copy.copied
-    copy.acknowledge(0, 0.0)
+    reading.store(first)
     assert copy.copied
     assert [record.documents for record in copy.take_dirty()] == [3]
 
 
 def test_a_page_in_several_slots_moves_the_position_when_the_last_of_them_is_stored() -> None:
-    copy = copy_of([SegmentRecord(0)])
-    copy.lease(1)
-    copy.publish(1, 0, page(1, None, 5, complete=False, scanned=0, capacity=0.0))
-    copy.publish(2, 0, page(1, b"k", 2, scanned=9, capacity=3.0))
-    copy.acknowledge(1, 0.0)
+    reading = Reading(copy := copy_of([SegmentRecord(0)]))
+    lease = reading.lease()
+    half = reading.publish(lease, page(1, None, 5, complete=False, scanned=0, capacity=0.0))
+    rest = reading.publish(lease, page(1, b"k", 2, scanned=9, capacity=3.0))
+    reading.store(half)
     assert not copy.dirty
-    copy.acknowledge(2, 0.0)
+    reading.store(rest)
     assert copy.take_dirty() == [
         SegmentRecord(0, b"k", documents=7, bytes=20, scanned=9, capacity=3.0)
     ]
@@ -318,29 +343,30 @@ def test_a_page_in_several_slots_moves_the_position_when_the_last_of_them_is_sto
 
 def test_a_segment_whose_page_was_cut_by_a_death_waits_until_the_half_page_is_stored() -> None:
     # Read again, the page may hold other items under the same _id: the older must not come last.
-    copy = copy_of([SegmentRecord(0)])
-    copy.lease(1)
-    copy.publish(1, 0, page(1, None, 5, complete=False))
-    copy.end_lease(1)
+    reading = Reading(copy := copy_of([SegmentRecord(0)]))
+    reading.publish(reading.lease(), page(1, None, 5, complete=False))
+    reading.ledger.lose(0)
     assert not copy.leasable
-    copy.acknowledge(1, 0.0)
+    reading.store()
     assert copy.leasable
-    assert copy.lease(2) == SegmentRecord(0)
+    assert reading.lease().part.acknowledged == SegmentRecord(0)
 
 
-def test_a_segment_goes_on_behind_what_was_published_without_waiting_for_the_target() -> None:
-    copy = copy_of([SegmentRecord(0)])
-    copy.lease(1)
-    copy.publish(1, 0, page(1, b"k", 5))
-    copy.end_lease(1)
-    assert copy.lease(2).last_key == b"k"
+def test_a_segment_goes_on_behind_what_was_published() -> None:
+    reading = Reading(copy := copy_of([SegmentRecord(0)]))
+    reading.publish(reading.lease(), page(1, b"k", 5))
+    reading.ledger.lose(0)
+    assert not copy.leasable
+    reading.store()
+    assert reading.lease().part.acknowledged.last_key == b"k"
 
 
 def test_a_finished_segment_is_not_leased_again() -> None:
-    copy = copy_of([SegmentRecord(0)])
-    copy.lease(1)
-    copy.publish(1, 0, page(1, None))
-    copy.end_lease(1)
+    reading = Reading(copy := copy_of([SegmentRecord(0)]))
+    lease = reading.lease()
+    reading.publish(lease, page(1, None))
+    reading.store()
+    reading.ledger.end(lease)
     assert not copy.leasable
 
 
@@ -348,14 +374,16 @@ def test_a_resumed_copy_takes_up_the_begun_segments_first() -> None:
     records = [SegmentRecord(n, b"k" if n in (5, 9) else None) for n in range(12)]
     records[3] = SegmentRecord(3, done=True)
     copy = copy_of(records, Action.RESUME)
-    order = [copy.lease(number).segment for number in range(11)]
+    reading = Reading(copy)
+    order = [reading.lease().part.number for _ in range(11)]
     assert set(order[:2]) == {5, 9}
     assert set(order) == set(range(12)) - {3}
 
 
 def test_neighbouring_segments_are_not_read_in_a_row() -> None:
     copy = copy_of([SegmentRecord(n) for n in range(64)])
-    order = [copy.lease(number).segment for number in range(64)]
+    reading = Reading(copy)
+    order = [reading.lease().part.number for _ in range(64)]
     assert sum(abs(a - b) == 1 for a, b in itertools.pairwise(order)) < 8
 
 
@@ -389,9 +417,10 @@ def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
     copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
     copy.enter(Phase.PREPARING, 1000.0)
     copy.enter(Phase.COPYING, 1000.0)
-    copy.lease(1)
-    copy.publish(1, 0, page(1, b"k", 50))
-    copy.acknowledge(1, 1001.0)
+    reading = Reading(copy)
+    reading.now = 1001.0
+    reading.publish(reading.lease(), page(1, b"k", 50))
+    reading.store()
     status = copy.status(1001.0, filtered=False)
     assert status.rate == pytest.approx(50, rel=0.1)
     assert status.seconds_left == pytest.approx(1, rel=0.1)
@@ -399,16 +428,16 @@ def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
 
 def test_the_state_of_the_record_follows() -> None:
     copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
-    assert copy.record_as(TableState.COPYING).state is TableState.COPYING
-    assert copy.record.state is TableState.COPYING
+    assert copy.record_as(Phase.COPYING).phase is Phase.COPYING
+    assert copy.record.phase is Phase.COPYING
 
 
 def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
     plan = plan_of([SegmentRecord(0, run=3)], run=3)
     first, _ = segment_tail(STAMP, 0, 0)
-    cases: list[tuple[Fate, list[tuple[bytes, bytes]]]]
+    cases: list[tuple[OnExisting, list[tuple[bytes, bytes]]]]
     cases = [("drop", []), ("resync", [(bytes(12), first)])]
-    for fate, older in cases:
-        record = replace(plan.record, fate=fate)
+    for on_existing, older in cases:
+        record = replace(plan.record, on_existing=on_existing)
         copy = CopiedTable(0, replace(plan, record=record), Budget(1000, None, 0.0), 0.0)
         assert copy.tails(before=4) == [*older, segment_tail(STAMP + 3, 0, 0)]

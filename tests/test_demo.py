@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from shake.demo.__main__ import Shop, main
 from shake.status.server import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task
+from tests.support.tables import connect, create_table, put_items
+from tests.support.wait import until
 
 
 def test_the_demo_migrates_verifies_and_ends(tmp_path: Path) -> None:
@@ -58,3 +61,34 @@ def test_live_writes_that_fail_end_the_run() -> None:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
     assert shop.failure.startswith("the live writes failed: ValueError: ")
+
+
+def test_the_servers_for_work_by_hand_print_a_configuration_that_works(tmp_path: Path) -> None:
+    conf, commands = tmp_path / "my.conf", ("shake-supervisor", "shake-check")
+    settings = ["--set=sync_mode=full", "--set=http_profile=-1"]
+    with conf.open("wb") as output:
+        servers = subprocess.Popen(
+            [sys.executable, "-m", "shake.demo.serve"], cwd=ROOT, stdout=output
+        )
+    try:
+        until(lambda: "Ctrl-C ends them" in conf.read_text(), 120)
+        lines = conf.read_text().splitlines()
+        [url] = [one.partition(" = ")[2] for one in lines if one.startswith("source.endpoint_url")]
+        create_table(connect(url), "orders")
+        put_items(connect(url), "orders", ({"pk": {"S": str(item)}} for item in range(30)))
+        for command in commands:
+            result = subprocess.run(
+                [sys.executable, str(ROOT / "bin" / command), "--conf", str(conf), *settings],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 0, result
+        assert "table orders: 30 items equal" in result.stdout
+    finally:
+        servers.send_signal(signal.SIGINT)
+        assert servers.wait(60) == 0
+    port = int(url.rpartition(":")[2])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

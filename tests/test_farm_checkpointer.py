@@ -14,11 +14,12 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.checkpoint.task_lock import EXPIRY, INTERVAL, TaskLock
-from shake.copy.table import CopiedTable
+from shake.copy.table import CopiedTable, SegmentLease
 from shake.errors import ShakeError
 from shake.farm.checkpointer import Checkpointer
+from tests.support.task import Notes
 from tests.support.wait import until
-from tests.test_copy_table import copy_of, page
+from tests.test_copy_table import Reading, copy_of, page
 
 
 class MemoryStore:
@@ -73,14 +74,14 @@ class Stage:
         self.now = 0.0
         self.store = MemoryStore()
         self.lease = TaskLock.acquire(self.store, notice=print, clock=lambda: self.now)
-        self.told: list[Any] = []
+        self.task = Notes()
+        self.told = self.task.told
         self.checkpointer = Checkpointer(
             Checkpoints(self.store),
             self.lease,
             lambda: self.now,
             lambda call: call(),
-            trouble=self.told.append,
-            fatal=self.told.append,
+            self.task,
         )
 
     def save(self, name: str) -> None:
@@ -103,10 +104,10 @@ def stage() -> Iterator[Stage]:
         assert not stage.checkpointer.is_alive()
 
 
-def moved(copy: Any, lease: int, last_key: bytes | None) -> Any:
-    copy.publish(lease, 0, page(lease, last_key))
-    copy.acknowledge(lease, 0.0)
-    return copy
+def move(reading: Reading, lease: SegmentLease, last_key: bytes | None) -> CopiedTable:
+    reading.publish(lease, page(lease.number, last_key))
+    reading.store()
+    return reading.copy
 
 
 def test_saves_happen_in_the_order_in_which_they_were_given(stage: Stage) -> None:
@@ -130,12 +131,13 @@ def test_what_follows_a_save_happens_only_when_it_is_durable(stage: Stage) -> No
 
 def test_segments_that_moved_are_saved_once_and_idle_means_durable(stage: Stage) -> None:
     copy = copy_of([SegmentRecord(0), SegmentRecord(1)])
-    copy.lease(1)
+    reading = Reading(copy)
+    lease = reading.lease()
     stage.store.ready.clear()
     stage.checkpointer.start()
     stage.checkpointer.save_segments([copy])
     assert stage.checkpointer.idle  # nothing has moved
-    stage.checkpointer.save_segments([moved(copy, 1, b'{"pk":{"S":"k"}}')])
+    stage.checkpointer.save_segments([move(reading, lease, b'{"pk":{"S":"k"}}')])
     assert not stage.checkpointer.idle
     stage.checkpointer.save_segments([copy])
     stage.store.ready.set()
@@ -204,8 +206,8 @@ def many_moved(tables: int) -> list[CopiedTable]:
     copies = [copy_of([SegmentRecord(0), SegmentRecord(1)]) for _ in range(tables)]
     for number, copy in enumerate(copies):
         copy.record = replace(copy.record, table=f"t{number}")
-        copy.lease(1)
-        moved(copy, 1, b'{"pk":{"S":"k"}}')
+        reading = Reading(copy)
+        move(reading, reading.lease(), b'{"pk":{"S":"k"}}')
     return copies
 
 

@@ -75,6 +75,16 @@ def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
         assert len(caplog.records) == 2
 
 
+def test_a_doubt_that_is_over_is_not_shown_and_leaves_the_others() -> None:
+    trouble = Health(lambda: 1.0)
+    trouble.worry("the source is throttled")
+    trouble.doubt("worker 0 has not answered for 30 s")
+    trouble.settle("worker 0 has not answered for 30 s")
+    assert trouble.text == "the source is throttled"
+    trouble.settle("the source is throttled")
+    assert trouble.text == ""
+
+
 def test_two_failures_that_take_turns_are_told_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

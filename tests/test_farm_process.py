@@ -20,8 +20,9 @@ import pytest
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
 from shake.farm import messages
+from shake.farm.ledger import Flying, Lease, Ledger
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.writer import TableWriter, WriterProcess
+from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process import arena
 from shake.process.arena import Arena
@@ -33,6 +34,7 @@ from shake.source.client import Credentials, Endpoint
 from shake.targets.contract import Held
 from tests.support.children import ROLE, Deed
 from tests.support.documents import items
+from tests.support.task import Notes, Slots, TableJob
 from tests.support.wait import until
 from tests.test_farm_loop import run
 
@@ -209,14 +211,29 @@ def test_a_worker_loads_no_driver_of_a_target() -> None:
 # ---- the pool
 
 
-class Pool:
+class Job(TableJob):
+    """Notes what the ledger says of its leases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost_leases: list[int] = []
+        self.loads: list[int] = []
+
+    def acknowledged(self, lease: Lease[Any, Any, Any], flying: Flying[Any]) -> None:
+        self.loads.append(flying.load)
+
+    def closed(self, lease: Lease[Any, Any, Any]) -> None:
+        if lease.lost:
+            self.lost_leases.append(lease.number)
+
+
+class Pool(Notes):
     """One worker with two scanners, whose source does not exist."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.loop = Loop()
-        self.heard: list[Any] = []
-        self.lost: list[list[int]] = []
-        self.errors: list[Exception] = []
+        self.job = Job()
         self.between: Callable[[], None] = lambda: None  # called between death and replacement
         self.pool = WorkerPool(
             self.loop,
@@ -225,9 +242,7 @@ class Pool:
             Credentials("test", "test"),
             1,
             0,
-            handle=lambda _, message: self.heard.append(message),
-            lost=self.note_lost,
-            fatal=self.errors.append,
+            self,
         )
         self.pool.start()
 
@@ -238,19 +253,21 @@ class Pool:
     def ready(self, times: int) -> None:
         run(self.loop, lambda: self.heard.count(Ready()) == times, 30.0)
 
-    def note_lost(self, _: Worker, leases: list[int], shards: set[int]) -> None:
-        self.lost.append(leases)
+    def worker_died(self, worker: Worker) -> None:
+        super().worker_died(worker)
         self.between()
 
     def kill(self) -> None:
         os.kill(self.worker.status().pid, signal.SIGKILL)
 
-    def lease(self, number: int) -> None:
+    def lease(self) -> int:
         found = self.pool.idle_scanner()
         assert found
         worker, scanner = found
+        number = self.pool.ledger.grant(self.job, "t", 0, worker.number, 0.0).number
         table = messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
         self.pool.lease(worker, table, messages.Lease(number, scanner, 0, 0, None, 0))
+        return number
 
 
 @pytest.fixture
@@ -262,19 +279,18 @@ def pool() -> Iterator[Pool]:
 
 def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) -> None:
     pool.ready(1)
-    pool.lease(7)
-    pool.lease(8)
+    leases = [pool.lease(), pool.lease()]
     assert pool.pool.idle_scanner() is None
     first = pool.worker.status().pid
     pool.kill()
-    run(pool.loop, lambda: pool.lost)
-    assert pool.lost == [[7, 8]]
+    run(pool.loop, lambda: pool.died)
+    assert pool.job.lost_leases == leases
     pool.ready(2)
     assert pool.worker.status().pid != first
     assert pool.worker.status().restarts == 1
     assert pool.pool.idle_scanner()
     # The new process does not know the table: the lease describes it again.
-    pool.lease(9)
+    pool.lease()
     assert pool.worker.opened == {0}
 
 
@@ -334,7 +350,7 @@ def test_who_dies_while_the_task_stops_is_not_replaced(pool: Pool) -> None:
     pool.ready(1)
     pool.pool.drain()
     pool.kill()
-    run(pool.loop, lambda: pool.lost)
+    run(pool.loop, lambda: pool.died)
     ticks: list[int] = []
     pool.loop.every(0.02, lambda: ticks.append(1))
     run(pool.loop, lambda: len(ticks) > 5)
@@ -342,10 +358,6 @@ def test_who_dies_while_the_task_stops_is_not_replaced(pool: Pool) -> None:
 
 
 # ---- a writer
-
-
-def wrote(heard: list[Any]) -> list[int]:
-    return sorted(message.page for message in heard if isinstance(message, messages.Wrote))
 
 
 def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, name: str) -> None:
@@ -357,9 +369,9 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         data = b"".join(map(bson.encode, documents[number * 100 : (number + 1) * 100]))
         slots.slot(number)[: len(data)] = data
         lengths.append(len(data))
-    loop = Loop()
-    heard: list[Any] = []
-    errors: list[Any] = []
+    loop, heard, task, job = Loop(), list[Any](), Notes(), Job()
+    ledger = Ledger(Slots())
+    lease = ledger.grant(job, "t", 0, 0, 0.0)
     plan = TablePlan(
         Table("t", Keys(Attribute("pk", "S"))),
         Action.CREATE,
@@ -371,10 +383,16 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         config_of(f"target.address={mongo.uri}"),
         (descriptor,),
         until=lambda: math.inf,
-        fatal=errors.append,
+        task=task,
     )
     held = Held(f"{name}.t", "")
-    writer = TableWriter(process, 7, plan, held, 0, staged=False, handle=heard.append)
+    writer = TableWriter(
+        *(process, 7, plan, held, 0),
+        staged=False,
+        guard=LockGuard(lambda: True),
+        ledger=ledger,
+        report=heard.append,
+    )
 
     def done(times: int) -> bool:
         return sum(isinstance(one, messages.Done) for one in heard) == times
@@ -384,17 +402,19 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         run(loop, lambda: done(1), 30.0)
         first = process.status().pid
         for number in range(4):
-            writer.write(messages.Write(7, number, 0, number, lengths[number]))
-        run(loop, lambda: wrote(heard), 30.0)
+            ledger.publish(lease, number, number)
+            page = ledger.send(lease).number
+            writer.write(messages.Write(7, page, 0, number, lengths[number]))
+        run(loop, lambda: job.loads, 30.0)
         os.kill(first, signal.SIGKILL)
-        run(loop, lambda: len(wrote(heard)) >= 4, 30.0)
-        assert wrote(heard) == [0, 1, 2, 3]
+        run(loop, lambda: len(job.loads) >= 4, 30.0)
+        assert job.loads == [0, 1, 2, 3]
         run(loop, lambda: process.status().restarts == 1, 30.0)
         writer.order(messages.BuildIndexes(7, 0, 0))
         run(loop, lambda: done(2), 30.0)
         assert process.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]
-        assert not errors
+        assert not task.told
     finally:
         process.close()
         os.close(descriptor)

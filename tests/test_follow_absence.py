@@ -14,11 +14,12 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.records import StreamRecord, TableRecord, TableState
+from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import load
 from shake.demo.servers import free_port
 from shake.errors import GapError, RunError
+from shake.phase import Phase
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.run.resync import Resync
 from shake.source.client import Credentials, Endpoint
@@ -248,7 +249,7 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
             random=random.Random(0),
         )
         described = client.describe("orders")
-        record = TableRecord("orders", "task.orders", 1, 1, state=TableState.DONE)
+        record = TableRecord("orders", "task.orders", 1, 1, phase=Phase.DONE)
         checkpoints.begin_table(record)
         checkpoints.save_stream(StreamRecord("orders", table.stream.arn, stamp=1), [])
         plan = Plan((TablePlan(described, Action.COMPLETE, record, (), origin=described.origin),))
@@ -266,7 +267,7 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
         resync.mark(GapError("orders", "it is gone", question=Question()), plan, client)
         marked, _ = checkpoints.load("orders")
         assert marked is not None
-        assert marked.fate == "resync"
+        assert marked.on_existing == "resync"
 
 
 # ---- shards whose parents are not listed

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
+from shake.farm.ledger import Ledger
 from shake.farm.messages import Batch, Journaled
-from shake.follow.table import FollowedTable, spared
+from shake.follow.table import ApplyingLease, FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, State
-from shake.stream.shards import SIBLING_AFTER
+from tests.support.task import Slots, TableJob
 
 NOW = 1_000_000.0
 #: The source's clock has come so far.
@@ -22,6 +24,36 @@ def following(shards: list[Shard]) -> FollowedTable:
     table = Table("t", Keys(Attribute("pk", "S")))
     plan = TablePlan(table, Action.FOLLOW, TableRecord("t", "a.t", 0, 0), (), ())
     return FollowedTable(0, plan, RECORD, shards, NOW)
+
+
+class Reader:
+    """Reads shards of a table, under leases of a ledger of its own."""
+
+    def __init__(self, one: FollowedTable) -> None:
+        self.one = one
+        self.ledger = Ledger(Slots())
+        self.job = TableJob(lambda: NOW)
+
+    def lease(self, shard: str) -> ApplyingLease:
+        lease = self.ledger.grant(self.job, self.one, self.one.shards[shard], 0, NOW)
+        self.one.lease(lease)
+        return lease
+
+    def apply(self, lease: ApplyingLease, records: int, sequence: str, created: float) -> None:
+        """A batch is read, and applied."""
+        batch = Batch(lease.number, -1, [(0, 0)] * 3, True, records, sequence, created)
+        self.ledger.publish(lease, -1, self.one.publish(batch, LATER, NOW))
+        self.ledger.acknowledge(self.ledger.send(lease).number)
+
+    def read(self, shard: str, sequence: str, created: float) -> ApplyingLease:
+        """A shard is read up to this record."""
+        lease = self.lease(shard)
+        self.apply(lease, 1, sequence, created)
+        return lease
+
+    def end(self, lease: ApplyingLease) -> None:
+        """It is read to its end."""
+        self.ledger.end(lease, over=True)
 
 
 def restarted(one: FollowedTable) -> FollowedTable:
@@ -38,13 +70,12 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
         one.end_keeping(shard, over=True)
     assert (one.journaled, one.journal_bytes) == (10, 200)
 
-    one.lease(1, 0, one.shards["s1"], NOW)
-    one.publish(0, Batch(1, -1, [(0, 0)] * 3, True, 5, "7", NOW), LATER, NOW)
-    flying = one.next(1)
-    assert flying is not None
-    one.applied(flying, 0, NOW)
+    reader = Reader(one)
+    lease = reader.lease("s1")
+    reader.apply(lease, 5, "7", NOW)
     assert (one.journaled, one.journal_bytes) == (5, 200)
-    assert one.end_lease(1, over=True) == ["s1"]
+    reader.end(lease)
+    assert one.shards["s1"].state is State.APPLIED
     assert one.take_over() == ["s1"]
 
     for found in (one, restarted(one)):
@@ -55,28 +86,19 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
 OLD = [Listed("s1", "", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
 
 
-def read(one: FollowedTable, shard: str, sequence: str, created: float) -> None:
-    """A shard is read up to this record; lease and number of it are new."""
-    lease = int(sequence)
-    one.lease(lease, 0, one.shards[shard], NOW)
-    one.publish(0, Batch(lease, -1, [(0, 0)] * 3, True, 1, sequence, created), LATER, NOW)
-    flying = one.next(lease)
-    assert flying is not None
-    one.applied(flying, 0, NOW)
-
-
 def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
     one = following(all_shards(OLD, NOW))
     one.listed = True
     for moment in (NOW, NOW + SIBLING_AFTER):
         one.shards.learn(OLD, whole=True, now=moment)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (RETENTION, RETENTION, False)
-    read(one, "s1", "5", NOW - 7200)
+    reader = Reader(one)
+    first = reader.read("s1", "5", NOW - 7200)
     assert (one.lag(NOW), one.unread(NOW)) == (7200, 7200)
-    one.end_lease(5, over=True)
-    read(one, "s2", "9", NOW - 3600)
+    reader.end(first)
+    second = reader.read("s2", "9", NOW - 3600)
     assert (one.lag(NOW), one.unread(NOW)) == (3600, 3600)
-    one.tip(9, NOW + 1)
+    one.tip(second, NOW + 1)
     assert (one.lag(NOW + 1), one.unread(NOW + 1), one.reaches(NOW)) == (0, 0, True)
 
 
@@ -85,8 +107,8 @@ def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> Non
     s1, s2 = one.shards
     assert spared(s1, NOW + 60)
     assert not spared(s1, NOW + 2 * 3600)  # somebody has waited for what was there
-    read(one, "s1", "5", NOW - RETENTION + 60)
-    one.end_lease(5, over=True)
+    reader = Reader(one)
+    reader.end(reader.read("s1", "5", NOW - RETENTION + 60))
     for found in (one, restarted(one)):
         s1, s2 = found.shards
         assert not spared(s1, NOW)
@@ -95,8 +117,8 @@ def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> Non
 
 def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too() -> None:
     one = following(all_shards(OLD, NOW))
-    one.lease(1, 0, one.shards["s1"], NOW)
-    one.end_lease(1, over=True)
+    reader = Reader(one)
+    reader.end(reader.lease("s1"))
     assert spared(restarted(one).shards["s2"], NOW + 60)
 
 
@@ -107,8 +129,7 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
     one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
     assert spared(one.shards["s1"], NOW)
-    one.lease(1, 0, one.shards["s1"], NOW)
-    one.tip(1, NOW)
+    one.tip(Reader(one).lease("s1"), NOW)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
 
 
@@ -119,7 +140,7 @@ def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> 
     one = following(
         [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), State.READY) for n in names]
     )
-    one.lease(1, 0, one.shards["s3"], NOW)
+    Reader(one).lease("s3")
     one.shards.keep(one.shards["s4"])
     one.shards.keep(one.shards["s5"])
     one.kept(one.shards["s5"], Journaled(0, "9", 1, 1, NOW - 3), LATER, NOW)

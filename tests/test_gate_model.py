@@ -12,16 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.farm.ledger import Ledger
 from shake.farm.messages import Batch
-from shake.follow.table import FollowedTable
+from shake.follow.table import ApplyingLease, FollowedTable
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.clock import Bounds, SourceClock
 from shake.stream.beginning import first_shards
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import TipIterator
-from shake.stream.shards import SIBLING_AFTER
 from shake.worker.shard_reader import TIP_AFTER, Silence
+from tests.support.task import Slots, TableJob
 
 #: Seconds of a shard that an answer goes through, and how many of them lie before a new iterator's
 #: first record at most.
@@ -57,12 +59,13 @@ class SourceShard:
 
 @dataclass
 class Reading:
-    """A shard that is read: how far, and what its empty answers have proved.
+    """A shard that is read: its lease, how far, and what its empty answers have proved.
 
     ``seen``: the local time up to which its iterator has gone through the shard. ``chance``: so
     many answers since it was at the tip were empty for no known reason.
     """
 
+    lease: ApplyingLease
     name: str
     position: int = 0
     silence: Silence = field(default_factory=lambda: Silence(cold=12))
@@ -82,7 +85,8 @@ class Gate:
         self.number = 0
         self.shards: dict[str, SourceShard] = {}
         self.readings: dict[int, Reading] = {}
-        self.leases = 0
+        self.ledger = Ledger(Slots())
+        self.job = TableJob(lambda: self.now)
         self.clock = SourceClock()
         self.add_shard("")
         self.answer()
@@ -169,9 +173,10 @@ class Gate:
     def lease(self) -> None:
         if self.following.shards.waiting:
             shard = self.following.shards.first()
-            self.leases += 1
-            at_tip = self.following.lease(self.leases, 0, shard, self.now)
-            reading = self.readings[self.leases] = Reading(shard.id, int(shard.sequence or 0))
+            lease = self.ledger.grant(self.job, self.following, shard, 0, self.now)
+            at_tip = self.following.lease(lease)
+            reading = Reading(lease, shard.id, int(shard.sequence or 0))
+            self.readings[lease.number] = reading
             reading.seen = self.now - self.chance.uniform(0, STRETCHES) * STRETCH
             if at_tip.text:
                 reading.seen = at_tip.asked
@@ -202,15 +207,16 @@ class Gate:
                 lease, 0, [(1, 1)] * 3, True, len(found), str(reading.position), float(created)
             )
             limit = self.clock.earliest(self.now)
-            self.following.publish(0, batch, limit, self.now)
+            changes = self.following.publish(batch, limit, self.now)
+            self.ledger.publish(reading.lease, -1, changes)
         if not left and shard.closed is not None and shard.closed <= at:
             del self.readings[lease]
-            self.following.end_lease(lease, over=True)
+            self.ledger.end(reading.lease, over=True)
             return
         tip = reading.silence.tip(len(found), asked)
         if tip is not None:
             moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
-            self.following.tip(lease, moment)
+            self.following.tip(reading.lease, moment)
 
     def empty(self, reading: Reading) -> bool:
         """Whether an answer has no records for no known reason, also of a quiet shard."""
@@ -221,21 +227,22 @@ class Gate:
 
     def apply(self) -> None:
         """The target acknowledges a batch of each shard."""
-        for lease in list(self.following._readings):
-            if flying := self.following.next(lease):
-                shard = self.shards[flying.shard.id]
-                for change in shard.changes:
-                    change.applied |= change.number <= int(flying.batch.sequence)
-                self.following.applied(flying, 0, self.now)
+        for lease in list(self.following.leases.values()):
+            if lease.waiting:
+                flying = self.ledger.send(lease)
+                for change in self.shards[lease.part.id].changes:
+                    change.applied |= change.number <= int(flying.load.batch.sequence)
+                self.ledger.acknowledge(flying.number)
 
     def stop_reading(self) -> None:
         """A shard's reader makes room for another one; it is read on later."""
         if self.readings:
             lease = self.chance.choice(list(self.readings))
-            silence = self.readings.pop(lease).silence
+            reading = self.readings.pop(lease)
+            silence = reading.silence
             text = "" if silence.cold else "iterator"
-            at_tip = TipIterator(text, silence.last, silence.since)
-            self.following.end_lease(lease, over=False, iterator=at_tip)
+            reading.lease.part.iterator = TipIterator(text, silence.last, silence.since)
+            self.ledger.end(reading.lease)
 
     # ---- what must hold
 

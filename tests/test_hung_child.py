@@ -16,7 +16,11 @@ from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.wait import until
 
-HASTY = "from shake.process import heartbeat as h; h.EVERY, h.REPORT_AFTER, h.KILL_AFTER = 1, 3, 12"
+#: The report of a silence would last for ten minutes, if nothing ended it.
+HASTY = (
+    "from shake.process import heartbeat as h; h.EVERY, h.REPORT_AFTER, h.KILL_AFTER = 1, 3, 12; "
+    "from shake.farm import health; health._SECONDS = 600"
+)
 
 
 def task(followed: Followed, items: int, **settings: Any) -> tuple[Migration, int]:
@@ -49,6 +53,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_copy_is_equal(followed: Followe
     worker.send_signal(signal.SIGSTOP)
     reported(port, "worker 0", worker)
     until(lambda: not worker.is_running(), 120)
+    until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     result = stopped(migration, process)
     assert "worker 0 died (killed: no answer for 12 s); it is replaced" in result.stdout
@@ -66,6 +71,21 @@ def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -
     followed.put("meanwhile")
     reported(port, f"writer {place}", writer)
     until(lambda: not writer.is_running(), 120)
+    until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     result = stopped(migration, process)
     assert f"the writer of {place} died (killed: no answer for 12 s)" in result.stdout
+
+
+def test_a_worker_that_answers_again_ends_the_report(followed: Followed) -> None:
+    migration, port = task(followed, 600, qps__full=5)
+    process = migration.start(workers=1)
+    until(lambda: followed.simulator.journal.of("Scan"))
+    worker = migration.child("worker 0")
+    until(lambda: status(port)["tables"][0]["items"])
+    worker.send_signal(signal.SIGSTOP)
+    reported(port, "worker 0", worker)
+    worker.send_signal(signal.SIGCONT)
+    until(lambda: status(port)["state"] == "running", 120)
+    followed.equal()
+    stopped(migration, process)

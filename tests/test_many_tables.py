@@ -12,7 +12,11 @@ from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.clock import boot_clock
 from shake.copy.table import CopiedTable
 from shake.farm.pool import WorkerPool
+from shake.farm.task import Farm
+from shake.follow.journaling import Journaling
+from shake.follow.phases import FollowPhases
 from shake.follow.scheduler import FollowScheduler
+from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable
 from shake.limits import Budget
 from shake.plan.plan import Action, TablePlan
@@ -22,6 +26,7 @@ from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
 from shake.source.dynamodb import DynamoSource
 from shake.stream.shard import Shard, State
+from tests.support.task import Notes
 from tests.test_farm_process import config_of
 
 NOW = 1_000_000.0
@@ -31,12 +36,12 @@ class Task:
     """Idle tables that are followed, and no worker that could read their shards."""
 
     def __init__(self, tables: int) -> None:
-        config, loop, self.errors = config_of(), Loop(), list[Any]()
+        config, loop, self.task = config_of(), Loop(), Notes()
         endpoint, credentials = Endpoint("http://127.0.0.1:9", "us-east-1"), Credentials("a", "b")
         client = DynamoSource(
             endpoint,
             lambda: credentials,
-            on_retry=self.errors.append,
+            on_retry=self.task.heard.append,
             stop=threading.Event(),
             random=random.Random(0),
         )
@@ -44,9 +49,7 @@ class Task:
         client.clock.learn(Bounds(offset - 0.1, offset + 0.1), boot_clock())
         self.pool = WorkerPool(
             *(loop, config, endpoint, credentials, 1, 16),
-            handle=lambda *_: None,
-            lost=lambda *_: None,
-            fatal=self.errors.append,
+            self.task,
         )
         self.copies, followings = [], []
         for number in range(tables):
@@ -60,26 +63,25 @@ class Task:
             following.active = following.consistent = following.listed = True
             followings.append(following)
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
-        self.follow = FollowScheduler(
-            *(config, loop, self.pool, followings, cast(Any, None), cast(Any, None), client),
-            until_consistent=False,
-            start_writer=cast(Any, None),
-            consistent=lambda: None,
-            trouble=self.errors.append,
-            doubtful=self.errors.append,
-            fatal=self.errors.append,
+        none, by_number = cast(Any, None), {one.number: one for one in followings}
+        farm = Farm(config, loop, self.pool, none, self.task)
+        monitor = StreamMonitor(farm, client, followings)
+        journaling = Journaling(farm, followings, monitor, client.clock)
+        scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling, client.clock)
+        self.follow = FollowPhases(
+            farm, by_number, {}, scheduler, monitor, journaling, client.clock
         )
 
     def second(self) -> None:
         """What is done each second."""
-        self.follow._tend()
+        self.follow.tend()
         for copy in self.copies:
             self.follow.status(copy.number, copy.status(1.0, filtered=False))
 
     def close(self) -> None:
         for worker in self.pool.workers:
             os.close(worker.arena)
-        assert not self.errors
+        assert not self.task.told + self.task.heard
 
 
 def calls(tables: int) -> int:

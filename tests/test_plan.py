@@ -234,7 +234,7 @@ def test_a_collection_in_the_way_is_no_new_collection() -> None:
     plan = Plan((plan_of("t", 5, 500, Action.REFUSE),), ("collection prod.t exists",))
     lines = describe(plan, config_of(), 1)
     assert "table t -> prod.t: REFUSED: the collection exists" in lines
-    assert "  existing collections: 0 DROPPED, 0 renamed, 1 in the way" in lines
+    assert "  existing collections: 0 dropped, 0 renamed, 1 in the way" in lines
 
 
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:

@@ -48,7 +48,7 @@ def test_all_that_stands_against_a_run_is_told_at_once(
     )
     planned = migration.run("--dry-run")
     assert f"table {other} -> {table}.{other}: REFUSED: the collection exists" in planned.stdout
-    assert "existing collections: 0 DROPPED, 0 renamed, 1 in the way" in planned.stdout
+    assert "existing collections: 0 dropped, 0 renamed, 1 in the way" in planned.stdout
     shown = refusals(planned)
     said = "\n".join(shown)
     assert f"there is no table {missing} in this account and region" in said
@@ -75,7 +75,7 @@ def test_the_dry_run_begins_with_what_is_dangerous(
     migration = migrate(filter__collection__white=f"{table}*")
     for fate, words, action in (
         ("drop", "1 DROPPED, 0 renamed", "copy, then DROP the existing collection"),
-        ("rename", "0 DROPPED, 1 renamed", "copy, then rename the existing collection"),
+        ("rename", "0 dropped, 1 renamed", "copy, then rename the existing collection"),
     ):
         result = migration.run("--dry-run", "--set", f"target.db.exist={fate}")
         assert result.status == 0, result

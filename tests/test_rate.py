@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shake.status.rate import Rate
+from shake.status.rate import Rate, seconds_left
 
 
 def test_an_even_flow_shows_its_rate_from_the_first_seconds_on() -> None:
@@ -47,3 +47,16 @@ def test_a_count_at_the_very_start_is_no_infinite_rate() -> None:
     assert rate.value(5.0) == 0.0
     rate.add(10, 5.0)
     assert rate.value(5.0) <= 101
+
+
+def test_no_time_is_estimated_while_next_to_nothing_moves() -> None:
+    """Such as while a check repairs: the rate decays, and an estimate would grow without end."""
+    rate = Rate(0.0)
+    for second in range(30):
+        rate.add(10_000, second)
+    assert seconds_left(100_000, rate.value(30.0)) == pytest.approx(10, rel=0.2)
+    for now in range(30, 1000):
+        left = seconds_left(100_000, rate.value(float(now)))
+        assert left is None or left <= 1_000_000
+    assert seconds_left(100_000, rate.value(1000.0)) is None
+    assert seconds_left(10.0**12, 1.0) is None

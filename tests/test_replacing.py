@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import pytest
 from pymongo import MongoClient
 
-from shake.checkpoint.records import CopyRun, Fate
+from shake.checkpoint.records import CopyRun, OnExisting
 from shake.config import load
 from shake.demo.mongo import Mongod
 from shake.errors import Stopped
@@ -106,7 +106,7 @@ class Task:
     def database(self) -> Any:
         return self.client[self.name]
 
-    def go_on(self, fate: Fate = "drop", death: Death | None = None) -> None:
+    def go_on(self, policy: OnExisting = "drop", death: Death | None = None) -> None:
         """One run, from its plan to its end, or to its death."""
         self.run += 1
         stop = threading.Event()
@@ -121,26 +121,28 @@ class Task:
 
             with contextlib.closing(target):
                 try:
-                    self._replace(target, fate, begin_to_die)
+                    self._replace(target, policy, begin_to_die)
                 except Stopped:
                     assert death
                     assert death.met.is_set()
         if death and death.landing == "at once":
             death.release()
 
-    def _replace(self, target: MongoTarget, fate: Fate, begin_to_die: Callable[[], None]) -> None:
+    def _replace(
+        self, target: MongoTarget, policy: OnExisting, begin_to_die: Callable[[], None]
+    ) -> None:
         staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
         assert staging
         if self.held is None:
             self.held = staging.begin()
             staged = target.database(self.name)[self.held.place.partition(".")[2]]
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
-        fate = self._plan(target, staging, fate)
+        policy = self._plan(target, staging, policy)
         begin_to_die()
         staging.resume(self.held.collection)
-        staging.publish(self.held.collection, fate, self.backup, self.drops)
+        staging.publish(self.held.collection, policy, self.backup, self.drops)
 
-    def _plan(self, target: MongoTarget, staging: MongoStaging, fate: Fate) -> Fate:
+    def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
         assert self.held
         there = staging.look(self.held.collection)
@@ -148,11 +150,11 @@ class Task:
         found = target.find(self.place, TABLE)
         if there.place == self.place or found is None:
             return "create"
-        if fate == "drop":
+        if policy == "drop":
             self.drops = tuple(dict.fromkeys([*self.drops, found.collection]))
         else:
             self.backup = f"{self.place}.backup"
-        return fate
+        return policy
 
     def assert_exact(self) -> None:
         """The copy has its name, and nothing but placeholders is beside it."""
@@ -181,13 +183,13 @@ def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
         server.drop_database(one.name)
 
 
-def finish(task: Task, deaths: list[Death], fate: Fate = "drop") -> None:
+def finish(task: Task, deaths: list[Death], policy: OnExisting = "drop") -> None:
     """Run until the copy has its name, and let the held commands land after that."""
-    task.go_on(fate)
+    task.go_on(policy)
     task.assert_exact()
     for death in deaths:
         death.release()
-    task.go_on(fate)  # each start removes what has landed late
+    task.go_on(policy)  # each start removes what has landed late
     task.assert_exact()
 
 
@@ -197,7 +199,7 @@ def finish(task: Task, deaths: list[Death], fate: Fate = "drop") -> None:
 )
 @pytest.mark.timeout(240)
 def test_a_run_that_dies_at_any_command_does_no_harm_whenever_it_lands(
-    task: Callable[[], Task], landing: Landing, fates: tuple[Fate, Fate]
+    task: Callable[[], Task], landing: Landing, fates: tuple[OnExisting, OnExisting]
 ) -> None:
     for number in range(MOST):
         death, one = Death(number, landing), task()

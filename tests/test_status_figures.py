@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shake.copy.table import Phase
+from shake.phase import Phase
 from shake.status.figures import count, duration, fraction, percent, short, size, total
 from shake.status.metrics import _TABLE_STATES
 from tests.support.snapshots import table, task
@@ -101,4 +101,4 @@ def test_figures_are_written_short_and_stable(written: str, text: str) -> None:
 
 
 def test_every_phase_of_a_copy_is_a_state_that_the_metrics_know() -> None:
-    assert {phase.name.lower() for phase in Phase} <= set(_TABLE_STATES)
+    assert {phase.value for phase in Phase} == set(_TABLE_STATES)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from shake.errors import GapError
 from shake.stream.beginning import all_shards, first_shards
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, State
-from shake.stream.shards import SIBLING_AFTER, Shards
+from shake.stream.shards import Shards
 from shake.stream.suspicion import LOSS, Answer, Question
 
 NOW = 1_000_000.0
@@ -134,17 +135,17 @@ def test_one_half_of_a_split_that_is_listed_late_is_not_claimed() -> None:
     half, late = listed("s2", "s1"), listed("s3", "s1")
     shards.learn([half], whole=False, now=NOW)
     shards.advance(shards["s2"], "", NOW + 9)
-    assert (shards.single, shards.applied_through()) == (True, NOW + 1)
+    assert (shards.offspring.siblings_may_be_missing, shards.applied_through()) == (True, NOW + 1)
     shards.learn([half], whole=False, now=NOW + SIBLING_AFTER - 1)
-    assert (shards.single, shards.applied_through()) == (True, NOW + 1)
+    assert (shards.offspring.siblings_may_be_missing, shards.applied_through()) == (True, NOW + 1)
     rolled_over = replace(shards["s1"]), replace(shards["s2"])  # and no split
     shards.learn([late], whole=False, now=NOW + SIBLING_AFTER - 1)
-    assert (shards.single, shards.applied_through()) == (False, NOW + 1)
+    assert (shards.offspring.siblings_may_be_missing, shards.applied_through()) == (False, NOW + 1)
     again = Shards("t", rolled_over)
     for moment in (0.0, SIBLING_AFTER):
         assert again.applied_through() == NOW + 1
         again.learn([half], whole=False, now=moment)
-    assert (again.single, again.applied_through()) == (False, NOW + 9)
+    assert (again.offspring.siblings_may_be_missing, again.applied_through()) == (False, NOW + 9)
 
 
 def test_the_shard_that_is_furthest_behind_is_read_first() -> None:
@@ -367,9 +368,9 @@ def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
     ended = [listed("s1", closed=True)]
     shards.learn(ended, whole=True, now=NOW)
     for after in AGREED:
-        assert (shards.childless, shards.applied_through()) == (True, NOW)
+        assert (shards.offspring.may_be_missing, shards.applied_through()) == (True, NOW)
         shards.learn(ended, whole=True, now=NOW + after)
-    assert (shards.childless, shards.applied_through()) == (False, None)
+    assert (shards.offspring.may_be_missing, shards.applied_through()) == (False, None)
     shards.learn([*ended, listed("s2", "s1")], whole=True, now=NOW + 2 * LOSS.seconds)
     assert shards.applied_through() == NOW
 

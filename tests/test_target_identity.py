@@ -142,14 +142,6 @@ def test_the_way_out_that_a_refusal_names_leads_out(followed: Followed) -> None:
     [
         (database_dropped, "is missing"),
         (collection_made_anew, "is not the one that table"),
-        (key_index_dropped, "lacks the unique index on the key"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (database_dropped, "is missing"),
-        (collection_made_anew, "is not the one that table"),
     ],
 )
 def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it(
@@ -172,6 +164,14 @@ def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it
     assert "remove the checkpoint" in result.line
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (database_dropped, "is missing"),
+        (collection_made_anew, "is not the one that table"),
+        (key_index_dropped, "lacks the unique index on the key"),
+    ],
+)
 def test_a_collection_that_changes_hands_while_it_is_followed_ends_the_task(
     followed: Followed, change: Change, said: str
 ) -> None:

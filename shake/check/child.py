@@ -16,6 +16,7 @@ from shake.source.endpoint import Credentials
 
 #: Seconds between two messages that tell how far this process is.
 _EVERY = 0.25
+NOTHING = messages.Advanced(0, 0, 0, 0, 0, 0)
 
 
 class Parent:
@@ -24,18 +25,16 @@ class Parent:
     def __init__(self, channel: messages.CheckChannel) -> None:
         self._channel = channel
         self._counting = threading.Lock()
-        self._unsent = [0, 0, 0, 0]
+        self._unsent = NOTHING
         self._sent = 0.0
 
     def differs(self, difference: Difference) -> None:
         self._channel.send(messages.Differs(difference))
 
-    def advanced(
-        self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
-    ) -> None:
+    def advanced(self, **more: int) -> None:
         with self._counting:
-            more = zip(self._unsent, (compared, scanned, size, keys), strict=True)
-            self._unsent = [sum(pair) for pair in more]
+            sums = {name: getattr(self._unsent, name) + amount for name, amount in more.items()}
+            self._unsent = self._unsent._replace(**sums)
         if time.monotonic() > self._sent + _EVERY:
             self.flush()
 
@@ -43,9 +42,9 @@ class Parent:
         """Send what is not sent yet."""
         with self._counting:
             self._sent = time.monotonic()
-            unsent, self._unsent = self._unsent, [0, 0, 0, 0]
+            unsent, self._unsent = self._unsent, NOTHING
         if any(unsent):
-            self._channel.send(messages.Advanced(*unsent))
+            self._channel.send(unsent)
 
 
 class Checker:

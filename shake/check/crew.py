@@ -135,9 +135,9 @@ class Children:
             case Failed(text, detail):
                 log.debug("%s", detail)
                 raise RunError(text)
-            case Silent(text):
+            case Silent(text, over=False):
                 log.warning("%s", text)
-            case Ready() | Diagnosis():
+            case Ready() | Diagnosis() | Silent():
                 pass
             case _:
                 self._results.append((number, message))

@@ -118,7 +118,10 @@ class Extras:
         if not self._first(self._named, document):
             return
         deletes = self._sides.repair is Repair.EXTRAS
-        if deletes and not self._delete(document):
+        self._sides.listener.advanced(to_repair=deletes)
+        deleted = deletes and self._delete(document)
+        self._sides.listener.advanced(repaired=deletes)
+        if deletes and not deleted:
             return
         repaired = deletes and not self._sides.stored.holds(document)
         self._sides.differ("extra", self._keys.shown(document), repaired=repaired)

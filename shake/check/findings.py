@@ -14,7 +14,7 @@ from shake.status.figures import count
 #: A key as DynamoDB JSON; parts that no item can have are text.
 ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
 
-#: Differences that are printed; a report file names all.
+#: Differences that are printed, beside those of indexes; a report file names all.
 SHOWN = 20
 
 #: Kinds that every closing line counts, and those that are named only where there are any.
@@ -68,6 +68,7 @@ class Findings:
         self._lock = threading.Lock()
         self._kinds: Counter[tuple[str, str]] = Counter()
         self._odd: set[str] = set()
+        self._shown = 0
         self.total = 0
         self.repaired = 0
 
@@ -85,7 +86,8 @@ class Findings:
             self.repaired += difference.repaired
             if self._report is not None:
                 print(difference.as_json(), file=self._report, flush=True)
-            elif self.total <= SHOWN:
+            elif self._shown < SHOWN or difference.kind == "index":
+                self._shown += 1
                 self._say(str(difference))
 
     @property
@@ -96,7 +98,7 @@ class Findings:
     @property
     def unsaid(self) -> int:
         """How many differences were neither printed nor written."""
-        return 0 if self._report is not None else max(0, self.total - SHOWN)
+        return 0 if self._report is not None else self.total - self._shown
 
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""

@@ -132,7 +132,11 @@ class Items:
         right: set[Identity] = set()
         there: set[Identity] = set()
         if wrong and sides.repair:
-            added = [document for verdict in wrong for document in self._mend(verdict)]
+            sides.listener.advanced(to_repair=len(wrong))
+            added = []
+            for verdict in wrong:
+                added += self._mend(verdict)
+                sides.listener.advanced(repaired=1)
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
             right |= {identity_of(verdict.key) for verdict in verdicts if not verdict.kind}

@@ -124,11 +124,6 @@ class StoredKeys:
             }
         return query
 
-    def only(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Selects the stored document of one of the codec's, on its shard."""
-        sharded = self.config.target_mongodb_type == "sharding"
-        return self.rule.selector(self.table.keys, document, sharded=sharded)
-
     def typed(self, document: Mapping[str, Any]) -> Item | None:
         """The key as DynamoDB writes it; None for what cannot be the key of an item."""
         key = {}

@@ -90,6 +90,8 @@ class Advanced(NamedTuple):
     scanned: int
     size: int
     keys: int
+    to_repair: int
+    repaired: int
 
 
 class Differs(NamedTuple):

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from shake.check.findings import Findings
 from shake.schema import Table
+from shake.status.figures import count
 from shake.status.progress import Reporter
-from shake.status.rate import Rate
+from shake.status.rate import Rate, seconds_left
 from shake.status.snapshot import Snapshot, TableStatus
 
-#: A table's state while the keys of its documents are read.
-_KEYS = "reading the target's keys"
+#: A table's states: its items are compared, or the keys of its documents are read.
+_CHECKING, _KEYS = "checking", "reading the target's keys"
 
 
 class Progress:
@@ -30,6 +31,8 @@ class Progress:
         self._lock = threading.Lock()
         self._tables: list[TableStatus] = []
         self._size = self._keys = 0
+        self._to_repair = self._repaired = 0
+        self._state = _CHECKING
         self._rate = Rate(time.monotonic())
 
     @contextmanager
@@ -37,11 +40,13 @@ class Progress:
         """The table that is being checked now."""
         with self._lock:
             self.compared = self.scanned = self._size = self._keys = 0
+            self._to_repair = self._repaired = 0
+            self._state = _CHECKING
             self._tables.append(
                 TableStatus(
                     table.name,
                     place,
-                    "checking",
+                    _CHECKING,
                     expected_items=table.items,
                     filtered=self._filtered,
                 )
@@ -49,7 +54,7 @@ class Progress:
             self._rate = Rate(time.monotonic())
         yield
         with self._lock:
-            self._tables[-1] = replace(self._tables[-1], state="checking")
+            self._state = _CHECKING
             self._refresh()
             self._tables[-1] = replace(self._tables[-1], state="done", seconds_left=0.0)
 
@@ -57,13 +62,21 @@ class Progress:
         """All items are compared: now the keys of the target are read, about so many."""
         with self._lock:
             self._keys = 0
+            self._state = _KEYS
             self._tables[-1] = replace(
                 self._tables[-1], state=_KEYS, items=0, scanned=0, expected_items=expected
             )
             self._rate = Rate(time.monotonic())
 
     def advanced(
-        self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
+        self,
+        *,
+        compared: int = 0,
+        scanned: int = 0,
+        size: int = 0,
+        keys: int = 0,
+        to_repair: int = 0,
+        repaired: int = 0,
     ) -> None:
         """See Listener."""
         with self._lock:
@@ -71,6 +84,8 @@ class Progress:
             self.scanned += scanned
             self._size += size
             self._keys += keys
+            self._to_repair += to_repair
+            self._repaired += repaired
 
     def snapshot(self) -> Snapshot:
         """The state of now."""
@@ -85,19 +100,22 @@ class Progress:
     def _refresh(self) -> None:
         last, now = self._tables[-1], time.monotonic()
         items, scanned = self.compared, self.scanned
-        if last.state == _KEYS:
+        if self._state == _KEYS:
             items = scanned = self._keys
         self._rate.add(items - last.items, now)
         rate = self._rate.value(now)
         # The rate counts what the scan filter keeps, so what is ahead is counted likewise.
         left = max(0, last.expected_items - scanned) * (items / scanned if scanned else 1.0)
+        repairing = self._repaired < self._to_repair
+        number = f"{count(self._repaired + 1)} of {count(self._to_repair)}"
         self._tables[-1] = replace(
             last,
+            state=f"repairing {number}" if repairing else self._state,
             items=items,
             bytes=self._size,
             scanned=scanned,
             rate=rate,
-            seconds_left=left / rate if rate > 0 else None,
+            seconds_left=None if repairing else seconds_left(left, rate),
         )
 
 

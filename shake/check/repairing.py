@@ -44,7 +44,7 @@ class Repairs:
         record, _ = self._checkpoints.load(table.name)
         if record and not record.published:  # what is repaired before its turn is copied once more
             raise RepairRefused(
-                f"table {table.name}: the copy is not complete (status {record.state.value}), so "
+                f"table {table.name}: the copy is not complete (status {record.phase.value}), so "
                 "there is nothing to repair yet: let shake-supervisor finish it"
             )
         place = self._config.place(table.name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import bson
 
 from shake.check import messages
+from shake.check.belonging import Belonging, read_checkpoints
 from shake.check.crew import Alone, Children, Crew
 from shake.check.documents import DECODED
 from shake.check.findings import Findings
@@ -25,7 +26,7 @@ from shake.check.sides import Repair
 from shake.check.target import KeyRange
 from shake.config import Config
 from shake.errors import RefusedError, UsageError
-from shake.plan.source_tables import find_tables, missing_tables
+from shake.plan.source_tables import find_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count
@@ -91,18 +92,27 @@ def check(
     children = Children(config, set_up, credentials, progress)
     ends = connect(config, endpoint, credentials)
     with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
-        found = find_tables(config, ends.client)
-        refusals = missing_tables(config, found)
+        ends.target.probe([])
+        checkpoints = read_checkpoints(config, repair=bool(wish.repair))
+        found = find_tables(config, ends.client, list(checkpoints))
+        refusals = missing_tables(config, found, list(checkpoints))
         refusals += [problem for table, _ in found for problem in problems(table, config)]
+        refusals += shared_places(config, found)
         if refusals:
             raise RefusedError(refusals[0])
-        places = [config.place(table.name) for table, _ in found]
-        ends.target.probe(places if wish.repair else [])
+        tables = [table for table, _ in found]
+        if wish.repair:
+            ends.target.probe([config.place(table.name) for table in tables])
+        belonging = Belonging(config, ends.target, checkpoints, bool(wish.repair))
+        belonging.verify(tables)
         repairs = None
         if wish.repair:
             repairs = stack.enter_context(repairing(config, ends.target))
-        run = _Run(config, wish, findings, ends, children, chance, progress, repairs)
+        run = _Run(config, wish, findings, ends, children, chance, progress, belonging, repairs)
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
+        if wish.repair:
+            for table in tables:
+                say(belonging.announce(table))
         if wish.sample is None and not config.sync_schema_only:
             for one in plans:
                 say(one.describe(config))
@@ -125,6 +135,7 @@ class _Run:
     children: Children
     chance: random.Random
     progress: Progress
+    belonging: Belonging
     repairs: Repairs | None
 
     def check(self, plan: Plan) -> list[str]:
@@ -143,6 +154,7 @@ class _Run:
                     part.extras.some(wish.sample)
             else:
                 self._compare(plan, part, fence)
+            self.belonging.verify_again(table)
             check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 

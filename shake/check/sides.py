@@ -22,12 +22,19 @@ class Listener(Protocol):
         ...
 
     def advanced(
-        self, *, compared: int = 0, scanned: int = 0, size: int = 0, keys: int = 0
+        self,
+        *,
+        compared: int = 0,
+        scanned: int = 0,
+        size: int = 0,
+        keys: int = 0,
+        to_repair: int = 0,
+        repaired: int = 0,
     ) -> None:
         """So much more is done.
 
         That is, in numbers: items compared, items scanned for that, bytes of the former's
-        documents, keys of the target read.
+        documents, keys of the target read, differences to be repaired, repairs tried.
         """
         ...
 

@@ -199,8 +199,7 @@ class StoredTable:
         update: Any = new
         if any(name.startswith("$") for name in new):  # not to be taken for operators
             update = [{"$replaceWith": {"$literal": new}}]
-        query = self.keys.only(opened(document)) | self._unchanged(old)
-        self._write("update", bson.encode({"q": query, "u": update}))
+        self._write("update", bson.encode({"q": self._unchanged(old), "u": update}))
 
     def delete_unchanged(self, document: bytes) -> None:
         """Delete a stored document, if it is unchanged."""

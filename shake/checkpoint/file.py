@@ -41,13 +41,13 @@ class FileStore:
         self._sync = sync
 
     @classmethod
-    def open(cls, folder: str | Path, database: str) -> FileStore:
-        """A store that can be written to. Raises RefusedError where it cannot."""
+    def open(cls, folder: str | Path, database: str, *, writable: bool = True) -> FileStore:
+        """A store that, if ``writable``, can be written to; else raises RefusedError."""
         store = cls(folder, database)
         near = store._folder
         while not near.exists() and near != near.parent:
             near = near.parent
-        if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        if writable and not (near.is_dir() and os.access(near, os.W_OK | os.X_OK)):
             raise RefusedError(
                 f"checkpoint folder {store._folder}: {near} is not a folder that this user may "
                 "write to; change its rights or checkpoint.address"

@@ -67,8 +67,9 @@ class MongoStore:
         *,
         key: str = "checkpoint.address",
         timeout: float = TIMEOUT,
+        writable: bool = True,
     ) -> MongoStore:
-        """A store that answers and takes writes. Raises RefusedError where it does not.
+        """A store that answers and, if ``writable``, takes writes; else raises RefusedError.
 
         ``key`` is the configuration key that the address comes from, for the error.
         """
@@ -82,7 +83,8 @@ class MongoStore:
             raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
         try:
             store.read(_PROBE[0])
-            store.swap(*_PROBE, None)  # deletes nothing: proves the right to write
+            if writable:
+                store.swap(*_PROBE, None)  # deletes nothing: proves the right to write
         except ShakeError as error:
             store.close()
             raise RefusedError(f"{error}; {remedy}") from error

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
+from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
 from shake.stream.shard import Kept, Shard, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
 
-Fate = Literal["create", "rename", "drop", "resync"]
-
-
-class TableState(Enum):
-    """How far the full copy of a table has come."""
-
-    PREPARING = "preparing"  # an existing collection meets its fate, the new one is created
-    COPYING = "copying"
-    INDEXING = "indexing"
-    UNINDEXED = "unindexed"  # copied, and followed, without an index that the target refused
-    DONE = "done"
-
-
-#: From PREPARING straight to INDEXING: ``sync_schema_only``.
-TRANSITIONS: Mapping[TableState, frozenset[TableState]] = {
-    TableState.PREPARING: frozenset({TableState.COPYING, TableState.INDEXING}),
-    TableState.COPYING: frozenset({TableState.INDEXING}),
-    TableState.INDEXING: frozenset({TableState.UNINDEXED, TableState.DONE}),
-    TableState.UNINDEXED: frozenset({TableState.DONE}),
-    TableState.DONE: frozenset(),
-}
+#: What happens to a collection that has the name already.
+OnExisting = Literal["create", "rename", "drop", "resync"]
 
 
 class CopyRun(NamedTuple):
@@ -50,8 +31,8 @@ class TableRecord:
     """The copy of one table.
 
     ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy was
-    begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``fate`` is what
-    happens to a collection that is there already (``resync``: it is our own, and dropped), and
+    begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing`` is
+    what happens to a collection that is there already (``resync``: it is our own, and dropped), and
     ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it again.
     ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
     for which the table was copied anew. ``staged``: the copy fills a staging collection, and what
@@ -65,10 +46,10 @@ class TableRecord:
     place: str
     stamp: int
     segments: int
-    fate: Fate = "create"
+    on_existing: OnExisting = "create"
     backup: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
-    state: TableState = TableState.PREPARING
+    phase: Phase = Phase.PREPARING
     run: int = 0
     gap: str = ""
     staged: bool = False
@@ -76,11 +57,11 @@ class TableRecord:
     first: int = 0
     drops: tuple[str, ...] = ()
 
-    def moved(self, state: TableState) -> TableRecord:
-        """The record in its next state; ValueError for a step that TRANSITIONS does not allow."""
-        if state not in TRANSITIONS[self.state]:
-            raise ValueError(f"table {self.table} cannot go from {self.state} to {state}")
-        return replace(self, state=state)
+    def moved(self, phase: Phase) -> TableRecord:
+        """The record in its next phase; ValueError for a step that shake.phase does not allow."""
+        if phase not in next_saved(self.phase):
+            raise ValueError(f"table {self.table} cannot go from {self.phase} to {phase}")
+        return replace(self, phase=phase)
 
     def anew(self, now: int, segments: int, gap: str, collection: str = "") -> TableRecord:
         """The record of another copy of the table, in so many segments, which ``gap`` made needful.
@@ -90,13 +71,13 @@ class TableRecord:
         filled. Only a collection that has its final name is the task's own: another is not
         touched before ``target.db.exist`` was asked.
         """
-        ours = self.published if self.staged else self.state is not TableState.PREPARING
+        ours = self.published if self.staged else self.phase is not Phase.PREPARING
         return replace(
             self,
             stamp=max(now, self.stamp + self.run + 1),
             segments=segments,
-            fate="resync" if ours else self.fate,
-            state=TableState.PREPARING,
+            on_existing="resync" if ours else self.on_existing,
+            phase=Phase.PREPARING,
             run=self.run + 1,
             gap=gap,
             replaces=(collection if ours else "") or self.replaces,
@@ -111,7 +92,7 @@ class TableRecord:
     @property
     def published(self) -> bool:
         """Whether the copy has its final name for certain."""
-        return self.state in (TableState.UNINDEXED, TableState.DONE)
+        return self.phase in (Phase.BROKEN, Phase.DONE)
 
     def owns(self, document: Document) -> bool:
         """Whether a segment's or stream's document is of this copy, and not of one before it.
@@ -127,11 +108,11 @@ class TableRecord:
             "Format": FORMAT,
             "Table": self.table,
             "Place": self.place,
-            "Status": self.state.value,
+            "Status": SAVED_WORDS[self.phase],
             "Stamp": self.stamp,
             "Run": self.run,
             "Segments": self.segments,
-            "Fate": self.fate,
+            "Fate": self.on_existing,
             "Backup": self.backup,
             "Gap": self.gap,
             "Staged": self.staged,
@@ -146,11 +127,11 @@ class TableRecord:
     def of(cls, collection: str, document: Document) -> TableRecord:
         """The record that ``document()`` wrote. Raises RefusedError for any other."""
         fields = Fields(collection, document)
-        state, fate = fields.text("Status"), fields.text("Fate")
-        if state not in {one.value for one in TableState}:
-            raise fields.wrong("Status", state)
-        if fate not in get_args(Fate):
-            raise fields.wrong("Fate", fate)
+        phase, on_existing = fields.text("Status"), fields.text("Fate")
+        if phase not in SAVED:
+            raise fields.wrong("Status", phase)
+        if on_existing not in get_args(OnExisting):
+            raise fields.wrong("Fate", on_existing)
         if fields.text("Table") != collection:
             raise fields.wrong("Table", fields.text("Table"))
         pairs = (line.partition("=") for line in fields.texts("Settings"))
@@ -160,10 +141,10 @@ class TableRecord:
             stamp=fields.number("Stamp"),
             run=fields.number("Run"),
             segments=fields.number("Segments"),
-            fate=cast(Fate, fate),
+            on_existing=cast(OnExisting, on_existing),
             backup=fields.text("Backup"),
             settings={key: value for key, _, value in pairs},
-            state=TableState(state),
+            phase=SAVED[phase],
             gap=fields.text("Gap") if "Gap" in document else "",
             staged=document.get("Staged") is True,
             replaces=fields.text("Replaces") if "Replaces" in document else "",

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["Store", "StoreUnavailable", "open_store"]
 
 
-def open_store(config: Config) -> Store:
+def open_store(config: Config, *, writable: bool = True) -> Store:
     """The store that ``checkpoint.type``, ``.address`` and ``.db`` name; it is proved usable.
 
-    Changes nothing in it. Raises RefusedError, with the way out, where it cannot be used.
+    ``writable``: for writes too. Changes nothing in it. Raises RefusedError, with the way out,
+    where it cannot be used.
     """
     if config.checkpoint_type == "file":
-        return FileStore.open(config.checkpoint_location, config.checkpoint_database)
+        return FileStore.open(
+            config.checkpoint_location, config.checkpoint_database, writable=writable
+        )
     given = bool(config.checkpoint_address)
     key = "checkpoint.address" if given else "target.address (which holds the checkpoints, too)"
-    return MongoStore.open(config.checkpoint_location, config.checkpoint_database, key=key)
+    return MongoStore.open(
+        config.checkpoint_location, config.checkpoint_database, key=key, writable=writable
+    )

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from setproctitle import setproctitle
 
+from shake.check.belonging import MismatchError
 from shake.check.findings import Findings
 from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
@@ -28,6 +29,9 @@ log = logging.getLogger("shake.check")
 #: As of diff(1): 1 is said only where a difference is proven.
 EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
+#: Errors of status REFUSED.
+_REFUSALS = (MismatchError, RepairRefused)
+
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
 
@@ -37,14 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
     again; 1 when they differ; 2 when the check could not be made, or not be brought to its end; 3
-    when ``--repair`` is not allowed now.
+    when source table and collection do not belong together, the copy is not complete, or a
+    supervisor runs the task beside ``--repair``.
     """
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
         "the source. It reads the whole table once more, by consistent reads, and says first what "
-        "that costs; --sample is for a quick look. Exit status: 0 equal, 1 different, 2 not "
-        "compared, 3 --repair refused.",
+        "that costs; --sample is for a quick look. Exit status: 0 equal, or made equal by --repair "
+        "(every difference repaired and looked at again); 1 different, or not all repaired; 2 not "
+        "compared; 3 refused: source table and collection are not those of the task's checkpoint, "
+        "the copy is not complete, or shake-supervisor runs the task beside --repair.",
     )
     parser.add_argument(
         "--workers",
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "shake-check",
         options,
         body,
-        failed=lambda error: REFUSED if isinstance(error, RepairRefused) else TROUBLE,
+        failed=lambda error: REFUSED if isinstance(error, _REFUSALS) else TROUBLE,
         stopped=("stopped before its end, nothing is proven", TROUBLE),
     )
 

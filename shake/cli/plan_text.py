@@ -16,13 +16,13 @@ def describe(plan: Plan, config: Config, workers: int) -> list[str]:
     units = count(sum(table.read_capacity(config) for table in tables))
     seconds = seconds_at_least(config, tables)
     actions = [table.action for table in tables]
+    dropped = actions.count(Action.DROP) + actions.count(Action.RESYNC)
     lines = [
         f"task {config.id}, sync_mode = {config.sync_mode}: {many(len(tables), 'table')}, "
         f"{items} items, {stored} (DynamoDB's own counts, up to six hours old)",
         f"  to be read: about {units} read capacity units, in {duration(seconds)} at the least",
         f"  by: {many(workers, 'worker')}{_at_once(plan, config, workers)}",
-        f"  existing collections: {actions.count(Action.DROP) + actions.count(Action.RESYNC)} "
-        "DROPPED, "
+        f"  existing collections: {dropped} {'DROPPED' if dropped else 'dropped'}, "
         f"{actions.count(Action.RENAME)} renamed{_in_the_way(actions)}",
     ]
     if any(table.copies and table.stream for table in tables):

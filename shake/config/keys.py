@@ -25,7 +25,7 @@ class Key:
     """``secret`` finds what in the value is secret; None where nothing is.
 
     ``default`` is ``...`` where the key is required. ``shapes_data``: a copy that was begun with
-    one value cannot continue with another one.
+    one value cannot continue with another one. ``limit`` says which single change is refused then.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Key:
     aliases: tuple[str, ...] = ()
     secret: re.Pattern[str] | None = None
     shapes_data: bool = False
+    limit: str = ""
 
     @property
     def attribute(self) -> str:
@@ -82,10 +83,11 @@ def key(
     also: tuple[str, ...] = (),
     secret: re.Pattern[str] | None = None,
     shapes_data: bool = False,
+    limit: str = "",
 ) -> Any:
     """The dataclass field of a key; the arguments are those of :class:`Key`."""
     return field(
         default=MISSING if default is ... else default,
         repr=secret is None,
-        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data)},
+        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data, limit)},
     )

@@ -51,7 +51,7 @@ def _default(key: Key) -> str:
 
 
 def _shapes(key: Key) -> str:
-    return "yes" if key.shapes_data else ""
+    return "yes" if key.shapes_data else _text(key.limit)
 
 
 def _text(text: str) -> str:

@@ -61,6 +61,7 @@ class Config:
         choice("all", "full", "incr"),
         "all",
         "all: full copy, then changes; full: full copy only; incr: changes only",
+        limit="a copy that was begun with full cannot continue with all",
     )
     incr_sync_parallel: bool = key(
         "incr_sync_parallel", FLAG, False, "journal the streams during the full copy"

@@ -1,136 +1,106 @@
-"""Leases segments to scanners, sends their pages to the writers, and frees slots when stored."""
+"""Leases segments to scanners, sends their pages to the writers, and grants Scan calls."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
 
-from shake.copy.table import CopiedTable
-from shake.errors import RunError, ShakeError
+from shake.copy.table import CopiedTable, SegmentLease
+from shake.errors import RunError
 from shake.farm import messages
-from shake.farm.lock_guard import LockGuard
-from shake.farm.pool import Worker, WorkerPool
+from shake.farm.ledger import Flying
+from shake.farm.pool import Worker
+from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
 from shake.process.child import MOST_DEATHS
-from shake.process.loop import Loop
 
 
 class CopyScheduler:
-    """The traffic of the farm. It holds no item data, only which slot holds what.
+    """Decides which scanner reads which segment. It holds no item data.
 
-    ``writers`` are the running writers by table number; ``copied`` is called when a table's last
-    page is stored, ``fatal`` when a segment cannot be read without killing its worker.
+    ``writers`` are the running writers by table number.
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        pool: WorkerPool,
-        copies: list[CopiedTable],
-        writers: dict[int, TableWriter],
-        fence: LockGuard,
-        *,
-        copied: Callable[[CopiedTable], None],
-        fatal: Callable[[ShakeError], None],
+        self, farm: Farm, copies: list[CopiedTable], writers: dict[int, TableWriter]
     ) -> None:
-        self._loop = loop
-        self._pool = pool
+        self._loop, self._pool, self._task = farm.loop, farm.pool, farm.task
+        self._ledger = farm.pool.ledger
         self._copies = copies
         self._writers = writers
-        self._fence = fence
-        self._copied = copied
-        self._fatal = fatal
-        self._numbers = itertools.count(1)  # of leases and pages
-        self._leases: dict[int, CopiedTable] = {}
         self._grants_due: dict[int, float] = {}  # by table: when its timer goes off
-        self._draining = False
-
-    def drain(self) -> None:
-        """Lease no more; what is under way arrives."""
-        self._draining = True
-        self._pool.drain()
-
-    @property
-    def drained(self) -> bool:
-        """Every page that was published is stored. What scanners still read is read again."""
-        return not any(copy.flying for copy in self._copies)
 
     # ---- leases
 
     def assign(self) -> None:
         """Lease segments to idle scanners, each time of the table that has the fewest scanners."""
-        while not self._draining and (idle := self._pool.idle_scanner()):
+        while not self._task.draining and (idle := self._pool.idle_scanner()):
             begun = (self._copies[number] for number in self._writers)
             leasable = [copy for copy in begun if copy.leasable]
             if not leasable:
                 return
-            self._lease(min(leasable, key=lambda copy: copy.leases), *idle)
+            self._lease(min(leasable, key=lambda copy: copy.scanners), *idle)
 
     def _lease(self, copy: CopiedTable, worker: Worker, scanner: int) -> None:
-        number = next(self._numbers)
-        position = copy.lease(number)
-        self._leases[number] = copy
+        clock, segment = self._loop.clock(), copy.first()
+        lease = self._ledger.grant(self, copy, segment, worker.number, clock)
+        copy.lease(lease)
+        position = segment.acknowledged
         self._pool.lease(
             worker,
             _open_table(copy),
             messages.Lease(
-                lease=number,
+                lease=lease.number,
                 scanner=scanner,
                 table=copy.number,
-                segment=position.segment,
+                segment=segment.number,
                 start=position.last_key,
                 documents=position.documents,
             ),
         )
 
-    def end_lease(self, lease: int) -> None:
-        """A scanner is idle: at the end of its segment, or because it drains."""
-        self._leases.pop(lease).end_lease(lease)
+    def closed(self, lease: SegmentLease) -> None:
+        """The rest of its segment is leased again; the task ends if that kills each worker."""
+        copy, segment = lease.table, lease.part
+        copy.close_lease(lease)
+        segment.deaths += lease.lost
+        if lease.lost and segment.deaths > MOST_DEATHS:
+            text = (
+                f"table {copy.plan.table.name}: worker processes died {segment.deaths} times in a "
+                f"row while reading segment {segment.number}; log.level = debug can show why"
+            )
+            self._task.fail(RunError(text))
         self.assign()
 
-    def worker_died(self, worker: Worker, leases: list[int]) -> None:
-        """Lease the rest of its segments again, from the end of what was published of them."""
+    def worker_died(self, worker: Worker) -> None:
+        """It needs no permits; what it read is for the others."""
         for copy in self._copies:
             copy.budget.drop(worker.number)
-        for lease in leases:
-            copy = self._leases.pop(lease)
-            segment, deaths = copy.lose_lease(lease)
-            if deaths > MOST_DEATHS:
-                table = copy.plan.table.name
-                self._fatal(
-                    RunError(
-                        f"table {table}: worker processes died {deaths} times in a row while "
-                        f"reading segment {segment}; log.level = debug can show why"
-                    )
-                )
         self.assign()
 
     # ---- pages
 
-    def publish(self, worker: Worker, page: messages.Page) -> None:
+    def received(self, lease: SegmentLease, message: messages.OfLease) -> None:
         """A worker has filled a slot: have it stored."""
-        copy = self._leases[page.lease]
-        number = next(self._numbers)
-        copy.publish(number, worker.number, page)
-        if page.complete:
-            copy.budget.used(page.capacity)
+        assert isinstance(message, messages.Page)
+        copy = lease.table
+        self._ledger.publish(lease, message.slot, message)
+        number = self._ledger.send(lease).number
+        if message.complete:
+            lease.part.deaths = 0
+            copy.budget.used(message.capacity)
             self._grant(copy)  # the call may have cost less than was reserved
-        if page.slot < 0:  # an empty page
-            self.stored(copy, number)
+        if message.slot < 0:  # an empty page
+            self._ledger.acknowledge(number)
         else:
-            write = messages.Write(copy.number, number, worker.number, page.slot, page.length)
-            self._fence.run(lambda: self._writers[copy.number].write(write))
+            write = messages.Write(copy.number, number, lease.worker, message.slot, message.length)
+            self._writers[copy.number].write(write)
 
-    def stored(self, copy: CopiedTable, number: int) -> None:
-        """The target has acknowledged a page: its slot is free."""
-        page = copy.acknowledge(number, self._loop.clock())
-        if page.slot >= 0:
-            self._pool.workers[page.worker].free(page.slot)
-        if page.after is None:  # its segment may have waited for that
-            self.assign()
-        if copy.copied and not self._draining:
-            self._copied(copy)
+    def acknowledged(self, lease: SegmentLease, flying: Flying[messages.Page]) -> None:
+        """The target has a page, and all before it."""
+        copy = lease.table
+        copy.acknowledge(lease, flying, self._loop.clock())
+        if copy.copied and not self._task.draining:
+            self._task.read_through(copy)
 
     # ---- permits
 

@@ -5,43 +5,64 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum, auto
+from typing import TypeAlias
 
-from shake.checkpoint.records import SegmentRecord, TableRecord, TableState
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.codec.objectid import segment_tail
-from shake.copy.frontier import FlyingPage, SegmentFrontier
+from shake.farm.ledger import Flying, Lease
 from shake.farm.messages import Page
 from shake.limits import Budget
+from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan
-from shake.status.rate import Rate
+from shake.status.rate import Rate, seconds_left
 from shake.status.snapshot import TableStatus
 
 
-class Phase(Enum):
-    """Where a table is; :data:`NEXT` says what may follow."""
+class Segment:
+    """One segment. Below ``acknowledged`` the target has everything, whatever dies above.
 
-    WAITING = auto()  # for its turn (full.concurrency)
-    PREPARING = auto()  # the collection that the copy fills is created
-    CLEANING = auto()  # it is taken over; what lies behind the checkpoint is removed
-    COPYING = auto()
-    SETTLING = auto()  # what a dying insert may have left behind the ends is removed
-    INDEXING = auto()
-    PUBLISHING = auto()  # the complete collection gets its final name
-    DONE = auto()
-    BROKEN = auto()  # copied, but the target refused an index
+    ``deaths`` counts the workers that died in a row while they read on from there.
+    """
+
+    __slots__ = ("_documents", "_length", "_run", "acknowledged", "deaths", "number")
+
+    def __init__(self, record: SegmentRecord, run: int) -> None:
+        self.number = record.segment
+        self.acknowledged = record
+        self.deaths = 0
+        self._run = run
+        self.abandon()
+
+    def abandon(self) -> None:
+        """A page of which only some slots came is fetched again as a whole."""
+        self._documents = self._length = 0  # of the slots of a page that is not complete yet
+
+    def adopt(self) -> None:
+        """Nothing of another run is behind what is acknowledged."""
+        self.acknowledged = self.acknowledged._replace(run=self._run)
+
+    def acknowledge(self, page: Page) -> bool:
+        """The target has the next slot; return whether ``acknowledged`` has moved."""
+        self._documents += page.documents
+        self._length += page.length
+        if not page.complete:
+            return False
+        before = self.acknowledged
+        self.acknowledged = SegmentRecord(
+            before.segment,
+            page.last_key,
+            before.documents + self._documents,
+            before.bytes + self._length,
+            before.scanned + page.scanned,
+            before.capacity + page.capacity,
+            page.last_key is None,
+            self._run,
+        )
+        self.abandon()
+        return True
 
 
-NEXT = {
-    Phase.WAITING: {Phase.PREPARING, Phase.CLEANING, Phase.INDEXING, Phase.DONE},
-    Phase.PREPARING: {Phase.COPYING, Phase.INDEXING},
-    Phase.CLEANING: {Phase.COPYING, Phase.INDEXING},
-    Phase.COPYING: {Phase.SETTLING},
-    Phase.SETTLING: {Phase.INDEXING},
-    Phase.INDEXING: {Phase.PUBLISHING, Phase.DONE, Phase.BROKEN},
-    Phase.PUBLISHING: {Phase.DONE, Phase.BROKEN},
-    Phase.DONE: set[Phase](),
-    Phase.BROKEN: set[Phase](),
-}
+SegmentLease: TypeAlias = "Lease[CopiedTable, Segment, Page]"
 
 
 class CopiedTable:
@@ -54,16 +75,13 @@ class CopiedTable:
         self.identity = plan.identity
         self.phase = Phase.WAITING
         self.budget = budget
-        self.flying: dict[int, FlyingPage] = {}
+        self.leases: dict[int, SegmentLease] = {}
         self.error = ""
         self.keyed = True  # see messages.Done
         self.throttles = 0
         self.retries = 0
-        self._segments = [SegmentFrontier(record, self.record.run) for record in plan.segments]
-        self._leases: dict[int, int] = {}
+        self._segments = [Segment(record, self.record.run) for record in plan.segments]
         self._pending = _scattered(plan)
-        self._cut: set[int] = set()  # leased again when what their dead worker sent is stored
-        self._deaths: dict[int, tuple[SegmentRecord, int]] = {}
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.segments)
         self._rate = Rate(now)
@@ -75,7 +93,7 @@ class CopiedTable:
     # ---- phases
 
     def enter(self, phase: Phase, now: float) -> None:
-        """Go on to a phase that :data:`NEXT` allows."""
+        """Go on to a phase that shake.phase allows."""
         if phase not in NEXT[self.phase]:
             raise AssertionError(f"{self.plan.table.name}: {self.phase.name} to {phase.name}")
         if self.phase is Phase.WAITING:
@@ -86,9 +104,9 @@ class CopiedTable:
         if self.over:
             self._ended = now
 
-    def record_as(self, state: TableState) -> TableRecord:
-        """The table's checkpoint in a new state."""
-        self.record = self.record.moved(state)
+    def record_as(self, phase: Phase) -> TableRecord:
+        """The table's checkpoint in a new phase."""
+        self.record = self.record.moved(phase)
         return self.record
 
     @property
@@ -106,92 +124,71 @@ class CopiedTable:
         return self.phase is Phase.COPYING and bool(self._pending)
 
     @property
-    def leases(self) -> int:
-        return len(self._leases)
+    def scanners(self) -> int:
+        """How many scanners read the table."""
+        return sum(not lease.ended for lease in self.leases.values())
 
-    def lease(self, lease: int) -> SegmentRecord:
-        """Lease the next segment; return the position to go on from."""
-        segment = self._pending.popleft()
-        self._leases[lease] = segment
-        return self._segments[segment].published
+    def first(self) -> Segment:
+        """The next segment to be leased; there must be one."""
+        return self._segments[self._pending[0]]
 
-    def end_lease(self, lease: int) -> int:
-        """The scanner has done with a segment; what is left is leased again. Return its number."""
-        segment = self._leases.pop(lease)
-        frontier = self._segments[segment]
-        frontier.abandon()
-        if frontier.cut:
-            self._cut.add(segment)
-        elif not frontier.published.done:
-            self._pending.appendleft(segment)
-        return segment
+    def lease(self, lease: SegmentLease) -> None:
+        """A segment is leased, to be read from what is acknowledged of it."""
+        self._pending.remove(lease.part.number)
+        self.leases[lease.number] = lease
 
-    def lose_lease(self, lease: int) -> tuple[int, int]:
-        """The worker died: return the segment, and how often in a row one died at its position."""
-        segment = self.end_lease(lease)
-        position = self._segments[segment].published
-        before, deaths = self._deaths.get(segment, (position, 0))
-        self._deaths[segment] = (position, deaths + 1 if before == position else 1)
-        return segment, self._deaths[segment][1]
+    def close_lease(self, lease: SegmentLease) -> None:
+        """A lease is closed: what is left of its segment can be leased again."""
+        del self.leases[lease.number]
+        lease.part.abandon()
+        if not lease.part.acknowledged.done:
+            self._pending.appendleft(lease.part.number)
 
-    # ---- pages
-
-    def publish(self, page_id: int, worker: int, page: Page) -> FlyingPage:
-        """A worker has filled a slot."""
-        flying = self._segments[self._leases[page.lease]].publish(worker, page)
-        self.flying[page_id] = flying
-        return flying
-
-    def acknowledge(self, page_id: int, now: float) -> FlyingPage:
-        """The target has stored a slot."""
-        page = self.flying.pop(page_id)
-        frontier = self._segments[page.segment]
-        before = frontier.stored
-        if frontier.acknowledge(page):
-            self._dirty.add(page.segment)
-            self._total.move(before, frontier.stored)
-            self._rate.add(frontier.stored.documents - before.documents, now)
-            self._unfinished -= frontier.stored.done
-        if page.segment in self._cut and not frontier.cut:
-            self._cut.remove(page.segment)
-            self._pending.appendleft(page.segment)
-        return page
+    def acknowledge(self, lease: SegmentLease, flying: Flying[Page], clock: float) -> None:
+        """The target has a slot, and all before it."""
+        segment = lease.part
+        before = segment.acknowledged
+        if segment.acknowledge(flying.load):
+            self._dirty.add(segment.number)
+            self._total.move(before, segment.acknowledged)
+            self._rate.add(segment.acknowledged.documents - before.documents, clock)
+            self._unfinished -= segment.acknowledged.done
 
     # ---- checkpoints
 
     @property
     def dirty(self) -> bool:
-        """Some stored position has moved since :meth:`take_dirty`."""
+        """Some position has moved since :meth:`take_dirty`."""
         return bool(self._dirty)
 
     def take_dirty(self) -> list[SegmentRecord]:
-        """Segments whose stored position has moved since the last call."""
-        records = [self._segments[number].stored for number in sorted(self._dirty)]
+        """Segments whose position has moved since the last call."""
+        records = [self._segments[number].acknowledged for number in sorted(self._dirty)]
         self._dirty.clear()
         return records
 
     def cleaned(self) -> None:
         """What earlier runs left behind is gone: the next run need not look for it again."""
-        for number, frontier in enumerate(self._segments):
-            frontier.adopt()
-            self._dirty.add(number)
+        for segment in self._segments:
+            segment.adopt()
+            self._dirty.add(segment.number)
 
-    def stored(self) -> list[SegmentRecord]:
-        """What is stored of each segment."""
-        return [frontier.stored for frontier in self._segments]
+    def acknowledged(self) -> list[SegmentRecord]:
+        """What is acknowledged of each segment."""
+        return [segment.acknowledged for segment in self._segments]
 
     def tails(self, *, before: int) -> list[tuple[bytes, bytes]]:
-        """``_id`` ranges of all that runs before ``before`` may have left behind what is stored.
+        """``_id`` ranges of what runs before ``before`` can have left behind the positions.
 
         Pages that were not acknowledged, of the run that stored the last one and of any later; and
         all of a copy before this one, which may have come after it was dropped.
         """
         stamp = self.record.stamp
-        resync = self.record.fate == "resync" and not self.record.staged
+        resync = self.record.on_existing == "resync" and not self.record.staged
         older = [(bytes(12), segment_tail(stamp, 0, 0)[0])] if resync else []
         return older + [
             segment_tail(stamp + run, s.segment, s.documents if run == s.run else 0)
-            for s in self.stored()
+            for s in self.acknowledged()
             for run in range(s.run, before)
         ]
 
@@ -206,7 +203,7 @@ class CopiedTable:
         return TableStatus(
             name=table.name,
             namespace=self.plan.place,
-            state=self.phase.name.lower(),
+            state=self.phase.value,
             items=total.documents,
             bytes=total.bytes,
             scanned=total.scanned,
@@ -216,7 +213,7 @@ class CopiedTable:
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
             rate=rate,
-            seconds_left=left * kept / rate if copying and rate > 0 else None,
+            seconds_left=seconds_left(left * kept, rate) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             filtered=filtered,
@@ -228,7 +225,7 @@ class CopiedTable:
 
 
 class _Total:
-    """Sums over the stored positions of all segments."""
+    """Sums over the positions of all segments."""
 
     def __init__(self, records: Iterable[SegmentRecord]) -> None:
         self.documents = self.bytes = self.scanned = 0

@@ -17,6 +17,7 @@ from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError
+from shake.farm.task import Task
 from shake.follow.table import FollowedTable
 
 log = logging.getLogger("shake.farm")
@@ -31,11 +32,14 @@ _THREADS, _FEW = 16, 4
 Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
 
 
+def _nothing() -> None:
+    """What runs after most saves."""
+
+
 class Checkpointer(threading.Thread):
     """Saves what the loop gives it; retries each save while the store is unreachable.
 
-    ``post`` runs a call in the loop. ``trouble`` is called in the loop for each failed try.
-    ``fatal`` is called with an error that ends the task, such as a lost task lock.
+    ``post`` runs a call in the loop.
     """
 
     def __init__(
@@ -44,16 +48,14 @@ class Checkpointer(threading.Thread):
         lease: TaskLock,
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], None],
-        trouble: Callable[[str], None],
-        fatal: Callable[[ShakeError], None],
+        task: Task,
     ) -> None:
         super().__init__(name="checkpointer", daemon=True)
         self._checkpoints = checkpoints
         self._lease = lease
         self._clock = clock
         self._post = post
-        self._trouble = trouble
-        self._fatal = fatal
+        self._task = task
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._saving = 0  # touched in the loop only
@@ -70,16 +72,14 @@ class Checkpointer(threading.Thread):
 
     def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
-        save = partial(self._checkpoints.save_identity, record.table, old, new, record.run)
-        self._saving += 1
-        self._jobs.put(([save], self._saved))
+        self._put(partial(self._checkpoints.save_identity, record.table, old, new, record.run))
 
     def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
 
         The table's own document comes last: only then has the run begun.
         """
-        record, segments = copy.record, copy.stored()
+        record, segments = copy.record, copy.acknowledged()
 
         def work() -> None:
             self._checkpoints.save_segments(record, segments)
@@ -90,61 +90,58 @@ class Checkpointer(threading.Thread):
 
     def save_segments(self, copies: Sequence[CopiedTable]) -> None:
         """Save the segments that have moved since the last call."""
-        moved = [
-            partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
-            for copy in copies
-            if copy.dirty
-        ]
-        if moved:
-            self._saving += 1
-            self._jobs.put((moved, self._saved))
+        self._put(
+            *(
+                partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
+                for copy in copies
+                if copy.dirty
+            )
+        )
 
     def save_shards(self, followings: Sequence[FollowedTable], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
 
         What was left out is saved before the positions behind it.
         """
-        skips = [
-            partial(self._checkpoints.save_stream, one.record, ())
-            for one in followings
-            if one.take_skips()
-        ]
-        if skips:
-            self._saving += 1
-            self._jobs.put((skips, self._saved))
-        moved = [
-            partial(self._checkpoints.save_shards, one.record, one.take_dirty())
-            for one in followings
-            if one.dirty
-        ]
-
-        def saved() -> None:
-            self._saved()
-            then()
-
-        if moved:
-            self._saving += 1
-            self._jobs.put((moved, saved))
+        self._put(
+            *(
+                partial(self._checkpoints.save_stream, one.record, ())
+                for one in followings
+                if one.take_skips()
+            )
+        )
+        self._put(
+            *(
+                partial(self._checkpoints.save_shards, one.record, one.take_dirty())
+                for one in followings
+                if one.dirty
+            ),
+            then=then,
+        )
 
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""
-        self._saving += 1
-        self._jobs.put(([partial(self._checkpoints.set_status, status)], self._saved))
+        self._put(partial(self._checkpoints.set_status, status))
 
     def prove(self) -> None:
         """Renew the lease: where another run has the task, that ends this one, and says why."""
-        self._saving += 1
-        self._jobs.put(([self._lease.renew], self._saved))
+        self._put(self._lease.renew)
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
         if shards:
-            self._saving += 1
-            forget = partial(self._checkpoints.forget_shards, record, shards)
-            self._jobs.put(([forget], self._saved))
+            self._put(partial(self._checkpoints.forget_shards, record, shards))
 
-    def _saved(self) -> None:
-        self._saving -= 1
+    def _put(self, *works: Callable[[], None], then: Callable[[], None] = _nothing) -> None:
+        """A job that a stop waits for, if there is something to do."""
+
+        def saved() -> None:
+            self._saving -= 1
+            then()
+
+        if works:
+            self._saving += 1
+            self._jobs.put((works, saved))
 
     def close(self, timeout: float) -> None:
         """Stop after the jobs at hand, or when ``timeout`` seconds are over."""
@@ -156,11 +153,11 @@ class Checkpointer(threading.Thread):
         try:
             self._serve()
         except ShakeError as error:
-            self._post(partial(self._fatal, self._cause(error)))
+            self._post(partial(self._task.fail, self._cause(error)))
         except Exception as error:  # who saves nothing must not let the task run on
             log.debug("the checkpointer", exc_info=True)
             text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
-            self._post(partial(self._fatal, RunError(text)))
+            self._post(partial(self._task.fail, RunError(text)))
 
     def _cause(self, error: ShakeError) -> ShakeError:
         """The loss of the lease, which says who has it, for what a later run refused."""
@@ -206,6 +203,6 @@ class Checkpointer(threading.Thread):
                 work()
                 return True
             except StoreUnavailable as error:
-                self._post(partial(self._trouble, str(error)))
+                self._post(partial(self._task.retrying, str(error)))
                 self._closing.wait(_RETRY_SECONDS)
         return False

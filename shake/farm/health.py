@@ -12,11 +12,10 @@ _SECONDS = 30.0
 
 
 class Health:
-    """Remembers the last repeated failure or doubt, and which were logged of late."""
+    """Remembers repeated failures and doubts, and which were logged of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._text = ""
         self._since: dict[str, float] = {}
 
     def worry(self, text: str) -> None:
@@ -27,16 +26,21 @@ class Health:
         """Something is uncertain; the text says what is done about it."""
         self._remember(text, "")
 
+    def settle(self, text: str) -> None:
+        """A doubt is over."""
+        self._since.pop(text, None)
+
     def _remember(self, text: str, what_is_done: str) -> None:
         if not self._fails(text):
             log.warning("%s%s", text, what_is_done)
         self._since = {one: since for one, since in self._since.items() if self._fails(one)}
-        self._text, self._since[text] = text, self._clock()
+        self._since[text] = self._clock()
 
     @property
     def text(self) -> str:
         """What is failing, empty when nothing has of late."""
-        return self._text if self._fails(self._text) else ""
+        failing = filter(self._fails, self._since)
+        return max(failing, key=self._since.__getitem__, default="")
 
     def _fails(self, text: str) -> bool:
         since = self._since.get(text)

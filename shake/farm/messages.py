@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple, TypeAlias
 
-from shake.checkpoint.records import CopyRun, Fate
+from shake.checkpoint.records import CopyRun, OnExisting
 from shake.process.messages import FromChild, Report
 from shake.schema import Keys, Table
 from shake.source.clock import Bounds
@@ -235,11 +235,11 @@ class OpenCollection(NamedTuple):
 class Prepare(NamedTuple):
     """Create the collection that the copy fills.
 
-    ``fate`` is an existing one's, where that is decided now.
+    ``on_existing`` is an existing one's, where that is decided now.
     """
 
     table: int
-    fate: Fate
+    on_existing: OnExisting
 
 
 class Resume(NamedTuple):
@@ -265,7 +265,7 @@ class Publish(NamedTuple):
 
     table: int
     collection: str
-    fate: Fate
+    on_existing: OnExisting
     backup: str
     drops: Sequence[str]
 
@@ -379,11 +379,17 @@ ToReader: TypeAlias = OpenStream | ShardLease | EndLease
 ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
 #: Each of these has the number of the lease that it is about.
 FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
-FromWorker: TypeAlias = FromChild | Page | Idle | Want | Bounds | Retried | FromReader
+#: What a worker reports on a lease that it holds.
+OfLease: TypeAlias = Page | FromReader
+#: What it reports of itself, or of a table.
+OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | Retried
+FromWorker: TypeAlias = OfWorker | OfLease
 
 #: What a writer does in the order of its orders, each answered by Done.
 Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 #: What a writer does beside that.
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
-FromWriter: TypeAlias = FromChild | Wrote | Applied | Done | Retried
+#: What a writer reports that acknowledges nothing.
+OfWriter: TypeAlias = FromChild | Done | Retried
+FromWriter: TypeAlias = OfWriter | Wrote | Applied

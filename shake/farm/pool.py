@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from shake.config import Config
-from shake.errors import RunError, ShakeError
+from shake.errors import RunError
 from shake.farm import messages
+from shake.farm.ledger import Lease, Ledger
 from shake.farm.messages import FromWorker, ToWorker
 from shake.farm.roles import WORKER, WorkerSetup
+from shake.farm.task import Task
 from shake.process import arena
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
@@ -63,9 +64,8 @@ class Worker:
 class WorkerPool:
     """Keeps ``count`` workers alive.
 
-    Each reads ``readers`` shards at once at most. ``handle`` gets each message of a worker;
-    ``lost`` the leases of segments and of shards that died with one; ``fatal`` the error when one
-    died many times in a row.
+    Each reads ``readers`` shards at once at most. What a worker reports on a lease goes to the job
+    whose lease it is, everything else to the task.
     """
 
     def __init__(
@@ -76,18 +76,14 @@ class WorkerPool:
         credentials: Credentials,
         count: int,
         readers: int,
-        *,
-        handle: Callable[[Worker, FromWorker], None],
-        lost: Callable[[Worker, list[int], set[int]], None],
-        fatal: Callable[[ShakeError], None],
+        task: Task,
     ) -> None:
         self._loop = loop
         self._config = config
         self._endpoint = endpoint
         self._credentials = credentials
-        self._handle = handle
-        self._lost = lost
-        self._fatal = fatal
+        self._task = task
+        self.ledger = Ledger(self)
         self._closed = False
         self.workers = [
             Worker(number, config.full_document_parser, readers) for number in range(count)
@@ -126,6 +122,11 @@ class WorkerPool:
         """How many more shards could be read."""
         return sum(w.readers - len(w.shards) for w in self.workers if w.child)
 
+    @property
+    def busy_readers(self) -> int:
+        """How many shards are read."""
+        return sum(len(w.shards) for w in self.workers)
+
     def lease_shard(
         self, worker: Worker, stream: messages.OpenStream, lease: messages.ShardLease
     ) -> None:
@@ -135,6 +136,14 @@ class WorkerPool:
             worker.send(stream)
         worker.shards.add(lease.lease)
         worker.send(lease)
+
+    def end_lease(self, lease: Lease[Any, Any, Any]) -> None:
+        """Have a worker read a shard no further; it reports the end."""
+        self.workers[lease.worker].send(messages.EndLease(lease.number))
+
+    def free(self, worker: int, slot: int) -> None:
+        """See Slots."""
+        self.workers[worker].free(slot)
 
     def restrict(self, stream: messages.OpenStream) -> None:
         """Tell the workers that know a stream what has changed about it."""
@@ -195,25 +204,42 @@ class WorkerPool:
             self._died(worker, f"it cannot be started: {error.strerror}")
 
     def _receive(self, worker: Worker, message: FromWorker) -> None:
-        if isinstance(message, (messages.Page, messages.Batch)):
-            worker.deaths = 0
-            if message.slot >= 0:
-                worker.busy.add(message.slot)
-        self._handle(worker, message)
+        match message:
+            case messages.Page() | messages.Batch():
+                worker.deaths = 0
+                if message.slot >= 0:
+                    worker.busy.add(message.slot)
+                self._of_lease(message)
+            case messages.Tip() | messages.Journaled() | messages.JournalFull():
+                self._of_lease(message)
+            case messages.ShardEnd() | messages.ShardGap():
+                worker.shards.discard(message.lease)
+                self._of_lease(message)
+            case messages.Idle(scanner):
+                number, worker.scanners[scanner] = worker.scanners[scanner], None
+                if number is not None and (lease := self.ledger.held(number)):
+                    self.ledger.end(lease)
+                self._task.from_worker(worker, message)
+            case _:
+                self._task.from_worker(worker, message)
+
+    def _of_lease(self, message: messages.OfLease) -> None:
+        if lease := self.ledger.held(message.lease):
+            lease.job.received(lease, message)
 
     def _died(self, worker: Worker, how: str) -> None:
         worker.child = None
-        leases = [lease for lease in worker.scanners if lease is not None]
         worker.scanners = [None] * len(worker.scanners)
-        shards, worker.shards = worker.shards, set()
-        self._lost(worker, leases, shards)
+        worker.shards.clear()
+        self.ledger.lose(worker.number)
+        self._task.worker_died(worker)
         if self._closed:
             return
         worker.deaths += 1
         worker.restarts += 1
         log.warning("worker %d died (%s); it is replaced", worker.number, how)
         if worker.deaths > MOST_DEATHS:
-            self._fatal(
+            self._task.fail(
                 RunError(f"worker {worker.number} died {worker.deaths} times in a row ({how})")
             )
         else:

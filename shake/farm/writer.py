@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from shake.config import Config
-from shake.errors import RunError, ShakeError
+from shake.errors import RunError
 from shake.farm import messages
-from shake.farm.messages import FromWriter, ToWriter
+from shake.farm.ledger import Ledger
+from shake.farm.messages import FromWriter, OfWriter, ToWriter
 from shake.farm.roles import WRITER, WriterSetup
+from shake.farm.task import Task
 from shake.plan.plan import Action, TablePlan
 from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
@@ -23,6 +25,31 @@ from shake.targets.mongodb.session import LAST_PROCESS
 log = logging.getLogger("shake.farm")
 
 WriterChild: TypeAlias = Child[WriterSetup, ToWriter, FromWriter]
+
+
+class LockGuard:
+    """Runs calls in order; holds them while ``ours`` says that the task lock may have been lost.
+
+    Another supervisor may have taken it over then. Its work must not be disturbed by what this one
+    still had in mind.
+    """
+
+    def __init__(self, ours: Callable[[], bool]) -> None:
+        self._ours = ours
+        self._held: list[Callable[[], None]] = []
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Run ``call`` now, or when the task lock is renewed."""
+        if not self._held and self._ours():
+            call()
+        else:
+            self._held.append(call)
+            self.release()
+
+    def release(self) -> None:
+        """Run what was held, if it may run by now."""
+        while self._held and self._ours():
+            self._held.pop(0)()
 
 
 class WriterProcess:
@@ -38,13 +65,13 @@ class WriterProcess:
         arenas: tuple[int, ...],
         *,
         until: Callable[[], float],
-        fatal: Callable[[ShakeError], None],
+        task: Task,
     ) -> None:
         self._loop = loop
         self._config = config
         self._arenas = arenas
         self._until = until
-        self._fatal = fatal
+        self._task = task
         self._writers: dict[int, TableWriter] = {}
         self._deaths = 0
         self._restarts = 0
@@ -88,7 +115,7 @@ class WriterProcess:
     def _start(self) -> None:
         if self._restarts >= LAST_PROCESS:
             text = f"the writer of {self.name} died {self._restarts} times: start again"
-            self._fatal(RunError(text))
+            self._task.fail(RunError(text))
             return
         set_up = WriterSetup(self._restarts, self._until(), self._arenas)
         try:
@@ -130,7 +157,7 @@ class WriterProcess:
         log.warning("the writer of %s died (%s); it is replaced", self.name, how)
         if self._deaths > MOST_DEATHS:
             text = f"the writer of {self.name} died {self._deaths} times in a row ({how})"
-            self._fatal(RunError(text))
+            self._task.fail(RunError(text))
         else:
             self._loop.later(revival_delay(self._deaths), self._revive)
 
@@ -144,7 +171,8 @@ class TableWriter:
 
     Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
     forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
-    writer writes at first. ``run`` is the run that numbers its commands.
+    writer writes at first. ``run`` is the run that numbers its commands. What it acknowledges goes
+    to the ledger, everything else to ``report``.
     """
 
     def __init__(
@@ -156,12 +184,16 @@ class TableWriter:
         run: int,
         *,
         staged: bool,
-        handle: Callable[[FromWriter], None],
+        guard: LockGuard,
+        ledger: Ledger,
+        report: Callable[[OfWriter], None],
     ) -> None:
         self.process = process
         self.table = table
         self._plan = plan
-        self._handle = handle
+        self._guard = guard
+        self._ledger = ledger
+        self._report = report
         self._held = held
         self._run = run
         self._staged = staged
@@ -174,14 +206,22 @@ class TableWriter:
         return self._plan.place
 
     def order(self, order: messages.Order) -> None:
-        """Give the one order at a time that is answered by Done."""
-        self._order = order
-        self.process.say(order)
+        """Give the one order at a time that is answered by Done, when the task lock is certain."""
+
+        def give() -> None:
+            self._order = order
+            self.process.say(order)
+
+        self._guard.run(give)
 
     def write(self, write: messages.Write | messages.Apply) -> None:
-        """Have a slot stored, or applied; answered by Wrote, or Applied."""
-        self._pages[write.page] = write
-        self.process.say(write)
+        """Have a slot stored, or applied, when the task lock is certain."""
+
+        def send() -> None:
+            self._pages[write.page] = write
+            self.process.say(write)
+
+        self._guard.run(send)
 
     def say(self, message: messages.Aside) -> None:
         """Send what is not answered; a replacement process does not get it again."""
@@ -211,9 +251,15 @@ class TableWriter:
     def receive(self, message: FromWriter) -> None:
         """Take in an answer, or what the process says of itself."""
         match message:
-            case messages.Wrote(_, page) | messages.Applied(_, page, _):
+            case messages.Wrote(_, page):
                 del self._pages[page]
+                self._ledger.acknowledge(page)
+            case messages.Applied(_, page, skipped):
+                del self._pages[page]
+                self._ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
                 self._held = Held(message.place, message.collection)
-        self._handle(message)
+                self._report(message)
+            case _:
+                self._report(message)

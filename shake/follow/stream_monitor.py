@@ -8,18 +8,16 @@ from functools import partial
 from math import inf
 
 from shake.clock import boot_clock
-from shake.config import Config
-from shake.errors import GapError, ShakeError
-from shake.farm.checkpointer import Checkpointer
+from shake.errors import GapError
 from shake.farm.messages import ShardGap
+from shake.farm.task import Farm
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
 from shake.plan.plan import TablePlan
-from shake.process.loop import Loop
 from shake.source.contract import Source
 from shake.stream import suspicion
+from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
-from shake.stream.shards import SIBLING_AFTER
 from shake.stream.suspicion import Answer, Question
 
 log = logging.getLogger("shake.farm")
@@ -30,32 +28,14 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 
 class StreamMonitor:
-    """Views streams, at once where something is uncertain.
+    """Views streams, at once where something is uncertain."""
 
-    ``learned`` is called when shards of a table may have come that can be read, ``doubtful`` each
-    second with what is uncertain.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        loop: Loop,
-        source: Source,
-        followings: list[FollowedTable],
-        checkpointer: Checkpointer,
-        *,
-        learned: Callable[[FollowedTable], None],
-        doubtful: Callable[[str], None],
-        fatal: Callable[[ShakeError], None],
-    ) -> None:
-        self._loop = loop
+    def __init__(self, farm: Farm, source: Source, followings: list[FollowedTable]) -> None:
+        self._loop, self._task = farm.loop, farm.task
+        self._checkpointer = farm.checkpointer
         self._source = source.clock
         self._followings = list(followings)
-        self._checkpointer = checkpointer
-        self._learned = learned
-        self._doubtful = doubtful
-        self._fatal = fatal
-        self._watcher = StreamWatcher(config, source, loop.post, self._seen, self._trimmed, fatal)
+        self._watcher = StreamWatcher(farm, source, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
     @property
@@ -91,12 +71,12 @@ class StreamMonitor:
         """Each second: report what is uncertain."""
         for following in self._followings:
             for doubt in following.shards.doubts:
-                self._doubtful(f"table {following.name}: {doubt}")
+                self._task.doubt(f"table {following.name}: {doubt}")
 
     def from_reader(self, following: FollowedTable, shard: Shard, gap: ShardGap) -> None:
         """A shard's reader, which has ended, was refused what follows the position."""
         if gap.kind == "damaged":
-            self._fatal(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
+            self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
             self._doubt(following, shard, Answer.GONE)
         elif spared(shard, self._latest):
@@ -107,7 +87,8 @@ class StreamMonitor:
         else:
             self._doubt(following, shard, Answer.TRIMMED)
 
-    def _trimmed(self, following: FollowedTable, question: Question) -> None:
+    def trimmed(self, following: FollowedTable, question: Question) -> None:
+        """See Views."""
         for shard in following.doubtful(self._latest):
             if Question(shard.id, *shard.reached) == question:  # it is still so
                 self._doubt(following, shard, Answer.TRIMMED)
@@ -117,33 +98,34 @@ class StreamMonitor:
         try:
             following.shards.doubt(shard, answer, self._loop.clock())
         except GapError as error:
-            self._fatal(error)
+            self._task.fail(error)
         self.look(following)
 
-    def _seen(self, following: FollowedTable, view: View) -> None:
+    def seen(self, following: FollowedTable, view: View) -> None:
+        """See Views."""
         shards = following.shards
         try:
             shards.doubt_stream(view.loss, view.asked)
             new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)
         except GapError as error:
-            self._fatal(error)
+            self._task.fail(error)
             return
         following.learned(new)
         if view.whole:
             following.listed = True
             self._checkpointer.forget_shards(following.record, following.take_forgotten())
-        if view.whole or view.loss or shards.single:
+        if view.whole or view.loss or shards.offspring.siblings_may_be_missing:
             self._view_soon(following)
-        self._learned(following)
+        self._task.shards_changed(following)
 
     def _view_soon(self, following: FollowedTable) -> None:
         """What is uncertain is asked again."""
         shards = following.shards
-        if shards.childless or shards.beginning or not len(shards):
+        if shards.offspring.may_be_missing or shards.beginning or not len(shards):
             pause = LIST_SOON
         elif shards.doubts:
             pause = suspicion.LOSS.every
-        elif shards.single:
+        elif shards.offspring.siblings_may_be_missing:
             pause = SIBLING_AFTER
         else:
             return

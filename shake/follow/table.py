@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import inf
+from typing import TypeAlias
 
 from shake.checkpoint.records import StreamRecord, shard_document
+from shake.farm.ledger import Flying, Lease
 from shake.farm.messages import Batch, Journaled
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
@@ -24,33 +26,22 @@ _DOUBTFUL = 20
 
 
 @dataclass(slots=True)
-class Flying:
-    """A batch that a worker has published and the target has not yet applied.
+class Changes:
+    """A batch that a worker has published.
 
     ``tip``: once it is applied, all that was written to the shard before that moment is.
     """
 
-    shard: Shard
-    worker: int
     batch: Batch
-    sent: bool = False
     tip: float = 0.0
 
+    @property
+    def statements(self) -> int:
+        return sum(count for _, count in self.batch.runs)
 
-@dataclass(slots=True)
-class Reading:
-    """A shard that is leased, or of which something is still on its way.
 
-    ``then`` is what it becomes when all of it is applied, None while it is read, and ``iterator``
-    reads on from there.
-    """
-
-    shard: Shard
-    worker: int
-    since: float
-    flying: deque[Flying] = field(default_factory=deque)
-    then: State | None = None
-    iterator: TipIterator = NO_ITERATOR
+ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, Changes]"
+JournalingLease: TypeAlias = "Lease[FollowedTable, Shard, None]"
 
 
 class FollowedTable:
@@ -68,6 +59,8 @@ class FollowedTable:
         self.plan = plan
         self.record = record
         self.shards = Shards(plan.table.name, shards, record.began)
+        self.leases: dict[int, ApplyingLease] = {}
+        self.journal_leases: dict[int, JournalingLease] = {}
         self.changes = 0
         self.active = False
         #: When this run began to apply changes, or later. That is behind the end of the scan, and
@@ -81,7 +74,6 @@ class FollowedTable:
         self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
         self._skips = False  # whether ``record`` counts changes that are not saved yet
         self._proved: set[str] = set()  # shards that were read to a later tip
-        self._readings: dict[int, Reading] = {}
         self._dirty: set[str] = set()
         self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
         self._over: list[str] = []  # see take_over
@@ -98,54 +90,37 @@ class FollowedTable:
     # ---- leases
 
     @property
-    def leases(self) -> int:
-        return len(self._readings)
+    def readers(self) -> int:
+        """How many shards are read, or still to be applied as they were read."""
+        return len(self.leases) + len(self.journal_leases)
 
-    def lease(self, lease: int, worker: int, shard: Shard, clock: float) -> TipIterator:
-        """Lease a shard; return the iterator from which it can be read on."""
-        self.shards.lease(shard)
-        self._readings[lease] = Reading(shard, worker, clock)
-        iterator, shard.iterator = shard.iterator, NO_ITERATOR
+    def lease(self, lease: ApplyingLease) -> TipIterator:
+        """A shard is leased; return the iterator from which it can be read on."""
+        self.shards.lease(lease.part)
+        self.leases[lease.number] = lease
+        iterator, lease.part.iterator = lease.part.iterator, NO_ITERATOR
         return iterator
 
-    def held(self) -> list[tuple[int, int, float]]:
-        """(lease, worker, since) of the shards that are being read, the longest held first."""
-        return [
-            (lease, reading.worker, reading.since)
-            for lease, reading in self._readings.items()
-            if reading.then is None
-        ]
-
-    def reading(self, lease: int) -> Reading:
-        return self._readings[lease]
-
-    def end_lease(
-        self, lease: int, *, over: bool, iterator: TipIterator = NO_ITERATOR
-    ) -> list[str]:
-        """Its reader has ended, at the shard's end or not; the shards that are applied by that."""
-        reading = self._readings[lease]
-        reading.iterator = iterator
-        reading.then = State.APPLIED if over else State.READY
-        return self._settle(lease)
-
-    def lose_lease(self, lease: int) -> list[Flying]:
-        """Its worker died: what was not sent to the target is read again; its slots are free."""
-        reading = self._readings[lease]
-        dropped = [flying for flying in reading.flying if not flying.sent]
-        reading.flying = deque(flying for flying in reading.flying if flying.sent)
-        reading.then = State.READY
-        self._settle(lease)
-        return dropped
+    def close_lease(self, lease: ApplyingLease) -> None:
+        """A lease is closed: its shard is applied to its end, or can be leased again."""
+        shard = lease.part
+        del self.leases[lease.number]
+        self._dirty.add(shard.id)
+        if not lease.over:
+            self.shards.end_lease(shard)
+            return
+        self.shards.finish(shard)
+        if shard.kept:
+            self._over.append(shard.id)
+            self.journal_bytes -= shard.kept.size
 
     # ---- batches
 
-    def publish(self, worker: int, batch: Batch, limit: float, clock: float) -> None:
+    def publish(self, batch: Batch, limit: float, clock: float) -> Changes:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
-        reading = self._readings[batch.lease]
         if batch.records:
             self._saw(batch.created, clock)
-        batch = batch._replace(created=self._trusted(batch.created, limit))
-        reading.flying.append(Flying(reading.shard, worker, batch))
+        return Changes(batch._replace(created=self._trusted(batch.created, limit)))
 
     def _trusted(self, created: float, limit: float) -> float:
         """A creation time, or an earlier one: it can be of the clock before that was set back."""
@@ -155,30 +130,19 @@ class FollowedTable:
         self.newest = max(self.newest, created)
         self.arrived = clock
 
-    def next(self, lease: int) -> Flying | None:
-        """The batch of a shard that is to be applied now, None where one is under way."""
-        reading = self._readings.get(lease)
-        if reading is None or not reading.flying or reading.flying[0].sent:
-            return None
-        reading.flying[0].sent = True
-        return reading.flying[0]
-
-    def applied(self, flying: Flying, skipped: int, clock: float) -> list[str]:
-        """The target has acknowledged it; return the shards that are applied to their end now."""
-        batch, reading = flying.batch, self._readings[flying.batch.lease]
-        first = reading.flying.popleft()
-        assert first is flying
-        if skipped:
-            self.record = replace(self.record, skipped=self.record.skipped + skipped)
+    def acknowledge(self, lease: ApplyingLease, flying: Flying[Changes], clock: float) -> None:
+        """The target has applied a batch, and all before it."""
+        batch, shard = flying.load.batch, lease.part
+        if flying.skipped:
+            self.record = replace(self.record, skipped=self.record.skipped + flying.skipped)
             self._skips = True
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, clock)
-            self._take_from_journal(flying.shard, batch)
-            self.shards.advance(flying.shard, batch.sequence, batch.created)
-            self._reach_tip(flying.shard, flying.tip)
-            self._dirty.add(flying.shard.id)
-        return self._settle(batch.lease)
+            self._take_from_journal(shard, batch)
+            self.shards.advance(shard, batch.sequence, batch.created)
+            self._reach_tip(shard, flying.load.tip)
+            self._dirty.add(shard.id)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
         if (kept := shard.kept) is not None:
@@ -187,14 +151,13 @@ class FollowedTable:
             kept.left -= taken
             self.journaled -= taken
 
-    def tip(self, lease: int, moment: float) -> None:
+    def tip(self, lease: ApplyingLease, moment: float) -> None:
         """All that was written to a shard before this moment is published."""
-        reading = self._readings[lease]
-        if reading.flying:
-            reading.flying[-1].tip = moment
+        if left := lease.waiting or lease.sent:
+            left[-1].load.tip = moment
         else:
-            self._reach_tip(reading.shard, moment)
-            self._note(reading.shard)
+            self._reach_tip(lease.part, moment)
+            self._note(lease.part)
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
@@ -212,27 +175,6 @@ class FollowedTable:
                 return False
             self._set_back_at = -inf
         return True
-
-    def _settle(self, lease: int) -> list[str]:
-        reading = self._readings[lease]
-        if reading.then is None or reading.flying:
-            return []
-        del self._readings[lease]
-        self._dirty.add(reading.shard.id)
-        if reading.then is State.READY:
-            self.shards.end_lease(reading.shard)
-            reading.shard.iterator = reading.iterator
-            return []
-        self.shards.finish(reading.shard)
-        if reading.shard.kept:
-            self._over.append(reading.shard.id)
-            self.journal_bytes -= reading.shard.kept.size
-        return [reading.shard.id]
-
-    @property
-    def flying(self) -> bool:
-        """Something published is not applied yet."""
-        return any(reading.flying for reading in self._readings.values())
 
     # ---- journal
 
@@ -304,11 +246,9 @@ class FollowedTable:
         self._began, self.begun = min(self._began, latest), min(self.begun, latest)
         self._dirty |= {shard.id for shard in self.shards.set_back(most)}
         self.newest = min(self.newest, most)
-        for reading in self._readings.values():
-            for flying in reading.flying:
-                created = min(flying.batch.created, most)
-                flying.batch = flying.batch._replace(created=created)
-                flying.tip = 0.0
+        for changes in self._published():
+            created = min(changes.batch.created, most)
+            changes.batch, changes.tip = changes.batch._replace(created=created), 0.0
 
     # ---- progress
 
@@ -352,8 +292,10 @@ class FollowedTable:
     @property
     def pending(self) -> int:
         """Records that are read, or in the journal, and not applied yet."""
-        flying = (one.batch for reading in self._readings.values() for one in reading.flying)
-        return self.journaled + sum(batch.records for batch in flying)
+        return self.journaled + sum(changes.batch.records for changes in self._published())
+
+    def _published(self) -> Iterator[Changes]:
+        return (flying.load for lease in self.leases.values() for flying in lease.flying)
 
     def rate(self, clock: float) -> float:
         """Changes a second, of late."""

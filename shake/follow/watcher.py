@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from typing import Protocol
 
-from shake.config import Config
 from shake.errors import RunError, ShakeError, Stopped
+from shake.farm.task import Farm
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
@@ -46,29 +47,27 @@ class View:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
+class Views(Protocol):
+    """Who wants to know what the source says, in the loop."""
+
+    def seen(self, following: FollowedTable, view: View) -> None:
+        """A stream was viewed."""
+
+    def trimmed(self, following: FollowedTable, question: Question) -> None:
+        """What follows the position of this question is trimmed."""
+
+
 class StreamWatcher:
-    """Asks the source; ``post`` has a call run in the loop.
+    """Asks the source, in threads of its own.
 
     The questions about one table are asked one after the other, those about several tables at the
-    same time. ``seen`` is called in the loop with each view of a stream, ``trimmed`` with a
-    question whose answer is that what follows the position is trimmed.
+    same time.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        source: Source,
-        post: Callable[[Callable[[], None]], None],
-        seen: Callable[[FollowedTable, View], None],
-        trimmed: Callable[[FollowedTable, Question], None],
-        fatal: Callable[[ShakeError], None],
-    ) -> None:
-        self._config = config
+    def __init__(self, farm: Farm, source: Source, views: Views) -> None:
+        self._config, self._task, self._post = farm.config, farm.task, farm.loop.post
         self._source = source
-        self._post = post
-        self._seen = seen
-        self._trimmed = trimmed
-        self._fatal = fatal
+        self._views = views
         self._changed = threading.Condition()
         self._closed = False
         self._jobs: dict[str, dict[object, Callable[[], None]]] = {}  # by table, in their order
@@ -117,11 +116,11 @@ class StreamWatcher:
         except Stopped:
             pass
         except ShakeError as error:
-            self._post(partial(self._fatal, error))
+            self._post(partial(self._task.fail, error))
         except Exception as error:  # without the watcher new shards would not be noticed
             log.debug("the watcher", exc_info=True)
             text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
-            self._post(partial(self._fatal, RunError(text)))
+            self._post(partial(self._task.fail, RunError(text)))
 
     def _take(self) -> str:
         """A table that has jobs, for the calling thread alone; "" at the end."""
@@ -149,7 +148,7 @@ class StreamWatcher:
 
     def _probe(self, following: FollowedTable, question: Question) -> None:
         if self._source.answer(following.record.arn, question) is Answer.TRIMMED:
-            self._post(partial(self._trimmed, following, question))
+            self._post(partial(self._views.trimmed, following, question))
 
     def _look(self, following: FollowedTable, parent: str, questions: list[Question]) -> None:
         asked, arn = time.monotonic(), following.record.arn
@@ -164,7 +163,7 @@ class StreamWatcher:
                 view = View(asked, [], False, loss or f"its stream {arn} is gone")
             else:
                 view = View(asked, listing, True, loss, self._ask_all(arn, questions))
-        self._post(partial(self._seen, following, view))
+        self._post(partial(self._views.seen, following, view))
 
     def _ask_all(self, arn: str, questions: list[Question]) -> dict[str, Answer]:
         if not questions:
@@ -184,7 +183,7 @@ class StreamWatcher:
             self._source.wait(_AGAIN_SECONDS)
             stream, difference = self._compare(plan, arn)
         if difference:
-            raise RunError(another_table(self._config, plan, difference))
+            raise RunError(another_table(self._config, plan.table.name, difference))
         return stream
 
     def _compare(self, plan: TablePlan, arn: str) -> tuple[Stream | None, str]:

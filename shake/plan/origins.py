@@ -1,4 +1,4 @@
-"""Continues a checkpoint only with the source table that it is of."""
+"""Continues a checkpoint only with the source table, and the settings, that it is of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.identity import Identity
+from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.config import Config
+from shake.config.table import KEYS
 from shake.plan.plan import Plan, TablePlan
 from shake.schema import Origin
 from shake.source.contract import Stream
@@ -18,13 +21,18 @@ def recognise(plan: TablePlan) -> tuple[TablePlan, str]:
 
     What the checkpoint does not tell is taken from the table that is there.
     """
-    saved = plan.identity.origin
+    record = plan.stream.record if plan.stream else None
+    saved = saved_origin(plan.identity, record)
     there = plan.table.origin
     difference = ""
-    if plan.stream and plan.stream.record:  # it names the table where no identity was saved yet
-        saved = saved.filled(Origin(arn=table_arn(plan.stream.record.arn)))
-        difference = stream_difference(plan.stream.record.arn, plan.stream.stream)
+    if plan.stream and record:
+        difference = stream_difference(record.arn, plan.stream.stream)
     return with_origin(plan, saved.filled(there)), saved.difference(there) or difference
+
+
+def saved_origin(identity: Identity, record: StreamRecord | None) -> Origin:
+    """The source table of a checkpoint; its stream names it where no identity was saved yet."""
+    return identity.origin.filled(Origin(arn=table_arn(record.arn) if record else ""))
 
 
 def stream_difference(arn: str, stream: Stream) -> str:
@@ -53,13 +61,34 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
             )
 
 
-def another_table(config: Config, plan: TablePlan, difference: str) -> str:
+def shaping_settings(config: Config) -> dict[str, str]:
+    """The settings that shape the data, by key."""
+    settings = config.as_settings()
+    return {key.name: settings[key.name] for key in KEYS if key.shapes_data}
+
+
+def changed_settings(config: Config, record: TableRecord) -> list[str]:
+    """The settings that differ from those with which the copy began, and what to do."""
+    changed = {
+        key: (record.settings.get(key, ""), value)
+        for key, value in shaping_settings(config).items()
+        if record.settings.get(key, "") != value
+    }
+    if record.place != (place := config.place(record.table)):
+        changed["namespace.map"] = (record.place, place)
+    return [
+        f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
+        f"it is {new or '(none)'}: set it back, or copy under another id"
+        for key, (old, new) in changed.items()
+    ]
+
+
+def another_table(config: Config, name: str, difference: str) -> str:
     """What happened, and what to do, where the source table is not the checkpoint's."""
-    name = plan.table.name
     return (
         f"table {name} is not the table that this task began with: {difference}. To go on, set "
         "source.region, source.endpoint_url and the credentials (source.profile) back to those of "
         "the first run. To migrate this table, use another id; or start over under this id: remove "
         f"its checkpoint ({config.checkpoint_of(name)}) and set target.db.exist for what "
-        f"{plan.place} holds"
+        f"{config.place(name)} holds"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,20 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
-    Fate,
+    OnExisting,
     SegmentRecord,
     TableRecord,
-    TableState,
 )
 from shake.config import Config
 from shake.config.secrets import hosts
-from shake.config.table import KEYS
-from shake.plan.origins import another_table, recognise, with_origin
+from shake.phase import Phase
+from shake.plan.origins import (
+    another_table,
+    changed_settings,
+    recognise,
+    shaping_settings,
+    with_origin,
+)
 from shake.plan.plan import (
     Action,
     StreamPlan,
@@ -63,10 +67,10 @@ def _journal_problem(folder: Path) -> str | None:
     return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
 
 
-def _with_fate(plan: TablePlan, fate: Fate, backup: str = "") -> TablePlan:
+def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> TablePlan:
     """The plan, with what becomes of an existing collection."""
-    record = replace(plan.record, fate=fate, backup=backup or plan.record.backup)
-    return replace(plan, action=Action[fate.upper()], record=record)
+    record = replace(plan.record, on_existing=on_existing, backup=backup or plan.record.backup)
+    return replace(plan, action=Action[on_existing.upper()], record=record)
 
 
 class Planner:
@@ -83,8 +87,7 @@ class Planner:
         self._target = target
         self._checkpoints = checkpoints
         self._stamp = stamp
-        settings = config.as_settings()
-        self._settings = {key.name: settings[key.name] for key in KEYS if key.shapes_data}
+        self._settings = shaping_settings(config)
 
     def plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         """``stream`` is the one that the table has, None where changes are not followed."""
@@ -95,7 +98,7 @@ class Planner:
         if difference and not self._begun(plan):
             return with_origin(plan, table.origin)
         if difference:  # what else was found follows from it
-            self.refusals[found:] = [another_table(self._config, plan, difference)]
+            self.refusals[found:] = [another_table(self._config, table.name, difference)]
         return plan
 
     def _name_others(self, plan: TablePlan) -> None:
@@ -148,7 +151,7 @@ class Planner:
             self.refusals.append(
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
-        record = replace(plan.record, segments=0, state=TableState.DONE)
+        record = replace(plan.record, segments=0, phase=Phase.DONE)
         if plan.identity.collection and plan.action is not Action.COMPLETE:
             plan = self._verified(plan)
         return replace(plan, action=Action.FOLLOW, record=record, segments=())
@@ -179,7 +182,7 @@ class Planner:
                 settings=self._settings,
             )
         else:
-            self._compare(record, place)
+            self.refusals += changed_settings(config, record)
         known = {one.segment: one for one in saved}
         plan = TablePlan(
             table=table,
@@ -200,13 +203,6 @@ class Planner:
         plan = replace(plan, record=replace(plan.record, staged=staged))
         return plan if config.sync_mode == "incr" else self._begin(plan)
 
-    def check_places(self, places: list[str]) -> None:
-        for place, times in Counter(places).items():
-            if times > 1:
-                self.refusals.append(
-                    f"{times} tables would go to {place}: give each its own by namespace.map"
-                )
-
     def _begin(self, plan: TablePlan) -> TablePlan:
         """The first run of a table's copy."""
         identity = replace(plan.identity, collection="")
@@ -217,18 +213,18 @@ class Planner:
         record, place = plan.record, plan.place
         found = self._target.find(place, plan.table)
         if found is None:
-            return _with_fate(plan, "create")
+            return _with_policy(plan, "create")
         # Also an unfinished copy that got its name after all, by a rename that was not answered.
         filled = {plan.identity.collection} - {""}
-        if record.fate == "resync" or record.replaces:
+        if record.on_existing == "resync" or record.replaces:
             filled.add(record.replaces)
         dropping = replace(record, drops=tuple(dict.fromkeys([*record.drops, found.collection])))
         if found.collection in filled:
             record = replace(dropping, replaces=found.collection)
-            return _with_fate(replace(plan, record=record), "resync")
+            return _with_policy(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
-                return _with_fate(replace(plan, record=dropping), "drop")
+                return _with_policy(replace(plan, record=dropping), "drop")
             case "rename" if record.staged:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
                 backup = f"{place}.{date}"
@@ -238,7 +234,7 @@ class Planner:
                         f"collection {place} cannot be renamed to {backup}, which exists: rename "
                         "or remove that one"
                     )
-                return _with_fate(plan, "rename", backup)
+                return _with_policy(plan, "rename", backup)
             case "rename":
                 self.refusals.append(
                     f"collection {place} exists, and this target cannot rename it: set "
@@ -254,18 +250,20 @@ class Planner:
     def _go_on(self, plan: TablePlan) -> TablePlan:
         """A later run: the collection is our own."""
         record = plan.record
-        if record.state is TableState.DONE:
+        if record.phase is Phase.DONE:
             return replace(self._verified(plan), action=Action.COMPLETE)
         plan = replace(plan, record=replace(record, run=record.run + 1))
-        if record.state is TableState.UNINDEXED:
+        if record.phase is Phase.BROKEN:
             return replace(self._verified(plan), action=Action.RESUME)
-        if record.state is TableState.PREPARING:
+        if record.phase is Phase.PREPARING:
             if record.replaces and not record.staged:  # what an older version copied
                 plan = replace(
                     plan, record=replace(plan.record, staged=self._staging(plan) is not None)
                 )
                 record = plan.record
-            return self._make_room(plan) if record.staged else _with_fate(plan, record.fate)
+            return (
+                self._make_room(plan) if record.staged else _with_policy(plan, record.on_existing)
+            )
         if not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)
         return self._resume(plan)
@@ -298,20 +296,6 @@ class Planner:
             return plan
         collection = identity.collection or (found.collection if found else "")
         return replace(plan, identity=replace(identity, collection=collection))
-
-    def _compare(self, record: TableRecord, place: str) -> None:
-        changed = {
-            key: (record.settings.get(key, ""), value)
-            for key, value in self._settings.items()
-            if record.settings.get(key, "") != value
-        }
-        if record.place != place:
-            changed["namespace.map"] = (record.place, place)
-        for key, (old, new) in changed.items():
-            self.refusals.append(
-                f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
-                f"it is {new or '(none)'}: set it back, or copy under another id"
-            )
 
     def _check(self, table: Table) -> None:
         config = self._config

@@ -13,7 +13,7 @@ from shake.plan.plan import (
     Plan,
 )
 from shake.plan.planner import Planner
-from shake.plan.source_tables import find_streams, find_tables, missing_tables
+from shake.plan.source_tables import find_streams, find_tables, missing_tables, shared_places
 from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
@@ -46,7 +46,7 @@ def make_plan(
     target.probe(places)
     streams = find_streams(config, source, [table.name for table, _ in found])
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
-    planner.check_places(places)
+    planner.refusals += shared_places(config, found)
     return Plan(
         plans,
         tuple(planner.refusals),

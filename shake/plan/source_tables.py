@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -104,3 +105,13 @@ def missing_tables(
     if not names and not refusals:
         refusals.append("no table to copy: check filter.collection.*, region and account")
     return refusals
+
+
+def shared_places(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+    """The collections that are of several tables, in words."""
+    places = Counter(config.place(table.name) for table, _ in found)
+    return [
+        f"{times} tables would go to {place}: give each its own by namespace.map"
+        for place, times in places.items()
+        if times > 1
+    ]

@@ -25,7 +25,8 @@ class Child(Generic[SetUp, Taken, Sent]):
     """A running child. It exits by itself as soon as the supervisor's end of its channel closes.
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
-    it is killed, and ``on_death`` is called as for any other death. Raises OSError where the
+    it is killed, and ``on_death`` is called as for any other death. Before that, and when it
+    answers again, ``on_message`` receives that each Silent is over. Raises OSError where the
     machine has no room for it.
     """
 
@@ -49,6 +50,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._over = False
         self._killed = ""  # why, where it did not answer
         self._heartbeat = Heartbeat(loop.clock())
+        self._reported: set[str] = set()
         loop.watch(self)
         self.channel.begin(start, set_up)
         self._beat()
@@ -62,6 +64,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         for message in received:
             if isinstance(message, Pong):
                 self._heartbeat.answered()
+                self._end_reports()
             else:
                 self._on_message(message)
         return alive
@@ -72,6 +75,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._process.kill()
         status = self._process.wait()
         self.channel.close()
+        self._end_reports()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         self._on_death(self._killed or how)
 
@@ -83,17 +87,24 @@ class Child(Generic[SetUp, Taken, Sent]):
             case Health.ALIVE:
                 self.channel.send(Ping())
             case Health.SILENT:
-                self._on_message(Silent(self._silence(heartbeat.REPORT_AFTER)))
+                self._report(heartbeat.REPORT_AFTER)
             case Health.DEAD:
                 # Its channel closes when it is gone. Until then it can still touch its arena, so
                 # a process that even SIGKILL does not end (in a hung system call) is not replaced.
                 self._killed = f"killed: no answer for {heartbeat.KILL_AFTER:.0f} s"
                 self._process.kill()
-                self._on_message(Silent(self._silence(heartbeat.KILL_AFTER)))
+                self._report(heartbeat.KILL_AFTER)
         self._loop.later(heartbeat.EVERY, self._beat)
 
-    def _silence(self, seconds: float) -> str:
-        return f"{self._name} has not answered for {seconds:.0f} s"
+    def _report(self, seconds: float) -> None:
+        text = f"{self._name} has not answered for {seconds:.0f} s"
+        self._reported.add(text)
+        self._on_message(Silent(text))
+
+    def _end_reports(self) -> None:
+        for text in self._reported:
+            self._on_message(Silent(text, over=True))
+        self._reported.clear()
 
     def dismiss(self) -> None:
         """Close the channel: the child ends by itself; ``reap`` waits for that."""

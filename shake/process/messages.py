@@ -40,9 +40,13 @@ class Ready(NamedTuple):
 
 
 class Silent(NamedTuple):
-    """A child does not answer: Child makes this message in its place."""
+    """A child does not answer: Child makes this message in its place.
+
+    ``over``: it answers again, or it is gone.
+    """
 
     text: str
+    over: bool = False
 
 
 class Log(NamedTuple):

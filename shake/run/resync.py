@@ -93,7 +93,7 @@ class Resync:
             gap.table,
             gap.what,
             f", and what {record.place} holds is DROPPED when the copy is complete"
-            if record.fate == "resync"
+            if record.on_existing == "resync"
             else "",
         )
 
@@ -131,5 +131,5 @@ class Resync:
                 f"it cannot be copied again, so the target is left as it is: {error}",
             ) from error
         if difference := planned.origin.difference(table.origin):
-            raise RunError(another_table(self._config, planned, difference))
+            raise RunError(another_table(self._config, table.name, difference))
         return count_segments(self._config, table, self._scanners, holds_items=holds_items)

@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
-from shake.checkpoint.records import TableState
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
-from shake.config import Config, Redactor
+from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError
+from shake.phase import Phase
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
+from shake.run.parts import Surroundings
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending
@@ -140,7 +141,7 @@ def _attempt(wish: _Wish, ends: Ends, lease: TaskLock, plan: Plan, resync: Resyn
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(_pages(config, plan))
+        screen = stack.enter_context(_pages(config, plan, wish.reporter))
         save_identities(ends.checkpoints, plan, lease.check)
         watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
         end_repairs(config, ends.checkpoints, plan, positions)
@@ -268,7 +269,7 @@ def _sweep(config: Config, plan: Plan) -> bool:
 def _swept_first(table: TablePlan) -> bool:
     if table.record.published:
         return table.stream is None
-    return table.record.run > 0 and table.record.state is TableState.PREPARING
+    return table.record.run > 0 and table.record.phase is Phase.PREPARING
 
 
 def _client(ends: Ends, stop: threading.Event) -> Source:
@@ -284,13 +285,23 @@ def _client(ends: Ends, stop: threading.Event) -> Source:
 
 @dataclass(slots=True)
 class _Screen:
-    """What the pages show: the last snapshot, and what each process does."""
+    """What the reporter and the pages show: the last snapshot, and what each process does."""
 
+    reporter: Reporter
+    follows: bool
     last: Snapshot
     #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
     fresh: Callable[[], Snapshot | None] | None = None
     reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
     switching: Callable[[], None] = lambda: None
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.last = snapshot
+        self.reporter.tick(snapshot, time.monotonic())
+
+    def copied(self) -> None:
+        if self.follows:  # else it is printed at the end
+            self.reporter.print(FULL_SYNC_DONE)
 
     def look(self) -> Snapshot:
         found = self.fresh() if self.fresh else self.last
@@ -300,19 +311,20 @@ class _Screen:
 
 
 @contextlib.contextmanager
-def _pages(config: Config, plan: Plan) -> Iterator[_Screen]:
+def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
     """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
     waiting = tuple(
         TableStatus(
             one.table.name,
             one.place,
-            "waiting",
+            Phase.WAITING.value,
             expected_items=one.table.items,
             expected_bytes=one.table.bytes,
         )
         for one in plan.tables
     )
-    screen = _Screen(Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting))
+    first = Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting)
+    screen = _Screen(reporter, plan.follows, first)
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
         if config.http_profile >= 0:
@@ -360,29 +372,17 @@ def _supervised(
     positions: dict[str, Position],
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
-    config, reporter = wish.config, wish.reporter
-
-    def show(snapshot: Snapshot) -> None:
-        screen.last = snapshot
-        reporter.tick(snapshot, time.monotonic())
-
     supervisor = Supervisor(
-        config,
+        wish.config,
         plan,
         wish.workers,
-        endpoint=ends.endpoint,
-        credentials=ends.credentials,
-        positions=positions,
-        watch=watch,
+        Surroundings(
+            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lease, screen
+        ),
         until_consistent=wish.until_consistent,
-        checkpoints=ends.checkpoints,
-        lease=lease,
-        copied=lambda: reporter.print(FULL_SYNC_DONE) if plan.follows else None,
-        show=show,
         refresh=wish.refresh,
-        redact=Redactor(config.secrets()).redact,
     )
-    show(supervisor.snapshot())
+    screen.show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
     if ends.checkpoints.status() is None:
@@ -392,5 +392,5 @@ def _supervised(
         ending = supervisor.run()
     finally:
         screen.fresh = None
-        reporter.close(screen.last)
+        wish.reporter.close(screen.last)
     return ending, screen.last

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from shake import phase
+from shake.phase import Phase
 from shake.schema import OLD
+from shake.status.rate import seconds_left
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Table states in which nothing is being done for the table right now.
-IDLE = frozenset({"waiting", "done", "broken"})
+IDLE = frozenset(one.value for one in phase.IDLE)
 #: States of a table or a task that need the attention of a user.
-ILL = frozenset({"broken", "failed"})
+ILL = frozenset({Phase.BROKEN.value, "failed"})
 #: States in which all is copied, of a table and of a task.
-COMPLETE = frozenset({"done", "following", "finished"})
+COMPLETE = frozenset({*(one.value for one in phase.COMPLETE), "finished"})
 
 #: States of a table whose items are copied, and which is not complete.
-_COPIED = frozenset({"settling", "indexing", "publishing", "broken"})
+_COPIED = frozenset(one.value for one in phase.COPIED)
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
@@ -91,14 +94,17 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     if not unready:
         return 0.0
     to_copy = [table for table in unready if table.state not in _COPIED]
-    if not rate or not to_copy:  # the time to build indexes is unknown
+    if not to_copy:  # the time to build indexes is unknown
         return None
     left = 0.0
     for table in to_copy:
         ahead = expected(table) - table.scanned
         # The rate counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
-    return max(left / rate, *(table.seconds_left or 0.0 for table in to_copy))
+    estimate = seconds_left(left, rate)
+    if estimate is None:
+        return None
+    return max(estimate, *(table.seconds_left or 0.0 for table in to_copy))
 
 
 def unread(table: TableStatus) -> str:

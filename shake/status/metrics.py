@@ -12,15 +12,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from shake.phase import Phase
 from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
 __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
 _STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
-_TABLE_STATES = (
-    "waiting", "preparing", "cleaning", "copying", "settling", "indexing", "publishing", "done",
-    "broken", "following",
-)  # fmt: skip
+_TABLE_STATES = tuple(phase.value for phase in Phase)
 
 _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
 _TABLE: tuple[tuple[_Family, str, str, Callable[[TableStatus], float | None]], ...] = (

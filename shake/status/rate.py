@@ -1,4 +1,4 @@
-"""How fast something goes of late."""
+"""How fast something goes of late, and how long the rest takes at that rate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import math
 
 #: Seconds after which what was counts for about a third.
 _MEMORY = 10.0
+#: Units a second below which nothing moves, and the longest estimate that is shown, in seconds.
+_SLOWEST, _LONGEST = 0.1, 1000 * 86400.0
+
+
+def seconds_left(ahead: float, rate: float) -> float | None:
+    """Seconds for what is ahead, at so many units a second; None where next to nothing moves."""
+    return ahead / rate if rate >= _SLOWEST and ahead / rate <= _LONGEST else None
 
 
 class Rate:

@@ -12,8 +12,7 @@ class TableStatus:
     name: str
     #: ``database.collection``
     namespace: str
-    #: waiting, preparing, cleaning, copying, settling, indexing, publishing, done, broken (copied,
-    #: but an index was refused) or following
+    #: the word of its shake.phase.Phase; a check has words of its own
     state: str
     items: int = 0
     #: as written

@@ -9,17 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
 
-from shake.stream import suspicion
 from shake.stream.absence import Absence
+from shake.stream.children import Children
 from shake.stream.listing import Listed, orphans_of
 from shake.stream.queue import Queue
 from shake.stream.shard import NEXT, NO_ITERATOR, Kept, Shard, State, new_shard
-from shake.stream.suspicion import Answer, Question, Suspicions
-
-#: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
-#: or has one child.
-#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-SIBLING_AFTER = 3.0
+from shake.stream.suspicion import Answer, Question
 
 
 class Shards:
@@ -34,15 +29,13 @@ class Shards:
     def __init__(self, table: str, shards: Iterable[Shard] = (), began: float = 0.0) -> None:
         self._began = began
         self._shards: dict[str, Shard] = {}
-        self._children: dict[str, set[str]] = {}
+        #: Where what follows a shard can still be unlisted.
+        self.offspring = Children()
         self._ready = Queue[str, float]()
         self._keepable = Queue[str, float]()
         self._applying = False
         self._before: set[str] = set()  # see _past
         self._absence = Absence(table)
-        self._ends: set[str] = set()  # read to their end, and a child may still be listed
-        self._childless = Suspicions()  # those among them that may have none
-        self._single: dict[str, float] = {}  # of which one child is listed: since when
         #: Removed by :meth:`learn`: nothing will ask for them again.
         self.forgotten: list[str] = []
         for shard in shards:
@@ -53,9 +46,9 @@ class Shards:
             else:
                 self._hold(shard)
                 if shard.held:
-                    self._end(shard)
+                    self.offspring.end(shard)
         for shard in self:
-            self._expect_sibling(shard.id, inf)
+            self.offspring.expect_sibling(shard.id, inf)
             self._offer(shard)
 
     def __iter__(self) -> Iterator[Shard]:
@@ -92,19 +85,19 @@ class Shards:
         new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
             self._place(shard, before.get(shard.id), now)
-        self._settle_single({one.parent for one in listed.values()}, now)
+        self.offspring.settle_siblings({one.parent for one in listed.values()}, now)
         if whole:
-            self._settle(now)
+            self.offspring.settle_ends(now)
             parents = {found[one].parent for one in orphans} - orphans
             self._judge(listed.keys(), parents, now, answers or {})
         return new
 
     def _place(self, shard: Shard, below: Shard | None, now: float) -> None:
         """A shard is new; ``below`` is the one with which following began that descends from it."""
-        self._ends.discard(shard.parent)
-        self._childless.clear(shard.parent)
-        self._expect_sibling(shard.parent, now)
+        self.offspring.listed(shard.parent)
         parent = self._shards.get(shard.parent)
+        if parent:
+            self.offspring.expect_sibling(shard.parent, now)
         if below:
             shard.safe, shard.horizon = below.safe, below.horizon
         else:
@@ -138,20 +131,6 @@ class Shards:
         self._before |= found
         return self._before
 
-    def _expect_sibling(self, parent: str, since: float) -> None:
-        """One child of a shard is listed: another one can follow. No shard has three."""
-        if parent in self._shards and len(self._children.get(parent, ())) == 1:
-            self._single[parent] = since
-        else:
-            self._single.pop(parent, None)
-
-    def _settle_single(self, parents: Collection[str], now: float) -> None:
-        """Children of these are listed, all that there are by ``now``."""
-        for parent in self._single.keys() & parents:
-            since = self._single[parent] = min(self._single[parent], now)
-            if now - since >= SIBLING_AFTER:
-                del self._single[parent]
-
     def _unlisted_parents(self) -> dict[str, Shard]:
         """Parents of shards with which following began that were never listed, with the shard."""
         waiting = (one for one in self if one.state is State.WAITING)
@@ -166,13 +145,6 @@ class Shards:
                 parent = found[parent].parent
         return before
 
-    def _settle(self, now: float) -> None:
-        """What is read to its end has no child where that is so for long enough."""
-        for one in list(self._ends):
-            if self._childless.add(one, "", now, suspicion.LOSS):
-                self._ends.discard(one)
-                self._childless.clear(one)
-
     def _judge(
         self, listed: Collection[str], parents: set[str], now: float, answers: Mapping[str, Answer]
     ) -> None:
@@ -181,7 +153,7 @@ class Shards:
         absence.keep_to(began | parents | self._shards.keys())
         for parent in began:
             if absence.is_past(parent, now, answers.get(parent)):
-                for child in map(self.__getitem__, self._children[parent]):
+                for child in map(self.__getitem__, self.offspring[parent]):
                     if child.state is State.WAITING:
                         self._enter(child, State.READY)
         for parent in parents - began:
@@ -207,11 +179,7 @@ class Shards:
         self._absence.judge_stream(text, now)
 
     def _forget(self, shard: Shard) -> None:
-        self._children.pop(shard.id, None)
-        self._children.get(shard.parent, set()).discard(shard.id)
-        self._ends.discard(shard.id)
-        self._childless.clear(shard.id)
-        self._single.pop(shard.id, None)
+        self.offspring.forget(shard)
         del self._shards[shard.id]
         self.forgotten.append(shard.id)
 
@@ -229,25 +197,6 @@ class Shards:
     def beginning(self) -> bool:
         """Some shard waits for a parent that is not listed, and may be gone for long."""
         return bool(self._unlisted_parents())
-
-    def has_children(self, shard_id: str) -> bool:
-        """Whether some of what follows a shard is known."""
-        return bool(self._children.get(shard_id))
-
-    @property
-    def childless(self) -> bool:
-        """Some shard is read to its end, and what follows it might not be listed yet."""
-        return bool(self._ends)
-
-    @property
-    def single(self) -> bool:
-        """Some shard has one listed child, and a second one can follow."""
-        return bool(self._single)
-
-    def _unlisted(self) -> Iterator[Shard]:
-        """Shards whose children, or one of whose children, can still be unlisted."""
-        yield from (self._shards[one] for one in self._ends)
-        yield from (self._shards[one] for one in self._single)
 
     # ---- reading
 
@@ -297,17 +246,12 @@ class Shards:
         self._begin_children(shard)
 
     def _begin_children(self, shard: Shard) -> None:
-        self._end(shard)
+        self.offspring.end(shard)
         for child in self.children(shard):
             if child.state is State.WAITING:
                 child.safe = max(child.safe, shard.safe)
                 child.horizon &= shard.horizon  # behind what was read, nothing may be missing
                 self._enter(child, State.READY)
-
-    def _end(self, shard: Shard) -> None:
-        """It is read to its end: what follows it should be listed, now or soon."""
-        if not self.has_children(shard.id):
-            self._ends.add(shard.id)
 
     # ---- journal
 
@@ -357,13 +301,13 @@ class Shards:
             return
         shard.kept.ended = True
         self._keepable.discard(shard.id)
-        self._end(shard)
+        self.offspring.end(shard)
         for child in self.children(shard):
             self._offer(child)
 
     def children(self, shard: Shard) -> list[Shard]:
         """What of what follows a shard is known."""
-        return [self._shards[one] for one in self._children.get(shard.id, ())]
+        return [self._shards[one] for one in self.offspring[shard.id]]
 
     def _offer(self, shard: Shard) -> None:
         """Queue a shard for the kind of reader that is allowed to read it now."""
@@ -406,7 +350,10 @@ class Shards:
     def unread(self) -> Iterator[Shard]:
         """Shards of which something is left to be applied, or of whose children."""
         yield from (shard for shard in self if shard.state is not State.APPLIED)
-        yield from self._unlisted()
+        yield from self._incomplete()
+
+    def _incomplete(self) -> Iterator[Shard]:
+        return map(self.__getitem__, self.offspring.incomplete())
 
     def lineage(self, shard: Shard) -> Iterator[str]:
         """The names of a shard, its parent, and so on, as far as they are known."""
@@ -421,7 +368,7 @@ class Shards:
             return self._began
         open_ = (shard for shard in self if shard.state is not State.APPLIED)
         left = [one.covered for one in open_ if not one.held]
-        left += [shard.covered for shard in self._unlisted()]
+        left += [shard.covered for shard in self._incomplete()]
         return min(left, default=None)
 
     def set_back(self, most: float) -> list[Shard]:
@@ -442,7 +389,7 @@ class Shards:
 
     def _take(self, shard: Shard) -> Shard:
         self._shards[shard.id] = shard
-        self._children.setdefault(shard.parent, set()).add(shard.id)
+        self.offspring.add(shard)
         return shard
 
     def _enter(self, shard: Shard, state: State) -> None:

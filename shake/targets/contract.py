@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from shake.schema import Table
 
 if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun, Fate
+    from shake.checkpoint.records import CopyRun, OnExisting
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,14 @@ class Staging(Protocol):
         """
         ...
 
-    def publish(self, collection: str, fate: Fate, backup: str, drops: Collection[str]) -> Held:
+    def publish(
+        self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
+    ) -> Held:
         """Give it the final name.
 
-        What has that name is renamed to ``backup`` or dropped, as ``fate`` says; for ``resync``
-        only if its UUID is one of ``drops`` (see TableRecord). Raises RunError for a collection
-        that is not expected.
+        What has that name is renamed to ``backup`` or dropped, as ``on_existing`` says; for
+        ``resync`` only if its UUID is one of ``drops`` (see TableRecord). Raises RunError for a
+        collection that is not expected.
         """
         ...
 

@@ -11,7 +11,9 @@ def mismatch(
 ) -> str | None:
     """What is wrong with what was found in the place of ``held``, and what to do; None: nothing.
 
-    ``server`` names the server that the collection was on.
+    ``server`` names the server that the collection was on. A renamed collection keeps its UUID. A
+    restored one gets a new UUID, unless mongorestore runs with --preserveUUID.
+    Source: https://www.mongodb.com/docs/database-tools/mongorestore/
     """
     checkpoint = config.checkpoint_of(table)
     anew = f"or remove the checkpoint of table {table} ({checkpoint}) to start over"
@@ -19,13 +21,15 @@ def mismatch(
         where = f" on {server}" if server else ""
         return (
             f"collection {held.place}{where}, which holds table {table}, is missing: check "
-            f"target.address, restore the collection, {anew}"
+            "target.address, rename the collection back, or restore it with the UUID that it had "
+            f"(mongorestore --preserveUUID), {anew}"
         )
     if held.collection and found.collection and found.collection != held.collection:
         was = f" ({server})" if server else ""
         return (
             f"collection {held.place} is not the one that table {table} is stored in: it was made "
-            f"anew, or target.address leads to another server than before{was}: set it back, {anew}"
+            "anew (as by a restore without --preserveUUID), or target.address leads to another "
+            f"server than before{was}: set it back, {anew}"
         )
     if not found.keyed:
         return (

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from setproctitle import setproctitle
 
-from shake.checkpoint.records import Fate
+from shake.checkpoint.records import OnExisting
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
 from shake.farm import messages, roles
@@ -150,8 +150,8 @@ class CollectionWriter:
         done = messages.Done(order.table)
         staging = self._staging() if self._staged else None
         match order:
-            case messages.Prepare(_, fate):
-                self._hold(staging.begin() if staging else self._create(fate))
+            case messages.Prepare(_, on_existing):
+                self._hold(staging.begin() if staging else self._create(on_existing))
             case messages.Resume(_, collection, ranges):
                 if staging:
                     self._hold(staging.resume(collection))
@@ -160,9 +160,9 @@ class CollectionWriter:
                 self._forget(ranges)
             case messages.BuildIndexes(table, documents, segments):
                 done = self._build_indexes(table, documents, segments)
-            case messages.Publish(_, collection, fate, backup, drops):
+            case messages.Publish(_, collection, on_existing, backup, drops):
                 if staging:
-                    self._hold(staging.publish(collection, fate, backup, drops))
+                    self._hold(staging.publish(collection, on_existing, backup, drops))
             case _:
                 unhandled(order)
         return done._replace(place=self._held.place, collection=self._held.collection)
@@ -176,9 +176,9 @@ class CollectionWriter:
     def _staging(self) -> Staging | None:
         return self._target.staging(self.place, self._table, self._copy, log.info)
 
-    def _create(self, fate: Fate) -> Held:
+    def _create(self, on_existing: OnExisting) -> Held:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
-        if fate in ("drop", "resync"):
+        if on_existing in ("drop", "resync"):
             self._target.drop(self.place)
         return self._found()
 

@@ -22,7 +22,7 @@ from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
 
 if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun, Fate
+    from shake.checkpoint.records import CopyRun, OnExisting
     from shake.targets.mongodb.target import MongoTarget
 
 
@@ -85,14 +85,16 @@ class MongoStaging:
         self.sweep(published=False)
         return held
 
-    def publish(self, collection: str, fate: Fate, backup: str, drops: Collection[str]) -> Held:
+    def publish(
+        self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
+    ) -> Held:
         """See Staging."""
 
         def step() -> str:
             found = self._find(collection)
             if found == self.place:  # by an attempt that was not answered, or of an earlier run
                 return found
-            drop = self._make_room(fate, backup, drops)
+            drop = self._make_room(on_existing, backup, drops)
             return self._rename(found, self.place, drop=drop)
 
         held = self._for_good(step, collection)
@@ -123,20 +125,20 @@ class MongoStaging:
     def _replacing(self) -> Replacing:
         return Replacing(self.target, self.place, self.table, self.notice)
 
-    def _make_room(self, fate: Fate, backup: str, drops: Collection[str]) -> bool:
+    def _make_room(self, on_existing: OnExisting, backup: str, drops: Collection[str]) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
         existing = self.target.seen(self.place, self.table)
         atomic = self.target.takes_uuids
         what = f"collection {self.place} ({self._size()})" if existing else ""
         if existing is None:
-            if fate == "rename":
+            if on_existing == "rename":
                 self._replacing.restore(drops, backup)
-        elif fate == "rename":
+        elif on_existing == "rename":
             self._move(existing, backup)
             self.notice(f"{what} was renamed to {backup}")
         else:
-            planned = existing.collection in drops or (fate == "drop" and atomic)
-            if fate == "create" or not planned:
+            planned = existing.collection in drops or (on_existing == "drop" and atomic)
+            if on_existing == "create" or not planned:
                 raise RunError(
                     f"{what} was created while table {self.table.name} was copied; the copy is "
                     f"complete in {self.name}: remove or rename {self.place}, or set "
@@ -147,7 +149,7 @@ class MongoStaging:
                 self._move(existing, replaced_name(self.place, existing.collection))
         if not atomic:
             self._replacing.take_names(drops, backup)
-        return atomic and existing is not None and fate != "rename"
+        return atomic and existing is not None and on_existing != "rename"
 
     def _move(self, existing: Found, new: str) -> None:
         """Rename the collection that has the final name."""

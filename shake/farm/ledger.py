@@ -1,0 +1,161 @@
+"""The ledger of leases: which worker reads what, and what of it is not acknowledged yet."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from shake.farm.messages import OfLease
+
+Table = TypeVar("Table")
+Part = TypeVar("Part")
+Load = TypeVar("Load")
+
+
+class Slots(Protocol):
+    """Who fills slots."""
+
+    def free(self, worker: int, slot: int) -> None:
+        """A slot can be filled again."""
+
+
+class Job(Protocol[Table, Part, Load]):
+    """Whose leases these are: the full copy, the changes, or the journal."""
+
+    def received(self, lease: Lease[Table, Part, Load], message: OfLease) -> None:
+        """A worker reports on a lease that it holds."""
+
+    def acknowledged(self, lease: Lease[Table, Part, Load], flying: Flying[Load]) -> None:
+        """The target has this and all that was published before it under this lease."""
+
+    def closed(self, lease: Lease[Table, Part, Load]) -> None:
+        """It has ended and all of it is acknowledged: the rest of its part can be leased again."""
+
+
+@dataclass(slots=True, eq=False)
+class Flying(Generic[Load]):
+    """Something published that the target has not acknowledged. ``slot`` is -1 if it fills none.
+
+    ``skipped`` counts its changes that found nothing to modify.
+    """
+
+    number: int
+    lease: Lease[Any, Any, Load]
+    slot: int
+    load: Load
+    acknowledged: bool = False
+    skipped: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Lease(Generic[Table, Part, Load]):
+    """The right of a worker to read a part of a table, since a moment of the loop's clock.
+
+    ``waiting`` is published and not sent to the target; ``sent`` follows in its order.
+    ``over``: it has ended at the end of its part. ``lost``: it has ended by its worker's death.
+    """
+
+    number: int
+    job: Job[Table, Part, Load]
+    table: Table
+    part: Part
+    worker: int
+    since: float
+    waiting: deque[Flying[Load]] = field(default_factory=deque)
+    sent: deque[Flying[Load]] = field(default_factory=deque)
+    ended: bool = False
+    over: bool = False
+    lost: bool = False
+
+    @property
+    def closed(self) -> bool:
+        return self.ended and not self.waiting and not self.sent
+
+    @property
+    def flying(self) -> Iterator[Flying[Load]]:
+        """What is not acknowledged in its order yet, the oldest first."""
+        return itertools.chain(self.sent, self.waiting)
+
+
+class Ledger:
+    """Knows each lease from :meth:`grant` until it is closed.
+
+    A lease is acknowledged in the order in which it was published, whatever the order of the
+    target's answers. What was sent of a lost lease still counts when the target acknowledges it;
+    what was not sent is read again. So a part must not be leased before its last lease is closed.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._numbers = itertools.count(1)  # of leases and of what is published
+        self._leases: dict[int, Lease[Any, Any, Any]] = {}
+        self._flying: dict[int, Flying[Any]] = {}
+
+    @property
+    def drained(self) -> bool:
+        """All that was published is acknowledged. What is still being read is read again."""
+        return not self._flying
+
+    def grant(
+        self, job: Job[Table, Part, Load], table: Table, part: Part, worker: int, since: float
+    ) -> Lease[Table, Part, Load]:
+        """Lease a part of a table to a worker."""
+        lease = Lease(next(self._numbers), job, table, part, worker, since)
+        self._leases[lease.number] = lease
+        return lease
+
+    def held(self, number: int) -> Lease[Any, Any, Any] | None:
+        """The lease of this number; None where its worker holds it no longer."""
+        lease = self._leases.get(number)
+        return None if lease is None or lease.ended else lease
+
+    def publish(self, lease: Lease[Table, Part, Load], slot: int, load: Load) -> None:
+        """A worker has read more."""
+        flying = Flying(next(self._numbers), lease, slot, load)
+        self._flying[flying.number] = flying
+        lease.waiting.append(flying)
+
+    def send(self, lease: Lease[Table, Part, Load]) -> Flying[Load]:
+        """Take the oldest that waits: it goes to the target now."""
+        flying = lease.waiting.popleft()
+        lease.sent.append(flying)
+        return flying
+
+    def acknowledge(self, number: int, skipped: int = 0) -> None:
+        """The target has acknowledged something; a second acknowledgement changes nothing."""
+        flying = self._flying.get(number)
+        if flying is None:
+            return
+        self._take(flying)
+        flying.acknowledged, flying.skipped = True, skipped
+        lease = flying.lease
+        while lease.sent and lease.sent[0].acknowledged:
+            lease.job.acknowledged(lease, lease.sent.popleft())
+        self._close(lease)
+
+    def end(self, lease: Lease[Table, Part, Load], *, over: bool = False) -> None:
+        """Its worker reads it no further."""
+        lease.ended, lease.over = True, over
+        self._close(lease)
+
+    def lose(self, worker: int) -> None:
+        """A worker died, and with it the leases that it held."""
+        held = [one for one in self._leases.values() if one.worker == worker and not one.ended]
+        for lease in held:
+            while lease.waiting:
+                self._take(lease.waiting.popleft())
+            lease.lost = True
+            self.end(lease)
+
+    def _take(self, flying: Flying[Any]) -> None:
+        del self._flying[flying.number]
+        if flying.slot >= 0:
+            self._slots.free(flying.lease.worker, flying.slot)
+
+    def _close(self, lease: Lease[Any, Any, Any]) -> None:
+        if lease.closed and lease.number in self._leases:
+            del self._leases[lease.number]
+            lease.job.closed(lease)

@@ -1,0 +1,91 @@
+"""What the parts of a running task tell it and ask of it: the run implements this interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from shake.errors import ShakeError
+from shake.farm import messages
+
+if TYPE_CHECKING:
+    from shake.config import Config
+    from shake.copy.table import CopiedTable
+    from shake.farm.checkpointer import Checkpointer
+    from shake.farm.pool import Worker, WorkerPool
+    from shake.farm.writer import TableWriter
+    from shake.follow.table import FollowedTable
+    from shake.plan.plan import TablePlan
+    from shake.process.loop import Loop
+
+
+class Phases(Protocol):
+    """Who gives a writer its orders."""
+
+    def carried_out(self, table: int, done: messages.Done) -> None:
+        """A writer has carried out its order."""
+
+
+class Task(Protocol):
+    """A running task. All of it is called in the loop."""
+
+    @property
+    def draining(self) -> bool:
+        """The task ends: nothing more is begun, and what was published is acknowledged."""
+
+    # ---- what goes wrong
+
+    def fail(self, error: ShakeError) -> None:
+        """Something that waiting does not cure: the task ends."""
+
+    def retrying(self, text: str) -> None:
+        """Something has failed again, and is tried again."""
+
+    def doubt(self, text: str) -> None:
+        """Something is uncertain; the text says what is done about it."""
+
+    # ---- children
+
+    def from_worker(self, worker: Worker, message: messages.OfWorker) -> None:
+        """A worker reports something that belongs to no lease."""
+
+    def worker_died(self, worker: Worker) -> None:
+        """Its leases are lost already."""
+
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
+        """Start the writer of a table for a run. ``staged``: it fills a staging collection."""
+
+    def from_writer(self, table: int, phases: Phases, message: messages.OfWriter) -> None:
+        """A writer reports something that acknowledges nothing."""
+
+    # ---- tables
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        """Call ``then`` if the source table is still the one that was copied; else fail."""
+
+    def read_through(self, copy: CopiedTable) -> None:
+        """The target has every page of a table."""
+
+    def copied(self, copy: CopiedTable) -> None:
+        """The copy of a table is over: done, done before, or broken."""
+
+    def indexed(self, table: int, done: messages.Done) -> None:
+        """A table that is to be followed has its indexes, but for those that were refused."""
+
+    def shards_changed(self, following: FollowedTable) -> None:
+        """There can be other shards to be read than before."""
+
+    def consistent(self) -> None:
+        """All followed tables are consistent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """What the full copy and the changes of a task both work with."""
+
+    config: Config
+    loop: Loop
+    pool: WorkerPool
+    checkpointer: Checkpointer
+    task: Task

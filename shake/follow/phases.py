@@ -1,0 +1,252 @@
+"""Follows each table from the end of its copy on, to its consistent point and beyond."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from shake.checkpoint.records import repair_sessions
+from shake.clock import boot_clock
+from shake.errors import RunError
+from shake.farm import messages
+from shake.farm.task import Farm
+from shake.farm.writer import TableWriter
+from shake.follow.journaling import Journaling
+from shake.follow.scheduler import FollowScheduler
+from shake.follow.stream_monitor import StreamMonitor
+from shake.follow.table import FollowedTable
+from shake.phase import Phase
+from shake.schema import OLD
+from shake.source.clock import Bounds, SourceClock
+from shake.status.figures import duration, utc
+from shake.status.snapshot import TableStatus
+
+log = logging.getLogger("shake.farm")
+
+#: Seconds between two looks whether a collection is still the one that was filled.
+VERIFY_EVERY = 30.0
+#: Seconds between two commands that keep the target from forgetting the numbers of commands: it
+#: forgets them after 30 minutes.
+#: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
+FENCES_EVERY = 600.0
+#: Seconds for which quiet shards are read quickly after somebody has asked whether one can switch.
+QUICK = 10.0
+
+
+class FollowPhases:
+    """Begins to follow each table when it is copied, and says when all of them are consistent.
+
+    ``followings`` are the followed tables, and ``writers`` the running writers, by table number.
+    """
+
+    def __init__(
+        self,
+        farm: Farm,
+        followings: dict[int, FollowedTable],
+        writers: dict[int, TableWriter],
+        scheduler: FollowScheduler,
+        monitor: StreamMonitor,
+        journaling: Journaling,
+        source: SourceClock,
+    ) -> None:
+        self._config, self._loop, self._task = farm.config, farm.loop, farm.task
+        self._pool = farm.pool
+        self._checkpointer = farm.checkpointer
+        self._followings = followings
+        self._writers = writers
+        self._scheduler = scheduler
+        self._monitor = monitor
+        self._journaling = journaling
+        self._source = source
+        self._warned: dict[int, float] = {}
+        self._quick_until = 0.0
+
+    @property
+    def over(self) -> bool:
+        """No table is followed, or is to be followed."""
+        return not self._followings
+
+    def start(self) -> None:
+        """Watch streams; a table is followed from :meth:`begin` on."""
+        self._monitor.start()
+        if self._followings:
+            for following in self._followings.values():
+                # The clock was set back since then.
+                following.shards.set_back(self._source.earliest(boot_clock()))
+            self._loop.every(1.0, self.tend)
+            self._loop.every(VERIFY_EVERY, self._verify)
+            self._loop.every(FENCES_EVERY, self._keep_fences)
+
+    def close(self) -> None:
+        """Ask and delete nothing more."""
+        self._monitor.close()
+        self._journaling.close()
+
+    @property
+    def closed(self) -> bool:
+        """Nothing on disk changes any more."""
+        return not self._journaling.deleting
+
+    @property
+    def _latest(self) -> float:
+        """The source's time, or a later one."""
+        return self._source.latest(boot_clock())
+
+    def learn_time(self, bounds: Bounds) -> None:
+        """A worker has news of the source's clock."""
+        now = boot_clock()
+        if self._source.learn(bounds, now):
+            earliest = self._source.earliest(now)
+            log.warning("the source's clock was set back: it shows about %s", utc(earliest))
+            for following in self._followings.values():
+                following.set_back(earliest - self._config.incr_margin, now + bounds.high)
+
+    @property
+    def active(self) -> bool:
+        """All tables are copied, and their changes are applied."""
+        return all(following.active for following in self._followings.values())
+
+    def poll_quickly(self) -> None:
+        """Somebody waits until changes are applied through a time: read quiet shards quickly."""
+        until = boot_clock() + QUICK
+        if until > self._quick_until + 1.0:
+            self._quick_until = until
+            self._pool.send_all(messages.PollQuickly(until))
+
+    # ---- phases
+
+    def begin(self, table: int, *, indexes: bool) -> None:
+        """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
+        following = self._followings.get(table)
+        if following is None or self._task.draining:
+            return
+        following.begun, following.listed = self._latest, False
+        self._writers[table] = self._task.start_writer(table, following.record.run, False, self)
+        log.info("table %s: following its changes", following.name)
+        if indexes:
+            self._writers[table].order(messages.BuildIndexes(table, 0, 0))
+        else:
+            self._activate(following)
+
+    def carried_out(self, table: int, done: messages.Done) -> None:
+        """The table has its indexes, but for those that the target refused."""
+        self._task.indexed(table, done)
+        if not done.keyed:
+            self._task.fail(RunError(done.error))
+            return
+        if done.error:
+            log.error("%s", done.error)
+        if not self._task.draining:
+            self._activate(self._followings[table])
+
+    def _activate(self, following: FollowedTable) -> None:
+        following.active = True
+        self._writers[following.number].say(messages.Sweep(following.number))
+        self._keep_fence(following)
+        following.shards.begin_applying()
+        self._journaling.give_way(following)
+        self._monitor.look(following)
+        self._scheduler.assign(following)
+
+    def give_up(self, table: int) -> None:
+        """A table is not followed: the target refused the index that keeps its keys apart."""
+        self._journaling.give_up(table)
+        self._monitor.give_up(table)
+        self._followings.pop(table, None)
+
+    # ---- now and then
+
+    def tend(self) -> None:
+        """Each second: see how far the tables are."""
+        followings, latest = self._followings.values(), self._latest
+        for following in followings:
+            self._look_at_lag(following, latest)
+            if following.active and not (following.consistent or following.shards.doubts):
+                self._look_at_gate(following)
+        self._journaling.tend()
+        self._monitor.tend()
+        self._scheduler.tend()
+        if followings and all(one.consistent and not one.shards.doubts for one in followings):
+            self._task.consistent()
+
+    def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
+        unread, now = following.unread(latest), self._loop.clock()
+        if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
+            self._warned[following.number] = now
+            log.warning(
+                "table %s: its oldest change that is not read can be %s old; the stream keeps "
+                "it for 24 hours%s",
+                following.name,
+                duration(unread),
+                "" if self._config.incr_sync_parallel else "; incr_sync_parallel = true keeps it",
+            )
+
+    def _look_at_gate(self, following: FollowedTable) -> None:
+        if following.reaches(following.begun):
+            following.consistent = True
+            self._writers[following.number].say(messages.Sweep(following.number))
+            whole = following.plan.whole(self._config) and not following.record.skipped
+            log.info(
+                "table %s: %s: every change made before %s (source's clock) is applied",
+                following.name,
+                "consistent point reached" if whole else "caught up",
+                utc(following.applied_through or following.begun),
+            )
+            self._scheduler.restrict(following)
+
+    def _verify(self) -> None:
+        """Have each writer make sure that its collection is still the one that was filled."""
+        for following in self._active():
+            self._writers[following.number].say(messages.Verify(following.number))
+
+    def _keep_fences(self) -> None:
+        for following in self._active():
+            self._keep_fence(following)
+
+    def _keep_fence(self, following: FollowedTable) -> None:
+        sessions = [shard.id for shard in following.shards]
+        sessions += repair_sessions(following.record.repairs)
+        self._writers[following.number].say(messages.KeepFences(following.number, sessions))
+
+    def _active(self) -> list[FollowedTable]:
+        return [following for following in self._followings.values() if following.active]
+
+    def save(self) -> None:
+        """Save what has moved; then what the journal held of shards that are over can go."""
+        followings = list(self._followings.values())
+        over = [(following, following.take_over()) for following in followings]
+
+        def saved() -> None:
+            for following, shards in over:
+                self._journaling.drop(following, shards)
+
+        self._checkpointer.save_shards(followings, saved)
+
+    def status(self, table: int, status: TableStatus) -> TableStatus:
+        """The table's status, with its changes where they are followed."""
+        following = self._followings.get(table)
+        if following is None:
+            return status
+        now, clock = self._latest, self._loop.clock()
+        figures: dict[str, Any] = {
+            "shards": len(following.shards),
+            "shards_reading": following.readers,
+            "journaled": following.journaled,
+            "unread": following.unread(now),
+            "quiet_seconds": clock - following.arrived if following.newest else None,
+            "newest_change": following.newest or None,
+        }
+        if following.active:
+            figures |= {
+                "state": Phase.FOLLOWING.value,
+                "changes": following.changes,
+                "skipped": following.record.skipped,
+                "change_rate": following.rate(clock),
+                "lag": following.lag(now),
+                "applied_through": following.applied_through,
+                "pending": following.pending,
+                "consistent": following.consistent,
+            }
+        return replace(status, **figures)  # once: it takes its time, and there can be thousands

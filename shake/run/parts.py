@@ -1,0 +1,171 @@
+"""The parts of a run: built, and connected with each other and with the task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.task_lock import TaskLock
+from shake.clock import boot_clock
+from shake.config import Config
+from shake.copy.phases import CopyPhases
+from shake.copy.scheduler import CopyScheduler
+from shake.copy.table import CopiedTable
+from shake.farm.checkpointer import Checkpointer
+from shake.farm.pool import WorkerPool
+from shake.farm.task import Farm, Task
+from shake.farm.writer import LockGuard, TableWriter, WriterProcess
+from shake.follow.journaling import Journaling
+from shake.follow.phases import FollowPhases
+from shake.follow.scheduler import FollowScheduler
+from shake.follow.stream_monitor import StreamMonitor
+from shake.follow.table import FollowedTable
+from shake.limits import Budget
+from shake.plan.plan import Plan, capacity_rate
+from shake.plan.positions import Position
+from shake.process.loop import Loop
+from shake.source.client import Endpoint
+from shake.source.contract import Source
+from shake.source.session import CredentialSource
+from shake.status.snapshot import Snapshot
+
+#: Shards that one worker reads at the same time at most: a shard is mostly waited for.
+READERS = 16
+#: Processes that apply changes at most: each takes some 20 MB. So 500 followed tables share them.
+APPLIERS = 16
+
+
+class Screen(Protocol):
+    """Where a run is shown."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """The state of the task has changed."""
+
+    def copied(self) -> None:
+        """The full copy is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run needs of the world outside: the source, the store of checkpoints, the screen.
+
+    ``positions`` are those of the tables whose changes are followed, by name, and ``watch`` is a
+    client for their streams.
+    """
+
+    endpoint: Endpoint
+    credentials: CredentialSource
+    watch: Source
+    positions: Mapping[str, Position]
+    checkpoints: Checkpoints
+    lease: TaskLock
+    screen: Screen
+
+
+class Parts:
+    """All parts of a run."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        workers: int,
+        surroundings: Surroundings,
+        loop: Loop,
+        task: Task,
+    ) -> None:
+        self._config = config
+        self._loop = loop
+        self._task = task
+        self._lease = lease = surroundings.lease
+        now = loop.clock()
+        self.guard = LockGuard(lambda: lease.fresh(boot_clock()))
+        self.checkpointer = Checkpointer(
+            surroundings.checkpoints, lease, boot_clock, loop.post, task
+        )
+        self.copies = _copies(config, plan, now)
+        followings = _followings(plan, surroundings.positions, now)
+        self.pool = WorkerPool(
+            loop,
+            config,
+            surroundings.endpoint,
+            surroundings.credentials(),
+            min(workers, _workers_needed(config, plan, len(followings))),
+            READERS if followings else 0,
+            task,
+        )
+        farm = Farm(config, loop, self.pool, self.checkpointer, task)
+        self._connect_copy(farm)
+        self._connect_follow(farm, followings, surroundings.watch)
+
+    def _connect_copy(self, farm: Farm) -> None:
+        copies, writers = self.copies, dict[int, TableWriter]()
+        self._copy_writers = writers
+        self.copy_scheduler = CopyScheduler(farm, copies, writers)
+        self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
+
+    def _connect_follow(
+        self, farm: Farm, followings: dict[int, FollowedTable], watch: Source
+    ) -> None:
+        tables, writers, source = list(followings.values()), dict[int, TableWriter](), watch.clock
+        self._follow_writers = writers
+        self.monitor = monitor = StreamMonitor(farm, watch, tables)
+        journaling = Journaling(farm, tables, monitor, source)
+        self.follow_scheduler = FollowScheduler(
+            farm, followings, writers, monitor, journaling, source
+        )
+        self.follow_phases = FollowPhases(
+            farm, followings, writers, self.follow_scheduler, monitor, journaling, source
+        )
+
+    @property
+    def writing(self) -> list[WriterProcess]:
+        """The processes that write to the target."""
+        writers = [*self._copy_writers.values(), *self._follow_writers.values()]
+        return list(dict.fromkeys(writer.process for writer in writers))
+
+    def process(self, *, alone: bool) -> WriterProcess:
+        """A process to write a collection: one of its own, or, where there are many, a shared one.
+
+        Changes cost little, so followed tables can share processes.
+        """
+        shared = list(dict.fromkeys(writer.process for writer in self._follow_writers.values()))
+        if not alone and len(shared) >= APPLIERS:
+            return min(shared, key=lambda one: one.load)
+        return WriterProcess(
+            self._loop,
+            self._config,
+            tuple(worker.arena for worker in self.pool.workers),
+            until=lambda: self._lease.until,
+            task=self._task,
+        )
+
+
+def _copies(config: Config, plan: Plan, now: float) -> list[CopiedTable]:
+    copies = []
+    for number, table in enumerate(plan.tables):
+        budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
+        copies.append(CopiedTable(number, table, budget, now))
+    return copies
+
+
+def _followings(
+    plan: Plan, positions: Mapping[str, Position], now: float
+) -> dict[int, FollowedTable]:
+    return {
+        number: FollowedTable(number, table, one.record, one.shards, now)
+        for number, table in enumerate(plan.tables)
+        if (one := positions.get(table.table.name))
+    }
+
+
+def _workers_needed(config: Config, plan: Plan, followed: int) -> int:
+    """Workers that would read all segments, or all shards, that are allowed at once."""
+    readers = math.ceil(config.increase_concurrency * followed / READERS)  # shards can split
+    if config.sync_schema_only:
+        return readers
+    segments = sum(not record.done for table in plan.tables for record in table.segments)
+    return max(readers, math.ceil(segments / config.full_document_parser))

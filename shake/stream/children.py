@@ -1,0 +1,84 @@
+"""Which shards follow which, and where a child can still be unlisted. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from shake.stream import suspicion
+from shake.stream.shard import Shard
+from shake.stream.suspicion import Suspicions
+
+#: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
+#: or has one child.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+SIBLING_AFTER = 3.0
+
+
+class Children:
+    """The known children of each shard, by its name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, set[str]] = {}
+        self._ends: set[str] = set()  # read to their end, and a child may still be listed
+        self._childless = Suspicions()  # those among them that may have none
+        self._single: dict[str, float] = {}  # of which one child is listed: since when
+
+    def __getitem__(self, shard: str) -> Collection[str]:
+        return self._known.get(shard, ())
+
+    def add(self, shard: Shard) -> None:
+        """A shard is known."""
+        self._known.setdefault(shard.parent, set()).add(shard.id)
+
+    def forget(self, shard: Shard) -> None:
+        self._known.pop(shard.id, None)
+        self._known.get(shard.parent, set()).discard(shard.id)
+        self._ends.discard(shard.id)
+        self._childless.clear(shard.id)
+        self._single.pop(shard.id, None)
+
+    def end(self, shard: Shard) -> None:
+        """It is read to its end: what follows it should be listed, now or soon."""
+        if not self[shard.id]:
+            self._ends.add(shard.id)
+
+    def listed(self, parent: str) -> None:
+        """A child of it is listed."""
+        self._ends.discard(parent)
+        self._childless.clear(parent)
+
+    def expect_sibling(self, parent: str, since: float) -> None:
+        """If one child of a shard is listed, another one can follow. No shard has three."""
+        if len(self[parent]) == 1:
+            self._single[parent] = since
+        else:
+            self._single.pop(parent, None)
+
+    def settle_siblings(self, parents: Collection[str], now: float) -> None:
+        """Children of these are listed, all that there are by ``now``."""
+        for parent in self._single.keys() & parents:
+            since = self._single[parent] = min(self._single[parent], now)
+            if now - since >= SIBLING_AFTER:
+                del self._single[parent]
+
+    def settle_ends(self, now: float) -> None:
+        """What is read to its end has no child where that is so for long enough."""
+        for one in list(self._ends):
+            if self._childless.add(one, "", now, suspicion.LOSS):
+                self._ends.discard(one)
+                self._childless.clear(one)
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Some shard is read to its end, and what follows it might not be listed yet."""
+        return bool(self._ends)
+
+    @property
+    def siblings_may_be_missing(self) -> bool:
+        """Some shard has one listed child, and a second one can follow."""
+        return bool(self._single)
+
+    def incomplete(self) -> Iterator[str]:
+        """Shards whose children, or one of whose children, can still be unlisted."""
+        yield from self._ends
+        yield from self._single

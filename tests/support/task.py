@@ -1,0 +1,99 @@
+"""A task that only notes what its parts tell it, and what the ledger needs of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shake.copy.table import CopiedTable
+from shake.errors import ShakeError
+from shake.farm.ledger import Flying, Lease
+from shake.farm.messages import Done
+from shake.farm.pool import Worker
+from shake.farm.task import Phases
+from shake.farm.writer import TableWriter
+from shake.follow.table import FollowedTable
+from shake.plan.plan import TablePlan
+
+
+class Notes:
+    """Implements shake.farm.task.Task. Tests read what was noted, and say when it drains."""
+
+    def __init__(self, writer: Any = None) -> None:
+        self.draining = False
+        self.writer = writer
+        self.told: list[Any] = []  # errors and texts
+        self.heard: list[Any] = []
+        self.died: list[Worker] = []
+        self.read: list[int] = []
+        self.over: list[int] = []
+
+    @property
+    def errors(self) -> list[ShakeError]:
+        return [one for one in self.told if isinstance(one, ShakeError)]
+
+    def fail(self, error: ShakeError) -> None:
+        self.told.append(error)
+
+    def retrying(self, text: str) -> None:
+        self.told.append(text)
+
+    def doubt(self, text: str) -> None:
+        self.told.append(text)
+
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
+        writer: TableWriter = self.writer
+        return writer
+
+    def from_worker(self, worker: Worker, message: Any) -> None:
+        self.heard.append(message)
+
+    def worker_died(self, worker: Worker) -> None:
+        self.died.append(worker)
+
+    def from_writer(self, table: int, phases: Phases, message: Any) -> None:
+        self.heard.append(message)
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        then()
+
+    def read_through(self, copy: CopiedTable) -> None:
+        self.read.append(copy.number)
+
+    def copied(self, copy: CopiedTable) -> None:
+        self.over.append(copy.number)
+
+    def indexed(self, table: int, done: Done) -> None:
+        pass
+
+    def shards_changed(self, following: FollowedTable) -> None:
+        pass
+
+    def consistent(self) -> None:
+        pass
+
+
+class Slots:
+    """Counts how often each slot of a worker was freed."""
+
+    def __init__(self) -> None:
+        self.freed: list[tuple[int, int]] = []
+
+    def free(self, worker: int, slot: int) -> None:
+        self.freed.append((worker, slot))
+
+
+class TableJob:
+    """Passes on to a table what the ledger says of its leases, as its scheduler does."""
+
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
+        self.clock = clock
+
+    def received(self, lease: Lease[Any, Any, Any], message: Any) -> None:
+        pass
+
+    def acknowledged(self, lease: Lease[Any, Any, Any], flying: Flying[Any]) -> None:
+        lease.table.acknowledge(lease, flying, self.clock())
+
+    def closed(self, lease: Lease[Any, Any, Any]) -> None:
+        lease.table.close_lease(lease)
