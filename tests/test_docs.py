@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from shake.config.table import KEYS
 from tests.support.migration import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -15,6 +17,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PLACE = re.compile(r"`((?:shake|tests|docs|bin|benchmarks|\.ci)/[\w./-]*)`")
 NAME = re.compile(r"`(shake(?:\.\w+)+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+
+#: A name of the code in a docstring, from the folder below shake on: targets.contract.Held.
+ROOMS_OF_SHAKE = "|".join(path.parent.name for path in (ROOT / "shake").glob("*/__init__.py"))
+INNER_NAME = re.compile(rf"\b(?<![\w.])((?:{ROOMS_OF_SHAKE}|target)\.[a-z_]+(?:\.\w+)*)\b")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -31,6 +37,21 @@ def exists(name: str) -> bool:
             found = getattr(found, part, None)
         return found is not None
     return False
+
+
+@pytest.mark.parametrize("folder", ["shake", "tests", "benchmarks"])
+def test_docstrings_name_what_exists(folder: str) -> None:
+    keys = {key.name for key in KEYS}
+    wrong = []
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            for name in INNER_NAME.findall(ast.get_docstring(node) or ""):
+                known = any(key == name or key.startswith(f"{name}.") for key in keys)
+                if not known and not exists(f"shake.{name}"):
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.body[0].lineno}: {name}")
+    assert wrong == []
 
 
 def sections(page: Path) -> set[str]:

@@ -167,7 +167,7 @@ def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None
     assert stage.told[0] == "first"
     (error,) = stage.told[1:]
     assert isinstance(error, ShakeError)
-    assert "the lease on this task is lost" in str(error)
+    assert "the lock of this task is lost" in str(error)
     assert "second" not in stage.store.held
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.farm.ledger import Flying, Lease, Ledger
+from shake.farm.ledger import End, Flying, Lease, Ledger
 from tests.support.task import Slots
 
 PARTS, WORKERS, LENGTH = 3, 2, 12
@@ -57,7 +57,7 @@ class Readers(RuleBasedStateMachine):
 
     def closed(self, lease: PartLease) -> None:
         self.closings[lease.number] += 1
-        assert lease.lost == (lease.number in self.died)
+        assert (lease.end is End.LOST) == (lease.number in self.died)
         if self.done[lease.part] < LENGTH:
             self.free.add(lease.part)
 
@@ -89,7 +89,7 @@ class Readers(RuleBasedStateMachine):
         lease, load = self.leases[number], self.read[number]
         if load == LENGTH:
             del self.leases[number]
-            self.ledger.end(lease, over=True)
+            self.ledger.end(lease, End.FINISHED)
             return
         slot = -1 if empty else len(self.used)
         if not empty:

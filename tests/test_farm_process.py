@@ -20,7 +20,7 @@ import pytest
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
 from shake.farm import messages
-from shake.farm.ledger import Flying, Lease, Ledger
+from shake.farm.ledger import End, Flying, Lease, Ledger
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
@@ -223,7 +223,7 @@ class Job(TableJob):
         self.loads.append(flying.load)
 
     def closed(self, lease: Lease[Any, Any, Any]) -> None:
-        if lease.lost:
+        if lease.end is End.LOST:
             self.lost_leases.append(lease.number)
 
 

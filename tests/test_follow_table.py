@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
-from shake.farm.ledger import Ledger
+from shake.farm.ledger import End, Ledger
 from shake.farm.messages import Batch, Journaled
 from shake.follow.table import ApplyingLease, FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
@@ -53,7 +53,7 @@ class Reader:
 
     def end(self, lease: ApplyingLease) -> None:
         """It is read to its end."""
-        self.ledger.end(lease, over=True)
+        self.ledger.end(lease, End.FINISHED)
 
 
 def restarted(one: FollowedTable) -> FollowedTable:

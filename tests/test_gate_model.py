@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.checkpoint.records import StreamRecord, TableRecord
-from shake.farm.ledger import Ledger
+from shake.farm.ledger import End, Ledger
 from shake.farm.messages import Batch
 from shake.follow.table import ApplyingLease, FollowedTable
 from shake.plan.plan import Action, TablePlan
@@ -211,7 +211,7 @@ class Gate:
             self.ledger.publish(reading.lease, -1, changes)
         if not left and shard.closed is not None and shard.closed <= at:
             del self.readings[lease]
-            self.ledger.end(reading.lease, over=True)
+            self.ledger.end(reading.lease, End.FINISHED)
             return
         tip = reading.silence.tip(len(found), asked)
         if tip is not None:

@@ -1,1 +1,1 @@
-"""What a task remembers between its runs, and who may run it: checkpoints, lease, pid file."""
+"""What a task remembers between its runs, and who may run it: checkpoints, task lock, pid file."""

@@ -1,4 +1,4 @@
-"""Who holds a lease: which process of which machine, and whether it still lives."""
+"""Who holds a task lock: which process of which machine, and whether it still lives."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 
-#: Seconds that one call may take, retries included: two fit into the lease's 30.
+#: Seconds that one call may take, retries included: two fit into the task lock's 30.
 TIMEOUT = 8.0
 
 #: Documents written by one call: so few that a slow server takes them within its time.

@@ -1,4 +1,4 @@
-"""The lease on a task id: two supervisors never run one at the same time, on whatever machines."""
+"""The lock of a task id: two supervisors never run one at the same time, on whatever machines."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TaskLock:
     def renew(self, age: float = 0.0) -> None:
         """Move the counter, unless that was done less than ``age`` seconds ago.
 
-        Raises TaskLockLost when the lease is not ours any more.
+        Raises TaskLockLost when the lock is not ours any more.
         """
         with self._guard:
             started = self._clock()
@@ -128,11 +128,11 @@ class TaskLock:
                 self._renewed = -math.inf
                 held = _read(self._store)
                 cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
-                raise TaskLockLost(f"the lease on this task is lost: {cause}; this run must stop")
+                raise TaskLockLost(f"the lock of this task is lost: {cause}; this run must stop")
             self._renewed = started
 
     def check(self) -> None:
-        """What goes before each write: the lease is ours for a while yet. Raises as ``renew``."""
+        """What goes before each write: the lock is ours for a while yet. Raises as ``renew``."""
         self.renew(INTERVAL)
 
     @contextmanager
@@ -151,7 +151,7 @@ class TaskLock:
                     with suppress(StoreUnavailable):
                         self.renew(OVERDUE)
 
-        threading.Thread(target=keep, name="lease", daemon=True).start()
+        threading.Thread(target=keep, name="task-lock", daemon=True).start()
         try:
             yield
         finally:
@@ -186,7 +186,7 @@ class TaskLock:
         return now < self.until
 
     def release(self) -> None:
-        """Give the lease back; harmless when it is lost already."""
+        """Give the lock back; harmless when it is lost already."""
         with self._guard:
             self._swap(lambda held: None)
 
@@ -200,7 +200,7 @@ class TaskLock:
             if held is None or held["Token"] != self._document["Token"]:
                 return False
             self._document = held  # an earlier swap that the store did not confirm
-        raise StoreUnavailable("the lease cannot be renewed: the checkpoint store reads stale data")
+        raise StoreUnavailable("the task lock cannot be renewed: the store reads stale data")
 
 
 def _read(store: Store) -> dict[str, Any] | None:

@@ -175,8 +175,10 @@ class CopyPhases:
                     record.backup,
                     list(record.drops),
                 )
-            case _:  # at the end of the copy, what this run has left too
+            case Phase.SETTLING:  # what this run has left too
                 return messages.Forget(table, self._tails(copy, copy.record.run + 1))
+            case _:
+                raise AssertionError(f"phase {phase.name} needs no order")
 
     def _tails(self, copy: CopiedTable, before: int) -> list[tuple[bytes, bytes]]:
         return copy.tails(before=before) if self._by_position else []

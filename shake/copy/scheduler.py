@@ -7,7 +7,7 @@ import math
 from shake.copy.table import CopiedTable, SegmentLease
 from shake.errors import RunError
 from shake.farm import messages
-from shake.farm.ledger import Flying
+from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
@@ -62,8 +62,8 @@ class CopyScheduler:
         """The rest of its segment is leased again; the task ends if that kills each worker."""
         copy, segment = lease.table, lease.part
         copy.close_lease(lease)
-        segment.deaths += lease.lost
-        if lease.lost and segment.deaths > MOST_DEATHS:
+        segment.deaths += lease.end is End.LOST
+        if lease.end is End.LOST and segment.deaths > MOST_DEATHS:
             text = (
                 f"table {copy.plan.table.name}: worker processes died {segment.deaths} times in a "
                 f"row while reading segment {segment.number}; log.level = debug can show why"

@@ -126,7 +126,7 @@ class CopiedTable:
     @property
     def scanners(self) -> int:
         """How many scanners read the table."""
-        return sum(not lease.ended for lease in self.leases.values())
+        return sum(lease.end is None for lease in self.leases.values())
 
     def first(self) -> Segment:
         """The next segment to be leased; there must be one."""

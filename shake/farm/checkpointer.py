@@ -45,14 +45,14 @@ class Checkpointer(threading.Thread):
     def __init__(
         self,
         checkpoints: Checkpoints,
-        lease: TaskLock,
+        lock: TaskLock,
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], None],
         task: Task,
     ) -> None:
         super().__init__(name="checkpointer", daemon=True)
         self._checkpoints = checkpoints
-        self._lease = lease
+        self._lock = lock
         self._clock = clock
         self._post = post
         self._task = task
@@ -124,8 +124,8 @@ class Checkpointer(threading.Thread):
         self._put(partial(self._checkpoints.set_status, status))
 
     def prove(self) -> None:
-        """Renew the lease: where another run has the task, that ends this one, and says why."""
-        self._put(self._lease.renew)
+        """Renew the lock: where another run has the task, that ends this one, and says why."""
+        self._put(self._lock.renew)
 
     def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
@@ -160,10 +160,10 @@ class Checkpointer(threading.Thread):
             self._post(partial(self._task.fail, RunError(text)))
 
     def _cause(self, error: ShakeError) -> ShakeError:
-        """The loss of the lease, which says who has it, for what a later run refused."""
+        """The loss of the lock, which says who has it, for what a later run refused."""
         if isinstance(error, Superseded):
             try:
-                self._lease.renew()
+                self._lock.renew()
             except ShakeError as lost:
                 return lost if isinstance(lost, Superseded) else error
         return error
@@ -188,12 +188,12 @@ class Checkpointer(threading.Thread):
             return all(threads.imap_unordered(self._write_one, works))  # to its first error
 
     def _write_one(self, work: Callable[[], None]) -> bool:
-        self._renew()  # all of them together may take longer than the lease lasts
+        self._renew()  # all of them together may take longer than the lock lasts
         return self._insist(work)
 
     def _renew(self) -> None:
         if self._clock() >= self._renewal:
-            self._insist(self._lease.renew)
+            self._insist(self._lock.renew)
             self._renewal = self._clock() + INTERVAL
 
     def _insist(self, work: Callable[[], None]) -> bool:

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from shake.farm.messages import OfLease
@@ -35,6 +36,14 @@ class Job(Protocol[Table, Part, Load]):
         """It has ended and all of it is acknowledged: the rest of its part can be leased again."""
 
 
+class End(Enum):
+    """How a lease has ended."""
+
+    STOPPED = "its reader reads no further"
+    FINISHED = "its part is read to the end"
+    LOST = "its worker died"
+
+
 @dataclass(slots=True, eq=False)
 class Flying(Generic[Load]):
     """Something published that the target has not acknowledged. ``slot`` is -1 if it fills none.
@@ -54,8 +63,8 @@ class Flying(Generic[Load]):
 class Lease(Generic[Table, Part, Load]):
     """The right of a worker to read a part of a table, since a moment of the loop's clock.
 
-    ``waiting`` is published and not sent to the target; ``sent`` follows in its order.
-    ``over``: it has ended at the end of its part. ``lost``: it has ended by its worker's death.
+    ``waiting`` is published and not sent to the target; ``sent`` follows in its order. ``end`` is
+    None while the worker holds it.
     """
 
     number: int
@@ -66,13 +75,11 @@ class Lease(Generic[Table, Part, Load]):
     since: float
     waiting: deque[Flying[Load]] = field(default_factory=deque)
     sent: deque[Flying[Load]] = field(default_factory=deque)
-    ended: bool = False
-    over: bool = False
-    lost: bool = False
+    end: End | None = None
 
     @property
     def closed(self) -> bool:
-        return self.ended and not self.waiting and not self.sent
+        return self.end is not None and not self.waiting and not self.sent
 
     @property
     def flying(self) -> Iterator[Flying[Load]]:
@@ -110,7 +117,7 @@ class Ledger:
     def held(self, number: int) -> Lease[Any, Any, Any] | None:
         """The lease of this number; None where its worker holds it no longer."""
         lease = self._leases.get(number)
-        return None if lease is None or lease.ended else lease
+        return lease if lease and lease.end is None else None
 
     def publish(self, lease: Lease[Table, Part, Load], slot: int, load: Load) -> None:
         """A worker has read more."""
@@ -136,19 +143,18 @@ class Ledger:
             lease.job.acknowledged(lease, lease.sent.popleft())
         self._close(lease)
 
-    def end(self, lease: Lease[Table, Part, Load], *, over: bool = False) -> None:
+    def end(self, lease: Lease[Table, Part, Load], end: End = End.STOPPED) -> None:
         """Its worker reads it no further."""
-        lease.ended, lease.over = True, over
+        lease.end = end
         self._close(lease)
 
     def lose(self, worker: int) -> None:
         """A worker died, and with it the leases that it held."""
-        held = [one for one in self._leases.values() if one.worker == worker and not one.ended]
+        held = [one for one in self._leases.values() if one.worker == worker and one.end is None]
         for lease in held:
             while lease.waiting:
                 self._take(lease.waiting.popleft())
-            lease.lost = True
-            self.end(lease)
+            self.end(lease, End.LOST)
 
     def _take(self, flying: Flying[Any]) -> None:
         del self._flying[flying.number]
@@ -156,6 +162,7 @@ class Ledger:
             self._slots.free(flying.lease.worker, flying.slot)
 
     def _close(self, lease: Lease[Any, Any, Any]) -> None:
+        # An answer of its job to ``acknowledged`` can have closed it already.
         if lease.closed and lease.number in self._leases:
             del self._leases[lease.number]
             lease.job.closed(lease)

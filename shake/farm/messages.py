@@ -261,7 +261,7 @@ class Forget(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """Give the staging collection its final name: see target.contract.Staging."""
+    """Give the staging collection its final name: see targets.contract.Staging."""
 
     table: int
     collection: str
@@ -349,7 +349,7 @@ class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
     ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
-    and ``collection`` tell where documents are stored now: see target.contract.Held.
+    and ``collection`` tell where documents are stored now: see targets.contract.Held.
     """
 
     table: int

@@ -56,9 +56,6 @@ class Task(Protocol):
     def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
         """Start the writer of a table for a run. ``staged``: it fills a staging collection."""
 
-    def from_writer(self, table: int, phases: Phases, message: messages.OfWriter) -> None:
-        """A writer reports something that acknowledges nothing."""
-
     # ---- tables
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:

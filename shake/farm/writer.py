@@ -19,8 +19,7 @@ from shake.process.loop import Loop
 from shake.process.messages import Start
 from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
-from shake.targets.contract import Held
-from shake.targets.mongodb.session import LAST_PROCESS
+from shake.targets.contract import LAST_PROCESS, Held
 
 log = logging.getLogger("shake.farm")
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from shake.clock import boot_clock
 from shake.farm import messages
-from shake.farm.ledger import Flying
+from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.follow.stream_monitor import StreamMonitor
@@ -84,8 +84,8 @@ class Journaling:
         """Its reader has ended, at the shard's end or not."""
         following, shard = lease.table, lease.part
         del following.journal_leases[lease.number]
-        following.end_keeping(shard, over=lease.over)
-        if lease.over:
+        following.end_keeping(shard, over=lease.end is End.FINISHED)
+        if lease.end is End.FINISHED:
             self.shard_over(following, shard.id)
         self._task.shards_changed(following)
 
@@ -110,7 +110,7 @@ class Journaling:
                 self._refusal = reason
                 self._stop()
             case messages.ShardEnd(_, over):
-                self._pool.ledger.end(lease, over=over)
+                self._pool.ledger.end(lease, End.FINISHED if over else End.STOPPED)
             case messages.ShardGap():
                 self._monitor.from_reader(lease.table, lease.part, message)
                 self._pool.ledger.end(lease)

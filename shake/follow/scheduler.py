@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from shake.clock import boot_clock
 from shake.farm import messages
-from shake.farm.ledger import Flying
+from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
@@ -79,7 +79,7 @@ class FollowScheduler:
     def closed(self, lease: ApplyingLease) -> None:
         """Its shard is applied to its end, or can be leased again."""
         lease.table.close_lease(lease)
-        if lease.over:
+        if lease.end is End.FINISHED:
             self._journaling.shard_over(lease.table, lease.part.id)
         self.assign(lease.table)
 
@@ -98,7 +98,7 @@ class FollowScheduler:
                 self._turns.rest_at_tip(lease)
             case messages.ShardEnd(_, over):
                 shard.iterator = TipIterator(message.iterator, message.asked, message.since)
-                self._ledger.end(lease, over=over)
+                self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
                 self.assign(following)
             case messages.ShardGap():
                 self._monitor.from_reader(following, shard, message)

@@ -9,7 +9,7 @@ from math import inf
 from typing import TypeAlias
 
 from shake.checkpoint.records import StreamRecord, shard_document
-from shake.farm.ledger import Flying, Lease
+from shake.farm.ledger import End, Flying, Lease
 from shake.farm.messages import Batch, Journaled
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
@@ -106,7 +106,7 @@ class FollowedTable:
         shard = lease.part
         del self.leases[lease.number]
         self._dirty.add(shard.id)
-        if not lease.over:
+        if lease.end is not End.FINISHED:
             self.shards.end_lease(shard)
             return
         self.shards.finish(shard)

@@ -33,7 +33,7 @@ class Claim(NamedTuple):
     @property
     def held(self) -> list[Lease[Any, Any, Any]]:
         """Its leases that have not ended, the longest held first."""
-        return [lease for lease in self.leases.values() if not lease.ended]
+        return [lease for lease in self.leases.values() if lease.end is None]
 
 
 class Turns:
@@ -49,10 +49,11 @@ class Turns:
         self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
         #: Claims that have shards to be read, by readers and last lease; and some that had.
         self._hungry = Queue[tuple[int, bool], tuple[int, int]]()
-        self._starving = 0  # of those that have no reader, so many get none, by the last look
+        #: Claims without a reader for which no idle reader is left, by the last count.
+        self._starving = 0
 
     def next(self) -> Claim | None:
-        """The claim that has the fewest readers, and was served last."""
+        """Of the claims that have the fewest readers, the one that was served longest ago."""
         while len(self._hungry):
             table, journal = self._hungry.first()
             found = self._followings.get(table)

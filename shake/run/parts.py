@@ -61,7 +61,7 @@ class Surroundings:
     watch: Source
     positions: Mapping[str, Position]
     checkpoints: Checkpoints
-    lease: TaskLock
+    lock: TaskLock
     screen: Screen
 
 
@@ -80,11 +80,11 @@ class Parts:
         self._config = config
         self._loop = loop
         self._task = task
-        self._lease = lease = surroundings.lease
+        self._lock = lock = surroundings.lock
         now = loop.clock()
-        self.guard = LockGuard(lambda: lease.fresh(boot_clock()))
+        self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
         self.checkpointer = Checkpointer(
-            surroundings.checkpoints, lease, boot_clock, loop.post, task
+            surroundings.checkpoints, lock, boot_clock, loop.post, task
         )
         self.copies = _copies(config, plan, now)
         followings = _followings(plan, surroundings.positions, now)
@@ -139,7 +139,7 @@ class Parts:
             self._loop,
             self._config,
             tuple(worker.arena for worker in self.pool.workers),
-            until=lambda: self._lease.until,
+            until=lambda: self._lock.until,
             task=self._task,
         )
 

@@ -18,8 +18,7 @@ from shake.plan.plan import Plan, TablePlan, count_segments
 from shake.run.sessions import end_sessions
 from shake.source.contract import Source
 from shake.status.snapshot import Snapshot
-from shake.targets.contract import Fence
-from shake.targets.mongodb.session import LAST_PROCESS
+from shake.targets.contract import LAST_PROCESS, Fence
 
 log = logging.getLogger("shake")
 
@@ -31,12 +30,12 @@ class Resync:
     """What one process knows of its gaps; ``scanners``: segments that the farm reads at once."""
 
     def __init__(
-        self, config: Config, scanners: int, checkpoints: Checkpoints, lease: TaskLock
+        self, config: Config, scanners: int, checkpoints: Checkpoints, lock: TaskLock
     ) -> None:
         self._config = config
         self._scanners = scanners
         self._checkpoints = checkpoints
-        self._lease = lease
+        self._lock = lock
         self._behind: set[str] = set()  # copied anew, and not caught up since
         self._failures = 0  # in a row
         #: Whether there was any gap.
@@ -85,7 +84,7 @@ class Resync:
             return
         segments = self._segments(gap, planned, source)
         self._end_shards(planned)
-        self._lease.renew()
+        self._lock.renew()
         record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
         self._behind.add(gap.table)
         log.warning(
@@ -111,7 +110,7 @@ class Resync:
         identity = self._checkpoints.load_identity(name)
         if record is None or identity is None:
             return
-        self._lease.renew()
+        self._lock.renew()
         fence = Fence(identity.collection, record.run, LAST_PROCESS)
         sessions = [shard.id for shard in shards] + repair_sessions(record.repairs)
         end_sessions(self._config, planned, fence, sessions)

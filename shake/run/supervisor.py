@@ -73,8 +73,8 @@ class Supervisor:
         self._until_consistent = until_consistent
         self._refresh = refresh
         self._redact = Redactor(config.secrets()).redact
-        self._lease = surroundings.lease
-        self._until = surroundings.lease.until
+        self._lock = surroundings.lock
+        self._until = surroundings.lock.until
         self._started = time.time()
         self._loop = loop = Loop()
         self._begun = loop.clock()
@@ -161,11 +161,11 @@ class Supervisor:
         self._parts.follow_phases.save()
 
     def _tend(self) -> None:
-        """Each second: save what has moved, and send on what waited for the lease."""
+        """Each second: save what has moved, and send on what waited for the task lock."""
         if self._parts.checkpointer.idle:
             self._save()
         self._parts.guard.release()
-        if (until := self._lease.until) != self._until:
+        if (until := self._lock.until) != self._until:
             self._until = until
             for process in self._parts.writing:
                 process.say(messages.WriteUntil(until))
@@ -213,7 +213,7 @@ class Supervisor:
             staged=staged,
             guard=self._parts.guard,
             ledger=self._parts.pool.ledger,
-            report=partial(self.from_writer, table, phases),
+            report=partial(self._from_writer, table, phases),
         )
 
     def worker_died(self, worker: Worker) -> None:
@@ -240,7 +240,7 @@ class Supervisor:
             case _:
                 self._from_child(message)
 
-    def from_writer(self, table: int, phases: Phases, message: messages.OfWriter) -> None:
+    def _from_writer(self, table: int, phases: Phases, message: messages.OfWriter) -> None:
         copy = self._parts.copies[table]
         match message:
             case messages.Done():

@@ -90,20 +90,20 @@ def run(
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
-        _hold_lease(config, workers, ends) as lease,
+        _hold_lock(config, workers, ends) as lock,
     ):
-        plan = _planned(config, workers, ends, lease)
+        plan = _planned(config, workers, ends, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.complete and not plan.follows:
-            save_identities(ends.checkpoints, plan, lease.check)
+            save_identities(ends.checkpoints, plan, lock.check)
             names = ", ".join(table.table.name for table in plan.tables)
             reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
             return
         wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
-        resync = Resync(config, _scanners(config, workers), ends.checkpoints, lease)
+        resync = Resync(config, _scanners(config, workers), ends.checkpoints, lock)
         try:
-            _carry_out(wish, ends, lease, plan, resync)
+            _carry_out(wish, ends, lock, plan, resync)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -126,28 +126,26 @@ class _Wish:
     linger: Callable[[], None]
 
 
-def _carry_out(wish: _Wish, ends: Ends, lease: TaskLock, first: Plan, resync: Resync) -> None:
+def _carry_out(wish: _Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
         with resync.riding_out():
-            plan = plan or _planned(wish.config, wish.workers, ends, lease)
-            if _attempt(wish, ends, lease, plan, resync):
+            plan = plan or _planned(wish.config, wish.workers, ends, lock)
+            if _attempt(wish, ends, lock, plan, resync):
                 return
         plan = None
 
 
-def _attempt(wish: _Wish, ends: Ends, lease: TaskLock, plan: Plan, resync: Resync) -> bool:
+def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(_pages(config, plan, wish.reporter))
-        save_identities(ends.checkpoints, plan, lease.check)
-        watch, positions = stack.enter_context(_watching(config, ends, lease, plan))
+        save_identities(ends.checkpoints, plan, lock.check)
+        watch, positions = stack.enter_context(_watching(config, ends, lock, plan))
         end_repairs(config, ends.checkpoints, plan, positions)
-        ending, last = _supervised(
-            wish, ends, lease, plan, screen, watch=watch, positions=positions
-        )
+        ending, last = _supervised(wish, ends, lock, plan, screen, watch=watch, positions=positions)
         resync.look(last)
         if ending.gap:
             try:
@@ -206,7 +204,7 @@ def _open(config: Config) -> Iterator[Ends]:
         yield Ends(endpoint, credentials, store, SourceClock())
 
 
-def _hold_lease(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
+def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
     """Take the task lock. A run that might be alive is not ended by one that would then refuse."""
     _, life = TaskLock.holder(ends.store)
     if life is Life.UNKNOWN:
@@ -237,14 +235,14 @@ def _plan(config: Config, workers: int, ends: Ends) -> Plan:
             raise RefusedError(str(error), passes=error.passes) from error
 
 
-def _planned(config: Config, workers: int, ends: Ends, lease: TaskLock) -> Plan:
+def _planned(config: Config, workers: int, ends: Ends, lock: TaskLock) -> Plan:
     """The plan, which a late command of an earlier run cannot make wrong before it is begun.
 
     A late rename can give an unfinished copy the final name. So one that is to be begun again is
     removed first, and then planned.
     """
     plan = _checked(_plan(config, workers, ends))
-    lease.check()
+    lock.check()
     return _checked(_plan(config, workers, ends)) if _sweep(config, plan) else plan
 
 
@@ -341,7 +339,7 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
 
 @contextlib.contextmanager
 def _watching(
-    config: Config, ends: Ends, lease: TaskLock, plan: Plan
+    config: Config, ends: Ends, lock: TaskLock, plan: Plan
 ) -> Iterator[tuple[Source, dict[str, Position]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
@@ -353,7 +351,7 @@ def _watching(
             watch,
             ends.checkpoints,
             plan,
-            lease.check,
+            lock.check,
             lambda: ends.clock.earliest(boot_clock()),
         )
         if ends.clock.dated is False:
@@ -364,7 +362,7 @@ def _watching(
 def _supervised(
     wish: _Wish,
     ends: Ends,
-    lease: TaskLock,
+    lock: TaskLock,
     plan: Plan,
     screen: _Screen,
     *,
@@ -377,7 +375,7 @@ def _supervised(
         plan,
         wish.workers,
         Surroundings(
-            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lease, screen
+            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
         ),
         until_consistent=wish.until_consistent,
         refresh=wish.refresh,
@@ -386,7 +384,7 @@ def _supervised(
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
     if ends.checkpoints.status() is None:
-        lease.check()
+        lock.check()
         ends.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()

@@ -91,6 +91,11 @@ class Writer(Protocol):
         ...
 
 
+#: The number of a process that ends what all others have sent: above those of a run's writers, of
+#: which there can be so many, and below the next run's.
+LAST_PROCESS = 1023
+
+
 class Fence(NamedTuple):
     """By what the target refuses the late commands of a writer.
 

@@ -51,9 +51,6 @@ class Notes:
     def worker_died(self, worker: Worker) -> None:
         self.died.append(worker)
 
-    def from_writer(self, table: int, phases: Phases, message: Any) -> None:
-        self.heard.append(message)
-
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         then()
 

@@ -46,7 +46,7 @@ _BUSY = "ResourceInUseException"
 
 
 class DynamoTarget:
-    """The Target of ``target.address`` (see target.contract).
+    """The Target of ``target.address`` (see targets.contract).
 
     ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
     Raises RefusedError where no credentials are found.

@@ -46,7 +46,7 @@ def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
 
 
 class DynamoWriter:
-    """The Writer of one table (see target.contract)."""
+    """The Writer of one table (see targets.contract)."""
 
     def __init__(
         self,

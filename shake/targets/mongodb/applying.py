@@ -46,7 +46,7 @@ class Applier:
     session: Session
 
     def apply(self, changes: Changes) -> int:
-        """See target.contract.Writer: how many MODIFYs found nothing to modify."""
+        """See targets.contract.Writer: how many MODIFYs found nothing to modify."""
         self._run("insert", changes.inserts, self._judge_insert)
         matched, count = self._run("update", changes.updates, self._judge_update)
         self._run("delete", changes.deletes, self._judge_update)

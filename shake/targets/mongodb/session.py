@@ -33,6 +33,7 @@ from bson.int64 import Int64
 from pymongo.client_options import ClientOptions
 
 from shake.errors import RunError
+from shake.targets.contract import LAST_PROCESS
 
 #: What a server answers to a number that is lower than one it has seen.
 #: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
@@ -40,9 +41,7 @@ TOO_OLD = 225
 
 #: A number is the run (20 bits), the process within the run (10) and the command (33). So many
 #: runs of a copy there can be, and so many writer processes in one run.
-RUNS, PROCESSES = 1 << 20, 1 << 10
-#: The process whose numbers end a shard: above those of the run's writers, below the next run's.
-LAST_PROCESS = PROCESSES - 1
+RUNS, PROCESSES = 1 << 20, LAST_PROCESS + 1
 _COMMAND_BITS = 33
 
 _NAMESPACE = uuid.UUID("3c0c2b1c-6a0d-4a52-9d0e-1e5a1d7f7b46")

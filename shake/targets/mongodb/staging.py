@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MongoStaging:
-    """The staging collection of one run of a copy; see target.contract.Staging.
+    """The staging collection of one run of a copy; see targets.contract.Staging.
 
     ``notice`` gets a line for the log.
     """

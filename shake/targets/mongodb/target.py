@@ -53,7 +53,7 @@ SHARDED_RENAME_WIRE_VERSION = 13
 
 
 class MongoTarget:
-    """The Target of ``target.address`` (see target.contract).
+    """The Target of ``target.address`` (see targets.contract).
 
     ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
     """

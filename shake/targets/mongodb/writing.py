@@ -33,7 +33,7 @@ SESSIONS_AT_ONCE = 1000
 
 
 class MongoWriter:
-    """The Writer of one collection (see target.contract)."""
+    """The Writer of one collection (see targets.contract)."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class MongoWriter:
         return max(0, documents - held)
 
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
-        """See Writer, and target.building."""
+        """See Writer, and targets.mongodb.building."""
         Builder(
             self._collection, self._table, self._config, self._patience, notice, segments
         ).build()
