@@ -44,6 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     when source table and collection do not belong together, the copy is not complete, or a
     supervisor runs the task beside ``--repair``.
     """
+    options = command.parse(_parser(), argv)
+
+    def body(loaded: Loaded, redactor: Redactor) -> int:
+        with _report(options.report) as report:
+            return _check(options, loaded, redactor, report)
+
+    return command.run(
+        "shake-check",
+        options,
+        body,
+        failed=lambda error: REFUSED if isinstance(error, _REFUSALS) else TROUBLE,
+        stopped=("stopped before its end, nothing is proven", TROUBLE),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = command.parser(
         "shake-check",
         "Compares every item of the source with the target, and every document of the target with "
@@ -85,19 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
     )
-    options = command.parse(parser, argv)
-
-    def body(loaded: Loaded, redactor: Redactor) -> int:
-        with _report(options.report) as report:
-            return _check(options, loaded, redactor, report)
-
-    return command.run(
-        "shake-check",
-        options,
-        body,
-        failed=lambda error: REFUSED if isinstance(error, _REFUSALS) else TROUBLE,
-        stopped=("stopped before its end, nothing is proven", TROUBLE),
-    )
+    return parser
 
 
 def _check(
