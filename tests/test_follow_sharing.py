@@ -22,7 +22,7 @@ def test_many_tables_are_followed_by_few_writer_processes_and_survive_their_deat
     for table in tables:
         table.put({"pk": {"S": "before"}})
     migration = followed.task(filter__collection__white=";".join(names), incr__margin=1.5)
-    migration.first = f"from shake.run import supervisor as s; s.APPLIERS = {PROCESSES}"
+    migration.first = f"from shake.run import parts as s; s.APPLIERS = {PROCESSES}"
     process = migration.start()
 
     def write(value: str) -> None:

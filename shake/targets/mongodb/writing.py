@@ -78,8 +78,9 @@ class MongoWriter:
         admin = self._collection.database.client.get_database("admin")
         for start in range(0, len(shards), SESSIONS_AT_ONCE):
             lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
+            refresh = partial(admin.command, "refreshSessions", lsids)
             with contextlib.suppress(OperationFailure):
-                admin.command("refreshSessions", lsids)
+                self._patience.call(self._place, refresh)
 
     def end_shards(self, shards: list[str]) -> None:
         """See Writer. A delete of nothing, with a higher number than all before it."""
