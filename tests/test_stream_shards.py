@@ -693,3 +693,12 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     missing = model.due - set(model.finished)
     assert not missing
     assert model.consumer.applied_through() is None
+
+
+def test_a_parent_that_is_listed_late_is_no_doubt_any_more() -> None:
+    parent, child = Listed("parent", "", "10", True), Listed("child", "parent", "20", False)
+    shards = Shards("t", first_shards([child], 100.0), 100.0)
+    shards.learn([child], whole=True, now=1.0, answers={"parent": Answer.THERE})
+    assert shards.doubts == ["shard parent is there, but not listed; waiting for that"]
+    shards.learn([parent, child], whole=True, now=2.0)
+    assert shards.doubts == []
