@@ -97,9 +97,17 @@ class WriterProcess:
 
     def close(self) -> None:
         """End the process."""
+        self.dismiss()
+        self.reap()
+
+    def dismiss(self) -> None:
+        """Have the process exit; ``reap`` waits for that."""
         self._closed = True
         if self._child is not None:
             self._child.dismiss()
+
+    def reap(self) -> None:
+        if self._child is not None:
             self._child.reap()
 
     def say(self, message: ToWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Generic
 
@@ -19,6 +20,10 @@ from shake.process.spawn import spawn
 #: A child that dies so often without doing anything in between is not going to.
 MOST_DEATHS = 10
 _REVIVAL = Backoff(first=0.1, longest=5.0)
+
+
+#: Seconds that a dismissed child has to end by itself.
+PATIENCE = 2.0
 
 
 class Child(Generic[SetUp, Taken, Sent]):
@@ -48,6 +53,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._on_message = on_message
         self._on_death = on_death
         self._over = False
+        self._last = 0.0  # when it is killed, once it is dismissed
         self._killed = ""  # why, where it did not answer
         self._heartbeat = Heartbeat(loop.clock())
         self._reported: set[str] = set()
@@ -109,13 +115,14 @@ class Child(Generic[SetUp, Taken, Sent]):
     def dismiss(self) -> None:
         """Close the channel: the child ends by itself; ``reap`` waits for that."""
         self._over = True
+        self._last = time.monotonic() + PATIENCE
         self._loop.forget(self)
         self.channel.close()
 
     def reap(self) -> None:
-        """Wait for a dismissed child, not long."""
+        """Wait for a dismissed child, until PATIENCE after that: many are waited for together."""
         try:
-            self._process.wait(timeout=2.0)
+            self._process.wait(timeout=max(0.0, self._last - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

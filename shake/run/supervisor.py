@@ -112,9 +112,11 @@ class Supervisor:
             loop.run(self._over)
             errors = "; ".join(copy.error for copy in self._parts.copies if copy.error)
             self._shutdown.end(errors if self._parts.copy_phases.over else "")
+            for process in self._parts.writing:
+                process.dismiss()
             self._parts.pool.close()
             for process in self._parts.writing:
-                process.close()
+                process.reap()
             self._parts.follow_phases.close()
             self._save()  # what came since the last time
             self._parts.checkpointer.close(timeout=1.0)
