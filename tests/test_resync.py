@@ -290,7 +290,7 @@ def test_a_signal_is_obeyed_while_a_resync_is_decided_and_none_is_begun_for_ever
     followed.simulator.faults.next(  # no supervisor is there at that moment to hear of it
         "Scan", None, calling(lambda: migration.running[-1].send_signal(signal.SIGTERM))
     )
-    result = migration.run(timeout=10)
+    result = migration.run()
     assert result.status == 0, result
     assert "it is copied again" not in result.stdout
     assert followed.collection.find_one({"pk": "k7"})

@@ -46,7 +46,7 @@ def guarded() -> Iterator[Server]:
 def get(
     server: Server, path: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
         return response, response.read()
@@ -189,7 +189,7 @@ def test_another_sites_name_for_this_address_is_refused(server: Server, guarded:
 
 
 def test_one_connection_serves_many_requests(server: Server) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         for path in ("/status", "/metrics", "/nowhere", "/healthz"):
             connection.request("GET", path)
             assert connection.getresponse().read()

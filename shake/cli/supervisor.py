@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         lambda loaded, redactor: _act(options, loaded, redactor, linger),
         failed=lambda error: error.exit_status,
         # Later the farm hears of signals by itself.
-        stopped=("stopped before the copy began", 0),
+        stopped=("stopped before the copy began", int(options.until_consistent)),
     )
 
 

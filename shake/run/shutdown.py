@@ -43,17 +43,24 @@ class Ending:
 class Shutdown:
     """The stages of one run. It knows no process.
 
-    ``resyncs``: a gap is mended, not fatal. ``drain`` is called each time that an end is decided,
-    with the seconds that are left until then.
+    ``resyncs``: a gap is mended, not fatal. ``until_consistent``: only being consistent is a good
+    end. ``drain`` is called each time that an end is decided, with the seconds that are left until
+    then.
     """
 
     def __init__(
-        self, clock: Callable[[], float], *, resyncs: bool, drain: Callable[[float], None]
+        self,
+        clock: Callable[[], float],
+        *,
+        resyncs: bool,
+        until_consistent: bool = False,
+        drain: Callable[[float], None],
     ) -> None:
         self.stage = Stage.RUNNING
         self.ending = Ending(0, "", 0.0)
         self._clock = clock
         self._resyncs = resyncs
+        self._until_consistent = until_consistent
         self._drain = drain
 
     @property
@@ -89,7 +96,7 @@ class Shutdown:
         patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
         deadline = self._clock() + patience
         if self.running or self.ending.gap:  # which the next start meets again
-            self.ending = Ending(0, _stopped(number), deadline)
+            self.ending = self._stopped(number, deadline)
         else:
             self.ending = replace(self.ending, deadline=min(self.ending.deadline, deadline))
         self.stage = Stage.ASKED
@@ -109,7 +116,7 @@ class Shutdown:
 
     def stop_instead(self, number: int) -> None:
         """A signal came before what a gap asks for was begun."""
-        self.ending = Ending(0, _stopped(number), self._clock())
+        self.ending = self._stopped(number, self._clock())
 
     def state(self, trouble: str, *, complete: bool) -> tuple[str, str]:
         """What is shown, and why; ``complete``: all that was to be done is."""
@@ -130,7 +137,8 @@ class Shutdown:
             self.ending = Ending(status, line, self._clock() + patience, gap)
             self._drain(patience)
 
-
-def _stopped(number: int) -> str:
-    name = signal.Signals(number).name
-    return f"stopped by {name}: what is done is saved, start again to go on"
+    def _stopped(self, number: int, deadline: float) -> Ending:
+        line = f"stopped by {signal.Signals(number).name}"
+        if self._until_consistent:  # a script that waits for that must not take it for a yes
+            return Ending(1, f"{line} before all was consistent: start again to go on", deadline)
+        return Ending(0, f"{line}: what is done is saved, start again to go on", deadline)

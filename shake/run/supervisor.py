@@ -79,7 +79,10 @@ class Supervisor:
         self._loop = loop = Loop()
         self._begun = loop.clock()
         self._shutdown = Shutdown(
-            loop.clock, resyncs=config.gap_policy == "resync", drain=self._drain
+            loop.clock,
+            resyncs=config.gap_policy == "resync",
+            until_consistent=until_consistent,
+            drain=self._drain,
         )
         self._health = Health(loop.clock)
         self._parts = Parts(config, plan, workers, surroundings, loop, self)

@@ -109,7 +109,7 @@ def run(
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor is there to hear of it
-            if not resync.met:
+            if not resync.met or until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")
 
