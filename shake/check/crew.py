@@ -35,11 +35,9 @@ class Crew(Protocol):
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         """Have every piece done once, by any process; gives the results as they come."""
-        ...
 
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
-        ...
 
 
 class Alone:

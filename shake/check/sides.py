@@ -19,7 +19,6 @@ class Listener(Protocol):
 
     def differs(self, difference: Difference) -> None:
         """A difference was found."""
-        ...
 
     def advanced(
         self,
@@ -36,7 +35,6 @@ class Listener(Protocol):
         That is, in numbers: items compared, items scanned for that, bytes of the former's
         documents, keys of the target read, differences to be repaired, repairs tried.
         """
-        ...
 
 
 class Repair(IntEnum):
