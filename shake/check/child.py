@@ -90,15 +90,5 @@ class Checker:
                 self._channel.send(result)
 
 
-def serve(
-    channel: messages.CheckChannel,
-    config: Config,
-    set_up: messages.CheckSetup,
-    received: Iterator[messages.ToChecker],
-) -> None:
-    """Entry of the process."""
-    Checker(channel, config, set_up).serve(received)
-
-
 if __name__ == "__main__":
-    child.main(messages.CHECKER, serve)
+    child.main(messages.CHECKER, Checker)
