@@ -170,7 +170,7 @@ class Supervisor:
         if (until := self._lock.until) != self._until:
             self._until = until
             for process in self._parts.writing:
-                process.say(messages.WriteUntil(until))
+                process.send(messages.WriteUntil(until))
         if self._until_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
 
@@ -282,7 +282,7 @@ class Supervisor:
         self._parts.pool.send_all(Report())
         writing = self._parts.writing
         for process in writing:
-            process.say(Report())
+            process.send(Report())
         alive = [worker for worker in self._parts.pool.workers if worker.child]
         return len(alive) + len(writing)
 
