@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
 from shake.check.part import THREADS, Part
-from shake.check.sides import Listener
+from shake.check.sides import Advanced, Listener
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
@@ -126,8 +126,8 @@ class Children:
         match message:
             case messages.Differs(difference):
                 self._listener.differs(difference)
-            case messages.Advanced():
-                self._listener.advanced(**message._asdict())
+            case Advanced():
+                self._listener.advanced(message)
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):

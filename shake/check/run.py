@@ -214,7 +214,7 @@ class _Run:
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
         name = f"table {table.name}"
         sample = self.wish.sample is not None
-        compared, scanned = self.progress.compared, self.progress.scanned
+        compared, scanned = self.progress.done.compared, self.progress.done.scanned
         what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:
             what = "indexes"
