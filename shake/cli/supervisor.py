@@ -36,24 +36,13 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         "shake-supervisor",
         "Copies DynamoDB tables into MongoDB, then follows their changes. A run that was stopped, "
         "or killed, goes on where it was when it is started again.",
-    )
-    parser.add_argument(
-        "--workers",
-        type=command.positive,
-        metavar="N",
-        help="worker processes (default: the CPUs this process may use)",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check, print the plan, change nothing"
-    )
-    parser.add_argument(
-        "--until-consistent",
-        action="store_true",
-        help="end when every change made before this command started is applied: run it once more "
-        "after the writes have stopped, and switch",
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the effective configuration"
+        workers="worker processes",
+        flags={
+            "--dry-run": "check, print the plan, change nothing",
+            "--until-consistent": "end when every change made before this command started is "
+            "applied: run it once more after the writes have stopped, and switch",
+            "--print-config": "print the effective configuration",
+        },
     )
     options = command.parse(parser, argv)
     return command.run(
