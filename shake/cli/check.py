@@ -17,7 +17,7 @@ from shake.check.findings import Findings
 from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
-from shake.cli import command
+from shake.cli import command, streams
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
 from shake.status.figures import count, many
@@ -96,7 +96,7 @@ def _check(
     setproctitle(f"shake: check {config.id}")
     reporter = make_reporter(sys.stderr)
     # Where both streams are one terminal, lines must go above the bars.
-    write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else _print
+    write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else streams.say
 
     def say(line: str) -> None:
         write(one_line(redactor.redact(line)))
@@ -132,11 +132,6 @@ def _check(
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
     say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
     return DIFFERENT
-
-
-def _print(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
-        print(line, flush=True)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from setproctitle import setproctitle
 
 from shake import codec
-from shake.cli import command
+from shake.cli import command, streams
 from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
 from shake.process.child import allow_many
@@ -60,7 +59,7 @@ def _act(
 ) -> int:
     config = loaded.config
     if options.print_config:
-        _print(config.effective_lines())
+        streams.say("\n".join(config.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or command.usable_cpus()
@@ -96,10 +95,5 @@ def _notices(loaded: Loaded) -> None:
 
 def _dry_run(config: Config, workers: int) -> int:
     plan = task.dry_run(config, workers)
-    _print(describe(plan, config, workers))
+    streams.say("\n".join(describe(plan, config, workers)))
     return 3 if plan.refusals else 0
-
-
-def _print(lines: list[str]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
-        print("\n".join(lines), flush=True)
