@@ -75,14 +75,8 @@ def _act(
         _notices(loaded)
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
-        task.run(
-            config,
-            workers,
-            screen,
-            refresh=refresh,
-            until_consistent=options.until_consistent,
-            linger=linger,
-        )
+        until_consistent = options.until_consistent
+        task.run(task.Wish(config, workers, screen, refresh, until_consistent, linger))
         return 0
 
 

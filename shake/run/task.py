@@ -71,22 +71,30 @@ def dry_run(config: Config, workers: int) -> Plan:
         return replace(plan, refusals=tuple(refusals))
 
 
-def run(
-    config: Config,
-    workers: int,
-    reporter: Reporter,
-    *,
-    refresh: float,
-    until_consistent: bool = False,
-    linger: Callable[[], None] = lambda: None,
-) -> None:
-    """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run is asked for; ``reporter`` shows it every ``refresh`` seconds.
 
-    Changes are followed until a signal ends it, or, with ``until_consistent``, until every change
-    made before this call is applied. ``linger`` is called at a good end, while the status page is
-    still up. Raises ShakeError, with the exit status, for every other end; a task that was stopped
-    by a signal has ended well.
+    Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
+    change made before its start is applied. ``linger`` is called at a good end, while the status
+    page is still up.
     """
+
+    config: Config
+    workers: int
+    reporter: Reporter
+    refresh: float
+    until_consistent: bool
+    linger: Callable[[], None]
+
+
+def run(wish: Wish) -> None:
+    """Run the task to its end.
+
+    Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
+    has ended well.
+    """
+    config, workers = wish.config, wish.workers
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
@@ -98,9 +106,10 @@ def run(
         if plan.complete and not plan.follows:
             save_identities(ends.checkpoints, plan, lock.check)
             names = ", ".join(table.table.name for table in plan.tables)
-            reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
+            wish.reporter.print(
+                f"the full copy is complete already, nothing is to be done: {names}"
+            )
             return
-        wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
         resync = Resync(config, _scanners(config, workers), ends.checkpoints, lock)
         try:
             _carry_out(wish, ends, lock, plan, resync)
@@ -114,19 +123,7 @@ def run(
             log.info("stopped: what is done is saved, start again to go on")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What :func:`run` was asked for."""
-
-    config: Config
-    workers: int
-    reporter: Reporter
-    refresh: float
-    until_consistent: bool
-    linger: Callable[[], None]
-
-
-def _carry_out(wish: _Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
+def _carry_out(wish: Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
@@ -137,7 +134,7 @@ def _carry_out(wish: _Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Res
         plan = None
 
 
-def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
+def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
@@ -158,7 +155,7 @@ def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync
         return True
 
 
-def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
+def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
     """How it went; the page stays for as long as is wished after a good end."""
     for line in summary(last):
         wish.reporter.print(line)
@@ -360,7 +357,7 @@ def _watching(
 
 
 def _supervised(
-    wish: _Wish,
+    wish: Wish,
     ends: Ends,
     lock: TaskLock,
     plan: Plan,
