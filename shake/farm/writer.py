@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from shake.config import Config
 from shake.errors import RunError
@@ -119,6 +120,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
             self._writers[table].receive(message)
 
 
+@dataclass(slots=True, eq=False)
 class TableWriter:
     """The writer of one collection, in a process that can write others too.
 
@@ -128,35 +130,24 @@ class TableWriter:
     to the ledger, everything else to ``report``.
     """
 
-    def __init__(
-        self,
-        process: WriterProcess,
-        table: int,
-        plan: TablePlan,
-        held: Held,
-        run: int,
-        *,
-        staged: bool,
-        guard: LockGuard,
-        ledger: Ledger,
-        report: Callable[[OfWriter], None],
-    ) -> None:
-        self.process = process
-        self.table = table
-        self._plan = plan
-        self._guard = guard
-        self._ledger = ledger
-        self._report = report
-        self._held = held
-        self._run = run
-        self._staged = staged
-        self._order: messages.Order | None = None
-        self._pages: dict[int, messages.Write | messages.Apply] = {}
-        process.open(self)
+    process: WriterProcess
+    table: int
+    plan: TablePlan
+    held: Held
+    run: int
+    staged: bool
+    guard: LockGuard
+    ledger: Ledger
+    report: Callable[[OfWriter], None]
+    _order: messages.Order | None = None
+    _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.process.open(self)
 
     @property
     def place(self) -> str:
-        return self._plan.place
+        return self.plan.place
 
     def order(self, order: messages.Order) -> None:
         """Give the one order at a time that is answered by Done, when the task lock is certain."""
@@ -165,7 +156,7 @@ class TableWriter:
             self._order = order
             self.process.send(order)
 
-        self._guard.run(give)
+        self.guard.run(give)
 
     def write(self, write: messages.Write | messages.Apply) -> None:
         """Have a slot stored, or applied, when the task lock is certain."""
@@ -174,7 +165,7 @@ class TableWriter:
             self._pages[write.page] = write
             self.process.send(write)
 
-        self._guard.run(send)
+        self.guard.run(send)
 
     def say(self, message: messages.Aside) -> None:
         """Send what is not answered; a replacement process does not get it again."""
@@ -186,15 +177,15 @@ class TableWriter:
 
     def unanswered(self) -> Iterator[ToWriter]:
         """All that a new process must know and do."""
-        plan = self._plan
+        plan = self.plan
         yield messages.OpenCollection(
             table=self.table,
             description=plan.table,
             place=plan.place,
             copy=plan.record.copy_run,
-            staged=self._staged,
-            held=self._held,
-            run=self._run,
+            staged=self.staged,
+            held=self.held,
+            run=self.run,
             resumed=plan.action is Action.RESUME,
         )
         if self._order is not None:
@@ -206,13 +197,13 @@ class TableWriter:
         match message:
             case messages.Wrote(_, page):
                 del self._pages[page]
-                self._ledger.acknowledge(page)
+                self.ledger.acknowledge(page)
             case messages.Applied(_, page, skipped):
                 del self._pages[page]
-                self._ledger.acknowledge(page, skipped)
+                self.ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
-                self._held = Held(message.place, message.collection)
-                self._report(message)
+                self.held = Held(message.place, message.collection)
+                self.report(message)
             case _:
-                self._report(message)
+                self.report(message)
