@@ -79,7 +79,9 @@ class Stage:
         self.guard = LockGuard(lambda: self.ours)
         self.writers = {number: FarWriter(self.guard) for number in range(len(segments))}
         self.dispatch = CopyScheduler(
-            Farm(self.pool.config, self.loop, self.pool, cast(Any, None), self.task),
+            Farm(
+                self.pool.config, self.loop, self.pool, cast(Any, None), self.task, cast(Any, None)
+            ),
             self.copies,
             self.writers,  # type: ignore[arg-type]  # they too
         )

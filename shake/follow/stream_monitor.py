@@ -7,14 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from shake.clock import boot_clock
 from shake.errors import GapError
 from shake.farm.messages import ShardGap
 from shake.farm.task import Farm
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
 from shake.plan.plan import TablePlan
-from shake.source.contract import Source
 from shake.stream import suspicion
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
@@ -30,18 +28,13 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 class StreamMonitor:
     """Views streams, at once where something is uncertain."""
 
-    def __init__(self, farm: Farm, source: Source, followings: list[FollowedTable]) -> None:
+    def __init__(self, farm: Farm, followings: list[FollowedTable]) -> None:
         self._loop, self._task = farm.loop, farm.task
         self._checkpointer = farm.checkpointer
-        self._source = source.clock
+        self._source_clock = farm.source.clock
         self._followings = list(followings)
-        self._watcher = StreamWatcher(farm, source, self)
+        self._watcher = StreamWatcher(farm, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
-
-    @property
-    def _latest(self) -> float:
-        """The source's time, or a later one."""
-        return self._source.latest(boot_clock())
 
     def start(self) -> None:
         self._watcher.start()
@@ -79,7 +72,7 @@ class StreamMonitor:
             self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
             self._doubt(following, shard, Answer.GONE)
-        elif spared(shard, self._latest):
+        elif spared(shard, self._source_clock.latest()):
             log.info(
                 "table %s: shard %s: %s; read from its oldest", following.name, shard.id, gap.reason
             )
@@ -89,7 +82,7 @@ class StreamMonitor:
 
     def trimmed(self, following: FollowedTable, question: Question) -> None:
         """See Views."""
-        for shard in following.doubtful(self._latest):
+        for shard in following.doubtful(self._source_clock.latest()):
             if Question(shard.id, *shard.reached) == question:  # it is still so
                 self._doubt(following, shard, Answer.TRIMMED)
 
@@ -142,5 +135,5 @@ class StreamMonitor:
     def _view_all(self) -> None:
         for following in self._followings:
             self.look(following)
-            for shard in following.doubtful(self._latest):
+            for shard in following.doubtful(self._source_clock.latest()):
                 self._watcher.probe(following, shard)

@@ -97,9 +97,9 @@ class Parts:
             READERS if followings else 0,
             task,
         )
-        farm = Farm(config, loop, self.pool, self.checkpointer, task)
+        farm = Farm(config, loop, self.pool, self.checkpointer, task, surroundings.watch)
         self._connect_copy(farm)
-        self._connect_follow(farm, followings, surroundings.watch)
+        self._connect_follow(farm, followings)
 
     def _connect_copy(self, farm: Farm) -> None:
         copies, writers = self.copies, dict[int, TableWriter]()
@@ -107,18 +107,14 @@ class Parts:
         self.copy_scheduler = CopyScheduler(farm, copies, writers)
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
-    def _connect_follow(
-        self, farm: Farm, followings: dict[int, FollowedTable], watch: Source
-    ) -> None:
-        tables, writers, source = list(followings.values()), dict[int, TableWriter](), watch.clock
+    def _connect_follow(self, farm: Farm, followings: dict[int, FollowedTable]) -> None:
+        tables, writers = list(followings.values()), dict[int, TableWriter]()
         self._follow_writers = writers
-        self.monitor = monitor = StreamMonitor(farm, watch, tables)
-        journaling = Journaling(farm, tables, monitor, source)
-        self.follow_scheduler = FollowScheduler(
-            farm, followings, writers, monitor, journaling, source
-        )
+        self.monitor = monitor = StreamMonitor(farm, tables)
+        journaling = Journaling(farm, tables, monitor)
+        self.follow_scheduler = FollowScheduler(farm, followings, writers, monitor, journaling)
         self.follow_phases = FollowPhases(
-            farm, followings, writers, self.follow_scheduler, monitor, journaling, source
+            farm, followings, writers, self.follow_scheduler, monitor, journaling
         )
 
     @property

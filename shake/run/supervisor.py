@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
 from functools import partial
 
-from shake.clock import boot_clock
 from shake.config import Config, Redactor
 from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
@@ -343,7 +342,7 @@ class Supervisor:
             reason=self._redact(reason),
             notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
             time=time.time(),
-            source_time=source.earliest(boot_clock()),
+            source_time=source.earliest(),
             margin=self._config.incr_margin,
             whole=self._plan.whole(self._config),
         )

@@ -16,7 +16,6 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
-from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.phase import Phase
@@ -349,7 +348,7 @@ def _watching(
             ends.checkpoints,
             plan,
             lock.check,
-            lambda: ends.clock.earliest(boot_clock()),
+            ends.clock.earliest,
         )
         if ends.clock.dated is False:
             log.warning("%s", NO_DATE)
