@@ -89,7 +89,7 @@ class Journaling:
     def shard_over(self, following: FollowedTable, shard: str) -> None:
         """A shard is applied, or in the journal, to its end: what follows it can be read."""
         if not following.shards.offspring[shard]:
-            self._monitor.look(following, shard)
+            self._monitor.watcher.look(following, shard)
         if following.active:
             self.give_way(following)
 

@@ -80,7 +80,7 @@ class FollowPhases:
 
     def close(self) -> None:
         """Ask and delete nothing more."""
-        self._monitor.close()
+        self._monitor.watcher.close()
         self._journaling.close()
 
     @property
@@ -141,7 +141,7 @@ class FollowPhases:
         self._keep_fence(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
-        self._monitor.look(following)
+        self._monitor.watcher.look(following)
         self._scheduler.assign(following)
 
     def give_up(self, table: int) -> None:

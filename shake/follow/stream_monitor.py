@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from math import inf
 
@@ -12,7 +11,6 @@ from shake.farm.messages import ShardGap
 from shake.farm.task import Farm
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
-from shake.plan.plan import TablePlan
 from shake.stream import suspicion
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
@@ -26,39 +24,25 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 
 class StreamMonitor:
-    """Views streams, at once where something is uncertain."""
+    """Has streams viewed by its ``watcher``, at once where something is uncertain."""
 
     def __init__(self, farm: Farm, followings: list[FollowedTable]) -> None:
         self._loop, self._task = farm.loop, farm.task
         self._checkpointer = farm.checkpointer
         self._source_clock = farm.source.clock
         self._followings = list(followings)
-        self._watcher = StreamWatcher(farm, self)
+        self.watcher = StreamWatcher(farm, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
     def start(self) -> None:
-        self._watcher.start()
+        self.watcher.start()
         if self._followings:
             self._view_all()
             self._loop.every(LIST_EVERY, self._view_all)
 
-    def close(self) -> None:
-        self._watcher.close()
-
     def give_up(self, table: int) -> None:
         """A table is not followed any more."""
         self._followings = [one for one in self._followings if one.number != table]
-
-    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        """Call ``then`` if the source table is still the one that was copied; else the task ends.
-
-        To be asked when a table's scan has ended, before its collection counts as its copy.
-        """
-        self._watcher.verify(plan, then)
-
-    def look(self, following: FollowedTable, parent: str = "") -> None:
-        """View a stream now: the children of a shard, or all of it."""
-        self._watcher.look(following, parent)
 
     def tend(self) -> None:
         """Each second: report what is uncertain."""
@@ -92,7 +76,7 @@ class StreamMonitor:
             following.shards.doubt(shard, answer, self._loop.clock())
         except GapError as error:
             self._task.fail(error)
-        self.look(following)
+        self.watcher.look(following)
 
     def seen(self, following: FollowedTable, view: View) -> None:
         """See Views."""
@@ -130,10 +114,10 @@ class StreamMonitor:
     def _view_again(self, following: FollowedTable, at: float) -> None:
         if self._next.get(following.number) == at:
             del self._next[following.number]
-            self.look(following)
+            self.watcher.look(following)
 
     def _view_all(self) -> None:
         for following in self._followings:
-            self.look(following)
+            self.watcher.look(following)
             for shard in following.doubtful(self._source_clock.latest()):
-                self._watcher.probe(following, shard)
+                self.watcher.probe(following, shard)

@@ -91,7 +91,11 @@ class StreamWatcher:
         self._put(following.name, name, partial(self._probe, following, question))
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        """Call ``then`` in the loop if the source table is still the one that was copied."""
+        """Call ``then`` in the loop if the source table is still the one that was copied.
+
+        Else the task ends. To be asked when a table's scan has ended, before its collection counts
+        as its copy.
+        """
         self._put(plan.table.name, then, partial(self._verify, plan, then))
 
     def _put(self, table: str, name: object, job: Callable[[], None]) -> None:

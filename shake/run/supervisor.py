@@ -288,7 +288,7 @@ class Supervisor:
     # ---- as the Task: tables
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        self._parts.monitor.verify(plan, then)
+        self._parts.monitor.watcher.verify(plan, then)
 
     def read_through(self, copy: CopiedTable) -> None:
         self._parts.copy_phases.read_through(copy)
