@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -272,7 +271,6 @@ def _client(ends: Ends, stop: threading.Event) -> Source:
         ends.credentials,
         on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
         stop=stop,
-        random=random.Random(),
         clock=ends.clock,
     )
 
