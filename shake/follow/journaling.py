@@ -25,12 +25,7 @@ _FULL_PAUSE = 60.0
 class Journaling:
     """Decides which shards are read into the journal, and watches the journal's disk space."""
 
-    def __init__(
-        self,
-        farm: Farm,
-        followings: list[FollowedTable],
-        monitor: StreamMonitor,
-    ) -> None:
+    def __init__(self, farm: Farm, followings: list[FollowedTable], monitor: StreamMonitor) -> None:
         config = farm.config
         self._on = config.incr_sync_parallel
         self._most = config.journal_max_mb * 10**6

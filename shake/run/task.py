@@ -341,12 +341,7 @@ def _watching(
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         positions = choose_positions(
-            config,
-            watch,
-            ends.checkpoints,
-            plan,
-            lock.check,
-            ends.clock.earliest,
+            config, watch, ends.checkpoints, plan, lock.check, ends.clock.earliest
         )
         if ends.clock.dated is False:
             log.warning("%s", NO_DATE)
