@@ -15,6 +15,7 @@ from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
 from shake.process.child import allow_many
 from shake.run import task
+from shake.run.parts import Wish
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
@@ -76,7 +77,7 @@ def _act(
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         until_consistent = options.until_consistent
-        task.run(task.Wish(config, workers, screen, refresh, until_consistent, linger))
+        task.run(Wish(config, workers, screen, refresh, until_consistent, linger))
         return 0
 
 

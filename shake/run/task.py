@@ -22,7 +22,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
-from shake.run.parts import Surroundings
+from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending
@@ -67,23 +67,6 @@ def dry_run(config: Config, workers: int) -> Plan:
         # Such a run has the ports itself.
         refusals += local_problems(config, ports=life is not Life.ALIVE)
         return replace(plan, refusals=tuple(refusals))
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a run is asked for; ``reporter`` shows it every ``refresh`` seconds.
-
-    Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
-    change made before its start is applied. ``linger`` is called at a good end, while the status
-    page is still up.
-    """
-
-    config: Config
-    workers: int
-    reporter: Reporter
-    refresh: float
-    until_consistent: bool
-    linger: Callable[[], None]
 
 
 def run(wish: Wish) -> None:
@@ -140,7 +123,10 @@ def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync)
         save_identities(ends.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, ends, lock, plan))
         end_repairs(config, ends.checkpoints, plan, positions)
-        ending, last = _supervised(wish, ends, lock, plan, screen, watch=watch, positions=positions)
+        around = Surroundings(
+            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
+        )
+        ending, last = _supervised(wish, plan, around, screen)
         resync.look(last)
         if ending.gap:
             try:
@@ -349,32 +335,16 @@ def _watching(
 
 
 def _supervised(
-    wish: Wish,
-    ends: Ends,
-    lock: TaskLock,
-    plan: Plan,
-    screen: _Screen,
-    *,
-    watch: Source,
-    positions: dict[str, Position],
+    wish: Wish, plan: Plan, around: Surroundings, screen: _Screen
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
-    supervisor = Supervisor(
-        wish.config,
-        plan,
-        wish.workers,
-        Surroundings(
-            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
-        ),
-        until_consistent=wish.until_consistent,
-        refresh=wish.refresh,
-    )
+    supervisor = Supervisor(wish, plan, around)
     screen.show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
-    if ends.checkpoints.status() is None:
-        lock.check()
-        ends.checkpoints.set_status("full_sync")
+    if around.checkpoints.status() is None:
+        around.lock.check()
+        around.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:
