@@ -41,7 +41,7 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
 
     @abstractmethod
     def set_up(self) -> tuple[SetUp, tuple[int, ...]]:
-        """What a new process is told first, and the descriptors that it inherits."""
+        """The set-up of a new process, and the descriptors that it inherits."""
 
     @abstractmethod
     def received(self, message: FromChild | Sent) -> None:
