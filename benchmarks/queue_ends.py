@@ -101,30 +101,27 @@ class Hub:
         self._publish(self._slot_of.pop(wrote.page))
 
 
-def serve(channel: EndChannel, config: Config, set_up: EndSetup, received: Iterator[ToEnd]) -> None:
-    """Entry of a child."""
-    ends = End(channel, set_up)
-    channel.send(Ready())
-    for message in received:
-        ends.waiting.put(message)
-
-
 class End:
     """A worker that only fills slots, or a writer that only reads them, in its own thread."""
 
-    def __init__(self, channel: EndChannel, set_up: EndSetup) -> None:
-        self.waiting: queue.SimpleQueue[ToEnd] = queue.SimpleQueue()
+    def __init__(self, channel: EndChannel, config: Config, set_up: EndSetup) -> None:
+        self._waiting: queue.SimpleQueue[ToEnd] = queue.SimpleQueue()
         self._channel = channel
         self._arena = Arena(set_up.arena, writable=True)
         self._page = bytearray(set_up.length)
         self._touch = set_up.touch
         threading.Thread(target=self._run, daemon=True).start()
 
+    def serve(self, received: Iterator[ToEnd]) -> None:
+        self._channel.send(Ready())
+        for message in received:
+            self._waiting.put(message)
+
     def _run(self) -> None:
         pages = 0
         with child.guarded(self._channel):
             while True:
-                match self.waiting.get():
+                match self._waiting.get():
                     case messages.Free(slot):
                         if self._touch:
                             self._arena.slot(slot)[: len(self._page)] = self._page
@@ -150,6 +147,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1].isdigit():  # the file descriptor that a child is given
-        child.main(ROLE, serve)
+        child.main(ROLE, End)
     else:
         main()

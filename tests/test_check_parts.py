@@ -18,6 +18,7 @@ from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
 from shake.check.plan import plan
 from shake.check.progress import Progress
+from shake.check.sides import Advanced
 from shake.config import Config
 from shake.config.kinds import ReadBudget
 from shake.errors import Stopped
@@ -205,14 +206,14 @@ def test_a_repair_shows_how_many_are_left_and_no_time_left() -> None:
         return table.state, table.seconds_left
 
     with progress.table(replace(TABLE, items=1000), "check.t"):
-        progress.advanced(compared=500, scanned=500)
+        progress.advanced(Advanced(compared=500, scanned=500))
         state, left = shown()
         assert state == "checking"
         assert left
-        progress.advanced(to_repair=1200)
+        progress.advanced(Advanced(to_repair=1200))
         assert shown() == ("repairing 1 of 1,200", None)
-        progress.advanced(repaired=2)
+        progress.advanced(Advanced(repaired=2))
         assert shown() == ("repairing 3 of 1,200", None)
-        progress.advanced(repaired=1198)
+        progress.advanced(Advanced(repaired=1198))
         assert shown()[0] == "checking"
     assert shown() == ("done", 0.0)

@@ -14,8 +14,9 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.identity import Identity
+from shake.schema import Origin
 
-FIRST = Identity("arn:aws:dynamodb:eu-west-1:1:table/orders", "id-1", 1700000000.25)
+FIRST = Identity(Origin("arn:aws:dynamodb:eu-west-1:1:table/orders", "id-1", 1700000000.25))
 
 
 @pytest.fixture
@@ -23,7 +24,10 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None))
 
 
-@given(st.builds(Identity, st.text(), st.text(), st.floats(allow_nan=False), st.text(), st.text()))
+ORIGINS = st.builds(Origin, st.text(), st.text(), st.floats(allow_nan=False))
+
+
+@given(st.builds(Identity, ORIGINS, st.text(), st.text()))
 def test_an_identity_survives_bson(identity: Identity) -> None:
     assert Identity.of("orders", bson.decode(bson.encode(identity.document()))) == identity
 

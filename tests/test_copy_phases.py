@@ -36,7 +36,7 @@ class Stage:
         self.copies = copies
         config, loop = load(None, {}, given).config, Loop(lambda: 1.0)
         here: Any = self  # as pool, checkpointer, scheduler and each writer
-        farm = Farm(config, loop, here, here, Notes(writer=here))
+        farm = Farm(config, loop, here, here, Notes(writer=here), here)
         self.phases = CopyPhases(farm, copies, self.writers, here)
 
     # ---- as the scheduler

@@ -13,8 +13,8 @@ from shake.farm.task import Farm
 from shake.farm.writer import LockGuard
 from shake.limits import Budget
 from shake.phase import Phase
-from shake.process.child import MOST_DEATHS
 from shake.process.loop import Loop
+from shake.process.supervised import MOST_DEATHS
 from shake.source.client import Credentials, Endpoint
 from tests.support.task import Notes
 from tests.test_copy_table import page, plan_of
@@ -66,7 +66,7 @@ class Stage:
         )
         self.far = [Far() for _ in range(workers)]
         for number, far in enumerate(self.far):
-            worker = Worker(number, 2, 0)
+            worker = Worker(self.pool, number, 2, 0)
             worker.child = far  # type: ignore[assignment]  # keeps what it is sent
             self.pool.workers.append(worker)
         self.copies = []
@@ -79,7 +79,9 @@ class Stage:
         self.guard = LockGuard(lambda: self.ours)
         self.writers = {number: FarWriter(self.guard) for number in range(len(segments))}
         self.dispatch = CopyScheduler(
-            Farm(self.pool._config, self.loop, self.pool, cast(Any, None), self.task),
+            Farm(
+                self.pool.config, self.loop, self.pool, cast(Any, None), self.task, cast(Any, None)
+            ),
             self.copies,
             self.writers,  # type: ignore[arg-type]  # they too
         )
@@ -88,7 +90,7 @@ class Stage:
         return self.far[worker].all(messages.Lease)
 
     def publish(self, message: messages.Page, worker: int = 0) -> None:
-        self.pool._receive(self.pool.workers[worker], message)
+        self.pool.received(self.pool.workers[worker], message)
 
     def store(self, table: int = 0) -> None:
         """The target acknowledges what the table's writer was sent and has not stored."""
@@ -97,7 +99,7 @@ class Stage:
 
     def end(self, lease: int) -> None:
         worker = next(w for w in self.pool.workers if lease in w.scanners)
-        self.pool._receive(worker, messages.Idle(worker.scanners.index(lease)))
+        self.pool.received(worker, messages.Idle(worker.scanners.index(lease)))
         self.dispatch.assign()
 
     def die(self, worker: Worker) -> None:

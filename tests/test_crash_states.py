@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shake.process.child import MOST_DEATHS
+from shake.process.supervised import MOST_DEATHS
 from tests.support.crash import Copy, MakeCopy
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment

@@ -26,9 +26,10 @@ from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process import arena
 from shake.process.arena import Arena
-from shake.process.child import Child, allow_many, revival_delay
+from shake.process.child import Child, allow_many
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Ready, Report, Start
+from shake.process.supervised import REVIVAL
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
 from shake.targets.contract import Held
@@ -196,7 +197,7 @@ def alive(pid: int) -> bool:
 
 
 def test_the_first_replacement_comes_at_once_and_the_tenth_not_soon() -> None:
-    delays = [revival_delay(deaths) for deaths in range(1, 11)]
+    delays = [REVIVAL.most(deaths) for deaths in range(10)]
     assert delays[0] == 0.0
     assert delays == sorted(delays)
     assert delays[-1] == 5.0
@@ -297,7 +298,7 @@ def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) ->
 def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -> None:
     pool.ready(1)
     for slot in (0, 4):
-        pool.pool._receive(pool.worker, messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
+        pool.pool.received(pool.worker, messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
     assert pool.worker.status().slots_used == 2
     pool.kill()
     pool.ready(2)

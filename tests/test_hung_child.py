@@ -74,7 +74,7 @@ def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -
     until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     result = stopped(migration, process)
-    assert f"the writer of {place} died (killed: no answer for 12 s)" in result.stdout
+    assert f"writer {place} died (killed: no answer for 12 s)" in result.stdout
 
 
 def test_a_worker_that_answers_again_ends_the_report(followed: Followed) -> None:

@@ -64,13 +64,11 @@ class Task:
             followings.append(following)
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
         none, by_number = cast(Any, None), {one.number: one for one in followings}
-        farm = Farm(config, loop, self.pool, none, self.task)
-        monitor = StreamMonitor(farm, client, followings)
-        journaling = Journaling(farm, followings, monitor, client.clock)
-        scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling, client.clock)
-        self.follow = FollowPhases(
-            farm, by_number, {}, scheduler, monitor, journaling, client.clock
-        )
+        farm = Farm(config, loop, self.pool, none, self.task, client)
+        monitor = StreamMonitor(farm, followings)
+        journaling = Journaling(farm, followings, monitor)
+        scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling)
+        self.follow = FollowPhases(farm, by_number, {}, scheduler, monitor, journaling)
 
     def second(self) -> None:
         """What is done each second."""

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from shake.check import messages
 from shake.check.findings import Difference
 from shake.check.part import THREADS, Part, connect
+from shake.check.sides import Advanced
 from shake.config import Config
 from shake.process import entry as child
 from shake.source.endpoint import Credentials
 
 #: Seconds between two messages that tell how far this process is.
 _EVERY = 0.25
-NOTHING = messages.Advanced(0, 0, 0, 0, 0, 0)
 
 
 class Parent:
@@ -25,16 +25,15 @@ class Parent:
     def __init__(self, channel: messages.CheckChannel) -> None:
         self._channel = channel
         self._counting = threading.Lock()
-        self._unsent = NOTHING
+        self._unsent = Advanced()
         self._sent = 0.0
 
     def differs(self, difference: Difference) -> None:
         self._channel.send(messages.Differs(difference))
 
-    def advanced(self, **more: int) -> None:
+    def advanced(self, more: Advanced) -> None:
         with self._counting:
-            sums = {name: getattr(self._unsent, name) + amount for name, amount in more.items()}
-            self._unsent = self._unsent._replace(**sums)
+            self._unsent = self._unsent.plus(more)
         if time.monotonic() > self._sent + _EVERY:
             self.flush()
 
@@ -42,7 +41,7 @@ class Parent:
         """Send what is not sent yet."""
         with self._counting:
             self._sent = time.monotonic()
-            unsent, self._unsent = self._unsent, NOTHING
+            unsent, self._unsent = self._unsent, Advanced()
         if any(unsent):
             self._channel.send(unsent)
 
@@ -90,15 +89,5 @@ class Checker:
                 self._channel.send(result)
 
 
-def serve(
-    channel: messages.CheckChannel,
-    config: Config,
-    set_up: messages.CheckSetup,
-    received: Iterator[messages.ToChecker],
-) -> None:
-    """Entry of the process."""
-    Checker(channel, config, set_up).serve(received)
-
-
 if __name__ == "__main__":
-    child.main(messages.CHECKER, serve)
+    child.main(messages.CHECKER, Checker)

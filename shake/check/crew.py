@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
 from shake.check.part import THREADS, Part
-from shake.check.sides import Listener
+from shake.check.sides import Advanced, Listener
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
@@ -35,11 +35,9 @@ class Crew(Protocol):
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         """Have every piece done once, by any process; gives the results as they come."""
-        ...
 
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
-        ...
 
 
 class Alone:
@@ -64,7 +62,7 @@ class Alone:
 
 
 class Children:
-    """Child processes, as many as the largest table so far has needed; to be closed."""
+    """A crew of child processes, as many as the largest table so far has needed; to be closed."""
 
     def __init__(
         self,
@@ -79,22 +77,36 @@ class Children:
         self._sent = credentials()
         self._listener = listener
         self._children: list[CheckChild] = []
+        self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
 
-    def open(self, table: Table, count: int, fence: Fence = NO_FENCE) -> Team:
-        """A crew of so many children, for a table; ``fence`` is that of this process."""
+    def open(self, table: Table, count: int, fence: Fence = NO_FENCE) -> Crew:
+        """The crew for a table, on which so many work; ``fence`` is that of this process."""
+        self._count = count
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))
         for process, child in enumerate(self._children[:count], fence.process + 1):
             child.send(messages.Open(table, count, fence._replace(process=process)))
-        return Team(self, count)
+        return self
 
-    def send(self, number: int, work: messages.Work) -> None:
-        self._children[number].send(work)
+    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
+        waiting = deque(pieces)
+        for place in range(min(self._count * THREADS, len(pieces))):
+            self._children[place % self._count].send(waiting.popleft())
+        for _ in pieces:
+            number, result = self._next()
+            if waiting:
+                self._children[number].send(waiting.popleft())
+            yield _expected(result, kind)
 
-    def next(self) -> tuple[int, messages.Result]:
+    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
+        for child in self._children[: self._count]:
+            child.send(work)
+        return [_expected(self._next()[1], kind) for _ in range(self._count)]
+
+    def _next(self) -> tuple[int, messages.Result]:
         """The next result, and which child it is of. Raises RunError where one of them fails."""
         self._loop.run(lambda: bool(self._results))
         return self._results.popleft()
@@ -128,8 +140,8 @@ class Children:
         match message:
             case messages.Differs(difference):
                 self._listener.differs(difference)
-            case messages.Advanced():
-                self._listener.advanced(**message._asdict())
+            case Advanced():
+                self._listener.advanced(message)
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):
@@ -148,29 +160,6 @@ class Children:
             self._sent = current
             for child in self._children:
                 child.send(current)
-
-
-class Team:
-    """A crew of children: the first ``count`` of them."""
-
-    def __init__(self, children: Children, count: int) -> None:
-        self._children = children
-        self._count = count
-
-    def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
-        waiting = deque(pieces)
-        for place in range(min(self._count * THREADS, len(pieces))):
-            self._children.send(place % self._count, waiting.popleft())
-        for _ in pieces:
-            number, result = self._children.next()
-            if waiting:
-                self._children.send(number, waiting.popleft())
-            yield _expected(result, kind)
-
-    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
-        for number in range(self._count):
-            self._children.send(number, work)
-        return [_expected(self._children.next()[1], kind) for _ in range(self._count)]
 
 
 def _expected(result: messages.Result, kind: type[R]) -> R:

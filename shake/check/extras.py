@@ -9,7 +9,7 @@ from typing import Any
 
 from shake.check.fingerprint import Fingerprint, bucket
 from shake.check.keys import digest, identity_of
-from shake.check.sides import Repair, Sides
+from shake.check.sides import Advanced, Repair, Sides
 from shake.check.target import KeyRange
 
 #: Keys that the source is asked for in one request.
@@ -84,7 +84,7 @@ class Extras:
 
     def _read(self, part: KeyRange) -> Iterator[list[Key]]:
         for keys in self._sides.stored.keys_of(part):
-            self._sides.listener.advanced(keys=len(keys))
+            self._sides.listener.advanced(Advanced(keys=len(keys)))
             yield keys
 
     def _within(self, part: KeyRange) -> Iterator[Key]:
@@ -118,9 +118,9 @@ class Extras:
         if not self._first(self._named, document):
             return
         deletes = self._sides.repair is Repair.EXTRAS
-        self._sides.listener.advanced(to_repair=deletes)
+        self._sides.listener.advanced(Advanced(to_repair=deletes))
         deleted = deletes and self._delete(document)
-        self._sides.listener.advanced(repaired=deletes)
+        self._sides.listener.advanced(Advanced(repaired=deletes))
         if deletes and not deleted:
             return
         repaired = deletes and not self._sides.stored.holds(document)

@@ -16,7 +16,7 @@ from shake.check.documents import opened
 from shake.check.fingerprint import Fingerprint
 from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
-from shake.check.sides import Sides
+from shake.check.sides import Advanced, Sides
 from shake.check.source import Page
 from shake.errors import Stopped
 
@@ -90,7 +90,7 @@ class Items:
                 self._look_again(doubtful)
         items = len(page.documents) + len(page.unfit)
         size = sum(map(len, page.documents))
-        self._sides.listener.advanced(compared=items, scanned=page.scanned, size=size)
+        self._sides.listener.advanced(Advanced(items, page.scanned, size))
         return items
 
     def _judge(
@@ -132,11 +132,11 @@ class Items:
         right: set[Identity] = set()
         there: set[Identity] = set()
         if wrong and sides.repair:
-            sides.listener.advanced(to_repair=len(wrong))
+            sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
                 added += self._mend(verdict)
-                sides.listener.advanced(repaired=1)
+                sides.listener.advanced(Advanced(repaired=1))
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
             right |= {identity_of(verdict.key) for verdict in verdicts if not verdict.kind}

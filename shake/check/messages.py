@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
 from shake.check.fingerprint import Sums
-from shake.check.sides import Repair
+from shake.check.sides import Advanced, Repair
 from shake.check.target import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild
@@ -81,17 +81,6 @@ class CountItems(NamedTuple):
 
 
 # ---- from a child
-
-
-class Advanced(NamedTuple):
-    """See Listener.advanced."""
-
-    compared: int
-    scanned: int
-    size: int
-    keys: int
-    to_repair: int
-    repaired: int
 
 
 class Differs(NamedTuple):

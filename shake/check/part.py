@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,9 +58,7 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
         )
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
-    client = DynamoSource(
-        endpoint, credentials, on_retry=retried, stop=stop, random=random.Random()
-    )
+    client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
     return Ends(config, client, MongoTarget(config, stop, log.info), stop)
 
 

@@ -8,14 +8,7 @@ from math import ceil
 from shake.check.part import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config
-from shake.plan.plan import (
-    PAGE_BYTES,
-    UNIT_BYTES,
-    Action,
-    TablePlan,
-    capacity_rate,
-    count_segments,
-)
+from shake.plan.plan import PAGE_BYTES, UNIT_BYTES, Action, TablePlan, capacity_rate, count_segments
 from shake.schema import Table
 from shake.status.figures import count, duration, many, size
 

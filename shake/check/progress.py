@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from shake.check.findings import Findings
+from shake.check.sides import Advanced
 from shake.schema import Table
 from shake.status.figures import count
 from shake.status.progress import Reporter
@@ -23,15 +24,13 @@ class Progress:
     """The tables so far, as the Listener of the check; ``filtered``: a scan filter is on."""
 
     def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
-        self.compared = self.scanned = 0
+        self.done = Advanced()  # of the table that is being checked
         self.differs = findings.add
         self._id = id
         self._filtered = filtered
         self._started = time.time()
         self._lock = threading.Lock()
         self._tables: list[TableStatus] = []
-        self._size = self._keys = 0
-        self._to_repair = self._repaired = 0
         self._state = _CHECKING
         self._rate = Rate(time.monotonic())
 
@@ -39,8 +38,7 @@ class Progress:
     def table(self, table: Table, place: str) -> Iterator[None]:
         """The table that is being checked now."""
         with self._lock:
-            self.compared = self.scanned = self._size = self._keys = 0
-            self._to_repair = self._repaired = 0
+            self.done = Advanced()
             self._state = _CHECKING
             self._tables.append(
                 TableStatus(
@@ -61,31 +59,17 @@ class Progress:
     def reading_keys(self, expected: int) -> None:
         """All items are compared: now the keys of the target are read, about so many."""
         with self._lock:
-            self._keys = 0
+            self.done = self.done._replace(keys=0)
             self._state = _KEYS
             self._tables[-1] = replace(
                 self._tables[-1], state=_KEYS, items=0, scanned=0, expected_items=expected
             )
             self._rate = Rate(time.monotonic())
 
-    def advanced(
-        self,
-        *,
-        compared: int = 0,
-        scanned: int = 0,
-        size: int = 0,
-        keys: int = 0,
-        to_repair: int = 0,
-        repaired: int = 0,
-    ) -> None:
+    def advanced(self, more: Advanced) -> None:
         """See Listener."""
         with self._lock:
-            self.compared += compared
-            self.scanned += scanned
-            self._size += size
-            self._keys += keys
-            self._to_repair += to_repair
-            self._repaired += repaired
+            self.done = self.done.plus(more)
 
     def snapshot(self) -> Snapshot:
         """The state of now."""
@@ -98,21 +82,21 @@ class Progress:
             )
 
     def _refresh(self) -> None:
-        last, now = self._tables[-1], time.monotonic()
-        items, scanned = self.compared, self.scanned
+        last, done, now = self._tables[-1], self.done, time.monotonic()
+        items, scanned = done.compared, done.scanned
         if self._state == _KEYS:
-            items = scanned = self._keys
+            items = scanned = done.keys
         self._rate.add(items - last.items, now)
         rate = self._rate.value(now)
         # The rate counts what the scan filter keeps, so what is ahead is counted likewise.
         left = max(0, last.expected_items - scanned) * (items / scanned if scanned else 1.0)
-        repairing = self._repaired < self._to_repair
-        number = f"{count(self._repaired + 1)} of {count(self._to_repair)}"
+        repairing = done.repaired < done.to_repair
+        number = f"{count(done.repaired + 1)} of {count(done.to_repair)}"
         self._tables[-1] = replace(
             last,
             state=f"repairing {number}" if repairing else self._state,
             items=items,
-            bytes=self._size,
+            bytes=done.size,
             scanned=scanned,
             rate=rate,
             seconds_left=None if repairing else seconds_left(left, rate),

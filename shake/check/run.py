@@ -17,15 +17,14 @@ from shake.check.crew import Alone, Children, Crew
 from shake.check.documents import DECODED
 from shake.check.findings import Findings
 from shake.check.fingerprint import BUCKETS, Fingerprint, Sums
-from shake.check.indexes import check_indexes
 from shake.check.part import Ends, Part, connect
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
 from shake.check.repairing import Repairs, repairing
-from shake.check.sides import Repair
+from shake.check.sides import Repair, Sides
 from shake.check.target import KeyRange
 from shake.config import Config
-from shake.errors import RefusedError, UsageError
+from shake.errors import RefusedError, RunError, UsageError
 from shake.plan.source_tables import find_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
@@ -155,7 +154,7 @@ class _Run:
             else:
                 self._compare(plan, part, fence)
             self.belonging.verify_again(table)
-            check_indexes(part.sides)
+            _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
     def _compare(self, plan: Plan, part: Part, fence: Fence) -> None:
@@ -214,7 +213,7 @@ class _Run:
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
         name = f"table {table.name}"
         sample = self.wish.sample is not None
-        compared, scanned = self.progress.compared, self.progress.scanned
+        compared, scanned = self.progress.done.compared, self.progress.done.scanned
         what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:
             what = "indexes"
@@ -234,6 +233,22 @@ class _Run:
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"
             )
         return lines
+
+
+def _check_indexes(sides: Sides) -> None:
+    """Name the indexes that are not there, and build them where the check repairs."""
+    missing = left = sides.stored.missing_indexes()
+    refused = ""
+    if missing and sides.repair:
+        try:
+            sides.stored.build_indexes()
+        except RunError as error:
+            refused = str(error)
+        left = sides.stored.missing_indexes()
+    for index in missing:
+        repaired = index not in left
+        note = "" if repaired else refused
+        sides.differ("index", None, fields=(str(index),), repaired=repaired, note=note)
 
 
 def _parts(plan: Plan, keys: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shake.check.findings import Difference
 from shake.check.meaning import Item
@@ -14,29 +14,28 @@ from shake.config import Config
 from shake.schema import Table
 
 
+class Advanced(NamedTuple):
+    """So much more is done, in numbers."""
+
+    compared: int = 0  # items
+    scanned: int = 0  # items scanned for that
+    size: int = 0  # bytes of the documents of compared items
+    keys: int = 0  # keys of the target read
+    to_repair: int = 0  # differences
+    repaired: int = 0  # repairs tried
+
+    def plus(self, more: Advanced) -> Advanced:
+        return Advanced(*map(sum, zip(self, more, strict=True)))
+
+
 class Listener(Protocol):
     """Hears what a check finds, and how far it is; thread-safe."""
 
     def differs(self, difference: Difference) -> None:
         """A difference was found."""
-        ...
 
-    def advanced(
-        self,
-        *,
-        compared: int = 0,
-        scanned: int = 0,
-        size: int = 0,
-        keys: int = 0,
-        to_repair: int = 0,
-        repaired: int = 0,
-    ) -> None:
-        """So much more is done.
-
-        That is, in numbers: items compared, items scanned for that, bytes of the former's
-        documents, keys of the target read, differences to be repaired, repairs tried.
-        """
-        ...
+    def advanced(self, more: Advanced) -> None:
+        """More is done."""
 
 
 class Repair(IntEnum):

@@ -120,10 +120,7 @@ class SourceTable:
         wanted: dict[str, Any] = {"Keys": keys, "ConsistentRead": True}
         if not whole:
             names = {f"#k{i}": key.name for i, key in enumerate(self._table.keys)}
-            wanted |= {
-                "ProjectionExpression": ",".join(names),
-                "ExpressionAttributeNames": names,
-            }
+            wanted |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
         request = {"RequestItems": {name: wanted}, "ReturnConsumedCapacity": "TOTAL"}
         self._pace.take()
         # json, not orjson: an item may hold a lone surrogate.

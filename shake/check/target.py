@@ -231,23 +231,18 @@ class StoredTable:
                 self._bulk.run(command, memoryview(statement), 1, self._session)
             except BulkWriteError as error:
                 codes = {entry["code"] for entry in error.details["writeErrors"]}
-                if TOO_OLD in codes:
-                    raise self._superseded() from error
                 if codes != {DUPLICATE_KEY} or error.details["writeConcernErrors"]:
                     raise
             except OperationFailure as error:
-                if error.code == TOO_OLD:
-                    raise self._superseded() from error
-                raise
+                if error.code != TOO_OLD:
+                    raise
+                raise RunError(
+                    f"{self.place}: a later run of the task, or another shake-check --repair, has "
+                    "begun: repair again when it has ended"
+                ) from error
 
         with self._writing:
             self.patiently(attempt)
-
-    def _superseded(self) -> RunError:
-        return RunError(
-            f"{self.place}: a later run of the task, or another shake-check --repair, has begun: "
-            "repair again when it has ended"
-        )
 
     def build_indexes(self) -> None:
         """Build what is missing. Raises RunError that names each refused index."""

@@ -29,11 +29,9 @@ class Store(Protocol):
 
     def collections(self) -> list[str]:
         """The names of all collections, in any order; others may have put some there."""
-        ...
 
     def read(self, collection: str) -> list[dict[str, Any]]:
         """All documents; none, where the collection does not exist."""
-        ...
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         """Replace or insert each document by ``_id``; all of them are durable on return.
@@ -41,7 +39,6 @@ class Store(Protocol):
         A document with a number ``Run`` replaces none with a greater one: Superseded. So what a
         dead run wrote, and arrives late, cannot undo what the next one knows.
         """
-        ...
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
         """Put ``new`` in the place of ``old`` if that is what is stored; tell whether it was.
@@ -50,6 +47,5 @@ class Store(Protocol):
         document is ``old`` when it has each field of ``old``. Atomic between threads, processes
         and machines, and durable on return.
         """
-        ...
 
     def close(self) -> None: ...

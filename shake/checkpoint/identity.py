@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
+from shake.schema import UNKNOWN as NO_ORIGIN
 from shake.schema import Origin
 
 
@@ -14,35 +15,23 @@ from shake.schema import Origin
 class Identity:
     """Tells one table, and one collection, from every other of the same name.
 
-    ``arn``, ``table_id`` and ``created`` (Unix seconds) are DynamoDB's own. ``collection`` is the
-    UUID of the collection, as 32 hexadecimal digits, and ``server`` names the server, for messages.
-    A field is empty, or 0, where the source or target does not tell, or nothing is known yet.
-    Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
-    https://www.mongodb.com/docs/manual/reference/command/listCollections/
+    ``origin`` is the source table. ``collection`` is the UUID of the collection, as 32 hexadecimal
+    digits, and ``server`` names the server, for messages. A field is empty where the target does
+    not tell, or nothing is known yet.
+    Source: https://www.mongodb.com/docs/manual/reference/command/listCollections/
     """
 
-    arn: str = ""
-    table_id: str = ""
-    created: float = 0.0
+    origin: Origin = NO_ORIGIN
     collection: str = ""
     server: str = ""
-
-    @property
-    def origin(self) -> Origin:
-        """The half that names the source table."""
-        return Origin(self.arn, self.table_id, self.created)
-
-    def of_source(self, origin: Origin) -> Identity:
-        """The same collection, and this source table."""
-        return replace(self, arn=origin.arn, table_id=origin.table_id, created=origin.created)
 
     def document(self) -> dict[str, Any]:
         return {
             "_id": "identity",
             "Format": FORMAT,
-            "TableArn": self.arn,
-            "TableId": self.table_id,
-            "CreationDateTime": self.created,
+            "TableArn": self.origin.arn,
+            "TableId": self.origin.table_id,
+            "CreationDateTime": self.origin.created,
             "CollectionUuid": self.collection,
             "Server": self.server,
         }
@@ -51,13 +40,10 @@ class Identity:
     def of(cls, collection: str, document: Document) -> Identity:
         """The identity that ``document()`` wrote. Raises RefusedError for any other."""
         fields = Fields(collection, document)
-        return cls(
-            fields.text("TableArn"),
-            fields.text("TableId"),
-            fields.real("CreationDateTime"),
-            fields.text("CollectionUuid"),
-            fields.text("Server"),
+        origin = Origin(
+            fields.text("TableArn"), fields.text("TableId"), fields.real("CreationDateTime")
         )
+        return cls(origin, fields.text("CollectionUuid"), fields.text("Server"))
 
 
 #: Of a table of which nothing is known yet.

@@ -276,12 +276,7 @@ class RepairRecord:
     sessions: int = 0
 
     def document(self) -> dict[str, Any]:
-        return {
-            "_id": "repair",
-            "Format": FORMAT,
-            "Run": self.run,
-            "Sessions": self.sessions,
-        }
+        return {"_id": "repair", "Format": FORMAT, "Run": self.run, "Sessions": self.sessions}
 
     @classmethod
     def of(cls, collection: str, document: Document) -> RepairRecord:

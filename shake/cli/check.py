@@ -17,7 +17,7 @@ from shake.check.findings import Findings
 from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
-from shake.cli import command
+from shake.cli import command, streams
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
 from shake.status.figures import count, many
@@ -68,35 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         "(every difference repaired and looked at again); 1 different, or not all repaired; 2 not "
         "compared; 3 refused: source table and collection are not those of the task's checkpoint, "
         "the copy is not complete, or shake-supervisor runs the task beside --repair.",
-    )
-    parser.add_argument(
-        "--workers",
-        type=command.positive,
-        metavar="N",
-        help="processes that read a large table (default: the CPUs this process may use)",
+        workers="processes that read a large table",
+        flags={
+            "--repair": "store what is missing or different in the target, and look at it again; "
+            "refused while shake-supervisor runs the task",
+            "--delete-extra": "with --repair: delete documents whose key the source does not have",
+            "--eventual": "scan by eventually consistent reads, at half the cost: they can miss "
+            "the changes of the last seconds",
+        },
     )
     parser.add_argument(
         "--sample",
         type=command.positive,
         metavar="N",
         help="compare no more than N items of each table, chosen at random",
-    )
-    parser.add_argument(
-        "--repair",
-        action="store_true",
-        help="store what is missing or different in the target, and look at it again; refused "
-        "while shake-supervisor runs the task",
-    )
-    parser.add_argument(
-        "--delete-extra",
-        action="store_true",
-        help="with --repair: delete documents whose key the source does not have",
-    )
-    parser.add_argument(
-        "--eventual",
-        action="store_true",
-        help="scan by eventually consistent reads, at half the cost: they can miss the changes of "
-        "the last seconds",
     )
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
@@ -111,7 +96,7 @@ def _check(
     setproctitle(f"shake: check {config.id}")
     reporter = make_reporter(sys.stderr)
     # Where both streams are one terminal, lines must go above the bars.
-    write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else _print
+    write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else streams.say
 
     def say(line: str) -> None:
         write(one_line(redactor.redact(line)))
@@ -147,11 +132,6 @@ def _check(
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
     say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
     return DIFFERENT
-
-
-def _print(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
-        print(line, flush=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
 from shake import __version__
@@ -20,8 +20,13 @@ from shake.status.logs import one_line
 _PATIENCE = 8.0
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser that knows ``--conf``, ``--set`` and ``--version``."""
+def parser(
+    name: str, description: str, *, workers: str, flags: Mapping[str, str]
+) -> argparse.ArgumentParser:
+    """A parser of ``--conf``, ``--set``, ``--version``, ``--workers`` and of flags.
+
+    ``workers`` says what these processes are for, and ``flags`` what each flag means.
+    """
     made = argparse.ArgumentParser(prog=name, description=description)
     # NimoShake's users type -conf=FILE.
     made.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
@@ -33,6 +38,14 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         help="a configuration key; beats environment (SHAKE_KEY) and file",
     )
     made.add_argument("--version", action="version", version=f"shake {__version__}")
+    made.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help=f"{workers} (default: the CPUs this process may use)",
+    )
+    for flag, text in flags.items():
+        made.add_argument(flag, action="store_true", help=text)
     return made
 
 

@@ -43,6 +43,12 @@ def _direct(stream: TextIO) -> TextIO:
     )
 
 
+def say(text: str) -> None:
+    """Print on stdout, unless its reader has closed the pipe."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+
+
 def complain(text: str) -> None:
     """Print on stderr; where that is lost or not read, only the exit status is left to tell."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -11,11 +10,12 @@ from collections.abc import Callable, Sequence
 from setproctitle import setproctitle
 
 from shake import codec
-from shake.cli import command
+from shake.cli import command, streams
 from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
 from shake.process.child import allow_many
 from shake.run import task
+from shake.run.parts import Wish
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
@@ -36,24 +36,13 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         "shake-supervisor",
         "Copies DynamoDB tables into MongoDB, then follows their changes. A run that was stopped, "
         "or killed, goes on where it was when it is started again.",
-    )
-    parser.add_argument(
-        "--workers",
-        type=command.positive,
-        metavar="N",
-        help="worker processes (default: the CPUs this process may use)",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check, print the plan, change nothing"
-    )
-    parser.add_argument(
-        "--until-consistent",
-        action="store_true",
-        help="end when every change made before this command started is applied: run it once more "
-        "after the writes have stopped, and switch",
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the effective configuration"
+        workers="worker processes",
+        flags={
+            "--dry-run": "check, print the plan, change nothing",
+            "--until-consistent": "end when every change made before this command started is "
+            "applied: run it once more after the writes have stopped, and switch",
+            "--print-config": "print the effective configuration",
+        },
     )
     options = command.parse(parser, argv)
     return command.run(
@@ -71,7 +60,7 @@ def _act(
 ) -> int:
     config = loaded.config
     if options.print_config:
-        _print(config.effective_lines())
+        streams.say("\n".join(config.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or command.usable_cpus()
@@ -87,14 +76,8 @@ def _act(
         _notices(loaded)
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
-        task.run(
-            config,
-            workers,
-            screen,
-            refresh=refresh,
-            until_consistent=options.until_consistent,
-            linger=linger,
-        )
+        until_consistent = options.until_consistent
+        task.run(Wish(config, workers, screen, refresh, until_consistent, linger))
         return 0
 
 
@@ -107,10 +90,5 @@ def _notices(loaded: Loaded) -> None:
 
 def _dry_run(config: Config, workers: int) -> int:
     plan = task.dry_run(config, workers)
-    _print(describe(plan, config, workers))
+    streams.say("\n".join(describe(plan, config, workers)))
     return 3 if plan.refusals else 0
-
-
-def _print(lines: list[str]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
-        print("\n".join(lines), flush=True)

@@ -84,7 +84,6 @@ class ScanPage(Protocol):
     @property
     def done(self) -> bool:
         """Whether all documents are given out."""
-        ...
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
         """Write the next documents, whole ones only, into ``out``; return (bytes, documents).
@@ -99,7 +98,6 @@ class ScanPage(Protocol):
         Raises CorruptPage where the page turns out not to be one, ItemError for an item that
         cannot be stored, or is larger than an empty ``out``.
         """
-        ...
 
 
 class Statements(NamedTuple):
@@ -134,7 +132,6 @@ class ChangePage(Protocol):
     @property
     def done(self) -> bool:
         """Whether all statements are given out."""
-        ...
 
     def fill(self, out: memoryview) -> Statements:
         """Write the next statements, whole ones only, into ``out``.
@@ -142,7 +139,6 @@ class ChangePage(Protocol):
         Raises CorruptPage where the response turns out not to be one, ItemError for an item that
         cannot be stored, or whose statement is larger than an empty ``out``.
         """
-        ...
 
 
 class Codec(Protocol):
@@ -150,14 +146,12 @@ class Codec(Protocol):
 
     def scan_page(self, body: Body, options: Options) -> ScanPage:
         """Begin with a Scan response. Raises CorruptPage when it is not one."""
-        ...
 
     def change_page(self, body: Body, options: ChangeOptions) -> ChangePage:
         """Begin with a GetRecords response.
 
         Raises CorruptPage when it is not one, ItemError for a change that no statement makes.
         """
-        ...
 
     def batches(
         self, documents: memoryview, most: int, most_bytes: int
@@ -167,7 +161,6 @@ class Codec(Protocol):
         Returns (start, end, documents) of each batch. A larger document forms a batch alone.
         Raises ValueError where a length does not fit.
         """
-        ...
 
 
 class CorruptPage(ValueError):

@@ -51,9 +51,7 @@ class Change:
         return INSERT if options.insert_only and self.first == "INSERT" else UPDATE
 
 
-def maker(
-    options: ChangeOptions,
-) -> tuple[Callable[[Item], bytes], Callable[[Change], bytes]]:
+def maker(options: ChangeOptions) -> tuple[Callable[[Item], bytes], Callable[[Change], bytes]]:
     """Two functions: from a key to its query, equal for equal keys; from a change to its statement.
 
     ``json`` has no queries: there it is the key alone.

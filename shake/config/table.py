@@ -197,11 +197,7 @@ class Config:
         "key that the target holds: replace; false: stop",
     )
     full_read_filter_expression: str | None = key(
-        "full.read.filter_expression",
-        TEXT,
-        None,
-        "FilterExpression of the scan",
-        shapes_data=True,
+        "full.read.filter_expression", TEXT, None, "FilterExpression of the scan", shapes_data=True
     )
     full_read_filter_attributevalues: str | None = key(
         "full.read.filter_attributevalues",

@@ -11,7 +11,7 @@ from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
-from shake.process.child import MOST_DEATHS
+from shake.process.supervised import MOST_DEATHS
 
 
 class CopyScheduler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, TypeAlias
+from typing import Any
 
 from shake.config import Config
 from shake.errors import RunError
@@ -14,21 +14,19 @@ from shake.farm.messages import FromWorker, ToWorker
 from shake.farm.roles import WORKER, WorkerSetup
 from shake.farm.task import Task
 from shake.process import arena
-from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
-from shake.process.messages import Start
+from shake.process.supervised import SupervisedChild
 from shake.source.client import Credentials, Endpoint
 from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")
 
-WorkerChild: TypeAlias = Child[WorkerSetup, ToWorker, FromWorker]
 
-
-class Worker:
+class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
     """One place in the pool."""
 
-    def __init__(self, number: int, scanners: int, readers: int) -> None:
+    def __init__(self, pool: WorkerPool, number: int, scanners: int, readers: int) -> None:
+        super().__init__(pool.loop, WORKER, pool.config)
         self.number = number
         self.slots = scanners * arena.SLOTS_PER_SCANNER + readers * arena.SLOTS_PER_READER
         self.arena = arena.create(self.slots)
@@ -38,13 +36,35 @@ class Worker:
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
         self.opened: set[int] = set()  # tables that the present process knows
-        self.child: WorkerChild | None = None  # None: between death and replacement
-        self.deaths = 0  # in a row, without a page in between
-        self.restarts = 0
+        self._pool = pool
 
-    def send(self, message: ToWorker) -> None:
-        if self.child is not None:
-            self.child.send(message)
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
+    def set_up(self) -> tuple[WorkerSetup, tuple[int, ...]]:
+        self.opened.clear()
+        self.following.clear()
+        set_up = WorkerSetup(
+            self.number,
+            self._pool.endpoint,
+            self._pool.credentials,
+            self.arena,
+            scanners=len(self.scanners),
+            free=[slot for slot in range(self.slots) if slot not in self.busy],
+        )
+        return set_up, (self.arena,)
+
+    def received(self, message: FromWorker) -> None:
+        self._pool.received(self, message)
+
+    def lost(self) -> None:
+        self.scanners = [None] * len(self.scanners)
+        self.shards.clear()
+        self._pool.lost(self)
+
+    def fail(self, error: RunError) -> None:
+        self._pool.task.fail(error)
 
     def free(self, slot: int) -> None:
         """The target has acknowledged a slot: it may be filled again."""
@@ -52,13 +72,7 @@ class Worker:
         self.send(messages.Free(slot))
 
     def status(self) -> ProcessStatus:
-        return ProcessStatus(
-            role=f"worker {self.number}",
-            pid=self.child.pid if self.child else 0,
-            slots=self.slots,
-            slots_used=len(self.busy),
-            restarts=self.restarts,
-        )
+        return ProcessStatus(self.name, self.pid, self.slots, len(self.busy), self.restarts)
 
 
 class WorkerPool:
@@ -78,21 +92,20 @@ class WorkerPool:
         readers: int,
         task: Task,
     ) -> None:
-        self._loop = loop
-        self._config = config
-        self._endpoint = endpoint
-        self._credentials = credentials
-        self._task = task
+        self.loop = loop
+        self.config = config
+        self.endpoint = endpoint
+        self.credentials = credentials
+        self.task = task
         self.ledger = Ledger(self)
-        self._closed = False
         self.workers = [
-            Worker(number, config.full_document_parser, readers) for number in range(count)
+            Worker(self, number, config.full_document_parser, readers) for number in range(count)
         ]
 
     def start(self) -> None:
         """Start all processes."""
         for worker in self.workers:
-            self._start(worker)
+            worker.start()
 
     # ---- leases
 
@@ -160,50 +173,25 @@ class WorkerPool:
 
     def renew_credentials(self, credentials: Credentials) -> None:
         """Pass on what the supervisor's chain has refreshed."""
-        self._credentials = credentials
+        self.credentials = credentials
         self.send_all(credentials)
 
     def drain(self) -> None:
         """Have every scanner finish its page and no more; who dies now is not replaced."""
-        self._closed = True
+        for worker in self.workers:
+            worker.retire()
         self.send_all(messages.Drain())
 
     def close(self) -> None:
         """End all processes."""
-        self._closed = True
-        children = [worker.child for worker in self.workers if worker.child is not None]
-        for child in children:
-            child.dismiss()
-        for child in children:
-            child.reap()
         for worker in self.workers:
+            worker.dismiss()
+        for worker in self.workers:
+            worker.reap()
             os.close(worker.arena)
 
-    def _start(self, worker: Worker) -> None:
-        set_up = WorkerSetup(
-            worker.number,
-            self._endpoint,
-            self._credentials,
-            worker.arena,
-            scanners=len(worker.scanners),
-            free=[slot for slot in range(worker.slots) if slot not in worker.busy],
-        )
-        worker.opened.clear()
-        worker.following.clear()
-        try:
-            worker.child = Child(
-                self._loop,
-                WORKER,
-                Start(f"worker {worker.number}", self._config.as_settings()),
-                set_up,
-                (worker.arena,),
-                on_message=lambda message: self._receive(worker, message),
-                on_death=lambda how: self._died(worker, how),
-            )
-        except OSError as error:
-            self._died(worker, f"it cannot be started: {error.strerror}")
-
-    def _receive(self, worker: Worker, message: FromWorker) -> None:
+    def received(self, worker: Worker, message: FromWorker) -> None:
+        """A worker has sent a message."""
         match message:
             case messages.Page() | messages.Batch():
                 worker.deaths = 0
@@ -219,32 +207,15 @@ class WorkerPool:
                 number, worker.scanners[scanner] = worker.scanners[scanner], None
                 if number is not None and (lease := self.ledger.held(number)):
                     self.ledger.end(lease)
-                self._task.from_worker(worker, message)
+                self.task.from_worker(worker, message)
             case _:
-                self._task.from_worker(worker, message)
+                self.task.from_worker(worker, message)
 
     def _of_lease(self, message: messages.OfLease) -> None:
         if lease := self.ledger.held(message.lease):
             lease.job.received(lease, message)
 
-    def _died(self, worker: Worker, how: str) -> None:
-        worker.child = None
-        worker.scanners = [None] * len(worker.scanners)
-        worker.shards.clear()
+    def lost(self, worker: Worker) -> None:
+        """A worker died, and with it its leases."""
         self.ledger.lose(worker.number)
-        self._task.worker_died(worker)
-        if self._closed:
-            return
-        worker.deaths += 1
-        worker.restarts += 1
-        log.warning("worker %d died (%s); it is replaced", worker.number, how)
-        if worker.deaths > MOST_DEATHS:
-            self._task.fail(
-                RunError(f"worker {worker.number} died {worker.deaths} times in a row ({how})")
-            )
-        else:
-            self._loop.later(revival_delay(worker.deaths), lambda: self._revive(worker))
-
-    def _revive(self, worker: Worker) -> None:
-        if not self._closed:
-            self._start(worker)
+        self.task.worker_died(worker)

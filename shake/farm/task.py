@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shake.follow.table import FollowedTable
     from shake.plan.plan import TablePlan
     from shake.process.loop import Loop
+    from shake.source.contract import Source
 
 
 class Phases(Protocol):
@@ -79,10 +80,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Farm:
-    """What the full copy and the changes of a task both work with."""
+    """What the full copy and the changes of a task both work with.
+
+    ``source`` is asked for tables and streams, and has the source's clock.
+    """
 
     config: Config
     loop: Loop
     pool: WorkerPool
     checkpointer: Checkpointer
     task: Task
+    source: Source

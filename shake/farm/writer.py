@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from dataclasses import dataclass, field
 
 from shake.config import Config
 from shake.errors import RunError
@@ -14,16 +13,11 @@ from shake.farm.messages import FromWriter, OfWriter, ToWriter
 from shake.farm.roles import WRITER, WriterSetup
 from shake.farm.task import Task
 from shake.plan.plan import Action, TablePlan
-from shake.process.child import MOST_DEATHS, Child, revival_delay
 from shake.process.loop import Loop
-from shake.process.messages import Start
+from shake.process.supervised import SupervisedChild
 from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import LAST_PROCESS, Held
-
-log = logging.getLogger("shake.farm")
-
-WriterChild: TypeAlias = Child[WriterSetup, ToWriter, FromWriter]
 
 
 class LockGuard:
@@ -51,7 +45,7 @@ class LockGuard:
             self._held.pop(0)()
 
 
-class WriterProcess:
+class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
     """A process that writes collections: one while it is copied, several while they are followed.
 
     ``until`` is the time of the boot clock from which on it is not allowed to write.
@@ -66,16 +60,11 @@ class WriterProcess:
         until: Callable[[], float],
         task: Task,
     ) -> None:
-        self._loop = loop
-        self._config = config
+        super().__init__(loop, WRITER, config)
         self._arenas = arenas
         self._until = until
         self._task = task
         self._writers: dict[int, TableWriter] = {}
-        self._deaths = 0
-        self._restarts = 0
-        self._child: WriterChild | None = None
-        self._closed = False
 
     @property
     def load(self) -> int:
@@ -84,14 +73,13 @@ class WriterProcess:
 
     @property
     def name(self) -> str:
-        """The collections that it writes."""
-        return in_short([writer.place for writer in self._writers.values()])
+        return f"writer {in_short([writer.place for writer in self._writers.values()])}"
 
     def open(self, writer: TableWriter) -> None:
         """Write a collection more; the first one starts the process."""
         self._writers[writer.table] = writer
         if len(self._writers) == 1:
-            self._start()
+            self.start()
         else:
             self._introduce(writer)
 
@@ -100,79 +88,39 @@ class WriterProcess:
         self.dismiss()
         self.reap()
 
-    def dismiss(self) -> None:
-        """Have the process exit; ``reap`` waits for that."""
-        self._closed = True
-        if self._child is not None:
-            self._child.dismiss()
-
-    def reap(self) -> None:
-        if self._child is not None:
-            self._child.reap()
-
-    def say(self, message: ToWriter) -> None:
-        """Send a message; a replacement process does not get it again."""
-        if self._child is not None:
-            self._child.send(message)
-
     def status(self) -> ProcessStatus:
-        pid = self._child.pid if self._child else 0
-        return ProcessStatus(f"writer {self.name}", pid, restarts=self._restarts)
+        return ProcessStatus(self.name, self.pid, restarts=self.restarts)
 
-    def _start(self) -> None:
-        if self._restarts >= LAST_PROCESS:
-            text = f"the writer of {self.name} died {self._restarts} times: start again"
-            self._task.fail(RunError(text))
+    def start(self) -> None:
+        if self.restarts >= LAST_PROCESS:
+            self.fail(RunError(f"{self.name} died {self.restarts} times: start again"))
             return
-        set_up = WriterSetup(self._restarts, self._until(), self._arenas)
-        try:
-            self._child = Child(
-                self._loop,
-                WRITER,
-                Start(f"writer {self.name}", self._config.as_settings()),
-                set_up,
-                self._arenas,
-                on_message=self._receive,
-                on_death=self._died,
-            )
-        except OSError as error:
-            self._died(f"it cannot be started: {error.strerror}")
-            return
+        super().start()
         for writer in self._writers.values():
             self._introduce(writer)
 
+    def set_up(self) -> tuple[WriterSetup, tuple[int, ...]]:
+        return WriterSetup(self.restarts, self._until(), self._arenas), self._arenas
+
+    def fail(self, error: RunError) -> None:
+        self._task.fail(error)
+
     def _introduce(self, writer: TableWriter) -> None:
         for message in writer.unanswered():
-            self.say(message)
+            self.send(message)
 
-    def _receive(self, message: FromWriter) -> None:
+    def received(self, message: FromWriter) -> None:
         match message:
             case messages.Wrote() | messages.Applied() | messages.Done():
-                self._deaths = 0
+                self.deaths = 0
         table = getattr(message, "table", None)
         if table is None:  # of the process, so any writer can pass it on
             next(iter(self._writers.values())).receive(message)
         elif table in self._writers:
             self._writers[table].receive(message)
 
-    def _died(self, how: str) -> None:
-        self._child = None
-        if self._closed:
-            return
-        self._deaths += 1
-        self._restarts += 1
-        log.warning("the writer of %s died (%s); it is replaced", self.name, how)
-        if self._deaths > MOST_DEATHS:
-            text = f"the writer of {self.name} died {self._deaths} times in a row ({how})"
-            self._task.fail(RunError(text))
-        else:
-            self._loop.later(revival_delay(self._deaths), self._revive)
 
-    def _revive(self) -> None:
-        if not self._closed:
-            self._start()
-
-
+@dataclass(slots=True, eq=False)
 class TableWriter:
     """The writer of one collection, in a process that can write others too.
 
@@ -182,57 +130,46 @@ class TableWriter:
     to the ledger, everything else to ``report``.
     """
 
-    def __init__(
-        self,
-        process: WriterProcess,
-        table: int,
-        plan: TablePlan,
-        held: Held,
-        run: int,
-        *,
-        staged: bool,
-        guard: LockGuard,
-        ledger: Ledger,
-        report: Callable[[OfWriter], None],
-    ) -> None:
-        self.process = process
-        self.table = table
-        self._plan = plan
-        self._guard = guard
-        self._ledger = ledger
-        self._report = report
-        self._held = held
-        self._run = run
-        self._staged = staged
-        self._order: messages.Order | None = None
-        self._pages: dict[int, messages.Write | messages.Apply] = {}
-        process.open(self)
+    process: WriterProcess
+    table: int
+    plan: TablePlan
+    held: Held
+    run: int
+    staged: bool
+    guard: LockGuard
+    ledger: Ledger
+    report: Callable[[OfWriter], None]
+    _order: messages.Order | None = None
+    _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.process.open(self)
 
     @property
     def place(self) -> str:
-        return self._plan.place
+        return self.plan.place
 
     def order(self, order: messages.Order) -> None:
         """Give the one order at a time that is answered by Done, when the task lock is certain."""
 
         def give() -> None:
             self._order = order
-            self.process.say(order)
+            self.process.send(order)
 
-        self._guard.run(give)
+        self.guard.run(give)
 
     def write(self, write: messages.Write | messages.Apply) -> None:
         """Have a slot stored, or applied, when the task lock is certain."""
 
         def send() -> None:
             self._pages[write.page] = write
-            self.process.say(write)
+            self.process.send(write)
 
-        self._guard.run(send)
+        self.guard.run(send)
 
     def say(self, message: messages.Aside) -> None:
         """Send what is not answered; a replacement process does not get it again."""
-        self.process.say(message)
+        self.process.send(message)
 
     def close(self) -> None:
         """End its process, which writes no other collection."""
@@ -240,15 +177,15 @@ class TableWriter:
 
     def unanswered(self) -> Iterator[ToWriter]:
         """All that a new process must know and do."""
-        plan = self._plan
+        plan = self.plan
         yield messages.OpenCollection(
             table=self.table,
             description=plan.table,
             place=plan.place,
             copy=plan.record.copy_run,
-            staged=self._staged,
-            held=self._held,
-            run=self._run,
+            staged=self.staged,
+            held=self.held,
+            run=self.run,
             resumed=plan.action is Action.RESUME,
         )
         if self._order is not None:
@@ -260,13 +197,13 @@ class TableWriter:
         match message:
             case messages.Wrote(_, page):
                 del self._pages[page]
-                self._ledger.acknowledge(page)
+                self.ledger.acknowledge(page)
             case messages.Applied(_, page, skipped):
                 del self._pages[page]
-                self._ledger.acknowledge(page, skipped)
+                self.ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
-                self._held = Held(message.place, message.collection)
-                self._report(message)
+                self.held = Held(message.place, message.collection)
+                self.report(message)
             case _:
-                self._report(message)
+                self.report(message)

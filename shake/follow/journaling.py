@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from shake.clock import boot_clock
 from shake.farm import messages
 from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
@@ -14,7 +13,6 @@ from shake.farm.task import Farm
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable, JournalingLease
 from shake.process.outlet import Outlet
-from shake.source.clock import SourceClock
 from shake.stream.journal import Journal
 from shake.stream.shard import State
 
@@ -27,19 +25,13 @@ _FULL_PAUSE = 60.0
 class Journaling:
     """Decides which shards are read into the journal, and watches the journal's disk space."""
 
-    def __init__(
-        self,
-        farm: Farm,
-        followings: list[FollowedTable],
-        monitor: StreamMonitor,
-        source: SourceClock,
-    ) -> None:
+    def __init__(self, farm: Farm, followings: list[FollowedTable], monitor: StreamMonitor) -> None:
         config = farm.config
         self._on = config.incr_sync_parallel
         self._most = config.journal_max_mb * 10**6
         self._path = config.journal_folder
         self._loop, self._pool, self._task = farm.loop, farm.pool, farm.task
-        self._source = source
+        self._source_clock = farm.source.clock
         self._monitor = monitor
         self._journal = Journal(config.journal_folder)
         self._deletions = Outlet("the journal")  # the loop waits for no disk
@@ -92,7 +84,7 @@ class Journaling:
     def shard_over(self, following: FollowedTable, shard: str) -> None:
         """A shard is applied, or in the journal, to its end: what follows it can be read."""
         if not following.shards.offspring[shard]:
-            self._monitor.look(following, shard)
+            self._monitor.watcher.look(following, shard)
         if following.active:
             self.give_way(following)
 
@@ -100,7 +92,7 @@ class Journaling:
         match message:
             case messages.Journaled():
                 before = self._size
-                limit = self._source.earliest(boot_clock())
+                limit = self._source_clock.earliest()
                 lease.table.kept(lease.part, message, limit, self._loop.clock())
                 self._size += message.size
                 if before < self._most <= self._size:

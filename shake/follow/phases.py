@@ -19,7 +19,7 @@ from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable
 from shake.phase import Phase
 from shake.schema import OLD
-from shake.source.clock import Bounds, SourceClock
+from shake.source.clock import Bounds
 from shake.status.figures import duration, utc
 from shake.status.snapshot import TableStatus
 
@@ -49,7 +49,6 @@ class FollowPhases:
         scheduler: FollowScheduler,
         monitor: StreamMonitor,
         journaling: Journaling,
-        source: SourceClock,
     ) -> None:
         self._config, self._loop, self._task = farm.config, farm.loop, farm.task
         self._pool = farm.pool
@@ -59,7 +58,7 @@ class FollowPhases:
         self._scheduler = scheduler
         self._monitor = monitor
         self._journaling = journaling
-        self._source = source
+        self._source_clock = farm.source.clock
         self._warned: dict[int, float] = {}
         self._quick_until = 0.0
 
@@ -74,14 +73,14 @@ class FollowPhases:
         if self._followings:
             for following in self._followings.values():
                 # The clock was set back since then.
-                following.shards.set_back(self._source.earliest(boot_clock()))
+                following.shards.set_back(self._source_clock.earliest())
             self._loop.every(1.0, self.tend)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_fences)
 
     def close(self) -> None:
         """Ask and delete nothing more."""
-        self._monitor.close()
+        self._monitor.watcher.close()
         self._journaling.close()
 
     @property
@@ -89,16 +88,11 @@ class FollowPhases:
         """Nothing on disk changes any more."""
         return not self._journaling.deleting
 
-    @property
-    def _latest(self) -> float:
-        """The source's time, or a later one."""
-        return self._source.latest(boot_clock())
-
     def learn_time(self, bounds: Bounds) -> None:
         """A worker has news of the source's clock."""
         now = boot_clock()
-        if self._source.learn(bounds, now):
-            earliest = self._source.earliest(now)
+        if self._source_clock.learn(bounds, now):
+            earliest = self._source_clock.earliest(now)
             log.warning("the source's clock was set back: it shows about %s", utc(earliest))
             for following in self._followings.values():
                 following.set_back(earliest - self._config.incr_margin, now + bounds.high)
@@ -122,7 +116,7 @@ class FollowPhases:
         following = self._followings.get(table)
         if following is None or self._task.draining:
             return
-        following.begun, following.listed = self._latest, False
+        following.begun, following.listed = self._source_clock.latest(), False
         self._writers[table] = self._task.start_writer(table, following.record.run, False, self)
         log.info("table %s: following its changes", following.name)
         if indexes:
@@ -147,7 +141,7 @@ class FollowPhases:
         self._keep_fence(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
-        self._monitor.look(following)
+        self._monitor.watcher.look(following)
         self._scheduler.assign(following)
 
     def give_up(self, table: int) -> None:
@@ -160,7 +154,7 @@ class FollowPhases:
 
     def tend(self) -> None:
         """Each second: see how far the tables are."""
-        followings, latest = self._followings.values(), self._latest
+        followings, latest = self._followings.values(), self._source_clock.latest()
         for following in followings:
             self._look_at_lag(following, latest)
             if following.active and not (following.consistent or following.shards.doubts):
@@ -229,7 +223,7 @@ class FollowPhases:
         following = self._followings.get(table)
         if following is None:
             return status
-        now, clock = self._latest, self._loop.clock()
+        now, clock = self._source_clock.latest(), self._loop.clock()
         figures: dict[str, Any] = {
             "shards": len(following.shards),
             "shards_reading": following.readers,

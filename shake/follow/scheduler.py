@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shake.clock import boot_clock
 from shake.farm import messages
 from shake.farm.ledger import End, Flying
 from shake.farm.pool import Worker
@@ -14,7 +13,6 @@ from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import ApplyingLease, Changes, FollowedTable
 from shake.follow.turns import Turns
-from shake.source.clock import SourceClock
 from shake.stream.shard import TipIterator
 
 
@@ -31,7 +29,6 @@ class FollowScheduler:
         writers: Mapping[int, TableWriter],
         monitor: StreamMonitor,
         journaling: Journaling,
-        source: SourceClock,
     ) -> None:
         self._loop, self._pool, self._task = farm.loop, farm.pool, farm.task
         self._config = farm.config
@@ -40,13 +37,8 @@ class FollowScheduler:
         self._writers = writers
         self._monitor = monitor
         self._journaling = journaling
-        self._source = source
+        self._source_clock = farm.source.clock
         self._turns = Turns(farm, followings, journaling)
-
-    @property
-    def _earliest(self) -> float:
-        """The source's time, or an earlier one."""
-        return self._source.earliest(boot_clock())
 
     # ---- leases
 
@@ -90,11 +82,13 @@ class FollowScheduler:
         following, shard = lease.table, lease.part
         match message:
             case messages.Batch():
-                changes = following.publish(message, self._earliest, self._loop.clock())
+                changes = following.publish(
+                    message, self._source_clock.earliest(), self._loop.clock()
+                )
                 self._ledger.publish(lease, message.slot, changes)
                 self._apply(lease)
             case messages.Tip(_, moment):
-                following.tip(lease, min(moment, self._earliest))
+                following.tip(lease, min(moment, self._source_clock.earliest()))
                 self._turns.rest_at_tip(lease)
             case messages.ShardEnd(_, over):
                 shard.iterator = TipIterator(message.iterator, message.asked, message.since)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from shake.clock import boot_clock
 from shake.errors import GapError
 from shake.farm.messages import ShardGap
 from shake.farm.task import Farm
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
-from shake.plan.plan import TablePlan
-from shake.source.contract import Source
 from shake.stream import suspicion
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
@@ -28,44 +24,25 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 
 class StreamMonitor:
-    """Views streams, at once where something is uncertain."""
+    """Has streams viewed by its ``watcher``, at once where something is uncertain."""
 
-    def __init__(self, farm: Farm, source: Source, followings: list[FollowedTable]) -> None:
+    def __init__(self, farm: Farm, followings: list[FollowedTable]) -> None:
         self._loop, self._task = farm.loop, farm.task
         self._checkpointer = farm.checkpointer
-        self._source = source.clock
+        self._source_clock = farm.source.clock
         self._followings = list(followings)
-        self._watcher = StreamWatcher(farm, source, self)
+        self.watcher = StreamWatcher(farm, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
-    @property
-    def _latest(self) -> float:
-        """The source's time, or a later one."""
-        return self._source.latest(boot_clock())
-
     def start(self) -> None:
-        self._watcher.start()
+        self.watcher.start()
         if self._followings:
             self._view_all()
             self._loop.every(LIST_EVERY, self._view_all)
 
-    def close(self) -> None:
-        self._watcher.close()
-
     def give_up(self, table: int) -> None:
         """A table is not followed any more."""
         self._followings = [one for one in self._followings if one.number != table]
-
-    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        """Call ``then`` if the source table is still the one that was copied; else the task ends.
-
-        To be asked when a table's scan has ended, before its collection counts as its copy.
-        """
-        self._watcher.verify(plan, then)
-
-    def look(self, following: FollowedTable, parent: str = "") -> None:
-        """View a stream now: the children of a shard, or all of it."""
-        self._watcher.look(following, parent)
 
     def tend(self) -> None:
         """Each second: report what is uncertain."""
@@ -79,7 +56,7 @@ class StreamMonitor:
             self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
             self._doubt(following, shard, Answer.GONE)
-        elif spared(shard, self._latest):
+        elif spared(shard, self._source_clock.latest()):
             log.info(
                 "table %s: shard %s: %s; read from its oldest", following.name, shard.id, gap.reason
             )
@@ -89,7 +66,7 @@ class StreamMonitor:
 
     def trimmed(self, following: FollowedTable, question: Question) -> None:
         """See Views."""
-        for shard in following.doubtful(self._latest):
+        for shard in following.doubtful(self._source_clock.latest()):
             if Question(shard.id, *shard.reached) == question:  # it is still so
                 self._doubt(following, shard, Answer.TRIMMED)
 
@@ -99,7 +76,7 @@ class StreamMonitor:
             following.shards.doubt(shard, answer, self._loop.clock())
         except GapError as error:
             self._task.fail(error)
-        self.look(following)
+        self.watcher.look(following)
 
     def seen(self, following: FollowedTable, view: View) -> None:
         """See Views."""
@@ -137,10 +114,10 @@ class StreamMonitor:
     def _view_again(self, following: FollowedTable, at: float) -> None:
         if self._next.get(following.number) == at:
             del self._next[following.number]
-            self.look(following)
+            self.watcher.look(following)
 
     def _view_all(self) -> None:
         for following in self._followings:
-            self.look(following)
-            for shard in following.doubtful(self._latest):
-                self._watcher.probe(following, shard)
+            self.watcher.look(following)
+            for shard in following.doubtful(self._source_clock.latest()):
+                self.watcher.probe(following, shard)

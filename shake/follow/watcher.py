@@ -16,7 +16,7 @@ from shake.farm.task import Farm
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
-from shake.source.contract import Source, Stream
+from shake.source.contract import Stream
 from shake.source.streams import stream_loss
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
@@ -64,9 +64,9 @@ class StreamWatcher:
     same time.
     """
 
-    def __init__(self, farm: Farm, source: Source, views: Views) -> None:
+    def __init__(self, farm: Farm, views: Views) -> None:
         self._config, self._task, self._post = farm.config, farm.task, farm.loop.post
-        self._source = source
+        self._source = farm.source
         self._views = views
         self._changed = threading.Condition()
         self._closed = False
@@ -91,7 +91,11 @@ class StreamWatcher:
         self._put(following.name, name, partial(self._probe, following, question))
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        """Call ``then`` in the loop if the source table is still the one that was copied."""
+        """Call ``then`` in the loop if the source table is still the one that was copied.
+
+        Else the task ends. To be asked when a table's scan has ended, before its collection counts
+        as its copy.
+        """
         self._put(plan.table.name, then, partial(self._verify, plan, then))
 
     def _put(self, table: str, name: object, job: Callable[[], None]) -> None:

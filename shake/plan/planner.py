@@ -9,12 +9,7 @@ from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import (
-    STATUS_TABLE,
-    OnExisting,
-    SegmentRecord,
-    TableRecord,
-)
+from shake.checkpoint.records import STATUS_TABLE, OnExisting, SegmentRecord, TableRecord
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.phase import Phase
@@ -25,13 +20,7 @@ from shake.plan.origins import (
     shaping_settings,
     with_origin,
 )
-from shake.plan.plan import (
-    Action,
-    StreamPlan,
-    TablePlan,
-    capacity_rate,
-    count_segments,
-)
+from shake.plan.plan import Action, StreamPlan, TablePlan, capacity_rate, count_segments
 from shake.schema import Table
 from shake.source.contract import Stream
 from shake.source.streams import stream_problem

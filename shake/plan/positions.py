@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
@@ -54,28 +54,21 @@ def choose_positions(
     return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
 
 
+@dataclass(frozen=True, slots=True)
 class _Chooser:
-    def __init__(
-        self,
-        config: Config,
-        source: Source,
-        checkpoints: Checkpoints,
-        ours: Callable[[], None],
-        now: Callable[[], float],
-    ) -> None:
-        self._config = config
-        self._source = source
-        self._checkpoints = checkpoints
-        self._ours = ours
-        self._now = now
-        self._lock = threading.Lock()  # a store takes one write after the other
+    config: Config
+    source: Source
+    checkpoints: Checkpoints
+    ours: Callable[[], None]
+    now: Callable[[], float]
+    lock: threading.Lock = field(default_factory=threading.Lock)  # for one write at a time
 
     def choose(self, table: TablePlan) -> Position:
         assert table.stream is not None
         position = self._go_on(table, table.stream) or self._begin(table, table.stream)
-        with self._lock:
-            self._ours()
-            self._checkpoints.save_stream(position.record, position.shards)
+        with self.lock:
+            self.ours()
+            self.checkpoints.save_stream(position.record, position.shards)
         return position
 
     def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
@@ -84,9 +77,9 @@ class _Chooser:
         name = table.table.name
         record = replace(
             plan.record,
-            run=self._checkpoints.fresh_run(name),
+            run=self.checkpoints.fresh_run(name),
             stamp=table.record.stamp,
-            repairs=self._checkpoints.load_repair(name).sessions,
+            repairs=self.checkpoints.load_repair(name).sessions,
         )
         return Position(record, list(plan.shards))
 
@@ -97,21 +90,21 @@ class _Chooser:
         it is this moment, durable like any position. Shards are read from their oldest record, and
         what is older than the moment is left out.
         """
-        name, now = table.table.name, self._now()
-        self._ours()
-        Journal(self._config.journal_folder).clear(name)  # of a copy that is given up
-        stream = plan.stream if plan.stream.enabled else self._source.enable_stream(name)
-        listing = self._source.list_shards(stream.arn)
-        whole = not table.copies and self._config.incr_start == "trim_horizon"
+        name, now = table.table.name, self.now()
+        self.ours()
+        Journal(self.config.journal_folder).clear(name)  # of a copy that is given up
+        stream = plan.stream if plan.stream.enabled else self.source.enable_stream(name)
+        listing = self.source.list_shards(stream.arn)
+        whole = not table.copies and self.config.incr_start == "trim_horizon"
         latest = not table.copies and not whole
         shards = all_shards(listing, now) if whole else first_shards(listing, now)
         record = StreamRecord(
             name,
             stream.arn,
-            run=self._checkpoints.fresh_run(name),
+            run=self.checkpoints.fresh_run(name),
             since=now - _ROUNDED if latest else 0.0,
             stamp=table.record.stamp,
             began=now,
-            repairs=self._checkpoints.load_repair(name).sessions,
+            repairs=self.checkpoints.load_repair(name).sessions,
         )
         return Position(record, shards)

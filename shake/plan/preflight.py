@@ -9,9 +9,7 @@ from collections.abc import Callable
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
 from shake.errors import RefusedError, SourceError
-from shake.plan.plan import (
-    Plan,
-)
+from shake.plan.plan import Plan
 from shake.plan.planner import Planner
 from shake.plan.source_tables import find_streams, find_tables, missing_tables, shared_places
 from shake.plan.warnings import warnings

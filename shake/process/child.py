@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Generic
 
-from shake.backoff import Backoff
 from shake.process import heartbeat
 from shake.process.channel import SupervisorChannel
 from shake.process.heartbeat import Health, Heartbeat
@@ -16,11 +15,6 @@ from shake.process.loop import Loop
 from shake.process.messages import FromChild, Ping, Pong, Silent, Start
 from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.spawn import spawn
-
-#: A child that dies so often without doing anything in between is not going to.
-MOST_DEATHS = 10
-_REVIVAL = Backoff(first=0.1, longest=5.0)
-
 
 #: Seconds that a dismissed child has to end by itself.
 PATIENCE = 2.0
@@ -136,8 +130,3 @@ def allow_many() -> None:
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def revival_delay(deaths: int) -> float:
-    """Seconds before a replacement starts, after so many deaths in a row without progress."""
-    return _REVIVAL.most(deaths - 1)

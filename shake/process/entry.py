@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from setproctitle import setproctitle
 
@@ -21,6 +21,8 @@ from shake.errors import ShakeError, Stopped
 from shake.process.channel import ChildChannel
 from shake.process.messages import Diagnosis, Failed, Log
 from shake.process.role import Role, Sent, SetUp, Taken
+
+Received = TypeVar("Received", contravariant=True)
 
 
 class Supervisor(Protocol):
@@ -41,11 +43,18 @@ class ChannelHandler(logging.Handler):
             self._channel.send(Log(record.levelno, record.name, record.getMessage()))
 
 
+class Serving(Protocol[Received]):
+    """The main thread of a child."""
+
+    def serve(self, received: Iterator[Received]) -> None:
+        """Handle the supervisor's messages until it closes the channel."""
+
+
 def main(
     role: Role[SetUp, Taken, Sent],
-    serve: Callable[[ChildChannel[SetUp, Taken, Sent], Config, SetUp, Iterator[Taken]], None],
+    begin: Callable[[ChildChannel[SetUp, Taken, Sent], Config, SetUp], Serving[Taken]],
 ) -> None:
-    """Run a child: ``serve(channel, config, set_up, messages)`` until the supervisor is gone."""
+    """Run a child until the supervisor is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])), role)
@@ -64,7 +73,7 @@ def main(
     gc.freeze()
     gc.set_threshold(1_000_000)
     with guarded(channel):
-        serve(channel, config, set_up, channel.receive())
+        begin(channel, config, set_up).serve(channel.receive())
     # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
     os._exit(0)
 

@@ -35,7 +35,6 @@ class Peer(Protocol):
 
     def read(self) -> bool:
         """Handle the messages that are there; False where the other end is closed."""
-        ...
 
     def died(self) -> None: ...
 

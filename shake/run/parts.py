@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from shake.process.loop import Loop
 from shake.source.client import Endpoint
 from shake.source.contract import Source
 from shake.source.session import CredentialSource
+from shake.status.progress import Reporter
 from shake.status.snapshot import Snapshot
 
 #: Shards that one worker reads at the same time at most: a shard is mostly waited for.
@@ -65,19 +66,30 @@ class Surroundings:
     screen: Screen
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run is asked for; ``reporter`` shows it every ``refresh`` seconds.
+
+    Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
+    change made before its start is applied. ``linger`` is called at a good end, while the status
+    page is still up.
+    """
+
+    config: Config
+    workers: int
+    reporter: Reporter
+    refresh: float
+    until_consistent: bool
+    linger: Callable[[], None]
+
+
 class Parts:
     """All parts of a run."""
 
     def __init__(
-        self,
-        config: Config,
-        plan: Plan,
-        workers: int,
-        surroundings: Surroundings,
-        loop: Loop,
-        task: Task,
+        self, wish: Wish, plan: Plan, surroundings: Surroundings, loop: Loop, task: Task
     ) -> None:
-        self._config = config
+        self._config = config = wish.config
         self._loop = loop
         self._task = task
         self._lock = lock = surroundings.lock
@@ -93,13 +105,13 @@ class Parts:
             config,
             surroundings.endpoint,
             surroundings.credentials(),
-            min(workers, _workers_needed(config, plan, len(followings))),
+            min(wish.workers, _workers_needed(config, plan, len(followings))),
             READERS if followings else 0,
             task,
         )
-        farm = Farm(config, loop, self.pool, self.checkpointer, task)
+        farm = Farm(config, loop, self.pool, self.checkpointer, task, surroundings.watch)
         self._connect_copy(farm)
-        self._connect_follow(farm, followings, surroundings.watch)
+        self._connect_follow(farm, followings)
 
     def _connect_copy(self, farm: Farm) -> None:
         copies, writers = self.copies, dict[int, TableWriter]()
@@ -107,18 +119,14 @@ class Parts:
         self.copy_scheduler = CopyScheduler(farm, copies, writers)
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
-    def _connect_follow(
-        self, farm: Farm, followings: dict[int, FollowedTable], watch: Source
-    ) -> None:
-        tables, writers, source = list(followings.values()), dict[int, TableWriter](), watch.clock
+    def _connect_follow(self, farm: Farm, followings: dict[int, FollowedTable]) -> None:
+        tables, writers = list(followings.values()), dict[int, TableWriter]()
         self._follow_writers = writers
-        self.monitor = monitor = StreamMonitor(farm, watch, tables)
-        journaling = Journaling(farm, tables, monitor, source)
-        self.follow_scheduler = FollowScheduler(
-            farm, followings, writers, monitor, journaling, source
-        )
+        self.monitor = monitor = StreamMonitor(farm, tables)
+        journaling = Journaling(farm, tables, monitor)
+        self.follow_scheduler = FollowScheduler(farm, followings, writers, monitor, journaling)
         self.follow_phases = FollowPhases(
-            farm, followings, writers, self.follow_scheduler, monitor, journaling, source
+            farm, followings, writers, self.follow_scheduler, monitor, journaling
         )
 
     @property

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
 from functools import partial
 
-from shake.clock import boot_clock
-from shake.config import Config, Redactor
+from shake.config import Redactor
 from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
@@ -30,7 +29,7 @@ from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
-from shake.run.parts import Parts, Surroundings
+from shake.run.parts import Parts, Surroundings, Wish
 from shake.run.shutdown import Ending, Shutdown
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
@@ -53,25 +52,15 @@ _LOOK_SECONDS = 1.0
 class Supervisor:
     """Runs a plan; it is the Task of all its parts.
 
-    With ``until_consistent`` the run ends when all tables are consistent: then every change made
-    before the run started is applied. A snapshot is shown every ``refresh`` seconds.
+    Where ``until_consistent`` is wished, the run ends when all tables are consistent: then every
+    change made before the run started is applied.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        plan: Plan,
-        workers: int,
-        surroundings: Surroundings,
-        *,
-        until_consistent: bool,
-        refresh: float,
-    ) -> None:
-        self._config = config
+    def __init__(self, wish: Wish, plan: Plan, surroundings: Surroundings) -> None:
+        self._config = config = wish.config
+        self._wish = wish
         self._plan = plan
         self._surroundings = surroundings
-        self._until_consistent = until_consistent
-        self._refresh = refresh
         self._redact = Redactor(config.secrets()).redact
         self._lock = surroundings.lock
         self._until = surroundings.lock.until
@@ -85,7 +74,7 @@ class Supervisor:
             drain=self._drain,
         )
         self._health = Health(loop.clock)
-        self._parts = Parts(config, plan, workers, surroundings, loop, self)
+        self._parts = Parts(wish, plan, surroundings, loop, self)
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     # ---- life
@@ -100,7 +89,7 @@ class Supervisor:
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._tend)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
-        pause = max(self._refresh, len(self._parts.copies) / _SHOWN_TABLES)
+        pause = max(self._wish.refresh, len(self._parts.copies) / _SHOWN_TABLES)
         loop.every(pause, lambda: self._surroundings.screen.show(self.snapshot()))
         if self._surroundings.credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
@@ -173,8 +162,8 @@ class Supervisor:
         if (until := self._lock.until) != self._until:
             self._until = until
             for process in self._parts.writing:
-                process.say(messages.WriteUntil(until))
-        if self._until_consistent and self._parts.follow_phases.active:
+                process.send(messages.WriteUntil(until))
+        if self._wish.until_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
 
     def _renew_credentials(self) -> None:
@@ -285,14 +274,14 @@ class Supervisor:
         self._parts.pool.send_all(Report())
         writing = self._parts.writing
         for process in writing:
-            process.say(Report())
+            process.send(Report())
         alive = [worker for worker in self._parts.pool.workers if worker.child]
         return len(alive) + len(writing)
 
     # ---- as the Task: tables
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        self._parts.monitor.verify(plan, then)
+        self._parts.monitor.watcher.verify(plan, then)
 
     def read_through(self, copy: CopiedTable) -> None:
         self._parts.copy_phases.read_through(copy)
@@ -317,7 +306,7 @@ class Supervisor:
         self._parts.follow_scheduler.assign(following)
 
     def consistent(self) -> None:
-        if self._until_consistent and self._shutdown.running:
+        if self._wish.until_consistent and self._shutdown.running:
             snapshot = self.snapshot()
             self._shutdown.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
@@ -346,7 +335,7 @@ class Supervisor:
             reason=self._redact(reason),
             notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
             time=time.time(),
-            source_time=source.earliest(boot_clock()),
+            source_time=source.earliest(),
             margin=self._config.incr_margin,
             whole=self._plan.whole(self._config),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
-from shake.clock import boot_clock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.phase import Phase
@@ -24,7 +22,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
-from shake.run.parts import Surroundings
+from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending
@@ -71,22 +69,13 @@ def dry_run(config: Config, workers: int) -> Plan:
         return replace(plan, refusals=tuple(refusals))
 
 
-def run(
-    config: Config,
-    workers: int,
-    reporter: Reporter,
-    *,
-    refresh: float,
-    until_consistent: bool = False,
-    linger: Callable[[], None] = lambda: None,
-) -> None:
-    """Run the task to its end, shown by ``reporter`` every ``refresh`` seconds.
+def run(wish: Wish) -> None:
+    """Run the task to its end.
 
-    Changes are followed until a signal ends it, or, with ``until_consistent``, until every change
-    made before this call is applied. ``linger`` is called at a good end, while the status page is
-    still up. Raises ShakeError, with the exit status, for every other end; a task that was stopped
-    by a signal has ended well.
+    Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
+    has ended well.
     """
+    config, workers = wish.config, wish.workers
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
@@ -98,9 +87,10 @@ def run(
         if plan.complete and not plan.follows:
             save_identities(ends.checkpoints, plan, lock.check)
             names = ", ".join(table.table.name for table in plan.tables)
-            reporter.print(f"the full copy is complete already, nothing is to be done: {names}")
+            wish.reporter.print(
+                f"the full copy is complete already, nothing is to be done: {names}"
+            )
             return
-        wish = _Wish(config, workers, reporter, refresh, until_consistent, linger)
         resync = Resync(config, _scanners(config, workers), ends.checkpoints, lock)
         try:
             _carry_out(wish, ends, lock, plan, resync)
@@ -114,19 +104,7 @@ def run(
             log.info("stopped: what is done is saved, start again to go on")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What :func:`run` was asked for."""
-
-    config: Config
-    workers: int
-    reporter: Reporter
-    refresh: float
-    until_consistent: bool
-    linger: Callable[[], None]
-
-
-def _carry_out(wish: _Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
+def _carry_out(wish: Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
@@ -137,7 +115,7 @@ def _carry_out(wish: _Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Res
         plan = None
 
 
-def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
+def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = wish.config
     with contextlib.ExitStack() as stack:
@@ -145,7 +123,10 @@ def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync
         save_identities(ends.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, ends, lock, plan))
         end_repairs(config, ends.checkpoints, plan, positions)
-        ending, last = _supervised(wish, ends, lock, plan, screen, watch=watch, positions=positions)
+        around = Surroundings(
+            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
+        )
+        ending, last = _supervised(wish, plan, around, screen)
         resync.look(last)
         if ending.gap:
             try:
@@ -158,7 +139,7 @@ def _attempt(wish: _Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync
         return True
 
 
-def _tell(wish: _Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
+def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
     """How it went; the page stays for as long as is wished after a good end."""
     for line in summary(last):
         wish.reporter.print(line)
@@ -276,7 +257,6 @@ def _client(ends: Ends, stop: threading.Event) -> Source:
         ends.credentials,
         on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
         stop=stop,
-        random=random.Random(),
         clock=ends.clock,
     )
 
@@ -347,12 +327,7 @@ def _watching(
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         positions = choose_positions(
-            config,
-            watch,
-            ends.checkpoints,
-            plan,
-            lock.check,
-            lambda: ends.clock.earliest(boot_clock()),
+            config, watch, ends.checkpoints, plan, lock.check, ends.clock.earliest
         )
         if ends.clock.dated is False:
             log.warning("%s", NO_DATE)
@@ -360,32 +335,16 @@ def _watching(
 
 
 def _supervised(
-    wish: _Wish,
-    ends: Ends,
-    lock: TaskLock,
-    plan: Plan,
-    screen: _Screen,
-    *,
-    watch: Source,
-    positions: dict[str, Position],
+    wish: Wish, plan: Plan, around: Surroundings, screen: _Screen
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
-    supervisor = Supervisor(
-        wish.config,
-        plan,
-        wish.workers,
-        Surroundings(
-            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
-        ),
-        until_consistent=wish.until_consistent,
-        refresh=wish.refresh,
-    )
+    supervisor = Supervisor(wish, plan, around)
     screen.show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
-    if ends.checkpoints.status() is None:
-        lock.check()
-        ends.checkpoints.set_status("full_sync")
+    if around.checkpoints.status() is None:
+        around.lock.check()
+        around.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:

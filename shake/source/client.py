@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any, TypeVar
 
 import orjson
@@ -78,7 +78,7 @@ class Client:
         *,
         on_retry: Callable[[Retry], None],
         stop: threading.Event,
-        random: random.Random,
+        random: Random | None = None,
         clock: SourceClock | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -86,7 +86,7 @@ class Client:
         self.credentials = credentials
         self.on_retry = on_retry
         self.stop = stop
-        self._random = random
+        self._random = random or Random()
         # By URL, the last used at the right end: the others may close for want of use.
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 

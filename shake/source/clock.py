@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 from functools import reduce
 from typing import NamedTuple
 
+from shake.clock import boot_clock
+
 #: Seconds for which bounds are used: at least EPOCH, at most twice as long.
 EPOCH = 60.0
 #: Seconds a second by which two clocks drift apart at most.
@@ -126,14 +128,19 @@ class SourceClock:
             self._on_news(new)
         return back
 
-    def earliest(self, local: float) -> float:
-        """The source's time at a local time, or an earlier one; 0.0 where nothing is known."""
+    def earliest(self, local: float | None = None) -> float:
+        """The source's time at a local time, now if none is given, or an earlier one.
+
+        0.0 where nothing is known.
+        """
+        local = boot_clock() if local is None else local
         with self._lock:
             bounds = self._bounds(local)
         return local + bounds.low if bounds else 0.0
 
-    def latest(self, local: float) -> float:
-        """The source's time at a local time, or a later one; infinite where nothing is known."""
+    def latest(self, local: float | None = None) -> float:
+        """The same, or a later time; infinite where nothing is known."""
+        local = boot_clock() if local is None else local
         with self._lock:
             bounds = self._bounds(local)
         return local + bounds.high if bounds else float("inf")

@@ -37,11 +37,9 @@ class Pending(Protocol):
 
         Raises SourceError for what no waiting cures, Stopped when the process stops.
         """
-        ...
 
     def cancel(self) -> None:
         """The answer is no longer needed."""
-        ...
 
 
 class Pages(Protocol):
@@ -49,19 +47,15 @@ class Pages(Protocol):
 
     def scan(self, plan: ScanPlan, segment: int, start: bytes | None, buffer: Buffer) -> Pending:
         """Request the page of a segment at ``start``; None is the beginning."""
-        ...
 
     def iterator(self, arn: str, shard: str, start: str, sequence: str, buffer: Buffer) -> str:
         """An iterator behind ``sequence``; without it at ``start``, or at the oldest record."""
-        ...
 
     def records(self, iterator: str, limit: int, buffer: Buffer) -> memoryview:
         """The records at an iterator. This and ``iterator`` raise as Pending.result does."""
-        ...
 
     def pause(self, failures: int) -> None:
         """Wait before the next try, after so many damaged answers in a row."""
-        ...
 
 
 class Source(Protocol):
@@ -75,7 +69,6 @@ class Source(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Wait; return at once when the process stops."""
-        ...
 
     def close(self) -> None: ...
 
@@ -83,46 +76,35 @@ class Source(Protocol):
 
     def list_tables(self, *, attempts: int | None = None) -> list[str]:
         """The names of all tables."""
-        ...
 
     def describe(self, name: str, *, attempts: int | None = None) -> Table:
         """The table's keys, indexes, size and origin. Raises RefusedError where it is not ready."""
-        ...
 
     def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
         """Whether the table holds any item, which proves that it can be read."""
-        ...
 
     # ---- streams
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """The table's latest stream."""
-        ...
 
     def look_at_stream(self, table: str) -> Stream | None:
         """The table's latest stream, None where there is no such table."""
-        ...
 
     def enable_stream(self, table: str) -> Stream:
         """Enable a stream with new and old images; return it once it takes changes."""
-        ...
 
     def list_shards(self, arn: str) -> list[Listed]:
         """All shards of a stream."""
-        ...
 
     def look_at_shards(self, arn: str) -> list[Listed] | None:
         """All shards of a stream, None where there is no such stream."""
-        ...
 
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         """The children of a shard; None where the source does not tell, or there is no stream."""
-        ...
 
     def answer(self, arn: str, question: Question) -> Answer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
-        ...
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:
         """Ask once more, directly, whether what was believed to be lost is."""
-        ...

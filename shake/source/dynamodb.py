@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
@@ -15,6 +15,8 @@ from shake.source.streams import iterator_request, records_request, stream_loss
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
+
+T = TypeVar("T")
 
 #: Codes of errors that say what is no longer there.
 NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
@@ -104,20 +106,10 @@ class DynamoSource(Client):
         )
 
     def look_at_stream(self, table: str) -> Stream | None:
-        try:
-            return self.find_stream(table)
-        except SourceError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return None
+        return _unless((NOT_FOUND,), lambda: self.find_stream(table))
 
     def look_at_shards(self, arn: str) -> list[Listed] | None:
-        try:
-            return self.list_shards(arn)
-        except SourceError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return None
+        return _unless((NOT_FOUND,), lambda: self.list_shards(arn))
 
     def list_shards(self, arn: str) -> list[Listed]:
         """Pages are asked for until there is no more.
@@ -128,13 +120,10 @@ class DynamoSource(Client):
 
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         shard_filter = {"Type": "CHILD_SHARDS", "ShardId": parent}
-        try:
-            listed = self._list({"StreamArn": arn, "ShardFilter": shard_filter})
-        except SourceError as error:
-            if error.code not in ("ValidationException", NOT_FOUND):
-                raise
-            return None
-        return [one for one in listed if one.parent == parent]  # some ignore the filter
+        request = {"StreamArn": arn, "ShardFilter": shard_filter}
+        listed = _unless(("ValidationException", NOT_FOUND), lambda: self._list(request))
+        # Some sources ignore the filter.
+        return None if listed is None else [one for one in listed if one.parent == parent]
 
     def answer(self, arn: str, question: Question) -> Answer:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
@@ -178,3 +167,13 @@ class DynamoSource(Client):
             if not last:
                 return found
             request = {**request, "ExclusiveStartShardId": last}
+
+
+def _unless(codes: tuple[str, ...], ask: Callable[[], T]) -> T | None:
+    """What the source answers; None where it is an error of one of these codes."""
+    try:
+        return ask()
+    except SourceError as error:
+        if error.code not in codes:
+            raise
+        return None

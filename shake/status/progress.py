@@ -38,15 +38,12 @@ class Reporter(Protocol):
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """Show ``snapshot``; ``now`` is any clock in seconds that never goes back."""
-        ...
 
     def print(self, line: str) -> None:
         """A line for the user, whatever the log settings; above the bars where there are any."""
-        ...
 
     def close(self, snapshot: Snapshot) -> None:
         """Show the last state and give the stream back."""
-        ...
 
 
 def make_reporter(stream: TextIO, interval: float = 5.0) -> Reporter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from types import TracebackType
 
 from shake.process.outlet import Outlet
 from shake.status.logs import dropped_lines
@@ -32,12 +31,7 @@ class Screen:
     def __enter__(self) -> Screen:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._outlet.close(_CLOSE_SECONDS)
 
     def tick(self, snapshot: Snapshot, now: float) -> None:

@@ -47,7 +47,6 @@ class Writer(Protocol):
         is harmless. Transient errors are retried for as long as they last. Raises ItemError for a
         document that the target refuses, Stopped when the task stops while it waits.
         """
-        ...
 
     def apply(self, changes: Changes, shard: str) -> int:
         """Carry out changes; return how many found nothing to modify, and were to leave it so.
@@ -58,26 +57,21 @@ class Writer(Protocol):
         Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
         as ``write`` does, and ItemError for an insert of a key that is there with other content.
         """
-        ...
 
     def missing(self, documents: int) -> int:
         """How many of so many written documents are not there any more, where that can be told."""
-        ...
 
     def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
-        ...
 
     def keep_fences(self, shards: Sequence[str]) -> None:
         """Keep the target from forgetting what it refuses late changes of these shards by."""
-        ...
 
     def end_shards(self, shards: list[str]) -> None:
         """Have the target refuse all that was sent for these shards and has not arrived yet.
 
         Before a copy replaces the collection: what names it without its UUID can land in the copy.
         """
-        ...
 
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """Build every index that is missing.
@@ -88,7 +82,6 @@ class Writer(Protocol):
         Raises RunError that names each refused one: IndexRefused, where changes can be applied
         nevertheless.
         """
-        ...
 
 
 #: The number of a process that ends what all others have sent: above those of a run's writers, of
@@ -136,11 +129,9 @@ class Staging(Protocol):
 
     def begin(self) -> Held:
         """Create it, empty."""
-        ...
 
     def look(self, collection: str) -> Held | None:
         """Where it is now, under whatever run's name; None where it is gone. Changes nothing."""
-        ...
 
     def resume(self, collection: str) -> Held:
         """Take it over from an earlier run, whose late commands cannot reach it any more.
@@ -148,7 +139,6 @@ class Staging(Protocol):
         Its place is the final one where that run had already renamed it. Raises RunError where it
         is gone.
         """
-        ...
 
     def publish(
         self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
@@ -159,21 +149,18 @@ class Staging(Protocol):
         ``resync`` only if its UUID is one of ``drops`` (see TableRecord). Raises RunError for a
         collection that is not expected.
         """
-        ...
 
     def sweep(self, *, published: bool) -> None:
         """Remove what commands of the task's earlier runs have created late.
 
         ``published``: this run's own name is not used any more either.
         """
-        ...
 
     def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
         """Names and documents of collections like this one that the task has not made.
 
         Another task can be using them. ``drops``: see TableRecord.
         """
-        ...
 
 
 class Target(Protocol):
@@ -182,27 +169,22 @@ class Target(Protocol):
     @property
     def weaknesses(self) -> tuple[str, ...]:
         """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
-        ...
 
     def probe(self, places: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
-        ...
 
     def find(self, place: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""
-        ...
 
     def drop(self, place: str) -> None: ...
 
     def create(self, place: str, table: Table) -> None:
         """Create the collection (sharded, where so configured). Harmless when it is there."""
-        ...
 
     def staging(
         self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> Staging | None:
         """The staging collection of a run; None where the target cannot rename."""
-        ...
 
     def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
 

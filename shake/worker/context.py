@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 
@@ -34,7 +33,6 @@ class WorkerContext:
             lambda: self.credentials,
             on_retry=self._retried,
             stop=self.stop,
-            random=random.Random(),
             clock=self.clock,
         )
         self.quick_until = 0.0  # seconds of the boot clock; see messages.PollQuickly

@@ -129,15 +129,5 @@ class Worker:
         )
 
 
-def serve(
-    channel: roles.WorkerChannel,
-    config: Config,
-    set_up: roles.WorkerSetup,
-    received: Iterator[messages.ToWorker],
-) -> None:
-    """Entry of the process."""
-    Worker(channel, config, set_up).serve(received)
-
-
 if __name__ == "__main__":
-    child.main(roles.WORKER, serve)
+    child.main(roles.WORKER, Worker)

@@ -233,15 +233,5 @@ def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
     return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
 
 
-def serve(
-    channel: roles.WriterChannel,
-    config: Config,
-    set_up: roles.WriterSetup,
-    received: Iterator[messages.ToWriter],
-) -> None:
-    """Entry of the process."""
-    WriterProcess(channel, config, set_up).serve(received)
-
-
 if __name__ == "__main__":
-    child.main(roles.WRITER, serve)
+    child.main(roles.WRITER, WriterProcess)

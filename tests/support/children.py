@@ -28,26 +28,32 @@ Said: TypeAlias = Drain | Free | Idle | Ready
 ROLE = Role[Deed, Said, Said]("tests.support.children", Deed, Said, Said)
 
 
-def serve(
-    channel: ChildChannel[Deed, Said, Said], config: Config, deed: Deed, received: Iterator[Said]
-) -> None:
-    match deed.do:
-        case "echo":
-            for message in received:
-                channel.send(message)
-        case "die":  # with its last words cut
-            for number in range(1000):
-                channel.send(Idle(number))
-            channel._socket.sendall(ROLE.sent.encode(Idle(1000))[:-1])
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hang":
-            channel.send(Ready())
-            time.sleep(600)
-        case "raise":
-            raise ZeroDivisionError("no \ud800 way")
-        case "refuse":
-            raise RunError("the source said no")
+class Doer:
+    """The main thread of the child."""
+
+    def __init__(self, channel: ChildChannel[Deed, Said, Said], config: Config, deed: Deed) -> None:
+        self._channel = channel
+        self._deed = deed
+
+    def serve(self, received: Iterator[Said]) -> None:
+        channel = self._channel
+        match self._deed.do:
+            case "echo":
+                for message in received:
+                    channel.send(message)
+            case "die":  # with its last words cut
+                for number in range(1000):
+                    channel.send(Idle(number))
+                channel._socket.sendall(ROLE.sent.encode(Idle(1000))[:-1])
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                channel.send(Ready())
+                time.sleep(600)
+            case "raise":
+                raise ZeroDivisionError("no \ud800 way")
+            case "refuse":
+                raise RunError("the source said no")
 
 
 if __name__ == "__main__":
-    child.main(ROLE, serve)
+    child.main(ROLE, Doer)

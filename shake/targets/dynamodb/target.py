@@ -6,7 +6,6 @@ endpoints that NimoShake's users have do not look at, and which fit another regi
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 from collections import Counter
@@ -74,8 +73,7 @@ class DynamoTarget:
             self._deadline.wait()
 
         def connect(endpoint: Endpoint) -> Client:
-            chance = random.Random()
-            return Client(endpoint, credentials, on_retry=retried, stop=stop, random=chance)
+            return Client(endpoint, credentials, on_retry=retried, stop=stop)
 
         self._client = connect(replace(source, url=address, region=region))
         self._source = connect(source)

@@ -78,8 +78,6 @@ class Applier:
                 return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
-                if any(entry["code"] == TOO_OLD for entry in errors):  # a mongos says it so
-                    raise self._superseded() from error
                 if any(entry["code"] == DUPLICATE_KEY for entry in errors):
                     meetings += 1
                 if command != "insert" and 0 < meetings < MOST_MEETINGS and _only_meetings(error):
@@ -100,20 +98,17 @@ class Applier:
             return self.patience.call(self.collection.full_name, attempt)
         except PyMongoError as error:
             if isinstance(error, OperationFailure) and error.code == TOO_OLD:
-                raise self._superseded() from error
+                raise RunError(
+                    f"{self.collection.full_name}: the target has seen later changes of this task: "
+                    "another shake-supervisor runs it; or an older checkpoint was restored: then "
+                    "start again when the target has forgotten the later changes, in half an hour"
+                ) from error
             place = self.collection.full_name
             raise RunError(f"{place}: the target refused a change: {words(error)}") from error
 
     def confirm(self) -> None:
         """Return when no fail-over can undo what was found: a write waits for all before it."""
         self.collection.delete_one({"_id": ObjectId()})
-
-    def _superseded(self) -> RunError:
-        return RunError(
-            f"{self.collection.full_name}: the target has seen later changes of this task: another "
-            "shake-supervisor runs it; or an older checkpoint was restored: then start again when "
-            "the target has forgotten the later changes, in half an hour"
-        )
 
     def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:
         raise self._item_error(bson.decode(statement.raw)["q"], entry["errmsg"])

@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from shake import codec
-from shake.targets.mongodb.session import Session
+from shake.targets.mongodb.session import TOO_OLD, Session
 
 log = logging.getLogger("shake.targets")
 
@@ -74,16 +74,19 @@ class Bulk:
         ``documents`` are ``count`` BSON documents, one after the other. They can be in shared
         memory: no reference to them remains after the return. ``session`` numbers the command. It
         is not used on a server without retryable writes, nor with the driver's public API, which
-        has other sessions. Raises BulkWriteError where the answer has write errors, PyMongoError
-        for every other failure.
+        has other sessions. Raises OperationFailure where the whole command is refused (TOO_OLD: by
+        its number), BulkWriteError for other write errors, PyMongoError for every other failure.
         """
         body = {command: self._collection.name, "ordered": False, **self._options}
         answer = self._send(command, body, documents, count, session)
         errors = answer.get("writeErrors", [])
         concern = answer.get("writeConcernError")
-        if any(entry["code"] == UUID_MISMATCH for entry in errors):
+        codes = {entry["code"] for entry in errors}
+        if UUID_MISMATCH in codes:
             text = "another run has taken this collection over, or something has replaced it"
             raise OperationFailure(text, UUID_MISMATCH)
+        if TOO_OLD in codes:  # a replica set refuses the whole command, a mongos each document
+            raise OperationFailure("a later command of this session was executed", TOO_OLD)
         if errors or concern:
             raise BulkWriteError(
                 {"writeErrors": errors, "writeConcernErrors": [concern] if concern else []}

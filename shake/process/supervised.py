@@ -1,0 +1,106 @@
+"""A child that is replaced whenever it dies, each time later while it makes no progress."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Generic
+
+from shake.backoff import Backoff
+from shake.config import Config
+from shake.errors import RunError
+from shake.process.child import Child
+from shake.process.loop import Loop
+from shake.process.messages import FromChild, Start
+from shake.process.role import Role, Sent, SetUp, Taken
+
+log = logging.getLogger("shake.farm")
+
+#: A child that dies so often in a row without progress will not make any.
+MOST_DEATHS = 10
+#: Seconds before a replacement starts.
+REVIVAL = Backoff(first=0.1, longest=5.0)
+
+
+class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
+    """Keeps a process of a role alive; a subclass says what it is for."""
+
+    def __init__(self, loop: Loop, role: Role[SetUp, Taken, Sent], config: Config) -> None:
+        self.child: Child[SetUp, Taken, Sent] | None = None  # None: between death and replacement
+        self.restarts = 0
+        self.deaths = 0  # in a row, without progress in between
+        self._loop = loop
+        self._role = role
+        self._config = config
+        self._retired = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its name in messages and in the list of processes."""
+
+    @abstractmethod
+    def set_up(self) -> tuple[SetUp, tuple[int, ...]]:
+        """The set-up of a new process, and the descriptors that it inherits."""
+
+    @abstractmethod
+    def received(self, message: FromChild | Sent) -> None:
+        """The process has sent a message."""
+
+    @abstractmethod
+    def fail(self, error: RunError) -> None:
+        """It died too often."""
+
+    def lost(self) -> None:
+        """The process died. A replacement starts later."""
+
+    @property
+    def pid(self) -> int:
+        """0 while there is no process."""
+        return self.child.pid if self.child else 0
+
+    def start(self) -> None:
+        set_up, descriptors = self.set_up()
+        start = Start(self.name, self._config.as_settings())
+        try:
+            self.child = Child(
+                self._loop, self._role, start, set_up, descriptors, self.received, self._died
+            )
+        except OSError as error:
+            self._died(f"it cannot be started: {error.strerror}")
+
+    def send(self, message: Taken) -> None:
+        """Send a message; a replacement process does not get it again."""
+        if self.child is not None:
+            self.child.send(message)
+
+    def retire(self) -> None:
+        """Do not replace the process any more."""
+        self._retired = True
+
+    def dismiss(self) -> None:
+        """Have the process exit; ``reap`` waits for that."""
+        self.retire()
+        if self.child is not None:
+            self.child.dismiss()
+
+    def reap(self) -> None:
+        if self.child is not None:
+            self.child.reap()
+
+    def _died(self, how: str) -> None:
+        self.child = None
+        self.lost()
+        if self._retired:
+            return
+        self.deaths += 1
+        self.restarts += 1
+        log.warning("%s died (%s); it is replaced", self.name, how)
+        if self.deaths > MOST_DEATHS:
+            self.fail(RunError(f"{self.name} died {self.deaths} times in a row ({how})"))
+        else:
+            self._loop.later(REVIVAL.most(self.deaths - 1), self._revive)
+
+    def _revive(self) -> None:
+        if not self._retired:
+            self.start()
