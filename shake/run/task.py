@@ -99,7 +99,7 @@ def run(wish: Wish) -> None:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor is there to hear of it
-            if not resync.met or until_consistent:
+            if not resync.met or wish.until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")
 
