@@ -189,11 +189,8 @@ def test_a_step_of_this_machine_s_clock_while_following_changes_nothing(followed
     stepped.touch()
     simulator.delay = MARGIN
     followed.put("b")
-    after = (
-        datetime.fromtimestamp(simulator.clock() + 0.001, timezone.utc)
-        .isoformat()
-        .replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(simulator.clock() + 0.001, timezone.utc)
+    after = moment.isoformat().replace("+00:00", "Z")
     until(lambda: ready(port, after)[0] == 200, every=0.1)
     followed.compare()
     shown = status(port)

@@ -70,7 +70,7 @@ class Supervisor:
         self._shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
-            until_consistent=until_consistent,
+            until_consistent=wish.until_consistent,
             drain=self._drain,
         )
         self._health = Health(loop.clock)
