@@ -182,6 +182,13 @@ def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warn
     assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
 
 
+def test_a_part_of_a_table_that_is_not_known_is_a_warning() -> None:
+    plan = plan_of("t", 1, 1)
+    plan = replace(plan, table=replace(plan.table, left_out=("VectorIndexes of its description",)))
+    [line] = warnings(config_of(), 1, [plan])
+    assert "table t: VectorIndexes of its description is NOT COPIED" in line
+
+
 def followed(plan: TablePlan) -> TablePlan:
     return replace(plan, stream=StreamPlan(Stream("arn:stream", True, "NEW_IMAGE")))
 
