@@ -338,6 +338,18 @@ def test_missing_rights_stop_the_task_and_a_stepping_down_primary_does_not(
     assert isinstance(caught.value, StoreUnavailable) == passes
 
 
+def test_a_refused_write_keeps_the_servers_reason(mongo: Any, name: str) -> None:
+    store = MongoStore.open(mongo.uri, name)
+    database = mongo.client[name]
+    database.create_collection("c", validator={"x": {"$exists": True}})
+    try:
+        with pytest.raises(RunError, match=f"checkpoint database {name} .*failed validation"):
+            store.write("c", [{"_id": "a"}])
+    finally:
+        mongo.client.drop_database(name)
+        store.close()
+
+
 def test_documents_that_others_put_into_the_database_are_left_alone(mongo: Any, name: str) -> None:
     foreign = mongo.client[name]["t"].insert_one({"Key": "status_key"}).inserted_id
     with closing(MongoStore.open(mongo.uri, name)) as store:
