@@ -1,12 +1,16 @@
-"""Names of tables: which of them a pattern selects, and where ``namespace.map`` puts them."""
+"""Names of tables: what a pattern selects, where the map puts it, how its checkpoint is called."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 #: Characters of a table's name.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 _LONGEST = 255
+#: Of a checkpoint's own name: with a database of 63 bytes, and a suffix, it fits everywhere.
+_LONGEST_STORED = 170
+_SHORTENED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
 _ARN_TABLE = re.compile(r":table/([^/:]+)")
 
 
@@ -29,6 +33,25 @@ def mapped(pairs: tuple[tuple[str, str], ...], table: str) -> str | None:
         if found is not None:
             return place.replace("*", found[1])
     return None
+
+
+def stored_name(table: str) -> str:
+    """How the checkpoint of a table is called, as a collection and as a file.
+
+    That is the table's name where MongoDB takes it. Else it is what of it can be kept, and a
+    digest; no table's name holds ``~``.
+    Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+    """
+    plain = re.sub(r"[^a-zA-Z0-9_.-]", "_", table).strip(".").replace("..", "._")
+    if plain == table and len(table) <= _LONGEST_STORED and not table.startswith("system."):
+        return table
+    digest = hashlib.sha256(table.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{plain.removeprefix('system.')[: _LONGEST_STORED - 17]}~{digest}"
+
+
+def is_shortened(name: str) -> bool:
+    """Whether :func:`stored_name` gives such names to tables of other names."""
+    return _SHORTENED.fullmatch(name) is not None
 
 
 def name_problem(key: str, text: str, wildcards: str) -> str | None:

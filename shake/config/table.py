@@ -24,7 +24,7 @@ from shake.config.kinds import (
     choice,
     whole,
 )
-from shake.config.names import mapped, selects
+from shake.config.names import mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
 from shake.errors import UsageError
 from shake.id_rule import IdRule
@@ -343,9 +343,10 @@ class Config:
 
     def checkpoint_of(self, table: str) -> str:
         """Where a table's checkpoint is, in words: what to remove to copy the table anew."""
+        name, database = stored_name(table), self.checkpoint_database
         if self.checkpoint_type == "file":
-            return f"file {self.checkpoint_location}/{self.checkpoint_database}/{table}.json"
-        return f"collection {table} of database {self.checkpoint_database}"
+            return f"file {self.checkpoint_location}/{database}/{name}.json"
+        return f"collection {name} of database {database}"
 
     def wants(self, table: str) -> bool:
         """Whether the white or black list lets a table be copied."""
