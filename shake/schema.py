@@ -36,11 +36,21 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class SecondaryIndex:
-    """A global or local secondary index, by name and key schema."""
+    """A global or local secondary index, by name and key schema.
+
+    A global one has up to four attributes of each kind.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/GSI.DesignPattern.MultiAttributeKeys.html
+    """
 
     name: str
-    keys: Keys
+    partition: tuple[Attribute, ...]
+    sort: tuple[Attribute, ...] = ()
     local: bool = False
+
+    @property
+    def keys(self) -> tuple[Attribute, ...]:
+        """All key attributes, in their order."""
+        return self.partition + self.sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,8 @@ class Table:
 
     ``items`` and ``bytes`` are DynamoDB's own estimates, which AWS refreshes every six hours.
     ``read_capacity`` is the provisioned read capacity in units a second, 0 where the table is on
-    demand.
+    demand. ``left_out`` says, in words, which parts of the description are not copied since shake
+    does not know them.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
     """
 
@@ -98,6 +109,7 @@ class Table:
     bytes: int = 0
     read_capacity: int = 0
     origin: Origin = UNKNOWN
+    left_out: tuple[str, ...] = ()
 
 
 def _date(seconds: float) -> str:

@@ -15,11 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store, StoreUnavailable, Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.mongodb import MongoStore
+from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.checkpoint.store import open_store
 from shake.config import Config, load
+from shake.config.names import stored_name
 from shake.errors import RefusedError, RunError
 
 Settings = list[str]
@@ -336,6 +339,46 @@ def test_missing_rights_stop_the_task_and_a_stepping_down_primary_does_not(
         finally:
             mongo.client.admin.command("configureFailPoint", "failCommand", mode="off")
     assert isinstance(caught.value, StoreUnavailable) == passes
+
+
+def test_a_refused_write_keeps_the_servers_reason(mongo: Any, name: str) -> None:
+    store = MongoStore.open(mongo.uri, name)
+    database = mongo.client[name]
+    database.create_collection("c", validator={"x": {"$exists": True}})
+    try:
+        with pytest.raises(RunError, match=f"checkpoint database {name} .*failed validation"):
+            store.write("c", [{"_id": "a"}])
+    finally:
+        mongo.client.drop_database(name)
+        store.close()
+
+
+ODD_TABLES = ["x" * 255, "system.users", "...", ".lock", "a..b", "end.", "a/../../b", "café"]
+
+
+@pytest.mark.parametrize("table", ODD_TABLES, ids=lambda table: table[:12])
+def test_a_checkpoint_can_be_kept_whatever_the_table_is_called(
+    where: Settings, store: Store, table: str
+) -> None:
+    checkpoints = Checkpoints(store)
+    record = TableRecord(table, "d.c", 1, 1)
+    checkpoints.begin_table(record)
+    stream = StreamRecord(f"{table}2", "arn")
+    checkpoints.save_stream(stream, [])
+    store.close()
+    with closing(open_store(load(None, {}, where).config)) as again:
+        checkpoints = Checkpoints(again)
+        assert checkpoints.load(table) == (record, [])
+        assert checkpoints.load_stream(stream.table) == (stream, [])
+        assert sorted(checkpoints.begun(lambda name: True)) == sorted([table, stream.table])
+        assert checkpoints.begun(lambda name: name == table) == [table]
+
+
+def test_checkpoints_of_like_names_are_kept_apart() -> None:
+    names = ["a..b", "a._b", "a.b", ".a.b", "system.a.b", "x" * 255, "x" * 254, "x" * 170]
+    assert len(set(map(stored_name, names))) == len(names)
+    assert stored_name("Orders-1_a.b") == "Orders-1_a.b"
+    assert max(len(stored_name(name)) for name in names) <= 170
 
 
 def test_documents_that_others_put_into_the_database_are_left_alone(mongo: Any, name: str) -> None:

@@ -268,6 +268,22 @@ def test_a_bad_value_names_its_place(write: Callable[[str | bytes], str]) -> Non
         (["namespace.map=a:x.y;a:x.z"], "table a"),
         (["namespace.map=a:x.y;b:x.y"], "a and b both go to x.y"),
         (["namespace.map=a:x$.y"], "'$'"),
+        (["namespace.map=a-*:x.y"], "a * stands once on both sides"),
+        (["namespace.map=a:x.*"], "a * stands once on both sides"),
+        (["namespace.map=*-*:x.*-*"], "a * stands once on both sides"),
+        (["namespace.map=*:*.y"], "'*'"),
+        (["namespace.map=a?:x.y"], "'?'"),
+        (["namespace.map=arn:aws:dynamodb:r:1:table/orders:x.y"], "not by ARNs: write orders"),
+        (["filter.collection.black=orders,users-pii"], "names are separated by ';'"),
+        (["filter.collection.white=orders users"], "names are separated by ';'"),
+        (["filter.collection.white=orders;us/ers"], "'/'"),
+        (["filter.collection.black=[a-z]*"], "'['"),
+        (["filter.collection.white=" + "a" * 256], "more than 255"),
+        (
+            ["filter.collection.white=arn:aws:dynamodb:eu-west-1:123456789012:table/orders"],
+            "not by ARNs: write orders (for a table of another account set source.assume",
+        ),
+        (["filter.collection.black=arn:*"], "not by ARNs"),
         (["target.address=http://h"], "target.address"),
         (["target.address=mongodb://"], "target.address"),
         (["target.address=mongodb+srv://"], "target.address"),
@@ -357,17 +373,17 @@ def test_a_read_budget_is_units_or_a_share_of_the_provisioned() -> None:
 
 
 def test_names_are_filtered_by_stars_and_question_marks_alone() -> None:
-    white = configure("filter.collection.white= shop.* ;or?er;[ab]")
+    white = configure("filter.collection.white= shop.* ;or?er;a.b")
     for table, wanted in [
         ("shop.items", True),
         ("shopXitems", False),
         ("order", True),
         ("oder", False),
-        ("a", False),
-        ("[ab]", True),
+        ("a+b", False),
+        ("a.b", True),
     ]:
         assert white.wants(table) is wanted
-    assert white.plain_white_names == ("[ab]",)
+    assert white.plain_white_names == ("a.b",)
     black = configure("filter.collection.black=tmp*")
     assert (black.wants("tmp1"), black.wants("a_tmp1")) == (False, True)
     assert configure().wants("anything")
@@ -377,6 +393,18 @@ def test_a_table_goes_where_the_map_says_or_under_the_id() -> None:
     config = configure("namespace.map= a.b : shop.orders.old ;c:d.e")
     assert config.place("a.b") == "shop.orders.old"
     assert config.place("other") == "task.other"
+
+
+def test_a_star_of_the_map_carries_its_part_of_the_name_over() -> None:
+    config = configure("namespace.map=prod-*:shop.*;prod-old:archive.old;p*:rest.all-*-x")
+    places = {
+        "prod-orders": "shop.orders",
+        "prod-a-b.c": "shop.a-b.c",
+        "prod-old": "archive.old",
+        "p1": "rest.all-1-x",
+        "q": "task.q",
+    }
+    assert {table: config.place(table) for table in places} == places
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from shake.plan.plan import (
     TablePlan,
     count_segments,
 )
+from shake.plan.source_tables import idle_names
 from shake.plan.warnings import warnings
 from shake.schema import Attribute, Keys, Table
 from shake.source.contract import Stream
@@ -180,6 +181,26 @@ def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warn
     assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough]))
     begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)
     assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
+
+
+def test_a_part_of_a_table_that_is_not_known_is_a_warning() -> None:
+    plan = plan_of("t", 1, 1)
+    plan = replace(plan, table=replace(plan.table, left_out=("VectorIndexes of its description",)))
+    [line] = warnings(config_of(), 1, [plan])
+    assert "table t: VectorIndexes of its description is NOT COPIED" in line
+
+
+def test_a_name_that_selects_no_table_is_said_with_the_nearest() -> None:
+    config = config_of("filter.collection.black=user-pii;tmp-*", "namespace.map=order:a.b;u*:c.*")
+    assert idle_names(config, ["users-pii", "orders"]) == [
+        "filter.collection.black: user-pii SELECTS NO TABLE of this account and region; "
+        "the nearest is users-pii",
+        "filter.collection.black: tmp-* SELECTS NO TABLE of this account and region",
+        "namespace.map: order SELECTS NO TABLE of this account and region; the nearest is orders",
+    ]
+    config = config_of("filter.collection.white=orders;x*")
+    [line] = idle_names(config, ["orders"])
+    assert line.startswith("filter.collection.white: x* SELECTS")
 
 
 def followed(plan: TablePlan) -> TablePlan:

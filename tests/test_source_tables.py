@@ -160,11 +160,12 @@ def test_a_table_is_described_with_all_its_indexes(
     assert table.name == name
     assert table.keys == Keys(a, b)
     assert table.indexes == (
-        SecondaryIndex("global", Keys(c)),
-        SecondaryIndex("local", Keys(a, d), local=True),
+        SecondaryIndex("global", (c,)),
+        SecondaryIndex("local", (a,), (d,), local=True),
     )
     assert (table.items, table.read_capacity) == (1, 40)
     assert table.bytes > 0
+    assert not table.left_out
 
 
 def test_an_on_demand_table_has_no_read_capacity(
@@ -177,6 +178,74 @@ def test_an_on_demand_table_has_no_read_capacity(
         (),
         0,
     )
+
+
+def described(**parts: Any) -> Reply:
+    """A DescribeTable answer for a table with the key p, and with these parts."""
+    names = {"p": "S", "a": "S", "b": "N", "c": "B", "d": "S"}
+    table = {
+        "TableName": "t",
+        "TableStatus": "ACTIVE",
+        "KeySchema": [{"AttributeName": "p", "KeyType": "HASH"}],
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": type_} for name, type_ in names.items()
+        ],
+    }
+    return Reply(orjson.dumps({"Table": table | parts}))
+
+
+def index_of(name: str, *keys: tuple[str, str], **parts: Any) -> dict[str, Any]:
+    schema = [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
+    return {"IndexName": name, "KeySchema": schema, **parts}
+
+
+MANY = index_of("many", ("a", "HASH"), ("b", "HASH"), ("c", "RANGE"), ("d", "RANGE"))
+
+
+def test_all_attributes_of_a_secondary_index_are_read() -> None:
+    answer = described(GlobalSecondaryIndexes=[MANY])
+    with Faulty([answer]) as server, client_of(server.url) as (client, _):
+        table = client.describe("t")
+    a, b, c, d = (Attribute(n, t) for n, t in zip("abcd", "SNBS", strict=True))
+    assert table.indexes == (SecondaryIndex("many", (a, b), (c, d)),)
+    assert not table.left_out
+
+
+def test_what_is_not_known_of_a_table_is_named() -> None:
+    odd = index_of("odd", ("a", "HASH"), ("b", "NEAREST"))
+    answer = described(
+        GlobalSecondaryIndexes=[odd, MANY | {"Condition": "b > 1"}],
+        LocalSecondaryIndexes=[index_of("untyped", ("p", "HASH"), ("z", "RANGE"))],
+        VectorIndexes=[{"IndexName": "near"}],
+        Replicas=[],
+        NewThing=None,
+    )
+    with Faulty([answer]) as server, client_of(server.url) as (client, _):
+        table = client.describe("t")
+    assert [index.name for index in table.indexes] == ["many"]
+    assert table.left_out == (
+        "VectorIndexes of its description",
+        "secondary index odd, whose key is a HASH, b NEAREST",
+        "Condition of secondary index many",
+        "secondary index untyped, whose key is p HASH, z RANGE",
+    )
+
+
+def test_a_table_with_a_key_that_is_not_known_is_refused() -> None:
+    keys = [{"AttributeName": name, "KeyType": "HASH"} for name in "ab"]
+    with (
+        Faulty([described(KeySchema=keys)]) as server,
+        client_of(server.url) as (client, _),
+        pytest.raises(RefusedError, match=r"table t: .* does not know a key like a HASH, b HASH"),
+    ):
+        client.describe("t")
+
+
+def test_an_answer_without_a_count_still_shows_items() -> None:
+    answers = [Reply(b'{"Items":[{"p":{"S":"a"}}]}'), Reply(b'{"Items":[]}')]
+    with Faulty(answers) as server, client_of(server.url) as (client, _):
+        assert client.holds_items("t")
+        assert not client.holds_items("t")
 
 
 def test_a_table_that_is_being_deleted_is_refused() -> None:

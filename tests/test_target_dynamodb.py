@@ -36,9 +36,9 @@ INDEXED = Table(
     "things",
     Keys(PK, SK),
     (
-        SecondaryIndex("other", Keys(G, SK)),
-        SecondaryIndex("same", Keys(PK, Attribute("h", "N"))),
-        SecondaryIndex("near", Keys(PK, Attribute("t", "S")), local=True),
+        SecondaryIndex("other", (G,), (SK,)),
+        SecondaryIndex("same", (PK,), (Attribute("h", "N"),)),
+        SecondaryIndex("near", (PK,), (Attribute("t", "S"),), local=True),
     ),
 )
 

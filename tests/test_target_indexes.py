@@ -23,16 +23,24 @@ def keys(pk: str, sk: str | None = None, kind: str = "S") -> Keys:
     return Keys(Attribute(pk, kind), Attribute(sk, kind) if sk else None)
 
 
+def secondary(name: str, partition: str, *sort: str) -> SecondaryIndex:
+    """An index; several attributes of its partition key are separated by blanks."""
+    first, then = (
+        tuple(Attribute(one, "S") for one in names) for names in (partition.split(), sort)
+    )
+    return SecondaryIndex(name, first, then)
+
+
 SIMPLE = Table("things", keys("p"))
 SORTED = Table("things", keys("p", "s"))
 RICH = Table(
     "things",
     keys("p", "s"),
     (
-        SecondaryIndex("local", keys("p", "t")),
-        SecondaryIndex("same", keys("p", "s")),
-        SecondaryIndex("global", keys("g", "h")),
-        SecondaryIndex("flat", keys("g")),
+        secondary("local", "p", "t"),
+        secondary("same", "p", "s"),
+        secondary("global", "g", "h"),
+        secondary("flat", "g"),
     ),
 )
 
@@ -83,6 +91,33 @@ def test_secondary_indexes_come_once_and_never_unique() -> None:
         *("p: 1, t: 1", "g: 1, h: 1", "g: hashed", "g: 1"),
     ]
     assert shown(RICH, KEY) == ["p: 1", "p: 1, t: 1", "p: 1, s: 1", "g: 1, h: 1", "g: 1"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "settings", "wanted"),
+    [
+        (("s", "t"), (), ["a: 1, b: 1, s: 1, t: 1", "a: 1, b: 1"]),
+        (("s", "t"), (SHARDING,), ["a: 1, b: 1, s: 1, t: 1", "a: hashed, b: 1"]),
+        ((), (), ["a: 1, b: 1"]),
+        (("s",), ("convert.type=raw",), ["a.S: 1, b.S: 1, s.S: 1", "a.S: 1, b.S: 1"]),
+    ],
+)
+def test_an_index_of_several_attributes_has_all_of_them_in_their_order(
+    sort: tuple[str, ...], settings: tuple[str, ...], wanted: list[str]
+) -> None:
+    table = Table("things", keys("p"), (secondary("many", "a b", *sort),))
+    own = shown(Table("things", keys("p")), *settings)
+    assert shown(table, *settings) == own + wanted
+
+
+@pytest.mark.parametrize("settings", [(), ("target.mongodb.type=sharding",)], ids=str)
+def test_an_index_of_several_attributes_is_built(
+    open_writer: Open, collection: Any, settings: tuple[str, ...]
+) -> None:
+    table = Table("things", keys("p"), (secondary("many", "a b", "s", "t"),))
+    open_writer(table, *settings).build_indexes(pytest.fail)
+    assert "a_1_b_1_s_1_t_1" in built(collection)
+    assert ("a_hashed_b_1" if settings else "a_1_b_1") in built(collection)
 
 
 def test_secondary_indexes_can_be_left_out() -> None:
@@ -261,7 +296,7 @@ def test_every_refused_index_is_named_and_the_others_are_built(
 def test_a_name_that_would_build_another_index_is_an_error(
     open_writer: Open, collection: Any, attribute: str
 ) -> None:
-    table = Table("things", keys("p"), (SecondaryIndex("odd", keys("g", attribute)),))
+    table = Table("things", keys("p"), (secondary("odd", "g", attribute),))
     with pytest.raises(RunError, match=r"1 of 3 indexes .*secondary index odd\): the name of"):
         open_writer(table).build_indexes(pytest.fail)
     assert built(collection) == {"p_1": True, "g_1": False}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import bson
 import pytest
 from pymongo import MongoClient
 from pymongo.write_concern import WriteConcern
@@ -15,10 +16,11 @@ from pymongo.write_concern import WriteConcern
 from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import mongo_server
-from shake.errors import RefusedError, RunError
+from shake.errors import ItemError, RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
+from shake.targets.mongodb.applying import MOST_MEETINGS
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.places import place_problem
 from shake.targets.mongodb.session import unfenced
@@ -366,6 +368,104 @@ def test_an_insert_that_gets_in_between_is_replaced(cluster: Cluster, sharded: M
     cluster.fail("update", 11000, "E11000 duplicate key error index: _id_ dup key", "write")
     assert writer.write(slot([{**document, "x": 1}])) == 1
     assert list(cluster.collections["d.c"].documents()) == [{**document, "x": 1}]
+
+
+DUPLICATES = [
+    (11000, "E11000 duplicate key error collection: orders index: _id_"),
+    (11000, "Unique index constraint violation."),
+    (None, "E11000 duplicate key error"),
+]
+
+
+@pytest.mark.parametrize(("code", "message"), DUPLICATES)
+@pytest.mark.parametrize("settings", [(), ("id.mode=key",)], ids=str)
+def test_a_document_that_is_there_is_known_whatever_words_the_server_has(
+    cluster: Cluster, open_target: Open, code: int | None, message: str, settings: tuple[str, ...]
+) -> None:
+    target = open_target(cluster.uri, "target.mongodb.type=sharding", *settings)
+    target.create("d.c", TABLE)
+    writer = target.writer("d.c", TABLE)
+    identifier = {"pk": "a", "sk": 0} if settings else object_id(0)
+    document = {"_id": identifier, "pk": "a", "sk": 0}
+    writer.write(slot([document]))
+    cluster.fail("insert", code, message, "write")  # the first attempt, whose answer was lost
+    assert writer.write(slot([{**document, "x": 1}])) == 1
+    assert list(cluster.collections["d.c"].documents()) == [{**document, "x": 1}]
+
+
+@pytest.mark.parametrize(("code", "message"), DUPLICATES)
+def test_another_unique_index_names_the_item_whatever_words_the_server_has(
+    cluster: Cluster, sharded: MongoTarget, code: int | None, message: str
+) -> None:
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    cluster.fail("insert", code, message, "write")
+    with pytest.raises(ItemError, match=r'item {"pk":{"S":"a"},"sk":{"N":"0"}}: .*'):
+        writer.write(slot([{"_id": object_id(0), "pk": "a", "sk": 0}]))
+
+
+def test_a_document_that_another_index_keeps_from_being_replaced_is_named(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", TABLE)
+    writer = sharded.writer("d.c", TABLE)
+    document = {"_id": object_id(0), "pk": "a", "sk": 0}
+    writer.write(slot([document]))
+    for _ in range(MOST_MEETINGS):
+        cluster.fail("update", 11000, "Unique index constraint violation.", "write")
+    with pytest.raises(ItemError, match=r"Unique index constraint violation"):
+        writer.write(slot([{**document, "x": 1}]))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "how"),
+    [
+        (16500, "Request rate is large", "write"),
+        (16500, "Request rate is large", "before"),
+        (None, "Error=16500, RetryAfterMs=4, Details='Response status code ...", "write"),
+        (None, "Error=16500, RetryAfterMs=4, Details='Response status code ...", "before"),
+    ],
+)
+def test_a_target_that_throttles_is_waited_for(
+    cluster: Cluster, sharded: MongoTarget, code: int | None, message: str, how: str
+) -> None:
+    sharded.create("d.c", TABLE)
+    document = {"_id": object_id(0), "pk": "a", "sk": 0}
+    for _ in range(2):
+        cluster.fail("insert", code, message, how)
+    assert sharded.writer("d.c", TABLE).write(slot([document])) == 0
+    assert list(cluster.collections["d.c"].documents()) == [document]
+
+
+def test_a_write_error_without_a_code_names_the_item(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", TABLE)
+    cluster.fail("insert", None, "no such thing here", "write")
+    with pytest.raises(ItemError, match=r'item {"pk":{"S":"a"},.*: no such thing here'):
+        sharded.writer("d.c", TABLE).write(slot([{"_id": object_id(0), "pk": "a", "sk": 0}]))
+
+
+def test_a_change_that_is_refused_without_a_code_names_its_key(
+    cluster: Cluster, sharded: MongoTarget
+) -> None:
+    sharded.create("d.c", TABLE)
+    cluster.fail("update", None, "no such thing here", "write")
+    update = bson.encode({"q": {"pk": "a", "sk": 0}, "u": {"pk": "a", "sk": 0}, "upsert": True})
+    nothing = memoryview(b"")
+    changes = Changes(updates=memoryview(update), inserts=nothing, deletes=nothing)
+    with pytest.raises(ItemError, match=r'item {"pk":{"S":"a"},.*: no such thing here'):
+        sharded.writer("d.c", TABLE).apply(changes, "shard")
+
+
+@pytest.mark.parametrize(("version", "warned"), [(9, True), (13, False)])
+def test_a_server_that_refuses_dollar_names_is_warned_of(
+    cluster: Cluster, sharded: MongoTarget, version: int, warned: bool
+) -> None:
+    cluster.wire_version = version
+    sharded.probe([])
+    said = [one for one in sharded.weaknesses if "begins with $" in one]
+    assert len(said) == warned
 
 
 def test_removing_a_copy_spares_its_namesake_on_another_shard(

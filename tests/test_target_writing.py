@@ -107,6 +107,18 @@ def test_id_mode_key_replaces_what_the_target_holds(stage: Stage, stored: Any, m
     assert stored() == documents
 
 
+@pytest.mark.parametrize("field", ["$schema", "$set", "$"])
+def test_a_name_that_begins_with_a_dollar_is_replaced_as_it_is(
+    stage: Stage, stored: Any, field: str
+) -> None:
+    old = {"_id": object_id(1), "pk": "a", field: {"x": 1}, "y": {"$ref": "a"}}
+    new = {"_id": object_id(1), "pk": "a", field: {"x": 2}, "y": {"$ref": "b", "$id": 1}}
+    writer = stage.writer()
+    writer.write(slot([old]))
+    assert writer.write(slot([new])) == 1
+    assert [bson.encode(one) for one in stored()] == [bson.encode(new)]
+
+
 def test_without_dup_update_a_key_held_with_other_content_stops(stage: Stage, mongo: Any) -> None:
     settings = ("id.mode=key", "full.executor.insert_on_dup_update=false")
     documents = [{"_id": f"k{i}", "pk": f"k{i}", "x": i} for i in range(5)]

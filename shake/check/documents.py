@@ -27,8 +27,20 @@ _OPENED: CodecOptions[RawBSONDocument] = CodecOptions(
 
 #: How many bytes an element's value has, or how many beyond those that its first four count.
 #: Source: https://bsonspec.org/spec.html
-_FIXED = {0x01: 8, 0x07: 12, 0x10: 4, 0x12: 8, 0x13: 16}
-_COUNTED = {0x02: 4, 0x03: 0, 0x05: 5}
+_FIXED = {
+    **dict.fromkeys((0x06, 0x0A, 0x7F, 0xFF), 0),
+    **dict.fromkeys((0x01, 0x09, 0x11, 0x12), 8),
+    0x07: 12,
+    0x08: 1,
+    0x10: 4,
+    0x13: 16,
+}
+_COUNTED = {
+    **dict.fromkeys((0x03, 0x04, 0x0F), 0),
+    **dict.fromkeys((0x02, 0x0D, 0x0E), 4),
+    0x05: 5,
+    0x0C: 16,
+}
 _OBJECT_ID = b"\x07_id\0"
 
 
@@ -61,11 +73,30 @@ def ids(documents: list[bytes]) -> list[Any]:
     return [one["_id"] for one in bson.decode_all(b"".join(small), DECODED)]
 
 
+def elements(document: bytes) -> list[tuple[str, bytes]]:
+    """The fields of a document in their order, also those that come twice: name and bytes."""
+    found = []
+    start = 4
+    while document[start]:
+        name_end = document.index(0, start + 1)
+        end = _value_end(document, document[start], name_end + 1)
+        name = document[start + 1 : name_end].decode(errors="replace")
+        found.append((name, document[start:end]))
+        start = end
+    return found
+
+
+def _value_end(document: bytes, kind: int, start: int) -> int:
+    """Where the value of an element ends that begins at ``start``."""
+    if kind in _COUNTED:
+        return start + _COUNTED[kind] + int.from_bytes(document[start : start + 4], "little")
+    if kind in _FIXED:
+        return start + _FIXED[kind]
+    return document.index(0, document.index(0, start) + 1) + 1  # a regular expression: two texts
+
+
 def _id_end(document: bytes) -> int:
-    """Where an ``_id`` that comes first ends; 4 where none does, or one of another type."""
+    """Where an ``_id`` that comes first ends; 4 where none does."""
     if document[5:9] != b"_id\0":
         return 4
-    kind = document[4]
-    if kind in _COUNTED:
-        return 9 + _COUNTED[kind] + int.from_bytes(document[9:13], "little")
-    return 9 + _FIXED[kind] if kind in _FIXED else 4
+    return _value_end(document, document[4], 9)

@@ -11,8 +11,9 @@ from typing import Any
 
 import bson
 from bson.decimal128 import Decimal128
+from bson.raw_bson import RawBSONDocument
 
-from shake.check.documents import DECODED
+from shake.check.documents import elements, opened
 from shake.config import Config
 from shake.schema import Keys
 
@@ -30,8 +31,8 @@ def differing_fields(
     ``_id`` counts only with ``id.mode = key``. ``ours`` comes from the codec, and says what
     ``item`` has to look like.
     """
-    wanted: dict[str, Any] = bson.decode(ours, DECODED)
-    stored: dict[str, Any] = bson.decode(theirs, DECODED)
+    wanted, stored = opened(ours), opened(theirs)
+    odd = _odd_names(stored)
     raw = config.id_rule.raw
     names = {config.id_rule.name(name): name for name in item}
     differ = [
@@ -39,12 +40,15 @@ def differing_fields(
         for name in dict.fromkeys((*wanted, *stored))
         if name != "_id"
         and not (
-            name in wanted
+            name not in odd
+            and name in wanted
             and name in stored
             and _same(item[names[name]], wanted[name], stored[name], raw)
         )
     ]
-    if config.id_rule.by_key and not _same_id(item, wanted["_id"], stored["_id"], keys, raw):
+    if config.id_rule.by_key and (
+        "_id" in odd or not _same_id(item, wanted["_id"], stored["_id"], keys, raw)
+    ):
         differ.insert(0, "_id")
     return differ
 
@@ -53,7 +57,7 @@ def _same_id(item: Item, ours: Any, theirs: Any, keys: Keys, raw: bool) -> bool:
     if keys.sort is None:
         return _same(item[keys.partition.name], ours, theirs, raw)
     return (
-        type(theirs) is dict
+        _is_map(theirs)
         and list(theirs) == list(ours)
         and all(_same(item[name], ours[name], theirs[name], raw) for name in ours)
     )
@@ -63,12 +67,12 @@ def _same(typed: Item, ours: Any, theirs: Any, raw: bool) -> bool:
     """Whether both are the typed value; ``ours`` is known to have its form."""
     [(tag, value)] = typed.items()
     if raw:
-        if type(theirs) is not dict or list(theirs) != [tag]:
+        if not _is_map(theirs) or list(theirs) != [tag]:
             return False
         ours, theirs = ours[tag], theirs[tag]
     if tag == "M":
         return (
-            type(theirs) is dict
+            _is_map(theirs)
             and theirs.keys() == ours.keys()
             and all(_same(value[name], ours[name], theirs[name], raw) for name in ours)
         )
@@ -83,6 +87,31 @@ def _same(typed: Item, ours: Any, theirs: Any, raw: bool) -> bool:
     return _scalar(ours) == _scalar(theirs)
 
 
+def _is_map(value: Any) -> bool:
+    return isinstance(value, RawBSONDocument) and _faithful(value)
+
+
+def _faithful(document: RawBSONDocument) -> bool:
+    """Whether its fields, as they are decoded, are all that it holds.
+
+    Not so where a name comes twice, where text is not UTF-8, or where a type has no like in Python.
+    """
+    return bson.encode(dict(document)) == bytes(document.raw)
+
+
+def _odd_names(document: RawBSONDocument) -> set[str]:
+    """The fields that are not what they decode to (see :func:`_faithful`)."""
+    if _faithful(document):
+        return set()
+    found = elements(bytes(document.raw))
+    times = Counter(name for name, _ in found)
+    return {
+        name
+        for name, element in found
+        if times[name] > 1 or element != bson.encode({name: document[name]})[4:-1]
+    }
+
+
 def _scalar(value: Any) -> tuple[str, Any]:
     """Type and exact value; to Python alone, 1, 1.0 and True are the same."""
     if isinstance(value, bool):
@@ -90,7 +119,8 @@ def _scalar(value: Any) -> tuple[str, Any]:
     if isinstance(value, int):
         return "int", int(value)
     if isinstance(value, Decimal128):
-        return "decimal", value.to_decimal()
+        exact = value.to_decimal()  # a signalling NaN can be neither compared nor hashed
+        return "decimal", exact if exact.is_finite() else value.bid
     if isinstance(value, (str, float, bytes)) or value is None:
         return type(value).__name__, value
     return "other", repr(value)

@@ -25,7 +25,7 @@ from shake.check.sides import Repair, Sides
 from shake.check.target import KeyRange
 from shake.config import Config
 from shake.errors import RefusedError, RunError, UsageError
-from shake.plan.source_tables import find_tables, missing_tables, shared_places
+from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count
@@ -93,7 +93,9 @@ def check(
     with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
         ends.target.probe([])
         checkpoints = read_checkpoints(config, repair=bool(wish.repair))
-        found = find_tables(config, ends.client, list(checkpoints))
+        found = find_tables(
+            config, ends.client, list_tables(config, ends.client), list(checkpoints)
+        )
         refusals = missing_tables(config, found, list(checkpoints))
         refusals += [problem for table, _ in found for problem in problems(table, config)]
         refusals += shared_places(config, found)

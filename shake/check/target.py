@@ -14,6 +14,7 @@ import bson
 from bson.objectid import ObjectId
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from shake import codec
 from shake.check.documents import DECODED, content, cut, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.checkpoint.records import repair_sessions
@@ -196,10 +197,8 @@ class StoredTable:
             self.delete_unchanged(old)
             self.add(document)
             return
-        update: Any = new
-        if any(name.startswith("$") for name in new):  # not to be taken for operators
-            update = [{"$replaceWith": {"$literal": new}}]
-        self._write("update", bson.encode({"q": self._unchanged(old), "u": update}))
+        update = {"q": self._unchanged(old), "u": codec.replacement(new)}
+        self._write("update", bson.encode(update))
 
     def delete_unchanged(self, document: bytes) -> None:
         """Delete a stored document, if it is unchanged."""

@@ -18,6 +18,7 @@ from shake.checkpoint.records import (
     shard_document,
     shard_of,
 )
+from shake.config.names import is_shortened, stored_name
 from shake.errors import RefusedError
 from shake.stream.shard import Shard
 
@@ -39,8 +40,15 @@ class Checkpoints:
 
     def begun(self, wanted: Callable[[str], bool]) -> list[str]:
         """The wanted tables whose copy, or whose changes, the task has begun with."""
-        names = [one for one in self._store.collections() if one != STATUS_TABLE and wanted(one)]
-        return [one for one in names if _BEGUN & {each["_id"] for each in self._store.read(one)}]
+        found = []
+        for name in self._store.collections():
+            if name == STATUS_TABLE or not (wanted(name) or is_shortened(name)):
+                continue
+            documents = [one for one in self._store.read(name) if one["_id"] in _BEGUN]
+            table = next((str(one["Table"]) for one in documents if "Table" in one), name)
+            if documents and wanted(table):
+                found.append(table)
+        return found
 
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
         """The table's record, None where its copy never began, and its segments in order.
@@ -48,7 +56,7 @@ class Checkpoints:
         Only segments of this copy that were saved are listed. Raises RefusedError for what cannot
         be read.
         """
-        documents = self._store.read(table)
+        documents = self._read(table)
         record = _table_record(table, documents)
         segments = sorted(
             (
@@ -73,7 +81,7 @@ class Checkpoints:
         were saved by the run that the stream's record names, or by a later one. Shards of older
         runs are ignored.
         """
-        documents = self._store.read(table)
+        documents = self._read(table)
         copy = _table_record(table, documents)
         stream = next((one for one in documents if one["_id"] == "stream"), None)
         if stream is None or (copy is not None and not copy.owns(stream)):
@@ -87,7 +95,7 @@ class Checkpoints:
 
     def load_identity(self, table: str) -> Identity | None:
         """What the table's checkpoint is of; None where that was never saved."""
-        documents = self._store.read(table)
+        documents = self._read(table)
         found = next((one for one in documents if one["_id"] == "identity"), None)
         return None if found is None else Identity.of(table, found)
 
@@ -98,25 +106,25 @@ class Checkpoints:
         atomic, so what an earlier run sent late does not replace what a later one saved.
         """
         before, document = None if old is None else old.document(), new.document() | {"Run": run}
-        if self._store.swap(table, before, document):
+        if self._swap(table, before, document):
             return
-        stored = next((one for one in self._store.read(table) if one["_id"] == "identity"), None)
+        stored = next((one for one in self._read(table) if one["_id"] == "identity"), None)
         if stored is not None and Identity.of(table, stored) == new:
             return
         late = stored is not None and stored.get("Run", 0) < run
-        if not (late and self._store.swap(table, stored, document)):
+        if not (late and self._swap(table, stored, document)):
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
     def fresh_run(self, table: str) -> int:
         """A number for a run: above those of all runs that followed or repaired the table."""
-        documents = self._store.read(table)
+        documents = self._read(table)
         numbered = ("stream", "shard-", "repair")
         runs = [one["Run"] for one in documents if one["_id"].startswith(numbered)]
         return max(runs, default=-1) + 1
 
     def load_repair(self, table: str) -> RepairRecord:
         """The last repair of the table; one without sessions where there was none."""
-        documents = self._store.read(table)
+        documents = self._read(table)
         found = next((one for one in documents if one["_id"] == "repair"), None)
         return RepairRecord.of(table, found) if found else RepairRecord(table)
 
@@ -139,9 +147,9 @@ class Checkpoints:
     def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
         gone = {f"shard-{shard_id}" for shard_id in shard_ids}
-        for document in self._store.read(record.table):
+        for document in self._read(record.table):
             if document["_id"] in gone and document.get("Run") == record.run:
-                self._store.swap(record.table, document, None)
+                self._swap(record.table, document, None)
 
     def begin_table(self, record: TableRecord) -> None:
         """Save the first record of a table.
@@ -156,7 +164,7 @@ class Checkpoints:
         ``record`` is the table's where none is saved, since its changes alone were followed.
         Raises Superseded where another run is at work.
         """
-        documents = self._store.read(record.table)
+        documents = self._read(record.table)
         saved = next((one for one in documents if one["_id"] == "table"), None)
         last = _table_record(record.table, documents) or record
         filled = next((one for one in documents if one["_id"] == "identity"), None)
@@ -166,7 +174,7 @@ class Checkpoints:
         return fresh
 
     def _begin(self, old: Document | None, record: TableRecord) -> None:
-        if not self._store.swap(record.table, old, record.document() | self._date()):
+        if not self._swap(record.table, old, record.document() | self._date()):
             stored, _ = self.load(record.table)
             if stored != record:  # else an attempt of our own, which the store did not confirm
                 raise Superseded(
@@ -183,7 +191,7 @@ class Checkpoints:
 
     def status(self) -> SyncStatus | None:
         """Which sync the task is in; None before it began."""
-        for document in self._store.read(STATUS_TABLE):
+        for document in self._read(STATUS_TABLE):
             if document["_id"] == "status_key":
                 fields = Fields(STATUS_TABLE, document)
                 value = fields.text("StatusValue")
@@ -196,9 +204,15 @@ class Checkpoints:
         document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
         self._write(STATUS_TABLE, [document | {"StatusValue": value}])
 
-    def _write(self, collection: str, documents: list[dict[str, Any]]) -> None:
+    def _read(self, table: str) -> list[dict[str, Any]]:
+        return self._store.read(stored_name(table))
+
+    def _swap(self, table: str, old: Document | None, new: Document | None) -> bool:
+        return self._store.swap(stored_name(table), old, new)
+
+    def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         date = self._date()
-        self._store.write(collection, [one | date for one in documents])
+        self._store.write(stored_name(table), [one | date for one in documents])
 
     def _date(self) -> dict[str, str]:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}

@@ -21,6 +21,7 @@ from pymongo.write_concern import WriteConcern
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
+from shake.targets.mongodb.retrying import code_of, words
 
 #: Seconds that one call may take, retries included: two fit into the task lock's 30.
 TIMEOUT = 8.0
@@ -146,9 +147,7 @@ class MongoStore:
             yield
         except PyMongoError as error:
             kind = RunError if _code(error) in PERMANENT else StoreUnavailable
-            # The rest of the driver's text describes the whole topology.
-            reason = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
-            raise kind(f"{self._name}: {reason}") from error
+            raise kind(f"{self._name}: {words(error)}") from error
 
 
 def _not_later(document: Document) -> dict[str, Any]:
@@ -164,6 +163,5 @@ def _exactly(old: Document) -> dict[str, Any]:
 
 def _code(error: PyMongoError) -> int | None:
     if isinstance(error, BulkWriteError) and error.details and error.details["writeErrors"]:
-        code: int = error.details["writeErrors"][0]["code"]
-        return code
+        return code_of(error.details["writeErrors"][0])
     return error.code if isinstance(error, OperationFailure) else None

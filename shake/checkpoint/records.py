@@ -233,6 +233,7 @@ class StreamRecord:
         return {
             "_id": "stream",
             "Format": FORMAT,
+            "Table": self.table,
             "StreamArn": self.arn,
             "Run": self.run,
             "Since": self.since,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from shake.codec import reference
+from shake.codec import reference, statements
 from shake.codec.contract import (
     ChangeOptions,
     ChangePage,
@@ -44,6 +44,7 @@ scan_page = _codec.scan_page
 change_page = _codec.change_page
 batches = _codec.batches
 next_start = reference.next_start
+replacement = statements.replacement
 
 __all__ = [
     "IMPLEMENTATION",
@@ -57,5 +58,6 @@ __all__ = [
     "batches",
     "change_page",
     "next_start",
+    "replacement",
     "scan_page",
 ]

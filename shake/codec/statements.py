@@ -62,6 +62,17 @@ def maker(options: ChangeOptions) -> tuple[Callable[[Item], bytes], Callable[[Ch
     return partial(_query, options, convert), partial(_statement, options, convert)
 
 
+def replacement(document: RawBSONDocument) -> Any:
+    """What an update command takes to replace a document by this one.
+
+    A document with a name that begins with ``$`` would be taken for operators.
+    Source: https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/
+    """
+    if any(name.startswith("$") for name in document):
+        return [{"$replaceWith": {"$literal": document}}]
+    return document
+
+
 def _image(query: Callable[[Item], bytes], change: Change) -> Item:
     """The new image, which must be there, and of the change's key."""
     if change.image is None:
@@ -106,10 +117,6 @@ def _statement(options: ChangeOptions, convert: Convert, change: Change) -> byte
     encoded = encode(document)
     if kind == INSERT:
         return encoded
-    update: Any = RawBSONDocument(encoded)
-    if any(name.startswith("$") for name in document):
-        # As a replacement it would be taken for operators:
-        # https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/
-        update = [{"$replaceWith": {"$literal": update}}]
+    update = replacement(RawBSONDocument(encoded))
     upsert = options.upsert or not change.modifies
     return bson.encode({"q": query, "u": update, "upsert": upsert})

@@ -7,6 +7,7 @@ import warnings
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
+from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.table import Config
 from shake.errors import UsageError
@@ -86,8 +87,18 @@ def _check_tables(config: Config) -> None:
         )
     if config.filter_collection_white and config.filter_collection_black:
         raise UsageError("filter.collection.white and filter.collection.black: set one of them")
+    lists = {
+        "filter.collection.white": config.filter_collection_white,
+        "filter.collection.black": config.filter_collection_black,
+    }
+    for key, names in lists.items():
+        for name in names:
+            if problem := name_problem(key, name, "*?"):
+                raise UsageError(problem)
     taken: dict[str, str] = {}
     for table, place in config.namespace_map:
+        if problem := map_problem(table, place):
+            raise UsageError(problem)
         _check_database("namespace.map", place.partition(".")[0])
         if table in taken.values():
             raise UsageError(f"namespace.map: table {table} stands there twice; keep one")

@@ -27,6 +27,11 @@ A key that *shapes the data* cannot change after the copy of a table has begun. 
 then refused with status 3, and names the key. The same is true of the collection that
 `namespace.map` chooses for a table.
 
+A name in `filter.collection.white`, `filter.collection.black` or `namespace.map` that no table can
+have is refused (status 2), and so is an ARN. One that selects no table is a warning of the plan. In
+`namespace.map` a `*` stands once on both sides: `prod-*:shop.*` puts `prod-orders` into
+`shop.orders`. A plain name counts before a pattern, and of the patterns the first.
+
 | key | default | meaning | value | shapes the data |
 |---|---|---|---|---|
 """

@@ -24,6 +24,7 @@ from shake.config.kinds import (
     choice,
     whole,
 )
+from shake.config.names import mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
 from shake.errors import UsageError
 from shake.id_rule import IdRule
@@ -131,7 +132,10 @@ class Config:
         "filter.collection.black", NAMES, (), "copy all tables but these"
     )
     namespace_map: tuple[tuple[str, str], ...] = key(
-        "namespace.map", MAP, (), "collections of single tables; all others: <id>.<table>"
+        "namespace.map",
+        MAP,
+        (),
+        "collections of tables, by name or as prod-*:shop.*; all others: <id>.<table>",
     )
     qps_full: int = key("qps.full", COUNT, 1000, "Scan calls a second for one table")
     qps_full_batch_num: int | None = key(
@@ -331,19 +335,20 @@ class Config:
 
     def place(self, table: str) -> str:
         """Where a table goes, as ``database.collection``."""
-        return dict(self.namespace_map).get(table, f"{self.id}.{table}")
+        return mapped(self.namespace_map, table) or f"{self.id}.{table}"
 
     def checkpoint_of(self, table: str) -> str:
         """Where a table's checkpoint is, in words: what to remove to copy the table anew."""
+        name, database = stored_name(table), self.checkpoint_database
         if self.checkpoint_type == "file":
-            return f"file {self.checkpoint_location}/{self.checkpoint_database}/{table}.json"
-        return f"collection {table} of database {self.checkpoint_database}"
+            return f"file {self.checkpoint_location}/{database}/{name}.json"
+        return f"collection {name} of database {database}"
 
     def wants(self, table: str) -> bool:
         """Whether the white or black list lets a table be copied."""
         if self.filter_collection_white:
-            return _matches(table, self.filter_collection_white)
-        return not _matches(table, self.filter_collection_black)
+            return any(selects(one, table) for one in self.filter_collection_white)
+        return not any(selects(one, table) for one in self.filter_collection_black)
 
     @property
     def plain_white_names(self) -> tuple[str, ...]:
@@ -353,12 +358,3 @@ class Config:
 
 #: Every key, in the order of the table above.
 KEYS: tuple[Key, ...] = tuple(f.metadata["key"] for f in fields(Config))
-
-
-def _matches(table: str, patterns: tuple[str, ...]) -> bool:
-    # Not fnmatch: to it [ is special, and here only * and ? are.
-    wild = {"*": ".*", "?": "."}
-    return any(
-        re.fullmatch("".join(wild.get(c) or re.escape(c) for c in pattern), table)
-        for pattern in patterns
-    )

@@ -289,8 +289,6 @@ class Planner:
     def _check(self, table: Table) -> None:
         config = self._config
         self.refusals += problems(table, config)
-        if config.checkpoint_type == "mongodb":
-            self.refusals += place_problems(f"{config.checkpoint_database}.{table.name}", config)
         if table.name == STATUS_TABLE:
             self.refusals.append(
                 f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "

@@ -11,7 +11,14 @@ from shake.config import Config
 from shake.errors import RefusedError, SourceError
 from shake.plan.plan import Plan
 from shake.plan.planner import Planner
-from shake.plan.source_tables import find_streams, find_tables, missing_tables, shared_places
+from shake.plan.source_tables import (
+    find_streams,
+    find_tables,
+    idle_names,
+    list_tables,
+    missing_tables,
+    shared_places,
+)
 from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
@@ -35,7 +42,8 @@ def make_plan(
     """
     begun = checkpoints.begun(config.wants)
     try:
-        found = find_tables(config, source, begun)
+        listed = list_tables(config, source)
+        found = find_tables(config, source, listed, begun)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
@@ -48,7 +56,12 @@ def make_plan(
     return Plan(
         plans,
         tuple(planner.refusals),
-        (*target.weaknesses, *planner.warnings, *warnings(config, scanners, plans)),
+        (
+            *target.weaknesses,
+            *idle_names(config, listed),
+            *planner.warnings,
+            *warnings(config, scanners, plans),
+        ),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
 from shake.config import Config
+from shake.config.names import selects
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
 from shake.source.client import Unreachable
@@ -25,22 +27,52 @@ _LOOKS, _AGAIN_SECONDS = 3, 1.0
 _THREADS = 8
 
 
+def list_tables(config: Config, source: Source) -> list[str]:
+    """All tables; a plain white list as it is, which needs no right to list all others.
+
+    Raises as find_tables.
+    """
+    return list(_plain_list(config)) or source.list_tables(attempts=_ATTEMPTS)
+
+
+def _plain_list(config: Config) -> tuple[str, ...]:
+    """The white list where it has no pattern."""
+    white = config.filter_collection_white
+    return white if white == config.plain_white_names else ()
+
+
+def idle_names(config: Config, tables: Sequence[str]) -> list[str]:
+    """Names and patterns of the lists and of the map that select none of the tables, in words.
+
+    Not the plain names of the white list: those must exist.
+    """
+    patterns = [
+        *(("filter.collection.white", one) for one in config.filter_collection_white),
+        *(("filter.collection.black", one) for one in config.filter_collection_black),
+        *(("namespace.map", one) for one, _ in config.namespace_map),
+    ]
+    lines = []
+    for key, pattern in patterns:
+        must_exist = key.endswith("white") and pattern in config.plain_white_names
+        if must_exist or any(selects(pattern, table) for table in tables):
+            continue
+        near = get_close_matches(pattern, tables, n=1)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        lines.append(f"{key}: {pattern} SELECTS NO TABLE of this account and region{hint}")
+    return lines
+
+
 def find_tables(
-    config: Config, source: Source, begun: Sequence[str] = ()
+    config: Config, source: Source, listed: Sequence[str], begun: Sequence[str] = ()
 ) -> list[tuple[Table, bool]]:
-    """The wanted tables, and whether each holds any item.
+    """The wanted tables of those that list_tables gave, and whether each holds any item.
 
     ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
     """
-    white = config.filter_collection_white
-    if white and white == config.plain_white_names:
-        names = list(white)  # which needs no right to list all others
-        known = set(begun)
-    else:
-        names = list(filter(config.wants, source.list_tables(attempts=_ATTEMPTS)))
-        known = {*names, *begun}
+    names = [name for name in listed if config.wants(name)]
+    known = {*begun} if _plain_list(config) else {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:

@@ -22,6 +22,11 @@ def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Itera
         )
     yield from _late(config, plans)
     for plan in plans:
+        for part in plan.table.left_out:
+            yield (
+                f"table {plan.table.name}: {part} is NOT COPIED, since this version of shake does "
+                "not know it"
+            )
         if config.convert_type == "mchange" and capabilities(config).documents == "bson":
             yield (
                 f"table {plan.table.name}: convert.type = mchange makes every number a double: "

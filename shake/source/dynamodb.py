@@ -65,7 +65,7 @@ class DynamoSource(Client):
     def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
         """See Source. It consumes half a unit."""
         answer = self.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
-        return bool(answer["Count"])
+        return bool(answer.get("Items"))
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""

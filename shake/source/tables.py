@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shake.errors import RefusedError
@@ -12,11 +12,30 @@ from shake.schema import Attribute, Keys, Origin, SecondaryIndex, Table
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
 _READABLE = frozenset({"ACTIVE", "UPDATING"})
 
+#: The parts of a description that are copied, or that say nothing about the data.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
+_TABLE_PARTS = """
+    ArchivalSummary AttributeDefinitions BillingModeSummary CreationDateTime
+    DeletionProtectionEnabled DisassociationProtectionEnabled GlobalSecondaryIndexes
+    GlobalTableSettingsReplicationMode GlobalTableVersion GlobalTableWitnesses ItemCount KeySchema
+    LatestStreamArn LatestStreamLabel LocalSecondaryIndexes MultiRegionConsistency
+    OnDemandThroughput ProvisionedThroughput Replicas RestoreSummary SSEDescription
+    StreamSpecification TableArn TableClassSummary TableId TableName TableSizeBytes TableStatus
+    WarmThroughput
+"""
+_INDEX_PARTS = """
+    Backfilling IndexArn IndexName IndexSizeBytes IndexStatus ItemCount KeySchema
+    OnDemandThroughput Projection ProvisionedThroughput WarmThroughput
+"""
+#: Lists of indexes, and whether those are local.
+_INDEXES = (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
+
 
 def table_of(name: str, answer: Mapping[str, Any]) -> Table:
     """The table that a TableDescription is of.
 
-    Raises RefusedError when the table is in a state that cannot be read.
+    Raises RefusedError when the table is in a state that cannot be read, or has a key that shake
+    does not know.
     """
     status = answer.get("TableStatus", "unknown")
     if status not in _READABLE:
@@ -25,18 +44,17 @@ def table_of(name: str, answer: Mapping[str, Any]) -> Table:
             " filter.collection.black"
         )
     types = {a["AttributeName"]: a["AttributeType"] for a in answer["AttributeDefinitions"]}
+    described = [(one, local) for kind, local in _INDEXES for one in answer.get(kind) or ()]
+    indexes = [_index(one, types, local) for one, local in described]
     return Table(
         name=name,
-        keys=_keys(answer["KeySchema"], types),
-        indexes=tuple(
-            SecondaryIndex(index["IndexName"], _keys(index["KeySchema"], types), local)
-            for kind, local in (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
-            for index in answer.get(kind, [])
-        ),
+        keys=_keys(name, answer["KeySchema"], types),
+        indexes=tuple(index for index in indexes if index is not None),
         items=answer.get("ItemCount", 0),
         bytes=answer.get("TableSizeBytes", 0),
         read_capacity=_read_capacity(answer),
         origin=origin_of(answer),
+        left_out=(*_unknown_parts(answer), *_unknown_indexes(described, types)),
     )
 
 
@@ -49,13 +67,58 @@ def origin_of(description: Mapping[str, Any]) -> Origin:
     )
 
 
-def _keys(schema: list[dict[str, str]], types: dict[str, str]) -> Keys:
-    names = {part["KeyType"]: part["AttributeName"] for part in schema}
-    partition, sort = names["HASH"], names.get("RANGE")
-    return Keys(
-        Attribute(partition, types[partition]),
-        None if sort is None else Attribute(sort, types[sort]),
-    )
+def _keys(name: str, schema: list[dict[str, str]], types: Mapping[str, str]) -> Keys:
+    partition, sort = _parts(schema, types) or ((), ())
+    if len(partition) != 1 or len(sort) > 1:
+        raise RefusedError(
+            f"table {name}: this version of shake does not know a key like {_shown(schema)}: leave "
+            "the table out by filter.collection.black, or use a later version"
+        )
+    return Keys(partition[0], *sort)
+
+
+def _index(
+    index: Mapping[str, Any], types: Mapping[str, str], local: bool
+) -> SecondaryIndex | None:
+    """The index; None where shake does not know a key like this."""
+    parts = _parts(index["KeySchema"], types)
+    return None if parts is None else SecondaryIndex(index["IndexName"], *parts, local)
+
+
+def _parts(
+    schema: list[dict[str, str]], types: Mapping[str, str]
+) -> tuple[tuple[Attribute, ...], tuple[Attribute, ...]] | None:
+    """The partition and the sort attributes; None where any part of the schema is unknown."""
+    parts: dict[str, list[Attribute]] = {"HASH": [], "RANGE": []}
+    for part in schema:
+        name = part.get("AttributeName", "")
+        if part.keys() != {"AttributeName", "KeyType"} or types.get(name) not in ("S", "N", "B"):
+            return None
+        if part["KeyType"] not in parts:
+            return None
+        parts[part["KeyType"]].append(Attribute(name, types[name]))
+    return (tuple(parts["HASH"]), tuple(parts["RANGE"])) if parts["HASH"] else None
+
+
+def _shown(schema: list[dict[str, str]]) -> str:
+    return ", ".join(f"{one.get('AttributeName')} {one.get('KeyType')}" for one in schema)
+
+
+def _unknown_parts(answer: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(answer.keys() - _TABLE_PARTS.split()):
+        if answer[name] not in (None, [], {}):
+            yield f"{name} of its description"
+
+
+def _unknown_indexes(
+    described: list[tuple[Mapping[str, Any], bool]], types: Mapping[str, str]
+) -> Iterator[str]:
+    for index, local in described:
+        where = f"secondary index {index['IndexName']}"
+        if _index(index, types, local) is None:
+            yield f"{where}, whose key is {_shown(index['KeySchema'])}"
+        for name in sorted(index.keys() - _INDEX_PARTS.split()):
+            yield f"{name} of {where}"
 
 
 def _read_capacity(answer: Mapping[str, Any]) -> int:

@@ -129,12 +129,13 @@ class Cluster:
     """The server, a context manager.
 
     ``commands`` are all commands so far but the driver's housekeeping, in order, as documents;
-    ``collections`` is the state, by namespace.
+    ``collections`` is the state, by namespace. ``wire_version`` says how old the servers are.
     """
 
     def __init__(self) -> None:
         self.commands: list[Doc] = []
         self.collections: dict[str, Collection] = {}
+        self.wire_version = 21
         self._failures: dict[str, list[tuple[str, Doc]]] = defaultdict(list)
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._connection())
@@ -145,13 +146,14 @@ class Cluster:
         """The connection string."""
         return f"mongodb://127.0.0.1:{self._server.server_address[1]}/"
 
-    def fail(self, command: str, code: int, message: str, how: str = "before") -> None:
-        """Answer the next call of a command with an error.
+    def fail(self, command: str, code: int | None, message: str, how: str = "before") -> None:
+        """Answer the next call of a command with an error, which can be without a code.
 
         ``before`` anything is done, ``after`` it is done, or as the ``write`` error of the first
         document.
         """
-        self._failures[command].append((how, {"code": code, "errmsg": message}))
+        error = {"errmsg": message} if code is None else {"code": code, "errmsg": message}
+        self._failures[command].append((how, error))
 
     def names(self) -> list[str]:
         """The recorded commands' names."""
@@ -228,7 +230,7 @@ class Cluster:
             "maxWriteBatchSize": 100_000,
             "logicalSessionTimeoutMinutes": 30,
             "minWireVersion": 0,
-            "maxWireVersion": 21,
+            "maxWireVersion": self.wire_version,
         }
 
     _do_ismaster = _do_hello

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from shake.config import Config
-from shake.schema import Keys, SecondaryIndex, Table
+from shake.schema import Attribute, SecondaryIndex, Table
 
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
@@ -51,7 +52,7 @@ def missing_indexes(table: Table, config: Config, description: dict[str, Any]) -
     return [
         describe(index)
         for index in wanted_indexes(table, config)
-        if found.get((index.name, index.local)) != _schema(index.keys)
+        if found.get((index.name, index.local)) != _schema(index.partition, index.sort)
     ]
 
 
@@ -66,7 +67,7 @@ def create_request(place: str, table: Table, config: Config) -> dict[str, Any]:
     request = {
         "TableName": table_name(place),
         "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": _schema(table.keys),
+        "KeySchema": _schema([table.keys.partition], [*table.keys][1:]),
         "AttributeDefinitions": [
             {"AttributeName": attribute.name, "AttributeType": attribute.type}
             for attribute in attributes
@@ -76,7 +77,7 @@ def create_request(place: str, table: Table, config: Config) -> dict[str, Any]:
         made = [
             {
                 "IndexName": index.name,
-                "KeySchema": _schema(index.keys),
+                "KeySchema": _schema(index.partition, index.sort),
                 "Projection": {"ProjectionType": "ALL"},
             }
             for index in indexes
@@ -87,6 +88,6 @@ def create_request(place: str, table: Table, config: Config) -> dict[str, Any]:
     return request
 
 
-def _schema(keys: Keys) -> list[dict[str, str]]:
-    kinds = ("HASH", "RANGE")  # as many as there are keys
-    return [{"AttributeName": a.name, "KeyType": k} for a, k in zip(keys, kinds, strict=False)]
+def _schema(partition: Iterable[Attribute], sort: Iterable[Attribute]) -> list[dict[str, str]]:
+    kinds = (("HASH", partition), ("RANGE", sort))
+    return [{"AttributeName": a.name, "KeyType": kind} for kind, some in kinds for a in some]

@@ -21,6 +21,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from shake import codec
+from shake.targets.mongodb.retrying import code_of
 from shake.targets.mongodb.session import TOO_OLD, Session
 
 log = logging.getLogger("shake.targets")
@@ -79,7 +80,7 @@ class Bulk:
         """
         body = {command: self._collection.name, "ordered": False, **self._options}
         answer = self._send(command, body, documents, count, session)
-        errors = answer.get("writeErrors", [])
+        errors = [_complete(entry) for entry in answer.get("writeErrors", [])]
         concern = answer.get("writeConcernError")
         codes = {entry["code"] for entry in errors}
         if UUID_MISMATCH in codes:
@@ -165,6 +166,11 @@ class Bulk:
             answer: dict[str, Any] = connection.receive_message(request).unpack_response()[0]
             _check_command_response(answer, connection.max_wire_version)
             return answer
+
+
+def _complete(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A write error with what some servers leave out."""
+    return {"errmsg": "the server gives no reason", **entry, "code": code_of(entry)}
 
 
 def copies(batch: memoryview) -> list[RawBSONDocument]:

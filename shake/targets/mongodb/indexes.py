@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pymongo import IndexModel
 
 from shake.config import Config
-from shake.schema import Keys, Table
+from shake.schema import Attribute, Table
 from shake.targets.mongodb import fields
 
 
@@ -42,23 +42,32 @@ def wanted_indexes(table: Table, config: Config) -> list[Index]:
     must start with the fields of the shard key, whatever their kind.
     Source: https://www.mongodb.com/docs/manual/core/index-unique/#sharded-clusters-and-unique-indexes
     """
-    own, *wanted = _pair(table.keys, "the table's key", config)
+    own, *wanted = _pair(list(table.keys), 1, "the table's key", config)
     if not config.id_rule.by_key:  # else the index on _id does its work
         wanted.insert(0, replace(own, unique=True))
     if config.full_enable_index_user:
         for secondary in table.indexes:
-            wanted += _pair(secondary.keys, f"secondary index {secondary.name}", config)
+            source = f"secondary index {secondary.name}"
+            wanted += _pair(secondary.keys, len(secondary.partition), source, config)
     first = {index.fields: index for index in reversed(wanted)}
     return [index for index in wanted if first[index.fields] is index]
 
 
-def _pair(keys: Keys, source: str, config: Config) -> Iterator[Index]:
-    """The key's own index, and the one on its partition alone (hashed, where sharded)."""
+def _pair(
+    keys: Sequence[Attribute], partitions: int, source: str, config: Config
+) -> Iterator[Index]:
+    """The key's own index, and the one on its partition alone (hashed, where sharded).
+
+    The first attributes, ``partitions`` of them, are the partition. Of several only the first can
+    be hashed.
+    Source: https://www.mongodb.com/docs/manual/core/indexes/index-types/index-hashed/
+    """
+    paths = [config.id_rule.path(key) for key in keys]
     problem = next(filter(None, map(fields.name_problem, keys)), None)
-    yield Index(tuple((config.id_rule.path(key), 1) for key in keys), False, source, problem)
-    partition = config.id_rule.path(keys.partition)
-    problem = fields.name_problem(keys.partition)
+    yield Index(tuple((path, 1) for path in paths), False, source, problem)
+    problem = next(filter(None, map(fields.name_problem, keys[:partitions])), None)
+    first, *others = paths[:partitions]
     if config.target_mongodb_type == "sharding":
-        yield Index(((partition, "hashed"),), False, source, problem)
-    elif keys.sort is not None:
-        yield Index(((partition, 1),), False, source, problem)
+        yield Index(((first, "hashed"), *((path, 1) for path in others)), False, source, problem)
+    elif len(paths) > partitions:
+        yield Index(tuple((path, 1) for path in (first, *others)), False, source, problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -27,8 +28,10 @@ T = TypeVar("T")
 BACKOFF = Backoff(first=0.05, longest=5.0, least=0.5)
 
 #: Server codes that pass: elections, shutdowns, interruptions, lost connections behind a mongos,
-#: lock and write conflicts, routing tables that are being refreshed, index builds under way.
+#: lock and write conflicts, routing tables that are being refreshed, index builds under way; and
+#: the throttling of Azure Cosmos DB.
 #: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+#: Source: https://learn.microsoft.com/en-us/azure/cosmos-db/mongodb/error-codes-solutions
 TRANSIENT_CODES = frozenset(
     {
         *(6, 7, 89, 202, 279, 317, 384, 9001),  # network
@@ -38,11 +41,15 @@ TRANSIENT_CODES = frozenset(
         *(63, 82, 133, 150, 211, 246, 249, 13388),  # routing and metadata
         *(175, 237, 276, 285, 314, 12586, 12587),  # indexes that come and go; background work
         391,  # reauthentication
+        16500,  # too many requests
     }
 )
 
 #: Write concerns that the replica set can never fulfil: an unknown mode, more members than it has.
 HOPELESS_CONCERNS = frozenset({79, 100})
+
+#: How errors name their code where they do not have it as a field.
+_CODE = re.compile(r"\bE(?:rror=)?([0-9]{4,5})\b")
 
 LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
 
@@ -54,7 +61,7 @@ def transient(error: PyMongoError) -> bool:
     the server can never satisfy.
     """
     if isinstance(error, BulkWriteError):
-        concerns = {entry["code"] for entry in error.details["writeConcernErrors"]}
+        concerns = set(map(code_of, error.details["writeConcernErrors"]))
         if concerns & HOPELESS_CONCERNS:
             return False
         return bool(concerns) or any(map(passing_write, error.details["writeErrors"]))
@@ -64,12 +71,22 @@ def transient(error: PyMongoError) -> bool:
         return True
     if isinstance(error, WriteConcernError):
         return error.code not in HOPELESS_CONCERNS
-    return isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
+    if not isinstance(error, OperationFailure):
+        return False
+    return code_of({"code": error.code, "errmsg": str(error)}) in TRANSIENT_CODES
 
 
 def passing_write(error: Mapping[str, Any]) -> bool:
     """Whether one entry of ``writeErrors`` may succeed later."""
-    return error.get("code") in TRANSIENT_CODES
+    return code_of(error) in TRANSIENT_CODES
+
+
+def code_of(error: Mapping[str, Any]) -> int:
+    """The code of a server's error; of its words, where they alone name one; else 0."""
+    if (code := error.get("code")) is not None:
+        return int(code)
+    found = _CODE.search(str(error.get("errmsg", "")))
+    return int(found[1]) if found else 0
 
 
 def words(error: PyMongoError) -> str:

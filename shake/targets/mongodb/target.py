@@ -50,6 +50,13 @@ NO_STAGING = (
 
 #: Of MongoDB 5.0.
 SHARDED_RENAME_WIRE_VERSION = 13
+DOLLAR_NAMES_WIRE_VERSION = 13
+
+#: Source: https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/
+NO_DOLLAR_NAMES = (
+    "the target is older than MongoDB 5.0, and refuses every item that has an attribute whose name "
+    "begins with $: such an item stops the task; if there are any, use MongoDB 5.0 or later"
+)
 
 
 class MongoTarget:
@@ -101,7 +108,8 @@ class MongoTarget:
             unfence = unfenced(self._client.options, self._hello) if follows else None
             weak = weakness(self._concern, self._hello)
             old = None if self._renames else NO_STAGING
-            self.weaknesses = tuple(one for one in (weak, unfence, old) if one)
+            dollars = self._wire_version < DOLLAR_NAMES_WIRE_VERSION and NO_DOLLAR_NAMES
+            self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
                 self._refuse_other_kinds(where)

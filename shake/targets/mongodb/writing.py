@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import bson
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteMany, ReplaceOne
+from pymongo import DeleteMany
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from shake import codec
 from shake.config import Config
@@ -20,7 +22,7 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.applying import Applier
+from shake.targets.mongodb.applying import MOST_MEETINGS, Applier
 from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
@@ -133,45 +135,53 @@ class MongoWriter:
             raise self._refused(error) from error
 
     def _insist(self, batch: memoryview, count: int) -> int:
+        contests: Counter[bytes] = Counter()
         try:
-            return self._patience.call(self._place, lambda: self._store(batch, count))
+            return self._patience.call(self._place, lambda: self._store(batch, count, contests))
         except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
             raise self._item_error(RawBSONDocument(batch.tobytes()), str(error)) from error
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _store(self, batch: memoryview, count: int) -> int:
+    def _store(self, batch: memoryview, count: int, contests: Counter[bytes]) -> int:
         """One attempt at the whole batch; repeated as long as its error is transient."""
         try:
             self._bulk.run("insert", batch, count)
         except BulkWriteError as error:
-            return self._replace(self._held(error, copies(batch)))
+            return self._replace(self._held(error, copies(batch)), contests)
         return 0
 
-    def _replace(self, held: list[RawBSONDocument]) -> int:
+    def _replace(self, held: list[RawBSONDocument], contests: Counter[bytes]) -> int:
         """Replace the documents with the same ``_id``, even where they seem to be equal.
 
         The server might not have acknowledged yet what an earlier attempt inserted. The replace
-        waits for that.
+        waits for that. ``contests`` counts how often each ``_id`` was there and could not be
+        replaced: after some times another unique index must be the cause.
         """
         if self._rule.by_key and not self._config.full_executor_insert_on_dup_update:
             self._refuse_foreign(held)
         if self._sharded and not self._rule.by_key:
             # A dying process may have stored another item under this _id; it comes again.
-            self._collection.bulk_write(
-                [DeleteMany(self._query(document, foreign=True)) for document in held],
-                ordered=False,
-            )
-        replaces: list[ReplaceOne[RawBSONDocument]] = [
-            ReplaceOne(self._query(document), document, upsert=True) for document in held
+            foreign = [{"q": self._query(one, foreign=True), "limit": 0} for one in held]
+            self._run("delete", foreign)
+        updates = [
+            {"q": self._query(one), "u": codec.replacement(one), "upsert": True} for one in held
         ]
         try:
-            return self._collection.bulk_write(replaces, ordered=False).modified_count
+            return int(self._run("update", updates).get("nModified", 0))
         except BulkWriteError as error:
-            self._held(error, held)
+            for document in self._held(error, held):
+                identifier = _id_of(document)
+                contests[identifier] += 1
+                if contests[identifier] == MOST_MEETINGS:
+                    raise self._item_error(document, words(error)) from error
             raise Contended(
                 f"{self._place}: another insert of the same _id is under way"
             ) from error
+
+    def _run(self, command: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
+        encoded = b"".join(map(bson.encode, statements))
+        return self._bulk.run(command, memoryview(encoded), len(statements))
 
     def _query(self, document: RawBSONDocument, *, foreign: bool = False) -> dict[str, Any]:
         """Selects the stored document of the same ``_id``, or the ones of another shard key.
@@ -192,16 +202,41 @@ class MongoWriter:
         Raises ItemError for a document that the target refuses, and ``error`` itself where that
         was not all.
         """
+        entries = error.details["writeErrors"]
+        duplicates = [entry for entry in entries if entry["code"] == DUPLICATE_KEY]
+        unclear = [entry["index"] for entry in duplicates if not entry.get("keyPattern")]
+        on_id = {e["index"] for e in duplicates if list(e.get("keyPattern") or ()) == ["_id"]}
+        on_id |= self._there({index: batch[index] for index in unclear})
         held = []
-        for entry in error.details["writeErrors"]:
+        for entry in entries:
             document = batch[entry["index"]]
-            if _on_id(entry):
+            if entry["index"] in on_id:
                 held.append(document)
             elif not passing_write(entry):
                 raise self._item_error(document, entry["errmsg"]) from error
-        if len(held) < len(error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+        if len(held) < len(entries) or error.details["writeConcernErrors"]:
             raise error
         return held
+
+    def _there(self, documents: Mapping[int, RawBSONDocument]) -> set[int]:
+        """The numbers of the documents whose ``_id`` the target holds.
+
+        Not all servers say by ``keyPattern`` which index refuses a duplicate, and their words
+        differ.
+        """
+        if not documents:
+            return set()
+        # A document that was refused for another one is not always confirmed by a majority yet.
+        collection = self._collection.with_options(read_concern=ReadConcern("local"))
+        wanted = {"_id": {"$in": [document["_id"] for document in documents.values()]}}
+        if len({_id_of(one) for one in collection.find(wanted, {"_id": 1})}) == len(documents):
+            return set(documents)
+        # One by one: the server compares numbers by value, whatever their types.
+        return {
+            number
+            for number, document in documents.items()
+            if collection.find_one({"_id": document["_id"]}, {"_id": 1}) is not None
+        }
 
     def _refuse_foreign(self, held: list[RawBSONDocument]) -> None:
         ours = {bytes(document.raw) for document in held}
@@ -218,9 +253,5 @@ class MongoWriter:
         return RunError(f"{self._place}: the target refused a write: {words(error)}")
 
 
-def _on_id(entry: Mapping[str, Any]) -> bool:
-    """Whether a write error says that the ``_id`` exists; some servers say it in words only."""
-    if entry["code"] != DUPLICATE_KEY:
-        return False
-    pattern = entry.get("keyPattern")
-    return list(pattern) == ["_id"] if pattern else "index: _id_ " in entry["errmsg"]
+def _id_of(document: Mapping[str, Any]) -> bytes:
+    return bson.encode({"_id": document["_id"]})
