@@ -93,14 +93,7 @@ def check(
     with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
         ends.target.probe([])
         checkpoints = read_checkpoints(config, repair=bool(wish.repair))
-        found = find_tables(
-            config, ends.client, list_tables(config, ends.client), list(checkpoints)
-        )
-        refusals = missing_tables(config, found, list(checkpoints))
-        refusals += [problem for table, _ in found for problem in problems(table, config)]
-        refusals += shared_places(config, found)
-        if refusals:
-            raise RefusedError(refusals[0])
+        found = _find(config, ends, list(checkpoints))
         tables = [table for table, _ in found]
         if wish.repair:
             ends.target.probe([config.place(table.name) for table in tables])
@@ -123,6 +116,17 @@ def check(
                     say(line)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, bool]]:
+    """The tables to be compared, and whether each holds items; ``saved`` are in the checkpoint."""
+    found = find_tables(config, ends.client, list_tables(config, ends.client), saved)
+    refusals = missing_tables(config, found, saved)
+    refusals += [problem for table, _ in found for problem in problems(table, config)]
+    refusals += shared_places(config, found)
+    if refusals:
+        raise RefusedError(refusals[0])
+    return list(found)
 
 
 @dataclass(frozen=True, slots=True)
