@@ -26,7 +26,7 @@ servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configura
 	@$(BIN)/python -m shake.demo.serve
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
 
 matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
 	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py
