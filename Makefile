@@ -54,7 +54,7 @@ SANITIZED := build/sanitized
 
 # Ends a recipe without an error where the compiler has no sanitizers. $(1) is the recipe's target.
 define sanitizers
-{ mkdir -p build && echo 'int main(void) { return 0; }' > build/probe.c && \
+mkdir -p build; { echo 'int main(void) { return 0; }' > build/probe.c && \
   $(CC) -std=c11 $(SANITIZE) build/probe.c -o build/probe && build/probe; } 2> build/probe.log || \
   { echo 'make $(1): NOTHING WAS CHECKED: $(CC) has no sanitizers (see build/probe.log).'; exit 0; }
 endef
