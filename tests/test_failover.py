@@ -21,6 +21,7 @@ from typing import Any
 import bson
 import pytest
 from pymongo import MongoClient
+from pymongo.read_concern import ReadConcern
 from typing_extensions import Self
 
 from shake.checkpoint.records import CopyRun
@@ -269,7 +270,9 @@ def test_what_a_lost_primary_alone_had_is_not_missing(
         else:
             following.arrived(f"k{ITEMS - 1}")
             following.puts([ITEMS], 1)
-            following.arrived(f"k{ITEMS}")
+            # Confirmed too: what is not, the next change waits for.
+            confirmed = following.collection.with_options(read_concern=ReadConcern("majority"))
+            until(lambda: confirmed.find_one({"pk": f"k{ITEMS}"}), 90)
             secondary.kill()
             following.puts(range(1000, 1100), 2)
             until(lambda: following.held_by(primary) > ITEMS + 1, 90)
