@@ -61,7 +61,7 @@ class KeyRange(NamedTuple):
 class StoredTable:
     """Reads and mends the collection of a table; thread-safe.
 
-    ``fence`` numbers what it writes; process n of a repair, from 1 on, has a session of its own.
+    ``fence`` numbers what it writes; each process of a repair, from 1 on, has a separate session.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class StoredTable:
         return self.keys.exactly(opened(document)) | same
 
     def _stored(self, document: bytes) -> bytes:
-        """One of the codec's documents as it is to be inserted, with an ObjectId of its own."""
+        """One of the codec's documents as it is to be inserted, with a new ObjectId."""
         if self.keys.by_id:
             return document
         return _headed({"_id": ObjectId()}, content(document, self._config))

@@ -138,7 +138,7 @@ class CopiedTable:
         self.leases[lease.number] = lease
 
     def close_lease(self, lease: SegmentLease) -> None:
-        """A lease is closed: what is left of its segment can be leased again."""
+        """A lease is closed: the rest of its segment can be leased again."""
         del self.leases[lease.number]
         lease.part.abandon()
         if not lease.part.acknowledged.done:

@@ -90,7 +90,7 @@ class EndLease(NamedTuple):
 class PollQuickly(NamedTuple):
     """Until this moment of the boot clock, in seconds, ask about quiet shards as about others.
 
-    Somebody asks whether the task is ready, so that their tips must be known soon.
+    It is sent while ``/ready`` is asked, or a run waits until all is consistent.
     """
 
     until: float

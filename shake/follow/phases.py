@@ -31,7 +31,7 @@ VERIFY_EVERY = 30.0
 #: forgets them after 30 minutes.
 #: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
 FENCES_EVERY = 600.0
-#: Seconds for which quiet shards are read quickly after somebody has asked whether one can switch.
+#: Seconds for which quiet shards are read quickly after a question whether one can switch.
 QUICK = 10.0
 
 
@@ -103,7 +103,7 @@ class FollowPhases:
         return all(following.active for following in self._followings.values())
 
     def poll_quickly(self) -> None:
-        """Somebody waits until changes are applied through a time: read quiet shards quickly."""
+        """Read quiet shards quickly for a while, so that their tips are known sooner."""
         until = boot_clock() + QUICK
         if until > self._quick_until + 1.0:
             self._quick_until = until

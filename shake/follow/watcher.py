@@ -58,7 +58,7 @@ class Views(Protocol):
 
 
 class StreamWatcher:
-    """Asks the source, in threads of its own.
+    """Asks the source, in separate threads.
 
     The questions about one table are asked one after the other, those about several tables at the
     same time.

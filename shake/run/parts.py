@@ -136,7 +136,7 @@ class Parts:
         return list(dict.fromkeys(writer.process for writer in writers))
 
     def process(self, *, alone: bool) -> WriterProcess:
-        """A process to write a collection: one of its own, or, where there are many, a shared one.
+        """A process to write a collection: a new one or, where there are many, a shared one.
 
         Changes cost little, so followed tables can share processes.
         """

@@ -341,7 +341,7 @@ class Supervisor:
         )
 
     def switching(self) -> None:
-        """Somebody asks whether one can switch, from another thread."""
+        """``/ready`` was asked, in another thread."""
         self._loop.post(self._parts.follow_phases.poll_quickly)
 
     def look(self) -> Snapshot | None:

@@ -28,7 +28,7 @@ def status_server(
 
     ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
-    one could switch, else 503. ``switching`` is called when somebody asks for it. Raises
+    one could switch, else 503. ``switching`` is called for each ``/ready``. Raises
     RefusedError when the port cannot be had.
     """
     html = page()

@@ -12,7 +12,7 @@ class TableStatus:
     name: str
     #: ``database.collection``
     namespace: str
-    #: the word of its shake.phase.Phase; a check has words of its own
+    #: the word of its shake.phase.Phase; a check has other words
     state: str
     items: int = 0
     #: as written

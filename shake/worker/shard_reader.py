@@ -25,8 +25,8 @@ from shake.worker.context import WorkerContext
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
 #: TIP_AFTER calls.
 FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
-#: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds, while nobody
-#: asks whether the task is ready (see messages.PollQuickly). Its tip is known some seconds late.
+#: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds, unless
+#: messages.PollQuickly says otherwise. Its tip is known some seconds late.
 QUIET_IDLE, QUIET_AFTER = 0.9, 60.0
 
 #: Records of an answer from which on the next is asked for at once.
