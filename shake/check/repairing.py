@@ -49,10 +49,9 @@ class Repairs:
             )
         place = self._config.place(table.name)
         if (found := self._target.find(place, table)) is None:
-            self._target.create(place, table)
-            found = self._target.find(place, table)
+            raise RepairRefused(f"collection {place} is missing: it has gone since the check began")
         repair = self._checkpoints.begin_repair(table.name, processes)
-        fence = Fence(found.collection if found else "", repair.run)
+        fence = Fence(found.collection, repair.run)
         self._target.writer(place, table, fence).end_shards(repair_sessions(repair.sessions))
         return fence._replace(process=1)
 
