@@ -51,6 +51,7 @@ class Repairs:
         if (found := self._target.find(place, table)) is None:
             raise RepairRefused(f"collection {place} is missing: it has gone since the check began")
         repair = self._checkpoints.begin_repair(table.name, processes)
+        self._lock.renew()  # who takes the task over from here on, reads that record
         fence = Fence(found.collection, repair.run)
         self._target.writer(place, table, fence).end_shards(repair_sessions(repair.sessions))
         return fence._replace(process=1)
