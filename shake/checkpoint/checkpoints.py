@@ -129,11 +129,16 @@ class Checkpoints:
         return RepairRecord.of(table, found) if found else RepairRecord(table)
 
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
-        """Save that a repair of the table begins, which uses so many sessions."""
-        most = max(sessions, self.load_repair(table).sessions)
-        record = RepairRecord(table, self.fresh_run(table), most)
-        self._write(table, [record.document()])
-        return record
+        """Save that a repair of the table begins, which uses so many sessions.
+
+        The exchange is atomic: what a dead repair has sent late hides no session of a later one.
+        """
+        while True:
+            saved = next((one for one in self._read(table) if one["_id"] == "repair"), None)
+            before = RepairRecord.of(table, saved).sessions if saved else 0
+            record = RepairRecord(table, self.fresh_run(table), max(sessions, before))
+            if self._swap(table, saved, record.document() | self._date()):
+                return record
 
     def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
         """Save shards, then the stream, as its run; the stream counts once it is there."""
