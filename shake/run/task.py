@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from types import FrameType
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
@@ -40,6 +43,9 @@ from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
+
+#: Seconds that a run which has ended has to close its connections, once a signal asks for it.
+_CLOSE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +147,37 @@ def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync)
 
 def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
     """How it went; the page stays for as long as is wished after a good end."""
+    if ending.status:
+        _settle(ending.status)
     for line in summary(last):
         wish.reporter.print(line)
     if ending.status:
         raise Ended(ending)
-    if last.state != "finished":
+    if last.state == "finished":
+        if not wish.config.sync_schema_only:
+            wish.reporter.print(FULL_SYNC_DONE)
+        wish.linger()
+    else:
         log.info("%s", ending.line)
         if plan.follows:  # which has no other end
             wish.linger()
-        return
-    if not wish.config.sync_schema_only:
-        wish.reporter.print(FULL_SYNC_DONE)
-    wish.linger()
+    _settle(0)
+
+
+def _settle(status: int) -> None:
+    """What follows only closes things, so a signal does not change how the run has ended.
+
+    It only makes sure that the process ends, also where a server does not answer.
+    """
+
+    def hasten(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(_CLOSE_SECONDS, os._exit, (status,))
+        timer.daemon = True
+        timer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hasten)
 
 
 def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
