@@ -378,3 +378,33 @@ def test_a_table_made_anew_during_its_scan_never_becomes_a_complete_copy(
     [table] = followed.checkpoint.find({"_id": "table"})
     assert table["Status"] == "copying"
     assert migration.run().status == 3
+
+
+@pytest.mark.parametrize("operation", ["GetRecords", "GetShardIterator"])
+@pytest.mark.parametrize("journal", ["false", "true"])
+@pytest.mark.parametrize("mode", ["key", "objectid"])
+def test_one_false_answer_that_a_position_is_trimmed_brings_nothing_back(
+    followed: Followed, operation: str, journal: str, mode: str
+) -> None:
+    """The records before it are still there. Applied again, they would undo what followed."""
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    migration = followed.task(
+        incr_sync_parallel=journal, id__mode=mode, qps__incr__batch_num=7, incr__margin=1.0
+    )
+    assert migration.run("--until-consistent").status == 0
+    for value in ("1", "2", "3"):
+        for number in range(30):
+            followed.put(f"k{number}", n={"N": value})
+    for number in range(10):
+        followed.table.delete({"pk": {"S": f"k{number}"}})
+    assert migration.run("--until-consistent").status == 0
+    followed.put("new", n={"N": "1"})
+    simulator.faults.next(operation, instead(error("TrimmedDataAccessException")))
+    process = migration.start()
+    followed.arrived("new")
+    migration.kill(process)  # what it has applied by now is not applied anew
+    followed.compare()
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
+import orjson
+
 from shake import codec
 from shake.clock import boot_clock
 from shake.errors import ItemError, SourceError, Stopped
@@ -147,6 +149,7 @@ class Reader(threading.Thread):
         self._limit = context.config.qps_incr_batch_num
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
+        self._position = lease.sequence  # of the last record that is applied, or in the journal
         self._next = lease.iterator
         self._silence = (
             Silence(cold=0, last=lease.asked, since=lease.since) if self._next else Silence()
@@ -204,6 +207,11 @@ class Reader(threading.Thread):
                 self._next = self._next or self._iterator()
                 body = self._source.records(self._next, self._limit, self._buffer)
                 page = codec.change_page(body, self._stream.options)
+                if page.records and self._repeats(body):
+                    self._sequence, self._next = self._position, ""
+                    silence = self._silence = Silence()
+                    self._rest(1.0)
+                    continue
                 if page.records:
                     self._take(page, body)
                 else:
@@ -241,6 +249,17 @@ class Reader(threading.Thread):
             self._stopping.wait(self._calls.pause(time.monotonic()))
         return False
 
+    def _repeats(self, body: memoryview) -> bool:
+        """Whether the oldest record that is left has been taken before.
+
+        Reading goes back to the oldest record when the source says that the position is trimmed.
+        One such answer can be false, and old records must not replace what newer ones have made.
+        """
+        if self._sequence or not self._position:
+            return False
+        first = orjson.loads(body[:-1])["Records"][0]["dynamodb"]["SequenceNumber"]
+        return _as_number(first) <= _as_number(self._position)
+
     def _leaving(self) -> bool:
         return self.ended.is_set() or self._stopping.is_set()
 
@@ -268,6 +287,7 @@ class ApplyingReader(Reader):
                 return True
             self._next = ""  # of a position before this one
             self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
+            self._position = entry.sequence
             if self._lease.start:
                 self._sequence = entry.sequence
             if self._leaving():
@@ -318,6 +338,7 @@ class JournalingReader(Reader):
             self._journal = Appender(self._file, lease.kept or "", lease.size, self._wait)
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
+                self._position = max(self._position, self._journal.sequence, key=_as_number)
                 if lease.start or self._records:  # the oldest was read already, by who died then
                     self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
                 over = self._journal.ended or self._read()
