@@ -54,7 +54,7 @@ class Progress:
         with self._lock:
             self._state = _CHECKING
             self._refresh()
-            self._tables[-1] = replace(self._tables[-1], state="done", seconds_left=0.0)
+            self._tables[-1] = replace(self._tables[-1], state="done", rate=0.0, seconds_left=0.0)
 
     def reading_keys(self, expected: int) -> None:
         """All items are compared: now the keys of the target are read, about so many."""
