@@ -99,7 +99,9 @@ class MongoStaging:
 
         held = self._for_good(step, collection)
         if not self.target.takes_uuids:
-            self.target.call(self.place, lambda: self._replacing.drop(drops))
+            keeps = self.target.keeps_existing and on_existing != "resync"
+            end = self._replacing.keep if keeps else self._replacing.drop
+            self.target.call(self.place, lambda: end(drops))
         self.sweep(published=True)
         return held
 

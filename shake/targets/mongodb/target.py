@@ -206,6 +206,11 @@ class MongoTarget:
         """
         return self._wire_version >= UUID_WIRE_VERSION
 
+    @property
+    def keeps_existing(self) -> bool:
+        """Whether no collection is to be dropped that the task did not fill."""
+        return self._config.target_db_exist == "rename"
+
     def staging(
         self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
