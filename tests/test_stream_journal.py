@@ -130,3 +130,23 @@ def test_files_of_shards_that_are_over_go(tmp_path: Path) -> None:
     assert set(journal.folder.glob("*/*")) == {journal.file("t", "b"), journal.file("u", "a")}
     journal.clear("t")
     assert sorted(path.name for path in journal.folder.iterdir()) == ["u"]
+
+
+@pytest.mark.parametrize("table", ["t", "a" * 170, "a.b-c_D", "_"])
+def test_the_folder_of_a_table_has_its_name(tmp_path: Path, table: str) -> None:
+    assert Journal(tmp_path).file(table, "a") == tmp_path / table / "a.journal"
+
+
+@pytest.mark.parametrize("table", ["...", "..", "../../x", "a/b", "a" * 300, "é" * 200])
+@pytest.mark.parametrize("shard", ["a", "../../../y"])
+def test_whatever_a_table_is_called_its_files_are_in_a_folder_of_its_own(
+    tmp_path: Path, table: str, shard: str
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    append(journal.file(table, shard), range(2)).close()
+    append(journal.file("t", "a"), range(2)).close()
+    [folder] = set(journal.folder.iterdir()) - {journal.folder / "t"}
+    assert list(folder.iterdir()) == [journal.file(table, shard)]
+    journal.clear(table)
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+    assert list(journal.folder.iterdir()) == [journal.folder / "t"]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
+from shake.config.names import stored_name
 from shake.errors import RunError
 
 #: CRC-32 of the rest of the entry, bytes of the answer, records in it, the time of the last one in
@@ -43,14 +44,14 @@ class Entry:
 
 
 class Journal:
-    """The folder of a task's journal: a folder a table, a file a shard."""
+    """The folder of a task's journal: a folder for each table, and in it a file for each shard."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def file(self, table: str, shard: str) -> Path:
         """Where a shard's answers are."""
-        return self.folder / table / f"{shard}.journal"
+        return self._folder(table) / f"{stored_name(shard)}.journal"
 
     def drop(self, table: str, shard: str) -> None:
         """Delete a shard's file, if it has one. Raises OSError."""
@@ -60,13 +61,16 @@ class Journal:
         """Delete a table's files, but those of some shards. Raises RunError."""
         kept = {self.file(table, shard) for shard in but}
         try:
-            for file in (self.folder / table).glob("*.journal"):
+            for file in self._folder(table).glob("*.journal"):
                 if file not in kept:
                     file.unlink()
             if not kept:
-                shutil.rmtree(self.folder / table, ignore_errors=True)
+                shutil.rmtree(self._folder(table), ignore_errors=True)
         except OSError as error:
             raise RunError(f"journal.path: {error.filename}: {error.strerror}") from error
+
+    def _folder(self, table: str) -> Path:
+        return self.folder / stored_name(table)
 
 
 class Appender:
