@@ -211,6 +211,16 @@ class ShardGap(NamedTuple):
     reason: str
 
 
+class ReadRetried(NamedTuple):
+    """A request to the source is tried again. ``scan``: it is a Scan call, which used a permit."""
+
+    table: int
+    throttled: bool
+    tries: int
+    reason: str
+    scan: bool = False
+
+
 # ---- supervisor to writer; ``table`` is the number of the table whose collection is written
 
 
@@ -359,17 +369,11 @@ class Done(NamedTuple):
     collection: str = ""
 
 
-# ---- worker or writer to supervisor
-
-
-class Retried(NamedTuple):
-    """A request is tried again. ``scan``: it is a Scan call, for which a permit was used."""
+class WriteRetried(NamedTuple):
+    """A command to the target is tried again."""
 
     table: int
-    throttled: bool
-    tries: int
     reason: str
-    scan: bool = False
 
 
 # ---- what each role takes and sends
@@ -382,7 +386,7 @@ FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | Shard
 #: What a worker reports on a lease that it holds.
 OfLease: TypeAlias = Page | FromReader
 #: What it reports of itself, or of a table.
-OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | Retried
+OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ReadRetried
 FromWorker: TypeAlias = OfWorker | OfLease
 
 #: What a writer does in the order of its orders, each answered by Done.
@@ -391,5 +395,5 @@ Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 #: What a writer reports that acknowledges nothing.
-OfWriter: TypeAlias = FromChild | Done | Retried
+OfWriter: TypeAlias = FromChild | Done | WriteRetried
 FromWriter: TypeAlias = OfWriter | Wrote | Applied

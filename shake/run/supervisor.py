@@ -220,12 +220,8 @@ class Supervisor:
                 self._parts.copy_scheduler.wanted(worker, table)
             case Bounds():
                 self._parts.follow_phases.learn_time(message)
-            case messages.Retried(table):
-                if message.scan:
-                    self._parts.copy_scheduler.failed(
-                        self._parts.copies[table], throttled=message.throttled
-                    )
-                self._retried(self._parts.copies[table], message)
+            case messages.ReadRetried():
+                self._read_retried(message)
             case messages.Idle():
                 self._parts.copy_scheduler.assign()
             case Ready():
@@ -239,9 +235,10 @@ class Supervisor:
         match message:
             case messages.Done():
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
-            case messages.Retried():
-                self._retried(copy, message)
-                self.retrying(message.reason)  # a target that fails fails all that is written
+            case messages.WriteRetried(_, reason):
+                copy.retries += 1
+                log.debug("table %s: %s", copy.plan.table.name, reason)
+                self.retrying(reason)  # without a table: a failing target fails all of them
             case Ready():
                 pass
             case _:
@@ -261,7 +258,10 @@ class Supervisor:
             case Silent(text):
                 self.doubt(text)
 
-    def _retried(self, copy: CopiedTable, retried: messages.Retried) -> None:
+    def _read_retried(self, retried: messages.ReadRetried) -> None:
+        copy = self._parts.copies[retried.table]
+        if retried.scan:
+            self._parts.copy_scheduler.failed(copy, throttled=retried.throttled)
         copy.retries += 1
         copy.throttles += retried.throttled
         table = copy.plan.table.name

@@ -124,7 +124,9 @@ class Scanner(threading.Thread):
                 documents += page.count
             except codec.CorruptPage as error:
                 corrupt += 1
-                self._send(messages.Retried(table.number, False, corrupt, str(error), scan=True))
+                self._send(
+                    messages.ReadRetried(table.number, False, corrupt, str(error), scan=True)
+                )
                 self._source.pause(corrupt)
             over = self._cut or self._context.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):

@@ -229,7 +229,7 @@ class Reader(threading.Thread):
                 corrupt += 1
                 silence.end()
                 table, reason = self._stream.number, str(error)
-                self._send(messages.Retried(table, False, corrupt, reason))
+                self._send(messages.ReadRetried(table, False, corrupt, reason))
                 self._rest(BACKOFF.pause(corrupt))
                 continue
             corrupt = gone = 0

@@ -99,7 +99,7 @@ class WriterProcess:
         return self._writers[table]
 
     def _retried(self, reason: str) -> None:
-        self._channel.send(messages.Retried(self._about.table, False, 1, reason))
+        self._channel.send(messages.WriteRetried(self._about.table, reason))
 
 
 class CollectionWriter:
