@@ -267,7 +267,7 @@ class Pool(Notes):
         worker, scanner = found
         number = self.pool.ledger.grant(self.job, "t", 0, worker.number, 0.0).number
         table = messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
-        self.pool.lease(worker, table, messages.Lease(number, scanner, 0, 0, None, 0))
+        self.pool.lease(worker, table, messages.LeaseSegment(number, scanner, 0, 0, None, 0))
         return number
 
 

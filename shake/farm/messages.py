@@ -33,7 +33,7 @@ class OpenTable(NamedTuple):
     stamp: int
 
 
-class Lease(NamedTuple):
+class LeaseSegment(NamedTuple):
     """Scan a segment on a scanner, from a position."""
 
     lease: int
@@ -59,7 +59,7 @@ class OpenStream(NamedTuple):
     strict: bool
 
 
-class ShardLease(NamedTuple):
+class LeaseShard(NamedTuple):
     """Read a shard on, from behind ``sequence``; without it from ``start``, where it begins.
 
     Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
@@ -378,8 +378,8 @@ class WriteRetried(NamedTuple):
 
 # ---- what each role takes and sends
 
-ToScanner: TypeAlias = OpenTable | Lease | Permit
-ToReader: TypeAlias = OpenStream | ShardLease | EndLease
+ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit
+ToReader: TypeAlias = OpenStream | LeaseShard | EndLease
 ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
 #: Each of these has the number of the lease that it is about.
 FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap

@@ -56,7 +56,7 @@ class Journaling:
 
     # ---- leases
 
-    def lease(self, following: FollowedTable, worker: Worker) -> messages.ShardLease:
+    def lease(self, following: FollowedTable, worker: Worker) -> messages.LeaseShard:
         """Lease the shard that is furthest behind."""
         shard = following.shards.first_keepable()
         lease = self._pool.ledger.grant(self, following, shard, worker.number, self._loop.clock())
@@ -65,7 +65,7 @@ class Journaling:
         kept = shard.kept
         assert kept is not None
         start, sequence = shard.position
-        return messages.ShardLease(
+        return messages.LeaseShard(
             *(lease.number, following.number, shard.id, start, sequence),
             keep=True,
             kept=kept.sequence,

@@ -26,7 +26,7 @@ _DOUBTFUL = 20
 
 
 @dataclass(slots=True)
-class Changes:
+class PublishedBatch:
     """A batch that a worker has published.
 
     ``tip``: once it is applied, all that was written to the shard before that moment is.
@@ -40,7 +40,7 @@ class Changes:
         return sum(count for _, count in self.batch.runs)
 
 
-ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, Changes]"
+ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, PublishedBatch]"
 JournalingLease: TypeAlias = "Lease[FollowedTable, Shard, None]"
 
 
@@ -116,11 +116,11 @@ class FollowedTable:
 
     # ---- batches
 
-    def publish(self, batch: Batch, limit: float, clock: float) -> Changes:
+    def publish(self, batch: Batch, limit: float, clock: float) -> PublishedBatch:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         if batch.records:
             self._saw(batch.created, clock)
-        return Changes(batch._replace(created=self._trusted(batch.created, limit)))
+        return PublishedBatch(batch._replace(created=self._trusted(batch.created, limit)))
 
     def _trusted(self, created: float, limit: float) -> float:
         """A creation time, or an earlier one: it can be of the clock before that was set back."""
@@ -130,7 +130,9 @@ class FollowedTable:
         self.newest = max(self.newest, created)
         self.arrived = clock
 
-    def acknowledge(self, lease: ApplyingLease, flying: Flying[Changes], clock: float) -> None:
+    def acknowledge(
+        self, lease: ApplyingLease, flying: Flying[PublishedBatch], clock: float
+    ) -> None:
         """The target has applied a batch, and all before it."""
         batch, shard = flying.load.batch, lease.part
         if flying.skipped:
@@ -294,7 +296,7 @@ class FollowedTable:
         """Records that are read, or in the journal, and not applied yet."""
         return self.journaled + sum(changes.batch.records for changes in self._published())
 
-    def _published(self) -> Iterator[Changes]:
+    def _published(self) -> Iterator[PublishedBatch]:
         return (flying.load for lease in self.leases.values() for flying in lease.flying)
 
     def rate(self, clock: float) -> float:

@@ -63,7 +63,7 @@ _GONE_AFTER = 5
 
 
 @dataclass(slots=True)
-class OpenStream:
+class FollowedStream:
     """What a worker knows of a table's stream; ``options`` may change while it is read."""
 
     number: int
@@ -129,7 +129,7 @@ class Reader(threading.Thread):
     """
 
     def __init__(
-        self, context: WorkerContext, lease: messages.ShardLease, stream: OpenStream
+        self, context: WorkerContext, lease: messages.LeaseShard, stream: FollowedStream
     ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further

@@ -27,7 +27,7 @@ from shake.targets.identity import mismatch
 log = logging.getLogger("shake.writer")
 
 
-class WriterProcess:
+class WriterMain:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
     def __init__(
@@ -234,4 +234,4 @@ def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
 
 
 if __name__ == "__main__":
-    child.main(roles.WRITER, WriterProcess)
+    child.main(roles.WRITER, WriterMain)
