@@ -62,8 +62,8 @@ class OpenStream(NamedTuple):
 class LeaseShard(NamedTuple):
     """Read a shard on, from behind ``sequence``; without it from ``start``, where it begins.
 
-    Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
-    it into its journal, behind what that holds. ``kept`` is the last record that the journal is
+    Without ``start`` read the oldest record that is left, whatever was read before. ``to_journal``:
+    read it into its journal, behind what that holds. ``journaled`` is the last record that it is
     known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
     many bytes it has up to there. ``iterator``, ``asked`` and ``since``: see TipIterator.
     """
@@ -73,8 +73,8 @@ class LeaseShard(NamedTuple):
     shard: str
     start: str
     sequence: str
-    keep: bool
-    kept: str | None
+    to_journal: bool
+    journaled: str | None
     size: int
     iterator: str = ""
     asked: float = inf
@@ -168,7 +168,7 @@ class Tip(NamedTuple):
 
 
 class Journaled(NamedTuple):
-    """So many more records, up to ``sequence``, and all that came before ``safe``, are durable.
+    """So many more records, up to ``sequence``, and all from before ``through``, are durable.
 
     Without a sequence number, none is: the shard was read to its tip. ``size`` is in bytes on disk.
     """
@@ -177,7 +177,7 @@ class Journaled(NamedTuple):
     sequence: str
     records: int
     size: int
-    safe: float
+    through: float
 
 
 class JournalFull(NamedTuple):

@@ -62,10 +62,11 @@ class FollowScheduler:
         clock, shard = self._loop.clock(), following.shards.first()
         lease = self._ledger.grant(self, following, shard, worker.number, clock)
         iterator = following.lease(lease)
-        kept = shard.kept.sequence if shard.kept else None
+        journaled = shard.journal.sequence if shard.journal else None
         start, sequence = shard.position
+        numbers = lease.number, following.number
         return messages.LeaseShard(
-            *(lease.number, following.number, shard.id, start, sequence, False, kept, 0), *iterator
+            *(*numbers, shard.id, start, sequence, False, journaled, 0), *iterator
         )
 
     def closed(self, lease: ApplyingLease) -> None:

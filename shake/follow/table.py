@@ -75,13 +75,13 @@ class FollowedTable:
         self._skips = False  # whether ``record`` counts changes that are not saved yet
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._dirty: set[str] = set()
-        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
+        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is read
         self._over: list[str] = []  # see take_over
         self._rate = Rate(clock)
-        open_ = [one.kept for one in self.shards if one.kept and one.state is not State.APPLIED]
+        open_ = [one for one in self.shards if one.state is not State.APPLIED]
         #: Records in the journal that are not applied yet, and bytes of shards that are not over.
-        self.journaled = sum(kept.left for kept in open_)
-        self.journal_bytes = sum(kept.size for kept in open_)
+        self.journaled = sum(one.journal.left for one in open_ if one.journal)
+        self.journal_bytes = sum(one.journal.size for one in open_ if one.journal)
 
     @property
     def name(self) -> str:
@@ -110,9 +110,9 @@ class FollowedTable:
             self.shards.end_lease(shard)
             return
         self.shards.finish(shard)
-        if shard.kept:
+        if shard.journal:
             self._over.append(shard.id)
-            self.journal_bytes -= shard.kept.size
+            self.journal_bytes -= shard.journal.size
 
     # ---- batches
 
@@ -147,10 +147,10 @@ class FollowedTable:
             self._dirty.add(shard.id)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
-        if (kept := shard.kept) is not None:
-            all_of_it = int(batch.sequence) >= int(kept.sequence or 0)
-            taken = kept.left if all_of_it else min(batch.records, kept.left)
-            kept.left -= taken
+        if (journal := shard.journal) is not None:
+            all_of_it = int(batch.sequence) >= int(journal.sequence or 0)
+            taken = journal.left if all_of_it else min(batch.records, journal.left)
+            journal.left -= taken
             self.journaled -= taken
 
     def tip(self, lease: ApplyingLease, moment: float) -> None:
@@ -180,13 +180,13 @@ class FollowedTable:
 
     # ---- journal
 
-    def kept(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
+    def add_to_journal(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
         """More of a shard is in the journal; ``limit`` as for :meth:`publish`."""
-        _, sequence, records, size, safe = message
+        _, sequence, records, size, through = message
         if records:
-            self._saw(safe, clock)
-        safe = self._trusted(safe, limit) if records else min(safe, limit)
-        self.shards.kept(shard, sequence, records, size, safe)
+            self._saw(through, clock)
+        through = self._trusted(through, limit) if records else min(through, limit)
+        self.shards.add_to_journal(shard, sequence, records, size, through)
         self.journaled += records
         self.journal_bytes += size
         if records:
@@ -194,9 +194,9 @@ class FollowedTable:
         else:
             self._note(shard)
 
-    def end_keeping(self, shard: Shard, *, over: bool) -> None:
-        """See Shards.end_keeping."""
-        self.shards.end_keeping(shard, over=over)
+    def end_journaling(self, shard: Shard, *, over: bool) -> None:
+        """See Shards.end_journaling."""
+        self.shards.end_journaling(shard, over=over)
         self._dirty.add(shard.id)
 
     def take_over(self) -> list[str]:
@@ -211,7 +211,7 @@ class FollowedTable:
 
     def _note(self, shard: Shard) -> None:
         """It has no news, which is worth a save now and then: there may be thousands."""
-        if shard.covered - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
+        if shard.read_through - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
             self._dirty.add(shard.id)
 
     def take_forgotten(self) -> list[str]:
@@ -234,7 +234,7 @@ class FollowedTable:
         """The documents of shards that have moved since the last call."""
         ids, self._dirty = self._dirty, set()
         moved = [shard for shard in self.shards if shard.id in ids]
-        self._noted |= {shard.id: shard.covered for shard in moved}
+        self._noted |= {shard.id: shard.read_through for shard in moved}
         return list(map(shard_document, moved))
 
     def set_back(self, most: float, latest: float) -> None:
@@ -278,8 +278,8 @@ class FollowedTable:
 
     def unread(self, now: float) -> float:
         """The same of the oldest that is not confirmed as applied or in the journal."""
-        covered = self.shards.read_through()
-        return 0.0 if covered is None else max(0.0, now - covered)
+        through = self.shards.read_through()
+        return 0.0 if through is None else max(0.0, now - through)
 
     def doubtful(self, now: float) -> list[Shard]:
         """Shards without a reader whose unread records might be trimmed; oldest first."""
@@ -287,9 +287,11 @@ class FollowedTable:
             shard
             for shard in self.shards
             if shard.state in (State.WAITING, State.READY)
-            and not (shard.keeping or shard.held or shard.doubted or spared(shard, now))
+            and not (
+                shard.journaling or shard.fully_journaled or shard.doubted or spared(shard, now)
+            )
         ]
-        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
+        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.read_through)
 
     @property
     def pending(self) -> int:
@@ -312,4 +314,4 @@ def spared(shard: Shard, now: float) -> bool:
     if it is read soon.
     """
     margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
-    return now - shard.covered < RETENTION + margin
+    return now - shard.read_through < RETENTION + margin

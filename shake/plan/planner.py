@@ -121,10 +121,10 @@ class Planner:
         """What is journaled and not applied must be where it was."""
         journal = Journal(self._config.journal_folder)
         missing = sum(
-            int(one.kept.sequence or 0) > int(one.sequence or 0)
+            int(one.journal.sequence or 0) > int(one.sequence or 0)
             and not journal.file(table.name, one.id).exists()
             for one in shards
-            if one.kept and one.state is not State.APPLIED
+            if one.journal and one.state is not State.APPLIED
         )
         if missing:
             self.refusals.append(

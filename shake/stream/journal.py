@@ -59,12 +59,12 @@ class Journal:
 
     def clear(self, table: str, *, but: Collection[str] = ()) -> None:
         """Delete a table's files, but those of some shards. Raises RunError."""
-        kept = {self.file(table, shard) for shard in but}
+        needed = {self.file(table, shard) for shard in but}
         try:
             for file in self._folder(table).glob("*.journal"):
-                if file not in kept:
+                if file not in needed:
                     file.unlink()
-            if not kept:
+            if not needed:
                 shutil.rmtree(self._folder(table), ignore_errors=True)
         except OSError as error:
             raise RunError(f"journal.path: {error.filename}: {error.strerror}") from error

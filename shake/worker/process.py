@@ -118,7 +118,7 @@ class WorkerMain:
 
     def _read(self, lease: messages.LeaseShard) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
-        kind = JournalingReader if lease.keep else ApplyingReader
+        kind = JournalingReader if lease.to_journal else ApplyingReader
         reader = self._readers[lease.lease] = kind(self._context, lease, self._streams[lease.table])
         reader.start()
 

@@ -280,9 +280,9 @@ class ApplyingReader(Reader):
 
     def _replay(self) -> bool:
         """Whether the journal holds the shard to its end."""
-        if self._lease.kept is None:
+        if self._lease.journaled is None:
             return False
-        for entry in entries(self._file, self._lease.sequence, self._lease.kept):
+        for entry in entries(self._file, self._lease.sequence, self._lease.journaled):
             if not entry.body:
                 return True
             self._next = ""  # of a position before this one
@@ -335,7 +335,7 @@ class JournalingReader(Reader):
     def _serve(self) -> bool:
         lease = self._lease
         try:
-            self._journal = Appender(self._file, lease.kept or "", lease.size, self._wait)
+            self._journal = Appender(self._file, lease.journaled or "", lease.size, self._wait)
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 self._position = max(self._position, self._journal.sequence, key=_as_number)
