@@ -32,7 +32,7 @@ from shake.process.messages import Diagnosis, Ready, Report, Start
 from shake.process.supervised import REVIVAL
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 from tests.support.children import ROLE, Deed
 from tests.support.documents import items
 from tests.support.task import Notes, Slots, TableJob
@@ -386,9 +386,9 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         until=lambda: math.inf,
         task=task,
     )
-    held = Held(f"{name}.t", "")
+    location = Location(f"{name}.t", "")
     writer = TableWriter(
-        *(process, 7, plan, held, 0),
+        *(process, 7, plan, location, 0),
         staged=False,
         guard=LockGuard(lambda: True),
         ledger=ledger,

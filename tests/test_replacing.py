@@ -22,7 +22,7 @@ from shake.config import load
 from shake.demo.mongo import Mongod
 from shake.errors import Stopped
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.wait import until
@@ -93,7 +93,7 @@ class Task:
     client: Any
     name: str
     run: int = -1
-    held: Held | None = None
+    location: Location | None = None
     drops: tuple[str, ...] = ()
     backup: str = ""
     notices: list[str] = field(default_factory=list)
@@ -134,19 +134,19 @@ class Task:
     ) -> None:
         staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
         assert staging
-        if self.held is None:
-            self.held = staging.begin()
-            staged = target.database(self.name)[self.held.place.partition(".")[2]]
+        if self.location is None:
+            self.location = staging.begin()
+            staged = target.database(self.name)[self.location.place.partition(".")[2]]
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
         policy = self._plan(target, staging, policy)
         begin_to_die()
-        staging.resume(self.held.collection)
-        staging.publish(self.held.collection, policy, self.backup, self.drops)
+        staging.resume(self.location.collection)
+        staging.publish(self.location.collection, policy, self.backup, self.drops)
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
-        assert self.held
-        there = staging.look(self.held.collection)
+        assert self.location
+        there = staging.look(self.location.collection)
         assert there, "the copy is gone"
         found = target.find(self.place, TABLE)
         if there.place == self.place or found is None:

@@ -14,7 +14,7 @@ from shake.process.messages import FromChild, Report
 from shake.schema import Keys, Table
 from shake.source.clock import Bounds
 from shake.source.endpoint import Credentials
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 
 # ---- supervisor to worker
 
@@ -227,9 +227,9 @@ class ReadRetried(NamedTuple):
 class OpenCollection(NamedTuple):
     """Write a collection too.
 
-    ``place`` is where the table's documents are at the end; they are ``held`` elsewhere while the
-    copy fills a staging collection (``staged``). ``run`` numbers the commands: see
-    targets.contract.Fence. ``resumed``: earlier runs have written.
+    ``place`` is where the table's documents are at the end; ``location`` is where they are now:
+    elsewhere while a copy fills a staging collection (``staged``). ``run`` numbers the commands:
+    see targets.contract.Fence. ``resumed``: earlier runs have written.
     """
 
     table: int
@@ -237,7 +237,7 @@ class OpenCollection(NamedTuple):
     place: str
     copy: CopyRun
     staged: bool
-    held: Held
+    location: Location
     run: int
     resumed: bool
 
@@ -359,7 +359,7 @@ class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
     ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
-    and ``collection`` tell where documents are stored now: see targets.contract.Held.
+    and ``collection`` tell where documents are stored now: see targets.contract.Location.
     """
 
     table: int

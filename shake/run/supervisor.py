@@ -35,7 +35,7 @@ from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
 from shake.status.switch import claim, gate
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")
 
@@ -202,7 +202,7 @@ class Supervisor:
             self._parts.process(alone=phases is self._parts.copy_phases),
             table,
             copy.plan,
-            Held(copy.plan.place, copy.identity.collection),
+            Location(copy.plan.place, copy.identity.collection),
             run,
             staged=staged,
             guard=self._parts.guard,
