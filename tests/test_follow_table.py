@@ -76,7 +76,7 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
     assert (one.journaled, one.journal_bytes) == (5, 200)
     reader.end(lease)
     assert one.shards["s1"].state is State.APPLIED
-    assert one.take_over() == ["s1"]
+    assert one.take_finished() == ["s1"]
 
     for found in (one, restarted(one)):
         assert (found.journaled, found.journal_bytes) == (5, 100)

@@ -63,20 +63,20 @@ class FollowedTable:
         self.journal_leases: dict[int, JournalingLease] = {}
         self.changes = 0
         self.active = False
-        #: When this run began to apply changes, or later. That is behind the end of the scan, and
-        #: behind the start of this run: the table is consistent once it is applied through then.
-        self.begun = inf
+        #: The table is consistent once it is applied through this time: when this run began to
+        #: apply changes, or later. That is behind the end of the scan, and the start of this run.
+        self.consistent_from = inf
         self.consistent = False
         self.listed = False  # all shards, since then
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
-        self._began = record.began
+        self._copied_until = record.began  # changes made before are in the copy
         self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
         self._skips = False  # whether ``record`` counts changes that are not saved yet
         self._proved: set[str] = set()  # shards that were read to a later tip
         self._dirty: set[str] = set()
-        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is read
-        self._over: list[str] = []  # see take_over
+        self._saved: dict[str, float] = {}  # by shard: what is saved of how far it is read
+        self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
         open_ = [one for one in self.shards if one.state is not State.APPLIED]
         #: Records in the journal that are not applied yet, and bytes of shards that are not over.
@@ -111,7 +111,7 @@ class FollowedTable:
             return
         self.shards.finish(shard)
         if shard.journal:
-            self._over.append(shard.id)
+            self._finished.append(shard.id)
             self.journal_bytes -= shard.journal.size
 
     # ---- batches
@@ -159,7 +159,7 @@ class FollowedTable:
             left[-1].load.tip = moment
         else:
             self._reach_tip(lease.part, moment)
-            self._note(lease.part)
+            self._add_quiet(lease.part)
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
@@ -192,16 +192,16 @@ class FollowedTable:
         if records:
             self._dirty.add(shard.id)
         else:
-            self._note(shard)
+            self._add_quiet(shard)
 
     def end_journaling(self, shard: Shard, *, over: bool) -> None:
         """See Shards.end_journaling."""
         self.shards.end_journaling(shard, over=over)
         self._dirty.add(shard.id)
 
-    def take_over(self) -> list[str]:
+    def take_finished(self) -> list[str]:
         """Shards that have been applied to their end since the last call, and had a journal."""
-        over, self._over = self._over, []
+        over, self._finished = self._finished, []
         return over
 
     # ---- checkpoints
@@ -209,16 +209,16 @@ class FollowedTable:
     def learned(self, new: list[Shard]) -> None:
         self._dirty |= {shard.id for shard in new}
 
-    def _note(self, shard: Shard) -> None:
+    def _add_quiet(self, shard: Shard) -> None:
         """It has no news, which is worth a save now and then: there may be thousands."""
-        if shard.read_through - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
+        if shard.read_through - self._saved.get(shard.id, 0.0) > _NOTE_EVERY:
             self._dirty.add(shard.id)
 
     def take_forgotten(self) -> list[str]:
         """Shards that have become unneeded since the last call."""
         forgotten, self.shards.forgotten = self.shards.forgotten, []
         for shard in forgotten:
-            self._noted.pop(shard, None)
+            self._saved.pop(shard, None)
         return forgotten
 
     @property
@@ -234,7 +234,7 @@ class FollowedTable:
         """The documents of shards that have moved since the last call."""
         ids, self._dirty = self._dirty, set()
         moved = [shard for shard in self.shards if shard.id in ids]
-        self._noted |= {shard.id: shard.read_through for shard in moved}
+        self._saved |= {shard.id: shard.read_through for shard in moved}
         return list(map(shard_document, moved))
 
     def set_back(self, most: float, latest: float) -> None:
@@ -245,7 +245,8 @@ class FollowedTable:
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
         self._set_back_to, self._set_back_at, self._proved = most, latest, set()
-        self._began, self.begun = min(self._began, latest), min(self.begun, latest)
+        self._copied_until = min(self._copied_until, latest)
+        self.consistent_from = min(self.consistent_from, latest)
         self._dirty |= {shard.id for shard in self.shards.set_back(most)}
         self.newest = min(self.newest, most)
         for changes in self._published():
@@ -268,7 +269,7 @@ class FollowedTable:
         through = self.shards.applied_through()
         if not self.active or through is None or not self.trusted:
             return None
-        again = self.plan.action is not Action.FOLLOW and through <= self._began
+        again = self.plan.action is not Action.FOLLOW and through <= self._copied_until
         return None if again else through
 
     def lag(self, now: float) -> float:

@@ -66,7 +66,7 @@ class Supervisor:
         self._until = surroundings.lock.until
         self._started = time.time()
         self._loop = loop = Loop()
-        self._begun = loop.clock()
+        self._began = loop.clock()
         self._shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
@@ -300,7 +300,7 @@ class Supervisor:
     def indexed(self, table: int, done: messages.Done) -> None:
         copy = self._parts.copies[table]
         copy.error = done.error
-        self._parts.copy_phases.note(copy, done.collection)
+        self._parts.copy_phases.save_collection(copy, done.collection)
 
     def shards_changed(self, following: FollowedTable) -> None:
         self._parts.follow_scheduler.assign(following)
@@ -322,7 +322,7 @@ class Supervisor:
             sync_mode=self._config.sync_mode,
             state=state,
             started=self._started,
-            seconds=now - self._begun,
+            seconds=now - self._began,
             tables=tuple(
                 self._parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
                 for copy in self._parts.copies
