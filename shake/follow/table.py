@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeAlias
 
-from shake.checkpoint.records import StreamRecord, shard_document
+from shake.checkpoint.records import StreamRecord
 from shake.farm.ledger import End, Flying, Lease
 from shake.farm.messages import Batch, Journaled
+from shake.follow.set_back import SetBack
+from shake.follow.unsaved import Unsaved
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, State, TipIterator
 from shake.stream.shards import Shards
 
-#: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
-_NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
 _TRIM_MARGIN = 3600.0
 #: How many shards of a table are in doubt at once: those behind them are trimmed later.
@@ -71,11 +71,9 @@ class FollowedTable:
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._copied_until = record.began  # changes made before are in the copy
-        self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
+        self._set_back = SetBack(self.shards)
+        self.unsaved = Unsaved()
         self._skips = False  # whether ``record`` counts changes that are not saved yet
-        self._proved: set[str] = set()  # shards that were read to a later tip
-        self._dirty: set[str] = set()
-        self._saved: dict[str, float] = {}  # by shard: what is saved of how far it is read
         self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
         open_ = [one for one in self.shards if one.state is not State.APPLIED]
@@ -105,7 +103,7 @@ class FollowedTable:
         """A lease is closed: its shard is applied to its end, or can be leased again."""
         shard = lease.part
         del self.leases[lease.number]
-        self._dirty.add(shard.id)
+        self.unsaved.add(shard)
         if lease.end is not End.FINISHED:
             self.shards.end_lease(shard)
             return
@@ -120,11 +118,8 @@ class FollowedTable:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         if batch.records:
             self._saw(batch.created, clock)
-        return PublishedBatch(batch._replace(created=self._trusted(batch.created, limit)))
-
-    def _trusted(self, created: float, limit: float) -> float:
-        """A creation time, or an earlier one: it can be of the clock before that was set back."""
-        return min(created, limit if self.trusted else self._set_back_to)
+        created = self._set_back.believed(batch.created, limit)
+        return PublishedBatch(batch._replace(created=created))
 
     def _saw(self, created: float, clock: float) -> None:
         self.newest = max(self.newest, created)
@@ -144,7 +139,7 @@ class FollowedTable:
             self._take_from_journal(shard, batch)
             self.shards.advance(shard, batch.sequence, batch.created)
             self._reach_tip(shard, flying.load.tip)
-            self._dirty.add(shard.id)
+            self.unsaved.add(shard)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
         if (journal := shard.journal) is not None:
@@ -159,24 +154,11 @@ class FollowedTable:
             left[-1].load.tip = moment
         else:
             self._reach_tip(lease.part, moment)
-            self._add_quiet(lease.part)
+            self.unsaved.add_quiet(lease.part)
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
-        if -inf < self._set_back_at <= moment:
-            self._proved.add(shard.id)
-
-    @property
-    def trusted(self) -> bool:
-        """All that was written before the source's clock was set back is read, or it never was.
-
-        What descends from such a shard was written later still.
-        """
-        if self._set_back_at > -inf:
-            if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
-                return False
-            self._set_back_at = -inf
-        return True
+        self._set_back.reach_tip(shard, moment)
 
     # ---- journal
 
@@ -185,19 +167,19 @@ class FollowedTable:
         _, sequence, records, size, through = message
         if records:
             self._saw(through, clock)
-        through = self._trusted(through, limit) if records else min(through, limit)
+        through = self._set_back.believed(through, limit) if records else min(through, limit)
         self.shards.add_to_journal(shard, sequence, records, size, through)
         self.journaled += records
         self.journal_bytes += size
         if records:
-            self._dirty.add(shard.id)
+            self.unsaved.add(shard)
         else:
-            self._add_quiet(shard)
+            self.unsaved.add_quiet(shard)
 
     def end_journaling(self, shard: Shard, *, over: bool) -> None:
         """See Shards.end_journaling."""
         self.shards.end_journaling(shard, over=over)
-        self._dirty.add(shard.id)
+        self.unsaved.add(shard)
 
     def take_finished(self) -> list[str]:
         """Shards that have been applied to their end since the last call, and had a journal."""
@@ -206,36 +188,16 @@ class FollowedTable:
 
     # ---- checkpoints
 
-    def learned(self, new: list[Shard]) -> None:
-        self._dirty |= {shard.id for shard in new}
-
-    def _add_quiet(self, shard: Shard) -> None:
-        """It has no news, which is worth a save now and then: there may be thousands."""
-        if shard.read_through - self._saved.get(shard.id, 0.0) > _NOTE_EVERY:
-            self._dirty.add(shard.id)
-
     def take_forgotten(self) -> list[str]:
         """Shards that have become unneeded since the last call."""
         forgotten, self.shards.forgotten = self.shards.forgotten, []
-        for shard in forgotten:
-            self._saved.pop(shard, None)
+        self.unsaved.forget(forgotten)
         return forgotten
-
-    @property
-    def dirty(self) -> bool:
-        return bool(self._dirty)
 
     def take_skips(self) -> bool:
         """Whether more changes were left out since the last call."""
         skips, self._skips = self._skips, False
         return skips
-
-    def take_dirty(self) -> list[dict[str, object]]:
-        """The documents of shards that have moved since the last call."""
-        ids, self._dirty = self._dirty, set()
-        moved = [shard for shard in self.shards if shard.id in ids]
-        self._saved |= {shard.id: shard.read_through for shard in moved}
-        return list(map(shard_document, moved))
 
     def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
@@ -244,10 +206,10 @@ class FollowedTable:
 
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
-        self._set_back_to, self._set_back_at, self._proved = most, latest, set()
+        self._set_back.begin(most, latest)
         self._copied_until = min(self._copied_until, latest)
         self.consistent_from = min(self.consistent_from, latest)
-        self._dirty |= {shard.id for shard in self.shards.set_back(most)}
+        self.unsaved.add(*self.shards.set_back(most))
         self.newest = min(self.newest, most)
         for changes in self._published():
             created = min(changes.batch.created, most)
@@ -258,7 +220,7 @@ class FollowedTable:
     def reaches(self, moment: float) -> bool:
         """Whether every change made before this time is applied."""
         through = self.shards.applied_through()
-        return self.listed and self.trusted and (through is None or through >= moment)
+        return self.listed and self._set_back.over and (through is None or through >= moment)
 
     @property
     def applied_through(self) -> float | None:
@@ -267,7 +229,7 @@ class FollowedTable:
         So it is while changes that the copy holds already are applied once more.
         """
         through = self.shards.applied_through()
-        if not self.active or through is None or not self.trusted:
+        if not self.active or through is None or not self._set_back.over:
             return None
         again = self.plan.action is not Action.FOLLOW and through <= self._copied_until
         return None if again else through
