@@ -204,7 +204,7 @@ class CopiedTable:
         rate = self._rate.value(now)
         left = max(0, table.items - total.scanned)
         copying = self.phase is Phase.COPYING
-        kept = total.documents / total.scanned if total.scanned else 1.0
+        share = total.documents / total.scanned if total.scanned else 1.0
         return TableStatus(
             name=table.name,
             namespace=self.plan.place,
@@ -218,7 +218,7 @@ class CopiedTable:
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
             rate=rate,
-            seconds_left=seconds_left(left * kept, rate) if copying else None,
+            seconds_left=seconds_left(left * share, rate) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             filtered=filtered,
