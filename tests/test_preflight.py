@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from shake.config import load
 from shake.plan.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare, filled
+from tests.support.streams import Clock, Simulator
+from tests.support.streams_faults import Call, instead
 from tests.support.tables import create_table, put_items
 
 Migrate = Callable[..., Migration]
@@ -169,6 +173,106 @@ def test_a_right_that_is_missing_at_the_source_is_named(
     assert table not in mongo.client.list_database_names()
 
 
+@pytest.mark.parametrize(
+    ("operation", "enabled"),
+    [
+        ("UpdateTable", False),
+        ("DescribeStream", False),
+        ("GetShardIterator", False),
+        ("DescribeStream", True),
+        ("GetShardIterator", True),
+        ("GetRecords", True),
+    ],
+)
+def test_a_right_to_streams_that_is_missing_is_named_before_anything_is_changed(
+    mongo: Any, name: str, migrate: Migrate, operation: str, enabled: bool
+) -> None:
+    with Simulator(clock=Clock(time.time)) as source:
+        source.table(name, stream="NEW_IMAGE" if enabled else None)
+        words = f"User: me is not authorized to perform: dynamodb:{operation}"
+        denied = instead(error("AccessDeniedException", words))
+        source.faults.rule(1, denied, where=lambda call: call.operation == operation)
+        migration = migrate(source=source.url, sync_mode="all")
+        [shown] = refusals(migration.run("--dry-run"))
+        assert shown.startswith(f"table {name}: its changes cannot be followed: {operation} was")
+        assert words in shown
+        result = migration.run()
+        assert (result.status, result.line) == (3, shown)
+        assert bool(source.tables[name].streams) == enabled
+    left = mongo.client.list_database_names()
+    assert not [database for database in left if database.startswith(name)]
+
+
+def test_a_start_that_is_refused_late_disables_the_streams_that_it_enabled(
+    name: str, migrate: Migrate
+) -> None:
+    others = [f"{name}.{number}" for number in range(3)]
+    with Simulator(clock=Clock(time.time)) as source:
+        for each in others:
+            source.table(each, stream=None)
+        denied = instead(error("AccessDeniedException", "not this one"))
+        source.faults.rule(
+            1, denied, where=lambda call: (call.operation, call.table) == ("GetRecords", others[1])
+        )
+        migration = migrate(
+            source=source.url, sync_mode="all", filter__collection__white=";".join(others)
+        )
+        result = migration.run()
+        assert result.status == 3, result
+        assert f"table {others[1]}: its new stream cannot be read: GetRecords was" in result.line
+        for each in others:
+            assert not source.tables[each].stream.enabled
+        source.faults.clear()
+        process = migration.start("--until-consistent")
+        assert migration.wait(process).status == 0
+
+
+def test_no_stream_is_enabled_before_every_table_can_be_changed(
+    name: str, migrate: Migrate
+) -> None:
+    busy, idle = f"{name}.busy", f"{name}.idle"
+    with Simulator(clock=Clock(time.time)) as source:
+        source.table(busy, stream=None)
+        source.table(idle, stream=None)
+        looks = itertools.count()
+
+        def updating(call: Call, answer: Callable[[], Reply]) -> Reply:
+            reply = answer()
+            if next(looks) >= 8:
+                return reply
+            assert not source.tables[idle].streams
+            return Reply(reply.body.replace(b'"ACTIVE"', b'"UPDATING"'))
+
+        source.faults.rule(
+            1, updating, where=lambda call: (call.operation, call.table) == ("DescribeTable", busy)
+        )
+        migration = migrate(
+            source=source.url, sync_mode="all", filter__collection__white=f"{busy};{idle}"
+        )
+        result = migration.run("--until-consistent")
+        assert result.status == 0, result
+        assert f"table {busy} is UPDATING" in result.stdout
+        assert source.tables[busy].stream.enabled
+
+
+def test_a_filter_that_the_source_refuses_is_named_before_anything_is_dropped(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    mongo.client[table][table].insert_one({})
+    migration = migrate(
+        target__db__exist="drop",
+        full__read__filter_expression="size(pk = :s",
+        full__read__filter_attributevalues="s```S```x",
+    )
+    words = f"table {table}: full.read.filter_expression (size(pk = :s) was refused by the source"
+    for arguments in (["--dry-run"], []):
+        result = migration.run(*arguments)
+        assert result.status == 3, result
+        assert result.line.startswith(words)
+    assert mongo.client[table][table].count_documents({}) == 1
+    assert f"{table}-checkpoint" not in mongo.client.list_database_names()
+
+
 def test_the_kind_of_the_target_is_held_against_the_target(
     mongo: Any, table: str, migrate: Migrate
 ) -> None:
@@ -193,8 +297,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_changed(
             result = migration.run()
             assert result.status == 3
             assert result.line.startswith(words)
-    assert table not in mongo.client.list_database_names()
-    assert table not in mongo.client[f"{table}-checkpoint"].list_collection_names()
+    assert not {table, f"{table}-checkpoint"} & set(mongo.client.list_database_names())
     assert "StreamSpecification" not in dynamodb.client.describe_table(TableName=table)["Table"]
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import StreamRecord
 from shake.config import Config
+from shake.plan.enabling import enable_streams
 from shake.plan.plan import Plan, StreamPlan, TablePlan
-from shake.source.contract import Source
+from shake.source.contract import Source, Stream
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard
@@ -42,13 +43,14 @@ def choose_positions(
 ) -> dict[str, Position]:
     """The position of each followed table, by name; durable on return.
 
-    Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
-    and raises where the task is another's by now. Whether the stream of a checkpoint is still there
-    is found out while it is followed: one answer does not prove it gone. ``now`` is the source's
-    time, or an earlier one.
+    Streams that are missing are enabled first, which takes minutes: ``ours`` is called before each
+    write, and raises where the task is another's by now. Whether the stream of a checkpoint is
+    still there is found out while it is followed: one answer does not prove it gone. ``now`` is
+    the source's time, or an earlier one.
     """
-    chooser = _Chooser(config, source, checkpoints, ours, now)
     tables = [table for table in plan.tables if table.stream is not None]
+    enabled = enable_streams(source, tables, ours)
+    chooser = _Chooser(config, source, checkpoints, ours, now, enabled)
     with ThreadPool(_THREADS) as threads:
         positions = threads.map(chooser.choose, tables)
     return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
@@ -61,6 +63,7 @@ class _Chooser:
     checkpoints: Checkpoints
     ours: Callable[[], None]
     now: Callable[[], float]
+    enabled: Mapping[str, Stream]
     lock: threading.Lock = field(default_factory=threading.Lock)  # for one write at a time
 
     def choose(self, table: TablePlan) -> Position:
@@ -93,7 +96,7 @@ class _Chooser:
         name, now = table.table.name, self.now()
         self.ours()
         Journal(self.config.journal_folder).clear(name)  # of a copy that is given up
-        stream = plan.stream if plan.stream.enabled else self.source.enable_stream(name)
+        stream = self.enabled.get(name, plan.stream)
         listing = self.source.list_shards(stream.arn)
         whole = not table.copies and self.config.incr_start == "trim_horizon"
         latest = not table.copies and not whole

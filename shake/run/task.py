@@ -211,9 +211,13 @@ def _open(config: Config) -> Iterator[Ends]:
 
 
 def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
-    """Take the task lock. A run that might be alive is not ended by one that would then refuse."""
+    """Take the task lock.
+
+    What would be refused is refused before: a run that might be alive is not ended, and a
+    checkpoint database that does not exist is not created.
+    """
     _, life = TaskLock.holder(ends.store)
-    if life is Life.UNKNOWN:
+    if life is Life.UNKNOWN or not ends.store.collections():
         plan = _plan(config, workers, ends)
         _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
     try:

@@ -16,6 +16,7 @@ from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
 
 if TYPE_CHECKING:
+    from shake.config import ScanFilter
     from shake.source.clock import SourceClock
 
 
@@ -80,8 +81,10 @@ class Source(Protocol):
     def describe(self, name: str, *, attempts: int | None = None) -> Table:
         """The table's keys, indexes, size and origin. Raises RefusedError where it is not ready."""
 
-    def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
-        """Whether the table holds any item, which proves that it can be read."""
+    def holds_items(
+        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+    ) -> bool:
+        """Whether the table holds any item, which proves that it can be read by this filter."""
 
     # ---- streams
 
@@ -91,8 +94,29 @@ class Source(Protocol):
     def look_at_stream(self, table: str) -> Stream | None:
         """The table's latest stream, None where there is no such table."""
 
-    def enable_stream(self, table: str) -> Stream:
-        """Enable a stream with new and old images; return it once it takes changes."""
+    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+        """Make the requests that following the table needs, and change nothing.
+
+        Where the table has no stream, this tries the right to enable and to read one.
+        """
+
+    def await_active(self, table: str) -> None:
+        """Return when the table is not being created or updated."""
+
+    def enable_stream(self, table: str) -> bool:
+        """Enable a stream with new and old images; whether this call enabled it.
+
+        Raises RefusedError where it cannot be enabled.
+        """
+
+    def await_stream(self, table: str) -> Stream:
+        """The table's stream, once it takes changes and one record could be read.
+
+        Raises RefusedError where that takes too long.
+        """
+
+    def disable_stream(self, table: str) -> None:
+        """Disable the stream that ``enable_stream`` has enabled."""
 
     def list_shards(self, arn: str) -> list[Listed]:
         """All shards of a stream."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
 
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
-from shake.source.client import Buffer, Call, Client, parsed
+from shake.source.client import Buffer, Call, Client, Retry, parsed
 from shake.source.contract import Stream
 from shake.source.scan import ScanPlan
 from shake.source.streams import iterator_request, records_request, stream_loss
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
+
+if TYPE_CHECKING:
+    from shake.config import ScanFilter
 
 T = TypeVar("T")
 
@@ -23,6 +28,19 @@ NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
 
 #: Seconds between two looks at a stream that is being enabled, and how long that may take.
 _ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
+#: Requests to enable a stream, where each finds the table busy, though it was described as active.
+_ENABLE_TRIES = 5
+
+#: Codes by which IAM refuses a request.
+_DENIALS = frozenset({"AccessDeniedException", "AccessDenied"})
+#: Codes by which a request passes IAM, and finds that there is nothing for it to work on.
+_NOTHING_THERE = frozenset({NOT_FOUND, TRIMMED, "ExpiredIteratorException", "ValidationException"})
+#: Names that no index, stream or shard has: a request for them changes nothing.
+_NO_INDEX = "shake-tries-its-rights"
+_NO_STREAM = "2000-01-01T00:00:00.000"
+_NO_SHARD = "shardId-00000000000000000000-00000000"
+#: Shards of a stream among which one is looked for that can be read.
+_TRIED_SHARDS = 10
 
 
 class DynamoSource(Client):
@@ -62,10 +80,13 @@ class DynamoSource(Client):
         answer = self.ask("DescribeTable", {"TableName": name}, attempts=attempts)
         return table_of(name, answer["Table"])
 
-    def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
+    def holds_items(
+        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+    ) -> bool:
         """See Source. It consumes half a unit."""
-        answer = self.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
-        return bool(answer.get("Items"))
+        request = ScanPlan(name, 1, limit=1, filter=filter).request(0, None)
+        answer = self.begin("Scan", request, Buffer()).result(parsed, attempts=attempts)
+        return bool(answer.get("ScannedCount", answer.get("Items")))
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
@@ -78,31 +99,99 @@ class DynamoSource(Client):
             origin_of(answer),
         )
 
-    def enable_stream(self, table: str, *, wait: Callable[[float], object] = time.sleep) -> Stream:
-        """Enable a stream with new and old images; return it once it takes changes.
+    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+        """See Source. IAM decides before DynamoDB looks whether there is such a stream or index.
 
-        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/streams-iam.html
         """
-        wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        if stream.enabled:
+            self.try_stream(stream.arn, attempts=attempts)
+            return
+        updates = [{"Delete": {"IndexName": _NO_INDEX}}]
+        request = {"TableName": table.name, "GlobalSecondaryIndexUpdates": updates}
         try:
-            self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
+            self.ask("UpdateTable", request, attempts=attempts)
         except SourceError as error:
-            if not self.find_stream(table).enabled:  # else a stale answer said that it was not
-                raise RefusedError(
-                    f"table {table}: its stream cannot be enabled: {error}",
-                    passes=error.code == "ResourceInUseException",  # the table is being changed
-                ) from error
+            if error.code in _DENIALS:
+                raise
+        if table.origin.arn:
+            self.try_stream(f"{table.origin.arn}/stream/{_NO_STREAM}", attempts=attempts)
+
+    def try_stream(self, arn: str, *, attempts: int | None = None) -> None:
+        """Read one record of a stream, from the newest of its first shards that is there."""
+        first = {"StreamArn": arn, "Limit": _TRIED_SHARDS}
+        shards: list[str] = [_NO_SHARD]
+        try:
+            description = self.ask("DescribeStream", first, attempts=attempts)
+            listed = description["StreamDescription"].get("Shards", ())
+            shards = [one["ShardId"] for one in reversed(listed)]
+        except SourceError as error:
+            if error.code not in _NOTHING_THERE:
+                raise
+        for shard in shards:
+            try:
+                request = iterator_request(arn, shard, "", "")
+                answer = self.call("GetShardIterator", request, attempts=attempts)
+                iterator = orjson.loads(answer)["ShardIterator"]
+                self.call("GetRecords", records_request(iterator, 1), attempts=attempts)
+            except SourceError as error:
+                if error.code not in _NOTHING_THERE:
+                    raise
+            else:
+                return
+
+    def await_active(self, table: str) -> None:
+        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
+        for tries in itertools.count(1):
+            status = self.ask("DescribeTable", {"TableName": table})["Table"]["TableStatus"]
+            if status not in ("CREATING", "UPDATING") or self.stop.is_set():
+                return
+            reason = f"table {table} is {status}, and a stream is to be enabled"
+            self.on_retry(Retry("fault", "UpdateTable", reason, tries))
+            self.pause(tries)
+
+    def enable_stream(self, table: str) -> bool:
+        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html"""
+        wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        request = {"TableName": table, "StreamSpecification": wanted}
+        for _ in range(_ENABLE_TRIES):
+            self.await_active(table)
+            try:
+                self.ask("UpdateTable", request)
+            except SourceError as error:
+                if self.find_stream(table).enabled:  # else a stale answer said that it was not
+                    return False
+                refusal = error
+                if error.code != "ResourceInUseException":  # the table is being changed
+                    break
+                self.wait(_ENABLE_EVERY)
+            else:
+                return True
+        raise RefusedError(
+            f"table {table}: its stream cannot be enabled: {refusal}",
+            passes=refusal.code == "ResourceInUseException",
+        ) from refusal
+
+    def await_stream(self, table: str) -> Stream:
         waited = 0.0
         while waited < _ENABLE_SECONDS:
             stream = self.find_stream(table)
             if stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED":
+                self.try_stream(stream.arn)
                 return stream
-            wait(_ENABLE_EVERY)
+            self.wait(_ENABLE_EVERY)
             waited += _ENABLE_EVERY
         raise RefusedError(
             f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: "
             "start again later",
             passes=True,
+        )
+
+    def disable_stream(self, table: str) -> None:
+        self.await_active(table)
+        self.ask(
+            "UpdateTable",
+            {"TableName": table, "StreamSpecification": {"StreamEnabled": False}},
         )
 
     def look_at_stream(self, table: str) -> Stream | None:

@@ -211,7 +211,10 @@ class Simulator:
 
     def _do_UpdateTable(self, request: Item) -> Item:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html"""
-        table, wanted = self._table(request), request["StreamSpecification"]
+        table = self._table(request)
+        if "GlobalSecondaryIndexUpdates" in request:
+            raise Refusal("ResourceNotFoundException", "Requested resource not found")
+        wanted = request["StreamSpecification"]
         if wanted["StreamEnabled"]:
             table.enable_stream(wanted.get("StreamViewType", "")).enabling = self.enabling
         else:
