@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from shake.config import load
+from shake.demo.mongo import MongoServer
 from shake.plan.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare, filled
@@ -271,6 +273,37 @@ def test_a_filter_that_the_source_refuses_is_named_before_anything_is_dropped(
         assert result.line.startswith(words)
     assert mongo.client[table][table].count_documents({}) == 1
     assert f"{table}-checkpoint" not in mongo.client.list_database_names()
+
+
+ALL_BUT_SOME = ["find", "insert", "update", "remove", "listIndexes", "listCollections"]
+
+
+def test_a_right_that_the_target_does_not_give_is_named_before_anything_is_changed(
+    own_mongo: MongoServer, table: str, migrate: Migrate
+) -> None:
+    checkpoints = {"role": "readWrite", "db": f"{table}-checkpoint"}
+    some = {"resource": {"db": table, "collection": ""}, "actions": ALL_BUT_SOME}
+    with MongoClient[dict[str, Any]](own_mongo.uri) as client:
+        admin = client.admin
+        admin.command("createRole", "some", privileges=[some], roles=[])
+        admin.command("createUser", "some", pwd="p", roles=["some", checkpoints])
+        enough = [{"role": "readWrite", "db": table}, checkpoints]
+        admin.command("createUser", "enough", pwd="p", roles=enough)
+        admin.command("createUser", "root", pwd="p", roles=["root"])
+    own_mongo.auth = True
+    own_mongo.restart()
+    migration = migrate(target=own_mongo.uri.replace("://", "://some:p@"))
+    shown = refusals(migration.run("--dry-run"))
+    lacks = "target.address: its user lacks the right to"
+    assert shown[0].startswith(f"{lacks} createIndex, dropCollection on {table}.{table}: grant it")
+    assert shown[-1].startswith(f"{lacks} renameCollectionSameDB on database {table}: grant it; ")
+    assert migration.run().status == 3
+    root = own_mongo.uri.replace("://", "://root:p@")
+    with MongoClient[dict[str, Any]](root) as client:
+        assert not [one for one in client.list_database_names() if one.startswith(table)]
+    enough_uri = own_mongo.uri.replace("://", "://enough:p@")
+    result = migration.run("--set", f"target.address={enough_uri}")
+    assert result.status == 0, result
 
 
 def test_the_kind_of_the_target_is_held_against_the_target(

@@ -51,6 +51,7 @@ def make_plan(
     planner.refusals += missing_tables(config, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
+    planner.refusals += target.missing_rights(places)
     streams = find_streams(config, source, [table.name for table, _ in found])
     planner.refusals += stream_refusals(source, [table for table, _ in found], streams)
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)

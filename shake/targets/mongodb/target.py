@@ -24,7 +24,9 @@ from shake.targets.deadline import Deadline
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.names import staging_name
 from shake.targets.mongodb.retrying import Patience, transient, words
+from shake.targets.mongodb.rights import Rights, refusals
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
@@ -119,6 +121,16 @@ class MongoTarget:
             passes = transient(error)
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
+
+    def missing_rights(self, places: list[str]) -> list[str]:
+        """See Target."""
+        rights = Rights.ask(self.database("admin"))
+        copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
+        found: dict[str, None] = {}  # each line once, in order
+        for place in places:
+            staging = staging_name(place, 0, 0) if self._renames and copies else ""
+            found |= dict.fromkeys(refusals(rights, place, staging, sharded=self.sharded))
+        return list(found)
 
     def _refuse_other_kinds(self, place: str) -> None:
         """MongoDB renames no view and no time series.
