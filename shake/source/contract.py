@@ -110,7 +110,7 @@ class Source(Protocol):
         """
 
     def await_stream(self, table: str) -> Stream:
-        """The table's stream, once it takes changes and one record could be read.
+        """The table's stream, once it takes changes and can be read.
 
         Raises RefusedError where that takes too long.
         """

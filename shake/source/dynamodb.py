@@ -13,7 +13,7 @@ from shake.schema import Table
 from shake.source.client import Buffer, Call, Client, Retry, parsed
 from shake.source.contract import Stream
 from shake.source.scan import ScanPlan
-from shake.source.streams import iterator_request, records_request, stream_loss
+from shake.source.streams import iterator_request, latest_request, records_request, stream_loss
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
@@ -40,7 +40,7 @@ _NO_INDEX = "shake-tries-its-rights"
 _NO_STREAM = "2000-01-01T00:00:00.000"
 _NO_SHARD = "shardId-00000000000000000000-00000000"
 #: Shards of a stream among which one is looked for that can be read.
-_TRIED_SHARDS = 10
+TRIED_SHARDS = 10
 
 
 class DynamoSource(Client):
@@ -84,8 +84,8 @@ class DynamoSource(Client):
         self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
     ) -> bool:
         """See Source. It consumes half a unit."""
-        request = ScanPlan(name, 1, limit=1, filter=filter).request(0, None)
-        answer = self.begin("Scan", request, Buffer()).result(parsed, attempts=attempts)
+        request = {"TableName": name, "Limit": 1, **(filter.request() if filter else {})}
+        answer = self.ask("Scan", request, attempts=attempts)
         return bool(answer.get("ScannedCount", answer.get("Items")))
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
@@ -118,8 +118,8 @@ class DynamoSource(Client):
             self.try_stream(f"{table.origin.arn}/stream/{_NO_STREAM}", attempts=attempts)
 
     def try_stream(self, arn: str, *, attempts: int | None = None) -> None:
-        """Read one record of a stream, from the newest of its first shards that is there."""
-        first = {"StreamArn": arn, "Limit": _TRIED_SHARDS}
+        """Ask for one record of a stream, at the end of one of its first shards that is there."""
+        first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
         shards: list[str] = [_NO_SHARD]
         try:
             description = self.ask("DescribeStream", first, attempts=attempts)
@@ -130,7 +130,7 @@ class DynamoSource(Client):
                 raise
         for shard in shards:
             try:
-                request = iterator_request(arn, shard, "", "")
+                request = latest_request(arn, shard)
                 answer = self.call("GetShardIterator", request, attempts=attempts)
                 iterator = orjson.loads(answer)["ShardIterator"]
                 self.call("GetRecords", records_request(iterator, 1), attempts=attempts)

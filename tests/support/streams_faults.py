@@ -59,9 +59,9 @@ class Faults:
         self._queues.clear()
         self._rules.clear()
 
-    def take(self, call: Call) -> Fault | None:
-        """The fault of this call."""
-        if self._queues[call.operation]:
+    def take(self, call: Call, *, queued: bool = True) -> Fault | None:
+        """The fault of this call: of the queues, where it is ``queued``, or by the rules."""
+        if queued and self._queues[call.operation]:
             return self._queues[call.operation].popleft()
         for share, faults, where in self._rules:
             if where(call) and self._chance.random() < share:
