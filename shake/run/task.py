@@ -21,6 +21,7 @@ from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.phase import Phase
+from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
@@ -67,12 +68,13 @@ def dry_run(config: Config, workers: int) -> Plan:
     with _open(config) as ends:
         plan = _plan(config, workers, ends)
         refusals = list(plan.refusals)
+        with contextlib.closing(_client(ends, threading.Event())) as source:
+            gaps = () if refusals else gap_warnings(source, plan)
         holder, life = TaskLock.holder(ends.store)
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
-        # Such a run has the ports itself.
-        refusals += local_problems(config, ports=life is not Life.ALIVE)
-        return replace(plan, refusals=tuple(refusals))
+        refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
+        return replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
 
 
 def run(wish: Wish) -> None:

@@ -127,7 +127,7 @@ class Source(Protocol):
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         """The children of a shard; None where the source does not tell, or there is no stream."""
 
-    def answer(self, arn: str, question: Question) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:

@@ -214,10 +214,10 @@ class DynamoSource(Client):
         # Some sources ignore the filter.
         return None if listed is None else [one for one in listed if one.parent == parent]
 
-    def answer(self, arn: str, question: Question) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
         try:
-            self.call("GetShardIterator", iterator_request(arn, *question))
+            self.call("GetShardIterator", iterator_request(arn, *question), attempts=attempts)
         except SourceError as error:
             if error.code == TRIMMED:
                 return Answer.TRIMMED
