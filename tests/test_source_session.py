@@ -125,7 +125,10 @@ def profile(tmp_path: Path, key: str) -> None:
     )
 
 
-def test_the_file_of_a_profile_is_read_again_once_its_keys_have_expired(tmp_path: Path) -> None:
+def test_the_file_of_a_profile_is_read_again_once_its_keys_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shake.source.session._ASK_SECONDS", 0.0)
     expired = threading.Event()
 
     def answer(request: Request) -> Reply:

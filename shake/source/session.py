@@ -18,6 +18,7 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 
+from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
 from shake.source.answer import INVALID_KEYS
 from shake.source.client import Client, Unreachable
@@ -26,6 +27,9 @@ from shake.source.profile import ask_for_code, profile_files, reason, stamps
 
 if TYPE_CHECKING:
     from shake.config import Config
+
+#: Seconds between two requests that ask whether the source still takes the old credentials.
+_ASK_SECONDS = 5.0
 
 #: Signs requests to an endpoint outside of AWS, which does not care.
 _ANY_REGION = "us-east-1"
@@ -50,7 +54,7 @@ class CredentialSource:
     ) -> None:
         self._open_chain = open_chain
         self._files, self._refused = files, refused
-        self._stamps = stamps(files)
+        self._stamps, self._asked = stamps(files), -_ASK_SECONDS
         self._lock = threading.Lock()  # of who reads the files again
         self._chain = open_chain()
         self.refreshable = bool(files) or isinstance(self._chain, RefreshableCredentials)
@@ -61,7 +65,9 @@ class CredentialSource:
         try:
             if stamps(self._files) != self._stamps and self._lock.acquire(blocking=False):
                 try:
-                    self._read_again()
+                    if boot_clock() - self._asked >= _ASK_SECONDS:
+                        self._asked = boot_clock()
+                        self._read_again()
                 finally:
                     self._lock.release()
             self._last = self._fetch()
