@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import StreamRecord
 from shake.config import Config
-from shake.plan.enabling import enable_streams
 from shake.plan.plan import Plan, StreamPlan, TablePlan
-from shake.source.contract import Source, Stream
+from shake.source.contract import Source
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard
@@ -43,17 +42,27 @@ def choose_positions(
 ) -> dict[str, Position]:
     """The position of each followed table, by name; durable on return.
 
-    Streams that are missing are enabled first, which takes minutes: ``ours`` is called before each
-    write, and raises where the task is another's by now. Whether the stream of a checkpoint is
-    still there is found out while it is followed: one answer does not prove it gone. ``now`` is
-    the source's time, or an earlier one.
+    Missing streams are enabled, which takes minutes. The first one is enabled when every table can
+    be changed, and the others when that one can be read. ``ours`` is called before each write, and
+    raises where another run has taken over the task. Whether the stream of a checkpoint is still
+    there is found out while it is followed: one answer does not prove it gone. ``now`` is the
+    source's time, or an earlier one.
     """
-    tables = [table for table in plan.tables if table.stream is not None]
-    enabled = enable_streams(source, tables, ours)
-    chooser = _Chooser(config, source, checkpoints, ours, now, enabled)
+    chooser = _Chooser(config, source, checkpoints, ours, now)
+    followed = [table for table in plan.tables if table.stream is not None]
+    missing = [table for table in followed if _lacks_stream(table)]
     with ThreadPool(_THREADS) as threads:
-        positions = threads.map(chooser.choose, tables)
-    return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
+        threads.map(source.await_active, [table.table.name for table in missing])
+        positions = {table.table.name: chooser.choose(table) for table in missing[:1]}
+        others = [table for table in followed if table.table.name not in positions]
+        names = [table.table.name for table in others]
+        return positions | dict(zip(names, threads.map(chooser.choose, others), strict=True))
+
+
+def _lacks_stream(table: TablePlan) -> bool:
+    """Whether the table's stream has to be enabled."""
+    plan = table.stream
+    return plan is not None and plan.record is None and not plan.stream.enabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,6 @@ class _Chooser:
     checkpoints: Checkpoints
     ours: Callable[[], None]
     now: Callable[[], float]
-    enabled: Mapping[str, Stream]
     lock: threading.Lock = field(default_factory=threading.Lock)  # for one write at a time
 
     def choose(self, table: TablePlan) -> Position:
@@ -96,7 +104,7 @@ class _Chooser:
         name, now = table.table.name, self.now()
         self.ours()
         Journal(self.config.journal_folder).clear(name)  # of a copy that is given up
-        stream = self.enabled.get(name, plan.stream)
+        stream = plan.stream if plan.stream.enabled else self.source.enable_stream(name)
         listing = self.source.list_shards(stream.arn)
         whole = not table.copies and self.config.incr_start == "trim_horizon"
         latest = not table.copies and not whole

@@ -133,18 +133,24 @@ def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, 
 def stream_refusals(
     source: Source, tables: Sequence[Table], streams: Mapping[str, Stream]
 ) -> list[str]:
-    """What the source refuses of the requests that following needs, a line for each table."""
+    """What the source refuses of the requests that following needs, a line for each table.
+
+    Raises RefusedError where the source does not answer.
+    """
 
     def ask(table: Table) -> str:
         try:
             source.try_changes(table, streams[table.name], attempts=_ATTEMPTS)
-        except (Unreachable, SourceError) as error:
+        except SourceError as error:
             return f"table {table.name}: its changes cannot be followed: {error}"
         return ""
 
     followed = [table for table in tables if table.name in streams]
-    with ThreadPool(_THREADS) as threads:
-        return [line for line in threads.map(ask, followed) if line]
+    try:
+        with ThreadPool(_THREADS) as threads:
+            return [line for line in threads.map(ask, followed) if line]
+    except Unreachable as error:
+        raise RefusedError(str(error), passes=True) from error
 
 
 def missing_tables(

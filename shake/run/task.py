@@ -16,6 +16,7 @@ from types import FrameType
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
+from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
@@ -215,11 +216,11 @@ def _open(config: Config) -> Iterator[Ends]:
 def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
     """Take the task lock.
 
-    What would be refused is refused before: a run that might be alive is not ended, and a
-    checkpoint database that does not exist is not created.
+    The checks come first where a run that might be alive would be ended, and where this is the
+    first run: a start that is refused does not create the checkpoint database.
     """
     _, life = TaskLock.holder(ends.store)
-    if life is Life.UNKNOWN or not ends.store.collections():
+    if life is Life.UNKNOWN or STATUS_TABLE not in ends.store.collections():
         plan = _plan(config, workers, ends)
         _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
     try:

@@ -95,28 +95,19 @@ class Source(Protocol):
         """The table's latest stream, None where there is no such table."""
 
     def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
-        """Make the requests that following the table needs, and change nothing.
+        """Make the requests that following the table needs; change nothing.
 
-        Where the table has no stream, this tries the right to enable and to read one.
+        Where the table has no stream, this tries the rights to enable and to read one.
         """
 
     def await_active(self, table: str) -> None:
-        """Return when the table is not being created or updated."""
+        """Return when the table is neither created nor updated any more."""
 
-    def enable_stream(self, table: str) -> bool:
-        """Enable a stream with new and old images; whether this call enabled it.
+    def enable_stream(self, table: str) -> Stream:
+        """Enable a stream with new and old images; return it when it takes changes.
 
-        Raises RefusedError where it cannot be enabled.
+        Raises RunError where it cannot be enabled, or cannot be read then.
         """
-
-    def await_stream(self, table: str) -> Stream:
-        """The table's stream, once it takes changes and can be read.
-
-        Raises RefusedError where that takes too long.
-        """
-
-    def disable_stream(self, table: str) -> None:
-        """Disable the stream that ``enable_stream`` has enabled."""
 
     def list_shards(self, arn: str) -> list[Listed]:
         """All shards of a stream."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from shake.errors import RefusedError, SourceError
+from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Buffer, Call, Client, Retry, parsed
 from shake.source.contract import Stream
@@ -26,19 +26,15 @@ T = TypeVar("T")
 #: Codes of errors that say what is no longer there.
 NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
 
-#: Seconds between two looks at a stream that is being enabled, and how long that may take.
-_ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
-#: Requests to enable a stream, where each finds the table busy, though it was described as active.
-_ENABLE_TRIES = 5
-
 #: Codes by which IAM refuses a request.
 _DENIALS = frozenset({"AccessDeniedException", "AccessDenied"})
-#: Codes by which a request passes IAM, and finds that there is nothing for it to work on.
-_NOTHING_THERE = frozenset({NOT_FOUND, TRIMMED, "ExpiredIteratorException", "ValidationException"})
-#: Names that no index, stream or shard has: a request for them changes nothing.
+#: Codes which say that a shard that was listed is gone.
+_NOT_THERE = (NOT_FOUND, TRIMMED, "ExpiredIteratorException")
+#: Names of no index, stream, shard or iterator: a request for them changes nothing.
 _NO_INDEX = "shake-tries-its-rights"
 _NO_STREAM = "2000-01-01T00:00:00.000"
 _NO_SHARD = "shardId-00000000000000000000-00000000"
+NO_ITERATOR = "|1|AAAAAAAAAAE="
 #: Shards of a stream among which one is looked for that can be read.
 TRIED_SHARDS = 10
 
@@ -100,99 +96,95 @@ class DynamoSource(Client):
         )
 
     def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
-        """See Source. IAM decides before DynamoDB looks whether there is such a stream or index.
+        """See Source.
 
+        Where there is no stream, the requests name an index, a stream and an iterator that do not
+        exist: IAM decides first.
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/streams-iam.html
         """
         if stream.enabled:
-            self.try_stream(stream.arn, attempts=attempts)
+            self._try_stream(stream.arn, attempts)
             return
         updates = [{"Delete": {"IndexName": _NO_INDEX}}]
-        request = {"TableName": table.name, "GlobalSecondaryIndexUpdates": updates}
-        try:
-            self.ask("UpdateTable", request, attempts=attempts)
-        except SourceError as error:
-            if error.code in _DENIALS:
-                raise
+        update = {"TableName": table.name, "GlobalSecondaryIndexUpdates": updates}
+        requests = [("UpdateTable", orjson.dumps(update))]
         if table.origin.arn:
-            self.try_stream(f"{table.origin.arn}/stream/{_NO_STREAM}", attempts=attempts)
+            arn = f"{table.origin.arn}/stream/{_NO_STREAM}"
+            first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
+            requests += [
+                ("DescribeStream", orjson.dumps(first)),
+                ("GetShardIterator", latest_request(arn, _NO_SHARD)),
+                ("GetRecords", records_request(f"{arn}{NO_ITERATOR}", 1)),
+            ]
+        for operation, request in requests:
+            try:
+                self.call(operation, request, attempts=attempts)
+            except SourceError as error:
+                if error.code in _DENIALS:
+                    raise
 
-    def try_stream(self, arn: str, *, attempts: int | None = None) -> None:
+    def _try_stream(self, arn: str, attempts: int | None) -> None:
         """Ask for one record of a stream, at the end of one of its first shards that is there."""
         first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
-        shards: list[str] = [_NO_SHARD]
-        try:
-            description = self.ask("DescribeStream", first, attempts=attempts)
-            listed = description["StreamDescription"].get("Shards", ())
-            shards = [one["ShardId"] for one in reversed(listed)]
-        except SourceError as error:
-            if error.code not in _NOTHING_THERE:
-                raise
-        for shard in shards:
-            try:
-                request = latest_request(arn, shard)
-                answer = self.call("GetShardIterator", request, attempts=attempts)
-                iterator = orjson.loads(answer)["ShardIterator"]
-                self.call("GetRecords", records_request(iterator, 1), attempts=attempts)
-            except SourceError as error:
-                if error.code not in _NOTHING_THERE:
-                    raise
-            else:
+        answer = _unless(_NOT_THERE, lambda: self.ask("DescribeStream", first, attempts=attempts))
+        shards = answer["StreamDescription"].get("Shards", ()) if answer else ()
+        for shard in reversed(shards):
+            if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], attempts)):
                 return
+
+    def _read_end(self, arn: str, shard: str, attempts: int | None) -> bytes:
+        answer = self.call("GetShardIterator", latest_request(arn, shard), attempts=attempts)
+        iterator = orjson.loads(answer)["ShardIterator"]
+        return self.call("GetRecords", records_request(iterator, 1), attempts=attempts)
 
     def await_active(self, table: str) -> None:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
-        for tries in itertools.count(1):
-            status = self.ask("DescribeTable", {"TableName": table})["Table"]["TableStatus"]
-            if status not in ("CREATING", "UPDATING") or self.stop.is_set():
-                return
-            reason = f"table {table} is {status}, and a stream is to be enabled"
+
+        def look() -> str | None:
+            status: str = self.ask("DescribeTable", {"TableName": table})["Table"]["TableStatus"]
+            return None if status in ("CREATING", "UPDATING") else status
+
+        self._repeat(look, f"table {table} is being updated, and its stream has to be enabled")
+
+    def enable_stream(self, table: str) -> Stream:
+        def look() -> Stream | None:
+            stream = self.find_stream(table)
+            ready = stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED"
+            return stream if ready else None
+
+        self._repeat(partial(self._enable, table), f"table {table} is in use")
+        stream = self._repeat(look, f"the new stream of table {table} is not ready")
+        try:
+            self._try_stream(stream.arn, None)
+        except SourceError as error:
+            raise RunError(f"table {table}: its new stream cannot be read: {error}") from error
+        return stream
+
+    def _enable(self, table: str) -> bool | None:
+        """Whether the stream is enabled now; None where the table is in use.
+
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html
+        """
+        self.await_active(table)
+        wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        try:
+            self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
+        except SourceError as error:
+            if self.find_stream(table).enabled:  # else a stale answer said that it was not
+                return True
+            if error.code == "ResourceInUseException":
+                return None
+            raise RunError(f"table {table}: its stream cannot be enabled: {error}") from error
+        return True
+
+    def _repeat(self, ask: Callable[[], T | None], reason: str) -> T:
+        """The first result of ``ask`` that is not None; ``reason`` is logged until then."""
+        tries = 0
+        while (found := ask()) is None:
+            tries += 1
             self.on_retry(Retry("fault", "UpdateTable", reason, tries))
             self.pause(tries)
-
-    def enable_stream(self, table: str) -> bool:
-        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html"""
-        wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
-        request = {"TableName": table, "StreamSpecification": wanted}
-        for _ in range(_ENABLE_TRIES):
-            self.await_active(table)
-            try:
-                self.ask("UpdateTable", request)
-            except SourceError as error:
-                if self.find_stream(table).enabled:  # else a stale answer said that it was not
-                    return False
-                refusal = error
-                if error.code != "ResourceInUseException":  # the table is being changed
-                    break
-                self.wait(_ENABLE_EVERY)
-            else:
-                return True
-        raise RefusedError(
-            f"table {table}: its stream cannot be enabled: {refusal}",
-            passes=refusal.code == "ResourceInUseException",
-        ) from refusal
-
-    def await_stream(self, table: str) -> Stream:
-        waited = 0.0
-        while waited < _ENABLE_SECONDS:
-            stream = self.find_stream(table)
-            if stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED":
-                self.try_stream(stream.arn)
-                return stream
-            self.wait(_ENABLE_EVERY)
-            waited += _ENABLE_EVERY
-        raise RefusedError(
-            f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: "
-            "start again later",
-            passes=True,
-        )
-
-    def disable_stream(self, table: str) -> None:
-        self.await_active(table)
-        self.ask(
-            "UpdateTable",
-            {"TableName": table, "StreamSpecification": {"StreamEnabled": False}},
-        )
+        return found
 
     def look_at_stream(self, table: str) -> Stream | None:
         return _unless((NOT_FOUND,), lambda: self.find_stream(table))

@@ -178,7 +178,6 @@ class Target(Protocol):
 
         Empty also where the target does not tell.
         """
-        ...
 
     def find(self, place: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""

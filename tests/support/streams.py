@@ -19,7 +19,7 @@ from typing import Literal
 import orjson
 from typing_extensions import Self
 
-from shake.source.dynamodb import TRIED_SHARDS
+from shake.source.dynamodb import NO_ITERATOR, TRIED_SHARDS
 from tests.support.faulty import Faulty, Reply, Request, error
 from tests.support.streams_faults import Call, Faults
 from tests.support.streams_table import Clock, Item, Refusal, Shard, Shared, Stream, Table, size
@@ -164,10 +164,10 @@ class Simulator:
     def _serve(self, http: Request) -> Reply:
         call = Call(http.operation, orjson.loads(http.body or b"{}"), time.monotonic())
         call.table, call.shard = self._about(call.request)
-        trial = self._is_trial(call)
+        call.trial = self._is_trial(call)
         with self._shared.lock:
-            (self.trials if trial else self.journal).append(call)
-            fault = self.faults.take(call, queued=not trial)
+            (self.trials if call.trial else self.journal).append(call)
+            fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
         self._closing.wait(reply.slow)
         call.ended = time.monotonic()
@@ -186,7 +186,8 @@ class Simulator:
             case "GetShardIterator":
                 return bool(call.request["ShardIteratorType"] == "LATEST")
             case "GetRecords":
-                return call.request["ShardIterator"] in self._latest
+                iterator: str = call.request["ShardIterator"]
+                return iterator in self._latest or iterator.endswith(NO_ITERATOR)
         return False
 
     def _about(self, request: Item) -> tuple[str, str]:

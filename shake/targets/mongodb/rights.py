@@ -1,4 +1,4 @@
-"""What the user of a connection lacks for a run, by the privileges that the server names."""
+"""Finds the rights that the user of a connection lacks, by what the server says of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
+
+from shake.targets.mongodb.retrying import transient
 
 #: What a copy and its changes need on each collection.
 #: Source: https://www.mongodb.com/docs/manual/reference/privilege-actions/
@@ -26,19 +28,24 @@ class Rights:
     """The privileges of the user of a connection."""
 
     def __init__(self, privileges: Iterable[Mapping[str, Any]] | None) -> None:
-        """``privileges``: as connectionStatus gives them; None where the server keeps no users."""
+        """``privileges``: as connectionStatus gives them; None where they are unknown."""
         self._privileges = None if privileges is None else list(privileges)
 
     @classmethod
     def ask(cls, admin: Database[dict[str, Any]]) -> Rights:
-        """Ask the server, which tells anybody his own privileges.
+        """Ask the server for the privileges of the user. Every user has the right to ask.
 
+        Servers other than MongoDB can lack the command, or fields of its answer: nothing is known
+        then. Raises PyMongoError where the server does not answer.
         Source: https://www.mongodb.com/docs/manual/reference/command/connectionStatus/
         """
         try:
-            info = admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-        except OperationFailure:  # a server that speaks otherwise: what is lacking shows later
+            answer = admin.command("connectionStatus", showPrivileges=True)
+        except OperationFailure as error:
+            if transient(error):
+                raise
             return cls(None)
+        info = answer.get("authInfo") or {}
         known = info.get("authenticatedUserPrivileges")
         return cls(known if info.get("authenticatedUsers") and known else None)
 
@@ -48,8 +55,8 @@ class Rights:
             return []
         allowed: set[str] = set()
         for one in self._privileges:
-            if _covers(one["resource"], database, collection):
-                allowed.update(one["actions"])
+            if _covers(one.get("resource", {}), database, collection):
+                allowed.update(one.get("actions", ()))
         return [] if "anyAction" in allowed else [one for one in actions if one not in allowed]
 
     def can_rename(self, place: str, new: str) -> bool:
