@@ -253,6 +253,10 @@ def test_no_stream_is_enabled_before_every_table_can_be_changed(
         migration = migrate(
             source=source.url, sync_mode="all", filter__collection__white=f"{busy};{idle}"
         )
+        migration.first = (
+            "from shake.backoff import Backoff; from shake.source import dynamodb;"
+            "dynamodb._LOOKS = Backoff(first=0.01, longest=0.01)"
+        )
         result = migration.run("--until-consistent")
         assert result.status == 0, result
         assert f"table {busy} is being updated" in result.stdout

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
-from shake.checkpoint.mongodb import MongoStore
 from shake.demo.mongo import SecantusDB, why_no_mongod
+from shake.targets.mongodb.rights import Rights, refusals
 from tests.support.faulty import error
 from tests.support.followed import Followed
 from tests.support.migration import Migration, compare
@@ -19,6 +21,13 @@ from tests.support.streams_faults import Call, Fault, instead
 from tests.support.tables import create_table, put_items
 
 Migrate = Callable[..., Migration]
+
+
+#: Waits of 10 milliseconds for a table that is being changed.
+LOOKING_OFTEN = (
+    "from shake.backoff import Backoff; from shake.source import dynamodb;"
+    "dynamodb._LOOKS = Backoff(first=0.01, longest=0.01)"
+)
 
 
 def failing(times: int, fault: Fault) -> Fault:
@@ -52,47 +61,68 @@ def test_a_table_in_use_is_waited_for_when_its_stream_is_enabled(followed: Follo
     followed.put("a")
     in_use = instead(error("ResourceInUseException", "an index is being created"))
     followed.simulator.faults.next("UpdateTable", *[in_use] * 7)
-    result = followed.task().run("--until-consistent")
+    migration = followed.task()
+    migration.first = LOOKING_OFTEN
+    result = migration.run("--until-consistent")
     assert result.status == 0, result
     assert f"table {followed.name} is in use" in result.stdout
     followed.compare()
 
 
 @pytest.mark.skipif(bool(why_no_mongod()), reason=f"no mongod: {why_no_mongod()}")
+@pytest.mark.parametrize(
+    ("checkpoints", "milliseconds", "options"),
+    [("mongodb", 10_000, ""), ("file", 4000, "&serverSelectionTimeoutMS=500")],
+)
 def test_an_election_at_the_target_is_waited_for(
-    dynamodb: Any, name: str, migrate: Migrate, tmp_path: Path
+    name: str,
+    dynamodb: Any,
+    migrate: Migrate,
+    tmp_path: Path,
+    checkpoints: str,
+    milliseconds: int,
+    options: str,
 ) -> None:
+    """It takes longer than one call of checkpoints, or of the target, waits for a primary."""
     create_table(dynamodb.client, name)
     put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
-    with ReplicaSet(tmp_path / "set", electionTimeoutMillis=4000) as target:
-        hasty = f"{target.uri}&serverSelectionTimeoutMS=500"
-        for arguments in (["--dry-run"], []):
-            target.settle()
-            migration = migrate(target=hasty, checkpoint__type="file", checkpoint__address=tmp_path)
-            killed = target.primary()
-            killed.kill()
-            result = migration.run(*arguments)
-            assert result.status == 0, result
-            killed.restart()
-        target.settle()
+    with ReplicaSet(tmp_path / "set", electionTimeoutMillis=milliseconds) as target:
+        migration = migrate(target=f"{target.uri}{options}", checkpoint__type=checkpoints)
         target.primary().kill()
-        MongoStore.open(hasty, f"{name}-checkpoint", timeout=0.5).close()
+        result = migration.run()
+        assert result.status == 0, result
         with MongoClient[dict[str, Any]](target.uri) as client:
             compare(dynamodb.client, client, name, f"{name}.{name}")
 
 
-def test_a_server_that_tells_no_privileges_is_not_refused(
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"authInfo": None},
+        {"authInfo": {"authenticatedUsers": [{"user": "me"}]}},
+        {"authInfo": {"authenticatedUsers": [], "authenticatedUserPrivileges": [{"actions": []}]}},
+        OperationFailure("no such command: 'connectionStatus'", 59),
+    ],
+)
+def test_nothing_is_lacking_where_the_server_tells_no_privileges(answer: Any) -> None:
+    def command(name: str, **options: Any) -> Any:
+        assert (name, options) == ("connectionStatus", {"showPrivileges": True})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    admin: Any = SimpleNamespace(command=command)
+    assert refusals(Rights.ask(admin), "d.c", "d.c.staging", sharded=True) == []
+
+
+def test_a_server_other_than_mongodb_is_not_refused(
     dynamodb: Any, name: str, migrate: Migrate, tmp_path: Path
 ) -> None:
     create_table(dynamodb.client, name)
-    put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
     with SecantusDB(tmp_path / "mongo") as target:
-        migration = migrate(target=target.uri)
-        for arguments in (["--dry-run"], []):
-            result = migration.run(*arguments)
-            assert result.status == 0, result
-        with MongoClient[dict[str, Any]](target.uri) as client:
-            compare(dynamodb.client, client, name, f"{name}.{name}")
+        result = migrate(target=target.uri).run("--dry-run")
+    assert result.status == 0, result
 
 
 def test_a_refused_first_start_leaves_nothing_beside_other_collections(

@@ -103,7 +103,7 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(
     monkeypatch.setenv("HTTP_PROXY", f"http://me:geheim@{address}")
     result = followed.task().run()
     assert result.status == 3, result
-    assert f"by the proxy http://{address}: Connection refused" in result.line
+    assert f"by the proxy http://{address}: " in result.line
     assert "geheim" not in result.stdout + result.stderr
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from shake.backoff import Backoff
 from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Buffer, Call, Client, Retry, parsed
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 #: Codes of errors that say what is no longer there.
 NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
+
+#: Waits between two looks at a table or stream that is being changed.
+_LOOKS = Backoff(first=1.0, longest=20.0, least=0.5)
 
 #: Codes by which IAM refuses a request.
 _DENIALS = frozenset({"AccessDeniedException", "AccessDenied"})
@@ -183,7 +187,7 @@ class DynamoSource(Client):
         while (found := ask()) is None:
             tries += 1
             self.on_retry(Retry("fault", "UpdateTable", reason, tries))
-            self.pause(tries)
+            self.wait(_LOOKS.pause(tries))
         return found
 
     def look_at_stream(self, table: str) -> Stream | None:

@@ -15,6 +15,7 @@ from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     ConnectionFailure,
+    ExecutionTimeout,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -130,7 +131,7 @@ def after_election(
 
 def _electing(client: MongoClient[Any], error: PyMongoError) -> bool:
     """Whether the error is one of an election: members answer, and none is the primary."""
-    if isinstance(error, ServerSelectionTimeoutError):
+    if isinstance(error, (ServerSelectionTimeoutError, ExecutionTimeout)):
         return client.topology_description.has_known_servers
     return transient(error) and not error.timeout
 
