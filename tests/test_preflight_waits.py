@@ -56,6 +56,14 @@ def test_throttling_before_the_start_is_waited_for(
     assert bool(followed.table.streams) == bool(stream)
 
 
+def test_a_source_that_fails_for_what_does_not_exist_is_not_refused(followed: Followed) -> None:
+    followed.simulator.table(followed.name, stream=None)
+    failure = instead(error("InternalFailure", status=500))
+    followed.simulator.faults.rule(1, failure, where=lambda call: call.trial)
+    result = followed.task().run("--dry-run")
+    assert result.status == 0, result
+
+
 def test_a_table_in_use_is_waited_for_when_its_stream_is_enabled(followed: Followed) -> None:
     followed.simulator.table(followed.name, stream=None)
     followed.put("a")

@@ -86,6 +86,8 @@ STREAMS = "https://streams.dynamodb.eu-west-1.amazonaws.com"
         ({"endpoint_url": "http://a:1", "streams_endpoint_url": "http://b:2"}, {}, "a", "b"),
         ({"streams_endpoint_url": "http://b:2"}, {"DYNAMODB": "http://a:1"}, "a", "b"),
         ({}, {"DYNAMODB": "http://a:1", "DYNAMODB_STREAMS": "http://b:2"}, "a", "b"),
+        ({"endpoint_url": "http://a:1"}, {"DYNAMODB_STREAMS": "http://b:2"}, "a", "b"),
+        ({"endpoint_url": "http://a:1"}, {"": "http://b:2"}, "a", "a"),
         ({}, {"": "http://a:1"}, "a", "a"),
         ({"endpoint_url": VPCE}, {}, VPCE, STREAMS),
         ({"endpoint_url": f"{VPCE}/"}, {}, f"{VPCE}/", STREAMS),
@@ -116,6 +118,19 @@ def test_tables_and_streams_have_endpoints_by_key_or_by_the_rules_of_the_sdk(
         short.get(url, url),
         short.get(streams, streams),
     )
+
+
+@pytest.mark.parametrize("given", [(), ("source.endpoint_url=http://a:1",)])
+def test_an_endpoint_of_streams_can_be_in_the_services_section_of_a_profile(
+    tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    (tmp_path / "config").write_text(
+        "[profile p]\nregion = eu-west-1\nservices = s\n"
+        "[services s]\ndynamodb =\n  endpoint_url = http://a:1\n"
+        "dynamodb_streams =\n  endpoint_url = http://b:2/\n"
+    )
+    endpoint, _ = opened(*STATIC, "source.profile=p", *given)
+    assert (endpoint.url, endpoint.streams_url) == ("http://a:1", "http://b:2/")
 
 
 def profile(tmp_path: Path, key: str) -> None:

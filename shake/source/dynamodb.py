@@ -11,7 +11,7 @@ import orjson
 from shake.backoff import Backoff
 from shake.errors import RunError, SourceError
 from shake.schema import Table
-from shake.source.client import Buffer, Call, Client, Retry, parsed
+from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
 from shake.source.scan import ScanPlan
 from shake.source.streams import iterator_request, latest_request, records_request, stream_loss
@@ -126,6 +126,8 @@ class DynamoSource(Client):
             except SourceError as error:
                 if error.code in _DENIALS:
                     raise
+            except Unreachable:  # some emulators answer 500 where a name does not exist
+                pass
 
     def _try_stream(self, arn: str, attempts: int | None) -> None:
         """Ask for one record of a stream, at the end of one of its first shards that is there."""

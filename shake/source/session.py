@@ -175,7 +175,7 @@ def _urls(session: boto3.Session, config: Config) -> tuple[str, str]:
     Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     given, streams = config.source_endpoint_url, config.source_streams_endpoint_url
-    if given is not None and not _in_aws(given):
+    if given is not None and not _in_aws(given) and (streams or not _sets_services(session)):
         return given, streams or given  # without a client, which takes a moment to be made
     client = partial(session.client, region_name=session.region_name or _ANY_REGION)
     url: str = client("dynamodb", endpoint_url=given).meta.endpoint_url
@@ -186,6 +186,12 @@ def _urls(session: boto3.Session, config: Config) -> tuple[str, str]:
         if streams.rstrip("/") == usual.rstrip("/") and not _in_aws(url):
             streams = url
     return url, streams
+
+
+def _sets_services(session: boto3.Session) -> bool:
+    """Whether settings of the AWS SDK can name an endpoint of streams alone."""
+    in_environment = "AWS_ENDPOINT_URL_DYNAMODB_STREAMS" in os.environ
+    return in_environment or "services" in session._session.get_scoped_config()
 
 
 def _in_aws(url: str) -> bool:
