@@ -126,10 +126,11 @@ def test_an_endpoint_of_streams_can_be_in_the_services_section_of_a_profile(
 ) -> None:
     (tmp_path / "config").write_text(
         "[profile p]\nregion = eu-west-1\nservices = s\n"
+        "aws_access_key_id = AKIAPROFILE\naws_secret_access_key = s\n"
         "[services s]\ndynamodb =\n  endpoint_url = http://a:1\n"
         "dynamodb_streams =\n  endpoint_url = http://b:2/\n"
     )
-    endpoint, _ = opened(*STATIC, "source.profile=p", *given)
+    endpoint, _ = opened("source.profile=p", *given)
     assert (endpoint.url, endpoint.streams_url) == ("http://a:1", "http://b:2/")
 
 
