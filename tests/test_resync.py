@@ -204,7 +204,8 @@ def test_a_resync_is_begun_however_often_source_target_and_checkpoints_fail_mean
     assert result.status == 0, result
     assert [stop.is_set() for stop in stops] == [True] * 4
     tried = re.findall(r"WARN  shake: (.*); retrying", result.stdout)
-    assert len(tried) >= 4, result.stdout  # a busy table is waited for within one try
+    # Within one try, a busy table and an election of the target are waited for.
+    assert len(tried) >= 3, result.stdout
     assert len(followed.simulator.journal.of("UpdateTable")) >= 2
     followed.compare()
 

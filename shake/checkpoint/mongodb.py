@@ -87,11 +87,14 @@ class MongoStore:
             raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
         try:
             with store._errors():
-                after_election(store._client, log.info, lambda: store._try(writable))
+                after_election(store._client, store._log, lambda: store._try(writable))
         except ShakeError as error:
             store.close()
             raise RefusedError(f"{error}; {remedy}") from error
         return store
+
+    def _log(self, reason: str) -> None:
+        log.info("%s: %s; retrying", self._name, reason)
 
     def _try(self, writable: bool) -> None:
         """Prove the right to read and, if ``writable``, to write; change nothing."""

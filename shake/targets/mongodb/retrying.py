@@ -115,7 +115,8 @@ def after_election(
 ) -> T:
     """The result of ``attempt``, which is repeated while the replica set elects a primary.
 
-    Other errors pass through at once: a server that is not there is not waited for.
+    ``on_retry`` gets the reason of each failed attempt. Other errors pass through at once: a server
+    that is not there is not waited for.
     """
     end = time.monotonic() + ELECTION_SECONDS
     for failures in itertools.count(1):

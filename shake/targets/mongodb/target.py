@@ -124,7 +124,10 @@ class MongoTarget:
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
     def _elected(self, attempt: Callable[[], T]) -> T:
-        return after_election(self._client, self._patience.on_retry, attempt)
+        def log(reason: str) -> None:
+            self._patience.on_retry(f"target.address: {reason}; retrying")
+
+        return after_election(self._client, log, attempt)
 
     def missing_rights(self, places: list[str]) -> list[str]:
         """See Target."""
