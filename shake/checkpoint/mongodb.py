@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,9 @@ from pymongo.write_concern import WriteConcern
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
-from shake.targets.mongodb.retrying import code_of, words
+from shake.targets.mongodb.retrying import after_election, code_of, words
+
+log = logging.getLogger("shake")
 
 #: Seconds that one call may take, retries included: two fit into the task lock's 30.
 TIMEOUT = 8.0
@@ -37,7 +40,7 @@ PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
 
 DUPLICATE_KEY = 11000
 
-_PROBE = ("status_table", {"_id": "probe"})
+_PROBED = "status_table"
 
 
 class MongoStore:
@@ -83,13 +86,22 @@ class MongoStore:
             reason = "not a connection string" if quiet else str(error)
             raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
         try:
-            store.read(_PROBE[0])
-            if writable:
-                store.swap(*_PROBE, None)  # deletes nothing: proves the right to write
+            with store._errors():
+                after_election(store._client, store._log, lambda: store._try(writable))
         except ShakeError as error:
             store.close()
             raise RefusedError(f"{error}; {remedy}") from error
         return store
+
+    def _log(self, reason: str) -> None:
+        log.info("%s: %s; retrying", self._name, reason)
+
+    def _try(self, writable: bool) -> None:
+        """Prove the right to read and, if ``writable``, to write; change nothing."""
+        probed = self._database[_PROBED]
+        probed.find_one()
+        if writable:
+            probed.delete_one({"_id": "probe"})
 
     def collections(self) -> list[str]:
         with self._errors():

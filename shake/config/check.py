@@ -77,6 +77,8 @@ def _check_source(config: Config) -> None:
         raise UsageError("source.external_id is set without source.assume_role_arn")
     if config.source_endpoint_url is not None:
         _check_url("source.endpoint_url", config.source_endpoint_url)
+    if config.source_streams_endpoint_url is not None:
+        _check_url("source.streams_endpoint_url", config.source_streams_endpoint_url)
 
 
 def _check_tables(config: Config) -> None:

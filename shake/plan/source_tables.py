@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -77,7 +77,7 @@ def find_tables(
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
             table = source.describe(name, attempts=_ATTEMPTS)
-            return table, source.holds_items(name, attempts=_ATTEMPTS)
+            return table, _holds_items(config, source, name)
 
         return _unless_missing(source, ask, _LOOKS if name in known else 1)
 
@@ -85,6 +85,19 @@ def find_tables(
     # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
     with ThreadPool(_THREADS) as threads:
         return [found for found in threads.imap(look, names) if found is not None]
+
+
+def _holds_items(config: Config, source: Source, name: str) -> bool:
+    scan_filter = config.scan_filter
+    try:
+        return source.holds_items(name, scan_filter, attempts=_ATTEMPTS)
+    except SourceError as error:
+        if error.code != "ValidationException" or scan_filter is None:
+            raise
+        raise RefusedError(
+            f"table {name}: full.read.filter_expression ({scan_filter.expression}) was refused by "
+            f"the source: {error.message}"
+        ) from error
 
 
 def _unless_missing(source: Source, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
@@ -115,6 +128,29 @@ def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, 
             return dict(zip(names, threads.map(look, names), strict=True))
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
+
+
+def stream_refusals(
+    source: Source, tables: Sequence[Table], streams: Mapping[str, Stream]
+) -> list[str]:
+    """What the source refuses of the requests that following needs, a line for each table.
+
+    Raises RefusedError where the source does not answer.
+    """
+
+    def ask(table: Table) -> str:
+        try:
+            source.try_changes(table, streams[table.name], attempts=_ATTEMPTS)
+        except SourceError as error:
+            return f"table {table.name}: its changes cannot be followed: {error}"
+        return ""
+
+    followed = [table for table in tables if table.name in streams]
+    try:
+        with ThreadPool(_THREADS) as threads:
+            return [line for line in threads.map(ask, followed) if line]
+    except Unreachable as error:
+        raise RefusedError(str(error), passes=True) from error
 
 
 def missing_tables(

@@ -42,7 +42,7 @@ log = logging.getLogger("shake.farm")
 #: Seconds between checkpoints of a copy that moves.
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
-_CREDENTIAL_SECONDS = 60.0
+_CREDENTIAL_SECONDS = 10.0
 #: Tables that are shown in a second.
 _SHOWN_TABLES = 500
 #: Seconds that another thread waits for the loop.

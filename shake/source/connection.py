@@ -88,7 +88,8 @@ class Connection:
         try:
             self._opened = _open(url, proxy, credentials, timeout, ca_bundle)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise Broken(f"cannot connect to {shown(url)}: {_reason(error)}") from error
+            way = f" by the proxy {shown(proxy)}" if proxy else ""
+            raise Broken(f"cannot connect to {shown(url)}{way}: {_reason(error)}") from error
         self._socket: Any = self._opened.sock
 
     @property

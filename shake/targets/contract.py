@@ -173,6 +173,12 @@ class Target(Protocol):
     def probe(self, places: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
 
+    def missing_rights(self, places: list[str]) -> list[str]:
+        """What the target does not allow of what a run will do there, a line each.
+
+        Empty also where the target does not tell.
+        """
+
     def find(self, place: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -24,7 +25,9 @@ from shake.targets.deadline import Deadline
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
-from shake.targets.mongodb.retrying import Patience, transient, words
+from shake.targets.mongodb.names import staging_name
+from shake.targets.mongodb.retrying import Patience, after_election, transient, words
+from shake.targets.mongodb.rights import Rights, refusals
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
@@ -92,12 +95,12 @@ class MongoTarget:
     def probe(self, places: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
         where = "target.address"
+        if not self._client.write_concern.acknowledged:
+            raise RefusedError(
+                f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
+            )
         try:
-            if not self._client.write_concern.acknowledged:
-                raise RefusedError(
-                    f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
-                )
-            self._hello = self.database("admin").command("hello")
+            self._hello = self._elected(lambda: self.database("admin").command("hello"))
             if self._client.is_mongos != self.sharded:
                 raise RefusedError(
                     f"{where} is not a sharded cluster: set target.mongodb.type = replica"
@@ -112,13 +115,29 @@ class MongoTarget:
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
-                self._refuse_other_kinds(where)
+                self._elected(partial(self._refuse_other_kinds, where))
                 collection = self.collection(where).with_options(write_concern=quick)
-                collection.delete_one({"_id": ObjectId()})
+                self._elected(partial(collection.delete_one, {"_id": ObjectId()}))
         except PyMongoError as error:
             passes = transient(error)
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
+
+    def _elected(self, attempt: Callable[[], T]) -> T:
+        def log(reason: str) -> None:
+            self._patience.on_retry(f"target.address: {reason}; retrying")
+
+        return after_election(self._client, log, attempt)
+
+    def missing_rights(self, places: list[str]) -> list[str]:
+        """See Target."""
+        rights = self.call("target", lambda: Rights.ask(self.database("admin")))
+        copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
+        found: dict[str, None] = {}  # each line once, in order
+        for place in places:
+            staging = staging_name(place, 0, 0) if self._renames and copies else ""
+            found |= dict.fromkeys(refusals(rights, place, staging, sharded=self.sharded))
+        return list(found)
 
     def _refuse_other_kinds(self, place: str) -> None:
         """MongoDB renames no view and no time series.
