@@ -47,7 +47,7 @@ def make_plan(
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
-    planner.refusals += missing_tables(config, found, begun)
+    planner.refusals += missing_tables(config, source, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
     streams = find_streams(config, source, [table.name for table, _ in found])
