@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
+from shake.targets.mongodb.advice import advice
 from shake.targets.mongodb.retrying import after_election, code_of, words
 
 log = logging.getLogger("shake")
@@ -77,20 +78,19 @@ class MongoStore:
 
         ``key`` is the configuration key that the address comes from, for the error.
         """
-        remedy = f"check {key}, its user's rights, and that the server is up"
         try:
             store = cls(address, database, timeout=timeout)
         except (PyMongoError, ValueError, TypeError) as error:
             # What could not be parsed is quoted by other errors, perhaps with the password.
             quiet = isinstance(error, InvalidURI) or not isinstance(error, ConfigurationError)
             reason = "not a connection string" if quiet else str(error)
-            raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
+            raise RefusedError(f"checkpoint database {database}: {reason}; check {key}") from None
         try:
             with store._errors():
                 after_election(store._client, store._log, lambda: store._try(writable))
         except ShakeError as error:
             store.close()
-            raise RefusedError(f"{error}; {remedy}") from error
+            raise RefusedError(f"{error}; {advice(error.__cause__, key)}") from error
         return store
 
     def _log(self, reason: str) -> None:

@@ -12,6 +12,8 @@ from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.table import Config
 from shake.errors import UsageError
 
+_QUOTED = "remove the quotes around the value"
+
 
 def check(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong."""
@@ -152,8 +154,12 @@ def _check_url(key: str, url: str) -> None:
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
+    if _is_quoted(url):
+        raise UsageError(f"{key}: {_QUOTED}")
     if not sound:
-        raise UsageError(f"{key} is not a URL of the form http(s)://host:port")
+        raise UsageError(
+            f"{key} is not a URL: write http://host:port or https://host:port, and nothing else"
+        )
 
 
 def _check_connection(key: str, address: str) -> None:
@@ -176,10 +182,28 @@ def _check_connection(key: str, address: str) -> None:
             else:
                 uri_parser.parse_uri(address, warn=True)
     except (PyMongoError, OSError, ValueError, Warning) as error:  # OSError: a file of tls...
-        raise UsageError(
-            f"{key} is not a MongoDB connection string "
-            f"(mongodb://user:password@host:port/?options): {_reason(error, address)}"
-        ) from None
+        advice = _advice(address) or _reason(error, address)
+        raise UsageError(f"{key} is not a MongoDB connection string: {advice}") from None
+
+
+def _is_quoted(text: str) -> bool:
+    return text[:1] in ("'", '"') and text[-1:] == text[:1]
+
+
+def _advice(address: str) -> str:
+    """What to do about a mistake that is common in connection strings; empty for other mistakes."""
+    if _is_quoted(address):
+        return _QUOTED
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme not in ("mongodb", "mongodb+srv"):
+        return "it has to begin with mongodb:// or mongodb+srv://, such as mongodb://host:27017"
+    user, _, _ = rest.rpartition("@")
+    if re.search(r"[/?#\[\]@]|:.*:|%(?![0-9A-Fa-f]{2})", user):
+        return (
+            "in user and password, write : as %3A, / as %2F, ? as %3F, # as %23, [ as %5B, ] as "
+            "%5D, @ as %40 and % as %25"
+        )
+    return ""
 
 
 def _reason(error: Exception, address: str) -> str:

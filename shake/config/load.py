@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -117,6 +118,15 @@ def _on_command_line(settings: Sequence[str]) -> Iterator[Setting]:
 def _setting(text: str, where: str) -> Setting:
     name, equals, value = text.partition("=")
     if not equals:
-        # The text is not shown: it may be a secret that has lost its key.
-        raise UsageError(f"{where}: no '=' found; write key = value")
+        raise UsageError(f"{where}: {_advice(text)}")
     return Setting(name.strip(" \t"), value.strip(" \t"), where)
+
+
+def _advice(line: str) -> str:
+    """What to do about a line without ``=``. The line is not shown: it may be a secret."""
+    if re.fullmatch(r"\[.*\]", line):
+        return "there are no sections in this file: remove the line"
+    name = line.partition(":")[0].strip(" \t")
+    if name in _KNOWN:
+        return f"write {name} = value, with '=' for ':'"
+    return "no '=' found; write key = value"

@@ -288,7 +288,7 @@ class Config:
             if setting is not None and setting.text:
                 values[k.attribute] = k.read(setting)
             elif k.required:
-                raise UsageError(f"{k.name} is required: {k.doc}{hint}")
+                raise UsageError(f"{k.name} is required ({k.doc}): add {k.name} = VALUE{hint}")
         return cls(**values)
 
     @classmethod

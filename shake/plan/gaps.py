@@ -53,4 +53,4 @@ def gap_warnings(source: Source, plan: Plan) -> list[str]:
 def _is_needed(shard: Shard) -> bool:
     """Whether the rest of it must still be there: not all is applied, or in the journal."""
     begun = shard.sequence or not shard.horizon
-    return bool(begun) and shard.state is not State.APPLIED and not shard.held
+    return bool(begun) and shard.state is not State.APPLIED and not shard.fully_journaled

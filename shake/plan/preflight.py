@@ -48,7 +48,7 @@ def make_plan(
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
-    planner.refusals += missing_tables(config, found, begun)
+    planner.refusals += missing_tables(config, source, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
     planner.refusals += target.missing_rights(places)

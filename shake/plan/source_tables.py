@@ -56,8 +56,7 @@ def idle_names(config: Config, tables: Sequence[str]) -> list[str]:
         must_exist = key.endswith("white") and pattern in config.plain_white_names
         if must_exist or any(selects(pattern, table) for table in tables):
             continue
-        near = get_close_matches(pattern, tables, n=1)
-        hint = f"; the nearest is {near[0]}" if near else ""
+        hint = _nearest(pattern, tables)
         lines.append(f"{key}: {pattern} SELECTS NO TABLE of this account and region{hint}")
     return lines
 
@@ -154,14 +153,16 @@ def stream_refusals(
 
 
 def missing_tables(
-    config: Config, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
 ) -> list[str]:
     """What is wanted and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
+    missing = [name for name in config.plain_white_names if name not in names]
+    there = _near_names(source) if missing else []
     refusals = [
         f"filter.collection.white: there is no table {name} in this account and region"
-        for name in config.plain_white_names
-        if name not in names
+        + _nearest(name, there)
+        for name in missing
     ]
     refusals += [
         f"table {name}, which this task has begun with, is not in this account and region: check "
@@ -173,6 +174,19 @@ def missing_tables(
     if not names and not refusals:
         refusals.append("no table to copy: check filter.collection.*, region and account")
     return refusals
+
+
+def _near_names(source: Source) -> list[str]:
+    """All tables that could be meant; none where the right to list them is missing."""
+    try:
+        return source.list_tables(attempts=1)
+    except (Unreachable, SourceError):
+        return []
+
+
+def _nearest(name: str, tables: Sequence[str]) -> str:
+    near = get_close_matches(name, tables, n=1)
+    return f"; the nearest is {near[0]}" if near else ""
 
 
 def shared_places(config: Config, found: list[tuple[Table, bool]]) -> list[str]:

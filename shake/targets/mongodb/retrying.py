@@ -59,6 +59,9 @@ HOPELESS_CONCERNS = frozenset({79, 100})
 #: How errors name their code where they do not have it as a field.
 _CODE = re.compile(r"\bE(?:rror=)?([0-9]{4,5})\b")
 
+#: How a server names what it does not allow: it shows the command with all that is in it.
+_COMMAND = re.compile(r" to execute command \{ (\w+):.*\}", re.DOTALL)
+
 LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
 
 
@@ -107,6 +110,7 @@ def words(error: PyMongoError) -> str:
         )
         text = entries[-1].get("errmsg") if entries else None
     plain = str(text or error).partition(", full error:")[0]
+    plain = _COMMAND.sub(r" to run \1", plain)
     return " ".join(plain.partition(", Timeout:")[0].partition(" (configured timeouts:")[0].split())
 
 

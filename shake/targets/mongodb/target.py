@@ -22,6 +22,7 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence, Found
 from shake.targets.deadline import Deadline
+from shake.targets.mongodb.advice import advice
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
@@ -121,7 +122,8 @@ class MongoTarget:
         except PyMongoError as error:
             passes = transient(error)
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
-            raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
+            remedy = advice(error, "target.address")
+            raise RefusedError(f"{text}: {words(error)}; {remedy}", passes=passes) from error
 
     def _elected(self, attempt: Callable[[], T]) -> T:
         def log(reason: str) -> None:
