@@ -95,7 +95,9 @@ def test_an_election_at_the_target_is_waited_for(
     create_table(dynamodb.client, name)
     put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
     with ReplicaSet(tmp_path / "set", electionTimeoutMillis=milliseconds) as target:
-        migration = migrate(target=f"{target.uri}{options}", checkpoint__type=checkpoints)
+        place = {"checkpoint__address": tmp_path} if checkpoints == "file" else {}
+        uri = f"{target.uri}{options}"
+        migration = migrate(target=uri, checkpoint__type=checkpoints, **place)
         target.primary().kill()
         result = migration.run()
         assert result.status == 0, result
