@@ -66,7 +66,7 @@ class Replacing:
             found = self._collections().get(name)
             if found is None or self._note(name):
                 continue
-            if found == uuid or self.target.sharded:  # there a rename gives another UUID
+            if found == uuid or not self.target.keeps_uuids:
                 self._replace(name, drop=True)
             else:
                 self.notice(

@@ -65,7 +65,7 @@ class MongoStaging:
                 return Location(name, uuid)
         runs = {run: name for name in found if (run := run_of(self.place, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
-        if ours and (self.target.sharded or not collection):
+        if ours and (not collection or not self.target.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
         if collection:
             return None
@@ -215,7 +215,7 @@ class MongoStaging:
             name = step()
             self.target.confirm(name)
             found = self._collections().get(name)
-            other = collection and found and found != collection and not self.target.sharded
+            other = collection and found and found != collection and self.target.keeps_uuids
             if found is None or other:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
             return Location(name, found)

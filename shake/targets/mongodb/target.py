@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -278,6 +278,17 @@ class MongoTarget:
     def database(self, name: str) -> Database[dict[str, Any]]:
         """A database, whose primary answers, and confirms what is durable only."""
         return self._client.get_database(name, None, ReadPreference.PRIMARY, self._concern)
+
+    @cached_property
+    def keeps_uuids(self) -> bool:
+        """Whether a renamed collection has the UUID that it had before.
+
+        Not so on sharded clusters, and in SecantusDB, which says in buildInfo that it is that.
+        """
+        ask = self.database("admin")
+        return not self.sharded and "secantusVersion" not in self.call(
+            "target", lambda: ask.command("buildInfo")
+        )
 
     @property
     def _renames(self) -> bool:
