@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +20,12 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
+from shake import files
+from shake.config.names import stored_name
 from shake.errors import RunError
+
+#: Names of tables and shards that are names of files as they are.
+_PLAIN = re.compile(r"[a-zA-Z0-9_:-][a-zA-Z0-9_.:-]{0,246}")
 
 #: CRC-32 of the rest of the entry, bytes of the answer, records in it, the time of the last one in
 #: Unix seconds, its sequence number (21 to 40 digits). The end of a shard is an entry of 0 bytes.
@@ -43,14 +49,17 @@ class Entry:
 
 
 class Journal:
-    """The folder of a task's journal: a folder a table, a file a shard."""
+    """The folder of a task's journal: a folder a table, a file a shard.
+
+    The source chooses the names of both, so another name stands for one that is no plain one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def file(self, table: str, shard: str) -> Path:
         """Where a shard's answers are."""
-        return self.folder / table / f"{shard}.journal"
+        return self._folder_of(table) / f"{_file_name(shard)}.journal"
 
     def drop(self, table: str, shard: str) -> None:
         """Delete a shard's file, if it has one. Raises OSError."""
@@ -60,13 +69,16 @@ class Journal:
         """Delete a table's files, but those of some shards. Raises RunError."""
         kept = {self.file(table, shard) for shard in but}
         try:
-            for file in (self.folder / table).glob("*.journal"):
+            for file in self._folder_of(table).glob("*.journal"):
                 if file not in kept:
                     file.unlink()
             if not kept:
-                shutil.rmtree(self.folder / table, ignore_errors=True)
+                shutil.rmtree(self._folder_of(table), ignore_errors=True)
         except OSError as error:
             raise RunError(f"journal.path: {error.filename}: {error.strerror}") from error
+
+    def _folder_of(self, table: str) -> Path:
+        return self.folder / _file_name(table)
 
 
 class Appender:
@@ -80,8 +92,11 @@ class Appender:
 
     def __init__(self, file: Path, durable: str, size: int, wait: Callable[[], None]) -> None:
         self.sequence, self.ended = durable, False
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (file.parent.parent, file.parent):
+            files.make_folder(folder)
+            files.tighten(folder)
+        self._file = files.open_own(file)
         try:
             self._lock(wait)
             if not os.fstat(self._file).st_size:
@@ -181,6 +196,10 @@ def _walk(file: Path, start: int, after: str) -> Iterator[tuple[Entry, int]]:
                         return
                     yield Entry(records, created, sequence, blob), end
                 start = end
+
+
+def _file_name(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else stored_name(name) or "~"
 
 
 def _behind(one: str, other: str) -> bool:
