@@ -43,6 +43,9 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 #: A clock that is off, or a machine that slept between signing and sending.
 _CLOCK = ("Signature expired", "Signature not yet current")
 
+#: Characters that are shown of an error.
+_LONGEST_CODE, _LONGEST_MESSAGE = 100, 2000
+
 
 class Transient(Exception):
     """The request failed in a way that waiting cures; ``reason`` is fit to be shown."""
@@ -81,7 +84,7 @@ def judge(
     if not isinstance(error, dict):
         raise Transient("fault", f"HTTP {status} without a DynamoDB error in it")
     code, message = _code(error), str(error.get("message") or error.get("Message") or "")
-    message = credentials.redact(message)
+    message = credentials.redact(message)[:_LONGEST_MESSAGE]
     if code in _THROTTLES:
         raise Transient("throttle", f"{code}: {message}")
     if status >= 500 or code in _FAULTS or (code in _EXPIRED and credentials.refreshable):
@@ -105,4 +108,4 @@ def _damage(headers: Mapping[str, str], body: memoryview) -> str:
 def _code(error: dict[str, Any]) -> str:
     """``com.amazonaws.dynamodb.v20120810#ThrottlingException`` is ``ThrottlingException``."""
     code = str(error.get("__type") or error.get("code") or "")
-    return code.rpartition("#")[2].partition(":")[0]
+    return code.rpartition("#")[2].partition(":")[0][:_LONGEST_CODE]
