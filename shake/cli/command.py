@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
+from setproctitle import setproctitle
+
 from shake import __version__
 from shake.cli import streams
 from shake.config import Loaded, Redactor, load
+from shake.config.secrets import MASK
 from shake.errors import RunError, ShakeError
 from shake.status.logs import one_line
 
@@ -50,10 +54,19 @@ def parser(
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options; exit status 2 for wrong ones, whether or not that can be said."""
+    """The options; exit status 2 for wrong ones, whether or not that can be said.
+
+    No secret of the command line is in a list of processes for longer than that takes, or in an
+    error.
+    """
     streams.complete()
     try:
-        return parser.parse_args(argv)
+        options, more = parser.parse_known_args(argv)
+        setproctitle(f"shake: {parser.prog}")
+        if more:
+            shown = [one if re.fullmatch(r"[\w-]+", one) else MASK for one in more]
+            parser.error(f"unknown arguments: {' '.join(shown)}; write --set KEY=VALUE as one word")
+        return options
     except OSError:  # before Python 3.11
         raise SystemExit(2) from None
     finally:
