@@ -80,13 +80,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def usable_cpus() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run(
     name: str,
     options: argparse.Namespace,

@@ -1,0 +1,90 @@
+"""What a container or a service manager gives a process, or keeps from it, ends no run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shake.process.cpus import usable_cpus
+from tests.support.migration import Migration
+
+CPUS = len(os.sched_getaffinity(0))
+#: Lines of mountinfo, for the folder of a mount and the root that it shows.
+V2 = "30 24 0:26 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+V1 = "32 31 0:29 {root} {point} rw,relatime - cgroup cgroup rw,cpu,cpuacct"
+OTHERS = "43 42 254:0 / / rw - ext4 /dev/vda rw\n35 31 0:32 / /x rw - cgroup cgroup rw,memory\n"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("group", "root", "quotas", "cpus"),
+    [
+        ("/", "/", {}, CPUS),
+        ("/", "/", {".": "max"}, CPUS),
+        ("/", "/", {".": "50000"}, 1),
+        ("/", "/", {".": "100000"}, 1),
+        ("/", "/", {".": "900000000"}, CPUS),
+        ("/user.slice/me", "/", {"user.slice/me": "max", "user.slice": "50000"}, 1),
+        ("/user.slice/me", "/", {"user.slice/me": "50000", "user.slice": "900000000"}, 1),
+        ("/docker/1f", "/docker/1f", {".": "50000"}, 1),  # a container that shows its own group
+        ("/../other", "/", {".": "50000"}, 1),
+    ],
+)
+def test_the_default_of_workers_respects_the_quota_of_every_control_group(
+    tmp_path: Path, version: int, group: str, root: str, quotas: dict[str, str], cpus: int
+) -> None:
+    proc, point = tmp_path / "proc", tmp_path / "cgroup"
+    proc.mkdir()
+    line = (V1, V2)[version - 1].format(root=root, point=point)
+    (proc / "mountinfo").write_text(f"{OTHERS}{line}\n")
+    named = f"0::{group}" if version == 2 else f"4:memory:/m\n3:cpu,cpuacct:{group}"
+    (proc / "cgroup").write_text(f"{named}\n")
+    for folder, quota in quotas.items():
+        (point / folder).mkdir(parents=True, exist_ok=True)
+        if version == 2:
+            (point / folder / "cpu.max").write_text(f"{quota} 100000\n")
+        else:
+            (point / folder / "cpu.cfs_quota_us").write_text(quota.replace("max", "-1") + "\n")
+            (point / folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cpus(proc) == cpus
+
+
+@pytest.mark.parametrize("content", [None, "", "what is this", "0::/\x00"])
+def test_a_system_that_shows_no_control_groups_counts_its_cpus(
+    tmp_path: Path, content: str | None
+) -> None:
+    for name in ("cgroup", "mountinfo"):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    assert usable_cpus(tmp_path) == CPUS
+
+
+#: Leaves of /proc only what belongs to processes, in a mount namespace.
+#: Source: proc(5), subset=pid; unshare(2), CLONE_NEWNS; mount(2), MS_REC and MS_PRIVATE
+SUBSET = (
+    "import ctypes, os;"
+    "libc = ctypes.CDLL(None, use_errno=True);"
+    "done = libc.unshare(0x00020000) or libc.mount(None, b'/', None, 0x4000 | 0x40000, None)"
+    " or libc.mount(b'proc', b'/proc', b'proc', 0, b'subset=pid');"
+    "assert not done, os.strerror(ctypes.get_errno());"
+    "assert not os.path.exists('/proc/stat')"
+)
+
+
+def test_a_run_works_where_proc_shows_processes_only(
+    table: str, migrate: Callable[..., Migration]
+) -> None:
+    tried = subprocess.run([sys.executable, "-c", SUBSET], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"this needs root: {tried.stderr.strip()[-80:]}")
+    migration = migrate()
+    migration.first = SUBSET
+    result = migration.run()
+    assert (result.status, result.stderr) == (0, "")
+    assert "full sync done!" in result.stdout
+    assert migration.run("--dry-run").status == 0
