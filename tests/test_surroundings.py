@@ -64,6 +64,30 @@ def test_a_system_that_shows_no_control_groups_counts_its_cpus(
     assert usable_cpus(tmp_path) == CPUS
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 12, 20])
+def test_a_limit_of_processes_is_one_line_that_says_what_to_raise(
+    table: str, migrate: Callable[..., Migration], most: int
+) -> None:
+    migration = migrate()
+    migration.first = f"from tests.support.limits import limit_processes as l; l({most})"
+    result = migration.run()
+    assert result.status == 1
+    assert "pids.max" in result.line
+    assert "Traceback" not in result.stdout
+
+
+def test_too_few_open_files_are_refused_before_the_start(
+    table: str, migrate: Callable[..., Migration]
+) -> None:
+    migration = migrate()
+    migration.first = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
+    assert migration.run("--dry-run", workers=2).status == 0
+    for arguments in ([], ["--dry-run"]):
+        result = migration.run(*arguments, workers=30)
+        assert result.status == 3
+        assert "may open 64 files, and needs 96 with 30 workers" in result.stdout + result.stderr
+
+
 #: Leaves of /proc only what belongs to processes, in a mount namespace.
 #: Source: proc(5), subset=pid; unshare(2), CLONE_NEWNS; mount(2), MS_REC and MS_PRIVATE
 SUBSET = (

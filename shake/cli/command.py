@@ -18,6 +18,8 @@ from shake.cli import streams
 from shake.config import Loaded, Redactor, load
 from shake.config.secrets import MASK
 from shake.errors import RunError, ShakeError
+from shake.process.entry import log_thread_error
+from shake.process.ulimits import shortage
 from shake.status.logs import one_line
 
 #: Seconds that an end by a signal may take.
@@ -108,7 +110,7 @@ def run(
         signal.default_int_handler(number, frame)
 
     timers: list[threading.Timer] = []
-
+    before, threading.excepthook = threading.excepthook, log_thread_error
     signal.signal(signal.SIGTERM, interrupt)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by a shell's & or by nohup
@@ -124,12 +126,13 @@ def run(
         if debug:
             streams.complain(redactor.redact(traceback.format_exc()))
         if not isinstance(error, ShakeError):
-            error = RunError(f"unexpected {type(error).__name__}: {error}")
+            error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
         streams.complain(f"{name}: {one_line(redactor.redact(str(error)))}")
         return failed(error)
     except KeyboardInterrupt:
         return stop()
     finally:
+        threading.excepthook = before
         for timer in timers:
             timer.cancel()
         streams.let_go()

@@ -13,8 +13,8 @@ from shake import codec
 from shake.cli import command, streams
 from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
-from shake.process.child import allow_many
 from shake.process.cpus import usable_cpus
+from shake.process.ulimits import allow_many
 from shake.run import task
 from shake.run.parts import Wish
 from shake.status.logs import logging_to

@@ -25,6 +25,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
+from shake.process.ulimits import check_files, files_problem
 from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
@@ -72,6 +73,7 @@ def dry_run(config: Config, workers: int) -> Plan:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         # Such a run has the ports itself.
         refusals += local_problems(config, ports=life is not Life.ALIVE)
+        refusals += filter(None, [files_problem(workers, config.full_concurrency)])
         return replace(plan, refusals=tuple(refusals))
 
 
@@ -82,6 +84,7 @@ def run(wish: Wish) -> None:
     has ended well.
     """
     config, workers = wish.config, wish.workers
+    check_files(workers, config.full_concurrency)
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
