@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from shake.status import http as http_server
 from shake.status.http import Answer, Route, Server
 from shake.status.profile import profile_server, report
 from shake.status.server import status_server
-from shake.status.snapshot import ProcessStatus, Snapshot
+from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
 from tests.support.snapshots import table, task
 
 TOKEN = "open-sesame"
@@ -107,6 +108,29 @@ def test_progress_counts_a_table_whose_copy_is_complete_once() -> None:
 def test_metric_claims_no_stream_records(server: Server) -> None:
     metric = get_json(server, "/metric")
     assert (metric["records_get"], metric["records_write"], metric["error"]) == (0, 0, "")
+
+
+def test_metric_has_the_shards_that_are_read_as_nimoshake_names_them() -> None:
+    shards = (ShardStatus("shardId-2", "shardId-1", "300", 1_700_000_000.0),)
+    snapshot = replace(
+        task(table("orders", open_shards=shards), table("empty")), saves=7, saved_at=1_700_000_005.0
+    )
+    with status_server(lambda: snapshot, "127.0.0.1", 0, None) as server:
+        metric = get_json(server, "/metric")
+        shown = get_json(server, "/status")
+    assert metric["checkpoint_times"] == 7
+    assert metric["checkpoint_update_times"] == {
+        "orders": {
+            "shardId-2": {
+                "update_time": "2023-11-14T22:13:25Z",
+                "sync_approximate_time": "2023-11-14T22:13:20Z",
+                "father_shard_id": "shardId-1",
+                "SequenceNumber": "300",
+            }
+        },
+        "empty": {},
+    }
+    assert shown["tables"][0]["open_shards"][0]["applied_through"] == "2023-11-14T22:13:20Z"
 
 
 def test_metrics_are_prometheus_text_with_help(server: Server) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shake.demo.servers import free_port
 from shake.process.cpus import usable_cpus
+from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
+from tests.support.wait import until
 
 CPUS = len(os.sched_getaffinity(0))
 #: Lines of mountinfo, for the folder of a mount and the root that it shows.
@@ -112,3 +118,34 @@ def test_a_run_works_where_proc_shows_processes_only(
     assert (result.status, result.stderr) == (0, "")
     assert "full sync done!" in result.stdout
     assert migration.run("--dry-run").status == 0
+
+
+def test_both_ports_of_nimoshake_serve_its_pages(followed: Followed) -> None:
+    table = followed.simulator.table(followed.name)
+    followed.put("a")
+    ports = free_port(), free_port()
+    migration = followed.task(
+        http_profile="", incr_sync__http_port=ports[0], full_sync__http_port=ports[1]
+    )
+    process = migration.start()
+    followed.arrived("a")
+    sequence = str(table.stream.shards[0].last)
+
+    def shard() -> dict[str, str]:
+        metric = page(ports[0], "/metric")
+        shards: dict[str, dict[str, str]] = metric["checkpoint_update_times"][followed.name]
+        return shards.get(table.stream.shards[0].id, {})
+
+    until(lambda: shard().get("SequenceNumber") == sequence)
+    assert page(ports[0], "/metric")["checkpoint_times"] > 0
+    assert page(ports[1], "/progress")["finished_collection_number"] == 1
+    stopped(migration, process)
+    dry = migration.run("--set", f"system_profile={ports[1]}")
+    assert (dry.status, dry.line) == (
+        2,
+        f"system_profile and http_profile are both {ports[1]}: choose two ports",
+    )
+
+
+def page(port: int, path: str) -> Any:
+    return json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read())

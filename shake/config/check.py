@@ -54,9 +54,9 @@ def _check_http(config: Config) -> None:
             f"http.bind = {config.http_bind} opens the status page to other machines: "
             "set http.token, or bind to 127.0.0.1"
         )
-    if config.system_profile and config.system_profile == config.http_profile:
+    if config.system_profile and config.system_profile in config.http_profile:
         raise UsageError(
-            f"system_profile and http_profile are both {config.http_profile}: choose two ports"
+            f"system_profile and http_profile are both {config.system_profile}: choose two ports"
         )
 
 

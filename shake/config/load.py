@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -65,6 +65,9 @@ def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
         named = [given[name] for name in k.names if name in given]
         if named:
             first = chosen[k.name] = next((s for s in named if s.text), named[0])
+            if k.joins:
+                chosen[k.name] = replace(first, text=";".join(s.text for s in named if s.text))
+                continue
             notices += [
                 f"{s.where}: {s.name} is not used, {first.name} counts"
                 for s in named

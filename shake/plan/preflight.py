@@ -75,9 +75,10 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
             f"log.file: {file} cannot be opened; give a file in a folder that exists and is "
             "writable, or leave the key empty to log on stdout"
         )
-    pages = {"http_profile": config.http_profile, "system_profile": config.system_profile}
-    for key, port in pages.items():
-        if ports and port is not None and port >= 0:
+    pages = [("http_profile", port) for port in config.http_profile]
+    pages += [("system_profile", port) for port in (config.system_profile,) if port is not None]
+    for key, port in pages:
+        if ports:
             try:
                 check_port(key, config.http_bind, port)
             except RefusedError as error:

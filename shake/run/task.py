@@ -333,9 +333,9 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
     screen = _Screen(reporter, plan.follows, first)
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
-        if config.http_profile >= 0:
+        for port in config.http_profile:
             server = status_server(
-                screen.look, bind, config.http_profile, token, switching=lambda: screen.switching()
+                screen.look, bind, port, token, switching=lambda: screen.switching()
             )
             servers.enter_context(server)
         if config.system_profile is not None:
