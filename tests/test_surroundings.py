@@ -149,3 +149,33 @@ def test_both_ports_of_nimoshake_serve_its_pages(followed: Followed) -> None:
 
 def page(port: int, path: str) -> Any:
     return json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read())
+
+
+def test_checkpoints_of_nimoshake_are_warned_of_and_stay_as_they_are(
+    mongo: Any, table: str, migrate: Callable[..., Migration]
+) -> None:
+    database = mongo.client[f"{table}-checkpoint"]
+    shard = {
+        "ShardId": "shardId-1",
+        "FatherId": "",
+        "SequenceNumber": "300",
+        "WorkerId": "",
+        "Status": "in processing",
+        "IteratorType": "AT_SEQUENCE_NUMBER",
+        "UpdateDate": "",
+    }
+    theirs = {
+        "status_table": {"Key": "status_key", "StatusValue": "incr_sync"},
+        table: shard,
+    }
+    for name, document in theirs.items():
+        database[name].insert_one(document)
+    migration = migrate(log__level="warn")
+    for arguments in (["--dry-run"], []):
+        result = migration.run(*arguments)
+        assert result.status == 0, result
+        assert f"{table}-checkpoint holds checkpoints of NimoShake" in result.stdout
+    for name, document in theirs.items():
+        assert database[name].find_one({"_id": document["_id"]}) == document
+    mongo.client.drop_database(database.name)
+    assert "NimoShake" not in migration.run("--dry-run").stdout

@@ -88,6 +88,10 @@ class FileStore:
             self._replace(collection, stored if new is None else stored | {key: dict(new)})
         return True
 
+    def others(self) -> str:
+        """NimoShake's files are in another folder."""
+        return ""
+
     def close(self) -> None:
         """Nothing is held open between calls."""
 
