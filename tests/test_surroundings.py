@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,10 @@ import pytest
 
 from shake.demo.servers import free_port
 from shake.process.cpus import usable_cpus
-from tests.support.followed import Followed, stopped
+from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.status import status
+from tests.support.streams_faults import calling
 from tests.support.wait import until
 
 CPUS = len(os.sched_getaffinity(0))
@@ -94,26 +98,33 @@ def test_too_few_open_files_are_refused_before_the_start(
         assert "may open 64 files, and needs 96 with 30 workers" in result.stdout + result.stderr
 
 
-#: Leaves of /proc only what belongs to processes, in a mount namespace.
-#: Source: proc(5), subset=pid; unshare(2), CLONE_NEWNS; mount(2), MS_REC and MS_PRIVATE
-SUBSET = (
-    "import ctypes, os;"
-    "libc = ctypes.CDLL(None, use_errno=True);"
-    "done = libc.unshare(0x00020000) or libc.mount(None, b'/', None, 0x4000 | 0x40000, None)"
-    " or libc.mount(b'proc', b'/proc', b'proc', 0, b'subset=pid');"
-    "assert not done, os.strerror(ctypes.get_errno());"
-    "assert not os.path.exists('/proc/stat')"
-)
+def mounted(kind: str, place: str, options: str) -> str:
+    """Python that mounts a file system for its process alone, and for its children.
+
+    Source: unshare(2), CLONE_NEWNS; mount(2), MS_REC and MS_PRIVATE
+    """
+    return (
+        "import ctypes, os;"
+        "libc = ctypes.CDLL(None, use_errno=True);"
+        "done = libc.unshare(0x00020000) or libc.mount(None, b'/', None, 0x4000 | 0x40000, None)"
+        f" or libc.mount(b'{kind}', {place.encode()!r}, b'{kind}', 0, {options.encode()!r});"
+        "assert not done, os.strerror(ctypes.get_errno())"
+    )
+
+
+def run_first(migration: Migration, code: str) -> None:
+    """Have the supervisor run it first, where this system lets it."""
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"this needs root: {tried.stderr.strip()[-80:]}")
+    migration.first = code
 
 
 def test_a_run_works_where_proc_shows_processes_only(
     table: str, migrate: Callable[..., Migration]
 ) -> None:
-    tried = subprocess.run([sys.executable, "-c", SUBSET], capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(f"this needs root: {tried.stderr.strip()[-80:]}")
     migration = migrate()
-    migration.first = SUBSET
+    run_first(migration, mounted("proc", "/proc", "subset=pid"))
     result = migration.run()
     assert (result.status, result.stderr) == (0, "")
     assert "full sync done!" in result.stdout
@@ -179,3 +190,31 @@ def test_checkpoints_of_nimoshake_are_warned_of_and_stay_as_they_are(
         assert database[name].find_one({"_id": document["_id"]}) == document
     mongo.client.drop_database(database.name)
     assert "NimoShake" not in migration.run("--dry-run").stdout
+
+
+def test_a_journal_leaves_room_for_the_checkpoints_on_its_disk(
+    followed: Followed, tmp_path: Path
+) -> None:
+    followed.simulator.table(followed.name)
+    chance = random.Random(5)
+    held = threading.Event()
+    followed.simulator.faults.rule(1.0, calling(lambda: held.wait(300)), where=copies)
+    (disk := tmp_path / "disk").mkdir()
+    migration = followed.task(
+        incr_sync_parallel="true",
+        journal__path=disk,
+        checkpoint__type="file",
+        checkpoint__address=disk / "checkpoint",
+        http_profile=(port := free_port()),
+    )
+    run_first(migration, mounted("tmpfs", str(disk), "size=8m"))
+    process = migration.start()
+    until(lambda: any(map(copies, list(followed.simulator.journal))), 60)
+    for number in range(200):  # some 10 MB, as they are stored
+        followed.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
+    until(lambda: "MB are left to checkpoints and logs" in status(port)["reason"], 90)
+    free = os.statvfs(f"/proc/{process.pid}/root{disk}")
+    assert free.f_bavail * free.f_frsize > 100_000
+    held.set()
+    followed.equal(120)
+    stopped(migration, process)

@@ -8,6 +8,7 @@ content, even after a process has crashed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -32,6 +33,10 @@ _PLAIN = re.compile(r"[a-zA-Z0-9_:-][a-zA-Z0-9_.:-]{0,246}")
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html
 _HEAD = struct.Struct("<IIId40s")
 _LEVEL = 1
+
+#: Bytes of the disk that the journal leaves free, or so much of a small disk: whatever else is on
+#: it, as checkpoints and the log, goes on when the journal takes no more.
+_RESERVE, _RESERVE_SHARE = 256 * 10**6, 0.1
 
 
 class Damaged(ValueError):
@@ -108,7 +113,7 @@ class Appender:
             raise
 
     def append(self, records: int, created: float, sequence: str, body: memoryview) -> int:
-        """Add an answer; return its bytes in the file."""
+        """Add an answer; return its bytes in the file. Raises OSError where the disk is full."""
         self.sequence = sequence
         return self._write(records, created, zlib_ng.compress(body, _LEVEL))
 
@@ -145,7 +150,19 @@ class Appender:
         os.lseek(self._file, end, os.SEEK_SET)
         self._end = end
 
+    def _check_disk(self) -> None:
+        disk = os.fstatvfs(self._file)
+        free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        reserve = min(_RESERVE, size * _RESERVE_SHARE)
+        if free < reserve:
+            raise OSError(
+                errno.ENOSPC,
+                f"its disk has {free / 1e6:.1f} MB free, and the last {reserve / 1e6:.1f} MB are "
+                "left to checkpoints and logs",
+            )
+
     def _write(self, records: int, created: float, blob: bytes) -> int:
+        self._check_disk()
         head = _HEAD.pack(0, len(blob), records, created, self.sequence.encode())[4:]
         entry = zlib_ng.crc32(blob, zlib_ng.crc32(head)).to_bytes(4, "little") + head + blob
         try:
