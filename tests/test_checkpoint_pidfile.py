@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -98,3 +99,19 @@ def test_a_folder_that_cannot_be_written_is_a_usage_error_with_the_way_out(tmp_p
         pidfile.hold(tmp_path / "missing", "task"),
     ):
         pass
+
+
+def test_no_other_user_can_read_or_lock_it(tmp_path: Path) -> None:
+    (tmp_path / "task.pid").touch(0o644)  # of an earlier version
+    with pidfile.hold(tmp_path, "task") as path:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_another_program_locks_is_refused_by_its_name(tmp_path: Path) -> None:
+    with (tmp_path / "task.pid").open("w") as stranger:
+        fcntl.flock(stranger, fcntl.LOCK_EX)
+        with (
+            pytest.raises(RefusedError, match=r"task\.pid is locked by another process"),
+            pidfile.hold(tmp_path, "task"),
+        ):
+            pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shake import files
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store, StoreUnavailable, Superseded
 from shake.checkpoint.file import FileStore
@@ -272,6 +274,41 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_way_out(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(RefusedError, match=r"file is not a folder.*checkpoint\.address"):
         FileStore.open(tmp_path / "file" / "checkpoint", "db")
+
+
+def test_no_other_user_can_read_or_lock_the_files(tmp_path: Path) -> None:
+    database = tmp_path / "new" / "db"
+    FileStore(tmp_path / "new", "db").write("t", [{"_id": "a"}])
+    assert mode(database) == mode(tmp_path / "new") == 0o700
+    assert {mode(file) for file in database.iterdir()} == {0o600}
+
+
+def test_files_of_an_earlier_version_are_taken_away_from_other_users(tmp_path: Path) -> None:
+    FileStore(tmp_path, "db").write("t", [{"_id": "a"}])
+    FileStore(tmp_path, "db").write("other", [{"_id": "a"}])
+    for path in (tmp_path / "db").iterdir():
+        path.chmod(0o644)
+    (tmp_path / "db").chmod(0o755)
+    FileStore(tmp_path, "db").write("t", [{"_id": "b"}])
+    assert mode(tmp_path / "db") == 0o700
+    assert {mode(file) for file in (tmp_path / "db").iterdir()} == {0o600}
+
+
+def test_a_lock_that_another_process_keeps_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.3)
+    store = FileStore(tmp_path, "db")
+    store.write("t", [{"_id": "a"}])
+    with (tmp_path / "db" / ".lock").open() as stranger:
+        fcntl.flock(stranger, fcntl.LOCK_SH)
+        with pytest.raises(StoreUnavailable, match=r"\.lock: another process has held its lock"):
+            store.write("t", [{"_id": "b"}])
+    store.write("t", [{"_id": "b"}])
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 # In MongoDB

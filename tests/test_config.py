@@ -96,7 +96,7 @@ def test_nimoshakes_file_loads_as_it_is(write: Callable[[str | bytes], str]) -> 
     path = write(NIMOSHAKE)
     config, notices = (loaded := load(path, {}, [])).config, loaded.notices
     assert (config.id, config.log_file, config.convert_id) == ("nimo-shake", None, "pre")
-    assert (config.http_profile, config.system_profile) == (9340, 9330)
+    assert (config.http_profile, config.system_profile) == ((9340, 9341), 9330)
     assert config.source_secret_access_key == "abc/def+ghi="
     assert config.target_db_exist == "drop"
     assert config.filter_collection_white == ("c1", "c2")
@@ -106,20 +106,17 @@ def test_nimoshakes_file_loads_as_it_is(write: Callable[[str | bytes], str]) -> 
         ("end", "N", "1646724207283"),
     )
     assert config.checkpoint_database == "nimo-shake-checkpoint"
-    ignored = ("conf.version", "full_sync.http_port", "full.enable_index.primary")
+    ignored = ("conf.version", "full.enable_index.primary")
     for name in (*ignored, "increase.persist.dir"):
         assert sum(name in notice for notice in notices) == 1
-    assert len(notices) == 4
+    assert len(notices) == 3
 
 
 def test_absent_keys_have_the_defaults_of_the_contract() -> None:
     config = configure()
     assert (config.pid_path, config.log_level, config.log_buffer) == (".", "info", True)
-    assert (config.http_profile, config.http_bind, config.system_profile) == (
-        9340,
-        "127.0.0.1",
-        None,
-    )
+    assert (config.http_profile, config.http_bind) == ((9340,), "127.0.0.1")
+    assert config.system_profile is None
     assert (config.source_session_max_retries, config.source_session_timeout) == (10, 30000)
     assert (config.full_read_concurrency, config.full_document_write_batch) == (None, 1024)
     assert (config.increase_executor_upsert, config.gap_policy) == (True, "fail")
@@ -143,12 +140,14 @@ def test_an_empty_value_means_the_default_on_every_level(
     assert (config.sync_mode, config.qps_full) == ("all", 1000)
 
 
-def test_of_the_three_http_ports_the_first_given_counts() -> None:
-    assert configure("full_sync.http_port=1").http_profile == 1
-    assert configure("full_sync.http_port=1", "incr_sync.http_port=2").http_profile == 2
-    assert configure("full_sync.http_port=1", "http_profile=3").http_profile == 3
-    assert configure("full_sync.http_port=1", "http_profile=").http_profile == 1
-    assert configure("http_profile=-1", "system_profile=-1").http_profile == -1
+def test_each_of_the_http_ports_that_are_given_is_served() -> None:
+    assert configure("full_sync.http_port=1").http_profile == (1,)
+    assert configure("full_sync.http_port=1", "incr_sync.http_port=2").http_profile == (2, 1)
+    assert configure("full_sync.http_port=1", "http_profile=3").http_profile == (3, 1)
+    assert configure("full_sync.http_port=1", "http_profile=").http_profile == (1,)
+    assert configure("full_sync.http_port=1", "incr_sync.http_port=1").http_profile == (1,)
+    assert configure("full_sync.http_port=-1", "incr_sync.http_port=1").http_profile == (1,)
+    assert configure("http_profile=-1", "system_profile=-1").http_profile == ()
 
 
 def test_the_command_line_beats_the_file_under_any_name_of_a_key(
@@ -156,7 +155,7 @@ def test_the_command_line_beats_the_file_under_any_name_of_a_key(
 ) -> None:
     path = write("http_profile = 1\ntarget.db.exist = drop")
     config = load(path, {}, [*NEEDED, "full_sync.http_port=2", "target.mongodb.exist=rename"])
-    assert (config.config.http_profile, config.config.target_db_exist) == (2, "rename")
+    assert (config.config.http_profile, config.config.target_db_exist) == ((2,), "rename")
 
 
 def test_a_byte_order_mark_crlf_tabs_and_comments_do_not_count(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import quote_plus
 
 import pytest
@@ -93,6 +94,13 @@ def test_a_short_secret_hides_words_and_not_letters() -> None:
         "mongodb://user:topsecret%@h",
         "mongodb://user:/topsecret.hu%73h y@h",
         "mongodb+srv://user:topsecret/x.y@h",
+        # Hosts to a client, which asks DNS for them:
+        "mongodb://user:topsecret@hush/quiet@h",
+        "mongodb://user:topsecret@hush?quiet@h",
+        "mongodb://user:topsecret@hush#quiet@h",
+        "mongodb://topsecret/hush:quiet@h",
+        "mongodb://topsecret:27017/hush@h",
+        "mongodb+srv://user:topsecret@hush.com/quiet@h",
         "http://user:topsecret@h",
         "topsecret",
     ],
@@ -103,6 +111,44 @@ def test_an_address_that_is_refused_is_not_shown(address: str) -> None:
     assert str(caught.value).startswith("target.address ")
     for part in ("topsecret", "hush", "quiet"):
         assert part not in str(caught.value)
+
+
+def test_an_address_of_the_source_is_not_shown_or_looked_up_either() -> None:
+    given = ["id=a", "target.address=mongodb://h"]
+    with pytest.raises(
+        UsageError, match=r"source\.endpoint_url holds a user or password"
+    ) as caught:
+        load(None, {}, [*given, "source.endpoint_url=http://user:topsecret@hush/quiet@h"])
+    assert not set(re.findall("topsecret|hush|quiet", str(caught.value)))
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "proxy", ["http://user:topsecret@hush/quiet@h:1", "http://user:1/hush@h:1", "u:hush#x@h"]
+)
+def test_a_proxy_whose_password_would_be_taken_for_its_host_is_refused(
+    name: str, proxy: str
+) -> None:
+    given = ["id=a", "target.address=mongodb://h"]
+    with pytest.raises(UsageError, match=name) as caught:
+        load(None, {name: proxy}, given)
+    assert not set(re.findall("topsecret|hush|quiet", str(caught.value)))
+    load(None, {name: "http://user:p%40ss@h:1/", "no_proxy": "a@b/c@d"}, given)
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("mongodb://user:topsecret@h/?w=1", "write key = value"),
+        ("target.address mongodb://user:topsecret@h/?w=1", r"write target\.address = value"),
+        ("target.address: mongodb://user:topsecret@h/?w=1", r"write target\.address = value"),
+        ("http.token topsecret", "write key = value"),
+    ],
+)
+def test_a_line_without_its_equals_sign_is_not_shown(line: str, advice: str) -> None:
+    with pytest.raises(UsageError, match=advice) as caught:
+        load(None, {}, [line])
+    assert "topsecret" not in str(caught.value)
 
 
 def test_a_bad_value_of_a_secret_key_is_not_shown() -> None:

@@ -34,6 +34,9 @@ class MemoryStore:
         self.ready = threading.Event()
         self.ready.set()
 
+    def others(self) -> str:
+        return ""
+
     def collections(self) -> list[str]:
         return sorted(self.held)
 

@@ -26,10 +26,11 @@ from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process import arena
 from shake.process.arena import Arena
-from shake.process.child import Child, allow_many
+from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Ready, Report, Start
 from shake.process.supervised import REVIVAL
+from shake.process.ulimits import allow_many
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
 from shake.targets.contract import Location

@@ -186,3 +186,17 @@ def test_a_table_is_journaled_and_followed_while_another_takes_all_readers_and_h
     writer.resume()
     until(lambda: followed.mongo.client[followed.name][other].count_documents({}) == 200)
     stopped(migration, process)
+
+
+@pytest.mark.parametrize("shard", ["../../x", "/tmp/x", "a\nb", ".."])
+def test_a_shard_whose_id_is_a_path_is_refused(
+    followed: Followed, tmp_path: Path, shard: str
+) -> None:
+    table = followed.simulator.table(followed.name)
+    table.stream.shards[0].id = shard
+    followed.put("a")
+    before = set(tmp_path.rglob("*"))
+    result = journaling(followed, tmp_path).run()
+    assert result.status in (1, 3)
+    assert f"the source lists a shard {shard!r}"[:40].replace("\n", "") in result.stderr
+    assert not [file for file in set(tmp_path.rglob("*")) - before if "journal" in file.name]

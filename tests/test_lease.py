@@ -59,6 +59,9 @@ class Unsure:
             raise StoreUnavailable("not confirmed")
         return done
 
+    def others(self) -> str:
+        return ""
+
     def collections(self) -> list[str]:
         return self.store.collections()
 

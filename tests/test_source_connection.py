@@ -175,6 +175,8 @@ def test_a_connection_that_the_server_will_close_is_not_used_again(
         (CHUNKED[:5000], "broke off"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
         (b"x" * 200_000, "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 15 + b"\r\n\r\n{}", "9 bytes, and no"),
     ],
 )
 def test_what_is_cut_or_no_answer_is_broken(
@@ -185,6 +187,59 @@ def test_what_is_cut_or_no_answer_is_broken(
     with pytest.raises(Broken, match=words):
         ask(connection, Buffer())
     connection.close()
+
+
+@pytest.mark.parametrize("length", [b"9" * 9000, "²".encode("latin-1"), b"-1", b"many"])
+def test_a_length_that_is_no_number_is_not_believed(
+    serve: Callable[..., Server], length: bytes
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n"
+    server = serve(answering(head + b"{}", then_close=True))
+    connection = Connection(f"http://127.0.0.1:{server.port}/", 10.0, "")
+    assert ask(connection, Buffer()) == b"{}"
+    connection.close()
+
+
+#: Answers without an end: a head, and what follows it again and again.
+ENDLESS = {
+    "chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"),
+    "one chunk": (b"Transfer-Encoding: chunked\r\n\r\nfffffffffffff\r\n", b"x" * 65536),
+    "trailers": (b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n" * 10_000),
+    "a body": (b"Connection: close\r\n\r\n", b"x" * 65536),
+    "a long body": (b"Content-Length: 68719476736\r\n\r\n", b"x" * 65536),
+    "informational answers": (b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+}
+
+
+@pytest.mark.parametrize(("head", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_an_answer_without_an_end_takes_no_more_than_64_megabytes(
+    serve: Callable[..., Server], head: bytes, more: bytes
+) -> None:
+    def talk(peer: socket.socket) -> None:
+        read_request(peer)
+        status = b"100 Continue" if head == b"\r\n" else b"200 OK"
+        peer.sendall(b"HTTP/1.1 " + status + b"\r\n" + head)
+        while True:
+            peer.sendall(more)
+
+    connection = Connection(f"http://127.0.0.1:{serve(talk).port}/", 10.0, "")
+    buffer = Buffer()
+    with pytest.raises(Broken, match="answer of DynamoDB"):
+        ask(connection, buffer)
+    assert len(buffer.view) < 200_000
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:hush@127.0.0.1:port", "http://user:hu/sh@h:1", "http://[hush]:1"]
+)
+def test_a_proxy_that_cannot_be_read_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(Broken, match="check the proxy of the environment") as caught:
+        Connection("http://192.0.2.1/", 0.2, "")
+    assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sent", [b"", PLAIN[:100], PLAIN[:-1]])

@@ -116,6 +116,32 @@ def test_without_buffer_no_line_waits_for_the_next(tmp_path: Path) -> None:
         until(lambda: re.fullmatch(r"before\n.*: one\n", file.read_text()))
 
 
+@pytest.mark.parametrize("created", [True, False], ids=["create", "nocreate"])
+def test_a_log_file_that_was_rotated_is_opened_again(tmp_path: Path, created: bool) -> None:
+    file, moved = tmp_path / "log", tmp_path / "log.1"
+    with logging_to(str(file), "info", False, NOTHING, print):
+        shake.info("one")
+        until(lambda: ": one\n" in file.read_text())
+        file.rename(moved)
+        if created:
+            file.touch(0o600)
+        shake.info("two")
+        until(lambda: file.exists() and ": two\n" in file.read_text())
+    assert re.findall(r": (\w+)\n", moved.read_text()) == ["one"]
+
+
+def test_a_log_whose_folder_was_moved_away_goes_on_in_the_old_file(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    with logging_to(str(folder / "log"), "info", False, NOTHING, print):
+        folder.rename(moved)
+        shake.info("one")
+        until(lambda: ": one\n" in (moved / "log").read_text())
+        folder.mkdir()
+        shake.info("two")
+    assert (folder / "log").read_text().endswith(": two\n")
+
+
 def test_a_log_file_that_cannot_be_opened_is_refused_with_a_way_out(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere" / "log"
     with (

@@ -8,18 +8,21 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shake.errors import RefusedError
-from shake.status.http import Server
+from shake.status import http as http_server
+from shake.status.http import Answer, Route, Server
 from shake.status.profile import profile_server, report
 from shake.status.server import status_server
-from shake.status.snapshot import ProcessStatus, Snapshot
+from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
 from tests.support.snapshots import table, task
 
 TOKEN = "open-sesame"
@@ -105,6 +108,29 @@ def test_progress_counts_a_table_whose_copy_is_complete_once() -> None:
 def test_metric_claims_no_stream_records(server: Server) -> None:
     metric = get_json(server, "/metric")
     assert (metric["records_get"], metric["records_write"], metric["error"]) == (0, 0, "")
+
+
+def test_metric_has_the_shards_that_are_read_as_nimoshake_names_them() -> None:
+    shards = (ShardStatus("shardId-2", "shardId-1", "300", 1_700_000_000.0),)
+    snapshot = replace(
+        task(table("orders", open_shards=shards), table("empty")), saves=7, saved_at=1_700_000_005.0
+    )
+    with status_server(lambda: snapshot, "127.0.0.1", 0, None) as server:
+        metric = get_json(server, "/metric")
+        shown = get_json(server, "/status")
+    assert metric["checkpoint_times"] == 7
+    assert metric["checkpoint_update_times"] == {
+        "orders": {
+            "shardId-2": {
+                "update_time": "2023-11-14T22:13:25Z",
+                "sync_approximate_time": "2023-11-14T22:13:20Z",
+                "father_shard_id": "shardId-1",
+                "SequenceNumber": "300",
+            }
+        },
+        "empty": {},
+    }
+    assert shown["tables"][0]["open_shards"][0]["applied_through"] == "2023-11-14T22:13:20Z"
 
 
 def test_metrics_are_prometheus_text_with_help(server: Server) -> None:
@@ -234,8 +260,59 @@ def test_clients_that_read_nothing_hold_nobody_up() -> None:
         assert get(server, "/healthz")[0].status == 200
 
 
-def test_a_request_that_is_too_large_is_refused(server: Server) -> None:
+def test_clients_that_never_end_their_requests_keep_nobody_out(server: Server) -> None:
+    """There are more of them than the page has connections, and they send on and come again."""
+    over = threading.Event()
+
+    def drip() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError), connected(server) as client:
+                client.sendall(b"GET /status HTTP/1.1\r\n")
+                while not over.wait(0.2):
+                    client.sendall(b"a: b\r\n")
+
+    threads = [threading.Thread(target=drip) for _ in range(100)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            assert get(server, "/healthz")[0].status == 200
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_clients_that_ask_for_much_and_read_nothing_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(http_server._LIMITS, "channel_timeout", 1)
+    large = Answer(b"x" * 5_000_000)
+    routes = {"/": Route(lambda _: large), "/healthz": Route(lambda _: Answer(b"running\n"))}
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        Server("http_profile", "127.0.0.1", 0, None, routes) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(8):  # two for each of the page's threads
+            stack.enter_context(connected(server)).sendall(request * 100)
+        began = time.monotonic()
+        while time.monotonic() < began + 5:  # the answers fill what a client may leave unread
+            assert get(server, "/healthz")[0].status == 200
+
+
+def connected(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"a: b\r\n" * 5000, b"x" * 20_000]
+)
+def test_a_request_that_is_too_large_is_refused(server: Server, request_: bytes) -> None:
     assert get(server, "/healthz", Cookie="x" * 20_000)[0].status == 431
+    with connected(server) as client:
+        client.sendall(request_)
+        assert b" 4" in client.recv(20)
 
 
 def test_a_page_that_cannot_be_made_is_an_error_not_the_end() -> None:

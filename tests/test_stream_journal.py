@@ -150,3 +150,26 @@ def test_whatever_a_table_is_called_its_files_are_in_a_folder_of_its_own(
     journal.clear(table)
     assert [path.name for path in tmp_path.iterdir()] == ["journal"]
     assert list(journal.folder.iterdir()) == [journal.folder / "t"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "", "/etc/x", "a/b", "a\0b", "x" * 300])
+def test_no_name_of_a_table_or_shard_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "deep" / "journal"
+    journal = Journal(folder)
+    for file in journal.file(name, "shardId-1"), journal.file("t", name):
+        append(file, range(3)).close()
+        assert file.resolve().parents[1] == folder
+        assert list(entries(file, "", "")) == [answer(number) for number in range(3)]
+    assert len({journal.file("t", one) for one in (name, "../../y", "x" * 301)}) == 3
+    assert [one.name for one in tmp_path.iterdir()] == ["deep"]
+    journal.clear(name)
+    assert not journal.file(name, "shardId-1").exists()
+
+
+def test_no_other_user_can_read_or_lock_it(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir(0o755)
+    file = Journal(folder).file("t", "shardId-1")
+    append(file, range(3)).close()
+    modes = [path.stat().st_mode & 0o777 for path in (folder, file.parent, file)]
+    assert modes == [0o700, 0o700, 0o600]

@@ -84,6 +84,28 @@ def test_a_bad_configuration_is_one_line_and_status_2(
     assert all(word in line for word in words), line
 
 
+@pytest.mark.parametrize("command", ["shake-supervisor", "shake-check"])
+def test_an_argument_that_is_out_of_place_is_not_shown(command: str) -> None:
+    arguments = ["--set", "target.address", "=", "mongodb://user:topsecret@h"]
+    result = subprocess.run(
+        [sys.executable, f"bin/{command}", *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "write --set KEY=VALUE as one word" in result.stderr
+    assert "topsecret" not in result.stderr
+
+
+def test_a_secret_of_the_command_line_is_in_no_list_of_processes(make: Make) -> None:
+    migration = make()
+    os.mkfifo(fifo := migration.folder / "fifo")  # no reader: the command waits there
+    process = migration.start("--set", "http.token=topsecret", "--conf", str(fifo))
+    until(lambda: "shake-supervisor" in (line := title(process.pid)) and "topsecret" not in line)
+
+
+def title(pid: int) -> str:
+    return " ".join(psutil.Process(pid).cmdline())
+
+
 def test_the_dry_run_shows_plan_and_every_refusal_and_changes_nothing(
     mongo: Any, name: str, tmp_path: Path, make: Make
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shake.demo.mongo import mongo_server
-from tests.support.followed import Followed, copies
+from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration, Result
 from tests.support.wait import until
 
@@ -185,3 +185,42 @@ def test_a_collection_that_changes_hands_while_it_is_followed_ends_the_task(
     assert result.status == 1, result
     assert said in result.line
     assert migration.run("--until-consistent").status == 3
+
+
+@pytest.mark.parametrize("id_mode", ["objectid", "key"])
+def test_a_collection_by_whose_collation_two_keys_are_one_is_not_followed_into(
+    followed: Followed, id_mode: str
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    collation = {"locale": "en", "strength": 1}
+    followed.mongo.client[followed.name].create_collection(followed.name, collation=collation)
+    migration = followed.task(sync_mode="incr", id__mode=id_mode)
+    for arguments in (["--dry-run"], []):
+        result = migration.run(*arguments)
+        assert result.status == 3
+        assert "default collation (locale en, strength 1)" in result.stdout + result.stderr
+    followed.collection.drop()
+    process = migration.start()
+    followed.put("A")
+    for key in ("a", "A"):
+        followed.arrived(key)
+    followed.compare()
+    stopped(migration, process)
+
+
+def test_a_copy_replaces_a_collection_that_has_a_collation_by_one_that_has_none(
+    followed: Followed,
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    followed.put("A")
+    collation = {"locale": "en", "strength": 1}
+    followed.mongo.client[followed.name].create_collection(followed.name, collation=collation)
+    migration = followed.task(target__db__exist="drop")
+    process = migration.start()
+    followed.equal()
+    followed.table.delete({"pk": {"S": "A"}})
+    followed.equal()
+    assert "collation" not in followed.collection.options()
+    stopped(migration, process)

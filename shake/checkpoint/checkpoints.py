@@ -38,6 +38,10 @@ class Checkpoints:
         self._store = store
         self._now = now
 
+    def others(self) -> str:
+        """See Store."""
+        return self._store.others()
+
     def begun(self, wanted: Callable[[str], bool]) -> list[str]:
         """The wanted tables whose copy, or whose changes, the task has begun with."""
         found = []

@@ -48,4 +48,7 @@ class Store(Protocol):
         and machines, and durable on return.
         """
 
+    def others(self) -> str:
+        """The program that keeps its own checkpoints in the same place, "" where there is none."""
+
     def close(self) -> None: ...

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shake import files
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.errors import RefusedError, RunError
+
+log = logging.getLogger("shake.checkpoint")
 
 #: System errors that no waiting cures; a full disk is not among them.
 PERMANENT = frozenset(
@@ -25,7 +28,8 @@ class FileStore:
     """A store in ``folder/database/``, for the machines that see the folder.
 
     ``rename`` and ``sync`` are os.replace and os.fsync, or what a test puts in their place.
-    Exclusion is by flock(2) on ``.lock`` there, so it is as good as the file system's.
+    Exclusion is by flock(2) on ``.lock`` there, so it is as good as the file system's. Other users
+    can open none of the files, so they cannot hold that lock.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class FileStore:
         self._folder = Path(folder).absolute() / database
         self._rename = rename
         self._sync = sync
+        self._private = False
 
     @classmethod
     def open(cls, folder: str | Path, database: str, *, writable: bool = True) -> FileStore:
@@ -83,6 +88,10 @@ class FileStore:
             self._replace(collection, stored if new is None else stored | {key: dict(new)})
         return True
 
+    def others(self) -> str:
+        """NimoShake's files are in another folder."""
+        return ""
+
     def close(self) -> None:
         """Nothing is held open between calls."""
 
@@ -114,7 +123,8 @@ class FileStore:
         lines = ",\n".join(json.dumps(one, allow_nan=False) for one in documents.values())
         fresh = path.with_name(f"{path.name}.tmp")
         with _errors(path):
-            with open(fresh, "w", encoding="utf-8") as file:
+            handle = files.open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with open(handle, "w", encoding="utf-8") as file:
                 file.write(f"[\n{lines}\n]\n")
                 file.flush()
                 self._sync(file.fileno())
@@ -123,12 +133,14 @@ class FileStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with _errors(self._folder):
+        path = self._folder / ".lock"
+        with _errors(path):
             self._make(self._folder)
-            lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._make_private()
+            lock = files.open_own(path)
         try:
-            with _errors(self._folder):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _errors(path):
+                files.lock(lock)
             yield
         finally:
             os.close(lock)
@@ -136,9 +148,24 @@ class FileStore:
     def _make(self, folder: Path) -> None:
         if not folder.exists():
             self._make(folder.parent)
-            with suppress(FileExistsError):
-                folder.mkdir()
+            files.make_folder(folder)
             self._sync_folder(folder.parent)
+
+    def _make_private(self) -> None:
+        """Once: take what an earlier version has left open to other users away from them."""
+        if self._private:
+            return
+        self._private = True
+        for path in (self._folder, *self._folder.glob("*.json")):
+            with suppress(FileNotFoundError):
+                files.tighten(path)
+                if files.is_open_to_others(path):
+                    log.warning(
+                        "%s holds checkpoints, and other users can read or change it: take their "
+                        "rights away (chmod go= %s)",
+                        path,
+                        path,
+                    )
 
     def _sync_folder(self, folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

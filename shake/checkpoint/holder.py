@@ -42,10 +42,14 @@ class Holder:
         """This process."""
         pid = os.getpid()
         start = _stat(pid)
-        if start is None:  # not Linux: others can only watch this one from afar
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            namespace = os.readlink("/proc/self/ns/pid")
+        except OSError:  # as where /proc is mounted with subset=pid
+            start = None
+        if start is None:  # others can only watch this one from afar, as one of another machine
             return cls(socket.gethostname(), "", "", pid, 0)
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return cls(socket.gethostname(), boot, os.readlink("/proc/self/ns/pid"), pid, start[1])
+        return cls(socket.gethostname(), boot, namespace, pid, start[1])
 
     def life(self, seen_by: Holder) -> Life:
         """Whether this process lives, as ``seen_by`` can tell; of another machine: unknown."""

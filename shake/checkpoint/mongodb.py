@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.checkpoint.records import STATUS_TABLE
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.targets.mongodb.advice import advice
@@ -40,8 +41,6 @@ AT_ONCE = 200
 PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
 
 DUPLICATE_KEY = 11000
-
-_PROBED = "status_table"
 
 
 class MongoStore:
@@ -98,7 +97,7 @@ class MongoStore:
 
     def _try(self, writable: bool) -> None:
         """Prove the right to read and, if ``writable``, to write; change nothing."""
-        probed = self._database[_PROBED]
+        probed = self._database[STATUS_TABLE]
         probed.find_one()
         if writable:
             probed.delete_one({"_id": "probe"})
@@ -144,6 +143,15 @@ class MongoStore:
             if new is None:
                 return where.delete_one(_exactly(old)).deleted_count == 1
             return where.replace_one(_exactly(old), dict(new)).matched_count == 1
+
+    def others(self) -> str:
+        """NimoShake, whose documents look like shake's, but for the type of their ``_id``.
+
+        Source: https://github.com/alibaba/NimoShake/wiki
+        """
+        marks = {"Key": "status_key", "_id": {"$not": {"$type": "string"}}}
+        with self._errors():
+            return "NimoShake" if self._database[STATUS_TABLE].find_one(marks) else ""
 
     def close(self) -> None:
         self._client.close()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shake.errors import RefusedError, UsageError
+from shake.files import open_own
 
 
 @contextmanager
@@ -40,18 +41,21 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
 
 def _lock(path: Path) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_own(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _names(path, handle):  # else its last holder has just removed it
                 _expect_pid(path, handle)
                 return handle
         except BlockingIOError:
-            pid = _content(handle) or "unknown"
+            pid = _content(handle)
             os.close(handle)
             raise RefusedError(
                 f"this task already runs as process {pid} (pid file {path}): stop that one "
                 "first, or choose another id"
+                if pid.isdigit()
+                else f"pid file {path} is locked by another process: end that one, set another "
+                "pid_path, or choose another id"
             ) from None
         except BaseException:
             os.close(handle)

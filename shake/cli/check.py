@@ -20,6 +20,7 @@ from shake.check.sides import Repair
 from shake.cli import command, streams
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
+from shake.process.cpus import usable_cpus
 from shake.status.figures import count, many
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
@@ -119,7 +120,7 @@ def _check(
             reporter,
             refresh=_REFRESH,
             chance=random.Random(),
-            workers=options.workers or command.usable_cpus(),
+            workers=options.workers or usable_cpus(),
         )
     if not findings.total:
         return EQUAL

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
+from setproctitle import setproctitle
+
 from shake import __version__
 from shake.cli import streams
 from shake.config import Loaded, Redactor, load
+from shake.config.secrets import MASK
 from shake.errors import RunError, ShakeError
+from shake.process.entry import log_thread_error
+from shake.process.ulimits import shortage
 from shake.status.logs import one_line
 
 #: Seconds that an end by a signal may take.
@@ -50,10 +56,19 @@ def parser(
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options; exit status 2 for wrong ones, whether or not that can be said."""
+    """The options; exit status 2 for wrong ones, whether or not that can be said.
+
+    No secret of the command line is in a list of processes for longer than that takes, or in an
+    error.
+    """
     streams.complete()
     try:
-        return parser.parse_args(argv)
+        options, more = parser.parse_known_args(argv)
+        setproctitle(f"shake: {parser.prog}")
+        if more:
+            shown = [one if re.fullmatch(r"[\w-]+", one) else MASK for one in more]
+            parser.error(f"unknown arguments: {' '.join(shown)}; write --set KEY=VALUE as one word")
+        return options
     except OSError:  # before Python 3.11
         raise SystemExit(2) from None
     finally:
@@ -65,13 +80,6 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run(
@@ -102,7 +110,7 @@ def run(
         signal.default_int_handler(number, frame)
 
     timers: list[threading.Timer] = []
-
+    before, threading.excepthook = threading.excepthook, log_thread_error
     signal.signal(signal.SIGTERM, interrupt)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by a shell's & or by nohup
@@ -118,12 +126,13 @@ def run(
         if debug:
             streams.complain(redactor.redact(traceback.format_exc()))
         if not isinstance(error, ShakeError):
-            error = RunError(f"unexpected {type(error).__name__}: {error}")
+            error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
         streams.complain(f"{name}: {one_line(redactor.redact(str(error)))}")
         return failed(error)
     except KeyboardInterrupt:
         return stop()
     finally:
+        threading.excepthook = before
         for timer in timers:
             timer.cancel()
         streams.let_go()

@@ -57,8 +57,12 @@ def complain(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=write, name="complain", daemon=True)
-    thread.start()
-    thread.join(_COMPLAIN_SECONDS)
+    try:
+        thread.start()
+    except RuntimeError:  # the system allows no more threads
+        write()
+    else:
+        thread.join(_COMPLAIN_SECONDS)
 
 
 def let_go() -> None:

@@ -13,7 +13,8 @@ from shake import codec
 from shake.cli import command, streams
 from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
-from shake.process.child import allow_many
+from shake.process.cpus import usable_cpus
+from shake.process.ulimits import allow_many
 from shake.run import task
 from shake.run.parts import Wish
 from shake.status.logs import logging_to
@@ -63,7 +64,7 @@ def _act(
         streams.say("\n".join(config.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
-    workers = options.workers or command.usable_cpus()
+    workers = options.workers or usable_cpus()
     reporter = make_reporter(sys.stdout)
     if options.dry_run:
         with logging_to(None, config.log_level, False, redactor, reporter.print):

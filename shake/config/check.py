@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
@@ -55,9 +56,9 @@ def _check_http(config: Config) -> None:
             f"http.bind = {config.http_bind} opens the status page to other machines: "
             "set http.token, or bind to 127.0.0.1"
         )
-    if config.system_profile and config.system_profile == config.http_profile:
+    if config.system_profile and config.system_profile in config.http_profile:
         raise UsageError(
-            f"system_profile and http_profile are both {config.http_profile}: choose two ports"
+            f"system_profile and http_profile are both {config.system_profile}: choose two ports"
         )
 
 
@@ -148,7 +149,27 @@ def _check_checkpoint(config: Config) -> None:
         )
 
 
+def check_proxies(environment: Mapping[str, str]) -> None:
+    """Raise UsageError for a proxy whose user or password would be taken for its host."""
+    for name, url in environment.items():
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            _check_encoded(f"environment variable {name}", url)
+
+
+def _check_encoded(what: str, address: str) -> None:
+    """Refuse an address whose host is not certain, since a / or ? can belong to its password.
+
+    A client takes the host from before them, and asks DNS for that piece of the password.
+    """
+    if re.search("[/?#].*@", address.partition("://")[2] or address):
+        raise UsageError(
+            f"{what} holds a user or password that is not percent-encoded: write %40 for @, %2F "
+            "for /, %3F for ? and %23 for # (in the options behind the host too)"
+        )
+
+
 def _check_url(key: str, url: str) -> None:
+    _check_encoded(key, url)
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -164,6 +185,7 @@ def _check_url(key: str, url: str) -> None:
 
 def _check_connection(key: str, address: str) -> None:
     """Let the driver read a connection string, without asking DNS for the hosts of an SRV one."""
+    _check_encoded(key, address)
     # Imported here: of all the processes that read a configuration, only the supervisor checks it.
     from pymongo import uri_parser
     from pymongo.errors import PyMongoError

@@ -26,6 +26,7 @@ class Key:
 
     ``default`` is ``...`` where the key is required. ``shapes_data``: a copy that was begun with
     one value cannot continue with another one. ``limit`` says which single change is refused then.
+    ``joins``: of several names that are given, all count, separated by ``;``.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Key:
     secret: re.Pattern[str] | None = None
     shapes_data: bool = False
     limit: str = ""
+    joins: bool = False
 
     @property
     def attribute(self) -> str:
@@ -85,10 +87,11 @@ def key(
     secret: re.Pattern[str] | None = None,
     shapes_data: bool = False,
     limit: str = "",
+    joins: bool = False,
 ) -> Any:
     """The dataclass field of a key; the arguments are those of :class:`Key`."""
     return field(
         default=MISSING if default is ... else default,
         repr=secret is None,
-        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data, limit)},
+        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data, limit, joins)},
     )

@@ -71,6 +71,15 @@ def _parse_port_or_off(text: str) -> int | None:
     return None if port < 0 else port
 
 
+def _parse_ports(text: str) -> tuple[int, ...]:
+    ports = [HTTP_PORT.parse(port.strip()) for port in text.split(";")]
+    return tuple(dict.fromkeys(port for port in ports if port >= 0))
+
+
+def _write_ports(ports: tuple[int, ...]) -> str:
+    return ";".join(map(str, ports)) or "-1"
+
+
 def _parse_names(text: str) -> tuple[str, ...]:
     names = tuple(name for part in text.split(";") if (name := part.strip()))
     if not names:
@@ -122,6 +131,7 @@ SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _wri
 FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
 COUNT = whole(1)
 HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1, 65535).parse)
+HTTP_PORTS = Kind(f"{HTTP_PORT.allowed}; or several, separated by ';'", _parse_ports, _write_ports)
 PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
 NAMES = Kind("names separated by ';'", _parse_names, ";".join)
 MAP = Kind("table:database.collection;...", _parse_map, _write_map)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from shake.config.check import check
+from shake.config.check import check, check_proxies
 from shake.config.keys import Setting
 from shake.config.table import KEYS, Config
 from shake.errors import UsageError
@@ -16,6 +16,7 @@ from shake.errors import UsageError
 #: Keys of NimoShake that mean nothing here.
 _IGNORED = ("conf.version", "increase.persist.dir", "full.enable_index.primary")
 _KNOWN = (*(name for k in KEYS for name in k.names), *_IGNORED)
+_BEGIN = re.compile(r"[\w.]+")
 _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN}
 
 
@@ -44,6 +45,7 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
         chosen.update(_by_key(layer, notices))
     config = Config.parse(chosen, "" if path else "; give a configuration file with --conf FILE")
     check(config)
+    check_proxies(environment)
     return Loaded(config, tuple(notices))
 
 
@@ -63,6 +65,9 @@ def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
         named = [given[name] for name in k.names if name in given]
         if named:
             first = chosen[k.name] = next((s for s in named if s.text), named[0])
+            if k.joins:
+                chosen[k.name] = replace(first, text=";".join(s.text for s in named if s.text))
+                continue
             notices += [
                 f"{s.where}: {s.name} is not used, {first.name} counts"
                 for s in named
@@ -119,7 +124,12 @@ def _setting(text: str, where: str) -> Setting:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"{where}: {_advice(text)}")
-    return Setting(name.strip(" \t"), value.strip(" \t"), where)
+    name = name.strip(" \t")
+    if not re.fullmatch(r"[\w.-]*", name):  # of an address, with its password, that has an option
+        begin = _BEGIN.match(name)
+        known = begin[0] if begin and begin[0] in _KNOWN else "key"
+        raise UsageError(f"{where}: there is more than a key before the '='; write {known} = value")
+    return Setting(name, value.strip(" \t"), where)
 
 
 def _advice(line: str) -> str:

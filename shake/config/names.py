@@ -43,7 +43,12 @@ def stored_name(table: str) -> str:
     Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
     """
     plain = re.sub(r"[^a-zA-Z0-9_.-]", "_", table).strip(".").replace("..", "._")
-    if plain == table and len(table) <= _LONGEST_STORED and not table.startswith("system."):
+    if (
+        plain
+        and plain == table
+        and len(table) <= _LONGEST_STORED
+        and not table.startswith("system.")
+    ):
         return table
     digest = hashlib.sha256(table.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{plain.removeprefix('system.')[: _LONGEST_STORED - 17]}~{digest}"

@@ -14,7 +14,7 @@ from shake.config.kinds import (
     BUDGET,
     COUNT,
     FLAG,
-    HTTP_PORT,
+    HTTP_PORTS,
     MAP,
     NAMES,
     PORT_OR_OFF,
@@ -46,12 +46,13 @@ class Config:
     log_level: str = key("log.level", _LEVELS, "info", "least level that is logged")
     log_buffer: bool = key("log.buffer", FLAG, True, "collect log lines before writing")
     system_profile: int | None = key("system_profile", PORT_OR_OFF, None, "diagnostics port")
-    http_profile: int = key(
+    http_profile: tuple[int, ...] = key(
         "http_profile",
-        HTTP_PORT,
-        9340,
-        "port of status page and API, -1: off",
+        HTTP_PORTS,
+        (9340,),
+        "port of status page and API, -1: off; where several of its names are given, each is one",
         also=("incr_sync.http_port", "full_sync.http_port"),
+        joins=True,
     )
     http_bind: str = key("http.bind", TEXT, "127.0.0.1", "address of both ports")
     http_token: str | None = key(

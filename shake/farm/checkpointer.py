@@ -6,6 +6,7 @@ import logging
 import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -58,7 +59,9 @@ class Checkpointer(threading.Thread):
         self._task = task
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._saving = 0  # touched in the loop only
+        self._saving = 0  # touched in the loop only, as the next two are
+        self.saves = 0
+        self.saved_at = 0.0  # Unix seconds
         self._renewal = -math.inf  # at once: the store might have been unreachable until now
 
     @property
@@ -137,6 +140,7 @@ class Checkpointer(threading.Thread):
 
         def saved() -> None:
             self._saving -= 1
+            self.saves, self.saved_at = self.saves + 1, time.time()
             then()
 
         if works:

@@ -21,7 +21,8 @@ from shake.phase import Phase
 from shake.schema import OLD
 from shake.source.clock import Bounds
 from shake.status.figures import duration, utc
-from shake.status.snapshot import TableStatus
+from shake.status.snapshot import ShardStatus, TableStatus
+from shake.stream.shard import State
 
 log = logging.getLogger("shake.farm")
 
@@ -231,6 +232,11 @@ class FollowPhases:
             "unread": following.unread(now),
             "quiet_seconds": clock - following.arrived if following.newest else None,
             "newest_change": following.newest or None,
+            "open_shards": tuple(
+                ShardStatus(one.id, one.parent, one.sequence, one.applied_through)
+                for one in following.shards
+                if one.state in (State.READY, State.READING)
+            ),
         }
         if following.active:
             figures |= {

@@ -30,7 +30,7 @@ from shake.stream.shard import Shard, State
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import index_names, place_problems, problems
 from shake.targets.contract import Location, Staging, Target
-from shake.targets.identity import mismatch
+from shake.targets.identity import collation_problem, mismatch
 
 
 def following_problems(config: Config) -> list[str]:
@@ -143,6 +143,8 @@ class Planner:
         record = replace(plan.record, segments=0, phase=Phase.DONE)
         if plan.identity.collection and plan.action is not Action.COMPLETE:
             plan = self._verified(plan)
+        elif found := self._target.find(plan.place, plan.table):
+            self.refusals += filter(None, [collation_problem(name, plan.place, found)])
         return replace(plan, action=Action.FOLLOW, record=record, segments=())
 
     def _copied(self, plan: TablePlan) -> TablePlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
@@ -63,9 +63,21 @@ def make_plan(
             *target.weaknesses,
             *idle_names(config, listed),
             *planner.warnings,
+            *_neighbours(config, checkpoints),
             *warnings(config, scanners, plans),
         ),
     )
+
+
+def _neighbours(config: Config, checkpoints: Checkpoints) -> Iterator[str]:
+    """A program that would read the checkpoints of this task as its own."""
+    if other := checkpoints.others():
+        yield (
+            f"database {config.checkpoint_database} holds checkpoints of {other}, which stay as "
+            f"they are. A {other} that still runs, or is started again, writes to the same "
+            "collections and reads the checkpoints of this task as its own: stop it for good, or "
+            "use another id, or set checkpoint.db and namespace.map"
+        )
 
 
 def local_problems(config: Config, *, ports: bool) -> list[str]:
@@ -78,9 +90,10 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
             f"log.file: {file} cannot be opened; give a file in a folder that exists and is "
             "writable, or leave the key empty to log on stdout"
         )
-    pages = {"http_profile": config.http_profile, "system_profile": config.system_profile}
-    for key, port in pages.items():
-        if ports and port is not None and port >= 0:
+    pages = [("http_profile", port) for port in config.http_profile]
+    pages += [("system_profile", port) for port in (config.system_profile,) if port is not None]
+    for key, port in pages:
+        if ports:
             try:
                 check_port(key, config.http_bind, port)
             except RefusedError as error:

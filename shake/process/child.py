@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -120,13 +119,3 @@ class Child(Generic[SetUp, Taken, Sent]):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def allow_many() -> None:
-    """Let this process, and its children, have as many files open as the system allows.
-
-    The supervisor has one for each child, and each followed table has a writer; the usual limit of
-    1024 is for programs that call select(), which cannot take more.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

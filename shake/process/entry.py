@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from shake.errors import ShakeError, Stopped
 from shake.process.channel import ChildChannel
 from shake.process.messages import Diagnosis, Failed, Log
 from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.ulimits import shortage
 
 Received = TypeVar("Received", contravariant=True)
 
@@ -68,6 +70,7 @@ def main(
     log.addHandler(ChannelHandler(channel))
     log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
     log.propagate = False
+    threading.excepthook = log_thread_error
     # A page is very many small objects and no cycle: looking for one at the usual rate costs a
     # fifth of a worker's time.
     gc.freeze()
@@ -76,6 +79,15 @@ def main(
         begin(channel, config, set_up).serve(channel.receive())
     # Threads may hang in a request to a server that is gone: nothing here needs them to end well.
     os._exit(0)
+
+
+def log_thread_error(ended: threading.ExceptHookArgs) -> None:
+    """A thread of a library has ended: one line of the log, where Python prints a stack trace."""
+    name = ended.thread.name if ended.thread else "?"
+    reason = (ended.exc_value and shortage(ended.exc_value)) or ended.exc_value
+    logging.getLogger("shake").info(
+        "thread %s ended by %s: %s", name, ended.exc_type.__name__, reason
+    )
 
 
 @contextlib.contextmanager
@@ -90,10 +102,10 @@ def guarded(channel: Supervisor) -> Iterator[None]:
     except ShakeError as error:
         _tell(channel, str(error))
     except Exception as error:
-        _tell(
-            channel,
-            f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)",
+        unexpected = (
+            f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)"
         )
+        _tell(channel, shortage(error) or unexpected)
 
 
 def _tell(channel: Supervisor, text: str) -> None:

@@ -13,6 +13,7 @@ from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Start
 from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.ulimits import shortage
 
 log = logging.getLogger("shake.farm")
 
@@ -67,7 +68,7 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
                 self._loop, self._role, start, set_up, descriptors, self.received, self._died
             )
         except OSError as error:
-            self._died(f"it cannot be started: {error.strerror}")
+            self._died(f"it cannot be started: {shortage(error) or error.strerror}")
 
     def send(self, message: Taken) -> None:
         """Send a message; a replacement process does not get it again."""

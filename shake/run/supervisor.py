@@ -338,6 +338,8 @@ class Supervisor:
             source_time=source.earliest(),
             margin=self._config.incr_margin,
             whole=self._plan.whole(self._config),
+            saves=self._parts.checkpointer.saves,
+            saved_at=self._parts.checkpointer.saved_at,
         )
 
     def switching(self) -> None:

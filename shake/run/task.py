@@ -27,6 +27,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
+from shake.process.ulimits import check_files, files_problem
 from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
@@ -75,6 +76,7 @@ def dry_run(config: Config, workers: int) -> Plan:
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
+        refusals += filter(None, [files_problem(workers, config.full_concurrency)])
         return replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
 
 
@@ -85,6 +87,7 @@ def run(wish: Wish) -> None:
     has ended well.
     """
     config, workers = wish.config, wish.workers
+    check_files(workers, config.full_concurrency)
     with (
         pidfile.hold(config.pid_path, config.id),
         _open(config) as ends,
@@ -337,9 +340,9 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
     screen = _Screen(reporter, plan.follows, first)
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
-        if config.http_profile >= 0:
+        for port in config.http_profile:
             server = status_server(
-                screen.look, bind, config.http_profile, token, switching=lambda: screen.switching()
+                screen.look, bind, port, token, switching=lambda: screen.switching()
             )
             servers.enter_context(server)
         if config.system_profile is not None:

@@ -53,6 +53,9 @@ SET_CLOCK = "set the clock of this machine, by chrony or another NTP client"
 RENEW = "renew the credentials: files of profiles are read again once they have expired"
 CHECK_NETWORK = "check {key}, source.region and the network"
 
+#: Characters that are shown of an error.
+_LONGEST_CODE, _LONGEST_MESSAGE = 100, 2000
+
 
 class Transient(Exception):
     """The request failed in a way that waiting cures; ``reason`` can be shown to the user.
@@ -95,7 +98,7 @@ def judge(
     if not isinstance(error, dict):
         raise Transient("fault", f"HTTP {status} without a DynamoDB error in it")
     code, message = _code(error), str(error.get("message") or error.get("Message") or "")
-    message = credentials.redact(message)
+    message = credentials.redact(message)[:_LONGEST_MESSAGE]
     if code in _THROTTLES:
         raise Transient("throttle", f"{code}: {message}")
     if code in EXPIRED and credentials.refreshable:
@@ -122,4 +125,4 @@ def _damage(headers: Mapping[str, str], body: memoryview) -> str:
 def _code(error: dict[str, Any]) -> str:
     """``com.amazonaws.dynamodb.v20120810#ThrottlingException`` is ``ThrottlingException``."""
     code = str(error.get("__type") or error.get("code") or "")
-    return code.rpartition("#")[2].partition(":")[0]
+    return code.rpartition("#")[2].partition(":")[0][:_LONGEST_CODE]

@@ -7,6 +7,7 @@ a megabyte an answer the wake-ups and copies of a general client cost more than 
 from __future__ import annotations
 
 import io
+import re
 import socket
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
@@ -32,7 +33,16 @@ _WAKE_BYTES = 256 * 1024
 _TLS_RECORD = 17 * 1024
 #: A page of 1 MB is up to twice as large as JSON; a buffer grows to the largest answer.
 _FIRST_BYTES = 64 * 1024
+#: No answer of DynamoDB is larger: 1 MB of the shortest elements, such as null, is 7 MB of JSON,
+#: and a record has two images.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+_MOST_BYTES = 64 * 2**20
 _MOST_HEAD = 64 * 1024
+_UNREADABLE = (
+    "an address cannot be read: check the proxy of the environment (HTTPS_PROXY, HTTP_PROXY), and "
+    "percent-encode its user and password"
+)
+_LENGTH = re.compile("[0-9]{1,18}")
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -74,22 +84,23 @@ class Connection:
     def __init__(self, url: str, timeout: float | None, ca_bundle: str) -> None:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        proxies = ProxyConfiguration(get_environ_proxies(url))
-        proxy = proxies.proxy_url_for(url)
-        credentials = proxies.proxy_headers_for(proxy) if proxy else {}
         self._timeout = timeout
         self._close_after = False
         self._slack = _TLS_RECORD if tls else 0
         self._target = parts.path or "/"
         self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
-        if proxy and not tls:
-            self._target = shown(url) + self._target
-            self._headers += "".join(f"{k}: {v}\r\n" for k, v in credentials.items())
+        proxy = None
         try:
+            proxies = ProxyConfiguration(get_environ_proxies(url))
+            proxy = proxies.proxy_url_for(url)
+            credentials = proxies.proxy_headers_for(proxy) if proxy else {}
             self._opened = _open(url, proxy, credentials, timeout, ca_bundle)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             way = f" by the proxy {shown(proxy)}" if proxy else ""
             raise Broken(f"cannot connect to {shown(url)}{way}: {_reason(error)}") from error
+        if proxy and not tls:
+            self._target = shown(url) + self._target
+            self._headers += "".join(f"{k}: {v}\r\n" for k, v in credentials.items())
         self._socket: Any = self._opened.sock
 
     @property
@@ -120,9 +131,12 @@ class Connection:
         status, version, headers = _parse_head(bytes(buffer.view[:end]))
         self._close_after = version < "HTTP/1.1" or headers.get("connection", "").lower() == "close"
         start = end + len(_HEAD_END)
-        if status // 100 == 1 or not headers.get("content-length", "").isdigit():
+        length = headers.get("content-length", "")
+        if status // 100 == 1 or not _LENGTH.fullmatch(length):
             return self._receive_otherwise(buffer, got)
-        stop = start + int(headers["content-length"])
+        if int(length) > _MOST_BYTES:
+            raise Broken(f"the answer has {length} bytes, and no answer of DynamoDB is so large")
+        stop = start + int(length)
         buffer.grow(stop + 1, got)
         self._read_body(buffer.view, start, got, stop)
         buffer.view[stop] = 0
@@ -162,7 +176,7 @@ class Connection:
         response = HTTPResponse(_Replayed(bytes(buffer.view[:got]), self._socket), method="POST")  # type: ignore[arg-type]
         try:
             response.begin()
-            body = response.read()
+            body = response.read(_MOST_BYTES + 1)
         except (HTTPException, OSError) as error:
             raise Broken(f"the answer broke off: {_reason(error)}") from error
         self._close_after = bool(response.will_close)
@@ -174,11 +188,15 @@ class Connection:
 
 
 class _Replayed(io.RawIOBase):
-    """A socket's bytes, those that were read from it already once more."""
+    """A socket's bytes, those that were read from it already once more.
+
+    They end by an error after _MOST_BYTES, whatever they are: chunks, headers, a body without end.
+    """
 
     def __init__(self, again: bytes, source: socket.socket) -> None:
         self._again = again
         self._source = source
+        self._left = _MOST_BYTES - len(again)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -188,7 +206,11 @@ class _Replayed(io.RawIOBase):
 
     def readinto(self, into: Any) -> int:
         if not self._again:
-            return self._source.recv_into(into)
+            received = self._source.recv_into(into)
+            self._left -= received
+            if self._left < 0:
+                raise OSError("it is larger than any answer of DynamoDB")
+            return received
         count = min(len(into), len(self._again))
         into[:count], self._again = self._again[:count], self._again[count:]
         return count
@@ -241,6 +263,8 @@ def _when(got: int, size: int) -> str:
 
 def _reason(error: BaseException) -> str:
     """The innermost words of an error that libraries have wrapped."""
+    if isinstance(error, ValueError) and not isinstance(error, OSError):  # it quotes an address
+        return _UNREADABLE
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__

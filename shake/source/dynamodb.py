@@ -14,7 +14,13 @@ from shake.schema import Table
 from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
 from shake.source.scan import ScanPlan
-from shake.source.streams import iterator_request, latest_request, records_request, stream_loss
+from shake.source.streams import (
+    iterator_request,
+    latest_request,
+    records_request,
+    shard_id,
+    stream_loss,
+)
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
@@ -244,7 +250,7 @@ class DynamoSource(Client):
                 numbers = shard["SequenceNumberRange"]
                 found.append(
                     Listed(
-                        shard["ShardId"],
+                        shard_id(shard["ShardId"]),
                         shard.get("ParentShardId", ""),
                         numbers["StartingSequenceNumber"],
                         numbers.get("EndingSequenceNumber") is not None,

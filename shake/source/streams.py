@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
+from shake.errors import RunError
 from shake.source.contract import Stream
 
 #: Streams with these carry what an item has become.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_StreamSpecification.html
 _NEW_IMAGES = ("NEW_IMAGE", "NEW_AND_OLD_IMAGES")
+
+#: AWS's own have 28 to 65 characters; those of other sources look otherwise.
+_SHARD_ID = re.compile(r"[a-zA-Z0-9_:-][a-zA-Z0-9_.:-]{0,127}")
 
 
 def table_arn(stream: str) -> str:
@@ -18,6 +24,20 @@ def table_arn(stream: str) -> str:
     """
     table, found, _ = stream.partition("/stream/")
     return table if found else ""
+
+
+def shard_id(text: str) -> str:
+    """The id of a shard. Raises RunError for one that no stream of DynamoDB has.
+
+    It becomes a part of file names and of checkpoints.
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_Shard.html
+    """
+    if not _SHARD_ID.fullmatch(text):
+        raise RunError(
+            f"the source lists a shard {text[:100]!r}, which is not the id of a shard: check "
+            "source.endpoint_url"
+        )
+    return text
 
 
 def stream_problem(table: str, stream: Stream) -> str | None:

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
 from shake.errors import RefusedError
@@ -99,6 +101,24 @@ class Server:
     def _serve(self) -> None:
         while not self._over.is_set():
             wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close connections that would keep others out.
+
+        Those are clients that do not read their answers, and, where half of all connections are
+        taken, the oldest ones that have not sent a whole request.
+        """
+        channels = [one for one in self._sockets.values() if isinstance(one, HTTPChannel)]
+        waiting = sorted(
+            (one for one in channels if not one.requests), key=lambda one: one.creation_time
+        )
+        late = time.time() - _LIMITS["channel_timeout"]
+        unread = [one for one in channels if one.requests and one.total_outbufs_len]
+        stalled = [one for one in unread if one.last_activity < late]
+        too_many = max(0, len(channels) - _LIMITS["connection_limit"] // 2)
+        for channel in (*stalled, *waiting[:too_many]):
+            channel.handle_close()  # will_close waits until the client reads
 
 
 def check_port(key: str, bind: str, port: int) -> None:

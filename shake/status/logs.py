@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -126,12 +127,14 @@ class FileHandler(logging.Handler):
     """Appends to a file in a separate thread: a disk that hangs holds up no caller.
 
     Lines below ``warning`` wait for at most ``hold`` seconds. Lines that the disk does not take
-    are dropped and counted. Raises UsageError where the file cannot be opened.
+    are dropped and counted. Where logrotate(8) has moved the file away, the next line goes to a new
+    one. Raises UsageError where the file cannot be opened.
     """
 
     def __init__(self, file: str, hold: float) -> None:
         super().__init__()
         self._hold = hold
+        self._file = os.path.abspath(file)
         self._stream: Direct | None = None
         self._lines: list[str] = []  # touched in the outlet's thread only, as the stream is
         self._outlet = Outlet("the log", dropped=self._write_dropped)
@@ -180,7 +183,19 @@ class FileHandler(logging.Handler):
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
         if lines and self._stream:
+            self._follow_rotation(self._stream)
             self._stream.write("".join(lines).encode("utf-8", "backslashreplace"))
+
+    def _follow_rotation(self, stream: Direct) -> None:
+        """Open the file again where it was moved away; until that succeeds, write on to it."""
+        with suppress(OSError):
+            try:
+                if os.path.samestat(os.stat(self._file), os.fstat(stream.fileno())):
+                    return
+            except FileNotFoundError:
+                pass
+            self._stream = Direct(self._file, "a")
+            stream.close()
 
     def _end(self) -> None:
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shake.status.figures import COMPLETE, IDLE, expected, fraction
-from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.figures import COMPLETE, IDLE, expected, fraction, utc
+from shake.status.snapshot import ShardStatus, Snapshot, TableStatus
 
 
 def progress(snapshot: Snapshot) -> dict[str, Any]:
@@ -33,13 +33,30 @@ def _collection(table: TableStatus) -> str:
 def metric(snapshot: Snapshot) -> dict[str, Any]:
     """``/metric``, of the incremental sync: records read and written, and checkpoints.
 
-    What is counted is applied; checkpoints are not counted.
+    What is counted is applied. ``checkpoint_update_times`` has the shards of each table that are
+    read.
     """
     changes = sum(table.changes for table in snapshot.tables)
     return {
         "records_get": changes,
         "records_write": changes,
-        "checkpoint_times": 0,
-        "checkpoint_update_times": {},
+        "checkpoint_times": snapshot.saves,
+        "checkpoint_update_times": {
+            table.name: {one.id: _shard(snapshot, one) for one in table.open_shards}
+            for table in snapshot.tables
+        },
         "error": snapshot.reason if snapshot.state == "failed" else "",
     }
+
+
+def _shard(snapshot: Snapshot, shard: ShardStatus) -> dict[str, str]:
+    return {
+        "update_time": _time(snapshot.saved_at),
+        "sync_approximate_time": _time(shard.applied_through),
+        "father_shard_id": shard.parent,
+        "SequenceNumber": shard.sequence,
+    }
+
+
+def _time(moment: float) -> str:
+    return utc(moment) if moment else ""

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -29,16 +30,16 @@ class ProcessReport:
 
 def report(role: str, queue: str = "") -> ProcessReport:
     """The report of the process that calls this."""
-    me = psutil.Process()
-    cpu = me.cpu_times()
+    rss, cpu = 0, 0.0
+    with suppress(psutil.Error, OSError):  # where /proc does not tell
+        me = psutil.Process()
+        rss, cpu = me.memory_info().rss, sum(me.cpu_times()[:2])
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     stacks = "\n".join(
         f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()
     )
-    return ProcessReport(
-        role, os.getpid(), me.memory_info().rss, cpu.user + cpu.system, stacks, queue
-    )
+    return ProcessReport(role, os.getpid(), rss, cpu, stacks, queue)
 
 
 def profile_server(

@@ -72,11 +72,12 @@ def page() -> bytes:
 def status(snapshot: Snapshot) -> dict[str, Any]:
     """``/status``: the snapshot's fields, ``total`` (all tables as one) and each ``fraction``.
 
-    ``time``, ``source_time``, ``applied_through`` and ``newest_change`` are UTC in ISO 8601, or
-    null.
+    ``time``, ``source_time``, ``saved_at``, ``applied_through`` and ``newest_change`` are UTC in
+    ISO 8601, or null.
     """
     return asdict(snapshot) | {
         "time": _iso(snapshot.time),
+        "saved_at": _iso(snapshot.saved_at),
         "source_time": _iso(snapshot.source_time),
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),
@@ -88,6 +89,10 @@ def _table(table: TableStatus) -> dict[str, Any]:
         "fraction": fraction(table),
         "applied_through": _iso(table.applied_through),
         "newest_change": _iso(table.newest_change),
+        "open_shards": [
+            one._asdict() | {"applied_through": _iso(one.applied_through)}
+            for one in table.open_shards
+        ],
     }
 
 

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class ShardStatus(NamedTuple):
+    """A shard that is not applied to its end: the last number that is, and up to which time."""
+
+    id: str
+    parent: str
+    sequence: str
+    applied_through: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class TableStatus:
     unread: float | None = None
     #: whether the table is applied through the end of its copy and the start of this run
     consistent: bool = False
+    #: shards that can be read now
+    open_shards: tuple[ShardStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,7 @@ class Snapshot:
 
     ``time`` is when it was so, in Unix seconds by this machine's clock, and ``source_time`` by the
     source's, or earlier. ``margin`` is ``incr.margin``. ``whole``: the target is to hold all items.
+    ``saves``: how often this run has saved checkpoints, for the last time at ``saved_at``.
     """
 
     id: str
@@ -99,3 +112,5 @@ class Snapshot:
     source_time: float = 0.0
     margin: float = 0.0
     whole: bool = False
+    saves: int = 0
+    saved_at: float = 0.0

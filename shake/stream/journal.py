@@ -8,6 +8,7 @@ content, even after a process has crashed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
+from shake import files
 from shake.config.names import stored_name
 from shake.errors import RunError
 
@@ -27,6 +29,10 @@ from shake.errors import RunError
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html
 _HEAD = struct.Struct("<IIId40s")
 _LEVEL = 1
+
+#: Bytes of the disk that the journal leaves free, or so much of a small disk: whatever else is on
+#: it, as checkpoints and the log, goes on when the journal takes no more.
+_RESERVE, _RESERVE_SHARE = 256 * 10**6, 0.1
 
 
 class Damaged(ValueError):
@@ -44,7 +50,10 @@ class Entry:
 
 
 class Journal:
-    """The folder of a task's journal: a folder for each table, and in it a file for each shard."""
+    """The folder of a task's journal: a folder for each table, and in it a file for each shard.
+
+    The source chooses the names of both: what cannot be the name of a file gets another one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,8 +93,11 @@ class Appender:
 
     def __init__(self, file: Path, durable: str, size: int, wait: Callable[[], None]) -> None:
         self.sequence, self.ended = durable, False
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (file.parent.parent, file.parent):
+            files.make_folder(folder)
+            files.tighten(folder)
+        self._file = files.open_own(file)
         try:
             self._lock(wait)
             if not os.fstat(self._file).st_size:
@@ -97,7 +109,7 @@ class Appender:
             raise
 
     def append(self, records: int, created: float, sequence: str, body: memoryview) -> int:
-        """Add an answer; return its bytes in the file."""
+        """Add an answer; return its bytes in the file. Raises OSError where the disk is full."""
         self.sequence = sequence
         return self._write(records, created, zlib_ng.compress(body, _LEVEL))
 
@@ -134,7 +146,19 @@ class Appender:
         os.lseek(self._file, end, os.SEEK_SET)
         self._end = end
 
+    def _check_disk(self) -> None:
+        disk = os.fstatvfs(self._file)
+        free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        reserve = min(_RESERVE, size * _RESERVE_SHARE)
+        if free < reserve:
+            raise OSError(
+                errno.ENOSPC,
+                f"its disk has {free / 1e6:.1f} MB free, and the last {reserve / 1e6:.1f} MB are "
+                "left to checkpoints and logs",
+            )
+
     def _write(self, records: int, created: float, blob: bytes) -> int:
+        self._check_disk()
         head = _HEAD.pack(0, len(blob), records, created, self.sequence.encode())[4:]
         entry = zlib_ng.crc32(blob, zlib_ng.crc32(head)).to_bytes(4, "little") + head + blob
         try:

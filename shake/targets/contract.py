@@ -107,10 +107,14 @@ NO_FENCE = Fence()
 
 
 class Found(NamedTuple):
-    """A collection that is there: its UUID, "" if unknown, and whether it has its key index."""
+    """A collection that is there: its UUID, "" if unknown, and whether it has its key index.
+
+    ``collation`` is what it compares strings by, "" where different strings are never equal.
+    """
 
     collection: str
     keyed: bool
+    collation: str = ""
 
 
 class Location(NamedTuple):

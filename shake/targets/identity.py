@@ -31,9 +31,26 @@ def mismatch(
             "made anew (as by a restore without --preserveUUID), or target.address leads to "
             f"another server than before{was}: set it back, {anew}"
         )
+    if problem := collation_problem(table, location.place, found):
+        return problem
     if not found.keyed:
         return (
             f"collection {location.place} lacks the unique index on the key of table {table}, so "
             f"changes could store an item twice: build that index, {anew}"
         )
     return None
+
+
+def collation_problem(table: str, place: str, found: Found) -> str | None:
+    """Why a collection cannot hold the items of a table one by one; None where it can.
+
+    Under a default collation the keys "a" and "A" can be one to every query and every index.
+    Source: https://www.mongodb.com/docs/manual/reference/collation/
+    """
+    if not found.collation:
+        return None
+    return (
+        f"collection {place} has a default collation ({found.collation}), by which different keys "
+        f"of table {table} can be equal: create it anew without one, or give the table another "
+        "place by namespace.map"
+    )

@@ -54,6 +54,8 @@ _TIP_EVERY = 0.2
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
 #: Seconds between two checks whether another process has released the journal's lock.
 _LOCK_EVERY = 0.1
+#: Seconds after which that counts as a journal that takes no more.
+_LOCK_SECONDS = 30.0
 
 _TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
 _EXPIRED = "ExpiredIteratorException"
@@ -330,7 +332,7 @@ class JournalingReader(Reader):
 
     _journal: Appender
     _records = _bytes = 0  # since the last report
-    _created = _reported = 0.0
+    _created = _reported = _waited = 0.0
 
     def _serve(self) -> bool:
         lease = self._lease
@@ -354,6 +356,9 @@ class JournalingReader(Reader):
         """The worker of a run that has died still has it, for some seconds at most."""
         if self._leaving():
             raise Stopped
+        self._waited += _LOCK_EVERY
+        if self._waited > _LOCK_SECONDS:
+            raise TimeoutError(0, f"another process has held its lock for {_LOCK_SECONDS:g} s")
         self._rest(_LOCK_EVERY)
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +61,10 @@ NO_DOLLAR_NAMES = (
     "the target is older than MongoDB 5.0, and refuses every item that has an attribute whose name "
     "begins with $: such an item stops the task; if there are any, use MongoDB 5.0 or later"
 )
+
+
+#: What is shown of a collation.
+_COLLATION = ("locale", "strength")
 
 
 class MongoTarget:
@@ -161,31 +165,37 @@ class MongoTarget:
 
     def seen(self, place: str, table: Table) -> Found | None:
         """What a primary shows now, which a fail-over might undo. A view counts too."""
-        found = self.collections(place, place)
-        if place not in found:
+        found = self._listed(place, place).get(place)
+        if found is None:
             return None
         wanted = wanted_indexes(table, self._config)[:1]
         unique = wanted[0].fields if wanted and wanted[0].unique else ()
         stored = self.call(place, self.collection(place).index_information)
         keyed = any(
-            one.get("unique") and tuple(map(tuple, one["key"])) == unique for one in stored.values()
+            one.get("unique")
+            and tuple(map(tuple, one["key"])) == unique
+            and not one.keys() & {"collation", "partialFilterExpression"}
+            for one in stored.values()
         )
-        return Found(found[place], keyed or not unique)
+        collation = found.get("options", {}).get("collation", {})
+        shown = ", ".join(f"{name} {collation[name]}" for name in _COLLATION if name in collation)
+        return Found(_uuid_of(found), keyed or not unique, shown)
 
     def collections(self, place: str, stem: str) -> dict[str, str]:
         """UUIDs, by name, of the collections whose names begin with ``stem``.
 
         Both are ``database.collection``; the UUID is "" where the server tells none.
         """
+        return {name: _uuid_of(one) for name, one in self._listed(place, stem).items()}
+
+    def _listed(self, place: str, stem: str) -> dict[str, Mapping[str, Any]]:
+        """What the server tells of the collections whose names begin with ``stem``."""
         database, _, prefix = stem.partition(".")
         named = {"name": {"$regex": f"^{re.escape(prefix)}"}}
         found = self.call(
             place, lambda: list(self.database(database).list_collections(filter=named))
         )
-        return {
-            f"{database}.{one['name']}": bytes(one.get("info", {}).get("uuid", b"")).hex()
-            for one in found
-        }
+        return {f"{database}.{one['name']}": one for one in found}
 
     def drop(self, place: str, uuid: str = "") -> None:
         """Drop the collection, if its UUID is still this one; harmless when there is none."""
@@ -340,3 +350,8 @@ class MongoTarget:
                 raise
         key = {self._config.id_rule.path(table.keys.partition): "hashed"}
         admin.command("shardCollection", place, key=key)
+
+
+def _uuid_of(listed: Mapping[str, Any]) -> str:
+    """The UUID of a collection that listCollections tells of, "" where it has none."""
+    return bytes(listed.get("info", {}).get("uuid", b"")).hex()

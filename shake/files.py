@@ -1,0 +1,58 @@
+"""Files and folders that only this user can open, and locks on them that have a deadline.
+
+They hold keys of items. A process that can open a file can also lock it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+#: Seconds for which the lock of a file is waited for. Its holders need it for moments only.
+LOCK_SECONDS = 8.0
+_LOCK_EVERY = 0.02
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder of this user's own where there is none. Raises OSError."""
+    with suppress(FileExistsError):
+        folder.mkdir(0o700)
+
+
+def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a file, which is created for this user only; return its descriptor. Raises OSError."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    tighten(handle)
+    return handle
+
+
+def tighten(file: int | Path) -> None:
+    """Take a file or folder away from other users, if it is this user's."""
+    mode = os.stat(file).st_mode
+    if mode & 0o077:
+        with suppress(PermissionError):
+            os.chmod(file, mode & 0o700)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether other users can read a file or folder."""
+    return bool(path.stat().st_mode & 0o077)
+
+
+def lock(handle: int, seconds: float | None = None) -> None:
+    """Lock an open file for this process. Raises TimeoutError where another one keeps the lock."""
+    seconds = LOCK_SECONDS if seconds is None else seconds
+    last = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > last:
+                raise TimeoutError(
+                    0, f"another process has held its lock for {seconds:g} s"
+                ) from None
+        time.sleep(_LOCK_EVERY)

@@ -1,0 +1,61 @@
+"""What the system allows a process: open files, further processes and threads."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+from shake.errors import RefusedError
+
+#: Files that a supervisor has open beside those of its children: logs, connections, pages.
+_OWN_FILES = 32
+#: Files that it has open for a worker (its channel and its arena), and for a writer.
+_FILES_OF_WORKER, _FILES_OF_WRITER = 2, 1
+
+_FILES = "this process cannot open more files: raise ulimit -n (LimitNOFILE of a systemd service)"
+_PROCESSES = (
+    "the system allows no more processes and threads: raise ulimit -u, pids.max of the control "
+    "group, or TasksMax of a systemd service, or lower --workers"
+)
+_MEMORY = "the system has no memory for another process: lower --workers"
+
+
+def allow_many() -> None:
+    """Let this process, and its children, have as many files open as the system allows.
+
+    The supervisor has one for each child, and each followed table has a writer; the usual limit of
+    1024 is for programs that call select(), which cannot take more.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def files_problem(workers: int, writers: int) -> str:
+    """Why so many children cannot be had at once, or ""."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _OWN_FILES + workers * _FILES_OF_WORKER + writers * _FILES_OF_WRITER
+    if most == resource.RLIM_INFINITY or needed <= most:
+        return ""
+    return (
+        f"this process may open {most} files, and needs {needed} with {workers} workers: raise the "
+        "hard limit of ulimit -n (LimitNOFILE of a systemd service), or lower --workers"
+    )
+
+
+def check_files(workers: int, writers: int) -> None:
+    """Raise RefusedError where so many children cannot be had at once."""
+    if problem := files_problem(workers, writers):
+        raise RefusedError(problem)
+
+
+def shortage(error: BaseException) -> str:
+    """What the system did not give, and what to do, or "" where the error is another one."""
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return _PROCESSES
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return _FILES
+    if error.errno == errno.EAGAIN:
+        return _PROCESSES
+    return _MEMORY if error.errno == errno.ENOMEM else ""
