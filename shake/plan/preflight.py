@@ -60,7 +60,7 @@ def make_plan(
             *target.weaknesses,
             *idle_names(config, listed),
             *planner.warnings,
-            *warnings(config, scanners, plans),
+            *warnings(config, scanners, plans, now()),
         ),
     )
 

@@ -10,6 +10,15 @@ from urllib.parse import urlsplit
 _SHORTEST_SECRET = 8
 
 
+def in_aws(url: str) -> bool:
+    """Whether an address is one of AWS itself.
+
+    Source: https://docs.aws.amazon.com/general/latest/gr/ddb.html
+    """
+    host = urlsplit(url).hostname or ""
+    return ".amazonaws." in host or host.endswith((".api.aws", ".amazonwebservices.com.cn"))
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An address that speaks the DynamoDB protocol.
