@@ -41,7 +41,7 @@ class Margin:
 
 
 def scan_calls(config: Config, plan: TablePlan) -> float:
-    """Scan calls that read what is left of a table."""
+    """The Scan calls that read the rest of a table."""
     pages = max(plan.table.bytes / PAGE_BYTES, len(plan.segments))
     if config.qps_full_batch_num:
         pages = max(pages, plan.table.items / config.qps_full_batch_num)

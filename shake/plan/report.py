@@ -1,7 +1,7 @@
 """The plan as the user gets it: what is read, written and changed, how long it takes, its cost.
 
-``--dry-run --json`` prints a PlanReport as it is, so its fields are part of the contract, and are
-documented in docs/plan.md. Times are in seconds, sizes in bytes.
+``--dry-run --json`` prints a PlanReport as it is, so its fields are documented, and a test compares
+them with that page. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Facts:
 
 
 def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
-    """The report of a plan. It asks nobody anything."""
+    """The report of a plan. It sends no request."""
     tables = tuple(
         _table(config, table, facts.samples.get(table.table.name)) for table in plan.tables
     )
