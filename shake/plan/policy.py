@@ -36,9 +36,7 @@ def iam_policy(config: Config, plan: Plan) -> dict[str, str | list[Statement]]:
         # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
         _statement("DecryptTables", ["kms:Decrypt"], keys),
     ]
-    if config.filter_collection_white != config.plain_white_names or not (
-        config.filter_collection_white
-    ):
+    if not config.plain_white_names or config.plain_white_names != config.filter_collection_white:
         statements.append(_statement("ListTables", ["dynamodb:ListTables"], ["*"]))
     return {"Version": _VERSION, "Statement": [one for one in statements if one["Resource"]]}
 

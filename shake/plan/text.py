@@ -11,6 +11,20 @@ from shake.status.figures import count, duration, many, size
 
 #: Names that are listed before the others are only counted.
 _NAMED = 5
+#: What a start logs, unless the text says that nothing is done.
+_AT_START = frozenset(
+    {
+        "source",
+        "target",
+        "time",
+        "cost",
+        "changes meanwhile",
+        "this machine",
+        "at the source",
+        "existing collections",
+    }
+)
+_NOTHING = frozenset({"nothing", "0 dropped, 0 renamed"})
 #: Columns of a label.
 _LABEL = 22
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -37,7 +51,7 @@ def brief(report: PlanReport) -> list[str]:
     return [
         f"plan: {label}: {text}"
         for label, text in _whole(report)
-        if label not in ("checkpoints", "to be read", "at the target")
+        if label in _AT_START and text not in _NOTHING
     ]
 
 
