@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from shake.source.item_size import item_bytes
+
 Item = dict[str, dict[str, Any]]
 
 KEY_SCHEMA = [
@@ -91,33 +93,6 @@ def _page(make: Callable[[random.Random], Item], source: random.Random) -> Page:
         keys.append(end + (end > 0) + texts[-1].index(b"#") + 1)
         end += len(texts[-1]) + (end > 0)
         ends.append(end)
-
-
-def item_bytes(item: Item) -> int:
-    """Bytes of an item as DynamoDB counts them."""
-    return sum(len(name) + _stored(value) for name, value in item.items())
-
-
-def _stored(typed: dict[str, Any]) -> int:
-    """Bytes of a value as DynamoDB counts them.
-
-    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-    """
-    [(tag, value)] = typed.items()
-    match tag:
-        case "S":
-            return len(value.encode())
-        case "N":
-            return len(value.strip("-0.")) // 2 + 2
-        case "B":
-            return len(value) * 3 // 4
-        case "L":
-            return 3 + sum(1 + _stored(element) for element in value)
-        case "M":
-            return 3 + sum(1 + len(name) + _stored(inner) for name, inner in value.items())
-        case "SS" | "NS" | "BS":
-            return sum(_stored({tag[0]: element}) for element in value)
-    return 1
 
 
 # -- shapes --------------------------------------------------------------------------------------

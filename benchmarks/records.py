@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from benchmarks.pages import PAGE_BYTES, SEED, SHAPES, Item, as_json, item_bytes
+from benchmarks.pages import PAGE_BYTES, SEED, SHAPES, Item, as_json
+from shake.source.item_size import item_bytes
 
 #: The kinds of changes in a stream, in their order.
 TRAFFIC = {

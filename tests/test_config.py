@@ -365,10 +365,40 @@ def test_a_variable_that_is_nearly_a_key_gives_a_notice_and_others_none() -> Non
 
 def test_a_read_budget_is_units_or_a_share_of_the_provisioned() -> None:
     assert configure("source.read_budget=200").source_read_budget == ReadBudget(200, False)
-    budget = configure("source.read_budget=12.5%").source_read_budget
-    assert budget == ReadBudget(12.5, True)
-    assert budget is not None
-    assert (budget.units(400), budget.units(0), ReadBudget(7, False).units(0)) == (50, None, 7)
+    assert configure("source.read_budget=12.5%").source_read_budget == ReadBudget(12.5, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "provisioned", "in_aws", "units"),
+    [
+        ("", 4000, True, 2000),
+        ("", 5, False, None),  # an emulator's
+        ("", 0, True, None),  # on demand
+        ("auto", 4000, True, 2000),
+        ("none", 4000, True, None),
+        ("50%", 4000, True, 2000),
+        ("50%", 5, False, 2.5),
+        ("50%", 0, True, None),
+        ("100%", 4000, True, 4000),
+        ("12.5%", 400, True, 50),
+        ("7", 0, False, 7),
+        ("7", 4000, True, 7),
+    ],
+)
+def test_without_a_budget_half_of_what_aws_provisions_is_left_to_others(
+    text: str, provisioned: int, in_aws: bool, units: float | None
+) -> None:
+    budget = configure(f"source.read_budget={text}").source_read_budget
+    assert budget.units(provisioned, in_aws=in_aws) == units
+
+
+def test_the_budget_and_the_price_are_printed_as_they_are_read() -> None:
+    lines = configure("source.price=0.0000001").effective_lines()
+    assert "source.read_budget = auto" in lines
+    assert "source.price = 1e-07" in lines
+    for text in ("-1", "nan", "inf", "$1"):
+        with pytest.raises(UsageError, match="allowed is dollars, such as"):
+            configure(f"source.price={text}")
 
 
 def test_names_are_filtered_by_stars_and_question_marks_alone() -> None:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from shake.config import Config, load
-from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, SECONDS, TEXT
+from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, PRICE, SECONDS, TEXT
 from shake.config.table import KEYS
 
 words = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
@@ -21,6 +21,7 @@ texts = (
     .filter(lambda text: text and "***" not in text)
 )
 budgets = st.floats(0, 100, exclude_min=True).map(repr) | st.integers(1, 100).map("{}%".format)
+budgets |= st.sampled_from(["none", "auto", "None"])
 maps = st.dictionaries(words, words, min_size=1).map(
     # The table's name again, so that no two go to one place.
     lambda d: ";".join(f"{table}: {database}.{table}" for table, database in d.items())
@@ -30,6 +31,7 @@ OF_KIND = {
     TEXT: texts,
     NAMES: st.lists(words, min_size=1).map(" ; ".join),
     BUDGET: budgets,
+    PRICE: st.floats(0, 1000).map(repr),
     SECONDS: st.floats(0, 3600).map(repr) | st.integers(0, 3600).map("{} s".format),
     MAP: maps,
 }

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from shake.checkpoint.records import SegmentRecord, TableRecord
-from shake.cli.plan_text import describe
+from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config, load
+from shake.plan import estimate
+from shake.plan.machine import machine
 from shake.plan.plan import (
     MOST_SEGMENTS,
     SEGMENT_BYTES,
@@ -19,10 +20,14 @@ from shake.plan.plan import (
     TablePlan,
     count_segments,
 )
+from shake.plan.report import Facts, make_report
+from shake.plan.sample import Sample
 from shake.plan.source_tables import idle_names
+from shake.plan.text import describe
 from shake.plan.warnings import warnings
-from shake.schema import Attribute, Keys, Table
+from shake.schema import Attribute, Keys, Origin, Table
 from shake.source.contract import Stream
+from shake.source.endpoint import Endpoint
 
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
 
@@ -43,8 +48,14 @@ def plan_of(
     backup = f"prod.{name}.2026-11-23Z10:00:00" if action is Action.RENAME else ""
     record = TableRecord(name, f"prod.{name}", 1, segments, backup=backup)
     progress = tuple(SegmentRecord(number, done=number < done) for number in range(segments))
-    table = Table(name, KEYS, items=items, bytes=size)
+    origin = Origin(f"arn:aws:dynamodb:eu-central-1:123456789012:table/{name}")
+    table = Table(name, KEYS, items=items, bytes=size, origin=origin)
     return TablePlan(table, action, record, progress, ("pk_1_sk_1 (unique)", "pk_1"))
+
+
+def said(plan: Plan, config: Config, workers: int, **samples: Sample) -> list[str]:
+    facts = Facts(Endpoint("https://dynamodb.eu-central-1.amazonaws.com", "eu-central-1"), workers)
+    return describe(make_report(config, plan, replace(facts, samples=samples)))
 
 
 @pytest.mark.parametrize(
@@ -82,18 +93,20 @@ def test_the_person_has_the_last_word_on_segments() -> None:
 
 def test_reading_consistently_costs_twice_and_what_is_done_costs_nothing() -> None:
     plan = plan_of("t", 1000, 8192 * 1000, segments=4)
-    assert plan.read_capacity(config_of()) == 1000
-    assert plan.read_capacity(config_of("source.consistent_read=true")) == 2000
+    assert estimate.read_units(config_of(), plan) == 1000
+    assert estimate.read_units(config_of("source.consistent_read=true"), plan) == 2000
     half = plan_of("t", 1000, 8192 * 1000, Action.RESUME, segments=4, done=2)
-    assert half.read_capacity(config_of()) == 500
-    assert plan_of("t", 9, 9**9, Action.COMPLETE).read_capacity(config_of()) == 0
+    assert estimate.read_units(config_of(), half) == 500
+    assert estimate.read_units(config_of(), plan_of("t", 9, 9**9, Action.COMPLETE)) == 0
 
 
 def test_the_time_is_that_of_the_tightest_limit() -> None:
     plan = plan_of("t", 1_000_000, 100 * 1024 * 1024)  # 100 pages, 12,800 units
-    assert plan.seconds_at_least(config_of("qps.full=10")) == 10
-    assert plan.seconds_at_least(config_of("qps.full=10", "qps.full.batch_num=100")) == 1000
-    assert plan.seconds_at_least(config_of("source.read_budget=128")) == 100
+    assert estimate.slowest(config_of("qps.full=10"), plan).seconds == 10
+    assert (
+        estimate.slowest(config_of("qps.full=10", "qps.full.batch_num=100"), plan).seconds == 1000
+    )
+    assert estimate.slowest(config_of("source.read_budget=128"), plan).seconds == 100
 
 
 def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
@@ -109,34 +122,54 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         ("collection prod.x exists: set target.db.exist",),
         ("SCAN FILTER ON",),
     )
-    config = config_of("source.read_budget=20000")
-    limits = "1,000 Scan calls a second, 20,000 capacity units a second"
+    config = config_of("source.read_budget=20000", "target.address=mongodb://u:geheim@h:27017/")
+    limit = "20,000 units a second: source.read_budget"
     indexes = "  indexes: pk_1_sk_1 (unique), pk_1"
-    assert describe(plan, config, 32) == [
+    lines = said(plan, config, 32, orders=Sample(200, 200, 160_000, 176_000, 19.5))
+    assert lines[:22] == [
         "task prod, sync_mode = full: 6 tables, 25,012,000,015 items, 20.1 TB (DynamoDB's own "
         "counts, up to six hours old)",
-        "  to be read: about 2,445,963,542 read capacity units, in 1d 09h at the least",
-        "  by: 32 workers, which read 64 segments at once, of 4 tables at most",
-        "  existing collections: 1 DROPPED, 1 renamed",
+        "  source:               AWS account 123456789012, region eu-central-1",
+        "  target:               h:27017 (mongodb)",
+        "  checkpoints:          prod-checkpoint at h:27017",
+        "  to be read:           about 2,445,963,542 read capacity units (eventually consistent "
+        "reads)",
+        f"  time:                 1d 09h at the least: table orders, {limit}",
+        "  cost:                 about $305.75 at $0.125 per million units on demand "
+        "(source.price)",
+        "  documents:            about 22.0 TB of BSON, before compression, without 3 tables of "
+        "which nothing is known",
+        "  sample:               200 items of 1 table, for 20 read capacity units",
+        "  this machine:         37 processes with up to about 1.42 GB: the supervisor, 4 writers, "
+        "32 workers, which read 64 segments at once, of 4 tables at most",
+        "  at the source:        nothing",
+        "  existing collections: 1 DROPPED, 1 renamed: prod.users, prod.tiny",
+        "  at the target:        1 collection created, 10 indexes built",
         "table orders -> prod.orders: copy into a new collection",
-        "  25,000,000,000 items, 20.0 TB, key pk (S) + sk (N)",
-        "  8,192 of 8,192 segments to read: about 2,441,406,250 read capacity units, 1d 09h at "
-        f"the least ({limits})",
+        "  25,000,000,000 items, 20.0 TB, about 22.0 TB as BSON, key pk (S) + sk (N)",
+        "  8,192 of 8,192 segments to read: about 2,441,406,250 read capacity units ($305.18), "
+        f"1d 09h at the least ({limit})",
         indexes,
         "table users -> prod.users: copy, then DROP the existing collection and take its name",
         "  3,000,000 items, 4.00 GB, key pk (S) + sk (N)",
-        "  64 of 64 segments to read: about 488,281 read capacity units, 24s at the least "
-        f"({limits})",
+        "  64 of 64 segments to read: about 488,281 read capacity units ($0.06), 24s at the least "
+        f"({limit})",
         indexes,
         "table events -> prod.events: continue where the last run was stopped",
+    ]
+    rights = lines.index(
+        "least IAM policy (shake-check also needs dynamodb:BatchGetItem on the tables):"
+    )
+    assert lines[22:rights] == [
         "  9,000,000 items, 80.0 GB, key pk (S) + sk (N)",
-        "  500 of 1,200 segments to read: about 4,069,010 read capacity units, 3m 23s at the "
-        f"least ({limits})",
+        "  500 of 1,200 segments to read: about 4,069,010 read capacity units ($0.51), 3m 23s at "
+        f"the least ({limit})",
         indexes,
         "table tiny -> prod.tiny: copy, then rename the existing collection and take its name",
         "  5 items, 500 B, key pk (S) + sk (N)",
         "  the existing collection becomes prod.tiny.2026-11-23Z10:00:00",
-        f"  1 of 1 segment to read: about 0 read capacity units, 0s at the least ({limits})",
+        "  1 of 1 segment to read: about 0 read capacity units (less than $0.01), 0s at the least "
+        "(1,000 Scan calls a second: qps.full)",
         indexes,
         "table late -> prod.late: continue where the last run was stopped",
         "  5 items, 500 B, key pk (S) + sk (N)",
@@ -144,49 +177,57 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         indexes,
         "table old -> prod.old: nothing: the copy is complete",
         "  5 items, 500 B, key pk (S) + sk (N)",
+    ]
+    assert lines[-3:] == [
+        'least MongoDB roles of the user in target.address: [{"role": "readWrite", "db": "prod"}, '
+        '{"role": "readWrite", "db": "prod-checkpoint"}]',
         "warning: SCAN FILTER ON",
         "REFUSED: collection prod.x exists: set target.db.exist",
     ]
+    assert "geheim" not in "\n".join(lines)
 
 
 def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
     """Its shipped example sets the first of these keys, and many files the second."""
     plan = Plan((plan_of("orders", 20_000_000_000, 20 * 10**12),))
     config = config_of("qps.full.batch_num=128", "full.read.concurrency=1")
-    lines = describe(plan, config, 64)
-    assert "  by: 64 workers, which read 1 segment at once, of 4 tables at most" in lines
+    lines = said(plan, config, 64)
+    reason = "1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num"
+    assert f"  time:                 1d 19h at the least: table orders, {reason}" in lines
+    [machine] = [line for line in lines if line.startswith("  this machine: ")]
+    assert machine.endswith("1 worker, which read 1 segment at once, of 4 tables at most")
     assert (
-        "  1 of 1 segment to read: about 2,441,406,250 read capacity units, 1d 19h at the least "
-        "(1,000 Scan calls a second of at most 128 items: qps.full.batch_num)" in lines
+        "  1 of 1 segment to read: about 2,441,406,250 read capacity units ($305.18), 1d 19h at "
+        f"the least ({reason})" in lines
     )
 
 
 def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() -> None:
     tables = (plan_of(f"t{i}", 9, 10**9, segments=3, done=i % 2) for i in range(6))
-    lines = describe(Plan(tuple(tables)), config_of("full.concurrency=4"), 64)
-    assert "  by: 64 workers, which read 11 segments at once, of 4 tables at most" in lines
+    found = machine(config_of("full.concurrency=4"), Plan(tuple(tables)), 64)
+    assert (found.scanners, found.workers) == (11, 8)  # 8 workers read 16 segments
     done = Plan((plan_of("t", 9, 9, Action.COMPLETE, done=1),))
-    assert "  by: 64 workers" in describe(done, config_of(), 64)
+    assert machine(config_of(), done, 64).processes == 1
 
 
 def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:
     large, small = plan_of("orders", 10**9, 20 * 10**12), plan_of("tiny", 5, 500)
-    [line] = warnings(config_of("full.read.concurrency=1"), 128, [large, small])
+    [line] = warnings(config_of("full.read.concurrency=1"), 128, [large, small], 0.0)
     assert line == (
         "table orders: full.read.concurrency = 1, though the workers could read 128 segments at "
         "once: unset it for 8,192 segments, which are fixed once the copy begins"
     )
-    assert not list(warnings(config_of(), 128, [large]))  # no choice of the person's
+    assert not list(warnings(config_of(), 128, [large], 0.0))  # no choice of the person's
     enough = plan_of("orders", 10**9, 20 * 10**12, segments=128)
-    assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough]))
+    assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough], 0.0))
     begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)
-    assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun]))
+    assert not list(warnings(config_of("full.read.concurrency=1"), 128, [begun], 0.0))
 
 
 def test_a_part_of_a_table_that_is_not_known_is_a_warning() -> None:
     plan = plan_of("t", 1, 1)
     plan = replace(plan, table=replace(plan.table, left_out=("VectorIndexes of its description",)))
-    [line] = warnings(config_of(), 1, [plan])
+    [line] = warnings(config_of(), 1, [plan], 0.0)
     assert "table t: VectorIndexes of its description is NOT COPIED" in line
 
 
@@ -210,62 +251,75 @@ def followed(plan: TablePlan) -> TablePlan:
 def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
     large = followed(plan_of("orders", 20_000_000_000, 20 * 10**12, segments=8192))
     slow = "qps.full.batch_num=128"  # 43 hours
-    [line] = warnings(config_of(slow), 1, [large])
+    [line] = warnings(config_of(slow), 1, [large], 0.0)
     assert line == (
-        "table orders cannot be copied within 24 hours at these limits (1d 19h at the least), and "
-        "its stream keeps changes no longer: set incr_sync_parallel = true"
+        "CHANGES CAN BE LOST: table orders is copied 1d 19h after its stream's position is chosen "
+        "at the earliest (1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num), "
+        "and streams keep changes for 24 hours: set incr_sync_parallel = true, or raise qps.full, "
+        "qps.full.batch_num"
     )
-    [line] = warnings(config_of(slow, "qps.full=3000"), 1, [large])
+    [line] = warnings(config_of(), 1, [large], 0.0)
     assert line == (
-        "table orders takes 14h 28m at the least, and its stream keeps changes for 24 hours: "
-        "incr_sync_parallel = true is safer"
+        "table orders is copied 16h 57m after its stream's position is chosen at the earliest "
+        "(40,000 units a second: the default quota of AWS for a table), and streams keep changes "
+        "for 24 hours: incr_sync_parallel = true is safer; or ask AWS for a higher quota"
     )
-    assert not list(warnings(config_of(), 1, [large]))  # 5 hours
-    assert not list(warnings(config_of(slow, "incr_sync_parallel=true"), 1, [large]))
-    assert not list(warnings(config_of(slow), 1, [replace(large, stream=None)]))
+    half = followed(plan_of("orders", 10_000_000_000, 10**13, segments=8192))
+    assert not list(warnings(config_of(), 1, [half], 0.0))  # 8 hours
+    assert not list(warnings(config_of(slow, "incr_sync_parallel=true"), 1, [large], 0.0))
+    assert not list(warnings(config_of(slow), 1, [replace(large, stream=None)], 0.0))
 
 
 def test_tables_that_must_wait_for_each_other_longer_than_their_streams_are_a_warning() -> None:
-    tables = [followed(plan_of(f"t{i}", 9, 20 * 10**12, segments=8192)) for i in range(5)]
-    [line] = warnings(config_of("full.concurrency=1"), 1, tables)
+    tables = [followed(plan_of(f"t{i}", 9, 8_400 * 10**9, segments=8192)) for i in range(5)]
+    [line] = warnings(config_of("full.concurrency=1"), 1, tables, 0.0)
     assert line == (
-        "the tables cannot all be copied within 24 hours at these limits (1d 02h at the least), "
-        "and their streams keep changes no longer: set incr_sync_parallel = true"
+        "CHANGES CAN BE LOST: table t4 (3 other tables too) is copied 1d 11h after its stream's "
+        "position is chosen at the earliest (full.concurrency), and streams keep changes for 24 "
+        "hours: set incr_sync_parallel = true, or raise full.concurrency"
     )
-    assert not list(warnings(config_of("full.concurrency=2"), 1, tables))
+    assert not list(warnings(config_of("full.concurrency=5"), 1, tables, 0.0))
+
+
+def test_what_has_passed_since_the_position_was_chosen_counts() -> None:
+    plan = followed(plan_of("orders", 10**10, 10**13, Action.RESUME, segments=8192, done=4096))
+    assert plan.stream
+    record = StreamRecord("orders", "arn:stream", began=1000.0)
+    plan = replace(plan, stream=replace(plan.stream, record=record))
+    assert not list(warnings(config_of(), 1, [plan], 1000.0 + 7 * 3600))  # 4 hours are left
+    [line] = warnings(config_of(), 1, [plan], 1000.0 + 21 * 3600)
+    assert line.startswith("CHANGES CAN BE LOST: table orders is copied 1d 01h after its stream's")
 
 
 def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:
     plan = Plan(tuple(followed(plan_of(name, 5, 500)) for name in ("a", "b")))
-    lines = describe(plan, config_of("sync_mode=all"), 1)
-    kept = (
-        "  changes during the copy: kept by their streams for 24 hours; a longer copy needs "
-        "incr_sync_parallel = true"
-    )
+    lines = said(plan, config_of("sync_mode=all"), 1)
+    kept = "  changes meanwhile:    kept by their streams for 24 hours, of which the copy needs 0s"
     assert lines.count(kept) == 1
     assert lines.count("  changes: by arn:stream") == 2
-    parallel = describe(
-        plan, config_of("incr_sync_parallel=true", "pid_path=/x", "journal.max_mb=100000"), 1
-    )
-    journaled = "  changes during the copy: journaled in /x/prod.journal, up to 100,000 MB"
-    assert parallel.count(journaled) == 1
+    settings = "incr_sync_parallel=true", "pid_path=/x", "journal.max_mb=100000"
+    journaled = "  changes meanwhile:    journaled in /x/prod.journal, up to 100 GB"
+    assert said(plan, config_of(*settings), 1).count(journaled) == 1
 
 
 def test_a_collection_in_the_way_is_no_new_collection() -> None:
     plan = Plan((plan_of("t", 5, 500, Action.REFUSE),), ("collection prod.t exists",))
-    lines = describe(plan, config_of(), 1)
+    lines = said(plan, config_of(), 1)
     assert "table t -> prod.t: REFUSED: the collection exists" in lines
-    assert "  existing collections: 0 dropped, 0 renamed, 1 in the way" in lines
+    assert "  existing collections: 0 dropped, 0 renamed, 1 in the way: prod.t" in lines
 
 
 def test_a_plan_for_the_schema_only_reads_nothing() -> None:
     plan = Plan((plan_of("orders", 10**9, 10**12, segments=64),))
-    lines = describe(plan, config_of("sync_schema_only=true"), 1)
-    assert "  to be read: about 0 read capacity units, in 0s at the least" in lines
+    lines = said(plan, config_of("sync_schema_only=true"), 1)
+    assert (
+        "  to be read:           about 0 read capacity units (eventually consistent reads)" in lines
+    )
+    assert not any(line.startswith("  time:") for line in lines)
     assert "  sync_schema_only: collection and indexes, no item is read" in lines
 
 
 def test_an_empty_plan_can_be_described() -> None:
-    assert describe(Plan((), ("no table to copy",)), config_of(), 1)[-1] == (
+    assert said(Plan((), ("no table to copy",)), config_of(), 1)[-1] == (
         "REFUSED: no table to copy"
     )

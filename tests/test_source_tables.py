@@ -225,6 +225,35 @@ def described(**parts: Any) -> Reply:
     return Reply(orjson.dumps({"Table": table | parts}))
 
 
+@pytest.mark.parametrize(
+    ("parts", "limits"),
+    [
+        ({}, (0, 0)),
+        ({"ProvisionedThroughput": {"ReadCapacityUnits": 40}}, (40, 0)),
+        ({"ProvisionedThroughput": {"ReadCapacityUnits": 0}}, (0, 0)),
+        (
+            {
+                "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
+                "ProvisionedThroughput": {"ReadCapacityUnits": 40},  # of another mode
+                "OnDemandThroughput": {"MaxReadRequestUnits": 700},
+            },
+            (0, 700),
+        ),
+        ({"OnDemandThroughput": {"MaxReadRequestUnits": -1}}, (0, 0)),  # none
+        ({"OnDemandThroughput": None}, (0, 0)),
+    ],
+)
+def test_what_limits_the_reading_of_a_table_is_read(
+    parts: dict[str, Any], limits: tuple[int, int]
+) -> None:
+    sse = {"Status": "ENABLED", "KMSMasterKeyArn": "arn:aws:kms:r:1:key/k"}
+    answer = described(SSEDescription=sse, **parts)
+    with Faulty([answer]) as server, client_of(server.url) as (client, _):
+        table = client.describe("t")
+    assert (table.read_capacity, table.read_maximum) == limits
+    assert (table.key_arn, table.in_aws) == ("arn:aws:kms:r:1:key/k", False)
+
+
 def index_of(name: str, *keys: tuple[str, str], **parts: Any) -> dict[str, Any]:
     schema = [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
     return {"IndexName": name, "KeySchema": schema, **parts}

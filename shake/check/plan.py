@@ -8,7 +8,8 @@ from math import ceil
 from shake.check.part import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config
-from shake.plan.plan import PAGE_BYTES, UNIT_BYTES, Action, TablePlan, capacity_rate, count_segments
+from shake.plan.estimate import PAGE_BYTES, UNIT_BYTES, read_units, slowest
+from shake.plan.plan import Action, TablePlan, capacity_rate, count_segments
 from shake.schema import Table
 from shake.status.figures import count, duration, many, size
 
@@ -33,7 +34,7 @@ class Plan:
         segments = tuple(SegmentRecord(number) for number in range(self.segments))
         record = TableRecord(table.name, config.place(table.name), 0, self.segments)
         whole = TablePlan(table, Action.CREATE, record, segments)
-        limits = "qps.full" + " and source.read_budget" * bool(capacity_rate(config, table))
+        limit = slowest(config, whole)
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
         about = f"about {count(table.items)} items, {size(table.bytes)}"
         if self.holds_items and not table.items:
@@ -41,8 +42,8 @@ class Plan:
         return (
             f"table {table.name}: {about}, to be read once more by "
             f"{count(self.processes)} process{'es' * (self.processes > 1)}: "
-            f"{many(ceil(whole.read_capacity(config)), 'read capacity unit')}{reads}, and "
-            f"{duration(ceil(whole.seconds_at_least(config)))} at the least by {limits}"
+            f"{many(ceil(read_units(config, whole)), 'read capacity unit')}{reads}, and "
+            f"{duration(ceil(limit.seconds))} at the least ({limit.reason})"
         )
 
 

@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
+import orjson
 from setproctitle import setproctitle
 
 from shake import codec
 from shake.cli import command, streams
-from shake.cli.plan_text import describe
 from shake.config import Config, Loaded, Redactor
+from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.ulimits import allow_many
 from shake.run import task
@@ -40,12 +41,16 @@ def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda:
         workers="worker processes",
         flags={
             "--dry-run": "check, print the plan, change nothing",
+            "--json": "with --dry-run: print the plan as one JSON document",
             "--until-consistent": "end when every change made before this command started is "
             "applied: run it once more after the writes have stopped, and switch",
             "--print-config": "print the effective configuration",
         },
     )
     options = command.parse(parser, argv)
+    if options.json and not options.dry_run:
+        streams.complain("shake-supervisor: --json is for --dry-run: give both, or none")
+        return 2
     return command.run(
         "shake-supervisor",
         options,
@@ -67,9 +72,10 @@ def _act(
     workers = options.workers or usable_cpus()
     reporter = make_reporter(sys.stdout)
     if options.dry_run:
-        with logging_to(None, config.log_level, False, redactor, reporter.print):
+        say = streams.complain if options.json else reporter.print
+        with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
-            return _dry_run(config, workers)
+            return _dry_run(config, workers, as_json=options.json)
     with (
         Screen(reporter) as screen,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, screen.log),
@@ -89,7 +95,10 @@ def _notices(loaded: Loaded) -> None:
         log.warning("%s", codec.NOTICE)
 
 
-def _dry_run(config: Config, workers: int) -> int:
-    plan = task.dry_run(config, workers)
-    streams.say("\n".join(describe(plan, config, workers)))
-    return 3 if plan.refusals else 0
+def _dry_run(config: Config, workers: int, *, as_json: bool) -> int:
+    report = task.dry_run(config, workers)
+    if as_json:
+        streams.say(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    else:
+        streams.say("\n".join(describe(report)))
+    return 3 if report.refusals else 0

@@ -20,19 +20,31 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class ReadBudget:
-    """Read capacity units a second for one table; where ``share``, percent of the provisioned."""
+    """Read capacity units a second for one table; where ``share``, percent of the provisioned.
+
+    ``chosen``: the user has set it. The default is for tables in AWS only.
+    """
 
     amount: float
     share: bool
+    chosen: bool = True
 
-    def units(self, provisioned: int) -> float | None:
-        """Units a second, given a table's provisioned units a second.
+    def units(self, provisioned: int, *, in_aws: bool) -> float | None:
+        """Units a second, given a table's provisioned units a second; None: no limit.
 
-        None where the share is of nothing: a table on demand has no provisioned capacity (0).
+        A table on demand has no provisioned capacity (0), of which there is no share.
         """
-        if not self.share:
-            return self.amount
-        return provisioned * self.amount / 100 or None
+        if not self.chosen and not in_aws:
+            return None
+        units = provisioned * self.amount / 100 if self.share else self.amount
+        return units if 0 < units < math.inf else None
+
+
+#: Without ``source.read_budget`` half of what AWS provisions is left to others. An emulator also
+#: describes provisioned capacity, which limits nothing there.
+AUTO_BUDGET = ReadBudget(50.0, share=True, chosen=False)
+NO_BUDGET = ReadBudget(math.inf, share=False)
+_BUDGETS = {"auto": AUTO_BUDGET, "none": NO_BUDGET}
 
 
 def whole(least: int, most: int | None = None) -> Kind:
@@ -99,11 +111,20 @@ def _parse_map(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _parse_budget(text: str) -> ReadBudget:
+    if word := _BUDGETS.get(text.lower()):
+        return word
     share = text.endswith("%")
     amount = float(text.removesuffix("%"))
     if not 0 < amount < math.inf or (share and amount > 100):
         raise ValueError
     return ReadBudget(amount, share)
+
+
+def _parse_price(text: str) -> float:
+    price = float(text)
+    if not 0 <= price < math.inf:
+        raise ValueError
+    return price
 
 
 def _parse_seconds(text: str) -> float:
@@ -119,6 +140,9 @@ def _write_seconds(seconds: float) -> str:
 
 
 def _write_budget(budget: ReadBudget) -> str:
+    for word, meant in _BUDGETS.items():
+        if budget == meant:
+            return word
     return repr(budget.amount).removesuffix(".0") + "%" * budget.share
 
 
@@ -134,9 +158,10 @@ HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1,
 HTTP_PORTS = Kind(f"{HTTP_PORT.allowed}; or several, separated by ';'", _parse_ports, _write_ports)
 PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
 NAMES = Kind("names separated by ';'", _parse_names, ";".join)
+PRICE = Kind("dollars, such as 0.125", _parse_price, repr)
 MAP = Kind("table:database.collection;...", _parse_map, _write_map)
 BUDGET = Kind(
-    "capacity units a second, such as 200, or a share of the provisioned, such as 50%",
+    "capacity units a second, such as 200; a share of the provisioned, such as 50%; none; auto",
     _parse_budget,
     _write_budget,
 )

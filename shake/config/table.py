@@ -11,6 +11,7 @@ from typing import Any
 from shake.config.filter import ScanFilter
 from shake.config.keys import Key, Setting, key
 from shake.config.kinds import (
+    AUTO_BUDGET,
     BUDGET,
     COUNT,
     FLAG,
@@ -18,6 +19,7 @@ from shake.config.kinds import (
     MAP,
     NAMES,
     PORT_OR_OFF,
+    PRICE,
     SECONDS,
     TEXT,
     ReadBudget,
@@ -127,8 +129,19 @@ class Config:
     source_session_timeout: int = key(
         "source.session.timeout", whole(0), 30000, "ms of one request, 0: without end"
     )
-    source_read_budget: ReadBudget | None = key(  # noqa: RUF009
-        "source.read_budget", BUDGET, None, "read capacity units a second for the scan of one table"
+    source_read_budget: ReadBudget = key(  # noqa: RUF009
+        "source.read_budget",
+        BUDGET,
+        AUTO_BUDGET,
+        "read capacity units a second for the scan of one table; auto: 50% of the provisioned "
+        "capacity in AWS, no limit on demand and at other endpoints",
+    )
+    # https://aws.amazon.com/dynamodb/pricing/on-demand/ (us-east-1)
+    source_price: float = key(
+        "source.price",
+        PRICE,
+        0.125,
+        "dollars for a million read units on demand, for the plan; the default is for us-east-1",
     )
     source_consistent_read: bool = key(
         "source.consistent_read", FLAG, False, "scan with consistent reads"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,11 +20,6 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 SMALLEST_SEGMENT_BYTES = 4 * 1024 * 1024
 SEGMENTS_PER_SCANNER = 8
 MOST_SEGMENTS = 8192
-
-#: A Scan call reads 1 MB at most; a unit reads 4 KB, or 8 KB when eventually consistent.
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
-PAGE_BYTES = 1024 * 1024
-UNIT_BYTES = 4096
 
 
 class Action(Enum):
@@ -83,6 +77,12 @@ class TablePlan:
         return self.action in (Action.CREATE, Action.RENAME, Action.DROP)
 
     @property
+    def enables_stream(self) -> bool:
+        """Whether the run enables the table's stream."""
+        stream = self.stream
+        return stream is not None and stream.record is None and not stream.stream.enabled
+
+    @property
     def place(self) -> str:
         return self.record.place
 
@@ -105,25 +105,6 @@ class TablePlan:
             and not config.sync_schema_only
             and self.action is not Action.FOLLOW
         )
-
-    def read_capacity(self, config: Config) -> float:
-        """Capacity units that reading what is left consumes."""
-        if config.sync_schema_only:
-            return 0.0
-        unit = UNIT_BYTES if config.source_consistent_read else 2 * UNIT_BYTES
-        return self.left * max(self.table.bytes / unit, 0.5 * len(self.segments))
-
-    def seconds_at_least(self, config: Config) -> float:
-        """How long the configured limits alone make the rest of the scan last."""
-        if config.sync_schema_only:
-            return 0.0
-        pages = self.table.bytes / PAGE_BYTES
-        if config.qps_full_batch_num:
-            pages = max(pages, self.table.items / config.qps_full_batch_num)
-        seconds = self.left * max(pages, len(self.segments)) / config.qps_full
-        if budget := capacity_rate(config, self.table):
-            seconds = max(seconds, self.read_capacity(config) / budget)
-        return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +129,9 @@ class Plan:
         return any(table.stream for table in self.tables)
 
 
-def seconds_at_least(config: Config, tables: Iterable[TablePlan]) -> float:
-    """How long the configured limits alone make the rest of all scans last."""
-    times = [table.seconds_at_least(config) for table in tables]
-    return max([sum(times) / config.full_concurrency, *times])
-
-
 def capacity_rate(config: Config, table: Table) -> float | None:
     """``source.read_budget`` for a table, in capacity units a second; None: no limit."""
-    budget = config.source_read_budget
-    return None if budget is None else budget.units(table.read_capacity)
+    return config.source_read_budget.units(table.read_capacity, in_aws=table.in_aws)
 
 
 def count_segments(config: Config, table: Table, scanners: int, *, holds_items: bool) -> int:

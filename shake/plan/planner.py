@@ -296,7 +296,8 @@ class Planner:
                 f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "
                 "with filter.collection.black"
             )
-        if config.source_read_budget and capacity_rate(config, table) is None:
+        budget = config.source_read_budget
+        if budget.chosen and budget.share and capacity_rate(config, table) is None:
             self.refusals.append(
                 f"table {table.name} is on demand: a share as source.read_budget has no meaning "
                 "there; give capacity units a second"

@@ -64,7 +64,7 @@ def make_plan(
             *idle_names(config, listed),
             *planner.warnings,
             *_neighbours(config, checkpoints),
-            *warnings(config, scanners, plans),
+            *warnings(config, scanners, plans, now()),
         ),
     )
 

@@ -6,21 +6,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from shake.config import Config
-from shake.plan.plan import Action, TablePlan, count_segments, seconds_at_least
+from shake.plan.estimate import margins
+from shake.plan.plan import Action, TablePlan, count_segments
 from shake.schema import OLD, RETENTION
 from shake.source.streams import stream_loss
-from shake.status.figures import count, duration
+from shake.status.figures import count, duration, many
 from shake.targets.capabilities import capabilities
 
 
-def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Iterable[str]:
-    """One line each; ``scanners`` is how many segments the farm reads at once."""
+def warnings(
+    config: Config, scanners: int, plans: Sequence[TablePlan], now: float
+) -> Iterable[str]:
+    """One line each; ``scanners`` is how many segments the farm reads at once.
+
+    ``now`` is Unix seconds.
+    """
     if config.scan_filter is not None:
         yield (
             "SCAN FILTER ON: only items that match full.read.filter_expression "
             f"({config.scan_filter.expression}) are copied, while all are read and paid for"
         )
-    yield from _late(config, plans)
+    yield from _late(config, plans, now)
     for plan in plans:
         for part in plan.table.left_out:
             yield (
@@ -57,31 +63,22 @@ def warnings(config: Config, scanners: int, plans: Sequence[TablePlan]) -> Itera
             )
 
 
-def _late(config: Config, plans: Sequence[TablePlan]) -> Iterable[str]:
-    """Copies that may last longer than their streams keep what changes meanwhile."""
-    followed = [plan for plan in plans if plan.stream and plan.copies]
-    if config.incr_sync_parallel or not followed:
+def _late(config: Config, plans: Sequence[TablePlan], now: float) -> Iterable[str]:
+    """Copies that might last longer than streams keep what changes meanwhile: the worst of them."""
+    late = [one for one in margins(config, plans, now) if one.limit.seconds > OLD]
+    if not late:
         return
-    for plan in followed:
-        name, seconds = plan.table.name, plan.seconds_at_least(config)
-        if seconds > RETENTION:
-            yield (
-                f"table {name} cannot be copied within 24 hours at these limits "
-                f"({duration(seconds)} at the least), and its stream keeps changes no longer: "
-                "set incr_sync_parallel = true"
-            )
-        elif seconds > OLD:
-            yield (
-                f"table {name} takes {duration(seconds)} at the least, and its stream keeps "
-                "changes for 24 hours: incr_sync_parallel = true is safer"
-            )
-    whole = seconds_at_least(config, plans)
-    if whole > RETENTION and all(plan.seconds_at_least(config) <= OLD for plan in followed):
-        yield (
-            "the tables cannot all be copied within 24 hours at these limits "
-            f"({duration(whole)} at the least), and their streams keep changes no longer: "
-            "set incr_sync_parallel = true"
-        )
+    limit = late[0].limit
+    others = f" ({many(len(late) - 1, 'other table')} too)" if len(late) > 1 else ""
+    line = (
+        f"table {late[0].table}{others} is copied {duration(limit.seconds)} after its stream's "
+        f"position is chosen at the earliest ({limit.reason}), and streams keep changes for "
+        f"{RETENTION / 3600:g} hours"
+    )
+    if limit.seconds > RETENTION:
+        yield f"CHANGES CAN BE LOST: {line}: set incr_sync_parallel = true, or {limit.remedy}"
+    else:
+        yield f"{line}: incr_sync_parallel = true is safer; or {limit.remedy}"
 
 
 def _idle_scanners(config: Config, scanners: int, plan: TablePlan) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +23,7 @@ from shake.follow.scheduler import FollowScheduler
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable
 from shake.limits import Budget
+from shake.plan.machine import APPLIERS, READERS, workers_needed
 from shake.plan.plan import Plan, capacity_rate
 from shake.plan.positions import Position
 from shake.process.loop import Loop
@@ -32,11 +32,6 @@ from shake.source.contract import Source
 from shake.source.session import CredentialSource
 from shake.status.progress import Reporter
 from shake.status.snapshot import Snapshot
-
-#: Shards that one worker reads at the same time at most: a shard is mostly waited for.
-READERS = 16
-#: Processes that apply changes at most: each takes some 20 MB. So 500 followed tables share them.
-APPLIERS = 16
 
 
 class Screen(Protocol):
@@ -105,7 +100,7 @@ class Parts:
             config,
             surroundings.endpoint,
             surroundings.credentials(),
-            min(wish.workers, _workers_needed(config, plan, len(followings))),
+            min(wish.workers, workers_needed(config, plan)),
             READERS if followings else 0,
             task,
         )
@@ -168,12 +163,3 @@ def _followings(
         for number, table in enumerate(plan.tables)
         if (one := positions.get(table.table.name))
     }
-
-
-def _workers_needed(config: Config, plan: Plan, followed: int) -> int:
-    """Workers that would read all segments, or all shards, that are allowed at once."""
-    readers = math.ceil(config.increase_concurrency * followed / READERS)  # shards can split
-    if config.sync_schema_only:
-        return readers
-    segments = sum(not record.done for table in plan.tables for record in table.segments)
-    return max(readers, math.ceil(segments / config.full_document_parser))

@@ -27,6 +27,9 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
 from shake.plan.preflight import local_problems, make_plan
+from shake.plan.report import Facts, PlanReport, make_report
+from shake.plan.sample import take_samples
+from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
 from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
@@ -65,19 +68,26 @@ class Ends:
         return Checkpoints(self.store)
 
 
-def dry_run(config: Config, workers: int) -> Plan:
-    """The plan of a run, which is not begun: nothing is changed anywhere."""
-    with _open(config) as ends:
+def dry_run(config: Config, workers: int) -> PlanReport:
+    """The plan of a run, which is not begun: nothing is changed anywhere.
+
+    Where nothing stands against the run, a few items of each table are read, to know their size in
+    the target.
+    """
+    with _open(config) as ends, contextlib.closing(_client(ends, threading.Event())) as source:
         plan = _plan(config, workers, ends)
         refusals = list(plan.refusals)
-        with contextlib.closing(_client(ends, threading.Event())) as source:
-            gaps = () if refusals else gap_warnings(source, plan)
+        gaps = () if refusals else gap_warnings(source, plan)
         holder, life = TaskLock.holder(ends.store)
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
         refusals += filter(None, [files_problem(workers, config.full_concurrency)])
-        return replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
+        plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
+        facts = Facts(ends.endpoint, workers, time.time())
+        if not plan.refusals:
+            facts = replace(facts, samples=take_samples(config, source, plan.tables))
+        return make_report(config, plan, facts)
 
 
 def run(wish: Wish) -> None:
@@ -96,6 +106,8 @@ def run(wish: Wish) -> None:
         plan = _planned(config, workers, ends, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
+        for line in brief(make_report(config, plan, Facts(ends.endpoint, workers, time.time()))):
+            log.info("%s", line)
         if plan.complete and not plan.follows:
             save_identities(ends.checkpoints, plan, lock.check)
             names = ", ".join(table.table.name for table in plan.tables)

@@ -86,6 +86,9 @@ class Source(Protocol):
     ) -> bool:
         """Whether the table holds any item, which proves that it can be read by this filter."""
 
+    def sample(self, plan: ScanPlan, segment: int, *, attempts: int | None = None) -> bytes:
+        """The first page of a segment, for the codec."""
+
     # ---- streams
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:

@@ -13,6 +13,7 @@ from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
+from shake.source.endpoint import in_aws
 from shake.source.scan import ScanPlan
 from shake.source.streams import (
     iterator_request,
@@ -84,7 +85,7 @@ class DynamoSource(Client):
     def describe(self, name: str, *, attempts: int | None = None) -> Table:
         """See Source. Raises SourceError (ResourceNotFoundException) where there is none."""
         answer = self.ask("DescribeTable", {"TableName": name}, attempts=attempts)
-        return table_of(name, answer["Table"])
+        return table_of(name, answer["Table"], in_aws=in_aws(self.endpoint.url))
 
     def holds_items(
         self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
@@ -93,6 +94,9 @@ class DynamoSource(Client):
         request = {"TableName": name, "Limit": 1, **(filter.request() if filter else {})}
         answer = self.ask("Scan", request, attempts=attempts)
         return bool(answer.get("ScannedCount", answer.get("Items")))
+
+    def sample(self, plan: ScanPlan, segment: int, *, attempts: int | None = None) -> bytes:
+        return self.call("Scan", plan.request(segment, None), attempts=attempts)
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""

@@ -10,6 +10,20 @@ from urllib.parse import urlsplit
 _SHORTEST_SECRET = 8
 
 
+#: Domains of AWS and of its separate partitions.
+#: Source: botocore's data/partitions.json
+_DOMAINS = """
+    amazonaws.com amazonaws.com.cn amazonaws.eu api.aws api.amazonwebservices.com.cn
+    api.amazonwebservices.eu c2s.ic.gov sc2s.sgov.gov cloud.adc-e.uk csp.hci.ic.gov
+"""
+
+
+def in_aws(url: str) -> bool:
+    """Whether an address is one of AWS itself."""
+    host = urlsplit(url).hostname or ""
+    return any(host.endswith(f".{domain}") for domain in _DOMAINS.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An address that speaks the DynamoDB protocol.

@@ -31,8 +31,8 @@ _INDEX_PARTS = """
 _INDEXES = (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
 
 
-def table_of(name: str, answer: Mapping[str, Any]) -> Table:
-    """The table that a TableDescription is of.
+def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> Table:
+    """The table that a TableDescription is of; ``in_aws``: an endpoint of AWS has given it.
 
     Raises RefusedError when the table is in a state that cannot be read, or has a key that shake
     does not know.
@@ -52,7 +52,10 @@ def table_of(name: str, answer: Mapping[str, Any]) -> Table:
         indexes=tuple(index for index in indexes if index is not None),
         items=answer.get("ItemCount", 0),
         bytes=answer.get("TableSizeBytes", 0),
-        read_capacity=_read_capacity(answer),
+        read_capacity=0 if _on_demand(answer) else _read_capacity(answer),
+        read_maximum=_read_maximum(answer) if _on_demand(answer) else 0,
+        key_arn=(answer.get("SSEDescription") or {}).get("KMSMasterKeyArn", ""),
+        in_aws=in_aws,
         origin=origin_of(answer),
         left_out=(*_unknown_parts(answer), *_unknown_indexes(described, types)),
     )
@@ -121,7 +124,16 @@ def _unknown_indexes(
             yield f"{name} of {where}"
 
 
+def _on_demand(answer: Mapping[str, Any]) -> bool:
+    mode = answer.get("BillingModeSummary", {}).get("BillingMode")
+    return mode == "PAY_PER_REQUEST" or not _read_capacity(answer)
+
+
 def _read_capacity(answer: Mapping[str, Any]) -> int:
-    if answer.get("BillingModeSummary", {}).get("BillingMode") == "PAY_PER_REQUEST":
-        return 0
     return int(answer.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0))
+
+
+def _read_maximum(answer: Mapping[str, Any]) -> int:
+    """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_OnDemandThroughput.html"""
+    most = int((answer.get("OnDemandThroughput") or {}).get("MaxReadRequestUnits", 0))
+    return max(most, 0)  # -1 removes it

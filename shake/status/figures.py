@@ -117,9 +117,9 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def many(number: int, what: str) -> str:
-    """``1 table``, ``1,234 tables``."""
-    return f"{count(number)} {what}{'s' if number != 1 else ''}"
+def many(number: int, what: str, plural: str = "") -> str:
+    """``1 table``, ``1,234 tables``; ``plural``: where it is not the word with an s."""
+    return f"{count(number)} {what if number == 1 else plural or what + 's'}"
 
 
 def in_short(names: list[str]) -> str:

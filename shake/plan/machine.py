@@ -1,0 +1,70 @@
+"""How many processes a run starts on this machine, and how much memory they take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shake.config import Config
+from shake.plan.plan import Plan, TablePlan
+from shake.process.arena import SLOTS_PER_READER, SLOTS_PER_SCANNER
+
+#: Shards that one worker reads at the same time at most: a shard is mostly waited for.
+READERS = 16
+#: Processes that apply changes at most: each takes some 24 MB. So 500 followed tables share them.
+APPLIERS = 16
+
+#: Private memory of each role, and what a slot holds of a 1 MB page, in bytes: measured as PSS
+#: (make bench ARGS=memory) on Python 3.10.
+SUPERVISOR_BYTES, WORKER_BYTES, WRITER_BYTES = 42_000_000, 30_000_000, 24_000_000
+SLOT_BYTES = 1_700_000
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Processes of each role at most, segments read at the same time, and bytes of memory."""
+
+    workers: int
+    writers: int
+    scanners: int
+    bytes: int
+
+    @property
+    def processes(self) -> int:
+        """With the supervisor."""
+        return 1 + self.workers + self.writers
+
+
+def workers_needed(config: Config, plan: Plan) -> int:
+    """Workers that would read all segments, or all shards, that are allowed at once."""
+    readers = math.ceil(_readers(config, plan) / READERS)  # shards can split
+    if config.sync_schema_only:
+        return readers
+    segments = sum(not record.done for table in plan.tables for record in table.segments)
+    return max(readers, math.ceil(segments / config.full_document_parser))
+
+
+def segments_left(plan: TablePlan) -> int:
+    """Segments of a table that are not read to their end."""
+    return sum(not record.done for record in plan.segments) if plan.copies else 0
+
+
+def machine(config: Config, plan: Plan, workers: int) -> Machine:
+    """What a run with at most so many workers takes, while it copies and follows."""
+    workers = min(workers, workers_needed(config, plan))
+    left = sorted(map(segments_left, plan.tables), reverse=True)
+    readable = 0 if config.sync_schema_only else sum(left[: config.full_concurrency])
+    scanners = min(workers * config.full_document_parser, readable)
+    readers = min(workers * READERS, _readers(config, plan))
+    copied = sum(table.copies for table in plan.tables)
+    followed = sum(table.stream is not None for table in plan.tables)
+    writers = min(config.full_concurrency, copied) + min(APPLIERS, followed)
+    slots = scanners * SLOTS_PER_SCANNER + readers * SLOTS_PER_READER
+    memory = SUPERVISOR_BYTES + workers * WORKER_BYTES + writers * WRITER_BYTES
+    return Machine(workers, writers, scanners, memory + slots * SLOT_BYTES)
+
+
+def _readers(config: Config, plan: Plan) -> int:
+    """Shards that are read at the same time at most."""
+    followed = sum(table.stream is not None for table in plan.tables)
+    return config.increase_concurrency * followed

@@ -1,0 +1,228 @@
+"""The plan as lines for the user: all of it for ``--dry-run``, the main part for a start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from shake.plan.report import PlanReport, TableReport
+from shake.schema import OLD
+from shake.status.figures import count, duration, many, size
+
+#: Names that are listed before the others are only counted.
+_NAMED = 5
+#: What a start logs, unless the text says that nothing is done.
+_AT_START = frozenset(
+    {
+        "source",
+        "target",
+        "time",
+        "cost",
+        "changes meanwhile",
+        "this machine",
+        "at the source",
+        "existing collections",
+    }
+)
+_NOTHING = frozenset({"nothing", "0 dropped, 0 renamed"})
+#: Columns of a label.
+_LABEL = 22
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+_MANAGED_POLICY = 6144
+
+
+def describe(report: PlanReport) -> list[str]:
+    """The whole, then each table, then the rights that it needs, then what speaks against it."""
+    lines = [
+        f"task {report.task}, sync_mode = {report.sync_mode}: "
+        f"{many(len(report.tables), 'table')}, {count(report.items)} items, {size(report.bytes)} "
+        "(DynamoDB's own counts, up to six hours old)",
+        *(f"  {label + ':':<{_LABEL}}{text}" for label, text in _whole(report)),
+    ]
+    for table in report.tables:
+        lines += _table(report, table)
+    lines += _rights(report)
+    lines += [f"warning: {text}" for text in report.warnings]
+    return lines + [f"REFUSED: {text}" for text in report.refusals]
+
+
+def brief(report: PlanReport) -> list[str]:
+    """The lines at a start: where from, where to, for how long, and what is changed."""
+    return [
+        f"plan: {label}: {text}"
+        for label, text in _whole(report)
+        if label in _AT_START and text not in _NOTHING
+    ]
+
+
+def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
+    """Labels and texts about all tables together."""
+    yield "source", _source(report)
+    yield "target", f"{report.target.hosts or 'unknown'} ({report.target.type})"
+    yield "checkpoints", report.target.checkpoints
+    yield "to be read", _units(report)
+    if report.reading.seconds:
+        yield "time", f"{duration(report.reading.seconds)} at the least: {report.reading.limit}"
+        yield "cost", _cost(report)
+    if report.changes:
+        yield "changes meanwhile", _meanwhile(report)
+    if report.target.bytes is not None:
+        yield "documents", _documents(report)
+    if report.sample:
+        one = report.sample
+        yield (
+            "sample",
+            f"{many(one.items, 'item')} of {many(one.tables, 'table')}, for "
+            f"{count(one.units)} read capacity units",
+        )
+    yield "this machine", _machine(report)
+    yield "at the source", _changed_at_source(report)
+    yield "existing collections", _existing(report)
+    yield (
+        "at the target",
+        f"{many(len(report.target.created), 'collection')} created, "
+        f"{many(report.target.indexes, 'index', 'indexes')} built",
+    )
+
+
+def _source(report: PlanReport) -> str:
+    source = report.source
+    account = _named(source.accounts) or "unknown"
+    where = f"account {account}, region {_named(source.regions)}"
+    if source.in_aws:
+        return f"AWS {where}"
+    return f"{source.endpoint}, which is not AWS ({where}): time and cost are those of AWS"
+
+
+def _units(report: PlanReport) -> str:
+    reads = "consistent" if report.reading.consistent else "eventually consistent"
+    return f"about {count(report.reading.units)} read capacity units ({reads} reads)"
+
+
+def _cost(report: PlanReport) -> str:
+    reading, parts = report.reading, []
+    copied = sum(table.segments_left > 0 for table in report.tables)
+    if copied > reading.provisioned_tables:
+        parts.append(
+            f"about {_money(reading.dollars)} at ${reading.price:g} per million units on demand "
+            "(source.price)"
+        )
+    if number := reading.provisioned_tables:
+        parts.append(f"nothing beyond the capacity of {many(number, 'provisioned table')}")
+    return ", and ".join(parts) or "nothing"
+
+
+def _money(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 0.005 or not dollars else "less than $0.01"
+
+
+def _meanwhile(report: PlanReport) -> str:
+    """What becomes of changes while the copy runs."""
+    changes = report.changes
+    assert changes is not None
+    if changes.journal:
+        return f"journaled in {changes.journal}, up to {size(changes.journal_bytes)}"
+    needed, kept = changes.seconds_needed, changes.seconds_kept
+    state = "TOO LONG, see the warnings" if needed > kept else "NEAR, see the warnings"
+    return (
+        f"kept by their streams for {kept / 3600:g} hours, of which the copy needs "
+        f"{duration(needed)}{f': {state}' if needed > OLD else ''}"
+    )
+
+
+def _documents(report: PlanReport) -> str:
+    unknown = sum(one.target_bytes is None and one.segments_left > 0 for one in report.tables)
+    without = f", without {many(unknown, 'table')} of which nothing is known" if unknown else ""
+    return f"about {size(report.target.bytes or 0)} of BSON, before compression{without}"
+
+
+def _machine(report: PlanReport) -> str:
+    one = report.machine
+    at_once = (
+        f", which read {many(one.segments_at_once, 'segment')} at once, of "
+        f"{many(one.tables_at_once, 'table')} at most"
+    )
+    return (
+        f"{many(one.processes, 'process', 'processes')} with up to about {size(one.bytes)}: the "
+        f"supervisor, {many(one.writers, 'writer')}, {many(one.workers, 'worker')}"
+        f"{at_once if one.segments_at_once else ''}"
+    )
+
+
+def _changed_at_source(report: PlanReport) -> str:
+    names = report.source.streams_enabled
+    if not names:
+        return "nothing"
+    return f"streams ENABLED on {many(len(names), 'table')}: {_named(names)}"
+
+
+def _existing(report: PlanReport) -> str:
+    target = report.target
+    dropped = len(target.dropped)
+    in_the_way = f", {count(len(target.in_the_way))} in the way" if target.in_the_way else ""
+    names = [*target.dropped, *target.renamed, *target.in_the_way]
+    return (
+        f"{dropped} {'DROPPED' if dropped else 'dropped'}, {len(target.renamed)} renamed"
+        f"{in_the_way}{f': {_named(names)}' if names else ''}"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {count(len(names) - _NAMED)} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _table(report: PlanReport, table: TableReport) -> Iterator[str]:
+    yield f"table {table.name} -> {table.place}: {table.action_text}"
+    stored = "" if table.target_bytes is None else f", about {size(table.target_bytes)} as BSON"
+    yield (
+        f"  {count(table.items)} items, {size(table.bytes)}{stored}, key {' + '.join(table.key)}"
+    )
+    if table.backup:
+        yield f"  the existing collection becomes {table.backup}"
+    if table.gap:
+        yield f"  a gap: {table.gap}"
+    if table.segments_left or table.action not in ("complete", "follow"):
+        yield _reading(report, table)
+        yield f"  indexes: {', '.join(table.indexes) or 'none'}"
+    if table.stream_enabled or table.stream or table.shards_left is not None:
+        yield _changes(table)
+
+
+def _reading(report: PlanReport, table: TableReport) -> str:
+    if report.schema_only:
+        return "  sync_schema_only: collection and indexes, no item is read"
+    if not table.segments_left:
+        return "  all segments are copied, the indexes are left"
+    cost = "provisioned" if table.provisioned else _money(table.dollars)
+    return (
+        f"  {count(table.segments_left)} of {many(table.segments, 'segment')} to read: about "
+        f"{count(table.units)} read capacity units ({cost}), {duration(table.seconds)} at the "
+        f"least ({table.limit})"
+    )
+
+
+def _changes(table: TableReport) -> str:
+    if table.shards_left is not None:
+        return f"  changes: {many(table.shards_left, 'shard')} to be read on from the checkpoint"
+    stream = "a stream that will be ENABLED" if table.stream_enabled else table.stream
+    start = f", from incr.start = {table.stream_start}" if table.stream_start else ""
+    return f"  changes: by {stream}{start}"
+
+
+def _rights(report: PlanReport) -> list[str]:
+    """What to grant, as JSON that can be pasted."""
+    if not report.tables:
+        return []
+    lines = ["least IAM policy (shake-check also needs dynamodb:BatchGetItem on the tables):"]
+    if len(json.dumps(report.iam_policy, separators=(",", ":"))) > _MANAGED_POLICY:
+        lines.append(
+            f"  (IAM takes {count(_MANAGED_POLICY)} characters for a managed policy: shorten this "
+            "one with wildcards)"
+        )
+    lines += [f"  {line}" for line in json.dumps(report.iam_policy, indent=2).splitlines()]
+    lines += [
+        f"least MongoDB roles of the user in {key}: {json.dumps(roles)}"
+        for key, roles in report.mongodb_roles.items()
+    ]
+    return lines
