@@ -51,8 +51,7 @@ def _row(key: Key) -> str:
 def _default(key: Key) -> str:
     if key.required:
         return "required"
-    text = "" if key.default in (None, ()) else key.write(key.default)
-    return f"`{text}`" if text else "none"
+    return f"`{key.default_text}`" if key.default_text else "none"
 
 
 def _shapes(key: Key) -> str:
