@@ -18,6 +18,7 @@ from shake.config.example import example
 from shake.config.reference import reference
 from shake.demo.__main__ import DEMO
 from tools.completion import completion
+from tools.dashboard import dashboard
 from tools.manual import configuration_page, door_page, program_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,7 @@ def files() -> Mapping[str, Callable[[], str]]:
     made: dict[str, Callable[[], str]] = {
         "docs/configuration.md": reference,
         "deploy/shake.conf": example,
+        "deploy/grafana-dashboard.json": dashboard,
         f"{_MAN}/man1/shake.1": partial(door_page, COMMANDS),
         f"{_MAN}/man5/shake.conf.5": configuration_page,
     }
