@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shake import __version__
 from shake.cli.definition import door
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
@@ -168,6 +169,17 @@ def test_systemd_accepts_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
     safe = [ANALYZE, "security", "--offline=true", "--threshold=30", str(path)]
     assert subprocess.run(safe, capture_output=True, check=False).returncode == 0
+
+
+def test_the_guide_runs_an_image_of_this_version_with_a_command_that_exists() -> None:
+    guide = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    images = re.findall(r"shake:(\d\S+)(?: (\S.*\S))?", guide)
+    [container] = kubernetes("Job")["spec"]["template"]["spec"]["containers"]
+    assert {version for version, _ in images} == {__version__}
+    assert container["image"] == f"shake:{__version__}"
+    commands = [shlex.split(words) for _, words in images if words.startswith(("run", "plan"))]
+    assert len(commands) == 1
+    assert all(understood(words) for words in commands)
 
 
 def test_each_variable_and_exit_status_that_a_file_names_exists() -> None:

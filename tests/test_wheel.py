@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,8 +25,17 @@ pytestmark = [pytest.mark.wheel, pytest.mark.timeout(300)]
 DIST = ROOT / "dist"
 #: Files of the repository that serve it alone.
 ELSEWHERE = {".ci/run", ".gitignore"}
+#: What the guide has a user type: blocks of commands, without those for a checkout.
+COMMANDS = [
+    block
+    for block in re.findall(
+        r"(?ms)^```sh\n(.*?)^```", (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    )
+    if not block.startswith("make ")
+]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # uvx
     "PIP_FIND_LINKS": f"{DIST} {os.environ.get('PIP_FIND_LINKS', '')}",
     "UV_FIND_LINKS": f"{DIST},{os.environ.get('UV_FIND_LINKS', '')}".strip(","),
     "SHAKE_CODEC": "native",  # fails where the wheel's codec does not load
@@ -46,12 +57,23 @@ def run(*command: object, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a new environment, in which only shake is installed."""
+    """The programs of a new environment, in which only shake is installed, as the guide says."""
     folder = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
-    programs = folder / "venv/bin"
-    run(programs / "pip", "install", "--quiet", "shake-dynamodb", folder=folder)
-    return programs
+    run("bash", "-euxc", COMMANDS[0], folder=folder)
+    return folder / "venv/bin"
+
+
+def test_the_other_commands_of_the_guide_work(
+    installed: Path, dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"))
+    conf = Migration(dynamodb.url, mongo.uri, name, tmp_path).conf
+    folder = installed.parents[1]
+    shutil.copy(conf, folder / "my.conf")
+    assert len(COMMANDS) > 3
+    for commands in COMMANDS[1:]:
+        run("bash", "-euxc", commands, folder=folder)
+    assert "pip install shake-dynamodb\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_installed_wheel_plans_copies_and_checks_a_table(
@@ -75,12 +97,6 @@ def test_man_pages_and_completion_are_installed(installed: Path) -> None:
     for path in (ROOT / "share").rglob("*.[15]"):
         assert (installed.parent / path.relative_to(ROOT)).is_file()
     assert (installed.parent / "share/bash-completion/completions/shake").is_file()
-
-
-def test_uvx_runs_it_without_an_installation(tmp_path: Path) -> None:
-    uvx = Path(sys.executable).parent / "uvx"
-    answer = run(uvx, "--python", sys.executable, "shake-dynamodb", "--version", folder=tmp_path)
-    assert answer.startswith("shake ")
 
 
 def test_there_is_a_wheel_with_the_codec_for_each_kind_of_processor() -> None:
