@@ -5,17 +5,18 @@ READY := .venv/.ready
 # Without compiled files, each process that a test starts would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo servers test matrix lint format docs bench profile sanitize fuzz clean
+.PHONY: help venv demo servers test matrix lint format docs generated wheels bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Install everything that the other targets need into .venv.
 
 $(READY): setup.cfg pyproject.toml setup.py $(wildcard shake/codec/_native/*)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=22' # the first that installs this project with -e
+	rm -f shake/codec/*.so # one of another kind would hide the new one
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
@@ -42,6 +43,18 @@ format: $(READY) ## Format the code, and fix what can be fixed.
 
 docs: $(READY) ## Build the documentation into build/site, and check its links.
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+
+generated: $(READY) ## Write the files that are made of the code: man pages, completion, key lists.
+	$(BIN)/python -m tools.generate
+
+.venv/.release: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+wheels: .venv/.release ## Build sdist and wheels into dist, check them, and try them where nothing is.
+	@mkdir -p build
+	$(BIN)/python -m tools.wheels > build/wheels.log 2>&1 || { cat build/wheels.log; exit 1; }
+	$(BIN)/python -m pytest -m wheel $(ARGS) tests/test_wheel.py
 
 bench: $(READY) ## Run the benchmarks (ARGS='full --rounds 1').
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -14,7 +14,7 @@ from tests.support.migration import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: A file or folder of the project, and a name in its code, between backticks.
-PLACE = re.compile(r"`((?:shake|tests|docs|bin|benchmarks|\.ci)/[\w./-]*)`")
+PLACE = re.compile(r"`((?:shake|tests|docs|bin|benchmarks|deploy|share|tools|\.ci)/[\w./@-]*)`")
 NAME = re.compile(r"`(shake(?:\.\w+)+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 

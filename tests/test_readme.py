@@ -55,7 +55,8 @@ def test_the_commands_of_the_main_job_do_it(
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    run = [line for line in commands() if not line.startswith("make ")]
+    # tests/test_wheel.py installs it.
+    run = [line for line in commands() if not line.startswith(("make ", "pip install "))]
     assert len(run) > 3
     for command in run:
         result = subprocess.run(

@@ -18,6 +18,7 @@ from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
 from shake.cli import command, streams
+from shake.cli.definition import Command
 from shake.config import Loaded, Redactor
 from shake.errors import UsageError
 from shake.process.cpus import usable_cpus
@@ -38,21 +39,16 @@ _REFRESH = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run ``shake-check``; return its exit status."""
+    return _run(command.parse(CHECK.parser(), argv))
 
-    Returns 0 when source and target are equal, or were made equal by ``--repair`` and looked at
-    again; 1 when they differ; 2 when the check could not be made, or not be brought to its end; 3
-    when source table and collection do not belong together, the copy is not complete, or a
-    supervisor runs the task beside ``--repair``.
-    """
-    options = command.parse(_parser(), argv)
 
+def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
         with _report(options.report) as report:
             return _check(options, loaded, redactor, report)
 
     return command.run(
-        "shake-check",
         options,
         body,
         failed=lambda error: REFUSED if isinstance(error, _REFUSALS) else TROUBLE,
@@ -60,17 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command.parser(
-        "shake-check",
-        "Compares every item of the source with the target, and every document of the target with "
-        "the source. It reads the whole table once more, by consistent reads, and says first what "
-        "that costs; --sample is for a quick look. Exit status: 0 equal, or made equal by --repair "
-        "(every difference repaired and looked at again); 1 different, or not all repaired; 2 not "
-        "compared; 3 refused: source table and collection are not those of the task's checkpoint, "
-        "the copy is not complete, or shake-supervisor runs the task beside --repair.",
-        workers="processes that read a large table",
-        flags={
+def _define(parser: argparse.ArgumentParser) -> None:
+    command.add_common(parser, workers="processes that read a large table")
+    command.add_flags(
+        parser,
+        {
             "--repair": "store what is missing or different in the target, and look at it again; "
             "refused while shake-supervisor runs the task",
             "--delete-extra": "with --repair: delete documents whose key the source does not have",
@@ -87,7 +77,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
     )
-    return parser
+
+
+CHECK = Command(
+    name="check",
+    program="shake-check",
+    summary="prove source and target equal, both ways",
+    description="Compares every item of the source with the target, and every document of the "
+    "target with the source. It reads the whole table once more, by consistent reads, and says "
+    "first what that costs; --sample is for a quick look.",
+    examples=(
+        ("compare everything", "{prog} --conf my.conf"),
+        ("a quick look at 1,000 items of each table", "{prog} --conf my.conf --sample 1000"),
+        ("list every difference in a file", "{prog} --conf my.conf --report differences.jsonl"),
+        (
+            "store what is missing or different, delete the rest",
+            "{prog} --conf my.conf --repair --delete-extra",
+        ),
+    ),
+    statuses={
+        EQUAL: "equal, or made equal by --repair: every difference repaired and looked at again",
+        DIFFERENT: "different, or not all repaired",
+        TROUBLE: "wrong command line or configuration, or not compared to the end",
+        REFUSED: "refused, and nothing changed: source table and collection are not those of the "
+        "task's checkpoint, the copy is not complete, or shake-supervisor runs the task beside "
+        "--repair",
+    },
+    define=_define,
+    act=_run,
+)
 
 
 def _check(

@@ -13,7 +13,6 @@ from types import FrameType
 
 from setproctitle import setproctitle
 
-from shake import __version__
 from shake.cli import streams
 from shake.config import Loaded, Redactor, load
 from shake.config.secrets import MASK
@@ -26,33 +25,29 @@ from shake.status.logs import one_line
 _PATIENCE = 8.0
 
 
-def parser(
-    name: str, description: str, *, workers: str, flags: Mapping[str, str]
-) -> argparse.ArgumentParser:
-    """A parser of ``--conf``, ``--set``, ``--version``, ``--workers`` and of flags.
-
-    ``workers`` says what these processes are for, and ``flags`` what each flag means.
-    """
-    made = argparse.ArgumentParser(prog=name, description=description)
+def add_common(parser: argparse.ArgumentParser, *, workers: str) -> None:
+    """Add ``--conf``, ``--set`` and ``--workers``; ``workers`` says what the processes do."""
     # NimoShake's users type -conf=FILE.
-    made.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
-    made.add_argument(
+    parser.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="a configuration key; beats environment (SHAKE_KEY) and file",
     )
-    made.add_argument("--version", action="version", version=f"shake {__version__}")
-    made.add_argument(
+    parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",
         help=f"{workers} (default: the CPUs this process may use)",
     )
+
+
+def add_flags(parser: argparse.ArgumentParser, flags: Mapping[str, str]) -> None:
+    """Add options without a value; ``flags`` says what each means."""
     for flag, text in flags.items():
-        made.add_argument(flag, action="store_true", help=text)
-    return made
+        parser.add_argument(flag, action="store_true", help=text)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,7 +78,6 @@ def positive(text: str) -> int:
 
 
 def run(
-    name: str,
     options: argparse.Namespace,
     body: Callable[[Loaded, Redactor], int],
     *,
@@ -99,7 +93,7 @@ def run(
 
     def stop() -> int:
         line, status = stopped
-        streams.complain(f"{name}: {line}")
+        streams.complain(f"{options.prog}: {line}")
         return status
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -127,7 +121,7 @@ def run(
             streams.complain(redactor.redact(traceback.format_exc()))
         if not isinstance(error, ShakeError):
             error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
-        streams.complain(f"{name}: {one_line(redactor.redact(str(error)))}")
+        streams.complain(f"{options.prog}: {one_line(redactor.redact(str(error)))}")
         return failed(error)
     except KeyboardInterrupt:
         return stop()

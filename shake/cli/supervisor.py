@@ -12,6 +12,7 @@ from setproctitle import setproctitle
 
 from shake import codec
 from shake.cli import command, streams
+from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
@@ -30,29 +31,18 @@ _QUIET_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
-    """Run the command; return its exit status (README: exit status).
+    """Run ``shake-supervisor``; return its exit status.
 
     ``linger`` is called after a good end, while the status page is still up.
     """
-    parser = command.parser(
-        "shake-supervisor",
-        "Copies DynamoDB tables into MongoDB, then follows their changes. A run that was stopped, "
-        "or killed, goes on where it was when it is started again.",
-        workers="worker processes",
-        flags={
-            "--dry-run": "check, print the plan, change nothing",
-            "--json": "with --dry-run: print the plan as one JSON document",
-            "--until-consistent": "end when every change made before this command started is "
-            "applied: run it once more after the writes have stopped, and switch",
-            "--print-config": "print the effective configuration",
-        },
-    )
-    options = command.parse(parser, argv)
+    return _run(command.parse(RUN.parser(), argv), linger)
+
+
+def _run(options: argparse.Namespace, linger: Callable[[], None] = lambda: None) -> int:
     if options.json and not options.dry_run:
-        streams.complain("shake-supervisor: --json is for --dry-run: give both, or none")
+        streams.complain(f"{options.prog}: --json is for --dry-run: give both, or none")
         return 2
     return command.run(
-        "shake-supervisor",
         options,
         lambda loaded, redactor: _act(options, loaded, redactor, linger),
         failed=lambda error: error.exit_status,
@@ -102,3 +92,77 @@ def _dry_run(config: Config, workers: int, *, as_json: bool) -> int:
     else:
         streams.say("\n".join(describe(report)))
     return 3 if report.refusals else 0
+
+
+def _define_run(parser: argparse.ArgumentParser) -> None:
+    command.add_common(parser, workers="worker processes")
+    command.add_flags(
+        parser,
+        {
+            "--dry-run": "check, print the plan, change nothing",
+            "--json": "with --dry-run: print the plan as one JSON document",
+            "--until-consistent": "end when every change made before this command started is "
+            "applied: run it once more after the writes have stopped, and switch",
+            "--print-config": "print the effective configuration",
+        },
+    )
+
+
+def _define_plan(parser: argparse.ArgumentParser) -> None:
+    command.add_common(parser, workers="worker processes of the run")
+    command.add_flags(parser, {"--json": "print the plan as one JSON document"})
+    parser.set_defaults(dry_run=True, until_consistent=False, print_config=False)
+
+
+RUN = Command(
+    name="run",
+    program="shake-supervisor",
+    summary="copy tables, then follow their changes",
+    description="Copies DynamoDB tables into MongoDB, then follows their changes until Ctrl-C, "
+    "SIGTERM or SIGHUP. A run that was stopped, or killed, continues when it is started again.",
+    examples=(
+        ("print what a run would do; change nothing", "{prog} --conf my.conf --dry-run"),
+        ("copy with 32 worker processes, then follow", "{prog} --conf my.conf --workers 32"),
+        ("copy, apply every change made so far, end", "{prog} --conf my.conf --until-consistent"),
+        (
+            "limit the scan of each table to 500 read units a second",
+            "{prog} --conf my.conf --set source.read_budget=500",
+        ),
+        ("print every key with its value", "{prog} --conf my.conf --print-config"),
+    ),
+    statuses={
+        0: "finished, or stopped with everything saved; with --until-consistent: every change "
+        "made before the start is applied",
+        1: "failed while running; the last line says why",
+        2: "wrong command line or configuration",
+        3: "a check before the start refused; nothing was changed",
+        4: "a stream has lost changes of a table before they were applied (a gap)",
+    },
+    define=_define_run,
+    act=_run,
+)
+
+PLAN = Command(
+    name="plan",
+    summary="print what a run would do, its cost and time; change nothing",
+    description="Makes the checks of a run and prints the plan: how long the copy takes and what "
+    "limits it, what it costs, what changes at source and target, sizes, rights. It names "
+    "everything that stands in the way, and changes nothing anywhere. It does what shake run "
+    "--dry-run does.",
+    examples=(
+        ("print the plan", "{prog} --conf my.conf"),
+        ("the plan as JSON", "{prog} --conf my.conf --json"),
+        (
+            "the plan of one table only",
+            "{prog} --conf my.conf --set filter.collection.white=orders",
+        ),
+    ),
+    statuses={
+        0: "nothing stands in the way of a run",
+        1: "not completed; the last line says why",
+        2: "wrong command line or configuration",
+        3: "a run would be refused; the plan says why",
+    },
+    define=_define_plan,
+    act=_run,
+)

@@ -14,6 +14,10 @@ from shake.config.table import Config
 from shake.errors import UsageError
 
 _QUOTED = "remove the quotes around the value"
+_NOT_ENCODED = (
+    "a user or password that is not percent-encoded: write %40 for @, %3A for :, %2F for /, %3F "
+    "for ?, %23 for # and %25 for % (%40 in the options behind the host too)"
+)
 
 
 def check(config: Config) -> None:
@@ -162,10 +166,7 @@ def _check_encoded(what: str, address: str) -> None:
     A client takes the host from before them, and asks DNS for that piece of the password.
     """
     if re.search("[/?#].*@", address.partition("://")[2] or address):
-        raise UsageError(
-            f"{what} holds a user or password that is not percent-encoded: write %40 for @, %2F "
-            "for /, %3F for ? and %23 for # (in the options behind the host too)"
-        )
+        raise UsageError(f"{what} holds {_NOT_ENCODED}")
 
 
 def _check_url(key: str, url: str) -> None:
@@ -221,10 +222,7 @@ def _advice(address: str) -> str:
         return "it has to begin with mongodb:// or mongodb+srv://, such as mongodb://host:27017"
     user, _, _ = rest.rpartition("@")
     if re.search(r"[/?#\[\]@]|:.*:|%(?![0-9A-Fa-f]{2})", user):
-        return (
-            "in user and password, write : as %3A, / as %2F, ? as %3F, # as %23, [ as %5B, ] as "
-            "%5D, @ as %40 and % as %25"
-        )
+        return f"it holds {_NOT_ENCODED}"
     return ""
 
 

@@ -53,6 +53,16 @@ class Key:
         """The key's names, in the order in which they count."""
         return (self.name, *self.aliases)
 
+    @property
+    def variable(self) -> str:
+        """The environment variable of the key."""
+        return "SHAKE_" + self.name.upper().replace(".", "_")
+
+    @property
+    def default_text(self) -> str:
+        """The default as text; empty for none, and where the key is required."""
+        return "" if self.default in (..., None, ()) else self.write(self.default)
+
     def read(self, setting: Setting) -> Any:
         """The value of a setting that is not empty. Raises UsageError."""
         shown = self.hide(setting.text)

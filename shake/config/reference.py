@@ -1,7 +1,4 @@
-"""Writes the reference of all configuration keys, ``docs/configuration.md``, to stdout.
-
-``python -m shake.config.reference > docs/configuration.md``
-"""
+"""Makes the reference of all configuration keys, ``docs/configuration.md``, of their table."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from shake.config.table import KEYS
 _HEAD = """\
 # Configuration
 
-<!-- Made by python -m shake.config.reference; edit shake/config/table.py instead. -->
+<!-- Made by make generated; edit shake/config/table.py instead. -->
 
 A configuration file has one `key = value` in each line. A line that starts with `#` is a comment.
 An empty value means the default. An unknown key is an error, which names the nearest known key.
@@ -51,8 +48,7 @@ def _row(key: Key) -> str:
 def _default(key: Key) -> str:
     if key.required:
         return "required"
-    text = "" if key.default in (None, ()) else key.write(key.default)
-    return f"`{text}`" if text else "none"
+    return f"`{key.default_text}`" if key.default_text else "none"
 
 
 def _shapes(key: Key) -> str:
@@ -62,7 +58,3 @@ def _shapes(key: Key) -> str:
 def _text(text: str) -> str:
     """Plain text as the content of a cell, in which no character is markup."""
     return re.sub(r"[*_`~|\\]", r"\\\g<0>", html.escape(text, quote=False))
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -24,6 +24,7 @@ import boto3
 
 from shake.cli import check, supervisor
 from shake.cli.command import positive
+from shake.cli.definition import Command
 from shake.demo import fetch
 from shake.demo.mongo import mongo_server
 from shake.demo.servers import DynamoDBLocal, free_port
@@ -49,25 +50,48 @@ target.address = {target}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0 when source and target are equal at the end."""
-    parser = argparse.ArgumentParser(
-        prog="shake-demo",
-        description="A whole migration on this machine, from DynamoDB Local into MongoDB.",
-    )
+    """Run ``shake-demo``; return 0 when source and target are equal at the end."""
+    return _run(DEMO.parser().parse_args(argv))
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return _demo(options.items, options.workers, once=options.once)
+    except ShakeError as error:
+        print(f"{options.prog}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 0
+
+
+def _define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="end by itself")
     for option, default, text in (
         ("--items", 3000, "items to migrate"),
         ("--workers", 2, "worker processes"),
     ):
         parser.add_argument(option, type=positive, default=default, metavar="N", help=text)
-    options = parser.parse_args(argv)
-    try:
-        return _demo(options.items, options.workers, once=options.once)
-    except ShakeError as error:
-        print(f"shake-demo: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 0
+
+
+DEMO = Command(
+    name="demo",
+    program="shake-demo",
+    summary="migrate a table between two embedded servers",
+    description="Shows a whole migration on this machine: an embedded DynamoDB, an embedded "
+    "MongoDB, a copy, live writes that are followed, a status page, and the proof that both sides "
+    "are equal. It fetches the servers once, by npm and pip.",
+    examples=(
+        ("show it, and keep the status page up until Ctrl-C", "{prog}"),
+        ("migrate more items, and end", "{prog} --items 100000 --once"),
+    ),
+    statuses={
+        0: "source and target are equal, or stopped by Ctrl-C",
+        1: "failed; the last line says why",
+        2: "wrong command line",
+    },
+    define=_define,
+    act=_run,
+)
 
 
 def _demo(items: int, workers: int, *, once: bool) -> int:

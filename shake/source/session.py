@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.config
@@ -22,7 +21,7 @@ from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
 from shake.source.answer import INVALID_KEYS
 from shake.source.client import Client, Unreachable
-from shake.source.endpoint import Credentials, Endpoint
+from shake.source.endpoint import Credentials, Endpoint, in_aws
 from shake.source.profile import ask_for_code, profile_files, reason, stamps
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _refused(endpoint: Endpoint, credentials: Credentials) -> bool:
 def _endpoint(session: boto3.Session, config: Config) -> Endpoint:
     region = session.region_name
     url, streams = _urls(session, config)
-    if not region and (_in_aws(url) or _in_aws(streams)):
+    if not region and (in_aws(url) or in_aws(streams)):
         raise RefusedError(
             "no AWS region: set source.region, AWS_DEFAULT_REGION, or a region in the profile"
         )
@@ -175,7 +174,7 @@ def _urls(session: boto3.Session, config: Config) -> tuple[str, str]:
     Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     given, streams = config.source_endpoint_url, config.source_streams_endpoint_url
-    if given is not None and not _in_aws(given) and (streams or not _sets_services(session)):
+    if given is not None and not in_aws(given) and (streams or not _sets_services(session)):
         return given, streams or given  # without a client, which takes a moment to be made
     client = partial(session.client, region_name=session.region_name or _ANY_REGION)
     url: str = client("dynamodb", endpoint_url=given).meta.endpoint_url
@@ -183,7 +182,7 @@ def _urls(session: boto3.Session, config: Config) -> tuple[str, str]:
         streams = client("dynamodbstreams").meta.endpoint_url
         aws = botocore.config.Config(ignore_configured_endpoint_urls=True)
         usual = client("dynamodbstreams", config=aws).meta.endpoint_url
-        if streams.rstrip("/") == usual.rstrip("/") and not _in_aws(url):
+        if streams.rstrip("/") == usual.rstrip("/") and not in_aws(url):
             streams = url
     return url, streams
 
@@ -192,12 +191,6 @@ def _sets_services(session: boto3.Session) -> bool:
     """Whether settings of the AWS SDK can name an endpoint of streams alone."""
     in_environment = "AWS_ENDPOINT_URL_DYNAMODB_STREAMS" in os.environ
     return in_environment or "services" in session._session.get_scoped_config()
-
-
-def _in_aws(url: str) -> bool:
-    """Whether the address is one of AWS itself, where tables and streams are apart."""
-    host = urlsplit(url).hostname or ""
-    return ".amazonaws." in host or host.endswith((".api.aws", ".amazonwebservices.com.cn"))
 
 
 def _chain(session: boto3.Session, config: Config) -> Any:

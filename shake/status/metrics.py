@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from shake import __version__
 from shake.phase import Phase
 from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
@@ -103,6 +104,7 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._snapshot
+        yield _info(now)
         yield _states("shake_state", "1 for the state of the task.", _STATES, {(): now.state})
         yield Gauge("shake_start_time_seconds", "Unix time of start.", now.started)
         yield Gauge("shake_run_seconds", "Seconds since the start.", now.seconds)
@@ -111,6 +113,14 @@ class _Families(Collector):
         yield _states("shake_table_state", text, _TABLE_STATES, states, "table")
         yield from _figures(_TABLE, "table", {table.name: table for table in now.tables})
         yield from _figures(_PROCESS, "role", {one.role: one for one in now.processes})
+
+
+def _info(now: Snapshot) -> Metric:
+    """What does not change while a run lasts, to be joined to other series by its labels."""
+    labels = {"version": __version__, "task": now.id, "sync_mode": now.sync_mode}
+    metric = Gauge("shake_info", "1, with version and task as labels.", labels=[*labels])
+    metric.add_metric([*labels.values()], 1)
+    return metric
 
 
 def _figures(

@@ -2,6 +2,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "page.h"
 #include "records.h"
 
@@ -122,7 +125,7 @@ static PyObject *documents_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "OO!:Documents", &body, &PyTuple_Type, &plan))
         return NULL;
-    Documents *self = (Documents *)type->tp_alloc(type, 0);
+    Documents *self = (Documents *)PyType_GenericAlloc(type, 0);
     if (!self || !take_source(&self->source, args, body, plan))
         goto failed;
     struct work w = work_on(&self->source);
@@ -130,17 +133,17 @@ static PyObject *documents_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return (PyObject *)self;
     raise_refusal(&w, &self->source);
 failed:
-    Py_XDECREF(self);
+    Py_XDECREF((PyObject *)self);
     return NULL;
 }
 
 static void documents_dealloc(PyObject *object)
 {
     Documents *self = (Documents *)object;
-    PyTypeObject *type = Py_TYPE(self);
+    PyTypeObject *type = Py_TYPE(object);
     release_source(&self->source);
-    type->tp_free(self);
-    Py_DECREF(type);
+    PyObject_Free(self);
+    Py_DECREF((PyObject *)type);
 }
 
 struct items {
@@ -274,7 +277,7 @@ static PyObject *changes_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTuple(args, "OO!y#z#ppp:Changes", &body, &PyTuple_Type, &plan, &paths[0],
                           &lengths[0], &paths[1], &lengths[1], &sharded, &upsert, &insert_only))
         return NULL;
-    Changes *self = (Changes *)type->tp_alloc(type, 0);
+    Changes *self = (Changes *)PyType_GenericAlloc(type, 0);
     if (!self || !take_source(&self->source, args, body, plan))
         goto failed;
     struct options *options = &self->source.options;
@@ -291,18 +294,18 @@ static PyObject *changes_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         return (PyObject *)self;
     raise_refusal(&w, &self->source);
 failed:
-    Py_XDECREF(self);
+    Py_XDECREF((PyObject *)self);
     return NULL;
 }
 
 static void changes_dealloc(PyObject *object)
 {
     Changes *self = (Changes *)object;
-    PyTypeObject *type = Py_TYPE(self);
+    PyTypeObject *type = Py_TYPE(object);
     free_records(&self->records);
     release_source(&self->source);
-    type->tp_free(self);
-    Py_DECREF(type);
+    PyObject_Free(self);
+    Py_DECREF((PyObject *)type);
 }
 
 struct statements {

@@ -1,0 +1,87 @@
+"""What a command is: help, man page and shell completion are made of this one definition."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shake import __version__
+
+_WIDTH = 79
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of ``shake``, which can also be a separate program.
+
+    ``program`` is the name of that program, empty where there is none. ``examples`` are pairs of
+    a purpose and a command line, in which ``{prog}`` stands for the name. ``define`` adds the
+    options to a parser, and ``act`` carries the command out and returns its exit status.
+    """
+
+    name: str
+    summary: str
+    description: str
+    examples: Sequence[tuple[str, str]]
+    statuses: Mapping[int, str]
+    define: Callable[[argparse.ArgumentParser], None]
+    act: Callable[[argparse.Namespace], int]
+    program: str = ""
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The parser of the program."""
+        parser = argparse.ArgumentParser(**self._texts(self.program))
+        add_version(parser)
+        self._complete(parser)
+        return parser
+
+    def add_to(self, commands: Any) -> None:
+        """Add the parser of ``shake NAME`` to what ``add_subparsers`` gave."""
+        parser = commands.add_parser(
+            self.name, help=self.summary, **self._texts(f"shake {self.name}")
+        )
+        self._complete(parser)
+
+    def examples_of(self, prog: str) -> list[tuple[str, str]]:
+        """The examples, for the command under this name."""
+        return [(purpose, line.format(prog=prog)) for purpose, line in self.examples]
+
+    def _texts(self, prog: str) -> dict[str, Any]:
+        lines = ["examples:"]
+        for purpose, line in self.examples_of(prog):
+            lines += [f"  # {purpose}", f"  {line}"]
+        lines += ["", "exit status:"]
+        for status, meaning in self.statuses.items():
+            lines += textwrap.wrap(f"  {status}  {meaning}", _WIDTH, subsequent_indent=" " * 5)
+        return {
+            "prog": prog,
+            "description": textwrap.fill(self.description, _WIDTH, break_on_hyphens=False),
+            "epilog": "\n".join(lines),
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        }
+
+    def _complete(self, parser: argparse.ArgumentParser) -> None:
+        self.define(parser)
+        parser.set_defaults(act=self.act, prog=parser.prog)
+
+
+def door(commands: Sequence[Command]) -> argparse.ArgumentParser:
+    """The parser of ``shake``, which has all commands."""
+    parser = argparse.ArgumentParser(
+        prog="shake",
+        description="Moves Amazon DynamoDB tables into MongoDB: one full copy, then every change.",
+        epilog="shake COMMAND --help shows options, examples and exit statuses of a command.",
+    )
+    add_version(parser)
+    added = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands:
+        command.add_to(added)
+    return parser
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``."""
+    parser.add_argument("--version", action="version", version=f"shake {__version__}")

@@ -1,0 +1,22 @@
+"""``shake``: all commands behind one name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shake.cli import command
+from shake.cli.check import CHECK
+from shake.cli.definition import door
+from shake.cli.keys import KEYS
+from shake.cli.supervisor import PLAN, RUN
+from shake.demo.__main__ import DEMO
+
+#: In the order of a migration. A further command is one more entry here.
+COMMANDS = (PLAN, RUN, CHECK, KEYS, DEMO)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the commands; return its exit status."""
+    options = command.parse(door(COMMANDS), argv)
+    status: int = options.act(options)
+    return status

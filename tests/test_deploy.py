@@ -1,0 +1,189 @@
+"""The files in ``deploy/``: accepted by their linters, and true about shake's commands and keys.
+
+No container is built or started here.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shake import __version__
+from shake.cli.definition import door
+from shake.cli.main import COMMANDS
+from shake.cli.supervisor import RUN
+from shake.config import Config, load
+from shake.config.table import KEYS
+from shake.status.server import status_server
+from tests.support.migration import ROOT
+from tests.support.snapshots import task
+
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")))
+UNIT = (DEPLOY / "shake@.service").read_text(encoding="utf-8")
+PORT = Config.__dataclass_fields__["http_profile"].default
+
+ANALYZE = shutil.which("systemd-analyze") or ""
+
+#: Exit statuses that no new start changes.
+FINAL = [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("hadolint", "deploy/Dockerfile"),
+        ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"),
+        ("kubernetes-validate", "--strict", "deploy/kubernetes.yaml"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_linter_finds_nothing(command: tuple[str, ...]) -> None:
+    tool = Path(sys.executable).parent / command[0]
+    answer = subprocess.run(
+        [tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer
+
+
+def understood(words: list[str]) -> Namespace:
+    """The options of a command line, of which ``shake`` is left out."""
+    return door(COMMANDS).parse_args(words)
+
+
+def dockerfile_list(instruction: str) -> list[str]:
+    found = re.findall(rf"(?m)^ *{instruction} (\[.*\])$", DOCKERFILE)
+    words: list[str] = json.loads(found[-1])
+    return words
+
+
+def test_the_image_runs_a_command_that_exists_and_not_as_root() -> None:
+    assert dockerfile_list("ENTRYPOINT") == ["shake"]
+    assert understood(dockerfile_list("CMD")).act == RUN.act
+    assert re.findall(r"(?m)^USER (\d+)$", DOCKERFILE) == ["10001"]
+    assert f"EXPOSE {PORT}\n" in DOCKERFILE
+
+
+@pytest.mark.parametrize(("state", "status"), [("running", 0), ("degraded", 0), ("failed", 1)])
+def test_the_health_check_of_the_image_is_true(state: str, status: int) -> None:
+    command = re.search(r"HEALTHCHECK .*\\\n +CMD (\[.*\])", DOCKERFILE)
+    assert command
+    with status_server(lambda: task(state=state), "127.0.0.1", 0, "token") as server:
+        [_, option, code] = json.loads(command[1].replace(str(PORT), str(server.port)))
+        answer = subprocess.run([sys.executable, option, code], capture_output=True, check=False)
+    assert answer.returncode == status, answer
+
+
+def test_the_image_is_built_of_files_that_exist() -> None:
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    kept = [line[1:] for line in lines if line.startswith("!")]
+    assert {"setup.py", "setup.cfg", "pyproject.toml", "shake", "share"} <= set(kept)
+    assert all((ROOT / one).exists() for one in kept)
+
+
+def test_the_compose_file_has_a_configuration_that_loads() -> None:
+    service = COMPOSE["services"]["shake"]
+    given = service["environment"]
+    token = re.fullmatch(r"\$\{SHAKE_HTTP_TOKEN:\?.*\}", given["SHAKE_HTTP_TOKEN"])
+    assert token
+    loaded = load(None, {**given, "SHAKE_HTTP_TOKEN": "token"}, [])
+    assert loaded.notices == ()
+    assert loaded.config.source_endpoint_url == "http://dynamodb:8000"
+    assert loaded.config.target_address.startswith("mongodb://mongo:27017/")
+    assert set(service["depends_on"]) == {"dynamodb", "mongo"}
+    assert understood(service["command"]).act == RUN.act
+    assert service["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
+
+
+def kubernetes(kind: str) -> Any:
+    [found] = [one for one in KUBERNETES if one["kind"] == kind]
+    return found
+
+
+def test_the_job_has_a_configuration_that_loads(tmp_path: Path) -> None:
+    (tmp_path / "shake.conf").write_text(kubernetes("ConfigMap")["data"]["shake.conf"])
+    secret = {"SHAKE_TARGET_ADDRESS": "mongodb://m/", "SHAKE_HTTP_TOKEN": "token"}
+    loaded = load(str(tmp_path / "shake.conf"), secret, [])
+    assert loaded.notices == ()
+    assert loaded.config.http_bind == "0.0.0.0"
+    text = (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
+    assert all(f"--from-literal={variable}=" in text for variable in secret)
+
+
+def test_the_job_runs_to_its_end_and_is_tried_again_only_where_that_helps() -> None:
+    job = kubernetes("Job")["spec"]
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    options = understood(container["args"])
+    assert options.act == RUN.act
+    assert options.until_consistent  # a stop is status 1 then: another pod continues
+    assert container["ports"][0]["containerPort"] == PORT
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/healthz"
+    rule = job["podFailurePolicy"]["rules"][0]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"]["values"] == FINAL
+    assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] > 10
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_unit_stops_shake_in_order_and_starts_it_again_only_where_that_helps() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(UNIT)
+    service = unit["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert program.endswith("/bin/shake")
+    assert understood(words).act == RUN.act
+    assert service["KillMode"] == "mixed"
+    assert service["KillSignal"] == "SIGTERM"
+    assert int(service["TimeoutStopSec"]) > 10
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"].split() == [str(one) for one in FINAL]
+    assert set(FINAL) < set(RUN.statuses)
+
+
+@pytest.mark.skipif(not ANALYZE, reason="no systemd-analyze: the unit is only parsed")
+def test_systemd_accepts_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
+    (tmp_path / "shake").symlink_to(Path(sys.executable).parent / "shake")
+    path = tmp_path / "shake@shop.service"
+    path.write_text(UNIT.replace("/opt/shake/bin/shake", str(tmp_path / "shake")))
+    verified = subprocess.run(
+        [ANALYZE, "verify", "--man=no", path], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    safe = [ANALYZE, "security", "--offline=true", "--threshold=30", str(path)]
+    assert subprocess.run(safe, capture_output=True, check=False).returncode == 0
+
+
+def test_the_guide_runs_an_image_of_this_version_with_a_command_that_exists() -> None:
+    guide = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    images = re.findall(r"shake:(\d\S+)(?: (\S.*\S))?", guide)
+    [container] = kubernetes("Job")["spec"]["template"]["spec"]["containers"]
+    assert {version for version, _ in images} == {__version__}
+    assert container["image"] == f"shake:{__version__}"
+    commands = [shlex.split(words) for _, words in images if words.startswith(("run", "plan"))]
+    assert len(commands) == 1
+    assert all(understood(words) for words in commands)
+
+
+def test_each_variable_and_exit_status_that_a_file_names_exists() -> None:
+    known = {key.variable for key in KEYS} | {"SHAKE_CODEC", "SHAKE_KEY"}
+    for path in DEPLOY.iterdir():
+        names = re.findall(r"\bSHAKE_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+        assert set(names) <= known, path

@@ -1,0 +1,1 @@
+"""Programs for the work on shake itself; nothing of it is installed."""

@@ -1,0 +1,60 @@
+"""Writes the files that are made of the code; ``make generated``.
+
+They are in the repository, so that an installation needs no further tool. A test fails where one of
+them is old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from shake.cli.check import CHECK
+from shake.cli.definition import door
+from shake.cli.main import COMMANDS
+from shake.cli.supervisor import RUN
+from shake.config.example import example
+from shake.config.reference import reference
+from shake.demo.__main__ import DEMO
+from tools.completion import completion
+from tools.dashboard import dashboard
+from tools.manual import configuration_page, door_page, program_page
+
+ROOT = Path(__file__).resolve().parent.parent
+_PROGRAMS = (RUN, CHECK, DEMO)
+_MAN = "share/man"
+#: The file of a program's completion, by shell.
+_COMPLETIONS = {
+    "bash": "share/bash-completion/completions/{}",
+    "zsh": "share/zsh/site-functions/_{}",
+    "fish": "share/fish/vendor_completions.d/{}.fish",
+}
+
+
+def files() -> Mapping[str, Callable[[], str]]:
+    """How each file is made, by its path in the repository."""
+    made: dict[str, Callable[[], str]] = {
+        "docs/configuration.md": reference,
+        "deploy/shake.conf": example,
+        "deploy/grafana-dashboard.json": dashboard,
+        f"{_MAN}/man1/shake.1": partial(door_page, COMMANDS),
+        f"{_MAN}/man5/shake.conf.5": configuration_page,
+    }
+    for command in _PROGRAMS:
+        made[f"{_MAN}/man1/{command.program}.1"] = partial(program_page, command)
+    for shell, path in _COMPLETIONS.items():
+        made[path.format("shake")] = partial(_door_completion, shell)
+        for command in _PROGRAMS:
+            made[path.format(command.program)] = partial(completion, command.parser(), shell)
+    return made
+
+
+def _door_completion(shell: str) -> str:
+    return completion(door(COMMANDS), shell)
+
+
+if __name__ == "__main__":
+    for path, make in files().items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(make(), encoding="utf-8")
