@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from shake.stream.suspicion import Question
 
+_WRONG_ACCESS_KEY = (
+    "the access key is wrong: check source.access_key_id, source.profile or the AWS environment"
+)
+#: What to do about keys that the source does not take.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
+_WRONG_KEYS = {
+    "UnrecognizedClientException": _WRONG_ACCESS_KEY,
+    "InvalidClientTokenId": _WRONG_ACCESS_KEY,
+    "InvalidSignatureException": "the secret key is wrong: check source.secret_access_key, "
+    "source.profile or the AWS environment",
+}
+
 
 class ShakeError(Exception):
     """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
@@ -67,7 +79,8 @@ class SourceError(RunError):
         self.operation = operation
         self.code = code
         self.message = message
-        super().__init__(f"{operation} was refused by the source: {code}: {message}")
+        text = f"{operation} was refused by the source: {code}: {message}"
+        super().__init__("; ".join(filter(None, [text, _WRONG_KEYS.get(code)])))
 
 
 class ItemError(RunError):

@@ -326,7 +326,7 @@ def test_a_dynamodb_target_has_rules_of_its_own() -> None:
     renaming = [*proxy, "checkpoint.type=file", "target.db.exist=rename"]
     assert "cannot rename" in refusal(None, *NEEDED, *renaming)
     elsewhere = [*NEEDED, *proxy[:1], "checkpoint.type=file"]
-    assert "http(s)://" in refusal(None, *elsewhere)
+    assert "write http://host:port" in refusal(None, *elsewhere)
 
 
 @pytest.mark.parametrize("content", [None, b"id = \xff"])

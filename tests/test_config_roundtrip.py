@@ -47,6 +47,7 @@ OF_KEY = {
     "checkpoint.db": words.map("checkpoints-{}".format),  # longer than where a map leads
     "convert._id": words,
     "source.endpoint_url": st.just("http://localhost:8000"),
+    "source.streams_endpoint_url": st.just("http://localhost:8001"),
     "full.read.filter_expression": st.just("a = :x"),
     "full.read.filter_attributevalues": texts.map("x```S```{}".format),
 }

@@ -86,8 +86,8 @@ class Stage:
             self.writers,  # type: ignore[arg-type]  # they too
         )
 
-    def leases(self, worker: int = 0) -> list[messages.Lease]:
-        return self.far[worker].all(messages.Lease)
+    def leases(self, worker: int = 0) -> list[messages.LeaseSegment]:
+        return self.far[worker].all(messages.LeaseSegment)
 
     def publish(self, message: messages.Page, worker: int = 0) -> None:
         self.pool.received(self.pool.workers[worker], message)

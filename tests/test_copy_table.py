@@ -428,7 +428,7 @@ def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
 
 def test_the_state_of_the_record_follows() -> None:
     copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
-    assert copy.record_as(Phase.COPYING).phase is Phase.COPYING
+    assert copy.advance_record(Phase.COPYING).phase is Phase.COPYING
     assert copy.record.phase is Phase.COPYING
 
 

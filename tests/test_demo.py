@@ -30,7 +30,7 @@ def test_the_demo_migrates_verifies_and_ends(tmp_path: Path) -> None:
     assert result.returncode == 0, result
     assert "full sync done!" in result.stdout
     assert "90 live writes" in result.stdout
-    assert "90 changes applied" in result.stdout
+    assert "90 changes applied in this run" in result.stdout
     assert "300 items equal" in result.stdout
     assert not list(tmp_path.iterdir())
 

@@ -18,7 +18,7 @@ PLACE = re.compile(r"`((?:shake|tests|docs|bin|benchmarks|\.ci)/[\w./-]*)`")
 NAME = re.compile(r"`(shake(?:\.\w+)+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 
-#: A name of the code in a docstring, from the folder below shake on: targets.contract.Held.
+#: A name of the code in a docstring, from the folder below shake on: targets.contract.Location.
 ROOMS_OF_SHAKE = "|".join(path.parent.name for path in (ROOT / "shake").glob("*/__init__.py"))
 INNER_NAME = re.compile(rf"\b(?<![\w.])((?:{ROOMS_OF_SHAKE}|target)\.[a-z_]+(?:\.\w+)*)\b")
 

@@ -163,7 +163,7 @@ def test_a_peer_that_closes_another_while_both_have_news_leaves_no_trace_of_it(
 def test_what_a_slow_peer_did_not_read_reaches_it_when_it_does() -> None:
     loop = Loop()
     peer = Peer(loop)
-    sent = [messages.Lease(n, 0, 0, n, b"k" * 1000, 0) for n in range(2000)]
+    sent = [messages.LeaseSegment(n, 0, 0, n, b"k" * 1000, 0) for n in range(2000)]
     for message in sent:
         peer.channel.send(message)
     assert peer.channel.backlog > 0
@@ -186,7 +186,7 @@ def test_where_nothing_happens_nothing_is_done(backlog: bool) -> None:
     peers = [Peer(loop) for _ in range(10)]
     if backlog:
         while not peers[0].channel.backlog:
-            peers[0].channel.send(messages.Lease(0, 0, 0, 0, b"x" * 10_000, 0))
+            peers[0].channel.send(messages.LeaseSegment(0, 0, 0, 0, b"x" * 10_000, 0))
     for peer in peers[1:]:  # the socket took something, and takes more at once
         peer.channel.send(messages.Free(1))
     rounds = itertools.count(1)

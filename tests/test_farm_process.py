@@ -33,7 +33,7 @@ from shake.process.supervised import REVIVAL
 from shake.process.ulimits import allow_many
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 from tests.support.children import ROLE, Deed
 from tests.support.documents import items
 from tests.support.task import Notes, Slots, TableJob
@@ -268,7 +268,7 @@ class Pool(Notes):
         worker, scanner = found
         number = self.pool.ledger.grant(self.job, "t", 0, worker.number, 0.0).number
         table = messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
-        self.pool.lease(worker, table, messages.Lease(number, scanner, 0, 0, None, 0))
+        self.pool.lease(worker, table, messages.LeaseSegment(number, scanner, 0, 0, None, 0))
         return number
 
 
@@ -387,9 +387,9 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         until=lambda: math.inf,
         task=task,
     )
-    held = Held(f"{name}.t", "")
+    location = Location(f"{name}.t", "")
     writer = TableWriter(
-        *(process, 7, plan, held, 0),
+        *(process, 7, plan, location, 0),
         staged=False,
         guard=LockGuard(lambda: True),
         ledger=ledger,

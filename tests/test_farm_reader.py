@@ -60,7 +60,7 @@ class Worker:
             free=range(SLOTS),
         )
         config = Config.from_settings(settings | {"journal.path": str(folder)})
-        self._worker = worker.Worker(ChildChannel(theirs, roles.WORKER), config, set_up)
+        self._worker = worker.WorkerMain(ChildChannel(theirs, roles.WORKER), config, set_up)
         self._thread = threading.Thread(
             target=self._worker.serve, args=(iter(self.sent.get, None),), daemon=True
         )
@@ -82,7 +82,7 @@ class Worker:
         self.sent.put(stream)
         position = number, number, shard.id, str(shard.start), ""
         iterator = (at_tip.iterator, at_tip.asked, at_tip.since) if at_tip else ()
-        self.sent.put(messages.ShardLease(*position, keep, "" if keep else None, 0, *iterator))
+        self.sent.put(messages.LeaseShard(*position, keep, "" if keep else None, 0, *iterator))
         return number
 
     def heard(self, kind: type[Any] | tuple[type[Any], ...], lease: int = 0) -> list[Any]:

@@ -434,6 +434,19 @@ def test_trimmed_records_that_were_not_applied_are_a_gap(followed: Followed) -> 
     assert followed.table.stream.shards[0].id in result.line
 
 
+def test_a_dry_run_finds_a_gap_and_changes_nothing(followed: Followed) -> None:
+    migration = caught_up(followed)
+    assert "GAP" not in migration.run("--dry-run").stdout
+    before = list(followed.checkpoint.find())
+    followed.put("lost")
+    followed.simulator.trim(time.time() + 1)
+    result = migration.run("--dry-run")
+    [shard] = followed.simulator.tables[followed.name].stream.open()
+    words = f"table {followed.name}: GAP: what is not applied yet of shard {shard.id} is trimmed"
+    assert words in result.stdout
+    assert list(followed.checkpoint.find()) == before
+
+
 def test_what_is_trimmed_while_a_slow_reader_follows_from_the_oldest_change_is_a_gap(
     followed: Followed,
 ) -> None:

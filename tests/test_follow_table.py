@@ -63,11 +63,11 @@ def restarted(one: FollowedTable) -> FollowedTable:
 
 
 def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_restart() -> None:
-    one = following([Shard(name, "", "1", safe=NOW, state=State.READY) for name in ("s1", "s2")])
+    one = following([Shard(name, "", "1", "", NOW, State.READY) for name in ("s1", "s2")])
     for shard in list(one.shards):
-        one.shards.keep(shard)
-        one.kept(shard, Journaled(0, "7", 5, 100, NOW + 1), LATER, NOW)
-        one.end_keeping(shard, over=True)
+        one.shards.begin_journaling(shard)
+        one.add_to_journal(shard, Journaled(0, "7", 5, 100, NOW + 1), LATER, NOW)
+        one.end_journaling(shard, over=True)
     assert (one.journaled, one.journal_bytes) == (10, 200)
 
     reader = Reader(one)
@@ -76,7 +76,7 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
     assert (one.journaled, one.journal_bytes) == (5, 200)
     reader.end(lease)
     assert one.shards["s1"].state is State.APPLIED
-    assert one.take_over() == ["s1"]
+    assert one.take_finished() == ["s1"]
 
     for found in (one, restarted(one)):
         assert (found.journaled, found.journal_bytes) == (5, 100)
@@ -141,10 +141,10 @@ def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> 
         [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), State.READY) for n in names]
     )
     Reader(one).lease("s3")
-    one.shards.keep(one.shards["s4"])
-    one.shards.keep(one.shards["s5"])
-    one.kept(one.shards["s5"], Journaled(0, "9", 1, 1, NOW - 3), LATER, NOW)
-    one.shards.end_keeping(one.shards["s5"], over=False)
+    one.shards.begin_journaling(one.shards["s4"])
+    one.shards.begin_journaling(one.shards["s5"])
+    one.add_to_journal(one.shards["s5"], Journaled(0, "9", 1, 1, NOW - 3), LATER, NOW)
+    one.shards.end_journaling(one.shards["s5"], over=False)
     assert one.doubtful(NOW) == []
     assert [(shard.id, shard.reached) for shard in one.doubtful(late)] == [
         ("s5", ("1", "9")),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.faulty import error
 from tests.support.followed import Followed
-from tests.support.streams_faults import instead
+from tests.support.streams_faults import Call, instead
 from tests.support.wait import until
 
 
@@ -21,7 +21,11 @@ def test_a_signal_before_the_consistent_point_is_not_exit_0(
     assert followed.task().run("--until-consistent").status == 0
     followed.put("b")
     throttled = instead(error("ThrottlingException"))
-    followed.simulator.faults.rule(1.0, throttled, where=lambda c: c.operation == "GetRecords")
+
+    def read(call: Call) -> bool:
+        return call.operation == "GetRecords" and not call.trial  # which would be waited for
+
+    followed.simulator.faults.rule(1.0, throttled, where=read)
     migration = followed.task()
     process = migration.start("--until-consistent")
     output = migration.folder / f"{followed.name}.0.out"

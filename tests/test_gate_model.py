@@ -102,7 +102,7 @@ class Gate:
 
     def begin(self) -> None:
         """All that is made from now on is behind the gate."""
-        self.following.begun = self.clock.latest(self.now)
+        self.following.consistent_from = self.clock.latest(self.now)
         self.following.listed = False
 
     # ---- the source
@@ -255,8 +255,8 @@ class Gate:
         oldest = min(self.unapplied(), default=None)
         if oldest is not None:
             assert (through or 0.0) <= oldest
-            if oldest < self.following.begun:
-                assert not self.following.reaches(self.following.begun)
+            if oldest < self.following.consistent_from:
+                assert not self.following.reaches(self.following.consistent_from)
 
 
 ACTIONS = ("write", "read", "apply", "learn", "lease", "reshape", "stop_reading", "rest", "begin")
@@ -294,7 +294,7 @@ def test_once_the_writes_have_stopped_the_gate_is_reached(seed: int) -> None:
             getattr(gate, action)()
             gate.check()
         gate.wait(0.1)
-        if gate.following.reaches(gate.following.begun):
+        if gate.following.reaches(gate.following.consistent_from):
             break
-    assert gate.following.reaches(gate.following.begun)
+    assert gate.following.reaches(gate.following.consistent_from)
     assert not list(gate.unapplied())

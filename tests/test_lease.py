@@ -285,7 +285,7 @@ def test_a_lease_is_kept_while_its_holder_waits_and_one_that_is_lost_is_not_fres
 ) -> None:
     time = Time()
     lease = take(store, time)
-    with lease.kept():
+    with lease.renewing():
         for _ in range(2):
             time.now += EXPIRY
             assert not lease.fresh(time.now)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from shake.config import load
+from shake.demo.mongo import MongoServer
 from shake.plan.preflight import local_problems
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result, compare, filled
+from tests.support.streams import Clock, Simulator
+from tests.support.streams_faults import Call, instead
 from tests.support.tables import create_table, put_items
 
 Migrate = Callable[..., Migration]
@@ -169,6 +175,143 @@ def test_a_right_that_is_missing_at_the_source_is_named(
     assert table not in mongo.client.list_database_names()
 
 
+@pytest.mark.parametrize(
+    ("operation", "enabled"),
+    [
+        ("UpdateTable", False),
+        ("DescribeStream", False),
+        ("GetShardIterator", False),
+        ("GetRecords", False),
+        ("DescribeStream", True),
+        ("GetShardIterator", True),
+        ("GetRecords", True),
+    ],
+)
+def test_a_right_to_streams_that_is_missing_is_named_before_anything_is_changed(
+    mongo: Any, name: str, migrate: Migrate, operation: str, enabled: bool
+) -> None:
+    with Simulator(clock=Clock(time.time)) as source:
+        source.table(name, stream="NEW_IMAGE" if enabled else None)
+        words = f"User: me is not authorized to perform: dynamodb:{operation}"
+        denied = instead(error("AccessDeniedException", words))
+        source.faults.rule(1, denied, where=lambda call: call.operation == operation)
+        migration = migrate(source=source.url, sync_mode="all")
+        [shown] = refusals(migration.run("--dry-run"))
+        assert shown.startswith(f"table {name}: its changes cannot be followed: {operation} was")
+        assert words in shown
+        result = migration.run()
+        assert (result.status, result.line) == (3, shown)
+        assert bool(source.tables[name].streams) == enabled
+    left = mongo.client.list_database_names()
+    assert not [database for database in left if database.startswith(name)]
+
+
+def test_a_new_stream_that_cannot_be_read_stays_the_only_one(
+    mongo: Any, name: str, migrate: Migrate
+) -> None:
+    tables = [f"{name}.{number}" for number in range(3)]
+
+    def first_read(call: Call) -> bool:
+        return call.operation == "GetRecords" and bool(source.tables[call.table].streams)
+
+    with Simulator(clock=Clock(time.time)) as source:
+        for each in tables:
+            source.table(each, stream=None)
+        denied = instead(error("AccessDeniedException", "not this one"))
+        source.faults.rule(1, denied, where=first_read)
+        migration = migrate(
+            source=source.url, sync_mode="all", filter__collection__white=";".join(tables)
+        )
+        result = migration.run()
+        assert result.status == 1, result
+        assert f"table {tables[0]}: its new stream cannot be read: GetRecords was" in result.line
+        assert [each for each in tables if source.tables[each].streams] == tables[:1]
+        assert name not in mongo.client.list_database_names()
+        source.faults.clear()
+        assert migration.run("--until-consistent").status == 0
+
+
+def test_no_stream_is_enabled_before_every_table_can_be_changed(
+    name: str, migrate: Migrate
+) -> None:
+    busy, idle = f"{name}.busy", f"{name}.idle"
+    with Simulator(clock=Clock(time.time)) as source:
+        source.table(busy, stream=None)
+        source.table(idle, stream=None)
+        looks = itertools.count()
+
+        def updating(call: Call, answer: Callable[[], Reply]) -> Reply:
+            reply = answer()
+            if next(looks) >= 8:
+                return reply
+            assert not source.tables[idle].streams
+            return Reply(reply.body.replace(b'"ACTIVE"', b'"UPDATING"'))
+
+        source.faults.rule(
+            1, updating, where=lambda call: (call.operation, call.table) == ("DescribeTable", busy)
+        )
+        migration = migrate(
+            source=source.url, sync_mode="all", filter__collection__white=f"{busy};{idle}"
+        )
+        migration.first = (
+            "from shake.backoff import Backoff; from shake.source import dynamodb;"
+            "dynamodb._LOOKS = Backoff(first=0.01, longest=0.01)"
+        )
+        result = migration.run("--until-consistent")
+        assert result.status == 0, result
+        assert f"table {busy} is being updated" in result.stdout
+        assert source.tables[busy].stream.enabled
+
+
+def test_a_filter_that_the_source_refuses_is_named_before_anything_is_dropped(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    mongo.client[table][table].insert_one({})
+    migration = migrate(
+        target__db__exist="drop",
+        full__read__filter_expression="size(pk = :s",
+        full__read__filter_attributevalues="s```S```x",
+    )
+    words = f"table {table}: full.read.filter_expression (size(pk = :s) was refused by the source"
+    for arguments in (["--dry-run"], []):
+        result = migration.run(*arguments)
+        assert result.status == 3, result
+        assert result.line.startswith(words)
+    assert mongo.client[table][table].count_documents({}) == 1
+    assert f"{table}-checkpoint" not in mongo.client.list_database_names()
+
+
+ALL_BUT_SOME = ["find", "insert", "update", "remove", "listIndexes", "listCollections"]
+
+
+def test_a_right_that_the_target_does_not_give_is_named_before_anything_is_changed(
+    own_mongo: MongoServer, table: str, migrate: Migrate
+) -> None:
+    checkpoints = {"role": "readWrite", "db": f"{table}-checkpoint"}
+    some = {"resource": {"db": table, "collection": ""}, "actions": ALL_BUT_SOME}
+    with MongoClient[dict[str, Any]](own_mongo.uri) as client:
+        admin = client.admin
+        admin.command("createRole", "some", privileges=[some], roles=[])
+        admin.command("createUser", "some", pwd="p", roles=["some", checkpoints])
+        enough = [{"role": "readWrite", "db": table}, checkpoints]
+        admin.command("createUser", "enough", pwd="p", roles=enough)
+        admin.command("createUser", "root", pwd="p", roles=["root"])
+    own_mongo.auth = True
+    own_mongo.restart()
+    migration = migrate(target=own_mongo.uri.replace("://", "://some:p@"))
+    shown = refusals(migration.run("--dry-run"))
+    lacks = "target.address: its user lacks the right to"
+    assert shown[0].startswith(f"{lacks} createIndex, dropCollection on {table}.{table}: grant it")
+    assert shown[-1].startswith(f"{lacks} renameCollectionSameDB on database {table}: grant it; ")
+    assert migration.run().status == 3
+    root = own_mongo.uri.replace("://", "://root:p@")
+    with MongoClient[dict[str, Any]](root) as client:
+        assert not [one for one in client.list_database_names() if one.startswith(table)]
+    enough_uri = own_mongo.uri.replace("://", "://enough:p@")
+    result = migration.run("--set", f"target.address={enough_uri}")
+    assert result.status == 0, result
+
+
 def test_the_kind_of_the_target_is_held_against_the_target(
     mongo: Any, table: str, migrate: Migrate
 ) -> None:
@@ -193,8 +336,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_changed(
             result = migration.run()
             assert result.status == 3
             assert result.line.startswith(words)
-    assert table not in mongo.client.list_database_names()
-    assert table not in mongo.client[f"{table}-checkpoint"].list_collection_names()
+    assert not {table, f"{table}-checkpoint"} & set(mongo.client.list_database_names())
     assert "StreamSpecification" not in dynamodb.client.describe_table(TableName=table)["Table"]
 
 

@@ -22,7 +22,7 @@ from shake.config import load
 from shake.demo.mongo import Mongod
 from shake.errors import Stopped
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.wait import until
@@ -93,7 +93,7 @@ class Task:
     client: Any
     name: str
     run: int = -1
-    held: Held | None = None
+    location: Location | None = None
     drops: tuple[str, ...] = ()
     backup: str = ""
     notices: list[str] = field(default_factory=list)
@@ -112,7 +112,8 @@ class Task:
         stop = threading.Event()
         with Wire(*self.client.address) as wire:
             uri = f"{wire.uri}&retryWrites=false"
-            config = load(None, {}, [f"id={self.name}", f"target.address={uri}"]).config
+            settings = [f"id={self.name}", f"target.address={uri}", f"target.db.exist={policy}"]
+            config = load(None, {}, settings).config
             target = MongoTarget(config, stop, lambda reason: None)
 
             def begin_to_die() -> None:
@@ -133,19 +134,19 @@ class Task:
     ) -> None:
         staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
         assert staging
-        if self.held is None:
-            self.held = staging.begin()
-            staged = target.database(self.name)[self.held.place.partition(".")[2]]
+        if self.location is None:
+            self.location = staging.begin()
+            staged = target.database(self.name)[self.location.place.partition(".")[2]]
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
         policy = self._plan(target, staging, policy)
         begin_to_die()
-        staging.resume(self.held.collection)
-        staging.publish(self.held.collection, policy, self.backup, self.drops)
+        staging.resume(self.location.collection)
+        staging.publish(self.location.collection, policy, self.backup, self.drops)
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
-        assert self.held
-        there = staging.look(self.held.collection)
+        assert self.location
+        there = staging.look(self.location.collection)
         assert there, "the copy is gone"
         found = target.find(self.place, TABLE)
         if there.place == self.place or found is None:
@@ -156,16 +157,22 @@ class Task:
             self.backup = f"{self.place}.backup"
         return policy
 
-    def assert_exact(self) -> None:
-        """The copy has its name, and nothing but placeholders is beside it."""
-        contents = {
+    def contents(self) -> dict[str, list[Any]]:
+        """The ``_id`` of all documents, by collection."""
+        return {
             name: [one["_id"] for one in self.database[name].find().sort("_id")]
             for name in self.database.list_collection_names()
         }
+
+    def assert_exact(self, policy: OnExisting = "drop") -> None:
+        """The copy has its name, and beside it are placeholders, and what ``rename`` keeps."""
+        contents = self.contents()
         assert contents.pop("c") == list(range(ITEMS)), contents
-        kept = contents.pop("c.backup", ["shake"])
-        assert kept in ([OLD], ["shake"]), kept
-        assert all(content == ["shake"] for content in contents.values()), contents
+        names = contents if policy == "rename" else {"c.backup"}
+        kept = [name for name in names if contents.get(name) == [OLD]]
+        assert len(kept) <= 1, contents
+        others = [content for name, content in contents.items() if name not in kept]
+        assert all(content == ["shake"] for content in others), contents
 
 
 @pytest.fixture
@@ -186,11 +193,11 @@ def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
 def finish(task: Task, deaths: list[Death], policy: OnExisting = "drop") -> None:
     """Run until the copy has its name, and let the held commands land after that."""
     task.go_on(policy)
-    task.assert_exact()
+    task.assert_exact(policy)
     for death in deaths:
         death.release()
     task.go_on(policy)  # each start removes what has landed late
-    task.assert_exact()
+    task.assert_exact(policy)
 
 
 @pytest.mark.parametrize("landing", get_args(Landing))
@@ -270,3 +277,24 @@ def test_a_collection_that_nobody_asked_to_drop_is_kept(task: Callable[[], Task]
     ]
     assert "another" in contents
     assert "rename or remove it" in one.notices[-1]
+
+
+@pytest.mark.parametrize("fresh", [None, "another"])
+def test_rename_drops_nothing_that_an_earlier_run_has_moved_away_to_drop_it(
+    task: Callable[[], Task], fresh: str | None
+) -> None:
+    """``fresh`` is a collection that was made meanwhile under the name that became free."""
+    one = task()
+    one.go_on("drop", Death(1, "at once"))  # the rename of the existing collection
+    assert "c" not in one.contents()
+    if fresh:
+        one.database.c.insert_one({"_id": fresh})
+    for _ in range(2):
+        one.go_on("rename")
+        contents = one.contents()
+        assert contents.pop("c") == list(range(ITEMS))
+        assert [OLD] in contents.values()
+        assert contents.get("c.backup") == ([fresh] if fresh else None)
+    [moved] = [name for name, content in contents.items() if content == [OLD]]
+    [named] = {line for line in one.notices if line.startswith(f"{one.name}.{moved}:")}
+    assert "target.db.exist = rename keeps it" in named

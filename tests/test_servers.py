@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from shake.demo.mongo import VERSION, Mongod, mongo_server
+from shake.demo.mongo import VERSION, Mongod, SecantusDB, mongo_server
 from shake.demo.servers import Server
 from shake.errors import RunError
+from tests.support.followed import Followed
 from tests.support.replica_set import ARBITER, DATA, ReplicaSet
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -150,6 +152,21 @@ def test_where_mongod_cannot_run_secantusdb_takes_its_place(
     assert server.product in line
     with server, MongoClient[Any](server.uri) as client:
         client.d.c.insert_one({"a": 1})
+
+
+def test_a_whole_migration_works_into_what_stands_in_for_mongod(
+    followed: Followed, tmp_path: Path
+) -> None:
+    """It gives a collection that is renamed another UUID."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    with SecantusDB(tmp_path / "stand-in") as server, MongoClient[Any](server.uri) as client:
+        migration = followed.task(target=server.uri)
+        for value in ("1", "2"):
+            followed.put("b", n={"N": value})
+            assert migration.run("--until-consistent").status == 0
+        stored = client[followed.name][followed.name].find({}, {"_id": 0})
+        assert sorted(stored, key=itemgetter("pk")) == [{"pk": "a"}, {"pk": "b", "n": 2}]
 
 
 def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:

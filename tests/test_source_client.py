@@ -110,6 +110,39 @@ def test_without_a_time_out_a_slow_answer_is_waited_for() -> None:
     assert retries == []
 
 
+def test_throttling_is_waited_for_also_where_attempts_are_few() -> None:
+    with (
+        Faulty([faulty.throttled()] * 4 + [GOOD]) as server,
+        client_of(server.url) as (client, retries),
+    ):
+        assert client.call("Scan", b"{}", attempts=2) == GOOD.body
+    assert len(retries) == 4
+
+
+@pytest.mark.parametrize(
+    ("operation", "reply", "advice"),
+    [
+        (
+            "Scan",
+            faulty.error("InvalidSignatureException", "Signature expired: 20200101T000000Z"),
+            "set the clock of this machine",
+        ),
+        ("Scan", faulty.error("RequestTimeTooSkewed"), "set the clock of this machine"),
+        ("Scan", faulty.error("InternalFailure", status=500), "check source.endpoint_url"),
+        ("GetRecords", faulty.dropped(), "check source.streams_endpoint_url"),
+    ],
+)
+def test_what_cannot_be_reached_comes_with_the_advice_that_helps(
+    operation: str, reply: Reply, advice: str
+) -> None:
+    with (
+        Faulty([reply] * 2) as server,
+        client_of(server.url) as (client, _),
+        pytest.raises(Unreachable, match=rf"in 2 tries: .*; {advice}"),
+    ):
+        client.call(operation, b"{}", attempts=2)
+
+
 def test_a_source_that_comes_back_is_found_again() -> None:
     with Faulty() as gone:
         url = gone.url

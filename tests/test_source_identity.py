@@ -153,7 +153,7 @@ def test_the_table_is_named_in_the_checkpoint_before_anything_else_is_changed(
         saved.append(followed.checkpoint.find_one({"_id": "identity"}))
 
     def changes(call: Call) -> bool:
-        return call.operation == "UpdateTable" or copies(call)
+        return "StreamSpecification" in call.request or copies(call)
 
     followed.simulator.faults.rule(1.0, calling(look), where=changes)
     migration = followed.task(sync_mode=mode)

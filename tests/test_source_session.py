@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from shake.config import load
 from shake.errors import RefusedError
 from shake.source.endpoint import Credentials, Endpoint
 from shake.source.session import CredentialSource, open_source
-from tests.support.faulty import Faulty, Reply
+from tests.support.faulty import Faulty, Reply, Request, error
 
 STATIC = ("source.access_key_id=AKIASTATIC", "source.secret_access_key=static-secret")
 
@@ -23,7 +25,8 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """No credentials, region or endpoint but those that the test sets."""
     for name in ("PROFILE", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "CA_BUNDLE"):
         monkeypatch.delenv(f"AWS_{name}", raising=False)
-    for name in ("DEFAULT_REGION", "REGION", "ENDPOINT_URL", "ENDPOINT_URL_DYNAMODB"):
+    urls = ("ENDPOINT_URL", "ENDPOINT_URL_DYNAMODB", "ENDPOINT_URL_DYNAMODB_STREAMS")
+    for name in ("DEFAULT_REGION", "REGION", *urls):
         monkeypatch.delenv(f"AWS_{name}", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -71,6 +74,134 @@ def test_an_endpoint_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:8000")
     endpoint, _ = opened(*STATIC)
     assert (endpoint.url, endpoint.streams_url) == ("http://localhost:8000",) * 2
+
+
+VPCE = "https://vpce-1.dynamodb.eu-west-1.vpce.amazonaws.com"
+STREAMS = "https://streams.dynamodb.eu-west-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "url", "streams"),
+    [
+        ({"endpoint_url": "http://a:1", "streams_endpoint_url": "http://b:2"}, {}, "a", "b"),
+        ({"streams_endpoint_url": "http://b:2"}, {"DYNAMODB": "http://a:1"}, "a", "b"),
+        ({}, {"DYNAMODB": "http://a:1", "DYNAMODB_STREAMS": "http://b:2"}, "a", "b"),
+        ({"endpoint_url": "http://a:1"}, {"DYNAMODB_STREAMS": "http://b:2"}, "a", "b"),
+        ({"endpoint_url": "http://a:1"}, {"": "http://b:2"}, "a", "a"),
+        ({}, {"": "http://a:1"}, "a", "a"),
+        ({"endpoint_url": VPCE}, {}, VPCE, STREAMS),
+        ({"endpoint_url": f"{VPCE}/"}, {}, f"{VPCE}/", STREAMS),
+        ({}, {"DYNAMODB": VPCE}, VPCE, STREAMS),
+        ({"endpoint_url": VPCE, "streams_endpoint_url": "http://b:2"}, {}, VPCE, "b"),
+        ({"endpoint_url": VPCE}, {"DYNAMODB_STREAMS": "http://b:2"}, VPCE, "b"),
+        (
+            {"endpoint_url": "https://dynamodb.eu-west-1.amazonaws.com/"},
+            {},
+            "https://dynamodb.eu-west-1.amazonaws.com/",
+            STREAMS,
+        ),
+    ],
+)
+def test_tables_and_streams_have_endpoints_by_key_or_by_the_rules_of_the_sdk(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    environment: dict[str, str],
+    url: str,
+    streams: str,
+) -> None:
+    for service, address in environment.items():
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}".rstrip("_"), address)
+    given = (f"source.{key}={value}" for key, value in settings.items())
+    endpoint, _ = opened(*STATIC, "source.region=eu-west-1", *given)
+    short = {"a": "http://a:1", "b": "http://b:2"}
+    assert (endpoint.url, endpoint.streams_url) == (
+        short.get(url, url),
+        short.get(streams, streams),
+    )
+
+
+@pytest.mark.parametrize("given", [(), ("source.endpoint_url=http://a:1",)])
+def test_an_endpoint_of_streams_can_be_in_the_services_section_of_a_profile(
+    tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    (tmp_path / "config").write_text(
+        "[profile p]\nregion = eu-west-1\nservices = s\n"
+        "aws_access_key_id = AKIAPROFILE\naws_secret_access_key = s\n"
+        "[services s]\ndynamodb =\n  endpoint_url = http://a:1\n"
+        "dynamodb_streams =\n  endpoint_url = http://b:2/\n"
+    )
+    endpoint, _ = opened("source.profile=p", *given)
+    assert (endpoint.url, endpoint.streams_url) == ("http://a:1", "http://b:2/")
+
+
+def profile(tmp_path: Path, key: str) -> None:
+    """Write the keys of profile p."""
+    (tmp_path / "credentials").write_text(
+        f"[p]\naws_access_key_id = {key}\naws_secret_access_key = s\naws_session_token = t\n"
+    )
+
+
+def test_the_file_of_a_profile_is_read_again_once_its_keys_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shake.source.session._ASK_SECONDS", 0.0)
+    expired = threading.Event()
+
+    def answer(request: Request) -> Reply:
+        old = "AKIAOLD" in request.headers["authorization"]
+        return error("ExpiredTokenException") if old and expired.is_set() else Reply()
+
+    profile(tmp_path, "AKIAOLD")
+    with Faulty(otherwise=answer) as server:
+        _, credentials = opened("source.profile=p", f"source.endpoint_url={server.url}")
+        assert credentials().access_key == "AKIAOLD"
+        assert credentials().refreshable
+        assert not server.requests
+        profile(tmp_path, "AKIAANOTHER")
+        assert credentials().access_key == "AKIAOLD"  # which is still good
+        expired.set()
+        (tmp_path / "credentials").write_text("[p]\n")  # half of it
+        assert credentials().access_key == "AKIAOLD"
+        assert credentials.problem
+        profile(tmp_path, "AKIANEW")
+        assert credentials() == Credentials("AKIANEW", "s", "t", True)
+        assert credentials.problem == ""
+        asked = len(server.requests)
+        credentials()
+        assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("credential_process = false", r"credential_process failed and printed no reason"),
+        ("credential_process = true", r"\(credential_process\) printed no JSON"),
+        (
+            "role_arn = arn:aws:iam::1:role/r\nsource_profile = base\n"
+            "mfa_serial = arn:aws:iam::1:mfa/me",
+            r"mfa_serial, and there is no terminal to ask for the code",
+        ),
+    ],
+)
+def test_a_profile_that_gives_no_keys_is_refused_in_words(
+    tmp_path: Path, settings: str, words: str
+) -> None:
+    (tmp_path / "config").write_text(
+        f"[profile p]\n{settings}\n[profile base]\naws_access_key_id = AKIABASE\n"
+        "aws_secret_access_key = s\n"
+    )
+    with pytest.raises(RefusedError, match=words):
+        opened("source.profile=p", "source.region=eu-west-1")
+
+
+def test_a_dead_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:geheim@{address}")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the tries of the SDK
+    with pytest.raises(RefusedError, match=f"proxy.*{address}") as failure:
+        opened(*ROLE)
+    assert "geheim" not in str(failure.value)
 
 
 def test_a_profile_brings_keys_region_and_certificates(tmp_path: Path) -> None:

@@ -107,6 +107,37 @@ def test_a_filter_keeps_what_it_matches(client: DynamoSource, wide_keys: str) ->
     assert sorted(i["pk"]["N"] for i in scan(client, chosen, 0)) == NUMBERS[81::2]
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "status = :s",
+        "begins_with(status, :s) and size(status) = :n",
+        "NOT (status <> :s) AND size BETWEEN :n AND :n",
+        "value.data[0].hash = :s OR status IN (:s, :n)",
+        "attribute_exists(value.data) AND user-id = :s",
+        "list[1]=:s and contains (list,:s)",
+    ],
+)
+def test_a_filter_can_name_what_dynamodb_reserves(
+    dynamodb: Any, client: DynamoSource, name: str, expression: str
+) -> None:
+    create_table(dynamodb.client, name)
+    text, number = {"S": "on"}, {"N": "2"}
+    item = {
+        "pk": text,
+        "status": text,
+        "size": number,
+        "user-id": text,
+        "value": {"M": {"data": {"L": [{"M": {"hash": text}}]}}},
+        "list": {"L": [number, text]},
+    }
+    put_items(dynamodb.client, name, [item, {"pk": {"S": "other"}}])
+    given = (("s", "S", "on"), ("n", "N", "2"))
+    values = tuple(value for value in given if f":{value[0]}" in expression)
+    chosen = ScanPlan(name, 1, filter=ScanFilter(expression, values))
+    assert [one["pk"] for one in scan(client, chosen, 0)] == [text]
+
+
 def test_a_filter_without_values_sends_none(client: DynamoSource, wide_keys: str) -> None:
     plan = ScanPlan(wide_keys, 1, filter=ScanFilter("attribute_exists(nothing)", ()))
     assert list(scan(client, plan, 0)) == []

@@ -16,8 +16,9 @@ def test_the_page_tells_how_to_switch_once_the_consistent_point_is_reached() -> 
     assert "2019-07-01 16:53:23 UTC" in page["facts"]
     assert "by the source's clock, which shows 2019-07-01 16:53:26 UTC" in page["facts"]
     assert (
-        "Stop writes at the source and note the time. Wait until the page shows a later "
-        "'applied through' time. Then stop shake and switch." in page["facts"]
+        "Stop writes at the source and note the time by its clock, rounded up. Add some seconds "
+        "where you take it from this page or from another clock. Wait until this page shows a "
+        "later 'applied through' time. Then stop shake and switch." in page["facts"]
     )
     assert "consistent, applied through 2019-07-01 16:53:23 UTC" in page["tables tbody"]
 

@@ -216,6 +216,19 @@ def test_the_summary_of_a_resumed_run_does_not_credit_it_with_earlier_work() -> 
     assert row[6:8] == ["10", "0.0"]
 
 
+def test_the_summary_says_of_which_runs_its_figures_are() -> None:
+    following = table("orders", "following", items=900, lag=1.0, changes=7, skipped=2)
+    words = "7 changes applied in this run, 2 left out in all runs (nothing to modify), "
+    first = summary(task(following))
+    assert words in first[-1]
+    assert first[0].endswith("900 items, 0 B")
+    assert not any("all other figures" in line for line in first)
+    second = summary(task(replace(following, items_before=900)))
+    assert words in second[-1]
+    assert second[0].endswith("900 items, 0 B in all runs")
+    assert second[-2].startswith("items, size and read units are those of all runs")
+
+
 def test_the_summary_says_loudly_what_a_scan_filter_kept() -> None:
     lines = summary(task(table(state="done", items=12, scanned=1_234_567, filtered=True)))
     assert lines[-1].startswith(

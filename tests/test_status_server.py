@@ -201,7 +201,7 @@ def test_only_get_and_head_are_served(server: Server) -> None:
     assert int(response.headers["Content-Length"]) > 100
 
 
-@pytest.mark.parametrize("path", ["/page.html", "/server.py", "/../setup.cfg", "/status/"])
+@pytest.mark.parametrize("path", ["/page.html", "/server.py", "/../setup.cfg", "/status/page.html"])
 def test_nothing_is_served_from_disk(server: Server, path: str) -> None:
     assert get(server, path)[0].status == 404
 
@@ -212,6 +212,16 @@ def test_another_sites_name_for_this_address_is_refused(server: Server, guarded:
         assert get(server, "/status", Host=host)[0].status == 200
     ours = get(guarded, "/status", Host="vm.example", Authorization=f"Bearer {TOKEN}")
     assert ours[0].status == 200
+
+
+@pytest.mark.parametrize("path", ["/status", "/progress", "/metric", "/metrics", "/ready"])
+def test_a_slash_at_the_end_of_a_path_makes_no_difference(guarded: Server, path: str) -> None:
+    assert get(guarded, f"{path}/")[0].status == 401
+    token = f"Bearer {TOKEN}"
+    plain, slash = (get(guarded, one, Authorization=token) for one in (path, f"{path}/"))
+    assert slash[0].status == plain[0].status != 404
+    assert slash[0].headers["Content-Type"] == plain[0].headers["Content-Type"]
+    assert get(guarded, "/healthz/")[0].status == 200
 
 
 def test_one_connection_serves_many_requests(server: Server) -> None:
@@ -416,6 +426,8 @@ def test_metrics_tell_the_time_that_is_applied_through() -> None:
         ("?after=", 400),  # as of a script whose variable is empty
         ("?after", 400),
         ("?aftre=2019-07-01T16:53:20Z", 400),
+        ("?after=2019-07-01T16:53:21Z&after=2019-07-01T16:53:20Z", 400),  # which of the two?
+        ("?after=2019-07-01T16:53:20Z&after=2019-07-01T16:53:20Z", 400),
         ("?after=2019-07-01T18:53:20%2B02:00", 200),
         ("?after=2019-07-01T18:53:20+02:00", 200),
         ("?after=2019-07-01T16:53:21Z", 503),

@@ -153,3 +153,23 @@ def test_no_other_user_can_read_or_lock_it(tmp_path: Path) -> None:
     append(file, range(3)).close()
     modes = [path.stat().st_mode & 0o777 for path in (folder, file.parent, file)]
     assert modes == [0o700, 0o700, 0o600]
+
+
+@pytest.mark.parametrize("table", ["t", "a" * 170, "a.b-c_D", "_"])
+def test_the_folder_of_a_table_has_its_name(tmp_path: Path, table: str) -> None:
+    assert Journal(tmp_path).file(table, "a") == tmp_path / table / "a.journal"
+
+
+@pytest.mark.parametrize("table", ["...", "..", "../../x", "a/b", "a" * 300, "é" * 200])
+@pytest.mark.parametrize("shard", ["a", "../../../y"])
+def test_whatever_a_table_is_called_its_files_are_in_a_folder_of_its_own(
+    tmp_path: Path, table: str, shard: str
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    append(journal.file(table, shard), range(2)).close()
+    append(journal.file("t", "a"), range(2)).close()
+    [folder] = set(journal.folder.iterdir()) - {journal.folder / "t"}
+    assert list(folder.iterdir()) == [journal.file(table, shard)]
+    journal.clear(table)
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+    assert list(journal.folder.iterdir()) == [journal.folder / "t"]

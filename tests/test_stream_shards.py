@@ -124,7 +124,7 @@ def test_a_child_begins_when_its_parent_is_applied_or_is_so_already() -> None:
 def test_what_is_listed_before_its_parent_is_no_further_behind_than_that() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     new = shards.learn([listed("s3", "s2"), listed("s2", "s1")], whole=False, now=NOW)
-    assert [shard.safe for shard in new] == [NOW, NOW]
+    assert [shard.applied_through for shard in new] == [NOW, NOW]
     assert shards.applied_through() == NOW
 
 
@@ -346,7 +346,7 @@ def test_a_child_is_never_read_before_a_parent_that_is_there_however_late_it_is_
     """s2 is there and not listed; what comes before it is gone."""
     first = [listed("s3", "s2"), listed("s4", "s2")]
     shards = Shards("t", begin(first, NOW))
-    safe, horizon = shards["s3"].safe, shards["s3"].horizon
+    through, horizon = shards["s3"].applied_through, shards["s3"].horizon
     for after in range(100):
         there = {"s2": Answer.THERE} if after % 3 == 2 else gone("s2")
         shards.learn(first, whole=True, now=NOW + after, answers=there)
@@ -355,7 +355,7 @@ def test_a_child_is_never_read_before_a_parent_that_is_there_however_late_it_is_
     for after in (100, 101, 102):
         assert shards.waiting == 0
         shards.learn(late, whole=True, now=NOW + after, answers=gone("s1"))
-    assert (shards["s2"].safe, shards["s2"].horizon) == (safe, horizon)
+    assert (shards["s2"].applied_through, shards["s2"].horizon) == (through, horizon)
     assert (shards.first().id, shards.waiting) == ("s2", 1)
     apply(shards, "s2")
     assert shards.waiting == 3
@@ -419,40 +419,40 @@ def test_ten_thousand_shards_are_learned_and_read_in_no_time() -> None:
 # ---- the journal
 
 
-def keep(shards: Shards, name: str, *, over: bool = True) -> None:
+def journal(shards: Shards, name: str, *, over: bool = True) -> None:
     """Read a shard into the journal, to its end or not."""
-    shards.keep(shards[name])
-    shards.kept(shards[name], shards[name].start, 1, 100, NOW + 1)
-    shards.end_keeping(shards[name], over=over)
+    shards.begin_journaling(shards[name])
+    shards.add_to_journal(shards[name], shards[name].start, 1, 100, NOW + 1)
+    shards.end_journaling(shards[name], over=over)
 
 
 def test_while_nothing_is_applied_shards_are_journaled_parents_first() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
-    assert (shards.first_keepable().id, shards.keepable) == ("s1", 1)
-    keep(shards, "s1", over=False)
-    assert (shards.first_keepable().id, shards.keepable) == ("s1", 1)
-    keep(shards, "s1")
-    assert (shards.first_keepable().id, shards.keepable) == ("s2", 1)
+    assert (shards.first_journalable().id, shards.journalable) == ("s1", 1)
+    journal(shards, "s1", over=False)
+    assert (shards.first_journalable().id, shards.journalable) == ("s1", 1)
+    journal(shards, "s1")
+    assert (shards.first_journalable().id, shards.journalable) == ("s2", 1)
     assert shards.waiting == 1  # s1 is still to be applied
 
 
 def test_once_changes_are_applied_only_what_must_wait_is_journaled() -> None:
     tree = [listed("s1", closed=True), listed("s2", "s1"), listed("s3")]
     shards = Shards("t", first_shards(tree, NOW))
-    keep(shards, "s1")
+    journal(shards, "s1")
     shards.begin_applying()
-    assert (shards.first_keepable().id, shards.keepable) == ("s2", 1)
-    shards.keep(shards["s2"])
+    assert (shards.first_journalable().id, shards.journalable) == ("s2", 1)
+    shards.begin_journaling(shards["s2"])
     apply(shards, "s1")
     assert shards["s2"].state is State.READY
     assert {shards.first().id, shards.waiting} == {"s3", 1}  # s2 is still read into the journal
-    shards.end_keeping(shards["s2"], over=False)
-    assert (shards.waiting, shards.keepable) == (2, 0)
+    shards.end_journaling(shards["s2"], over=False)
+    assert (shards.waiting, shards.journalable) == (2, 0)
 
 
 def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
-    keep(shards, "s1")
+    journal(shards, "s1")
     assert shards.learn([listed("s2", "s1")], whole=True, now=NOW) == []
     assert states(shards).keys() == {"s1", "s2"}
     apply(shards, "s1")
@@ -469,9 +469,9 @@ def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> N
 
 def test_what_is_in_the_journal_is_behind_but_not_unread() -> None:
     shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
-    keep(shards, "s1", over=False)
+    journal(shards, "s1", over=False)
     assert (shards.applied_through(), shards.read_through()) == (NOW, NOW)
-    keep(shards, "s2", over=False)
+    journal(shards, "s2", over=False)
     assert (shards.applied_through(), shards.read_through()) == (NOW, NOW + 1)
 
 
@@ -497,7 +497,7 @@ class Model:
     shards: dict[str, Truth] = field(default_factory=dict)
     consumer: Shards = field(default_factory=lambda: Shards("t"))
     held: list[Shard] = field(default_factory=list)
-    keeping: list[Shard] = field(default_factory=list)
+    journaling: list[Shard] = field(default_factory=list)
     journaled: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     applying: bool = True
@@ -578,27 +578,27 @@ class Model:
         answers = {one.shard: Answer.THERE if one.shard in known else Answer.GONE for one in asked}
         self.consumer.learn(listing, whole=whole, now=self.now, answers=answers)
 
-    def keep(self) -> None:
+    def journal(self) -> None:
         """A worker reads a shard into the journal; nothing above it is still to be read."""
-        if not self.consumer.keepable:
+        if not self.consumer.journalable:
             return
-        shard = self.consumer.first_keepable()
+        shard = self.consumer.first_journalable()
         assert shard not in self.held
         assert shard.id not in self.journaled
         truth = self.shards[shard.id].parent
         while truth:
             assert truth in self.finished or truth in self.journaled or truth not in self.due
             truth = self.shards[truth].parent
-        self.consumer.keep(shard)
-        self.keeping.append(shard)
+        self.consumer.begin_journaling(shard)
+        self.journaling.append(shard)
 
-    def end_keeping(self) -> None:
-        if not self.keeping:
+    def end_journaling(self) -> None:
+        if not self.journaling:
             return
-        shard = self.keeping.pop(self.chance.randrange(len(self.keeping)))
+        shard = self.journaling.pop(self.chance.randrange(len(self.journaling)))
         over = self.shards[shard.id].closed and self.chance.random() < 0.7
-        self.consumer.kept(shard, shard.start, 1, 100, self.now)
-        self.consumer.end_keeping(shard, over=over)
+        self.consumer.add_to_journal(shard, shard.start, 1, 100, self.now)
+        self.consumer.end_journaling(shard, over=over)
         self.journaled |= {shard.id} if over else set()
 
     def begin_applying(self) -> None:
@@ -609,7 +609,7 @@ class Model:
         if not self.consumer.waiting or not self.applying:
             return
         shard = self.consumer.first()
-        assert shard not in self.keeping
+        assert shard not in self.journaling
         parent = self.consumer._shards.get(shard.parent)
         assert parent is None or parent.state is State.APPLIED
         truth: str = self.shards[shard.id].parent
@@ -638,12 +638,12 @@ class Model:
                 replace(
                     shard,
                     state=State.READY if held else shard.state,
-                    kept=replace(shard.kept) if shard.kept else None,
-                    keeping=False,
+                    journal=replace(shard.journal) if shard.journal else None,
+                    journaling=False,
                 )
             )
         self.held.clear()
-        self.keeping.clear()
+        self.journaling.clear()
         self.consumer = Shards("t", saved)
         if self.applying:
             self.consumer.begin_applying()
@@ -673,7 +673,7 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
         (model.forget, 1),
     ]
     if journal:
-        actions += [(model.keep, 8), (model.end_keeping, 8), (model.begin_applying, 1)]
+        actions += [(model.journal, 8), (model.end_journaling, 8), (model.begin_applying, 1)]
     for _ in range(60):
         [(action, _)] = model.chance.choices(actions, [weight for _, weight in actions])
         model.now += 1
@@ -688,8 +688,8 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
             model.lease()
         while model.held:
             model.let_go()
-        while model.keeping:
-            model.end_keeping()
+        while model.journaling:
+            model.end_journaling()
     missing = model.due - set(model.finished)
     assert not missing
     assert model.consumer.applied_through() is None

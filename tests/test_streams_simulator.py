@@ -405,7 +405,7 @@ def test_latest_is_behind_all_that_was_written(simulator: Simulator, streams: An
     put(table, 1)
     [record] = records(streams, latest)[0]
     assert record["dynamodb"]["Keys"] == {"pk": {"S": "k1"}}
-    assert simulator.journal.iterators() == {"LATEST"}
+    assert simulator.trials.iterators() == {"LATEST"}
 
 
 def test_a_page_ends_at_1_mb(simulator: Simulator, streams: Any) -> None:

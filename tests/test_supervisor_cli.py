@@ -272,7 +272,7 @@ def test_the_pages_answer_while_streams_are_still_being_enabled(
     over, port, profile = threading.Event(), free_port(), free_port()
 
     def held(request: Request) -> Reply:
-        if request.operation == "UpdateTable":
+        if b'"StreamSpecification"' in request.body:
             over.wait(60)
         return forward(dynamodb.url)(request)
 

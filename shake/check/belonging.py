@@ -16,7 +16,7 @@ from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError
 from shake.plan.origins import another_table, changed_settings, saved_origin
 from shake.schema import Table
-from shake.targets.contract import Found, Held
+from shake.targets.contract import Found, Location
 from shake.targets.identity import mismatch
 from shake.targets.mongodb.target import MongoTarget
 
@@ -110,7 +110,7 @@ class Belonging:
                     f"{saved.record.phase.value}), so there is nothing to compare yet: let "
                     "shake-supervisor finish it"
                 )
-        held = Held(self.config.place(table.name), saved.identity.collection)
+        held = Location(self.config.place(table.name), saved.identity.collection)
         found = self._found(table)
         if found and not self.repair:  # the check reports the missing index among the differences
             found = found._replace(keyed=True)

@@ -54,7 +54,7 @@ class Progress:
         with self._lock:
             self._state = _CHECKING
             self._refresh()
-            self._tables[-1] = replace(self._tables[-1], state="done", seconds_left=0.0)
+            self._tables[-1] = replace(self._tables[-1], state="done", rate=0.0, seconds_left=0.0)
 
     def reading_keys(self, expected: int) -> None:
         """All items are compared: now the keys of the target are read, about so many."""
@@ -71,14 +71,14 @@ class Progress:
         with self._lock:
             self.done = self.done.plus(more)
 
-    def snapshot(self) -> Snapshot:
-        """The state of now."""
+    def snapshot(self, state: str = "running") -> Snapshot:
+        """The tables now; ``state`` is that of the whole check."""
         with self._lock:
             if self._tables and self._tables[-1].state != "done":
                 self._refresh()
             now = time.time()
             return Snapshot(
-                self._id, "check", "running", self._started, now - self._started, (*self._tables,)
+                self._id, "check", state, self._started, now - self._started, (*self._tables,)
             )
 
     def _refresh(self) -> None:
@@ -105,8 +105,9 @@ class Progress:
 
 @contextmanager
 def showing(progress: Progress, reporter: Reporter, every: float) -> Iterator[None]:
-    """Show the progress every ``every`` seconds, from a separate thread."""
+    """Show the progress every ``every`` seconds, from a separate thread, and how it ends."""
     over = threading.Event()
+    state = "stopped"
 
     def show() -> None:
         while not over.wait(every):
@@ -116,7 +117,8 @@ def showing(progress: Progress, reporter: Reporter, every: float) -> Iterator[No
     thread.start()
     try:
         yield
+        state = "finished"
     finally:
         over.set()
         thread.join()
-        reporter.close(progress.snapshot())
+        reporter.close(progress.snapshot(state))

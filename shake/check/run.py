@@ -121,7 +121,7 @@ def check(
 def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, bool]]:
     """The tables to be compared, and whether each holds items; ``saved`` are in the checkpoint."""
     found = find_tables(config, ends.client, list_tables(config, ends.client), saved)
-    refusals = missing_tables(config, found, saved)
+    refusals = missing_tables(config, ends.client, found, saved)
     refusals += [problem for table, _ in found for problem in problems(table, config)]
     refusals += shared_places(config, found)
     if refusals:

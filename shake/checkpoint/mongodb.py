@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,10 +20,12 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
-from shake.checkpoint.records import STATUS_TABLE
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
-from shake.targets.mongodb.retrying import code_of, words
+from shake.targets.mongodb.advice import advice
+from shake.targets.mongodb.retrying import after_election, code_of, words
+
+log = logging.getLogger("shake")
 
 #: Seconds that one call may take, retries included: two fit into the task lock's 30.
 TIMEOUT = 8.0
@@ -38,7 +41,7 @@ PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
 
 DUPLICATE_KEY = 11000
 
-_PROBE = (STATUS_TABLE, {"_id": "probe"})
+_PROBED = "status_table"
 
 
 class MongoStore:
@@ -75,22 +78,30 @@ class MongoStore:
 
         ``key`` is the configuration key that the address comes from, for the error.
         """
-        remedy = f"check {key}, its user's rights, and that the server is up"
         try:
             store = cls(address, database, timeout=timeout)
         except (PyMongoError, ValueError, TypeError) as error:
             # What could not be parsed is quoted by other errors, perhaps with the password.
             quiet = isinstance(error, InvalidURI) or not isinstance(error, ConfigurationError)
             reason = "not a connection string" if quiet else str(error)
-            raise RefusedError(f"checkpoint database {database}: {reason}; {remedy}") from None
+            raise RefusedError(f"checkpoint database {database}: {reason}; check {key}") from None
         try:
-            store.read(_PROBE[0])
-            if writable:
-                store.swap(*_PROBE, None)  # deletes nothing: proves the right to write
+            with store._errors():
+                after_election(store._client, store._log, lambda: store._try(writable))
         except ShakeError as error:
             store.close()
-            raise RefusedError(f"{error}; {remedy}") from error
+            raise RefusedError(f"{error}; {advice(error.__cause__, key)}") from error
         return store
+
+    def _log(self, reason: str) -> None:
+        log.info("%s: %s; retrying", self._name, reason)
+
+    def _try(self, writable: bool) -> None:
+        """Prove the right to read and, if ``writable``, to write; change nothing."""
+        probed = self._database[_PROBED]
+        probed.find_one()
+        if writable:
+            probed.delete_one({"_id": "probe"})
 
     def collections(self) -> list[str]:
         with self._errors():
@@ -141,7 +152,7 @@ class MongoStore:
         """
         marks = {"Key": "status_key", "_id": {"$not": {"$type": "string"}}}
         with self._errors():
-            return "NimoShake" if self._database[STATUS_TABLE].find_one(marks) else ""
+            return "NimoShake" if self._database[_PROBED].find_one(marks) else ""
 
     def close(self) -> None:
         self._client.close()

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
 from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
-from shake.stream.shard import Kept, Shard, State
+from shake.stream.shard import Shard, ShardJournal, State
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -297,17 +297,17 @@ def shard_document(shard: Shard) -> dict[str, Any]:
         "Start": shard.start,
         "SequenceNumber": shard.sequence,
         "Status": state.value,
-        "ApproximateTime": shard.safe,
+        "ApproximateTime": shard.applied_through,
     }
     if shard.horizon:
         document["TrimHorizon"] = True
-    if (kept := shard.kept) is not None:
+    if (journal := shard.journal) is not None:
         document |= {
-            "JournalSequenceNumber": kept.sequence,
-            "JournalTime": kept.safe,
-            "JournalRecords": kept.left,
-            "JournalBytes": kept.size,
-            "JournalStatus": "ended" if kept.ended else "open",
+            "JournalSequenceNumber": journal.sequence,
+            "JournalTime": journal.through,
+            "JournalRecords": journal.left,
+            "JournalBytes": journal.size,
+            "JournalStatus": "ended" if journal.ended else "open",
         }
     return document
 
@@ -329,15 +329,15 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.text("SequenceNumber"),
         fields.real("ApproximateTime"),
         State(status),
-        _kept_of(fields) if journaled else None,
+        _journal_of(fields) if journaled else None,
         horizon="TrimHorizon" in document,
     )
 
 
-def _kept_of(fields: Fields) -> Kept:
+def _journal_of(fields: Fields) -> ShardJournal:
     if (status := fields.text("JournalStatus")) not in ("open", "ended"):
         raise fields.wrong("JournalStatus", status)
-    return Kept(
+    return ShardJournal(
         fields.text("JournalSequenceNumber"),
         fields.real("JournalTime"),
         fields.number("JournalRecords"),

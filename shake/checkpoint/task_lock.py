@@ -136,7 +136,7 @@ class TaskLock:
         self.renew(INTERVAL)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def renewing(self) -> Iterator[None]:
         """Renew the task lock in a thread when no write renews it, as while the task is planned.
 
         The thread renews it whatever this process waits for. So no other process takes over a task
@@ -159,7 +159,7 @@ class TaskLock:
 
     @contextmanager
     def held(self) -> Iterator[TaskLock]:
-        """Renew the task lock as ``kept`` does, and release it in the end.
+        """Renew the task lock as ``renewing`` does, and release it in the end.
 
         It also expires by itself. So a store that hangs does not delay the exit.
         """
@@ -169,7 +169,7 @@ class TaskLock:
                 self.release()
 
         try:
-            with self.kept():
+            with self.renewing():
                 yield self
         finally:
             thread = threading.Thread(target=release, name="release", daemon=True)

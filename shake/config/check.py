@@ -13,6 +13,8 @@ from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.table import Config
 from shake.errors import UsageError
 
+_QUOTED = "remove the quotes around the value"
+
 
 def check(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong."""
@@ -78,6 +80,8 @@ def _check_source(config: Config) -> None:
         raise UsageError("source.external_id is set without source.assume_role_arn")
     if config.source_endpoint_url is not None:
         _check_url("source.endpoint_url", config.source_endpoint_url)
+    if config.source_streams_endpoint_url is not None:
+        _check_url("source.streams_endpoint_url", config.source_streams_endpoint_url)
 
 
 def _check_tables(config: Config) -> None:
@@ -171,8 +175,12 @@ def _check_url(key: str, url: str) -> None:
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
+    if _is_quoted(url):
+        raise UsageError(f"{key}: {_QUOTED}")
     if not sound:
-        raise UsageError(f"{key} is not a URL of the form http(s)://host:port")
+        raise UsageError(
+            f"{key} is not a URL: write http://host:port or https://host:port, and nothing else"
+        )
 
 
 def _check_connection(key: str, address: str) -> None:
@@ -196,10 +204,28 @@ def _check_connection(key: str, address: str) -> None:
             else:
                 uri_parser.parse_uri(address, warn=True)
     except (PyMongoError, OSError, ValueError, Warning) as error:  # OSError: a file of tls...
-        raise UsageError(
-            f"{key} is not a MongoDB connection string "
-            f"(mongodb://user:password@host:port/?options): {_reason(error, address)}"
-        ) from None
+        advice = _advice(address) or _reason(error, address)
+        raise UsageError(f"{key} is not a MongoDB connection string: {advice}") from None
+
+
+def _is_quoted(text: str) -> bool:
+    return text[:1] in ("'", '"') and text[-1:] == text[:1]
+
+
+def _advice(address: str) -> str:
+    """What to do about a mistake that is common in connection strings; empty for other mistakes."""
+    if _is_quoted(address):
+        return _QUOTED
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme not in ("mongodb", "mongodb+srv"):
+        return "it has to begin with mongodb:// or mongodb+srv://, such as mongodb://host:27017"
+    user, _, _ = rest.rpartition("@")
+    if re.search(r"[/?#\[\]@]|:.*:|%(?![0-9A-Fa-f]{2})", user):
+        return (
+            "in user and password, write : as %3A, / as %2F, ? as %3F, # as %23, [ as %5B, ] as "
+            "%5D, @ as %40 and % as %25"
+        )
+    return ""
 
 
 def _reason(error: Exception, address: str) -> str:

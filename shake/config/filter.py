@@ -5,11 +5,18 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from shake.errors import UsageError
 
 _EXPRESSION = "full.read.filter_expression"
 _VALUES = "full.read.filter_attributevalues"
+
+#: A value's placeholder, or a name and, behind it, the parenthesis that makes it a function.
+_WORD = re.compile(r"(?P<value>:\w+)|(?P<name>[^\W\d][\w-]*)(?P<call>\s*\()?")
+#: Words of the language, in upper or lower case, which no attribute is called by.
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.OperatorsAndFunctions.html
+_OPERATORS = frozenset({"AND", "BETWEEN", "IN", "NOT", "OR"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +49,36 @@ class ScanFilter:
                 raise UsageError(f"{_VALUES}: {name} is not used in {_EXPRESSION}, as :{name}")
             if names.count(name) > 1:
                 raise UsageError(f"{_VALUES}: {name} is given twice; keep one")
+        if "#" in expression:
+            raise UsageError(f"{_EXPRESSION}: write names as they are, without # or placeholders")
         if missing := sorted(used - set(names)):
             raise UsageError(f"{_EXPRESSION}: :{missing[0]} has no value in {_VALUES}")
         return cls(expression, parsed)
+
+    def request(self) -> dict[str, Any]:
+        """The fields of a Scan request.
+
+        Each attribute name gets a placeholder, since DynamoDB reserves hundreds of words.
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
+        """
+        placeholders: dict[str, str] = {}
+
+        def replace(word: re.Match[str]) -> str:
+            name = word["name"]
+            if not name or word["call"] or name.upper() in _OPERATORS:
+                return word[0]
+            return placeholders.setdefault(name, f"#n{len(placeholders)}")
+
+        fields: dict[str, Any] = {"FilterExpression": _WORD.sub(replace, self.expression)}
+        if placeholders:
+            names = {placeholder: name for name, placeholder in placeholders.items()}
+            fields["ExpressionAttributeNames"] = names
+        if self.values:
+            fields["ExpressionAttributeValues"] = {
+                f":{name}": {kind: value == "true" if kind == "BOOL" else value}
+                for name, kind, value in self.values
+            }
+        return fields
 
 
 def _value(entry: str) -> tuple[str, str, str]:

@@ -64,8 +64,9 @@ class Key:
         try:
             return self.kind.parse(setting.text)
         except ValueError:
+            remark = "; a remark needs a line of its own" if re.search(r"\s#", shown) else ""
             raise UsageError(
-                f"{setting.where}: {setting.name} = {shown}: allowed is {self.kind.allowed}"
+                f"{setting.where}: {setting.name} = {shown}: allowed is {self.kind.allowed}{remark}"
             ) from None
 
     def write(self, value: Any) -> str:

@@ -36,7 +36,7 @@ def mapped(pairs: tuple[tuple[str, str], ...], table: str) -> str | None:
 
 
 def stored_name(table: str) -> str:
-    """How the checkpoint of a table is called, as a collection and as a file.
+    """How the checkpoint of a table is called, as a collection and as a file; its journal too.
 
     That is the table's name where MongoDB takes it. Else it is what of it can be kept, and a
     digest; no table's name holds ``~``.

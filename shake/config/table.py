@@ -114,6 +114,13 @@ class Config:
         "endpoint of tables and streams; none: AWS",
         secret=IN_ADDRESS,
     )
+    source_streams_endpoint_url: str | None = key(
+        "source.streams_endpoint_url",
+        TEXT,
+        None,
+        "endpoint of streams, where it is another one",
+        secret=IN_ADDRESS,
+    )
     source_session_max_retries: int = key(
         "source.session.max_retries", COUNT, 10, "tries of a request before the task is degraded"
     )
@@ -282,7 +289,7 @@ class Config:
             if setting is not None and setting.text:
                 values[k.attribute] = k.read(setting)
             elif k.required:
-                raise UsageError(f"{k.name} is required: {k.doc}{hint}")
+                raise UsageError(f"{k.name} is required ({k.doc}): add {k.name} = VALUE{hint}")
         return cls(**values)
 
     @classmethod

@@ -50,7 +50,7 @@ class CopyPhases:
             if copy.phase is not Phase.WAITING or copy.number in self._writers:
                 continue  # it has begun, or does when its first state is durable
             if not copy.plan.copies:
-                self._show(copy, Phase.DONE)
+                self._set_phase(copy, Phase.DONE)
                 self._task.copied(copy)
             elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
@@ -64,13 +64,13 @@ class CopyPhases:
         if self._task.draining:
             return
         copy = self._copies[table]
-        self.note(copy, done.collection)
+        self.save_collection(copy, done.collection)
         match copy.phase:
             case Phase.PREPARING if self._config.sync_schema_only:
                 self._advance(copy, Phase.INDEXING)
             case Phase.PREPARING:
                 self._advance(copy, Phase.COPYING)
-            case Phase.CLEANING if copy.record.phase is Phase.INDEXING:
+            case Phase.CLEANING if copy.saved_phase is Phase.INDEXING:
                 self._enter(copy, Phase.INDEXING)
             case Phase.CLEANING:
                 copy.cleaned()
@@ -88,7 +88,7 @@ class CopyPhases:
         copy.error, copy.keyed = done.error, done.keyed
         if done.error:
             log.error("%s", done.error)
-        published = copy.record.phase is Phase.BROKEN
+        published = copy.saved_phase is Phase.BROKEN
         if not done.keyed or (published and done.error):
             self._enter(copy, Phase.BROKEN)
         elif published:
@@ -96,7 +96,7 @@ class CopyPhases:
         else:
             self._enter(copy, Phase.PUBLISHING)
 
-    def note(self, copy: CopiedTable, collection: str) -> None:
+    def save_collection(self, copy: CopiedTable, collection: str) -> None:
         """Save which collection the table is stored in, before anything rests on it."""
         if collection and collection != copy.identity.collection:
             before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
@@ -122,16 +122,16 @@ class CopyPhases:
             Phase.COPYING: Phase.CLEANING,
             Phase.INDEXING: Phase.CLEANING,
             Phase.BROKEN: Phase.INDEXING,
-        }[copy.record.phase]
+        }[copy.saved_phase]
         self._checkpointer.save_run(copy, lambda: self._enter(copy, first))
 
     def _advance(self, copy: CopiedTable, phase: Phase) -> None:
         """Enter a phase once it is durable that the table has come so far."""
         self._checkpointer.save_segments([copy])
-        self._checkpointer.save_table(copy.record_as(phase), lambda: self._enter(copy, phase))
+        self._checkpointer.save_table(copy.advance_record(phase), lambda: self._enter(copy, phase))
 
     def _enter(self, copy: CopiedTable, phase: Phase) -> None:
-        self._show(copy, phase)
+        self._set_phase(copy, phase)
         match phase:
             case Phase.COPYING if copy.copied:
                 self.read_through(copy)
@@ -146,7 +146,7 @@ class CopyPhases:
             case _:
                 self._writers[copy.number].order(self._order(copy, phase))
 
-    def _show(self, copy: CopiedTable, phase: Phase) -> None:
+    def _set_phase(self, copy: CopiedTable, phase: Phase) -> None:
         copy.enter(phase, self._loop.clock())
         self._left -= copy.over
         log.info("table %s: %s", copy.plan.table.name, phase.value)
@@ -158,12 +158,12 @@ class CopyPhases:
                 return messages.Prepare(table, copy.record.on_existing)
             case Phase.CLEANING:
                 # What earlier runs have left behind the positions that are saved.
-                indexing = copy.record.phase is Phase.INDEXING
+                indexing = copy.saved_phase is Phase.INDEXING
                 tails = [] if indexing else self._tails(copy, copy.record.run)
                 return messages.Resume(table, copy.identity.collection, tails)
             case Phase.INDEXING:
                 documents = sum(one.documents for one in copy.acknowledged())
-                if copy.record.phase is Phase.BROKEN:
+                if copy.saved_phase is Phase.BROKEN:
                     documents = 0  # changes may have removed what was copied
                 return messages.BuildIndexes(table, documents, copy.record.segments)
             case Phase.PUBLISHING:

@@ -48,7 +48,7 @@ class CopyScheduler:
         self._pool.lease(
             worker,
             _open_table(copy),
-            messages.Lease(
+            messages.LeaseSegment(
                 lease=lease.number,
                 scanner=scanner,
                 table=copy.number,

@@ -87,7 +87,7 @@ class CopiedTable:
         self._rate = Rate(now)
         self._total = _Total(plan.segments)
         self._before = self._total.documents, self._total.bytes
-        self._begun: float | None = None
+        self._began: float | None = None
         self._ended: float | None = None
 
     # ---- phases
@@ -97,15 +97,20 @@ class CopiedTable:
         if phase not in NEXT[self.phase]:
             raise AssertionError(f"{self.plan.table.name}: {self.phase.name} to {phase.name}")
         if self.phase is Phase.WAITING:
-            self._begun = now
+            self._began = now
         self.phase = phase
         if phase is Phase.COPYING:
             self._rate = Rate(now)
         if self.over:
             self._ended = now
 
-    def record_as(self, phase: Phase) -> TableRecord:
-        """The table's checkpoint in a new phase."""
+    @property
+    def saved_phase(self) -> Phase:
+        """The last phase that is saved, or being saved: from there a later run continues."""
+        return self.record.phase
+
+    def advance_record(self, phase: Phase) -> TableRecord:
+        """Take the table's record to another phase, to be saved; return it."""
         self.record = self.record.moved(phase)
         return self.record
 
@@ -199,7 +204,7 @@ class CopiedTable:
         rate = self._rate.value(now)
         left = max(0, table.items - total.scanned)
         copying = self.phase is Phase.COPYING
-        kept = total.documents / total.scanned if total.scanned else 1.0
+        share = total.documents / total.scanned if total.scanned else 1.0
         return TableStatus(
             name=table.name,
             namespace=self.plan.place,
@@ -213,12 +218,12 @@ class CopiedTable:
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
             rate=rate,
-            seconds_left=seconds_left(left * kept, rate) if copying else None,
+            seconds_left=seconds_left(left * share, rate) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             filtered=filtered,
             error=self.error,
-            seconds=(self._ended or now) - self._begun if self._begun is not None else 0.0,
+            seconds=(self._ended or now) - self._began if self._began is not None else 0.0,
             items_before=self._before[0],
             bytes_before=self._before[1],
         )

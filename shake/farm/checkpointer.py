@@ -115,9 +115,9 @@ class Checkpointer(threading.Thread):
         )
         self._put(
             *(
-                partial(self._checkpoints.save_shards, one.record, one.take_dirty())
+                partial(self._checkpoints.save_shards, one.record, one.unsaved.take(one.shards))
                 for one in followings
-                if one.dirty
+                if one.unsaved
             ),
             then=then,
         )

@@ -14,7 +14,7 @@ from shake.process.messages import FromChild, Report
 from shake.schema import Keys, Table
 from shake.source.clock import Bounds
 from shake.source.endpoint import Credentials
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 
 # ---- supervisor to worker
 
@@ -33,7 +33,7 @@ class OpenTable(NamedTuple):
     stamp: int
 
 
-class Lease(NamedTuple):
+class LeaseSegment(NamedTuple):
     """Scan a segment on a scanner, from a position."""
 
     lease: int
@@ -59,11 +59,11 @@ class OpenStream(NamedTuple):
     strict: bool
 
 
-class ShardLease(NamedTuple):
+class LeaseShard(NamedTuple):
     """Read a shard on, from behind ``sequence``; without it from ``start``, where it begins.
 
-    Without ``start`` read the oldest record that is left, whatever was read before. ``keep``: read
-    it into its journal, behind what that holds. ``kept`` is the last record that the journal is
+    Without ``start`` read the oldest record that is left, whatever was read before. ``to_journal``:
+    read it into its journal, behind what that holds. ``journaled`` is the last record that it is
     known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
     many bytes it has up to there. ``iterator``, ``asked`` and ``since``: see TipIterator.
     """
@@ -73,8 +73,8 @@ class ShardLease(NamedTuple):
     shard: str
     start: str
     sequence: str
-    keep: bool
-    kept: str | None
+    to_journal: bool
+    journaled: str | None
     size: int
     iterator: str = ""
     asked: float = inf
@@ -168,7 +168,7 @@ class Tip(NamedTuple):
 
 
 class Journaled(NamedTuple):
-    """So many more records, up to ``sequence``, and all that came before ``safe``, are durable.
+    """So many more records, up to ``sequence``, and all from before ``through``, are durable.
 
     Without a sequence number, none is: the shard was read to its tip. ``size`` is in bytes on disk.
     """
@@ -177,7 +177,7 @@ class Journaled(NamedTuple):
     sequence: str
     records: int
     size: int
-    safe: float
+    through: float
 
 
 class JournalFull(NamedTuple):
@@ -211,15 +211,25 @@ class ShardGap(NamedTuple):
     reason: str
 
 
+class ReadRetried(NamedTuple):
+    """A request to the source is tried again. ``scan``: it is a Scan call, which used a permit."""
+
+    table: int
+    throttled: bool
+    tries: int
+    reason: str
+    scan: bool = False
+
+
 # ---- supervisor to writer; ``table`` is the number of the table whose collection is written
 
 
 class OpenCollection(NamedTuple):
     """Write a collection too.
 
-    ``place`` is where the table's documents are at the end; they are ``held`` elsewhere while the
-    copy fills a staging collection (``staged``). ``run`` numbers the commands: see
-    targets.contract.Fence. ``resumed``: earlier runs have written.
+    ``place`` is where the table's documents are at the end; ``location`` is where they are now:
+    elsewhere while a copy fills a staging collection (``staged``). ``run`` numbers the commands:
+    see targets.contract.Fence. ``resumed``: earlier runs have written.
     """
 
     table: int
@@ -227,7 +237,7 @@ class OpenCollection(NamedTuple):
     place: str
     copy: CopyRun
     staged: bool
-    held: Held
+    location: Location
     run: int
     resumed: bool
 
@@ -349,7 +359,7 @@ class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
     ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
-    and ``collection`` tell where documents are stored now: see targets.contract.Held.
+    and ``collection`` tell where documents are stored now: see targets.contract.Location.
     """
 
     table: int
@@ -359,30 +369,24 @@ class Done(NamedTuple):
     collection: str = ""
 
 
-# ---- worker or writer to supervisor
-
-
-class Retried(NamedTuple):
-    """A request is tried again. ``scan``: it is a Scan call, for which a permit was used."""
+class WriteRetried(NamedTuple):
+    """A command to the target is tried again."""
 
     table: int
-    throttled: bool
-    tries: int
     reason: str
-    scan: bool = False
 
 
 # ---- what each role takes and sends
 
-ToScanner: TypeAlias = OpenTable | Lease | Permit
-ToReader: TypeAlias = OpenStream | ShardLease | EndLease
+ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit
+ToReader: TypeAlias = OpenStream | LeaseShard | EndLease
 ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
 #: Each of these has the number of the lease that it is about.
 FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
 #: What a worker reports on a lease that it holds.
 OfLease: TypeAlias = Page | FromReader
 #: What it reports of itself, or of a table.
-OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | Retried
+OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ReadRetried
 FromWorker: TypeAlias = OfWorker | OfLease
 
 #: What a writer does in the order of its orders, each answered by Done.
@@ -391,5 +395,5 @@ Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 #: What a writer reports that acknowledges nothing.
-OfWriter: TypeAlias = FromChild | Done | Retried
+OfWriter: TypeAlias = FromChild | Done | WriteRetried
 FromWriter: TypeAlias = OfWriter | Wrote | Applied

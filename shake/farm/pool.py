@@ -117,7 +117,9 @@ class WorkerPool:
         worker = max(candidates, key=lambda w: w.scanners.count(None))
         return worker, worker.scanners.index(None)
 
-    def lease(self, worker: Worker, table: messages.OpenTable, lease: messages.Lease) -> None:
+    def lease(
+        self, worker: Worker, table: messages.OpenTable, lease: messages.LeaseSegment
+    ) -> None:
         """Hand a lease to a scanner, describing the table first if the process does not know it."""
         if table.table not in worker.opened:
             worker.opened.add(table.table)
@@ -141,7 +143,7 @@ class WorkerPool:
         return sum(len(w.shards) for w in self.workers)
 
     def lease_shard(
-        self, worker: Worker, stream: messages.OpenStream, lease: messages.ShardLease
+        self, worker: Worker, stream: messages.OpenStream, lease: messages.LeaseShard
     ) -> None:
         """Have a worker read a shard, describing its stream first where that is news to it."""
         if worker.following.get(stream.table) is not stream.strict:

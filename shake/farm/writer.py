@@ -17,11 +17,11 @@ from shake.process.loop import Loop
 from shake.process.supervised import SupervisedChild
 from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
-from shake.targets.contract import LAST_PROCESS, Held
+from shake.targets.contract import LAST_PROCESS, Location
 
 
 class LockGuard:
-    """Runs calls in order; holds them while ``ours`` says that the task lock may have been lost.
+    """Runs calls in order; they wait while ``ours`` says that the task lock may have been lost.
 
     Another supervisor may have taken it over then. Its work must not be disturbed by what this one
     still had in mind.
@@ -29,20 +29,20 @@ class LockGuard:
 
     def __init__(self, ours: Callable[[], bool]) -> None:
         self._ours = ours
-        self._held: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[], None]] = []
 
     def run(self, call: Callable[[], None]) -> None:
         """Run ``call`` now, or when the task lock is renewed."""
-        if not self._held and self._ours():
+        if not self._waiting and self._ours():
             call()
         else:
-            self._held.append(call)
+            self._waiting.append(call)
             self.release()
 
     def release(self) -> None:
-        """Run what was held, if it may run by now."""
-        while self._held and self._ours():
-            self._held.pop(0)()
+        """Run what waits, if it is allowed to run by now."""
+        while self._waiting and self._ours():
+            self._waiting.pop(0)()
 
 
 class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
@@ -125,15 +125,15 @@ class TableWriter:
     """The writer of one collection, in a process that can write others too.
 
     Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
-    forgetting, indexing and publishing is harmless when it is already done. ``held`` is where the
-    writer writes at first. ``run`` is the run that numbers its commands. What it acknowledges goes
-    to the ledger, everything else to ``report``.
+    forgetting, indexing and publishing is harmless when it is already done. ``location`` is where
+    it writes now. ``run`` is the run that numbers its commands. What it acknowledges goes to the
+    ledger, everything else to ``report``.
     """
 
     process: WriterProcess
     table: int
     plan: TablePlan
-    held: Held
+    location: Location
     run: int
     staged: bool
     guard: LockGuard
@@ -184,7 +184,7 @@ class TableWriter:
             place=plan.place,
             copy=plan.record.copy_run,
             staged=self.staged,
-            held=self.held,
+            location=self.location,
             run=self.run,
             resumed=plan.action is Action.RESUME,
         )
@@ -203,7 +203,7 @@ class TableWriter:
                 self.ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
-                self.held = Held(message.place, message.collection)
+                self.location = Location(message.place, message.collection)
                 self.report(message)
             case _:
                 self.report(message)

@@ -45,7 +45,7 @@ class Journaling:
 
     def waiting(self, following: FollowedTable) -> int:
         """How many shards of a table wait for a reader, if the journal has room."""
-        return following.shards.keepable if self._on and self._room else 0
+        return following.shards.journalable if self._on and self._room else 0
 
     def _measure(self) -> None:
         self._size = sum(following.journal_bytes for following in self._followings)
@@ -56,27 +56,27 @@ class Journaling:
 
     # ---- leases
 
-    def lease(self, following: FollowedTable, worker: Worker) -> messages.ShardLease:
+    def lease(self, following: FollowedTable, worker: Worker) -> messages.LeaseShard:
         """Lease the shard that is furthest behind."""
-        shard = following.shards.first_keepable()
+        shard = following.shards.first_journalable()
         lease = self._pool.ledger.grant(self, following, shard, worker.number, self._loop.clock())
         following.journal_leases[lease.number] = lease
-        following.shards.keep(shard)
-        kept = shard.kept
-        assert kept is not None
+        following.shards.begin_journaling(shard)
+        journal = shard.journal
+        assert journal is not None
         start, sequence = shard.position
-        return messages.ShardLease(
+        return messages.LeaseShard(
             *(lease.number, following.number, shard.id, start, sequence),
-            keep=True,
-            kept=kept.sequence,
-            size=kept.size,
+            to_journal=True,
+            journaled=journal.sequence,
+            size=journal.size,
         )
 
     def closed(self, lease: JournalingLease) -> None:
         """Its reader has ended, at the shard's end or not."""
         following, shard = lease.table, lease.part
         del following.journal_leases[lease.number]
-        following.end_keeping(shard, over=lease.end is End.FINISHED)
+        following.end_journaling(shard, over=lease.end is End.FINISHED)
         if lease.end is End.FINISHED:
             self.shard_over(following, shard.id)
         self._task.shards_changed(following)
@@ -93,7 +93,7 @@ class Journaling:
             case messages.Journaled():
                 before = self._size
                 limit = self._source_clock.earliest()
-                lease.table.kept(lease.part, message, limit, self._loop.clock())
+                lease.table.add_to_journal(lease.part, message, limit, self._loop.clock())
                 self._size += message.size
                 if before < self._most <= self._size:
                     self._stop()
@@ -127,7 +127,7 @@ class Journaling:
     def tend(self) -> None:
         """Each second: say what is the matter for as long as it is."""
         self._measure()
-        if self._on and not self._room and any(f.shards.keepable for f in self._followings):
+        if self._on and not self._room and any(f.shards.journalable for f in self._followings):
             self._task.retrying(self._full)
 
     @property

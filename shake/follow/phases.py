@@ -117,7 +117,7 @@ class FollowPhases:
         following = self._followings.get(table)
         if following is None or self._task.draining:
             return
-        following.begun, following.listed = self._source_clock.latest(), False
+        following.consistent_from, following.listed = self._source_clock.latest(), False
         self._writers[table] = self._task.start_writer(table, following.record.run, False, self)
         log.info("table %s: following its changes", following.name)
         if indexes:
@@ -179,7 +179,7 @@ class FollowPhases:
             )
 
     def _look_at_gate(self, following: FollowedTable) -> None:
-        if following.reaches(following.begun):
+        if following.reaches(following.consistent_from):
             following.consistent = True
             self._writers[following.number].say(messages.Sweep(following.number))
             whole = following.plan.whole(self._config) and not following.record.skipped
@@ -187,7 +187,7 @@ class FollowPhases:
                 "table %s: %s: every change made before %s (source's clock) is applied",
                 following.name,
                 "consistent point reached" if whole else "caught up",
-                utc(following.applied_through or following.begun),
+                utc(following.applied_through or following.consistent_from),
             )
             self._scheduler.restrict(following)
 
@@ -211,7 +211,7 @@ class FollowPhases:
     def save(self) -> None:
         """Save what has moved; then what the journal held of shards that are over can go."""
         followings = list(self._followings.values())
-        over = [(following, following.take_over()) for following in followings]
+        over = [(following, following.take_finished()) for following in followings]
 
         def saved() -> None:
             for following, shards in over:
@@ -233,7 +233,7 @@ class FollowPhases:
             "quiet_seconds": clock - following.arrived if following.newest else None,
             "newest_change": following.newest or None,
             "open_shards": tuple(
-                ShardStatus(one.id, one.parent, one.sequence, one.safe)
+                ShardStatus(one.id, one.parent, one.sequence, one.applied_through)
                 for one in following.shards
                 if one.state in (State.READY, State.READING)
             ),

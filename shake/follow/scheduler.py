@@ -11,7 +11,7 @@ from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
-from shake.follow.table import ApplyingLease, Changes, FollowedTable
+from shake.follow.table import ApplyingLease, FollowedTable, PublishedBatch
 from shake.follow.turns import Turns
 from shake.stream.shard import TipIterator
 
@@ -58,14 +58,15 @@ class FollowScheduler:
             self._pool.lease_shard(worker, self._open_stream(claim.following), lease)
             self._turns.served(claim, lease.lease)
 
-    def _lease(self, following: FollowedTable, worker: Worker) -> messages.ShardLease:
+    def _lease(self, following: FollowedTable, worker: Worker) -> messages.LeaseShard:
         clock, shard = self._loop.clock(), following.shards.first()
         lease = self._ledger.grant(self, following, shard, worker.number, clock)
         iterator = following.lease(lease)
-        kept = shard.kept.sequence if shard.kept else None
+        journaled = shard.journal.sequence if shard.journal else None
         start, sequence = shard.position
-        return messages.ShardLease(
-            *(lease.number, following.number, shard.id, start, sequence, False, kept, 0), *iterator
+        numbers = lease.number, following.number
+        return messages.LeaseShard(
+            *(*numbers, shard.id, start, sequence, False, journaled, 0), *iterator
         )
 
     def closed(self, lease: ApplyingLease) -> None:
@@ -115,7 +116,7 @@ class FollowScheduler:
             else:
                 self._ledger.acknowledge(flying.number)
 
-    def acknowledged(self, lease: ApplyingLease, flying: Flying[Changes]) -> None:
+    def acknowledged(self, lease: ApplyingLease, flying: Flying[PublishedBatch]) -> None:
         """The target has applied a batch, and all before it."""
         lease.table.acknowledge(lease, flying, self._loop.clock())
         if flying.load.statements:

@@ -87,7 +87,7 @@ class StreamMonitor:
         except GapError as error:
             self._task.fail(error)
             return
-        following.learned(new)
+        following.unsaved.add(*new)
         if view.whole:
             following.listed = True
             self._checkpointer.forget_shards(following.record, following.take_forgotten())

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeAlias
 
-from shake.checkpoint.records import StreamRecord, shard_document
+from shake.checkpoint.records import StreamRecord
 from shake.farm.ledger import End, Flying, Lease
 from shake.farm.messages import Batch, Journaled
+from shake.follow.set_back import SetBack
+from shake.follow.unsaved import Unsaved
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, State, TipIterator
 from shake.stream.shards import Shards
 
-#: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
-_NOTE_EVERY = 60.0
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
 _TRIM_MARGIN = 3600.0
 #: How many shards of a table are in doubt at once: those behind them are trimmed later.
@@ -26,7 +26,7 @@ _DOUBTFUL = 20
 
 
 @dataclass(slots=True)
-class Changes:
+class PublishedBatch:
     """A batch that a worker has published.
 
     ``tip``: once it is applied, all that was written to the shard before that moment is.
@@ -40,7 +40,7 @@ class Changes:
         return sum(count for _, count in self.batch.runs)
 
 
-ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, Changes]"
+ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, PublishedBatch]"
 JournalingLease: TypeAlias = "Lease[FollowedTable, Shard, None]"
 
 
@@ -63,25 +63,23 @@ class FollowedTable:
         self.journal_leases: dict[int, JournalingLease] = {}
         self.changes = 0
         self.active = False
-        #: When this run began to apply changes, or later. That is behind the end of the scan, and
-        #: behind the start of this run: the table is consistent once it is applied through then.
-        self.begun = inf
+        #: The table is consistent once it is applied through this time: when this run began to
+        #: apply changes, or later. That is behind the end of the scan, and the start of this run.
+        self.consistent_from = inf
         self.consistent = False
         self.listed = False  # all shards, since then
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
-        self._began = record.began
-        self._set_back_to, self._set_back_at = -inf, -inf  # see set_back
+        self._copied_until = record.began  # changes made before are in the copy
+        self._set_back = SetBack(self.shards)
+        self.unsaved = Unsaved()
         self._skips = False  # whether ``record`` counts changes that are not saved yet
-        self._proved: set[str] = set()  # shards that were read to a later tip
-        self._dirty: set[str] = set()
-        self._noted: dict[str, float] = {}  # by shard: what is saved of how far it is covered
-        self._over: list[str] = []  # see take_over
+        self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
-        open_ = [one.kept for one in self.shards if one.kept and one.state is not State.APPLIED]
+        open_ = [one for one in self.shards if one.state is not State.APPLIED]
         #: Records in the journal that are not applied yet, and bytes of shards that are not over.
-        self.journaled = sum(kept.left for kept in open_)
-        self.journal_bytes = sum(kept.size for kept in open_)
+        self.journaled = sum(one.journal.left for one in open_ if one.journal)
+        self.journal_bytes = sum(one.journal.size for one in open_ if one.journal)
 
     @property
     def name(self) -> str:
@@ -105,32 +103,31 @@ class FollowedTable:
         """A lease is closed: its shard is applied to its end, or can be leased again."""
         shard = lease.part
         del self.leases[lease.number]
-        self._dirty.add(shard.id)
+        self.unsaved.add(shard)
         if lease.end is not End.FINISHED:
             self.shards.end_lease(shard)
             return
         self.shards.finish(shard)
-        if shard.kept:
-            self._over.append(shard.id)
-            self.journal_bytes -= shard.kept.size
+        if shard.journal:
+            self._finished.append(shard.id)
+            self.journal_bytes -= shard.journal.size
 
     # ---- batches
 
-    def publish(self, batch: Batch, limit: float, clock: float) -> Changes:
+    def publish(self, batch: Batch, limit: float, clock: float) -> PublishedBatch:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         if batch.records:
             self._saw(batch.created, clock)
-        return Changes(batch._replace(created=self._trusted(batch.created, limit)))
-
-    def _trusted(self, created: float, limit: float) -> float:
-        """A creation time, or an earlier one: it can be of the clock before that was set back."""
-        return min(created, limit if self.trusted else self._set_back_to)
+        created = self._set_back.believed(batch.created, limit)
+        return PublishedBatch(batch._replace(created=created))
 
     def _saw(self, created: float, clock: float) -> None:
         self.newest = max(self.newest, created)
         self.arrived = clock
 
-    def acknowledge(self, lease: ApplyingLease, flying: Flying[Changes], clock: float) -> None:
+    def acknowledge(
+        self, lease: ApplyingLease, flying: Flying[PublishedBatch], clock: float
+    ) -> None:
         """The target has applied a batch, and all before it."""
         batch, shard = flying.load.batch, lease.part
         if flying.skipped:
@@ -142,13 +139,13 @@ class FollowedTable:
             self._take_from_journal(shard, batch)
             self.shards.advance(shard, batch.sequence, batch.created)
             self._reach_tip(shard, flying.load.tip)
-            self._dirty.add(shard.id)
+            self.unsaved.add(shard)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
-        if (kept := shard.kept) is not None:
-            all_of_it = int(batch.sequence) >= int(kept.sequence or 0)
-            taken = kept.left if all_of_it else min(batch.records, kept.left)
-            kept.left -= taken
+        if (journal := shard.journal) is not None:
+            all_of_it = int(batch.sequence) >= int(journal.sequence or 0)
+            taken = journal.left if all_of_it else min(batch.records, journal.left)
+            journal.left -= taken
             self.journaled -= taken
 
     def tip(self, lease: ApplyingLease, moment: float) -> None:
@@ -157,83 +154,50 @@ class FollowedTable:
             left[-1].load.tip = moment
         else:
             self._reach_tip(lease.part, moment)
-            self._note(lease.part)
+            self.unsaved.add_quiet(lease.part)
 
     def _reach_tip(self, shard: Shard, moment: float) -> None:
         self.shards.advance(shard, "", moment)
-        if -inf < self._set_back_at <= moment:
-            self._proved.add(shard.id)
-
-    @property
-    def trusted(self) -> bool:
-        """All that was written before the source's clock was set back is read, or it never was.
-
-        What descends from such a shard was written later still.
-        """
-        if self._set_back_at > -inf:
-            if any(self._proved.isdisjoint(self.shards.lineage(s)) for s in self.shards.unread()):
-                return False
-            self._set_back_at = -inf
-        return True
+        self._set_back.reach_tip(shard, moment)
 
     # ---- journal
 
-    def kept(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
+    def add_to_journal(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
         """More of a shard is in the journal; ``limit`` as for :meth:`publish`."""
-        _, sequence, records, size, safe = message
+        _, sequence, records, size, through = message
         if records:
-            self._saw(safe, clock)
-        safe = self._trusted(safe, limit) if records else min(safe, limit)
-        self.shards.kept(shard, sequence, records, size, safe)
+            self._saw(through, clock)
+        through = self._set_back.believed(through, limit) if records else min(through, limit)
+        self.shards.add_to_journal(shard, sequence, records, size, through)
         self.journaled += records
         self.journal_bytes += size
         if records:
-            self._dirty.add(shard.id)
+            self.unsaved.add(shard)
         else:
-            self._note(shard)
+            self.unsaved.add_quiet(shard)
 
-    def end_keeping(self, shard: Shard, *, over: bool) -> None:
-        """See Shards.end_keeping."""
-        self.shards.end_keeping(shard, over=over)
-        self._dirty.add(shard.id)
+    def end_journaling(self, shard: Shard, *, over: bool) -> None:
+        """See Shards.end_journaling."""
+        self.shards.end_journaling(shard, over=over)
+        self.unsaved.add(shard)
 
-    def take_over(self) -> list[str]:
+    def take_finished(self) -> list[str]:
         """Shards that have been applied to their end since the last call, and had a journal."""
-        over, self._over = self._over, []
+        over, self._finished = self._finished, []
         return over
 
     # ---- checkpoints
 
-    def learned(self, new: list[Shard]) -> None:
-        self._dirty |= {shard.id for shard in new}
-
-    def _note(self, shard: Shard) -> None:
-        """It has no news, which is worth a save now and then: there may be thousands."""
-        if shard.covered - self._noted.get(shard.id, 0.0) > _NOTE_EVERY:
-            self._dirty.add(shard.id)
-
     def take_forgotten(self) -> list[str]:
         """Shards that have become unneeded since the last call."""
         forgotten, self.shards.forgotten = self.shards.forgotten, []
-        for shard in forgotten:
-            self._noted.pop(shard, None)
+        self.unsaved.forget(forgotten)
         return forgotten
-
-    @property
-    def dirty(self) -> bool:
-        return bool(self._dirty)
 
     def take_skips(self) -> bool:
         """Whether more changes were left out since the last call."""
         skips, self._skips = self._skips, False
         return skips
-
-    def take_dirty(self) -> list[dict[str, object]]:
-        """The documents of shards that have moved since the last call."""
-        ids, self._dirty = self._dirty, set()
-        moved = [shard for shard in self.shards if shard.id in ids]
-        self._noted |= {shard.id: shard.covered for shard in moved}
-        return list(map(shard_document, moved))
 
     def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
@@ -242,9 +206,10 @@ class FollowedTable:
 
         Creation times of unread changes can be of the clock before: they prove nothing either.
         """
-        self._set_back_to, self._set_back_at, self._proved = most, latest, set()
-        self._began, self.begun = min(self._began, latest), min(self.begun, latest)
-        self._dirty |= {shard.id for shard in self.shards.set_back(most)}
+        self._set_back.begin(most, latest)
+        self._copied_until = min(self._copied_until, latest)
+        self.consistent_from = min(self.consistent_from, latest)
+        self.unsaved.add(*self.shards.set_back(most))
         self.newest = min(self.newest, most)
         for changes in self._published():
             created = min(changes.batch.created, most)
@@ -255,7 +220,7 @@ class FollowedTable:
     def reaches(self, moment: float) -> bool:
         """Whether every change made before this time is applied."""
         through = self.shards.applied_through()
-        return self.listed and self.trusted and (through is None or through >= moment)
+        return self.listed and self._set_back.over and (through is None or through >= moment)
 
     @property
     def applied_through(self) -> float | None:
@@ -264,9 +229,9 @@ class FollowedTable:
         So it is while changes that the copy holds already are applied once more.
         """
         through = self.shards.applied_through()
-        if not self.active or through is None or not self.trusted:
+        if not self.active or through is None or not self._set_back.over:
             return None
-        again = self.plan.action is not Action.FOLLOW and through <= self._began
+        again = self.plan.action is not Action.FOLLOW and through <= self._copied_until
         return None if again else through
 
     def lag(self, now: float) -> float:
@@ -276,8 +241,8 @@ class FollowedTable:
 
     def unread(self, now: float) -> float:
         """The same of the oldest that is not confirmed as applied or in the journal."""
-        covered = self.shards.read_through()
-        return 0.0 if covered is None else max(0.0, now - covered)
+        through = self.shards.read_through()
+        return 0.0 if through is None else max(0.0, now - through)
 
     def doubtful(self, now: float) -> list[Shard]:
         """Shards without a reader whose unread records might be trimmed; oldest first."""
@@ -285,16 +250,18 @@ class FollowedTable:
             shard
             for shard in self.shards
             if shard.state in (State.WAITING, State.READY)
-            and not (shard.keeping or shard.held or shard.doubted or spared(shard, now))
+            and not (
+                shard.journaling or shard.fully_journaled or shard.doubted or spared(shard, now)
+            )
         ]
-        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.covered)
+        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.read_through)
 
     @property
     def pending(self) -> int:
         """Records that are read, or in the journal, and not applied yet."""
         return self.journaled + sum(changes.batch.records for changes in self._published())
 
-    def _published(self) -> Iterator[Changes]:
+    def _published(self) -> Iterator[PublishedBatch]:
         return (flying.load for lease in self.leases.values() for flying in lease.flying)
 
     def rate(self, clock: float) -> float:
@@ -310,4 +277,4 @@ def spared(shard: Shard, now: float) -> bool:
     if it is read soon.
     """
     margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
-    return now - shard.covered < RETENTION + margin
+    return now - shard.read_through < RETENTION + margin

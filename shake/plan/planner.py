@@ -29,7 +29,7 @@ from shake.stream.journal import Journal
 from shake.stream.shard import Shard, State
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import index_names, place_problems, problems
-from shake.targets.contract import Held, Staging, Target
+from shake.targets.contract import Location, Staging, Target
 from shake.targets.identity import collation_problem, mismatch
 
 
@@ -121,10 +121,10 @@ class Planner:
         """What is journaled and not applied must be where it was."""
         journal = Journal(self._config.journal_folder)
         missing = sum(
-            int(one.kept.sequence or 0) > int(one.sequence or 0)
+            int(one.journal.sequence or 0) > int(one.sequence or 0)
             and not journal.file(table.name, one.id).exists()
             for one in shards
-            if one.kept and one.state is not State.APPLIED
+            if one.journal and one.state is not State.APPLIED
         )
         if missing:
             self.refusals.append(
@@ -262,14 +262,14 @@ class Planner:
     def _resume(self, plan: TablePlan) -> TablePlan:
         """A copy that has begun goes on in its staging collection, which must be there."""
         staging = self._staging(plan)
-        held = staging.look(plan.identity.collection) if staging else None
-        if held is None:
+        location = staging.look(plan.identity.collection) if staging else None
+        if location is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
                 "complete: check target.address; or remove its checkpoint "
                 f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
             )
-        elif held.place != plan.place:
+        elif location.place != plan.place:
             plan = self._make_room(plan)
         return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
 
@@ -281,8 +281,8 @@ class Planner:
         """The collection that was filled must still be there; one that is not known is adopted."""
         identity = plan.identity
         found = self._target.find(plan.place, plan.table)
-        held = Held(plan.place, identity.collection)
-        if problem := mismatch(self._config, plan.table.name, held, found, identity.server):
+        location = Location(plan.place, identity.collection)
+        if problem := mismatch(self._config, plan.table.name, location, found, identity.server):
             self.refusals.append(problem)
             return plan
         collection = identity.collection or (found.collection if found else "")

@@ -42,16 +42,27 @@ def choose_positions(
 ) -> dict[str, Position]:
     """The position of each followed table, by name; durable on return.
 
-    Streams that are missing are enabled, which takes minutes: ``ours`` is called before each write,
-    and raises where the task is another's by now. Whether the stream of a checkpoint is still there
-    is found out while it is followed: one answer does not prove it gone. ``now`` is the source's
-    time, or an earlier one.
+    Missing streams are enabled, which takes minutes. The first one is enabled when every table can
+    be changed, and the others when that one can be read. ``ours`` is called before each write, and
+    raises where another run has taken over the task. Whether the stream of a checkpoint is still
+    there is found out while it is followed: one answer does not prove it gone. ``now`` is the
+    source's time, or an earlier one.
     """
     chooser = _Chooser(config, source, checkpoints, ours, now)
-    tables = [table for table in plan.tables if table.stream is not None]
+    followed = [table for table in plan.tables if table.stream is not None]
+    missing = [table for table in followed if _lacks_stream(table)]
     with ThreadPool(_THREADS) as threads:
-        positions = threads.map(chooser.choose, tables)
-    return {table.table.name: one for table, one in zip(tables, positions, strict=True)}
+        threads.map(source.await_active, [table.table.name for table in missing])
+        positions = {table.table.name: chooser.choose(table) for table in missing[:1]}
+        others = [table for table in followed if table.table.name not in positions]
+        names = [table.table.name for table in others]
+        return positions | dict(zip(names, threads.map(chooser.choose, others), strict=True))
+
+
+def _lacks_stream(table: TablePlan) -> bool:
+    """Whether the table's stream has to be enabled."""
+    plan = table.stream
+    return plan is not None and plan.record is None and not plan.stream.enabled
 
 
 @dataclass(frozen=True, slots=True)

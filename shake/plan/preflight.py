@@ -18,6 +18,7 @@ from shake.plan.source_tables import (
     list_tables,
     missing_tables,
     shared_places,
+    stream_refusals,
 )
 from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
@@ -47,10 +48,12 @@ def make_plan(
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
-    planner.refusals += missing_tables(config, found, begun)
+    planner.refusals += missing_tables(config, source, found, begun)
     places = [config.place(table.name) for table, _ in found]
     target.probe(places)
+    planner.refusals += target.missing_rights(places)
     streams = find_streams(config, source, [table.name for table, _ in found])
+    planner.refusals += stream_refusals(source, [table for table, _ in found], streams)
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.refusals += shared_places(config, found)
     return Plan(

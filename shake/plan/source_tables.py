@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -56,8 +56,7 @@ def idle_names(config: Config, tables: Sequence[str]) -> list[str]:
         must_exist = key.endswith("white") and pattern in config.plain_white_names
         if must_exist or any(selects(pattern, table) for table in tables):
             continue
-        near = get_close_matches(pattern, tables, n=1)
-        hint = f"; the nearest is {near[0]}" if near else ""
+        hint = _nearest(pattern, tables)
         lines.append(f"{key}: {pattern} SELECTS NO TABLE of this account and region{hint}")
     return lines
 
@@ -77,7 +76,7 @@ def find_tables(
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
             table = source.describe(name, attempts=_ATTEMPTS)
-            return table, source.holds_items(name, attempts=_ATTEMPTS)
+            return table, _holds_items(config, source, name)
 
         return _unless_missing(source, ask, _LOOKS if name in known else 1)
 
@@ -85,6 +84,19 @@ def find_tables(
     # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
     with ThreadPool(_THREADS) as threads:
         return [found for found in threads.imap(look, names) if found is not None]
+
+
+def _holds_items(config: Config, source: Source, name: str) -> bool:
+    scan_filter = config.scan_filter
+    try:
+        return source.holds_items(name, scan_filter, attempts=_ATTEMPTS)
+    except SourceError as error:
+        if error.code != "ValidationException" or scan_filter is None:
+            raise
+        raise RefusedError(
+            f"table {name}: full.read.filter_expression ({scan_filter.expression}) was refused by "
+            f"the source: {error.message}"
+        ) from error
 
 
 def _unless_missing(source: Source, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
@@ -117,15 +129,40 @@ def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, 
         raise RefusedError(str(error), passes=error.passes) from error
 
 
+def stream_refusals(
+    source: Source, tables: Sequence[Table], streams: Mapping[str, Stream]
+) -> list[str]:
+    """What the source refuses of the requests that following needs, a line for each table.
+
+    Raises RefusedError where the source does not answer.
+    """
+
+    def ask(table: Table) -> str:
+        try:
+            source.try_changes(table, streams[table.name], attempts=_ATTEMPTS)
+        except SourceError as error:
+            return f"table {table.name}: its changes cannot be followed: {error}"
+        return ""
+
+    followed = [table for table in tables if table.name in streams]
+    try:
+        with ThreadPool(_THREADS) as threads:
+            return [line for line in threads.map(ask, followed) if line]
+    except Unreachable as error:
+        raise RefusedError(str(error), passes=True) from error
+
+
 def missing_tables(
-    config: Config, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
 ) -> list[str]:
     """What is wanted and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
+    missing = [name for name in config.plain_white_names if name not in names]
+    there = _near_names(source) if missing else []
     refusals = [
         f"filter.collection.white: there is no table {name} in this account and region"
-        for name in config.plain_white_names
-        if name not in names
+        + _nearest(name, there)
+        for name in missing
     ]
     refusals += [
         f"table {name}, which this task has begun with, is not in this account and region: check "
@@ -137,6 +174,19 @@ def missing_tables(
     if not names and not refusals:
         refusals.append("no table to copy: check filter.collection.*, region and account")
     return refusals
+
+
+def _near_names(source: Source) -> list[str]:
+    """All tables that could be meant; none where the right to list them is missing."""
+    try:
+        return source.list_tables(attempts=1)
+    except (Unreachable, SourceError):
+        return []
+
+
+def _nearest(name: str, tables: Sequence[str]) -> str:
+    near = get_close_matches(name, tables, n=1)
+    return f"; the nearest is {near[0]}" if near else ""
 
 
 def shared_places(config: Config, found: list[tuple[Table, bool]]) -> list[str]:

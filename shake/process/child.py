@@ -9,7 +9,7 @@ from typing import Generic
 
 from shake.process import heartbeat
 from shake.process.channel import SupervisorChannel
-from shake.process.heartbeat import Health, Heartbeat
+from shake.process.heartbeat import Heartbeat, Liveness
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Ping, Pong, Silent, Start
 from shake.process.role import Role, Sent, SetUp, Taken
@@ -83,11 +83,11 @@ class Child(Generic[SetUp, Taken, Sent]):
         if self._over:
             return
         match self._heartbeat.check(self._loop.clock()):
-            case Health.ALIVE:
+            case Liveness.ALIVE:
                 self.channel.send(Ping())
-            case Health.SILENT:
+            case Liveness.SILENT:
                 self._report(heartbeat.REPORT_AFTER)
-            case Health.DEAD:
+            case Liveness.DEAD:
                 # Its channel closes when it is gone. Until then it can still touch its arena, so
                 # a process that even SIGKILL does not end (in a hung system call) is not replaced.
                 self._killed = f"killed: no answer for {heartbeat.KILL_AFTER:.0f} s"

@@ -10,7 +10,7 @@ EVERY = 5.0
 REPORT_AFTER, KILL_AFTER = 30.0, 120.0
 
 
-class Health(Enum):
+class Liveness(Enum):
     """What the answers of a child say about it."""
 
     ALIVE = auto()  # it has answered the last ping: send the next one
@@ -34,13 +34,13 @@ class Heartbeat:
         """The child has answered the open ping."""
         self._silent = None
 
-    def check(self, now: float) -> Health:
+    def check(self, now: float) -> Liveness:
         """To be called every EVERY seconds. ALIVE opens the next ping."""
         passed, self._checked = now - self._checked, now
         if self._silent is None:
             self._silent = 0.0
-            return Health.ALIVE
+            return Liveness.ALIVE
         self._silent += min(passed, EVERY)
         if self._silent >= KILL_AFTER:
-            return Health.DEAD
-        return Health.SILENT if self._silent >= REPORT_AFTER else Health.AWAITED
+            return Liveness.DEAD
+        return Liveness.SILENT if self._silent >= REPORT_AFTER else Liveness.AWAITED

@@ -35,14 +35,14 @@ from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
 from shake.status.switch import claim, gate
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")
 
 #: Seconds between checkpoints of a copy that moves.
 _SAVE_SECONDS = 1.0
 #: Seconds between looks at credentials that refresh themselves.
-_CREDENTIAL_SECONDS = 60.0
+_CREDENTIAL_SECONDS = 10.0
 #: Tables that are shown in a second.
 _SHOWN_TABLES = 500
 #: Seconds that another thread waits for the loop.
@@ -66,7 +66,7 @@ class Supervisor:
         self._until = surroundings.lock.until
         self._started = time.time()
         self._loop = loop = Loop()
-        self._begun = loop.clock()
+        self._began = loop.clock()
         self._shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
@@ -202,7 +202,7 @@ class Supervisor:
             self._parts.process(alone=phases is self._parts.copy_phases),
             table,
             copy.plan,
-            Held(copy.plan.place, copy.identity.collection),
+            Location(copy.plan.place, copy.identity.collection),
             run,
             staged=staged,
             guard=self._parts.guard,
@@ -220,12 +220,8 @@ class Supervisor:
                 self._parts.copy_scheduler.wanted(worker, table)
             case Bounds():
                 self._parts.follow_phases.learn_time(message)
-            case messages.Retried(table):
-                if message.scan:
-                    self._parts.copy_scheduler.failed(
-                        self._parts.copies[table], throttled=message.throttled
-                    )
-                self._retried(self._parts.copies[table], message)
+            case messages.ReadRetried():
+                self._read_retried(message)
             case messages.Idle():
                 self._parts.copy_scheduler.assign()
             case Ready():
@@ -239,9 +235,10 @@ class Supervisor:
         match message:
             case messages.Done():
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
-            case messages.Retried():
-                self._retried(copy, message)
-                self.retrying(message.reason)  # a target that fails fails all that is written
+            case messages.WriteRetried(_, reason):
+                copy.retries += 1
+                log.debug("table %s: %s", copy.plan.table.name, reason)
+                self.retrying(reason)  # without a table: a failing target fails all of them
             case Ready():
                 pass
             case _:
@@ -261,7 +258,10 @@ class Supervisor:
             case Silent(text):
                 self.doubt(text)
 
-    def _retried(self, copy: CopiedTable, retried: messages.Retried) -> None:
+    def _read_retried(self, retried: messages.ReadRetried) -> None:
+        copy = self._parts.copies[retried.table]
+        if retried.scan:
+            self._parts.copy_scheduler.failed(copy, throttled=retried.throttled)
         copy.retries += 1
         copy.throttles += retried.throttled
         table = copy.plan.table.name
@@ -300,7 +300,7 @@ class Supervisor:
     def indexed(self, table: int, done: messages.Done) -> None:
         copy = self._parts.copies[table]
         copy.error = done.error
-        self._parts.copy_phases.note(copy, done.collection)
+        self._parts.copy_phases.save_collection(copy, done.collection)
 
     def shards_changed(self, following: FollowedTable) -> None:
         self._parts.follow_scheduler.assign(following)
@@ -322,7 +322,7 @@ class Supervisor:
             sync_mode=self._config.sync_mode,
             state=state,
             started=self._started,
-            seconds=now - self._begun,
+            seconds=now - self._began,
             tables=tuple(
                 self._parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
                 for copy in self._parts.copies

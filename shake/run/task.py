@@ -16,11 +16,13 @@ from types import FrameType
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
+from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError
 from shake.phase import Phase
+from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import Position, choose_positions
@@ -68,13 +70,14 @@ def dry_run(config: Config, workers: int) -> Plan:
     with _open(config) as ends:
         plan = _plan(config, workers, ends)
         refusals = list(plan.refusals)
+        with contextlib.closing(_client(ends, threading.Event())) as source:
+            gaps = () if refusals else gap_warnings(source, plan)
         holder, life = TaskLock.holder(ends.store)
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
-        # Such a run has the ports itself.
-        refusals += local_problems(config, ports=life is not Life.ALIVE)
+        refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
         refusals += filter(None, [files_problem(workers, config.full_concurrency)])
-        return replace(plan, refusals=tuple(refusals))
+        return replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
 
 
 def run(wish: Wish) -> None:
@@ -214,9 +217,13 @@ def _open(config: Config) -> Iterator[Ends]:
 
 
 def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
-    """Take the task lock. A run that might be alive is not ended by one that would then refuse."""
+    """Take the task lock.
+
+    The checks come first where a run that might be alive would be ended, and where this is the
+    first run: a start that is refused does not create the checkpoint database.
+    """
     _, life = TaskLock.holder(ends.store)
-    if life is Life.UNKNOWN:
+    if life is Life.UNKNOWN or STATUS_TABLE not in ends.store.collections():
         plan = _plan(config, workers, ends)
         _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
     try:

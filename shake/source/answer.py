@@ -39,20 +39,34 @@ _FAULTS = frozenset(
         "ServiceUnavailable",
     }
 )
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
+#: How the source refuses keys that are not valid, or not any more.
+INVALID_KEYS = EXPIRED | {"InvalidClientTokenId", "UnrecognizedClientException"}
 #: A clock that is off, or a machine that slept between signing and sending.
 _CLOCK = ("Signature expired", "Signature not yet current")
+#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
+_SKEWED = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+
+
+#: What the user can do about these two, and about any other fault.
+SET_CLOCK = "set the clock of this machine, by chrony or another NTP client"
+RENEW = "renew the credentials: files of profiles are read again once they have expired"
+CHECK_NETWORK = "check {key}, source.region and the network"
 
 #: Characters that are shown of an error.
 _LONGEST_CODE, _LONGEST_MESSAGE = 100, 2000
 
 
 class Transient(Exception):
-    """The request failed in a way that waiting cures; ``reason`` is fit to be shown."""
+    """The request failed in a way that waiting cures; ``reason`` can be shown to the user.
 
-    def __init__(self, kind: Kind, reason: str) -> None:
+    ``advice`` is what the user can do where it lasts.
+    """
+
+    def __init__(self, kind: Kind, reason: str, advice: str = CHECK_NETWORK) -> None:
         self.kind = kind
         self.reason = reason
+        self.advice = advice
         super().__init__(reason)
 
 
@@ -87,10 +101,13 @@ def judge(
     message = credentials.redact(message)[:_LONGEST_MESSAGE]
     if code in _THROTTLES:
         raise Transient("throttle", f"{code}: {message}")
-    if status >= 500 or code in _FAULTS or (code in _EXPIRED and credentials.refreshable):
+    if code in EXPIRED and credentials.refreshable:
+        raise Transient("fault", f"HTTP {status} {code}: {message}", RENEW)
+    if code in _SKEWED or (code == "InvalidSignatureException" and message.startswith(_CLOCK)):
+        reason = f"the clocks of this machine and the source differ: {message}"
+        raise Transient("fault", reason, SET_CLOCK)
+    if status >= 500 or code in _FAULTS:
         raise Transient("fault", f"HTTP {status} {code}: {message}")
-    if code == "InvalidSignatureException" and message.startswith(_CLOCK):
-        raise Transient("fault", f"the clocks of this machine and the source differ: {message}")
     raise SourceError(operation, code or f"HTTP {status}", message)
 
 

@@ -46,16 +46,15 @@ class Retry:
 class Unreachable(RunError):
     """The source did not give a good answer in the tries that were allowed.
 
-    ``reason`` says what went wrong the last time.
+    ``reason`` says what went wrong the last time, and ``advice`` what to do.
     """
 
     passes = True
 
-    def __init__(self, operation: str, url: str, tries: int, reason: str) -> None:
+    def __init__(self, operation: str, url: str, tries: int, reason: str, advice: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{operation}: no good answer from {shown(url)} in {tries} tries: {reason}; check"
-            " source.endpoint_url, source.region and the network"
+            f"{operation}: no good answer from {shown(url)} in {tries} tries: {reason}; {advice}"
         )
 
 
@@ -101,7 +100,8 @@ class Client:
         """Send one JSON 1.0 request and return the body of its answer, byte for byte.
 
         Throttling, network faults, server errors and damaged answers are tried again with
-        back-off, for as long as they last or ``attempts`` times in all: then Unreachable.
+        back-off, for as long as they last. After ``attempts`` failures that are not throttling
+        it raises Unreachable.
         Raises SourceError for what no waiting cures.
         """
         return self.begin(operation, body, Buffer()).result(_copy, attempts=attempts)
@@ -197,20 +197,26 @@ class Call:
         self, parse: Callable[[memoryview], T] = _as_it_is, *, attempts: int | None = None
     ) -> T:
         """What ``parse`` makes of a good answer; as :meth:`Client.call` otherwise."""
-        client, tries = self._client, 0
+        client, tries, faults = self._client, 0, 0
         while self._sent or self._problem or not client.stop.is_set():
             try:
                 return parse(self.receive())
             except Transient as failure:
                 tries += 1
-                if attempts is not None and tries >= attempts:
-                    url = client.endpoint.url
-                    raise Unreachable(self._operation, url, tries, failure.reason) from None
+                faults += failure.kind == "fault"
+                if attempts is not None and faults >= attempts:
+                    raise self._unreachable(tries, failure) from None
                 client.on_retry(Retry(failure.kind, self._operation, failure.reason, tries))
             client.pause(tries)
             if not client.stop.is_set():
                 self.send()
         raise Stopped(f"{self._operation} was given up: the task is stopping")
+
+    def _unreachable(self, tries: int, failure: Transient) -> Unreachable:
+        streams = self._operation in _STREAMS
+        key = "source.streams_endpoint_url" if streams else "source.endpoint_url"
+        advice = failure.advice.format(key=key)
+        return Unreachable(self._operation, self._url, tries, failure.reason, advice)
 
     def cancel(self) -> None:
         """Close the connection, because the answer is no longer needed."""

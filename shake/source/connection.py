@@ -89,13 +89,16 @@ class Connection:
         self._slack = _TLS_RECORD if tls else 0
         self._target = parts.path or "/"
         self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        proxy = None
         try:
             proxies = ProxyConfiguration(get_environ_proxies(url))
             proxy = proxies.proxy_url_for(url)
             credentials = proxies.proxy_headers_for(proxy) if proxy else {}
             self._opened = _open(url, proxy, credentials, timeout, ca_bundle)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise Broken(f"cannot connect to {shown(url)}: {_reason(error)}") from error
+            reason = _reason(error)
+            way = f" by the proxy {shown(proxy)}" if proxy and reason != _UNREADABLE else ""
+            raise Broken(f"cannot connect to {shown(url)}{way}: {reason}") from error
         if proxy and not tls:
             self._target = shown(url) + self._target
             self._headers += "".join(f"{k}: {v}\r\n" for k, v in credentials.items())

@@ -16,6 +16,7 @@ from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
 
 if TYPE_CHECKING:
+    from shake.config import ScanFilter
     from shake.source.clock import SourceClock
 
 
@@ -80,8 +81,10 @@ class Source(Protocol):
     def describe(self, name: str, *, attempts: int | None = None) -> Table:
         """The table's keys, indexes, size and origin. Raises RefusedError where it is not ready."""
 
-    def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
-        """Whether the table holds any item, which proves that it can be read."""
+    def holds_items(
+        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+    ) -> bool:
+        """Whether the table holds any item, which proves that it can be read by this filter."""
 
     # ---- streams
 
@@ -91,8 +94,20 @@ class Source(Protocol):
     def look_at_stream(self, table: str) -> Stream | None:
         """The table's latest stream, None where there is no such table."""
 
+    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+        """Make the requests that following the table needs; change nothing.
+
+        Where the table has no stream, this tries the rights to enable and to read one.
+        """
+
+    def await_active(self, table: str) -> None:
+        """Return when the table is neither created nor updated any more."""
+
     def enable_stream(self, table: str) -> Stream:
-        """Enable a stream with new and old images; return it once it takes changes."""
+        """Enable a stream with new and old images; return it when it takes changes.
+
+        Raises RunError where it cannot be enabled, or cannot be read then.
+        """
 
     def list_shards(self, arn: str) -> list[Listed]:
         """All shards of a stream."""
@@ -103,7 +118,7 @@ class Source(Protocol):
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         """The children of a shard; None where the source does not tell, or there is no stream."""
 
-    def answer(self, arn: str, question: Question) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from shake.errors import RefusedError, SourceError
+import orjson
+
+from shake.backoff import Backoff
+from shake.errors import RunError, SourceError
 from shake.schema import Table
-from shake.source.client import Buffer, Call, Client, parsed
+from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
 from shake.source.scan import ScanPlan
-from shake.source.streams import iterator_request, records_request, shard_id, stream_loss
+from shake.source.streams import (
+    iterator_request,
+    latest_request,
+    records_request,
+    shard_id,
+    stream_loss,
+)
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Answer, Question
+
+if TYPE_CHECKING:
+    from shake.config import ScanFilter
 
 T = TypeVar("T")
 
 #: Codes of errors that say what is no longer there.
 NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
 
-#: Seconds between two looks at a stream that is being enabled, and how long that may take.
-_ENABLE_EVERY, _ENABLE_SECONDS = 1.0, 300.0
+#: Waits between two looks at a table or stream that is being changed.
+_LOOKS = Backoff(first=1.0, longest=20.0, least=0.5)
+
+#: Codes by which IAM refuses a request.
+_DENIALS = frozenset({"AccessDeniedException", "AccessDenied"})
+#: Codes which say that a shard that was listed is gone.
+_NOT_THERE = (NOT_FOUND, TRIMMED, "ExpiredIteratorException")
+#: Names of no index, stream, shard or iterator: a request for them changes nothing.
+_NO_INDEX = "shake-tries-its-rights"
+_NO_STREAM = "2000-01-01T00:00:00.000"
+_NO_SHARD = "shardId-00000000000000000000-00000000"
+NO_ITERATOR = "|1|AAAAAAAAAAE="
+#: Shards of a stream among which one is looked for that can be read.
+TRIED_SHARDS = 10
 
 
 class DynamoSource(Client):
@@ -62,10 +86,13 @@ class DynamoSource(Client):
         answer = self.ask("DescribeTable", {"TableName": name}, attempts=attempts)
         return table_of(name, answer["Table"])
 
-    def holds_items(self, name: str, *, attempts: int | None = None) -> bool:
+    def holds_items(
+        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+    ) -> bool:
         """See Source. It consumes half a unit."""
-        answer = self.ask("Scan", {"TableName": name, "Limit": 1}, attempts=attempts)
-        return bool(answer.get("Items"))
+        request = {"TableName": name, "Limit": 1, **(filter.request() if filter else {})}
+        answer = self.ask("Scan", request, attempts=attempts)
+        return bool(answer.get("ScannedCount", answer.get("Items")))
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
@@ -78,32 +105,98 @@ class DynamoSource(Client):
             origin_of(answer),
         )
 
-    def enable_stream(self, table: str, *, wait: Callable[[float], object] = time.sleep) -> Stream:
-        """Enable a stream with new and old images; return it once it takes changes.
+    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+        """See Source.
+
+        Where there is no stream, the requests name an index, a stream and an iterator that do not
+        exist: IAM decides first.
+        Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/streams-iam.html
+        """
+        if stream.enabled:
+            self._try_stream(stream.arn, attempts)
+            return
+        updates = [{"Delete": {"IndexName": _NO_INDEX}}]
+        update = {"TableName": table.name, "GlobalSecondaryIndexUpdates": updates}
+        requests = [("UpdateTable", orjson.dumps(update))]
+        if table.origin.arn:
+            arn = f"{table.origin.arn}/stream/{_NO_STREAM}"
+            first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
+            requests += [
+                ("DescribeStream", orjson.dumps(first)),
+                ("GetShardIterator", latest_request(arn, _NO_SHARD)),
+                ("GetRecords", records_request(f"{arn}{NO_ITERATOR}", 1)),
+            ]
+        for operation, request in requests:
+            try:
+                self.call(operation, request, attempts=attempts)
+            except SourceError as error:
+                if error.code in _DENIALS:
+                    raise
+            except Unreachable:  # some emulators answer 500 where a name does not exist
+                pass
+
+    def _try_stream(self, arn: str, attempts: int | None) -> None:
+        """Ask for one record of a stream, at the end of one of its first shards that is there."""
+        first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
+        answer = _unless(_NOT_THERE, lambda: self.ask("DescribeStream", first, attempts=attempts))
+        shards = answer["StreamDescription"].get("Shards", ()) if answer else ()
+        for shard in reversed(shards):
+            if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], attempts)):
+                return
+
+    def _read_end(self, arn: str, shard: str, attempts: int | None) -> bytes:
+        answer = self.call("GetShardIterator", latest_request(arn, shard), attempts=attempts)
+        iterator = orjson.loads(answer)["ShardIterator"]
+        return self.call("GetRecords", records_request(iterator, 1), attempts=attempts)
+
+    def await_active(self, table: str) -> None:
+        """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
+
+        def look() -> str | None:
+            status: str = self.ask("DescribeTable", {"TableName": table})["Table"]["TableStatus"]
+            return None if status in ("CREATING", "UPDATING") else status
+
+        self._repeat(look, f"table {table} is being updated, and its stream has to be enabled")
+
+    def enable_stream(self, table: str) -> Stream:
+        def look() -> Stream | None:
+            stream = self.find_stream(table)
+            ready = stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED"
+            return stream if ready else None
+
+        self._repeat(partial(self._enable, table), f"table {table} is in use")
+        stream = self._repeat(look, f"the new stream of table {table} is not ready")
+        try:
+            self._try_stream(stream.arn, None)
+        except SourceError as error:
+            raise RunError(f"table {table}: its new stream cannot be read: {error}") from error
+        return stream
+
+    def _enable(self, table: str) -> bool | None:
+        """Whether the stream is enabled now; None where the table is in use.
 
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html
         """
+        self.await_active(table)
         wanted = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         try:
             self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
         except SourceError as error:
-            if not self.find_stream(table).enabled:  # else a stale answer said that it was not
-                raise RefusedError(
-                    f"table {table}: its stream cannot be enabled: {error}",
-                    passes=error.code == "ResourceInUseException",  # the table is being changed
-                ) from error
-        waited = 0.0
-        while waited < _ENABLE_SECONDS:
-            stream = self.find_stream(table)
-            if stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED":
-                return stream
-            wait(_ENABLE_EVERY)
-            waited += _ENABLE_EVERY
-        raise RefusedError(
-            f"table {table}: its stream is not ready after {_ENABLE_SECONDS:g} s: "
-            "start again later",
-            passes=True,
-        )
+            if self.find_stream(table).enabled:  # else a stale answer said that it was not
+                return True
+            if error.code == "ResourceInUseException":
+                return None
+            raise RunError(f"table {table}: its stream cannot be enabled: {error}") from error
+        return True
+
+    def _repeat(self, ask: Callable[[], T | None], reason: str) -> T:
+        """The first result of ``ask`` that is not None; ``reason`` is logged until then."""
+        tries = 0
+        while (found := ask()) is None:
+            tries += 1
+            self.on_retry(Retry("fault", "UpdateTable", reason, tries))
+            self.wait(_LOOKS.pause(tries))
+        return found
 
     def look_at_stream(self, table: str) -> Stream | None:
         return _unless((NOT_FOUND,), lambda: self.find_stream(table))
@@ -125,10 +218,10 @@ class DynamoSource(Client):
         # Some sources ignore the filter.
         return None if listed is None else [one for one in listed if one.parent == parent]
 
-    def answer(self, arn: str, question: Question) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
         try:
-            self.call("GetShardIterator", iterator_request(arn, *question))
+            self.call("GetShardIterator", iterator_request(arn, *question), attempts=attempts)
         except SourceError as error:
             if error.code == TRIMMED:
                 return Answer.TRIMMED

@@ -40,11 +40,6 @@ class ScanPlan:
         if self.limit is not None:
             request["Limit"] = self.limit
         if self.filter is not None:
-            request["FilterExpression"] = self.filter.expression
-            if self.filter.values:
-                request["ExpressionAttributeValues"] = {
-                    f":{name}": {type: value == "true" if type == "BOOL" else value}
-                    for name, type, value in self.filter.values
-                }
+            request |= self.filter.request()
         body = orjson.dumps(request)
         return body if start is None else b'%b,"ExclusiveStartKey":%b}' % (body[:-1], start)

@@ -76,6 +76,12 @@ def iterator_request(arn: str, shard: str, start: str, sequence: str) -> bytes:
     return orjson.dumps(request)
 
 
+def latest_request(arn: str, shard: str) -> bytes:
+    """The request for an iterator behind all records, which reads none: for trials alone."""
+    request = {"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "LATEST"}
+    return orjson.dumps(request)
+
+
 def records_request(iterator: str, limit: int) -> bytes:
     """The request for the records at an iterator."""
     return orjson.dumps({"ShardIterator": iterator, "Limit": limit})

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -49,13 +49,13 @@ class Answer:
     status: int = 200
 
 
-#: The parameters of a request, by name.
-Query = Mapping[str, str]
+#: The parameters of a request: names and values in their order. A name can be repeated.
+Query = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a path is answered.
+    """How a path is answered, with a slash at its end or without one.
 
     ``open`` needs no token. ``stranger`` is the body for who comes without one: the status page,
     which holds no data and asks for the token.
@@ -162,7 +162,7 @@ class _Application:
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         path = environ["PATH_INFO"]
-        route = self._routes.get(path)
+        route = self._routes.get(path.removesuffix("/") or "/")
         if route is None or not route.open:
             if self._token and not _knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
                 page = route.stranger() if route and route.stranger else _NEEDS_TOKEN
@@ -172,7 +172,7 @@ class _Application:
         if route is None:
             return Answer(b"no such page\n", status=404)
         try:
-            return route.answer(dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)))
+            return route.answer(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
         except Exception:
             log.exception("%s could not be shown", path)
             return Answer(b"this page could not be made; see the log\n", status=500)

@@ -101,9 +101,12 @@ def _ready(snapshot: Snapshot, query: Query) -> Answer:
 
     A script that switches relies on it: what it does not understand is refused.
     """
-    after = query.get("after")
-    if unknown := sorted(query.keys() - {"after"}):
+    given = dict(query)
+    if unknown := sorted(given.keys() - {"after"}):
         return _json({"error": f"{unknown[0]} is unknown: /ready knows after only"}, 400)
+    if len(query) > 1:
+        return _json({"error": "after is given more than once"}, 400)
+    after = given.get("after")
     try:
         ready, reason, through = readiness(snapshot, 0.0 if after is None else _moment(after))
     except ValueError:

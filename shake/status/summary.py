@@ -14,21 +14,26 @@ _HEADS = (
     "retries", "throttles", "read units",
 )  # fmt: skip
 
+_RESUMED = "items, size and read units are those of all runs, all other figures those of this run"
+
 
 def summary(snapshot: Snapshot) -> list[str]:
     """The lines to print when the task ends, in whatever state.
 
-    Items and size count all runs of the task; seconds, items/s and MB/s (10^6 bytes) this run.
+    Items, size and read units count all runs of the task, and the lines say so where there was an
+    earlier one. All else counts this run. MB/s is in 10^6 bytes.
     """
     everything = total(snapshot)
+    resumed = everything.items_before > 0
     done = sum(table.state in COMPLETE for table in snapshot.tables)
     head = (
         f"{snapshot.id} {snapshot.state} after {duration(snapshot.seconds)}: "
         f"{done} of {len(snapshot.tables)} tables done, "
-        f"{count(everything.items)} items, {size(everything.bytes)}"
+        f"{count(everything.items)} items, {size(everything.bytes)}{' in all runs' * resumed}"
     )
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
     lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
+    lines += [_RESUMED] * resumed
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
     lines += [_followed(snapshot, table) for table in snapshot.tables if table.lag is not None]
     return lines + [_kept(table) for table in snapshot.tables if table.filtered]
@@ -65,9 +70,10 @@ def _grid(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _followed(snapshot: Snapshot, table: TableStatus) -> str:
     through = f"applied through {utc(table.applied_through)}" if table.applied_through else ""
-    skipped = f", {count(table.skipped)} left out (nothing to modify)" if table.skipped else ""
+    skipped = f", {count(table.skipped)} left out in all runs (nothing to modify)"
     return (
-        f"table {table.name}: {count(table.changes)} changes applied{skipped}, "
+        f"table {table.name}: {count(table.changes)} changes applied in this run"
+        f"{skipped if table.skipped else ''}, "
         f"{gate(snapshot, table)}, "
         f"{through or f'{duration(table.lag)} behind'}"
     )

@@ -83,7 +83,7 @@ class Absence:
     def judge(self, shard: Shard, listed: bool, now: float, answer: Answer | None) -> bool:
         """A known shard; whether it is gone and nothing more is needed of it."""
         self._awaited.discard(shard.id)  # a listing has shown it since
-        done = shard.state is State.APPLIED or shard.held
+        done = shard.state is State.APPLIED or shard.fully_journaled
         if shard.doubted and answer is not Answer.THERE:
             if answer is not None:
                 self._judge_doubted(shard, now, answer)

@@ -24,21 +24,23 @@ def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
     """
     listed = {one.id: one for one in listing}
     parents = {one.parent for one in listed.values()}
-    kept = {one.id for one in listed.values() if not one.closed or one.id not in parents}
-    kept |= {listed[one].parent for one in kept if listed[one].parent in listed}
-    kept |= below(kept, listed)
-    chosen = {one: listed[one] for one in kept}
-    return _begun(chosen, orphans_of(chosen, listed), now)
+    read = {one.id for one in listed.values() if not one.closed or one.id not in parents}
+    read |= {listed[one].parent for one in read if listed[one].parent in listed}
+    read |= below(read, listed)
+    chosen = {one: listed[one] for one in read}
+    return _new_shards(chosen, orphans_of(chosen, listed), now)
 
 
 def all_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
     """Everything that the stream still holds, where parents, and heads, may be gone for long."""
     listed = {one.id: one for one in listing}
-    begun = _begun(listed, orphans_of(listed, ()), now - RETENTION)
-    return [replace(shard, horizon=True) for shard in begun]
+    shards = _new_shards(listed, orphans_of(listed, ()), now - RETENTION)
+    return [replace(shard, horizon=True) for shard in shards]
 
 
-def _begun(chosen: dict[str, Listed], late: Collection[str], safe: float) -> list[Shard]:
+def _new_shards(
+    chosen: dict[str, Listed], late: Collection[str], applied_through: float
+) -> list[Shard]:
     """Shards that wait for no other begin at once.
 
     ``late``: their parent is not listed, or that of one above them: it is waited for, and if it
@@ -47,7 +49,7 @@ def _begun(chosen: dict[str, Listed], late: Collection[str], safe: float) -> lis
     return [
         replace(
             new_shard(one),
-            safe=safe,
+            applied_through=applied_through,
             state=State.WAITING if one.parent in chosen or one.id in late else State.READY,
         )
         for one in chosen.values()

@@ -54,7 +54,7 @@ class Entry:
 
 
 class Journal:
-    """The folder of a task's journal: a folder a table, a file a shard.
+    """The folder of a task's journal: a folder for each table, and in it a file for each shard.
 
     The source chooses the names of both, so another name stands for one that is no plain one.
     """
@@ -64,7 +64,7 @@ class Journal:
 
     def file(self, table: str, shard: str) -> Path:
         """Where a shard's answers are."""
-        return self._folder_of(table) / f"{_file_name(shard)}.journal"
+        return self._folder(table) / f"{_file_name(shard)}.journal"
 
     def drop(self, table: str, shard: str) -> None:
         """Delete a shard's file, if it has one. Raises OSError."""
@@ -72,17 +72,17 @@ class Journal:
 
     def clear(self, table: str, *, but: Collection[str] = ()) -> None:
         """Delete a table's files, but those of some shards. Raises RunError."""
-        kept = {self.file(table, shard) for shard in but}
+        needed = {self.file(table, shard) for shard in but}
         try:
-            for file in self._folder_of(table).glob("*.journal"):
-                if file not in kept:
+            for file in self._folder(table).glob("*.journal"):
+                if file not in needed:
                     file.unlink()
-            if not kept:
-                shutil.rmtree(self._folder_of(table), ignore_errors=True)
+            if not needed:
+                shutil.rmtree(self._folder(table), ignore_errors=True)
         except OSError as error:
             raise RunError(f"journal.path: {error.filename}: {error.strerror}") from error
 
-    def _folder_of(self, table: str) -> Path:
+    def _folder(self, table: str) -> Path:
         return self.folder / _file_name(table)
 
 

@@ -29,17 +29,17 @@ NEXT = {
 
 
 @dataclass(slots=True)
-class Kept:
+class ShardJournal:
     """What the journal holds of a shard.
 
     ``sequence`` is that of the last record, "" before the first; every record created before
-    ``safe``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied yet;
-    ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the stream
-    may forget it.
+    ``through``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied
+    yet; ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the
+    stream may forget it.
     """
 
     sequence: str = ""
-    safe: float = 0.0
+    through: float = 0.0
     left: int = 0
     size: int = 0
     ended: bool = False
@@ -64,38 +64,39 @@ class Shard:
     """One shard and how far it is applied.
 
     ``start`` is its first sequence number, where reading begins; ``sequence`` that of the last
-    applied record, "" before the first. ``safe`` is Unix seconds: every record created before it
-    is applied, or in the copy, or was gone when following began. ``kept`` is what the journal
-    holds, None where it never held any. ``horizon``: following begins with what the stream still
-    holds of it, of which nothing is read yet.
-    These are not saved: ``oldest``: read from the oldest record that is left; ``keeping``: a worker
-    reads it into the journal; ``doubted``: the source said that it is gone, or what is unread of it
-    trimmed, so it is not read until the source has said more; ``iterator``: reads on from
-    its position.
+    applied record, "" before the first. ``applied_through`` is Unix seconds: every record created
+    before it is applied, or in the copy, or was gone when following began. ``journal`` is None
+    where it was never journaled. ``horizon``: following begins with what the stream still holds of
+    it, of which nothing is read yet.
+
+    These are not saved: ``oldest``: read from the oldest record that is left; ``journaling``: a
+    worker reads it into the journal; ``doubted``: the source said that it is gone, or what is
+    unread of it trimmed, so it is not read until the source has said more; ``iterator``: reads on
+    from its position.
     """
 
     id: str
     parent: str
     start: str
     sequence: str = ""
-    safe: float = 0.0
+    applied_through: float = 0.0
     state: State = State.WAITING
-    kept: Kept | None = None
+    journal: ShardJournal | None = None
     horizon: bool = False
     oldest: bool = False
-    keeping: bool = False
+    journaling: bool = False
     doubted: Answer | None = None
     iterator: TipIterator = NO_ITERATOR
 
     @property
-    def held(self) -> bool:
+    def fully_journaled(self) -> bool:
         """The journal holds it to its end."""
-        return self.kept is not None and self.kept.ended
+        return self.journal is not None and self.journal.ended
 
     @property
-    def covered(self) -> float:
+    def read_through(self) -> float:
         """Unix seconds: every record created before is applied, or in the copy or the journal."""
-        return max(self.safe, self.kept.safe) if self.kept else self.safe
+        return max(self.applied_through, self.journal.through if self.journal else 0.0)
 
     @property
     def position(self) -> tuple[str, str]:
@@ -111,8 +112,8 @@ class Shard:
     @property
     def reached(self) -> tuple[str, str]:
         """Where it starts, and the last number that is applied or in the journal."""
-        kept = self.kept.sequence if self.kept else ""
-        return self.start, max(self.sequence, kept, key=lambda number: int(number or 0))
+        journaled = self.journal.sequence if self.journal else ""
+        return self.start, max(self.sequence, journaled, key=lambda number: int(number or 0))
 
 
 def new_shard(one: Listed) -> Shard:

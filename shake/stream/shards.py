@@ -13,7 +13,7 @@ from shake.stream.absence import Absence
 from shake.stream.children import Children
 from shake.stream.listing import Listed, orphans_of
 from shake.stream.queue import Queue
-from shake.stream.shard import NEXT, NO_ITERATOR, Kept, Shard, State, new_shard
+from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, State, new_shard
 from shake.stream.suspicion import Answer, Question
 
 
@@ -32,7 +32,7 @@ class Shards:
         #: Where what follows a shard can still be unlisted.
         self.offspring = Children()
         self._ready = Queue[str, float]()
-        self._keepable = Queue[str, float]()
+        self._journalable = Queue[str, float]()
         self._applying = False
         self._before: set[str] = set()  # see _past
         self._absence = Absence(table)
@@ -44,8 +44,8 @@ class Shards:
             if shard.state is State.APPLIED:
                 self._begin_children(shard)
             else:
-                self._hold(shard)
-                if shard.held:
+                self._reset_children(shard)
+                if shard.fully_journaled:
                     self.offspring.end(shard)
         for shard in self:
             self.offspring.expect_sibling(shard.id, inf)
@@ -99,9 +99,9 @@ class Shards:
         if parent:
             self.offspring.expect_sibling(shard.parent, now)
         if below:
-            shard.safe, shard.horizon = below.safe, below.horizon
+            shard.applied_through, shard.horizon = below.applied_through, below.horizon
         else:
-            shard.safe = self._inherited(shard)
+            shard.applied_through = self._inherited(shard)
         if (parent is None and not (below and shard.parent)) or (
             parent and parent.state is State.APPLIED
         ):
@@ -109,11 +109,11 @@ class Shards:
         self._offer(shard)
 
     def _inherited(self, shard: Shard) -> float:
-        """What is safe of the nearest shard above it of which that is known."""
+        """Through when the nearest shard above it is applied, of which that is known."""
         above = self._shards.get(shard.parent)
-        while above is not None and not above.safe:
+        while above is not None and not above.applied_through:
             above = self._shards.get(above.parent)
-        return above.safe if above else self._began
+        return above.applied_through if above else self._began
 
     def _past(self, listed: dict[str, Listed]) -> set[str]:
         """Shards from which known ones descend: what they held is in the copy.
@@ -220,24 +220,24 @@ class Shards:
         """Its position is trimmed, but nothing behind it: read the oldest record that is left."""
         shard.oldest, shard.iterator = True, NO_ITERATOR
 
-    def advance(self, shard: Shard, sequence: str, safe: float) -> None:
-        """A batch is applied up to this record; without one, all that came before ``safe`` is."""
+    def advance(self, shard: Shard, sequence: str, through: float) -> None:
+        """A batch is applied up to this record; without one, all from before ``through`` is."""
         if sequence:
             if shard.sequence and int(sequence) <= int(shard.sequence):
                 raise AssertionError(f"shard {shard.id}: {sequence} after {shard.sequence}")
             shard.sequence, shard.oldest = sequence, False
-            self._lift(shard, safe)
+            self._lift(shard, through)
         shard.horizon = False
-        shard.safe = max(shard.safe, safe)
+        shard.applied_through = max(shard.applied_through, through)
         self._absence.was_read(shard)
 
-    def _lift(self, shard: Shard, safe: float) -> None:
+    def _lift(self, shard: Shard, through: float) -> None:
         """What waits for a shard was written after what is applied of it."""
         left = self.children(shard)
         while left:
             child = left.pop()
             if child.state is State.WAITING:
-                child.safe = max(child.safe, safe)
+                child.applied_through = max(child.applied_through, through)
                 left += self.children(child)
 
     def finish(self, shard: Shard) -> None:
@@ -249,20 +249,20 @@ class Shards:
         self.offspring.end(shard)
         for child in self.children(shard):
             if child.state is State.WAITING:
-                child.safe = max(child.safe, shard.safe)
+                child.applied_through = max(child.applied_through, shard.applied_through)
                 child.horizon &= shard.horizon  # behind what was read, nothing may be missing
                 self._enter(child, State.READY)
 
     # ---- journal
 
     @property
-    def keepable(self) -> int:
+    def journalable(self) -> int:
         """How many shards may be read into the journal and are not."""
-        return len(self._keepable)
+        return len(self._journalable)
 
-    def first_keepable(self) -> Shard:
+    def first_journalable(self) -> Shard:
         """The one of them that is furthest behind; there must be one."""
-        return self._shards[self._keepable.first()]
+        return self._shards[self._journalable.first()]
 
     def begin_applying(self) -> None:
         """What may be applied is not for the journal any more."""
@@ -270,37 +270,37 @@ class Shards:
         for shard in self:
             self._offer(shard)
 
-    def keep(self, shard: Shard) -> None:
+    def begin_journaling(self, shard: Shard) -> None:
         """A worker reads it into the journal."""
-        if shard.kept is None:
+        if shard.journal is None:
             parent = self._shards.get(shard.parent)
-            shard.kept = Kept(safe=max(shard.safe, parent.covered if parent else 0.0))
-        shard.keeping = True
+            above = parent.read_through if parent else 0.0
+            shard.journal = ShardJournal(through=max(shard.applied_through, above))
+        shard.journaling = True
         self._offer(shard)
 
-    def kept(self, shard: Shard, sequence: str, records: int, size: int, safe: float) -> None:
-        """So many records and bytes more, up to this one, are in the journal.
-
-        With them all that came before ``safe`` is. Without a sequence number, there is none more.
-        """
-        assert shard.kept is not None
+    def add_to_journal(
+        self, shard: Shard, sequence: str, records: int, size: int, through: float
+    ) -> None:
+        """More is in the journal, up to this record; without one, all from before ``through``."""
+        assert shard.journal is not None
         if sequence:
-            shard.kept.sequence, shard.oldest = sequence, False
+            shard.journal.sequence, shard.oldest = sequence, False
         shard.horizon = False
-        shard.kept.left += records
-        shard.kept.size += size
-        shard.kept.safe = max(shard.kept.safe, safe)
+        shard.journal.left += records
+        shard.journal.size += size
+        shard.journal.through = max(shard.journal.through, through)
         self._absence.was_read(shard)
 
-    def end_keeping(self, shard: Shard, *, over: bool) -> None:
+    def end_journaling(self, shard: Shard, *, over: bool) -> None:
         """The worker has ended, at the shard's end or before."""
-        assert shard.kept is not None
-        shard.keeping = False
+        assert shard.journal is not None
+        shard.journaling = False
         self._offer(shard)
         if not over:
             return
-        shard.kept.ended = True
-        self._keepable.discard(shard.id)
+        shard.journal.ended = True
+        self._journalable.discard(shard.id)
         self.offspring.end(shard)
         for child in self.children(shard):
             self._offer(child)
@@ -312,18 +312,18 @@ class Shards:
     def _offer(self, shard: Shard) -> None:
         """Queue a shard for the kind of reader that is allowed to read it now."""
         self._ready.discard(shard.id)
-        self._keepable.discard(shard.id)
-        if shard.keeping or shard.doubted:
+        self._journalable.discard(shard.id)
+        if shard.journaling or shard.doubted:
             return
         ready = shard.state is State.READY
         if ready:
-            self._ready.add(shard.id, shard.safe)
+            self._ready.add(shard.id, shard.applied_through)
         parent = self._shards.get(shard.parent)
-        behind = shard.state is State.WAITING and parent is not None and parent.held
-        if not shard.held and (behind or (ready and not self._applying)):
-            self._keepable.add(shard.id, shard.covered)
+        behind = shard.state is State.WAITING and parent is not None and parent.fully_journaled
+        if not shard.fully_journaled and (behind or (ready and not self._applying)):
+            self._journalable.add(shard.id, shard.read_through)
 
-    def _hold(self, shard: Shard) -> None:
+    def _reset_children(self, shard: Shard) -> None:
         """What follows a shard that is not applied begins anew after it.
 
         Only a stop in the midst of saving leaves such shards behind: the parent's last records are
@@ -335,7 +335,7 @@ class Shards:
             for child in self.children(parent):
                 if child.state is not State.WAITING or child.sequence:
                     child.state, child.sequence = State.WAITING, ""
-                    child.safe = min(child.safe, parent.safe)
+                    child.applied_through = min(child.applied_through, parent.applied_through)
                     left.append(child)
 
     def applied_through(self) -> float | None:
@@ -345,7 +345,7 @@ class Shards:
         """
         if not self._shards:
             return self._began
-        return min((shard.safe for shard in self.unread()), default=None)
+        return min((shard.applied_through for shard in self.unread()), default=None)
 
     def unread(self) -> Iterator[Shard]:
         """Shards of which something is left to be applied, or of whose children."""
@@ -367,8 +367,8 @@ class Shards:
         if not self._shards:
             return self._began
         open_ = (shard for shard in self if shard.state is not State.APPLIED)
-        left = [one.covered for one in open_ if not one.held]
-        left += [shard.covered for shard in self._incomplete()]
+        left = [one.read_through for one in open_ if not one.fully_journaled]
+        left += [shard.read_through for shard in self._incomplete()]
         return min(left, default=None)
 
     def set_back(self, most: float) -> list[Shard]:
@@ -379,10 +379,10 @@ class Shards:
         changed = []
         self._began = min(self._began, most)
         for shard in self:
-            if shard.covered > most:
-                shard.safe = min(shard.safe, most)
-                if shard.kept is not None:
-                    shard.kept.safe = min(shard.kept.safe, most)
+            if shard.read_through > most:
+                shard.applied_through = min(shard.applied_through, most)
+                if shard.journal is not None:
+                    shard.journal.through = min(shard.journal.through, most)
                 self._offer(shard)
                 changed.append(shard)
         return changed

@@ -117,7 +117,7 @@ class Found(NamedTuple):
     collation: str = ""
 
 
-class Held(NamedTuple):
+class Location(NamedTuple):
     """Where documents are stored now: ``database.collection``, and its UUID, "" if unknown."""
 
     place: str
@@ -131,13 +131,13 @@ class Staging(Protocol):
     ``collection`` is the UUID that the last answer gave.
     """
 
-    def begin(self) -> Held:
+    def begin(self) -> Location:
         """Create it, empty."""
 
-    def look(self, collection: str) -> Held | None:
+    def look(self, collection: str) -> Location | None:
         """Where it is now, under whatever run's name; None where it is gone. Changes nothing."""
 
-    def resume(self, collection: str) -> Held:
+    def resume(self, collection: str) -> Location:
         """Take it over from an earlier run, whose late commands cannot reach it any more.
 
         Its place is the final one where that run had already renamed it. Raises RunError where it
@@ -146,7 +146,7 @@ class Staging(Protocol):
 
     def publish(
         self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
-    ) -> Held:
+    ) -> Location:
         """Give it the final name.
 
         What has that name is renamed to ``backup`` or dropped, as ``on_existing`` says; for
@@ -176,6 +176,12 @@ class Target(Protocol):
 
     def probe(self, places: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
+
+    def missing_rights(self, places: list[str]) -> list[str]:
+        """What the target does not allow of what a run will do there, a line each.
+
+        Empty also where the target does not tell.
+        """
 
     def find(self, place: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from shake.config import Config
-from shake.targets.contract import Found, Held
+from shake.targets.contract import Found, Location
 
 
 def mismatch(
-    config: Config, table: str, held: Held, found: Found | None, server: str = ""
+    config: Config, table: str, location: Location, found: Found | None, server: str = ""
 ) -> str | None:
-    """What is wrong with what was found in the place of ``held``, and what to do; None: nothing.
+    """What is wrong with what was found at ``location``, and what to do; None: nothing.
 
     ``server`` names the server that the collection was on. A renamed collection keeps its UUID. A
     restored one gets a new UUID, unless mongorestore runs with --preserveUUID.
@@ -20,22 +20,22 @@ def mismatch(
     if found is None:
         where = f" on {server}" if server else ""
         return (
-            f"collection {held.place}{where}, which holds table {table}, is missing: check "
+            f"collection {location.place}{where}, which holds table {table}, is missing: check "
             "target.address, rename the collection back, or restore it with the UUID that it had "
             f"(mongorestore --preserveUUID), {anew}"
         )
-    if held.collection and found.collection and found.collection != held.collection:
+    if location.collection and found.collection and found.collection != location.collection:
         was = f" ({server})" if server else ""
         return (
-            f"collection {held.place} is not the one that table {table} is stored in: it was made "
-            "anew (as by a restore without --preserveUUID), or target.address leads to another "
-            f"server than before{was}: set it back, {anew}"
+            f"collection {location.place} is not the one that table {table} is stored in: it was "
+            "made anew (as by a restore without --preserveUUID), or target.address leads to "
+            f"another server than before{was}: set it back, {anew}"
         )
-    if problem := collation_problem(table, held.place, found):
+    if problem := collation_problem(table, location.place, found):
         return problem
     if not found.keyed:
         return (
-            f"collection {held.place} lacks the unique index on the key of table {table}, so "
+            f"collection {location.place} lacks the unique index on the key of table {table}, so "
             f"changes could store an item twice: build that index, {anew}"
         )
     return None

@@ -45,7 +45,7 @@ class WorkerContext:
     def _retried(self, retry: Retry) -> None:
         throttled, permit = retry.kind == "throttle", self._about.permit
         self.channel.send(
-            messages.Retried(
+            messages.ReadRetried(
                 self._about.table, throttled, retry.tries, retry.reason, scan=permit is not None
             )
         )

@@ -13,11 +13,11 @@ from shake.process.messages import Ready, Report, unhandled
 from shake.source.endpoint import Credentials
 from shake.source.scan import ScanPlan
 from shake.worker.context import WorkerContext
-from shake.worker.scanner import Allowance, OpenTable, Scanner
-from shake.worker.shard_reader import ApplyingReader, JournalingReader, OpenStream, Reader
+from shake.worker.scanner import Allowance, ScannedTable, Scanner
+from shake.worker.shard_reader import ApplyingReader, FollowedStream, JournalingReader, Reader
 
 
-class Worker:
+class WorkerMain:
     """The child's main thread: passes messages to the threads of scanners and shard readers."""
 
     def __init__(
@@ -27,8 +27,8 @@ class Worker:
         self._role = f"worker {set_up.number}"
         self._context = context = WorkerContext(channel, config, set_up)
         self._send = channel.send
-        self._tables: dict[int, OpenTable] = {}
-        self._streams: dict[int, OpenStream] = {}
+        self._tables: dict[int, ScannedTable] = {}
+        self._streams: dict[int, FollowedStream] = {}
         self._readers: dict[int, Reader] = {}
         self._scanners = [Scanner(context, number) for number in range(set_up.scanners)]
         for slot in set_up.free:
@@ -43,7 +43,7 @@ class Worker:
             match message:
                 case messages.Free(slot):
                     self._free(slot)
-                case messages.ShardLease():
+                case messages.LeaseShard():
                     self._read(message)
                 case messages.EndLease(lease):
                     if lease in self._readers:
@@ -53,7 +53,7 @@ class Worker:
                     self._context.quick_until = until
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
-                case messages.Lease():
+                case messages.LeaseSegment():
                     self._scanners[message.scanner].leases.put(
                         (message, self._tables[message.table])
                     )
@@ -84,7 +84,7 @@ class Worker:
 
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
-        self._tables[message.table] = OpenTable(
+        self._tables[message.table] = ScannedTable(
             number=message.table,
             name=message.name,
             plan=ScanPlan(
@@ -112,13 +112,13 @@ class Worker:
         if opened := self._streams.get(message.table):
             opened.options = options  # of what is read from now on
         else:
-            self._streams[message.table] = OpenStream(
+            self._streams[message.table] = FollowedStream(
                 message.table, message.name, message.arn, message.since, options
             )
 
-    def _read(self, lease: messages.ShardLease) -> None:
+    def _read(self, lease: messages.LeaseShard) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
-        kind = JournalingReader if lease.keep else ApplyingReader
+        kind = JournalingReader if lease.to_journal else ApplyingReader
         reader = self._readers[lease.lease] = kind(self._context, lease, self._streams[lease.table])
         reader.start()
 
@@ -130,4 +130,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    child.main(roles.WORKER, Worker)
+    child.main(roles.WORKER, WorkerMain)

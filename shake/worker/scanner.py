@@ -19,7 +19,7 @@ from shake.worker.context import WorkerContext
 
 
 @dataclass(slots=True)
-class OpenTable:
+class ScannedTable:
     """What a worker knows of a table."""
 
     number: int
@@ -84,7 +84,9 @@ class Scanner(threading.Thread):
     def __init__(self, context: WorkerContext, number: int) -> None:
         super().__init__(name=f"scanner-{number}", daemon=True)
         self.number = number
-        self.leases: queue.SimpleQueue[tuple[messages.Lease, OpenTable]] = queue.SimpleQueue()
+        self.leases: queue.SimpleQueue[tuple[messages.LeaseSegment, ScannedTable]] = (
+            queue.SimpleQueue()
+        )
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.state = "idle"
         self._context = context
@@ -110,7 +112,7 @@ class Scanner(threading.Thread):
                     pass
                 self._send(messages.Idle(self.number))
 
-    def _scan(self, lease: messages.Lease, table: OpenTable) -> None:
+    def _scan(self, lease: messages.LeaseSegment, table: ScannedTable) -> None:
         documents, corrupt = lease.documents, 0  # answers in a row
         start = lease.start
         coming = self._ask(lease, table, start)
@@ -124,7 +126,9 @@ class Scanner(threading.Thread):
                 documents += page.count
             except codec.CorruptPage as error:
                 corrupt += 1
-                self._send(messages.Retried(table.number, False, corrupt, str(error), scan=True))
+                self._send(
+                    messages.ReadRetried(table.number, False, corrupt, str(error), scan=True)
+                )
                 self._source.pause(corrupt)
             over = self._cut or self._context.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):
@@ -134,21 +138,27 @@ class Scanner(threading.Thread):
                 return
             coming = ahead or self._ask(lease, table, start)
 
-    def _ask(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Pending:
+    def _ask(
+        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes | None
+    ) -> Pending:
         """Send for the page at ``start``, as soon as a call is permitted."""
         table.allowance.take()
         return self._begin(lease, table, start)
 
-    def _ask_early(self, lease: messages.Lease, table: OpenTable, start: bytes) -> Pending | None:
+    def _ask_early(
+        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes
+    ) -> Pending | None:
         """Send for it if that is permitted now: the page at hand must not wait for a permit."""
         permitted = not self._context.stop.is_set() and table.allowance.take_at_once()
         return self._begin(lease, table, start) if permitted else None
 
-    def _begin(self, lease: messages.Lease, table: OpenTable, start: bytes | None) -> Pending:
+    def _begin(
+        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes | None
+    ) -> Pending:
         return self._source.scan(table.plan, lease.segment, start, self._buffer)
 
     def _publish(
-        self, lease: messages.Lease, table: OpenTable, page: codec.ScanPage, number: int
+        self, lease: messages.LeaseSegment, table: ScannedTable, page: codec.ScanPage, number: int
     ) -> codec.ScanPage:
         """Transcode a page into as many slots as it needs; its position goes with the last.
 

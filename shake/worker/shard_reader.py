@@ -65,7 +65,7 @@ _GONE_AFTER = 5
 
 
 @dataclass(slots=True)
-class OpenStream:
+class FollowedStream:
     """What a worker knows of a table's stream; ``options`` may change while it is read."""
 
     number: int
@@ -131,7 +131,7 @@ class Reader(threading.Thread):
     """
 
     def __init__(
-        self, context: WorkerContext, lease: messages.ShardLease, stream: OpenStream
+        self, context: WorkerContext, lease: messages.LeaseShard, stream: FollowedStream
     ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further
@@ -231,7 +231,7 @@ class Reader(threading.Thread):
                 corrupt += 1
                 silence.end()
                 table, reason = self._stream.number, str(error)
-                self._send(messages.Retried(table, False, corrupt, reason))
+                self._send(messages.ReadRetried(table, False, corrupt, reason))
                 self._rest(BACKOFF.pause(corrupt))
                 continue
             corrupt = gone = 0
@@ -282,9 +282,9 @@ class ApplyingReader(Reader):
 
     def _replay(self) -> bool:
         """Whether the journal holds the shard to its end."""
-        if self._lease.kept is None:
+        if self._lease.journaled is None:
             return False
-        for entry in entries(self._file, self._lease.sequence, self._lease.kept):
+        for entry in entries(self._file, self._lease.sequence, self._lease.journaled):
             if not entry.body:
                 return True
             self._next = ""  # of a position before this one
@@ -337,7 +337,7 @@ class JournalingReader(Reader):
     def _serve(self) -> bool:
         lease = self._lease
         try:
-            self._journal = Appender(self._file, lease.kept or "", lease.size, self._wait)
+            self._journal = Appender(self._file, lease.journaled or "", lease.size, self._wait)
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 self._position = max(self._position, self._journal.sequence, key=_as_number)

@@ -20,14 +20,14 @@ from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
 from shake.status.figures import in_short
 from shake.targets.choice import open_target
-from shake.targets.contract import Changes, Fence, Held, Staging, Target, Writer
+from shake.targets.contract import Changes, Fence, Location, Staging, Target, Writer
 from shake.targets.deadline import Deadline
 from shake.targets.identity import mismatch
 
 log = logging.getLogger("shake.writer")
 
 
-class WriterProcess:
+class WriterMain:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
     def __init__(
@@ -99,7 +99,7 @@ class WriterProcess:
         return self._writers[table]
 
     def _retried(self, reason: str) -> None:
-        self._channel.send(messages.Retried(self._about.table, False, 1, reason))
+        self._channel.send(messages.WriteRetried(self._about.table, reason))
 
 
 class CollectionWriter:
@@ -117,7 +117,7 @@ class CollectionWriter:
         self._copy = opened.copy
         self._staged = opened.staged
         self._numbers = opened.run, process
-        self._hold(opened.held)
+        self._move_to(opened.location)
 
     def write(self, documents: memoryview) -> None:
         """See Writer."""
@@ -151,10 +151,10 @@ class CollectionWriter:
         staging = self._staging() if self._staged else None
         match order:
             case messages.Prepare(_, on_existing):
-                self._hold(staging.begin() if staging else self._create(on_existing))
+                self._move_to(staging.begin() if staging else self._create(on_existing))
             case messages.Resume(_, collection, ranges):
                 if staging:
-                    self._hold(staging.resume(collection))
+                    self._move_to(staging.resume(collection))
                 self._forget(ranges)
             case messages.Forget(_, ranges):
                 self._forget(ranges)
@@ -162,21 +162,21 @@ class CollectionWriter:
                 done = self._build_indexes(table, documents, segments)
             case messages.Publish(_, collection, on_existing, backup, drops):
                 if staging:
-                    self._hold(staging.publish(collection, on_existing, backup, drops))
+                    self._move_to(staging.publish(collection, on_existing, backup, drops))
             case _:
                 unhandled(order)
-        return done._replace(place=self._held.place, collection=self._held.collection)
+        return done._replace(place=self._location.place, collection=self._location.collection)
 
-    def _hold(self, held: Held) -> None:
+    def _move_to(self, location: Location) -> None:
         """Write there from now on."""
-        self._held = held
-        fence = Fence(held.collection, *self._numbers)
-        self._writer: Writer = self._target.writer(held.place, self._table, fence)
+        self._location = location
+        fence = Fence(location.collection, *self._numbers)
+        self._writer: Writer = self._target.writer(location.place, self._table, fence)
 
     def _staging(self) -> Staging | None:
         return self._target.staging(self.place, self._table, self._copy, log.info)
 
-    def _create(self, on_existing: OnExisting) -> Held:
+    def _create(self, on_existing: OnExisting) -> Location:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if on_existing in ("drop", "resync"):
             self._target.drop(self.place)
@@ -191,8 +191,8 @@ class CollectionWriter:
             )
 
     def _build_indexes(self, table: int, documents: int, segments: int) -> messages.Done:
-        if not self._held.collection:
-            self._hold(self._found())
+        if not self._location.collection:
+            self._move_to(self._found())
         self._expect(documents)
         error, keyed = "", True
         try:
@@ -201,29 +201,29 @@ class CollectionWriter:
             error, keyed = str(refused), isinstance(refused, IndexRefused)
         return messages.Done(table, error, keyed)
 
-    def _found(self) -> Held:
+    def _found(self) -> Location:
         """The collection, made where it is missing, so that all commands can name its UUID."""
-        place = self._held.place
+        place = self._location.place
         if self._target.find(place, self._table) is None:
             self._target.create(place, self._table)
         found = self._target.find(place, self._table)
-        return Held(place, found.collection if found else "")
+        return Location(place, found.collection if found else "")
 
     def _expect(self, documents: int) -> None:
         """Raises RunError where documents that were acknowledged are missing."""
         checkpoint = self._config.checkpoint_of(self._table.name)
         if missing := self._writer.missing(documents):
             raise RunError(
-                f"{self._held.place}: {missing} of the {documents} documents that were stored for "
-                f"table {self._table.name} are not there any more: something else has removed "
+                f"{self._location.place}: {missing} of the {documents} documents that were stored "
+                f"for table {self._table.name} are not there any more: something else has removed "
                 f"them; remove the table's checkpoint ({checkpoint}) to copy it anew"
             )
 
     def _verify(self) -> None:
-        if not self._held.collection:
+        if not self._location.collection:
             return
-        found = self._target.find(self._held.place, self._table)
-        if problem := mismatch(self._config, self._table.name, self._held, found):
+        found = self._target.find(self._location.place, self._table)
+        if problem := mismatch(self._config, self._table.name, self._location, found):
             raise RunError(problem)
 
 
@@ -234,4 +234,4 @@ def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
 
 
 if __name__ == "__main__":
-    child.main(roles.WRITER, WriterProcess)
+    child.main(roles.WRITER, WriterMain)

@@ -19,6 +19,7 @@ from typing import Literal
 import orjson
 from typing_extensions import Self
 
+from shake.source.dynamodb import NO_ITERATOR, TRIED_SHARDS
 from tests.support.faulty import Faulty, Reply, Request, error
 from tests.support.streams_faults import Call, Faults
 from tests.support.streams_table import Clock, Item, Refusal, Shard, Shared, Stream, Table, size
@@ -78,6 +79,8 @@ class Simulator:
     ``table_ids``: tables have a TableId, which DynamoDB Local does not give.
     ``iterator_age``: seconds, by ``clock``, that an iterator lives.
 
+    ``trials`` are the calls that a check before the start makes, to learn whether they are allowed;
+    they are not in the ``journal``.
     ``clock`` is also that of the ``Date`` of each answer, which is empty where not ``dated``, and
     of records' creation times.
     """
@@ -85,7 +88,7 @@ class Simulator:
     def __init__(self, seed: int = 0, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self.tables: dict[str, Table] = {}
-        self.journal = Journal()
+        self.journal, self.trials = Journal(), Journal()
         self.faults = Faults(random.Random(f"{seed} faults"))
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
@@ -99,6 +102,7 @@ class Simulator:
         self.dated = True
         self._http = Faulty(otherwise=self._serve, clock=lambda: self.dated and self.clock())
         self._closing = threading.Event()
+        self._latest: set[str] = set()  # iterators of the type LATEST
 
     @property
     def delay(self) -> float:
@@ -160,8 +164,9 @@ class Simulator:
     def _serve(self, http: Request) -> Reply:
         call = Call(http.operation, orjson.loads(http.body or b"{}"), time.monotonic())
         call.table, call.shard = self._about(call.request)
+        call.trial = self._is_trial(call)
         with self._shared.lock:
-            self.journal.append(call)
+            (self.trials if call.trial else self.journal).append(call)
             fault = self.faults.take(call)
         reply = fault(call, lambda: self._answer(call)) if fault else self._answer(call)
         self._closing.wait(reply.slow)
@@ -170,6 +175,20 @@ class Simulator:
         if reply.status != 200:
             call.error = orjson.loads(reply.body)["__type"].rpartition("#")[2]
         return replace(reply, slow=0.0)
+
+    def _is_trial(self, call: Call) -> bool:
+        """Whether a check before the start sends this call, to learn whether it is allowed."""
+        match call.operation:
+            case "UpdateTable":
+                return "GlobalSecondaryIndexUpdates" in call.request
+            case "DescribeStream":
+                return bool(call.request.get("Limit") == TRIED_SHARDS)
+            case "GetShardIterator":
+                return bool(call.request["ShardIteratorType"] == "LATEST")
+            case "GetRecords":
+                iterator: str = call.request["ShardIterator"]
+                return iterator in self._latest or iterator.endswith(NO_ITERATOR)
+        return False
 
     def _about(self, request: Item) -> tuple[str, str]:
         """Table and shard, empty where there is none."""
@@ -211,7 +230,10 @@ class Simulator:
 
     def _do_UpdateTable(self, request: Item) -> Item:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTable.html"""
-        table, wanted = self._table(request), request["StreamSpecification"]
+        table = self._table(request)
+        if "GlobalSecondaryIndexUpdates" in request:
+            raise Refusal("ResourceNotFoundException", "Requested resource not found")
+        wanted = request["StreamSpecification"]
         if wanted["StreamEnabled"]:
             table.enable_stream(wanted.get("StreamViewType", "")).enabling = self.enabling
         else:
@@ -362,7 +384,10 @@ class Simulator:
             position = int(text) + (kind == "AFTER_SEQUENCE_NUMBER")
         else:
             raise Refusal("ValidationException", "Invalid ShardIteratorType.")
-        return {"ShardIterator": self._iterator(stream, shard, position, self.cold_pages)}
+        iterator = self._iterator(stream, shard, position, self.cold_pages)
+        if kind == "LATEST":
+            self._latest.add(iterator)
+        return {"ShardIterator": iterator}
 
     def _do_GetRecords(self, request: Item) -> Item:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html

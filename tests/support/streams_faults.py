@@ -19,7 +19,8 @@ class Call:
     """One request: what it asked for, and when, by ``time.monotonic``.
 
     ``shard`` is also that of an iterator; ``status`` is the answer's, 0 while it is under way, and
-    ``error`` the name of its error.
+    ``error`` the name of its error. ``trial``: a check before the start sends it, to learn whether
+    it is allowed.
     """
 
     operation: str
@@ -30,6 +31,7 @@ class Call:
     ended: float = float("inf")
     status: int = 0
     error: str = ""
+    trial: bool = False
 
 
 #: Makes the reply to a call; the function that it is given carries the call out.
@@ -60,8 +62,8 @@ class Faults:
         self._rules.clear()
 
     def take(self, call: Call) -> Fault | None:
-        """The fault of this call."""
-        if self._queues[call.operation]:
+        """The fault of this call: of the queues, unless it is a trial, or by the rules."""
+        if not call.trial and self._queues[call.operation]:
             return self._queues[call.operation].popleft()
         for share, faults, where in self._rules:
             if where(call) and self._chance.random() < share:

@@ -96,6 +96,9 @@ class DynamoTarget:
             except RunError as error:
                 raise RefusedError(f"{error} (asked with the source's credentials)") from error
 
+    def missing_rights(self, places: list[str]) -> list[str]:
+        return []
+
     def find(self, place: str, table: Table) -> Found | None:
         """See Target: a table of this name, in whatever state."""
         found = self._describe(place)

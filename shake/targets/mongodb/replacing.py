@@ -7,6 +7,7 @@ each of these steps fails for good once a later one was made:
 2. Names of that kind that this copy has used and that are free get a placeholder.
 3. The staging collection is renamed to the final name, which must be free.
 4. The data of step 1 is dropped: a placeholder replaces it in one step, so its name is never free.
+   It is not dropped where ``target.db.exist`` is ``rename`` by now.
 
 Step 1 of a dead run would move the complete copy away. It fails because the name is taken. Which
 names were used is in the checkpoint before step 1: see TableRecord.drops.
@@ -65,12 +66,21 @@ class Replacing:
             found = self._collections().get(name)
             if found is None or self._note(name):
                 continue
-            if found == uuid or self.target.sharded:  # there a rename gives another UUID
+            if found == uuid or not self.target.keeps_uuids:
                 self._replace(name, drop=True)
             else:
                 self.notice(
                     f"{name}: a late command has renamed another collection to it, which was "
                     f"{self.place}: rename or remove it"
+                )
+
+    def keep(self, uuids: Iterable[str]) -> None:
+        """Log what an earlier run has moved away to drop it, and what is not dropped any more."""
+        for uuid in uuids:
+            if (name := replaced_name(self.place, uuid)) in self.left():
+                self.notice(
+                    f"{name}: an earlier run has renamed {self.place} to it, to drop it; now "
+                    "target.db.exist = rename keeps it: rename or remove it"
                 )
 
     def sweep(self) -> None:

@@ -6,15 +6,19 @@ import itertools
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from pymongo import MongoClient
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     ConnectionFailure,
+    ExecutionTimeout,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WriteConcernError,
 )
 
@@ -26,6 +30,10 @@ T = TypeVar("T")
 
 #: Waits between attempts.
 BACKOFF = Backoff(first=0.05, longest=5.0, least=0.5)
+
+#: Seconds that the election of a primary can take before the start.
+#: Source: https://www.mongodb.com/docs/manual/core/replica-set-elections/
+ELECTION_SECONDS = 30.0
 
 #: Server codes that pass: elections, shutdowns, interruptions, lost connections behind a mongos,
 #: lock and write conflicts, routing tables that are being refreshed, index builds under way; and
@@ -50,6 +58,9 @@ HOPELESS_CONCERNS = frozenset({79, 100})
 
 #: How errors name their code where they do not have it as a field.
 _CODE = re.compile(r"\bE(?:rror=)?([0-9]{4,5})\b")
+
+#: How a server names what it does not allow: it shows the command with all that is in it.
+_COMMAND = re.compile(r" to execute command \{ (\w+):.*\}", re.DOTALL)
 
 LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
 
@@ -99,7 +110,35 @@ def words(error: PyMongoError) -> str:
         )
         text = entries[-1].get("errmsg") if entries else None
     plain = str(text or error).partition(", full error:")[0]
+    plain = _COMMAND.sub(r" to run \1", plain)
     return " ".join(plain.partition(", Timeout:")[0].partition(" (configured timeouts:")[0].split())
+
+
+def after_election(
+    client: MongoClient[Any], on_retry: Callable[[str], None], attempt: Callable[[], T]
+) -> T:
+    """The result of ``attempt``, which is repeated while the replica set elects a primary.
+
+    ``on_retry`` gets the reason of each failed attempt. Other errors pass through at once: a server
+    that is not there is not waited for.
+    """
+    end = time.monotonic() + ELECTION_SECONDS
+    for failures in itertools.count(1):
+        try:
+            return attempt()
+        except PyMongoError as error:
+            if time.monotonic() >= end or not _electing(client, error):
+                raise
+            on_retry(words(error))
+        time.sleep(BACKOFF.pause(failures))
+    raise AssertionError("endless")
+
+
+def _electing(client: MongoClient[Any], error: PyMongoError) -> bool:
+    """Whether the error is one of an election: members answer, and none is the primary."""
+    if isinstance(error, (ServerSelectionTimeoutError, ExecutionTimeout)):
+        return client.topology_description.has_known_servers
+    return transient(error) and not error.timeout
 
 
 class Contended(AutoReconnect):
@@ -121,7 +160,7 @@ class Patience:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._stop = stop
-        self._on_retry = on_retry
+        self.on_retry = on_retry
         self._deadline = deadline or Deadline()
         self._jitter = jitter
 
@@ -134,7 +173,7 @@ class Patience:
             except PyMongoError as error:
                 if not transient(error):
                     raise
-                self._on_retry(f"{place}: {words(error)}")
+                self.on_retry(f"{place}: {words(error)}")
             if self._stop.wait(BACKOFF.pause(failures, self._jitter)):
                 break
         raise Stopped(f"{place}: stopped while the target did not answer")

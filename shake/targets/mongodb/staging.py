@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shake.errors import RunError
 from shake.schema import Table
 from shake.status.figures import count, size
-from shake.targets.contract import Found, Held
+from shake.targets.contract import Found, Location
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
 from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
@@ -44,7 +44,7 @@ class MongoStaging:
         """The namespace that this run fills."""
         return staging_name(self.place, self.copy.stamp, self.copy.run)
 
-    def begin(self) -> Held:
+    def begin(self) -> Location:
         """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
         self.sweep(published=False)
 
@@ -54,7 +54,7 @@ class MongoStaging:
 
         return self._for_good(step)
 
-    def look(self, collection: str) -> Held | None:
+    def look(self, collection: str) -> Location | None:
         """See Staging. Found by its UUID.
 
         Where the server tells none, or gives another one at a rename: by the name of the last run.
@@ -62,17 +62,17 @@ class MongoStaging:
         found = self._collections()
         for name, uuid in found.items():
             if uuid and uuid == collection:
-                return Held(name, uuid)
+                return Location(name, uuid)
         runs = {run: name for name in found if (run := run_of(self.place, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
-        if ours and (self.target.sharded or not collection):
-            return Held(runs[max(ours)], found[runs[max(ours)]])
+        if ours and (not collection or not self.target.keeps_uuids):
+            return Location(runs[max(ours)], found[runs[max(ours)]])
         if collection:
             return None
         name = self.place if self.place in found else self.name
-        return Held(name, found.get(name, ""))
+        return Location(name, found.get(name, ""))
 
-    def resume(self, collection: str) -> Held:
+    def resume(self, collection: str) -> Location:
         """See Staging."""
 
         def step() -> str:
@@ -81,13 +81,13 @@ class MongoStaging:
                 return found
             return self._rename(found, self.name)
 
-        held = self._for_good(step, collection)
+        location = self._for_good(step, collection)
         self.sweep(published=False)
-        return held
+        return location
 
     def publish(
         self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
-    ) -> Held:
+    ) -> Location:
         """See Staging."""
 
         def step() -> str:
@@ -97,11 +97,13 @@ class MongoStaging:
             drop = self._make_room(on_existing, backup, drops)
             return self._rename(found, self.place, drop=drop)
 
-        held = self._for_good(step, collection)
+        location = self._for_good(step, collection)
         if not self.target.takes_uuids:
-            self.target.call(self.place, lambda: self._replacing.drop(drops))
+            keeps = self.target.keeps_existing and on_existing != "resync"
+            end = self._replacing.keep if keeps else self._replacing.drop
+            self.target.call(self.place, lambda: end(drops))
         self.sweep(published=True)
-        return held
+        return location
 
     def sweep(self, *, published: bool) -> None:
         """See Staging. The names are of dead runs, so a drop that lands late harms nothing."""
@@ -202,20 +204,20 @@ class MongoStaging:
             if name == self.place or run_of(self.place, name)
         }
 
-    def _for_good(self, step: Callable[[], str], collection: str = "") -> Held:
+    def _for_good(self, step: Callable[[], str], collection: str = "") -> Location:
         """Take a step, which returns the collection's name; again, until no fail-over undoes it.
 
         What a step found done already can still be undone. So what is there is confirmed, and only
         then looked at.
         """
 
-        def attempt() -> Held:
+        def attempt() -> Location:
             name = step()
             self.target.confirm(name)
             found = self._collections().get(name)
-            other = collection and found and found != collection and not self.target.sharded
+            other = collection and found and found != collection and self.target.keeps_uuids
             if found is None or other:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
-            return Held(name, found)
+            return Location(name, found)
 
         return self.target.call(self.place, attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -21,10 +22,13 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence, Found
 from shake.targets.deadline import Deadline
+from shake.targets.mongodb.advice import advice
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.indexes import wanted_indexes
-from shake.targets.mongodb.retrying import Patience, transient, words
+from shake.targets.mongodb.names import staging_name
+from shake.targets.mongodb.retrying import Patience, after_election, transient, words
+from shake.targets.mongodb.rights import Rights, refusals
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
@@ -96,12 +100,12 @@ class MongoTarget:
     def probe(self, places: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
         where = "target.address"
+        if not self._client.write_concern.acknowledged:
+            raise RefusedError(
+                f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
+            )
         try:
-            if not self._client.write_concern.acknowledged:
-                raise RefusedError(
-                    f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
-                )
-            self._hello = self.database("admin").command("hello")
+            self._hello = self._elected(lambda: self.database("admin").command("hello"))
             if self._client.is_mongos != self.sharded:
                 raise RefusedError(
                     f"{where} is not a sharded cluster: set target.mongodb.type = replica"
@@ -116,13 +120,30 @@ class MongoTarget:
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
-                self._refuse_other_kinds(where)
+                self._elected(partial(self._refuse_other_kinds, where))
                 collection = self.collection(where).with_options(write_concern=quick)
-                collection.delete_one({"_id": ObjectId()})
+                self._elected(partial(collection.delete_one, {"_id": ObjectId()}))
         except PyMongoError as error:
             passes = transient(error)
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
-            raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
+            remedy = advice(error, "target.address")
+            raise RefusedError(f"{text}: {words(error)}; {remedy}", passes=passes) from error
+
+    def _elected(self, attempt: Callable[[], T]) -> T:
+        def log(reason: str) -> None:
+            self._patience.on_retry(f"target.address: {reason}; retrying")
+
+        return after_election(self._client, log, attempt)
+
+    def missing_rights(self, places: list[str]) -> list[str]:
+        """See Target."""
+        rights = self.call("target", lambda: Rights.ask(self.database("admin")))
+        copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
+        found: dict[str, None] = {}  # each line once, in order
+        for place in places:
+            staging = staging_name(place, 0, 0) if self._renames and copies else ""
+            found |= dict.fromkeys(refusals(rights, place, staging, sharded=self.sharded))
+        return list(found)
 
     def _refuse_other_kinds(self, place: str) -> None:
         """MongoDB renames no view and no time series.
@@ -216,6 +237,11 @@ class MongoTarget:
         """
         return self._wire_version >= UUID_WIRE_VERSION
 
+    @property
+    def keeps_existing(self) -> bool:
+        """Whether no collection is to be dropped that the task did not fill."""
+        return self._config.target_db_exist == "rename"
+
     def staging(
         self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
@@ -262,6 +288,17 @@ class MongoTarget:
     def database(self, name: str) -> Database[dict[str, Any]]:
         """A database, whose primary answers, and confirms what is durable only."""
         return self._client.get_database(name, None, ReadPreference.PRIMARY, self._concern)
+
+    @cached_property
+    def keeps_uuids(self) -> bool:
+        """Whether a renamed collection has the UUID that it had before.
+
+        Not so on sharded clusters, and in SecantusDB, which says in buildInfo that it is that.
+        """
+        ask = self.database("admin")
+        return not self.sharded and "secantusVersion" not in self.call(
+            "target", lambda: ask.command("buildInfo")
+        )
 
     @property
     def _renames(self) -> bool:

@@ -112,12 +112,12 @@ class MongoWriter:
         """See Writer. All are counted only where the server's own count is too low."""
         collection = self._collection
         try:
-            held = self._patience.call(self._place, collection.estimated_document_count)
-            if held < documents:
-                held = self._patience.call(self._place, lambda: collection.count_documents({}))
+            stored = self._patience.call(self._place, collection.estimated_document_count)
+            if stored < documents:
+                stored = self._patience.call(self._place, lambda: collection.count_documents({}))
         except PyMongoError as error:
             raise self._refused(error) from error
-        return max(0, documents - held)
+        return max(0, documents - stored)
 
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer, and targets.mongodb.building."""
@@ -148,10 +148,10 @@ class MongoWriter:
         try:
             self._bulk.run("insert", batch, count)
         except BulkWriteError as error:
-            return self._replace(self._held(error, copies(batch)), contests)
+            return self._replace(self._duplicates(error, copies(batch)), contests)
         return 0
 
-    def _replace(self, held: list[RawBSONDocument], contests: Counter[bytes]) -> int:
+    def _replace(self, duplicates: list[RawBSONDocument], contests: Counter[bytes]) -> int:
         """Replace the documents with the same ``_id``, even where they seem to be equal.
 
         The server might not have acknowledged yet what an earlier attempt inserted. The replace
@@ -159,18 +159,19 @@ class MongoWriter:
         replaced: after some times another unique index must be the cause.
         """
         if self._rule.by_key and not self._config.full_executor_insert_on_dup_update:
-            self._refuse_foreign(held)
+            self._refuse_foreign(duplicates)
         if self._sharded and not self._rule.by_key:
             # A dying process may have stored another item under this _id; it comes again.
-            foreign = [{"q": self._query(one, foreign=True), "limit": 0} for one in held]
+            foreign = [{"q": self._query(one, foreign=True), "limit": 0} for one in duplicates]
             self._run("delete", foreign)
         updates = [
-            {"q": self._query(one), "u": codec.replacement(one), "upsert": True} for one in held
+            {"q": self._query(one), "u": codec.replacement(one), "upsert": True}
+            for one in duplicates
         ]
         try:
             return int(self._run("update", updates).get("nModified", 0))
         except BulkWriteError as error:
-            for document in self._held(error, held):
+            for document in self._duplicates(error, duplicates):
                 identifier = _id_of(document)
                 contests[identifier] += 1
                 if contests[identifier] == MOST_MEETINGS:
@@ -196,7 +197,9 @@ class MongoWriter:
             query[self._rule.path(partition)] = {"$ne": found} if foreign else found
         return query
 
-    def _held(self, error: BulkWriteError, batch: list[RawBSONDocument]) -> list[RawBSONDocument]:
+    def _duplicates(
+        self, error: BulkWriteError, batch: list[RawBSONDocument]
+    ) -> list[RawBSONDocument]:
         """The documents whose ``_id`` the target holds already.
 
         Raises ItemError for a document that the target refuses, and ``error`` itself where that
@@ -207,16 +210,16 @@ class MongoWriter:
         unclear = [entry["index"] for entry in duplicates if not entry.get("keyPattern")]
         on_id = {e["index"] for e in duplicates if list(e.get("keyPattern") or ()) == ["_id"]}
         on_id |= self._there({index: batch[index] for index in unclear})
-        held = []
+        duplicates = []
         for entry in entries:
             document = batch[entry["index"]]
             if entry["index"] in on_id:
-                held.append(document)
+                duplicates.append(document)
             elif not passing_write(entry):
                 raise self._item_error(document, entry["errmsg"]) from error
-        if len(held) < len(entries) or error.details["writeConcernErrors"]:
+        if len(duplicates) < len(entries) or error.details["writeConcernErrors"]:
             raise error
-        return held
+        return duplicates
 
     def _there(self, documents: Mapping[int, RawBSONDocument]) -> set[int]:
         """The numbers of the documents whose ``_id`` the target holds.
@@ -238,9 +241,9 @@ class MongoWriter:
             if collection.find_one({"_id": document["_id"]}, {"_id": 1}) is not None
         }
 
-    def _refuse_foreign(self, held: list[RawBSONDocument]) -> None:
-        ours = {bytes(document.raw) for document in held}
-        for stored in self._collection.find({"_id": {"$in": [d["_id"] for d in held]}}):
+    def _refuse_foreign(self, duplicates: list[RawBSONDocument]) -> None:
+        ours = {bytes(document.raw) for document in duplicates}
+        for stored in self._collection.find({"_id": {"$in": [d["_id"] for d in duplicates]}}):
             if bytes(stored.raw) not in ours:
                 reason = "the target already holds this key, with other content"
                 raise self._item_error(stored, reason)

@@ -1,0 +1,74 @@
+"""What AWS profiles need besides the SDK: their files, codes of a device, and words for faults."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+
+import boto3
+
+#: Errors that say only where they come from: what the user has to know as well.
+_WITHOUT_WORDS = {
+    "custom-process": "the program of credential_process failed and printed no reason on stderr; "
+    "run it by hand",
+}
+
+
+class NoTerminal(Exception):
+    """A profile asks for the code of an MFA device, which only a user at a terminal can give."""
+
+
+def profile_files(session: boto3.Session) -> tuple[str, ...]:
+    """The files of the profiles."""
+    names = ("credentials_file", "config_file")
+    given = (session._session.get_config_variable(name) for name in names)
+    return tuple(os.path.expanduser(path) for path in given if path)
+
+
+def stamps(files: tuple[str, ...]) -> list[tuple[int, int, int]]:
+    """What changes with the content of files."""
+    found = []
+    for file in files:
+        try:
+            of = os.stat(file)
+            found.append((of.st_mtime_ns, of.st_size, of.st_ino))
+        except OSError:
+            found.append((0, 0, 0))
+    return found
+
+
+def ask_for_code(session: boto3.Session) -> None:
+    """Ask for MFA codes at the terminal, and raise NoTerminal where there is none."""
+    resolver = session._session.get_component("credential_provider")
+    for provider in resolver.providers:
+        if hasattr(provider, "_prompter"):
+            provider._prompter = _code
+
+
+def _code(prompt: str) -> str:
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise NoTerminal(
+            "the profile has an mfa_serial, and there is no terminal to ask for the code: get "
+            "temporary keys by aws sts get-session-token, and name their profile in source.profile"
+        )
+    return getpass.getpass(prompt)
+
+
+def reason(error: BaseException) -> str:
+    """The error in one line, also where it came without words."""
+    text = " ".join(str(error).split())
+    if isinstance(error, json.JSONDecodeError):
+        text = f"the provider of the credentials (credential_process) printed no JSON: {text}"
+    if text.endswith(":") or not text:
+        words = next((words for name, words in _WITHOUT_WORDS.items() if name in text), "")
+        text = f"{text} {words or type(error).__name__}".strip()
+    return _without_password(text, error)
+
+
+def _without_password(text: str, error: BaseException) -> str:
+    """Errors of a proxy quote its address, which can hold a password."""
+    proxy = getattr(error, "kwargs", {}).get("proxy_url") or ""
+    user = str(proxy).rpartition("@")[0].rpartition("/")[2]
+    return text.replace(f"{user}@", "") if user else text

@@ -1,0 +1,29 @@
+"""What a user can do about a server that cannot be used."""
+
+from __future__ import annotations
+
+from pymongo.errors import OperationFailure
+
+from shake.targets.mongodb.retrying import words
+
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+
+
+def advice(error: BaseException | None, key: str) -> str:
+    """What to do, in words; ``key`` is the configuration key that holds the connection string."""
+    if isinstance(error, OperationFailure):
+        if error.code == _AUTHENTICATION_FAILED:
+            return (
+                f"check user and password in {key}, and authSource: it names the database that "
+                "the user was created in"
+            )
+        if error.code == _UNAUTHORIZED and "requires authentication" in words(error):
+            return f"add a user to {key}: mongodb://USER:PASSWORD@host:port/?authSource=admin"
+        if error.code == _UNAUTHORIZED:
+            return f"give the user of {key} the role readWrite on that database"
+    text = str(error)
+    if "replica set name" in text:
+        return f"correct replicaSet in {key}, or leave it out"
+    if "not known" in text or "name resolution" in text or "No address" in text:
+        return f"check the host name in {key}"
+    return f"check host and port in {key}, and that the server is up"

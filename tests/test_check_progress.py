@@ -1,0 +1,69 @@
+"""What shake-check shows of its progress: rates of what it reads now, and the state at the end."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from shake.check.findings import Findings
+from shake.check.progress import Progress, showing
+from shake.check.sides import Advanced
+from shake.errors import RunError
+from shake.schema import Attribute, Keys, Table
+from shake.status.bars import Bars
+from shake.status.figures import total
+
+TABLE = Table("t", Keys(Attribute("pk", "S")), items=1000)
+#: Seconds that no test takes.
+NEVER = 600.0
+
+
+def checked(progress: Progress, name: str, items: int) -> None:
+    with progress.table(replace(TABLE, name=name), f"check.{name}"):
+        progress.advanced(Advanced(compared=items, scanned=items))
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress("check", Findings(lambda line: None, None), filtered=False)
+
+
+def test_the_total_rate_counts_no_table_that_is_done(progress: Progress) -> None:
+    checked(progress, "first", 1000)
+    assert total(progress.snapshot()).rate == 0.0
+    with progress.table(TABLE, "check.second"):
+        progress.advanced(Advanced(compared=10, scanned=10))
+        snapshot = progress.snapshot()
+        assert snapshot.tables[1].rate > 0.0
+        assert total(snapshot).rate == snapshot.tables[1].rate
+
+
+def last_picture(progress: Progress, *, fails: bool = False) -> list[str]:
+    """The line of all tables, and the foot."""
+    file = io.StringIO()
+    bars = Bars(Console(file=file, width=80, force_terminal=True, color_system=None))
+    try:
+        with showing(progress, bars, NEVER):
+            checked(progress, "first", 990)  # the source's estimate was too high
+            if fails:
+                raise RunError("the source is gone")
+    except RunError:
+        assert fails
+    return [line for line in file.getvalue().splitlines() if "total" in line or " done" in line][
+        -2:
+    ]
+
+
+def test_the_last_picture_of_a_whole_check_says_100_percent(progress: Progress) -> None:
+    sums, foot = last_picture(progress)
+    assert "100.0%" in sums
+    assert "finished, 1 of 1 tables done" in foot
+
+
+def test_the_last_picture_of_a_check_that_failed_says_less(progress: Progress) -> None:
+    sums, foot = last_picture(progress, fails=True)
+    assert "99.9%" in sums
+    assert "stopped, 1 of 1 tables done" in foot

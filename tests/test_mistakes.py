@@ -1,0 +1,195 @@
+"""The mistakes that users make: each gets one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from shake.config import load
+from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
+from shake.demo.servers import free_port
+from shake.errors import UsageError
+from tests.support.faulty import Faulty, Reply, Request, error, forward
+from tests.support.migration import Migration, Result
+from tests.support.tables import create_table, put_items
+
+Migrate = Callable[..., Migration]
+
+#: A file without mistakes; what a mistake adds or changes stands behind it.
+GOOD = """id = orders
+source.endpoint_url = http://127.0.0.1:8000
+target.address = mongodb://127.0.0.1:27017/
+"""
+
+
+def said(lines: str, *, without: str = "", folder: Path) -> str:
+    file = folder / "my.conf"
+    kept = [line for line in GOOD.splitlines() if not without or not line.startswith(without)]
+    file.write_text("\n".join([*kept, lines]))
+    with pytest.raises(UsageError) as caught:
+        load(str(file), {}, [])
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("lines", "without", "words"),
+    [
+        ("", "id", ["id is required", "add id = VALUE"]),
+        ("target.address = 127.0.0.1:27017", "target", ["target.address", "begin with mongodb://"]),
+        ("target.address = 'mongodb://h/'", "target", ["target.address", "remove the quotes"]),
+        ('target.address = "mongodb://h/"', "target", ["target.address", "remove the quotes"]),
+        ("source.endpoint_url = 'http://h:1'", "source", ["endpoint_url", "remove the quotes"]),
+        ("source.endpoint_url = h:8000", "source", ["endpoint_url", "http://host:port"]),
+        ("sync_mod = full", "", ["my.conf:4", "'sync_mod'", "nearest known key is sync_mode"]),
+        ("sync_mode = ful", "", ["my.conf:4", "sync_mode = ful", "one of: all, full, incr"]),
+        ("qps.full = 10 # fast", "", ["my.conf:4", "qps.full", "a remark needs a line of its own"]),
+        ("sync_mode = full  # a", "", ["my.conf:4", "a remark needs a line of its own"]),
+        ("qps.full: 10", "", ["my.conf:4", "write qps.full = value"]),
+        ("[main]", "", ["my.conf:4", "no sections", "remove the line"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_names_the_line_and_the_way_out(
+    lines: str, without: str, words: list[str], tmp_path: Path
+) -> None:
+    line = said(lines, without=without, folder=tmp_path)
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("key", ["target.address", "checkpoint.address"])
+@pytest.mark.parametrize("password", ["top@hush", "top/hush", "top?hush", "top:hush", "top%hush"])
+def test_a_password_that_is_not_percent_encoded_is_explained_and_not_shown(
+    password: str, key: str, tmp_path: Path
+) -> None:
+    without = "target" if key == "target.address" else ""
+    line = said(f"{key} = mongodb://u:{password}@h:27017/", without=without, folder=tmp_path)
+    assert line.startswith(f"{key} ")
+    for word in ("in user and password", "%40", "%2F", "%3F", "%25"):
+        assert word in line
+    assert "top" not in line
+    assert "hush" not in line
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    """A server that asks for a user: root, who may do all; reader; and writer of one database."""
+    if reason := why_no_mongod():
+        pytest.skip(f"SecantusDB knows no rights ({reason})")
+    with mongo_server(folder=tmp_path_factory.mktemp("guarded")) as server:
+        with MongoClient[Any](server.uri) as client:
+            create = client.admin.command
+            create("createUser", "root", pwd="pw", roles=["root"])
+            create("createUser", "reader", pwd="pw", roles=["readAnyDatabase"])
+            create("createUser", "writer", pwd="pw", roles=[{"role": "readWrite", "db": "x"}])
+        server.auth = True
+        server.restart()
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("user", "query", "words"),
+    [
+        ("", "", ["requires authentication", "add a user to target.address"]),
+        ("root:wrong@", "", ["Authentication failed", "check user and password", "authSource"]),
+        ("nobody:pw@", "", ["Authentication failed", "check user and password"]),
+        ("root:pw@", "authSource=shop", ["Authentication failed", "authSource"]),
+        ("reader:pw@", "", ["not authorized", "readWrite on that database"]),
+        ("writer:pw@", "", ["not authorized", "readWrite on that database"]),
+    ],
+)
+def test_a_user_that_cannot_do_the_work_is_refused_with_the_way_out(
+    guarded: MongoServer, migrate: Migrate, user: str, query: str, words: list[str]
+) -> None:
+    address = guarded.uri.replace("//", f"//{user}").rstrip("/") + f"/?{query}"
+    _one_line(migrate(target=address).run(), words)
+
+
+def test_a_target_that_is_not_there_is_refused_with_the_way_out(
+    mongo: Any, migrate: Migrate
+) -> None:
+    quick = "serverSelectionTimeoutMS=500"
+    nowhere = f"127.0.0.1:{free_port()}"
+    for address, words in (
+        (f"mongodb://{nowhere}/?{quick}", [nowhere, "refused", "check host and port"]),
+        (f"mongodb://no-such-host.invalid/?{quick}", ["no-such-host", "check the host name"]),
+        (f"{mongo.uri.rstrip('/')}/?replicaSet=wrong&{quick}", ["wrong", "correct replicaSet"]),
+    ):
+        _one_line(migrate(target=address).run(), ["target.address", *words])
+
+
+def test_a_source_that_is_not_there_is_refused_with_the_way_out(migrate: Migrate) -> None:
+    for host in (f"127.0.0.1:{free_port()}", "no-such-host.invalid"):
+        result = migrate(source=f"http://{host}").run()
+        _one_line(result, [host, "check source.endpoint_url"])
+
+
+@pytest.fixture
+def table(dynamodb: Any, name: str) -> str:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}}])
+    return name
+
+
+def test_a_table_that_is_not_there_is_refused_with_the_nearest_name(
+    table: str, migrate: Migrate
+) -> None:
+    result = migrate(filter__collection__white=f"{table}s").run()
+    _one_line(result, [f"there is no table {table}s", f"the nearest is {table}"])
+
+
+def test_a_pattern_that_selects_nothing_is_refused(table: str, migrate: Migrate) -> None:
+    result = migrate(filter__collection__white=f"no-{table}*").run()
+    _one_line(result, ["no table to copy", "filter.collection"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "words"),
+    [
+        ("Scan", "AccessDeniedException", ["dynamodb:Scan", "arn:aws:iam::1:user/me"]),
+        ("DescribeTable", "AccessDeniedException", ["dynamodb:DescribeTable"]),
+        ("ListTables", "AccessDeniedException", ["dynamodb:ListTables"]),
+        ("UpdateTable", "AccessDeniedException", ["dynamodb:UpdateTable"]),
+        ("ListTables", "UnrecognizedClientException", ["source.access_key_id", "key is wrong"]),
+        ("ListTables", "InvalidSignatureException", ["source.secret_access_key", "key is wrong"]),
+    ],
+)
+def test_what_the_source_refuses_names_the_right_or_the_key(
+    dynamodb: Any, table: str, migrate: Migrate, operation: str, code: str, words: list[str]
+) -> None:
+    answer = forward(dynamodb.url)
+    text = f"User: arn:aws:iam::1:user/me is not authorized to perform: dynamodb:{operation}"
+    if code != "AccessDeniedException":
+        text = "what the service says"
+
+    def deny(request: Request) -> Reply:
+        return error(code, text) if request.operation == operation else answer(request)
+
+    with Faulty(otherwise=deny) as source:
+        wild = {"filter__collection__white": f"{table}*", "sync_mode": "all"}
+        _one_line(migrate(source=source.url, **wild).run(), words)
+
+
+@pytest.mark.parametrize("key", ["log.file", "checkpoint.address", "journal.path"])
+def test_a_folder_that_takes_nothing_is_refused_with_its_name(
+    table: str, migrate: Migrate, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "inside"
+    file = {"checkpoint.type": "file"} if key == "checkpoint.address" else {}
+    parallel = {"sync_mode": "all", "incr_sync_parallel": "true"} if key == "journal.path" else {}
+    settings = {name.replace(".", "__"): value for name, value in {**file, **parallel}.items()}
+    result = migrate(**settings, **{key.replace(".", "__"): place}).run()
+    _one_line(result, [os.fspath(place.parent)], statuses=(2, 3))
+
+
+def _one_line(result: Result, words: list[str], statuses: tuple[int, ...] = (3,)) -> None:
+    assert result.status in statuses, result
+    for word in words:
+        assert word in result.line
