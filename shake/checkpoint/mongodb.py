@@ -20,7 +20,6 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
-from shake.checkpoint.records import STATUS_TABLE
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.targets.mongodb.advice import advice
@@ -41,6 +40,8 @@ AT_ONCE = 200
 PERMANENT = frozenset({2, 9, 13, 14, 18, 20, 59, 72, 73, 121, 8000, 10334})
 
 DUPLICATE_KEY = 11000
+
+_PROBED = "status_table"
 
 
 class MongoStore:
@@ -97,7 +98,7 @@ class MongoStore:
 
     def _try(self, writable: bool) -> None:
         """Prove the right to read and, if ``writable``, to write; change nothing."""
-        probed = self._database[STATUS_TABLE]
+        probed = self._database[_PROBED]
         probed.find_one()
         if writable:
             probed.delete_one({"_id": "probe"})
@@ -151,7 +152,7 @@ class MongoStore:
         """
         marks = {"Key": "status_key", "_id": {"$not": {"$type": "string"}}}
         with self._errors():
-            return "NimoShake" if self._database[STATUS_TABLE].find_one(marks) else ""
+            return "NimoShake" if self._database[_PROBED].find_one(marks) else ""
 
     def close(self) -> None:
         self._client.close()

@@ -16,7 +16,7 @@ from shake.errors import UsageError
 #: Keys of NimoShake that mean nothing here.
 _IGNORED = ("conf.version", "increase.persist.dir", "full.enable_index.primary")
 _KNOWN = (*(name for k in KEYS for name in k.names), *_IGNORED)
-_BEGIN = re.compile(r"[\w.]+")
+_NO_EQUALS = "no '=' found; write key = value"
 _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN}
 
 
@@ -123,20 +123,19 @@ def _on_command_line(settings: Sequence[str]) -> Iterator[Setting]:
 def _setting(text: str, where: str) -> Setting:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"{where}: {_advice(text)}")
+        raise UsageError(f"{where}: {_advice(text) or _NO_EQUALS}")
     name = name.strip(" \t")
     if not re.fullmatch(r"[\w.-]*", name):  # of an address, with its password, that has an option
-        begin = _BEGIN.match(name)
-        known = begin[0] if begin and begin[0] in _KNOWN else "key"
-        raise UsageError(f"{where}: there is more than a key before the '='; write {known} = value")
+        advice = _advice(name) or "there is more than a key before the '='; write key = value"
+        raise UsageError(f"{where}: {advice}")
     return Setting(name, value.strip(" \t"), where)
 
 
 def _advice(line: str) -> str:
-    """What to do about a line without ``=``. The line is not shown: it may be a secret."""
+    """What to do about a line without ``key =``. It is not shown: it may be a secret."""
     if re.fullmatch(r"\[.*\]", line):
         return "there are no sections in this file: remove the line"
-    name = line.partition(":")[0].strip(" \t")
-    if name in _KNOWN:
-        return f"write {name} = value, with '=' for ':'"
-    return "no '=' found; write key = value"
+    name, separator, _ = re.split(r"([ \t:]|$)", line, maxsplit=1)
+    if name not in _KNOWN:
+        return ""
+    return f"write {name} = value" + (", with '=' for ':'" if separator == ":" else "")

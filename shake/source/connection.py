@@ -96,8 +96,9 @@ class Connection:
             credentials = proxies.proxy_headers_for(proxy) if proxy else {}
             self._opened = _open(url, proxy, credentials, timeout, ca_bundle)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            way = f" by the proxy {shown(proxy)}" if proxy else ""
-            raise Broken(f"cannot connect to {shown(url)}{way}: {_reason(error)}") from error
+            reason = _reason(error)
+            way = f" by the proxy {shown(proxy)}" if proxy and reason != _UNREADABLE else ""
+            raise Broken(f"cannot connect to {shown(url)}{way}: {reason}") from error
         if proxy and not tls:
             self._target = shown(url) + self._target
             self._headers += "".join(f"{k}: {v}\r\n" for k, v in credentials.items())
