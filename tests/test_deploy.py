@@ -23,7 +23,7 @@ from shake import __version__
 from shake.cli.definition import door
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
-from shake.config import Config, load
+from shake.config import load
 from shake.config.table import KEYS
 from shake.status.server import status_server
 from tests.support.migration import ROOT
@@ -34,7 +34,7 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")))
 UNIT = (DEPLOY / "shake@.service").read_text(encoding="utf-8")
-PORT = Config.__dataclass_fields__["http_profile"].default
+[PORT] = load(str(DEPLOY / "shake.conf"), {}, []).config.http_profile
 
 ANALYZE = shutil.which("systemd-analyze") or ""
 

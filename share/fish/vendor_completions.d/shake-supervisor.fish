@@ -62,5 +62,6 @@ complete -c shake-supervisor -n _shtab_shake_supervisor_using -l conf -xka "(__f
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l set -x -d 'a configuration key; beats environment (SHAKE_KEY) and file'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l workers -x -d 'worker processes (default: the CPUs this process may use)'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l dry-run -d 'check, print the plan, change nothing'
+complete -c shake-supervisor -n _shtab_shake_supervisor_using -l json -d 'with --dry-run: print the plan as one JSON document'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l print-config -d 'print the effective configuration'
