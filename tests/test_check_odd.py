@@ -159,3 +159,18 @@ def test_a_key_that_only_decodes_to_an_items_key_is_extra(
     assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
     assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
     assert checked(copied, tmp_path) == (0, [])
+
+
+def test_an_id_whose_fields_are_in_another_order_is_extra(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+    sk = ("sk", "S")
+    copied = make_table(dynamodb, mongo, name, tmp_path, [key], sk=sk, id__mode="key")
+    copied.copy()
+    other = {"_id": {"sk": "b", "pk": "a"}, "pk": "a", "sk": "b"}
+    insert(copied, bson.encode(other))
+    status, lines = checked(copied, tmp_path)
+    assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
+    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path) == (0, [])

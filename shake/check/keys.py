@@ -75,7 +75,7 @@ class StoredKeys:
         whole: Any = document["_id"] if self.by_id else document
         if self.by_id and len(names) == 1:
             found = [whole]
-        elif not self.by_id or (isinstance(whole, Mapping) and len(whole) == len(names)):
+        elif not self.by_id or (isinstance(whole, Mapping) and list(whole) == names):
             found = [whole.get(name, _NOTHING) for name in names]
         else:
             found = [_NOTHING] * len(names)
