@@ -89,6 +89,16 @@ def test_what_is_no_collection_is_refused(
         target.probe([f"{name}.there"])
 
 
+def test_changes_do_not_go_into_a_collection_that_takes_two_keys_for_one(
+    target: MongoTarget, open_target: Open, mongo: Any, name: str
+) -> None:
+    """A copy does not change it: it is replaced as a whole."""
+    mongo.client[name].create_collection("there", collation={"locale": "en", "strength": 2})
+    target.probe([f"{name}.there"])
+    with pytest.raises(RefusedError, match="there has a collation, by which different keys can be"):
+        open_target(mongo.uri, "sync_mode=incr").probe([f"{name}.there"])
+
+
 def test_nobody_there_is_refused_in_the_time_that_the_user_gave(open_target: Open) -> None:
     began = time.monotonic()
     target = open_target("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300")

@@ -112,7 +112,7 @@ class MongoTarget:
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in places:
-                self._refuse_other_kinds(where)
+                self._refuse_unfit(where)
                 collection = self.collection(where).with_options(write_concern=quick)
                 collection.delete_one({"_id": ObjectId()})
         except PyMongoError as error:
@@ -120,10 +120,11 @@ class MongoTarget:
             text = f"{where}: the target {'does not answer' if passes else 'refuses'}"
             raise RefusedError(f"{text}: {words(error)}", passes=passes) from error
 
-    def _refuse_other_kinds(self, place: str) -> None:
-        """MongoDB renames no view and no time series.
+    def _refuse_unfit(self, place: str) -> None:
+        """MongoDB renames no view and no time series, and by a collation two keys can be one.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
+        Source: https://www.mongodb.com/docs/manual/reference/collation/
         """
         database, _, collection = place.partition(".")
         for found in self.database(database).list_collections(filter={"name": collection}):
@@ -131,6 +132,11 @@ class MongoTarget:
                 raise RefusedError(
                     f"{place} is a {kind}, which cannot be renamed or replaced: remove it, or give "
                     "the table another place by namespace.map"
+                )
+            if "collation" in found.get("options", {}) and self._config.sync_mode == "incr":
+                raise RefusedError(
+                    f"{place} has a collation, by which different keys can be one: rename it, and "
+                    "copy its documents into a collection without one"
                 )
 
     def find(self, place: str, table: Table) -> Found | None:
