@@ -11,11 +11,9 @@ import time
 from typing import Any
 
 import psutil
-import pytest
 
 from shake.demo.servers import free_port
 from shake.farm import messages
-from shake.process import heartbeat
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
@@ -97,20 +95,25 @@ def test_a_worker_that_answers_again_ends_the_report(followed: Followed) -> None
     stopped(migration, process)
 
 
-def test_a_child_that_was_frozen_for_long_ends_before_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_child_that_was_frozen_for_long_ends_before_it_goes_on() -> None:
     """What it was about to send would come so late that the target has forgotten its number."""
-    monkeypatch.setattr(heartbeat, "EVERY", 0.2)
-    one = Stage("wait briefly")
+    one = Stage("end if frozen")
     one.child.send(messages.Drain())
     assert one.until(lambda: one.heard) == [messages.Drain()]
-    pinged = time.monotonic() + 1.0
-    one.loop.every(0.1, lambda: None)
-    one.until(lambda: time.monotonic() > pinged)
     os.kill(one.child.pid, signal.SIGSTOP)
-    time.sleep(3.0)  # longer than the child waits for a ping
+    time.sleep(6.0)  # longer than it takes
     one.child.send(messages.Drain())
     os.kill(one.child.pid, signal.SIGCONT)
     assert one.until(lambda: one.heard[1:])[1:] == [f"signal {signal.SIGALRM.value}"]
+    one.child.reap()
+
+
+def test_a_child_that_runs_is_not_ended_while_its_parent_is_busy() -> None:
+    one = Stage("end if frozen")
+    one.child.send(messages.Drain())
+    assert one.until(lambda: one.heard) == [messages.Drain()]
+    time.sleep(6.0)
+    one.child.send(messages.Drain())
+    assert one.until(lambda: one.heard[1:])[1:] == [messages.Drain()]
+    one.child.dismiss()
     one.child.reap()

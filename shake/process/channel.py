@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic
 
-from shake.process import heartbeat
 from shake.process.messages import FromChild, Ping, Pong, Start
 from shake.process.packing import unpacker
 from shake.process.role import START, Role, Sent, SetUp, Taken
@@ -40,7 +39,6 @@ class ChildChannel(Generic[SetUp, Taken, Sent]):
         for packed in self._incoming:
             message = self._role.taken.decode(packed)
             if isinstance(message, Ping):
-                heartbeat.heard()
                 self.send(Pong())
             else:
                 yield message

@@ -58,7 +58,7 @@ def main(
     """Run a child until the supervisor is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    heartbeat.heard()
+    heartbeat.end_if_frozen()
     channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])), role)
     begun = channel.begin()
     if begun is None:

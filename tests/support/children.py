@@ -42,8 +42,9 @@ class Doer:
             case "echo":
                 for message in received:
                     channel.send(message)
-            case "wait briefly":
-                heartbeat.FROZEN_AFTER = 2.0
+            case "end if frozen":
+                heartbeat.FROZEN_AFTER = 5.0
+                heartbeat.end_if_frozen()
                 for message in received:
                     channel.send(message)
             case "die":  # with its last words cut
