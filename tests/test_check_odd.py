@@ -116,6 +116,10 @@ KEYS = {
     "signalling NaN": element(19, "%s", SNAN.bid),
     "reference": element(3, "%s", bson.encode({"$ref": "x", "$id": 1})),
     "symbol": element(14, "%s", text(b"a")),
+    "text that is not UTF-8": element(2, "%s", text(b"1\xff")),
+    "a map of text that is not UTF-8": element(
+        3, "%s", document(element(2, b"\xff", text(b"\xff")))
+    ),
 }
 
 
@@ -134,3 +138,39 @@ def test_a_document_with_an_odd_key_is_extra(
     insert(copied, document(*head, key.replace(b"%s", b"pk")))
     status, lines = checked(copied, tmp_path)
     assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
+    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path) == (0, [])
+
+
+@pytest.mark.parametrize("sort", [False, True], ids=["partition", "sort"])
+@pytest.mark.parametrize("mode", ["objectid", "key"])
+def test_a_key_that_only_decodes_to_an_items_key_is_extra(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, mode: str, sort: bool
+) -> None:
+    key = {"pk": {"S": "\ufffd"}, **({"sk": {"S": "\ufffd"}} if sort else {})}
+    sk = ("sk", "S") if sort else None
+    copied = make_table(dynamodb, mongo, name, tmp_path, [key], sk=sk, id__mode=mode)
+    copied.copy()
+    good, odd = text("\ufffd".encode()), text(b"\xff")
+    fields = [element(2, "pk", good if sort else odd), *([element(2, "sk", odd)] if sort else [])]
+    head = [element(3, "_id", document(*fields)) if sort else element(2, "_id", odd)]
+    insert(copied, document(*(head if mode == "key" else []), *fields))
+    status, lines = checked(copied, tmp_path)
+    assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
+    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path) == (0, [])
+
+
+def test_an_id_whose_fields_are_in_another_order_is_extra(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+    sk = ("sk", "S")
+    copied = make_table(dynamodb, mongo, name, tmp_path, [key], sk=sk, id__mode="key")
+    copied.copy()
+    other = {"_id": {"sk": "b", "pk": "a"}, "pk": "a", "sk": "b"}
+    insert(copied, bson.encode(other))
+    status, lines = checked(copied, tmp_path)
+    assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
+    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path) == (0, [])

@@ -408,3 +408,30 @@ def test_one_false_answer_that_a_position_is_trimmed_brings_nothing_back(
     result = migration.run("--until-consistent")
     assert result.status == 0, result
     followed.compare()
+
+
+def test_false_answers_that_a_position_is_trimmed_degrade_the_task_as_long_as_they_come(
+    followed: Followed,
+) -> None:
+    simulator = followed.simulator
+    simulator.table(followed.name)
+    port = free_port()
+    migration = followed.task(http_profile=port)
+    assert migration.run("--until-consistent").status == 0
+    followed.put("a", n={"N": "1"})
+    followed.put("a", n={"N": "2"})
+    assert migration.run("--until-consistent").status == 0
+    false = instead(error("TrimmedDataAccessException"))
+    simulator.faults.rule(1.0, false, where=lambda call: call.operation == "GetRecords")
+    process = migration.start()
+    until(lambda: simulator.journal.of("GetRecords")[-1].error, 60)
+    until(lambda: status(port)["state"] == "degraded", 60)
+    assert "read from its oldest" in status(port)["reason"]
+    before, began = len(simulator.journal.of("GetRecords")), time.monotonic()
+    time.sleep(5)
+    asked = len(simulator.journal.of("GetRecords")) - before
+    assert asked <= time.monotonic() - began + 2
+    simulator.faults.clear()
+    followed.put("b")
+    followed.equal()
+    stopped(migration, process)

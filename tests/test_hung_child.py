@@ -5,16 +5,20 @@ The real program, with times that are shorter.
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from typing import Any
 
 import psutil
 
 from shake.demo.servers import free_port
+from shake.farm import messages
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.wait import until
+from tests.test_farm_process import Stage
 
 #: The report of a silence would last for ten minutes, if nothing ended it.
 HASTY = (
@@ -89,3 +93,27 @@ def test_a_worker_that_answers_again_ends_the_report(followed: Followed) -> None
     until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     stopped(migration, process)
+
+
+def test_a_child_that_was_frozen_for_long_ends_before_it_goes_on() -> None:
+    """What it was about to send would come so late that the target has forgotten its number."""
+    one = Stage("end if frozen")
+    one.child.send(messages.Drain())
+    assert one.until(lambda: one.heard) == [messages.Drain()]
+    os.kill(one.child.pid, signal.SIGSTOP)
+    time.sleep(6.0)  # longer than it takes
+    one.child.send(messages.Drain())
+    os.kill(one.child.pid, signal.SIGCONT)
+    assert one.until(lambda: one.heard[1:])[1:] == [f"signal {signal.SIGALRM.value}"]
+    one.child.reap()
+
+
+def test_a_child_that_runs_is_not_ended_while_its_parent_is_busy() -> None:
+    one = Stage("end if frozen")
+    one.child.send(messages.Drain())
+    assert one.until(lambda: one.heard) == [messages.Drain()]
+    time.sleep(6.0)
+    one.child.send(messages.Drain())
+    assert one.until(lambda: one.heard[1:])[1:] == [messages.Drain()]
+    one.child.dismiss()
+    one.child.reap()

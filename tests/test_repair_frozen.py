@@ -15,6 +15,7 @@ from tests.support.wire import Wire
 from tests.test_repair_late import Command, copied, make_right, repair, spoil
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("command", get_args(Command))
 def test_a_repair_whose_lock_expired_before_its_number_was_saved_changes_nothing(
     followed: Followed, command: Command
@@ -45,7 +46,7 @@ def test_a_repair_whose_lock_expired_before_its_number_was_saved_changes_nothing
 
         late = wire.stop_at("request", command, place, hold, late=True, answered=answered)
         checker = repair(migration, wire)
-        until(lambda: late.is_set() or checker.poll() is not None)
+        until(lambda: late.is_set() or checker.poll() is not None, 90)  # two processes start
         if late.is_set():
             until(lambda: answered.is_set() or wire.refused)
         else:  # the repair has noticed, and sent nothing

@@ -42,3 +42,20 @@ def test_a_signal_while_the_lock_is_released_changes_no_status(
         result = migration.wait(process)
         assert (result.status == 0) is not bad, result
         assert "before the copy began" not in result.stderr
+
+
+def test_a_signal_right_behind_a_bad_end_does_not_make_it_a_good_one(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
+    migration.first = (
+        "import os, signal; from shake.run.resync import Resync; look = Resync.look; "
+        "Resync.look = lambda *those: (os.kill(os.getpid(), signal.SIGTERM), look(*those))"
+    )
+    process = migration.start()
+    until(lambda: followed.collection.find_one({"pk": "a"}), 60)
+    followed.collection.drop()
+    followed.put("b")
+    result = migration.wait(process)
+    assert result.status == 1, result
+    assert "before the copy began" not in result.stderr

@@ -163,8 +163,10 @@ def test_another_inside_is_said_once(
         bulk.run("insert", slot(items(1)), 1)
         bulk.run("delete", slot([{"q": {}, "limit": 0}]), 1)
     assert [record.message for record in caplog.records] == [
-        "documents go through pymongo's public door, which is slower: no _conn_for_writes"
+        "NO FENCE: with this version of pymongo changes have no numbers, and documents go through "
+        "its public interface, which is slower; install version 4.10: no _conn_for_writes"
     ]
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 def test_this_driver_is_as_expected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import bson
@@ -15,15 +16,18 @@ from shake.config import Config
 #: Larger than any document.
 ROOM = 17 << 20
 
-#: Both can decode documents that other software has written into the target.
+#: How bytes that are not UTF-8 are kept in a text: as characters that no item has.
+_KEPT = "surrogateescape"
+#: All can decode documents that other software has written into the target.
 DECODED: CodecOptions[dict[str, Any]] = CodecOptions(
-    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
+    unicode_decode_error_handler=_KEPT, datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 _OPENED: CodecOptions[RawBSONDocument] = CodecOptions(
     RawBSONDocument,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_MS,
 )
+_KEYED = _OPENED.with_options(unicode_decode_error_handler=_KEPT)
 
 #: How many bytes an element's value has, or how many beyond those that its first four count.
 #: Source: https://bsonspec.org/spec.html
@@ -55,6 +59,33 @@ def opened(document: bytes) -> RawBSONDocument:
     return RawBSONDocument(document, _OPENED)
 
 
+def keyed(document: bytes) -> RawBSONDocument:
+    """The same, for its key: a text that is not UTF-8 differs from every other one."""
+    return RawBSONDocument(document, _KEYED)
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """What was decoded by DECODED, as BSON again."""
+    return _framed(b"".join(_element(*field) for field in document.items()))
+
+
+def _element(name: str, value: Any) -> bytes:
+    head = name.encode(errors=_KEPT) + b"\0"
+    if type(value) is str:
+        text = value.encode(errors=_KEPT)
+        return b"\2" + head + (len(text) + 1).to_bytes(4, "little") + text + b"\0"
+    if isinstance(value, Mapping) and not isinstance(value, RawBSONDocument):
+        return b"\3" + head + encoded(value)
+    if isinstance(value, list):
+        return b"\4" + head + encoded({str(n): one for n, one in enumerate(value)})
+    element = bson.encode({"": value})[4:-1]
+    return element[:1] + head + element[2:]
+
+
+def _framed(elements: bytes) -> bytes:
+    return (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
+
+
 def content(document: bytes, config: Config) -> bytes:
     """The part of a document that the item decides: without an ``_id`` that means nothing."""
     if config.id_rule.by_key:
@@ -67,7 +98,7 @@ def content(document: bytes, config: Config) -> bytes:
 def ids(documents: list[bytes]) -> list[Any]:
     """The ``_id`` of documents that begin with it; nothing else is looked at."""
     small = [
-        (end + 1).to_bytes(4, "little") + document[4:end] + b"\0"
+        _framed(document[4:end])
         for document, end in ((document, _id_end(document)) for document in documents)
     ]
     return [one["_id"] for one in bson.decode_all(b"".join(small), DECODED)]

@@ -12,10 +12,10 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-import bson
 from bson.decimal128 import Decimal128
+from bson.raw_bson import RawBSONDocument
 
-from shake.check.documents import ids, opened
+from shake.check.documents import encoded, ids, opened
 from shake.check.meaning import Item
 from shake.codec.number import parts
 from shake.config import Config
@@ -75,7 +75,7 @@ class StoredKeys:
         whole: Any = document["_id"] if self.by_id else document
         if self.by_id and len(names) == 1:
             found = [whole]
-        elif not self.by_id or (isinstance(whole, Mapping) and len(whole) == len(names)):
+        elif not self.by_id or (isinstance(whole, Mapping) and list(whole) == names):
             found = [whole.get(name, _NOTHING) for name in names]
         else:
             found = [_NOTHING] * len(names)
@@ -116,10 +116,10 @@ class StoredKeys:
         query: dict[str, Any] = {}
         if "_id" in key:
             # On a sharded cluster an _id alone may name several documents.
-            query["_id"] = {"$eq": key["_id"]}
+            query["_id"] = _equal(key["_id"])
         if not self.by_id and ("_id" not in key or self.typed(key) is not None):
             query |= {
-                path: {"$eq": None if value is _NOTHING else value}
+                path: _equal(None if value is _NOTHING else value)
                 for path, value in zip(self.paths, self.values(key), strict=True)
             }
         return query
@@ -164,6 +164,10 @@ def typed_identity(key: Item) -> Identity:
     )
 
 
+def _equal(value: Any) -> RawBSONDocument:
+    return RawBSONDocument(encoded({"$eq": value}))
+
+
 def _untyped(attribute: Attribute, value: Any) -> Any:
     if isinstance(value, Mapping) and len(value) == 1:
         return value.get(attribute.type, _NOTHING)
@@ -186,17 +190,25 @@ def _canonical(value: Any) -> Any:
         except (ValueError, OverflowError):  # infinite, or not a number
             return ("odd", str(value))
         return numerator if denominator == 1 else (numerator, denominator)
-    return ("other", bson.encode({"": value}))
+    return ("other", encoded({"": value}))
 
 
 def _text(attribute: Attribute, value: Any, longest: int) -> str | None:
     if attribute.type == "N":
         return _number(value)
     if attribute.type == "S" and isinstance(value, str):
-        return value if 0 < len(value.encode()) <= longest else None
+        return value if 0 < _size(value) <= longest else None
     if attribute.type == "B" and type(value) is bytes:
         return base64.b64encode(value).decode() if 0 < len(value) <= longest else None
     return None
+
+
+def _size(text: str) -> int:
+    """In bytes; 0 for what is not UTF-8."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 def _number(value: Any) -> str | None:

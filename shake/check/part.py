@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import bson
-
 from shake.check import messages
+from shake.check.documents import encoded
 from shake.check.extras import Extras
 from shake.check.items import Items
 from shake.check.pace import Pace
@@ -103,7 +102,7 @@ class Part:
             case messages.NameExtras(part):
                 self.extras.name(part)
             case messages.ListKeys(part):
-                return messages.Keys(tuple(map(bson.encode, self.extras.held(part))))
+                return messages.Keys(tuple(map(encoded, self.extras.held(part))))
             case messages.CountItems(segment, segments):
                 return messages.Counts(self.extras.wanted(segment, segments))
             case _:

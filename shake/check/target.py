@@ -15,7 +15,7 @@ from bson.objectid import ObjectId
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake import codec
-from shake.check.documents import DECODED, content, cut, opened
+from shake.check.documents import DECODED, content, cut, keyed, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.checkpoint.records import repair_sessions
 from shake.config import Config
@@ -115,7 +115,7 @@ class StoredTable:
             for number, key in enumerate(keys):
                 by_key[identity_of(key)].append(number)
             for stored in others:
-                for number in by_key.get(self.keys.identity(opened(stored)), ()):
+                for number in by_key.get(self.keys.identity(keyed(stored)), ()):
                     copies[number].append(stored)
         return copies, equal
 
@@ -211,7 +211,7 @@ class StoredTable:
         Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
         """
         same = {"$expr": {"$eq": ["$$ROOT", {"$literal": opened(document)}]}}
-        return self.keys.exactly(opened(document)) | same
+        return self.keys.exactly(keyed(document)) | same
 
     def _stored(self, document: bytes) -> bytes:
         """One of the codec's documents as it is to be inserted, with a new ObjectId."""

@@ -140,6 +140,7 @@ class TableWriter:
     ledger: Ledger
     report: Callable[[OfWriter], None]
     _order: messages.Order | None = None
+    _asides: dict[type[messages.Aside], messages.Aside] = field(default_factory=dict)
     _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -168,7 +169,8 @@ class TableWriter:
         self.guard.run(send)
 
     def say(self, message: messages.Aside) -> None:
-        """Send what is not answered; a replacement process does not get it again."""
+        """Send what is not answered; a replacement process gets the last one of each kind, too."""
+        self._asides[type(message)] = message
         self.process.send(message)
 
     def close(self) -> None:
@@ -190,6 +192,7 @@ class TableWriter:
         )
         if self._order is not None:
             yield self._order
+        yield from self._asides.values()
         yield from self._pages.values()
 
     def receive(self, message: FromWriter) -> None:

@@ -57,9 +57,11 @@ class StreamMonitor:
         elif gap.kind == "gone":
             self._doubt(following, shard, Answer.GONE)
         elif spared(shard, self._source_clock.latest()):
-            log.info(
-                "table %s: shard %s: %s; read from its oldest", following.name, shard.id, gap.reason
-            )
+            text = f"table {following.name}: shard {shard.id}: {gap.reason}; read from its oldest"
+            if shard.oldest:  # as it was read
+                self._task.retrying(text)
+            else:
+                log.info("%s", text)
             following.shards.rewind(shard)
         else:
             self._doubt(following, shard, Answer.TRIMMED)

@@ -19,6 +19,7 @@ from setproctitle import setproctitle
 
 from shake.config import Config
 from shake.errors import ShakeError, Stopped
+from shake.process import heartbeat
 from shake.process.channel import ChildChannel
 from shake.process.messages import Diagnosis, Failed, Log
 from shake.process.role import Role, Sent, SetUp, Taken
@@ -59,6 +60,7 @@ def main(
     """Run a child until the supervisor is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    heartbeat.end_if_frozen()
     channel = ChildChannel(socket.socket(fileno=int(sys.argv[1])), role)
     begun = channel.begin()
     if begun is None:

@@ -1,13 +1,38 @@
-"""A heartbeat: counts how long a child process has not answered, and says when that is too long."""
+"""A heartbeat: counts how long a child process has not answered, and says when that is too long.
+
+A child has the kernel count how long it is stopped.
+"""
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from enum import Enum, auto
 
 #: Seconds between two pings of a child.
 EVERY = 5.0
 #: Seconds without an answer after which a child is reported, and after which it is killed.
 REPORT_AFTER, KILL_AFTER = 30.0, 120.0
+#: Seconds after which the kernel ends a child that is stopped. One that was stopped just before it
+#: sends a command would send it when it goes on. A target refuses a late command by its number, but
+#: MongoDB forgets a number after 30 minutes.
+FROZEN_AFTER = 600.0
+
+
+def end_if_frozen() -> None:
+    """Have the kernel end this process if it is stopped for FROZEN_AFTER seconds.
+
+    A thread sets the timer anew as long as the process runs. No handler is set, so the signal ends
+    a process that was stopped before it goes on.
+    """
+
+    def go_on() -> None:
+        while True:
+            signal.setitimer(signal.ITIMER_REAL, FROZEN_AFTER)
+            time.sleep(FROZEN_AFTER / 10)
+
+    threading.Thread(target=go_on, name="frozen", daemon=True).start()
 
 
 class Liveness(Enum):

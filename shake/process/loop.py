@@ -87,7 +87,10 @@ class Loop:
     def signals(
         self, signals: Iterable[signal.Signals], call: Callable[[int], None]
     ) -> Iterator[None]:
-        """Have ``call`` run in the loop when a signal comes; the handler itself only queues."""
+        """Have ``call`` run in the loop when a signal comes; the handler itself only queues.
+
+        At the end the handlers of before are set again, but for those that were replaced meanwhile.
+        """
 
         def queue_it(number: int, _frame: object) -> None:
             self.signalled = number
@@ -99,7 +102,8 @@ class Loop:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if signal.getsignal(number) is queue_it:
+                    signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup)
 
     def run(self, over: Callable[[], bool]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from types import FrameType
 
 from shake.checkpoint.contract import Superseded
 from shake.errors import GapError, ShakeError
@@ -16,6 +19,8 @@ DRAIN_SECONDS = 5.0
 FAIL_SECONDS = 2.0
 #: The same for ``--until-consistent``: thousands of shards can need saving.
 SETTLE_SECONDS = 60.0
+#: Seconds that a run which has ended has to close its connections, once a signal asks for it.
+_CLOSE_SECONDS = 8.0
 
 
 class Stage(Enum):
@@ -142,3 +147,19 @@ class Shutdown:
         if self._until_consistent:  # a script that waits for that must not take it for a yes
             return Ending(1, f"{line} before all was consistent: start again to go on", deadline)
         return Ending(0, f"{line}: what is done is saved, start again to go on", deadline)
+
+
+def keep_status(status: int) -> None:
+    """What follows only closes things, so a signal does not change how the run has ended.
+
+    It only makes sure that the process ends, also where a server does not answer.
+    """
+
+    def hasten(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(_CLOSE_SECONDS, os._exit, (status,))
+        timer.daemon = True
+        timer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hasten)

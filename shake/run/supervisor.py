@@ -30,7 +30,7 @@ from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
 from shake.run.parts import Parts, Surroundings, Wish
-from shake.run.shutdown import Ending, Shutdown
+from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
 from shake.status.snapshot import ProcessStatus, Snapshot
@@ -115,6 +115,8 @@ class Supervisor:
             self._surroundings.screen.show(self.snapshot())
             while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
                 time.sleep(0.1)  # nothing must be begun beside it
+            if self._shutdown.ending.status and not self._shutdown.ending.gap:
+                keep_status(self._shutdown.ending.status)
         if self._shutdown.ending.gap and loop.signalled is not None:
             self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
             self._surroundings.screen.show(self.snapshot())

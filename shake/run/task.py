@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import FrameType
 
 from shake.checkpoint import pidfile
 from shake.checkpoint.checkpoints import Checkpoints
@@ -34,7 +31,7 @@ from shake.process.ulimits import check_files, files_problem
 from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
-from shake.run.shutdown import Ending
+from shake.run.shutdown import Ending, keep_status
 from shake.run.supervisor import Supervisor
 from shake.source.client import Endpoint
 from shake.source.clock import NO_DATE, SourceClock
@@ -49,9 +46,6 @@ from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
-
-#: Seconds that a run which has ended has to close its connections, once a signal asks for it.
-_CLOSE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +160,7 @@ def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync)
 def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
     """How it went; the page stays for as long as is wished after a good end."""
     if ending.status:
-        _settle(ending.status)
+        keep_status(ending.status)
     for line in summary(last):
         wish.reporter.print(line)
     if ending.status:
@@ -179,23 +173,7 @@ def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
         log.info("%s", ending.line)
         if plan.follows:  # which has no other end
             wish.linger()
-    _settle(0)
-
-
-def _settle(status: int) -> None:
-    """What follows only closes things, so a signal does not change how the run has ended.
-
-    It only makes sure that the process ends, also where a server does not answer.
-    """
-
-    def hasten(number: int, frame: FrameType | None) -> None:
-        timer = threading.Timer(_CLOSE_SECONDS, os._exit, (status,))
-        timer.daemon = True
-        timer.start()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, hasten)
+    keep_status(0)
 
 
 def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:

@@ -173,6 +173,8 @@ class Reader(threading.Thread):
                     raise
                 reason = f"{error.code}: {error.message}"
                 kind = "trimmed" if error.code == _TRIMMED else "gone"
+                if not self._lease.start:  # the oldest record can be read, so the answer is false
+                    self._rest(1.0)
                 self._send(messages.ShardGap(self._lease.lease, kind, reason))
                 return
             except Stopped:

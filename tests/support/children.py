@@ -12,6 +12,7 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.farm.messages import Drain, Free, Idle
 from shake.process import entry as child
+from shake.process import heartbeat
 from shake.process.channel import ChildChannel
 from shake.process.messages import Ready
 from shake.process.role import Role
@@ -39,6 +40,11 @@ class Doer:
         channel = self._channel
         match self._deed.do:
             case "echo":
+                for message in received:
+                    channel.send(message)
+            case "end if frozen":
+                heartbeat.FROZEN_AFTER = 5.0
+                heartbeat.end_if_frozen()
                 for message in received:
                     channel.send(message)
             case "die":  # with its last words cut

@@ -128,7 +128,11 @@ class Bulk:
         except PyMongoError:
             raise
         except Exception as error:  # whatever another version of the driver has in its place
-            log.info("documents go through pymongo's public door, which is slower: %s", error)
+            log.warning(
+                "NO FENCE: with this version of pymongo changes have no numbers, and documents go "
+                "through its public interface, which is slower; install version 4.10: %s",
+                error,
+            )
             return False
 
     def _send_directly(

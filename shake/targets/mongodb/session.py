@@ -10,7 +10,9 @@ whichever shard of a cluster they are. So nothing more is to be done when a shar
 A new copy of a table has another collection, with other sessions. A command for the old collection
 names its UUID, so the server refuses it. Each process of ``shake-check --repair`` has a session,
 too (checkpoint.records.RepairRecord). A server forgets a session that was not used for 30
-minutes. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences).
+minutes. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences). With
+authentication a session also belongs to the user, so another user's numbers do not count.
+Source: https://www.mongodb.com/docs/manual/reference/server-sessions/
 
 Drivers call these retryable writes. But here each retry has a new number, so what the server knows
 of the older number does not matter.
