@@ -17,7 +17,7 @@ from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Ready
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Held
+from shake.targets.contract import Location
 from tests.support.task import Notes, Slots
 from tests.test_farm_loop import run
 from tests.test_farm_process import config_of
@@ -34,7 +34,7 @@ def writing(mongo: Any, name: str) -> Iterator[tuple[Loop, TableWriter]]:
         loop, config_of(f"target.address={mongo.uri}"), (), until=lambda: math.inf, task=Notes()
     )
     writer = TableWriter(
-        *(process, 7, plan, Held(record.place, ""), 0),
+        *(process, 7, plan, Location(record.place, ""), 0),
         staged=False,
         guard=LockGuard(lambda: True),
         ledger=Ledger(Slots()),
