@@ -11,6 +11,7 @@ import bson
 
 from shake.check import messages
 from shake.check.extras import Extras
+from shake.check.fingerprint import marks
 from shake.check.items import Items
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
@@ -65,7 +66,8 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
 class Part:
     """The check of a table, or of those parts of it that fall to one of ``processes``.
 
-    Each of them keeps to its share of the limits, so that all together keep to the whole.
+    Each of them keeps to its share of the limits, so that all together keep to the whole. ``seed``,
+    the same for all, is that of their digests.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Part:
         listener: Listener,
         *,
         repair: Repair,
+        seed: bytes,
         fence: Fence = NO_FENCE,
         processes: int,
     ) -> None:
@@ -82,10 +85,10 @@ class Part:
         capacity = capacity_rate(config, table)
         pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
         source = SourceTable(ends.client, table, config, pace)
-        stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
+        stored = StoredTable(ends.target, config.place(table.name), table, config, seed, fence)
         self.sides = Sides(table, config, source, stored, listener, repair)
-        self.items = Items(self.sides, ends.stop)
-        self.extras = Extras(self.sides)
+        self.items = Items(self.sides, seed, ends.stop)
+        self.extras = Extras(self.sides, seed)
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
@@ -99,7 +102,7 @@ class Part:
             case messages.SumKeys():
                 return self.extras.theirs.sums()
             case messages.LookFor(buckets):
-                self.extras.buckets = set(buckets)
+                self.extras.marks = marks(buckets)
             case messages.NameExtras(part):
                 self.extras.name(part)
             case messages.ListKeys(part):

@@ -33,17 +33,28 @@ _TRIES = 5
 class Page:
     """Items as the source sent them, and the document of each (see StoredKeys.ours).
 
-    ``keys`` are what that reads in the documents. ``unfit`` are items that the codec cannot turn
-    into documents, and why; they are in none of these.
+    ``packed`` has the ``count`` documents one behind the other. ``unfit`` are items that the codec
+    cannot turn into documents, and why; they are in none of the others.
     """
 
     body: bytes
-    documents: list[bytes]
-    keys: list[SourceKey] = field(default_factory=list)
+    stored_keys: StoredKeys
+    packed: bytes = b""
+    count: int = 0
     unfit: list[tuple[Item, str]] = field(default_factory=list)
     scanned: int = 0
     capacity: float = 0.0
     last_key: bytes | None = None
+
+    @cached_property
+    def documents(self) -> list[bytes]:
+        """The documents, each alone."""
+        return cut(self.packed)
+
+    @cached_property
+    def keys(self) -> list[SourceKey]:
+        """The keys of the documents."""
+        return self.stored_keys.read(self.documents)
 
     @cached_property
     def items(self) -> list[Item]:
@@ -131,37 +142,36 @@ class SourceTable:
 
     def _read(self, body: bytes) -> Page:
         page = codec.scan_page(body, self._options)
-        read = Page(body, [])
+        read = Page(body, self._keys)
         try:
-            read.documents = self._documents(page)
+            self._fill(page, read)
         except ItemError:
             page = self._read_singly(read)
-        read.keys = self._keys.read(read.documents)
         read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
 
     def _read_singly(self, read: Page) -> codec.ScanPage:
         """Tell fit items from unfit ones; return the page without its items."""
         fit = []
+        read.packed, read.count = b"", 0
         for item in _items(read.body):
             try:
-                alone = codec.scan_page(_page_of([item]), self._options)
-                read.documents += self._documents(alone)
+                self._fill(codec.scan_page(_page_of([item]), self._options), read)
                 fit.append(item)
             except ItemError as error:
                 read.unfit.append((item, error.reason))
         rest = json.loads(read.body.decode("utf-8", "surrogatepass")) | {"Items": [], "Count": 0}
         page = codec.scan_page(json.dumps(rest).encode(), self._options)
-        self._documents(page)
+        self._fill(page, read)
         read.body = _page_of(fit)
         return page
 
-    def _documents(self, page: codec.ScanPage) -> list[bytes]:
-        documents: list[bytes] = []
+    def _fill(self, page: codec.ScanPage, read: Page) -> None:
+        """Add the documents of a page."""
         while not page.done:
-            length, _ = page.fill(self._out(), segment_prefix(0, 0), 0)
-            documents += cut(self._out()[:length])
-        return documents
+            length, count = page.fill(self._out(), segment_prefix(0, 0), 0)
+            read.packed += self._out()[:length]
+            read.count += count
 
     def _out(self) -> memoryview:
         """Room for documents, of each thread its own: none is refused for lack of it."""
