@@ -64,7 +64,8 @@ static bool read_decimal128(uint64_t high, uint64_t low, struct number *n)
     const uint64_t most_high = 0x1ed09bead87c0u, most_low = 0x378d8e63ffffffffu;
     int32_t exponent = (int32_t)(high >> 49 & 0x3fff) - BIAS;
     *n = (struct number){high >> 63, high & (UINT64_MAX >> 15), low, exponent, exponent};
-    return (high >> 61 & 3) != 3 && (n->high < most_high || (n->high == most_high && low <= most_low));
+    bool fits = n->high < most_high || (n->high == most_high && low <= most_low);
+    return fits && (high >> 61 & 3) != 3;
 }
 
 static bool read_number(const struct part *part, struct number *n)

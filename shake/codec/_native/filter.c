@@ -53,7 +53,8 @@ size_t filter_room(const struct matcher *m, size_t first, size_t last)
 
 static void append_value(struct work *w, const struct part *part)
 {
-    append(w, part->value.data, part->value.length);
+    if (part->type) /* as it is in all documents of the codec */
+        append(w, part->value.data, part->value.length);
 }
 
 /* An element of an array begins: its type and its index. */

@@ -48,7 +48,8 @@ bool read_key(const struct key_form *form, struct bytes fields, struct stored_ke
 
 static inline bool same_bytes(const struct bytes *one, const struct bytes *other)
 {
-    return one->length == other->length && !memcmp(one->data, other->data, one->length);
+    return one->length == other->length &&
+           (!one->length || !memcmp(one->data, other->data, one->length));
 }
 
 #endif
