@@ -19,6 +19,7 @@ from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
 from shake.plan.plan import capacity_rate
+from shake.process.allocator import share_memory_among_threads
 from shake.process.messages import unhandled
 from shake.schema import Table
 from shake.source.client import Retry
@@ -30,7 +31,7 @@ from shake.targets.mongodb.target import MongoTarget
 log = logging.getLogger("shake.check")
 
 #: Pieces of work that a process does at the same time: the network is the wait.
-THREADS = 8
+THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Ends:
 
 def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> Ends:
     """The clients of this process."""
+    share_memory_among_threads()
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:

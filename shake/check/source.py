@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
+import mmap
+import queue
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,8 @@ from shake.source.scan import ScanPlan
 _KEYS_AT_ONCE = 100
 #: Of a page whose answers come whole and are no pages.
 _TRIES = 5
+#: Pages that are turned into documents at the same time, each in room for the largest document.
+_AT_ONCE = 2
 
 
 @dataclass
@@ -71,7 +74,9 @@ class SourceTable:
         self._config = config
         self._pace = pace
         self._keys = StoredKeys(table, config).ours
-        self._room = threading.local()
+        self._rooms: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        for _ in range(_AT_ONCE):
+            self._rooms.put(memoryview(mmap.mmap(-1, ROOM)))  # no memory until it is written
         self._options = codec.Options.of(self._keys.config, table.keys)
 
     def page(
@@ -168,17 +173,14 @@ class SourceTable:
 
     def _fill(self, page: codec.ScanPage, read: Page) -> None:
         """Add the documents of a page."""
-        while not page.done:
-            length, count = page.fill(self._out(), segment_prefix(0, 0), 0)
-            read.packed += self._out()[:length]
-            read.count += count
-
-    def _out(self) -> memoryview:
-        """Room for documents, of each thread its own: none is refused for lack of it."""
-        if not hasattr(self._room, "out"):
-            self._room.out = memoryview(bytearray(ROOM))
-        out: memoryview = self._room.out
-        return out
+        room = self._rooms.get()
+        try:
+            while not page.done:
+                length, count = page.fill(room, segment_prefix(0, 0), 0)
+                read.packed += room[:length]
+                read.count += count
+        finally:
+            self._rooms.put(room)
 
 
 def _items(body: bytes) -> list[Item]:
