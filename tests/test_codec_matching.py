@@ -221,7 +221,7 @@ def matcher(codec: ModuleType, way: Any, ours: list[bytes], seed: bytes = SEED) 
 
 
 def way_of_ours(way: Any) -> Any:
-    """How the check makes documents of its own (see StoredKeys.ours)."""
+    """How the check makes documents of the items (see StoredKeys.ours)."""
     keys, convert, id_mode = way
     lossy = convert == "mchange" and any(key.type == "N" for key in keys)
     return keys, convert, id_mode if lossy else "key"

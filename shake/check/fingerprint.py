@@ -4,7 +4,7 @@ Keys fall into buckets by their digests, and a bucket keeps the sum of its keys'
 with equal sums hold the same keys; a key that only one side has leaves one bucket unequal, so that
 only the keys of that bucket need a closer look: a few of every million. Sums of parts of a set add
 up to the sums of the whole, in any order, so that many processes can each read a part. Digests are
-keyed with a random seed, so that nobody can choose keys whose sums are equal.
+keyed with a random seed, so that no keys can be chosen whose sums are equal.
 """
 
 from __future__ import annotations

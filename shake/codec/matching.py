@@ -225,7 +225,7 @@ def _reduced(negative: bool, coefficient: int, twos: int, fives: int) -> bytes:
 
 
 def _content(seed: bytes, content: bytes, depth: int = 0, *, array: bool = False) -> bytes:
-    """The digest of fields, in any order. Raises _Broken where they may not be what they seem."""
+    """The digest of fields, in any order. Raises _Broken where they might not be what they seem."""
     if depth > _DEEPEST:
         raise _Broken
     total = 0

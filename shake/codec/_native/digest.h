@@ -9,7 +9,7 @@
 struct digest digest_key(const struct seed *seed, const struct key_form *form, struct bytes fields);
 
 /* The digest of fields, in any order; those of arrays have theirs. The two types of integers are
- * one. False where they may not be what they seem: broken, of a type that the codec does not
+ * one. False where they might not be what they seem: broken, of a type that the codec does not
  * write, or with a name that comes twice. */
 bool digest_fields(const struct seed *seed, struct bytes fields, struct digest *digest);
 
