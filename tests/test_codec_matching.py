@@ -493,3 +493,47 @@ def test_forms_are_those_of_the_stored_keys() -> None:
     config = Config(id="t", target_address="", convert_type="raw")
     keys = Keys(Attribute("_id", "B"))
     assert KeyForm.of(config.id_rule, keys) == KeyForm(False, True, (b"pre_id",), (b"B",))
+
+
+# -- answers -------------------------------------------------------------------------------------
+
+FOUND = [{"_id": 1, "pk": "a"}, {}, {"x": [{"y": 1}]}]
+
+
+@every_codec
+@pytest.mark.parametrize("name", ["firstBatch", "nextBatch"])
+@pytest.mark.parametrize("found", [FOUND, []])
+def test_an_answer_is_cut_into_its_documents_and_the_rest(
+    codec: ModuleType, name: str, found: list[Any]
+) -> None:
+    cursor = {"id": Int64(7), name: found, "ns": "d.c"}
+    whole = {"cursor": cursor, "ok": 1.0, "$clusterTime": {"x": 1}}
+    rest, packed = codec.cut_reply(bson.encode(whole))
+    assert bson.decode(rest) == whole | {"cursor": cursor | {name: []}}
+    assert bson.decode_all(packed) == found
+
+
+@every_codec
+def test_an_answer_without_a_batch_is_all_rest(codec: ModuleType) -> None:
+    for answer in ({"ok": 0.0, "code": 5}, {"cursor": {"id": 1}}, {"cursor": [1]}):
+        encoded = bson.encode(answer)
+        assert codec.cut_reply(memoryview(encoded)) == (encoded, b"")
+
+
+@pytest.mark.parametrize("wrong", [b"", ONE + ONE, bson.encode({"cursor": {"nextBatch": [1]}})])
+def test_twins_refuse_what_is_no_answer(wrong: bytes) -> None:
+    kind, _ = both(lambda codec: codec.cut_reply(wrong))
+    assert kind is ValueError
+
+
+@examples
+@given(
+    answer=st.fixed_dictionaries(
+        {"cursor": st.dictionaries(st.sampled_from(["firstBatch", "id"]), values, max_size=2)},
+        optional={"ok": values, "a": values},
+    )
+    .map(bson.encode)
+    .flatmap(damaged)
+)
+def test_twins_agree_on_every_damaged_answer(answer: bytes) -> None:
+    both(lambda codec: codec.cut_reply(answer))

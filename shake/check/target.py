@@ -16,6 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake import codec
+from shake.check.batches import Batches
 from shake.check.documents import DECODED, content, cut, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.checkpoint.records import repair_sessions
@@ -113,7 +114,7 @@ class StoredTable:
     def _match(self, matcher: codec.Matcher, query: Mapping[str, Any], expected: int) -> None:
         batch: Any  # of bytes, whatever pymongo's annotation says
         # With one more than is expected, the first answer says that there are no others.
-        for batch in self._collection.find_raw_batches(query, batch_size=expected + 1):
+        for batch in Batches(self._collection, query, batch_size=expected + 1):
             matcher.match(batch)
 
     def copies(
@@ -304,8 +305,8 @@ class StoredTable:
         projection = self._projection
         if part.order not in (None, ("_id",)):  # what that index holds, and no more
             projection = {"_id": 0} | dict.fromkeys(self.keys.paths, 1)
-        found: Any = self._collection.find_raw_batches(
-            {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
+        found: Any = Batches(
+            self._collection, {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
         )
         if part.order is not None:
             found = found.hint([(path, 1) for path in part.order])

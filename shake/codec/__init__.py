@@ -49,6 +49,7 @@ batches = _codec.batches
 matcher = _codec.matcher
 digests = _codec.digests
 add_sums = _codec.add_sums
+cut_reply = _codec.cut_reply
 next_start = reference.next_start
 replacement = statements.replacement
 
@@ -67,6 +68,7 @@ __all__ = [
     "add_sums",
     "batches",
     "change_page",
+    "cut_reply",
     "digests",
     "matcher",
     "next_start",

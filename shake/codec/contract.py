@@ -240,6 +240,13 @@ class Codec(Protocol):
     def digests(self, seed: bytes, form: KeyForm) -> Digests:
         """The digests of documents that hold their keys in this form."""
 
+    def cut_reply(self, reply: bytes | memoryview) -> tuple[bytes, bytes]:
+        """The answer of a find or getMore with an empty batch, and the documents of its batch.
+
+        These are one behind the other. Raises ValueError where it is no such answer; one without a
+        cursor, such as that of an error, has no documents.
+        """
+
     def add_sums(self, sums: memoryview, more: bytes) -> None:
         """Add sums (see Digests) to others. Raises ValueError where these are not as many."""
 

@@ -294,6 +294,50 @@ def _bucket(digest: bytes, buckets: int) -> int:
     return int.from_bytes(digest[8:], "little") % buckets
 
 
+def cut_reply(reply: bytes | memoryview) -> tuple[bytes, bytes]:
+    """See contract.Codec."""
+    whole = bytes(reply)
+    try:
+        [document] = _documents(whole)
+        places = _batch(document)
+    except ValueError as error:
+        raise ValueError("a broken answer") from error
+    if places is None:
+        return whole, b""
+    cursor, start, end = places
+    less = end - start - 5
+    rest = bytearray(whole[:start] + _map(b"") + whole[end:])
+    for at in (0, cursor):
+        length = int.from_bytes(rest[at : at + 4], "little") - less
+        rest[at : at + 4] = length.to_bytes(4, "little")
+    try:
+        fields = list(_fields(whole[start + 4 : end - 1]))
+    except _Broken:
+        fields = [_NOTHING]
+    if any(field.type != _MAP for field in fields):
+        raise ValueError("a batch that holds something else than documents")
+    return bytes(rest), b"".join(field.value for field in fields)
+
+
+def _batch(document: bytes) -> tuple[int, int, int] | None:
+    """Where the value of the cursor begins, and that of its batch begins and ends."""
+    found = None
+    at = 4
+    for field in _fields(document[4:-1]):
+        start = at + 2 + len(field.name)
+        at = start + len(field.value)
+        if field.type != _MAP or field.name != b"cursor":
+            continue
+        found = None
+        inner = start + 4
+        for one in _fields(field.value[4:-1]):
+            value = inner + 2 + len(one.name)
+            inner = value + len(one.value)
+            if one.type == _LIST and one.name in (b"firstBatch", b"nextBatch"):
+                found = start, value, inner
+    return found
+
+
 def add_sums(sums: memoryview, more: bytes) -> None:
     """See contract.Codec."""
     buckets = _buckets(sums)

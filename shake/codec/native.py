@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from shake.codec import _transcoder, contract, reference
-from shake.codec._transcoder import Changes, Documents, add_sums, batches
+from shake.codec._transcoder import Changes, Documents, add_sums, batches, cut_reply
 from shake.codec.contract import (
     Body,
     ChangeOptions,
@@ -28,7 +28,7 @@ from shake.codec.contract import (
 
 log = logging.getLogger("shake.codec")
 
-__all__ = ["add_sums", "batches", "change_page", "digests", "matcher", "scan_page"]
+__all__ = ["add_sums", "batches", "change_page", "cut_reply", "digests", "matcher", "scan_page"]
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 

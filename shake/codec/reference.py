@@ -227,6 +227,7 @@ def digests(seed: bytes, form: KeyForm) -> Digests:
 
 
 add_sums = matching.add_sums
+cut_reply = matching.cut_reply
 
 
 def next_start(body: Body) -> bytes | None:

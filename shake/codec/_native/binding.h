@@ -9,8 +9,9 @@
 
 extern PyType_Spec matcher_spec, digests_spec;
 
-extern const char add_sums_doc[];
+extern const char add_sums_doc[], cut_reply_doc[];
 PyObject *add_sums(PyObject *module, PyObject *args);
+PyObject *cut_reply(PyObject *module, PyObject *args);
 
 static inline struct bytes bytes_of(const char *data, Py_ssize_t length)
 {

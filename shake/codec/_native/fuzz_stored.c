@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "matcher.h"
+#include "reply.h"
 
 static const struct seed seed = {1, 2};
 
@@ -50,6 +51,29 @@ static void check_matcher(const struct key_form *ours, const struct key_form *st
     free_matcher(&m);
 }
 
+/* The parts of an answer are as long as the whole. */
+static void check_reply(struct bytes reply)
+{
+    struct batch batch;
+    struct bytes fields;
+    size_t size;
+    if (!find_batch(reply, &batch) || !batch.array.data)
+        return;
+    struct bytes rest = {malloc(rest_size(&reply, &batch)), rest_size(&reply, &batch)};
+    uint8_t *documents = malloc(batch.array.length);
+    if (!rest.data || !documents)
+        fail("no memory");
+    if (cut_batch(reply, &batch, (uint8_t *)rest.data, documents, &size)) {
+        if (size > batch.array.length)
+            fail("documents beyond their array");
+        struct bytes left = rest;
+        if (!take_document(&left, &fields) || left.length)
+            fail("an answer that is no document when it is cut");
+    }
+    free((void *)rest.data);
+    free(documents);
+}
+
 void read_stored(const uint8_t *data, size_t size)
 {
     static const struct key_form base = {
@@ -61,6 +85,7 @@ void read_stored(const uint8_t *data, size_t size)
     if (size)
         memcpy(copy, data, size);
     struct bytes documents = {copy, size};
+    check_reply(documents);
     for (unsigned i = 0; i < 8; i++) {
         forms[i] = base;
         forms[i].by_id = i & 1;

@@ -470,6 +470,7 @@ static PyObject *batches(PyObject *module, PyObject *args)
 static PyMethodDef transcoder_methods[] = {
     {"batches", batches, METH_VARARGS, batches_doc},
     {"add_sums", add_sums, METH_VARARGS, add_sums_doc},
+    {"cut_reply", cut_reply, METH_VARARGS, cut_reply_doc},
     {0},
 };
 

@@ -2,6 +2,7 @@
 #include "binding.h"
 
 #include "matcher.h"
+#include "reply.h"
 
 static bool take_form(struct key_form *form, PyObject *arguments)
 {
@@ -87,6 +88,45 @@ PyObject *add_sums(PyObject *module, PyObject *args)
     PyBuffer_Release(&other);
     PyBuffer_Release(&buffer);
     return taken ? Py_NewRef(Py_None) : NULL;
+}
+
+/* -- answers ----------------------------------------------------------------------------------- */
+
+const char cut_reply_doc[] = "cut_reply(reply): see shake.codec.contract.Codec.";
+
+static PyObject *cut_at(struct bytes reply, const struct batch *batch)
+{
+    size_t size = 0;
+    PyObject *rest = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)rest_size(&reply, batch));
+    PyObject *documents = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)batch->array.length);
+    bool whole_ones = rest && documents &&
+                      cut_batch(reply, batch, (uint8_t *)PyBytes_AS_STRING(rest),
+                                (uint8_t *)PyBytes_AS_STRING(documents), &size);
+    if (whole_ones && !_PyBytes_Resize(&documents, (Py_ssize_t)size))
+        return Py_BuildValue("NN", rest, documents);
+    Py_XDECREF(rest);
+    Py_XDECREF(documents);
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "a batch that holds something else than documents");
+    return NULL;
+}
+
+PyObject *cut_reply(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer reply;
+    struct batch batch;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(args, "y*:cut_reply", &reply))
+        return NULL;
+    if (!find_batch(whole(&reply), &batch))
+        PyErr_SetString(PyExc_ValueError, "a broken answer");
+    else if (batch.array.data)
+        answer = cut_at(whole(&reply), &batch);
+    else
+        answer = Py_BuildValue("y#y#", reply.buf, reply.len, "", (Py_ssize_t)0);
+    PyBuffer_Release(&reply);
+    return answer;
 }
 
 /* -- Matcher ----------------------------------------------------------------------------------- */
