@@ -83,9 +83,9 @@ sanitize: $(READY) ## Test the C codec under address and undefined behaviour che
 	  -o pythonpath='$(SANITIZED)/lib .' --timeout 900 --numprocesses 2 -k 'not servers' \
 	  tests/test_codec*.py $(ARGS)
 
-FUZZ := $(filter-out %/module.c,$(wildcard shake/codec/_native/*.c))
+FUZZ := $(filter-out %/module.c %/module_check.c,$(wildcard shake/codec/_native/*.c))
 
-fuzz: ## Feed damaged pages to the C codec under these checks (ARGS=-max_total_time=60).
+fuzz: ## Feed damaged pages and documents to the C codec under these checks (ARGS=-max_total_time=60).
 	@$(call sanitizers,$@); set -ex; \
 	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER $(FUZZ) -o build/fuzz; \
 	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER -DSHAKE_PORTABLE $(FUZZ) -o build/fuzz-portable; \

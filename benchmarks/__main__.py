@@ -34,6 +34,7 @@ BENCHMARKS = (
     "idle",
     "lag",
     "real",
+    "check",
 )
 
 

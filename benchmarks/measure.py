@@ -33,7 +33,7 @@ class Usage:
     ``cpu`` is exact: the kernel's own sum over the program and all its descendants. ``roles`` is
     the same sum by what a process calls itself; ``servers`` is what source and sink used meanwhile,
     which ``cpu`` does not hold. ``peak`` is bytes: the highest sum of PSS, in
-    which memory that processes share counts once.
+    which memory that processes share counts once. ``samples`` are times, and what was used by then.
     """
 
     seconds: float
@@ -41,6 +41,14 @@ class Usage:
     peak: int
     roles: dict[str, float]
     servers: dict[str, float] = field(default_factory=dict)
+    samples: tuple[tuple[float, float], ...] = ()
+
+    def cpu_until(self, moment: float) -> float:
+        """CPU seconds used up to a moment of CLOCK_MONOTONIC."""
+        before = max(sample for sample in self.samples if sample[0] <= moment)
+        after = min((sample for sample in self.samples if sample[0] > moment), default=before)
+        share = (moment - before[0]) / (after[0] - before[0]) if after > before else 0.0
+        return before[1] + share * (after[1] - before[1])
 
     def __sub__(self, start: Usage) -> Usage:
         return Usage(
@@ -98,7 +106,7 @@ def measure(
     if process.returncode:
         raise Failed(f"{' '.join(command)}: exit {process.returncode}\n{log.read_text()[-2000:]}")
     cpu = usage.ru_utime + usage.ru_stime
-    return Usage(seconds, cpu, watch.peak, watch.roles(cpu))
+    return Usage(seconds, cpu, watch.peak, watch.roles(cpu), samples=tuple(watch.samples))
 
 
 def _stop(process: subprocess.Popen[bytes], enough: Callable[[], bool]) -> None:
@@ -128,6 +136,7 @@ class _Watch:
 
     def __init__(self, pid: int) -> None:
         self.peak = 0
+        self.samples = [(time.monotonic(), 0.0)]
         self._pid = pid
         self._seen: dict[int, _Seen] = {}
         self._ends: dict[int, int] = {}  # file descriptor, readable at the end: pid
@@ -187,6 +196,7 @@ class _Watch:
                     seen.role, seen.cpu = role(each) or seen.role, cpu_clock(each.pid)
                     total += memory(each)
         self.peak = max(self.peak, total)
+        self.samples.append((time.monotonic(), sum(seen.cpu for seen in self._seen.values())))
 
 
 @contextlib.contextmanager

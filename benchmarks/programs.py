@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,23 @@ class Bench:
         """Apply a stream's changes by the script."""
         return self._run(table, self._script("follower", table, processes), *_CHANGES)
 
-    def shake_command(self, table: str, workers: int, *settings: str) -> list[str]:
+    def check(self, table: str, workers: int, segments: int) -> Usage:
+        """Check a table by shake that was copied in so many segments, which decide what it holds.
+
+        Source: benchmarks.tables.
+        """
+        settings = "target.db.exist=", f"full.read.concurrency={segments}"
+        command = self.shake_command(table, workers, *settings, program="shake-check")
+        return self._measured(table, command)
+
+    def checker(self, table: str, processes: int, segments: int) -> Usage:
+        """The same by the script."""
+        command = self._script("checker", table, processes, "--segments", str(segments))
+        return self._measured(table, command)
+
+    def shake_command(
+        self, table: str, workers: int, *settings: str, program: str = "shake-supervisor"
+    ) -> list[str]:
         """shake with its defaults, but for ``settings`` (``key=value``): each call a new task."""
         task = Path(tempfile.mkdtemp(dir=self.folder))
         keys = {
@@ -82,7 +98,7 @@ class Bench:
             "checkpoint.address": task,
             "target.db.exist": "drop",  # left by earlier runs
         }
-        command = [executable, str(ROOT / "bin/shake-supervisor"), "--workers", str(workers)]
+        command = [executable, str(ROOT / "bin" / program), "--workers", str(workers)]
         settings = (*(f"{key}={value}" for key, value in keys.items()), *settings)
         return command + [f"--set={setting}" for setting in settings]
 
@@ -112,8 +128,6 @@ class Bench:
         """
         expected = items_of(table)
         self.counts()
-        self.reading(table)  # makes its pages
-        before = {name: each.cpu() for name, each in self.servers.items()}
         arrived = 0
 
         def whole() -> bool:
@@ -122,14 +136,22 @@ class Bench:
             arrived += sum(counts[each] for each in counted)
             return arrived >= expected
 
-        enough = whole if endless else None
-        usage = measure(command, self.folder / "log", self.environment, enough)
-        for name, each in self.servers.items():
-            usage.servers[name] = each.cpu() - before[name]
+        usage = self._measured(table, command, whole if endless else None)
         whole()
         if arrived != expected:
             what = f"{arrived} {' and '.join(counted)} arrived of {table}"
             raise Failed(f"{what}: {' '.join(command)}")
+        return usage
+
+    def _measured(
+        self, table: str, command: list[str], enough: Callable[[], bool] | None = None
+    ) -> Usage:
+        """Measure a program, and what source and target use for it."""
+        self.reading(table)  # makes its pages
+        before = {name: each.cpu() for name, each in self.servers.items()}
+        usage = measure(command, self.folder / "log", self.environment, enough)
+        for name, each in self.servers.items():
+            usage.servers[name] = each.cpu() - before[name]
         return usage
 
 

@@ -95,7 +95,7 @@ def run(options: Options) -> Report:
     rounds, shape = options.rounds or _ROUNDS, options.shape("medium")
     items = options.items or _ITEMS
     programs = {"shake": Runs(items), "script": Runs(max(1, items // _SCRIPT_SHARE))}
-    with _real() as place:
+    with real() as place:
         for _ in range(rounds):
             for program, runs in programs.items():
                 start = _copy(place, program, table_of(shape, 0), options.farm)
@@ -117,7 +117,8 @@ def run(options: Options) -> Report:
 
 
 @contextlib.contextmanager
-def _real() -> Iterator[RealBench]:
+def real() -> Iterator[RealBench]:
+    """Start a replayed source, and mongod."""
     with tempfile.TemporaryDirectory(prefix="shake-bench-") as folder, bench("--unique") as place:
         mongod = Mongod(folder=Path(folder))
         mongod.cache = _CACHE

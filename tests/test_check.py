@@ -255,3 +255,32 @@ def test_extra_number_and_binary_keys_are_asked_for_by_value(
     assert asked == set(numbers)
     assert run(copied, *REPAIR) == 0
     assert copied.collection.count_documents({}) == 0
+
+
+@pytest.mark.parametrize("sk", [None, SORT], ids=["one attribute", "two attributes"])
+def test_one_changed_byte_one_missing_extra_and_doubled_document_among_many_are_named(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, sk: Any
+) -> None:
+    items = [
+        {"pk": {"S": f"p{n // 7 if sk else n}"}, "sk": {"N": str(n)}, "v": {"S": "x" * 50}}
+        for n in range(400)
+    ]
+    copied = make_table(dynamodb, mongo, name, tmp_path, items, sk=sk)
+    copied.copy(indexes=False)
+    stored = copied.collection
+    stored.update_one({"sk": 7}, {"$set": {"v": "x" * 49 + "y"}})
+    stored.delete_one({"sk": 200})
+    stored.insert_one(stored.find_one({"sk": 399}, {"_id": 0}))
+    stored.insert_one({"pk": "p3", "sk": 1000} if sk else {"pk": "p1000"})
+    found = report(copied, tmp_path)
+    place = "sk" if sk else "pk"
+    named = {line["kind"]: line["key"] and line["key"][place] for line in found}
+    if sk:
+        wanted = {kind: {"N": n} for kind, n in NAMED.items()}
+    else:
+        wanted = {kind: {"S": f"p{n}"} for kind, n in NAMED.items()}
+    assert named == wanted | {"index": None}
+    assert len([line for line in found if line["kind"] != "index"]) == len(NAMED)
+
+
+NAMED = {"different": "7", "missing": "200", "duplicate": "399", "extra": "1000"}

@@ -112,6 +112,17 @@ def test_a_map_that_looks_like_a_reference_is_equal_in_any_order(
     assert checked(copied, tmp_path) == (0, [])
 
 
+def test_a_map_that_holds_an_id_is_equal_beside_a_set_in_another_order(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    item = {"pk": {"S": "a"}, "m": {"M": {"x": {"S": ""}, "_id": {"S": ""}}}}
+    item["ss"] = {"SS": ["x", "y"]}
+    copied = make_table(dynamodb, mongo, name, tmp_path, [item])
+    copied.copy()
+    copied.collection.update_one({}, {"$set": {"ss": ["y", "x"]}})
+    assert checked(copied, tmp_path) == (0, [])
+
+
 KEYS = {
     "signalling NaN": element(19, "%s", SNAN.bid),
     "reference": element(3, "%s", bson.encode({"$ref": "x", "$id": 1})),

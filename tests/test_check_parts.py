@@ -7,18 +7,23 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import bson
 import pytest
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shake import codec
 from shake.check import fingerprint
 from shake.check.findings import Difference, Findings
-from shake.check.fingerprint import Fingerprint, bucket
+from shake.check.fingerprint import Fingerprint, Sums, marks
 from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
 from shake.check.plan import plan
 from shake.check.progress import Progress
 from shake.check.sides import Advanced
+from shake.codec.contract import KeyForm
 from shake.config import Config
 from shake.config.kinds import ReadBudget
 from shake.errors import Stopped
@@ -28,17 +33,18 @@ CONFIG = Config(id="check", target_address="mongodb://localhost/")
 TABLE = Table("t", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
 KEYS: list[SourceKey] = [(None, key) for key in [("a", 8), ("a", 9), ("b", 1), ("c", 2), ("d", 0)]]
 
+SEED = bytes(range(16))
 
-def test_partitions_at_the_edge_of_a_page_are_never_read_whole() -> None:
-    assert list(StoredKeys(TABLE, CONFIG).queries(KEYS, scanned=True)) == [
-        {"pk": {"$in": ["b", "c"]}},
-        {"pk": "a", "sk": {"$in": [8, 9]}},
-        {"pk": "d", "sk": {"$in": [0]}},
-    ]
+
+def bucket(key: str) -> int:
+    """The bucket of a key of one attribute."""
+    digests = codec.digests(SEED, KeyForm(True, False, (b"pk",), (b"S",)))
+    digest = digests.key(bson.encode({"_id": key}))
+    return int.from_bytes(digest[8:], "little") % fingerprint.BUCKETS
 
 
 def test_single_keys_never_select_their_whole_partition() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[1:4], scanned=False)
+    query = StoredKeys(TABLE, CONFIG).query(KEYS[1:4])
     assert query == {
         "$or": [
             {"pk": "a", "sk": {"$in": [9]}},
@@ -48,21 +54,38 @@ def test_single_keys_never_select_their_whole_partition() -> None:
     }
 
 
-def test_one_page_within_one_partition_is_one_query() -> None:
-    [query] = StoredKeys(TABLE, CONFIG).queries(KEYS[:2], scanned=True)
+def test_keys_within_one_partition_are_one_query() -> None:
+    query = StoredKeys(TABLE, CONFIG).query(KEYS[:2])
     assert query == {"pk": "a", "sk": {"$in": [8, 9]}}
 
 
 def test_only_the_bucket_of_a_key_that_one_side_lacks_is_unequal() -> None:
-    ours, theirs = Fingerprint(), Fingerprint()
+    ours, theirs = Fingerprint(SEED), Fingerprint(SEED)
     keys = [(f"k{number}",) for number in range(1000)]
     ours.add(keys)
     theirs.add(reversed(keys))
     assert ours.unequal(theirs) == set()
     theirs.add([("extra",)])
-    assert ours.unequal(theirs) == {bucket(("extra",))}
+    assert ours.unequal(theirs) == {bucket("extra")}
     ours.add([("extra",), ("extra",)])
-    assert ours.unequal(theirs) == {bucket(("extra",))}
+    assert ours.unequal(theirs) == {bucket("extra")}
+
+
+def test_sums_of_another_seed_are_not_added() -> None:
+    with pytest.raises(ValueError, match="seed"):
+        Fingerprint(SEED).merge(Sums(bytes(16), 0, bytes(8 * fingerprint.BUCKETS)))
+
+
+@pytest.mark.parametrize("kind", [int, float, Int64, Decimal128])
+def test_a_key_is_counted_alike_however_it_is_stored(kind: Any) -> None:
+    form = KeyForm(True, True, (b"pk", b"sk"), (b"S", b"N"))
+    number = Decimal128("-70") if kind is Decimal128 else kind(-70)
+    document = bson.encode({"_id": {"pk": {"S": "a"}, "sk": {"N": number}}})
+    ours, theirs = Fingerprint(SEED), Fingerprint(SEED)
+    ours.add([("a", -70)])
+    assert theirs.add_documents(codec.digests(SEED, form), document) == 1
+    assert ours.unequal(theirs) == set()
+    assert marks([3, 9])[:2] == b"\x08\x02"
 
 
 def test_a_document_whose_key_is_an_array_is_named_once_though_an_index_has_it_twice() -> None:
@@ -83,18 +106,18 @@ def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fingerprint, "BUCKETS", 8)
-        whole, merged = Fingerprint(), Fingerprint()
+        whole, merged = Fingerprint(SEED), Fingerprint(SEED)
         keys = [(key,) for part in parts for key in part]
         chance.shuffle(keys)
         whole.add(keys)
         for part in parts:
-            one = Fingerprint()
+            one = Fingerprint(SEED)
             one.add((key,) for key in part)
             merged.merge(one.sums())
         assert merged.keys == whole.keys
         assert merged.unequal(whole) == set()
         merged.add([("too much",)])
-        assert merged.unequal(whole) == {bucket(("too much",))}
+        assert merged.unequal(whole) == {bucket("too much")}
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,9 @@ def test_credentials_that_are_refreshed_reach_the_children(
         )
         with contextlib.closing(crews):
             table = Table(name, Keys(Attribute("pk", "S")))
-            assert list(crews.open(table, 1).each([CountItems(0, 1)], Counts)) == [Counts({})]
+            assert list(crews.open(table, 1, bytes(16)).each([CountItems(0, 1)], Counts)) == [
+                Counts({})
+            ]
     assert len(source.requests) > 1
 
 

@@ -67,12 +67,13 @@ class Checker:
             match message:
                 case Credentials():
                     self._credentials = message
-                case messages.Open(table, processes, fence):
+                case messages.Open(table, processes, seed, fence):
                     part = Part(
                         self._ends,
                         table,
                         self._parent,
                         repair=self._repair,
+                        seed=seed,
                         fence=fence,
                         processes=processes,
                     )

@@ -82,13 +82,16 @@ class Children:
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
 
-    def open(self, table: Table, count: int, fence: Fence = NO_FENCE) -> Crew:
-        """The crew for a table, on which so many work; ``fence`` is that of this process."""
+    def open(self, table: Table, count: int, seed: bytes, fence: Fence = NO_FENCE) -> Crew:
+        """The crew for a table, on which so many work; ``fence`` is that of this process.
+
+        ``seed`` is that of all their digests.
+        """
         self._count = count
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))
         for process, child in enumerate(self._children[:count], fence.process + 1):
-            child.send(messages.Open(table, count, fence._replace(process=process)))
+            child.send(messages.Open(table, count, seed, fence._replace(process=process)))
         return self
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:

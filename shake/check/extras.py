@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from shake.check.fingerprint import Fingerprint, bucket
+import bson
+
+from shake import codec
+from shake.check.documents import DECODED, opened
+from shake.check.fingerprint import Fingerprint, marks
 from shake.check.keys import digest, identity_of
 from shake.check.sides import Advanced, Repair, Sides
 from shake.check.target import KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
+#: Parts whose keys are read at the same time: each takes the memory of a fingerprint.
+_READERS = 2
 
 #: A key of the target, and its ``_id`` where that is known.
 Key = dict[str, Any]
@@ -22,22 +29,27 @@ Key = dict[str, Any]
 class Extras:
     """Finds, reports and deletes extra documents in the target.
 
-    ``theirs`` has all keys of the target that :meth:`add` has read. ``buckets`` are those that have
-    been found unequal: the source is asked only for the few keys that share one of them.
+    ``theirs`` has all keys of the target that :meth:`add` has read. ``marks`` are those of the
+    buckets that have been found unequal (see fingerprint.marks): the source is asked only for the
+    few keys that share one of them.
     """
 
-    def __init__(self, sides: Sides) -> None:
-        self.theirs = Fingerprint()
-        self.buckets: set[int] = set()
+    def __init__(self, sides: Sides, seed: bytes) -> None:
+        self.theirs = Fingerprint(seed)
+        self.marks = marks(())
+        self._seed = seed
         self._sides = sides
         self._keys = sides.stored.keys
         self._lock = threading.Lock()
+        self._readers = threading.BoundedSemaphore(_READERS)
         self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
     def add(self, part: KeyRange) -> None:
         """Read the keys of a part."""
-        self.theirs.merge(self._sides.stored.patiently(lambda: self._fingerprint(part)).sums())
+        with self._readers:
+            fingerprint = self._sides.stored.patiently(lambda: self._fingerprint(part))
+        self.theirs.merge(fingerprint.sums())
 
     def name(self, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""
@@ -54,9 +66,11 @@ class Extras:
     def wanted(self, segment: int, segments: int) -> Counter[bytes]:
         """How often the keys of the unequal buckets, by digest, are in a segment of the source."""
         ours: Counter[bytes] = Counter()
+        keys = self._keys.ours
+        digests = codec.digests(self._seed, keys.form)
         for page in self._sides.source.pages(segment, segments, filtered=False):
-            identities = map(identity_of, page.keys)
-            ours.update(digest(one) for one in identities if bucket(one) in self.buckets)
+            for document in digests.within(page.packed, self.marks):
+                ours[digest(keys.identity(opened(document)))] += 1
         return ours
 
     def compare(self, ours: Counter[bytes], keys: Iterable[Key]) -> None:
@@ -77,21 +91,20 @@ class Extras:
                 self._sides.differ("folded", shown, note=note)
 
     def _fingerprint(self, part: KeyRange) -> Fingerprint:
-        fingerprint = Fingerprint()
-        for keys in self._read(part):
-            fingerprint.add(map(self._keys.identity, keys))
+        stored = self._sides.stored
+        fingerprint = Fingerprint(self._seed)
+        for batch in stored.batches(part):
+            keys = fingerprint.add_documents(stored.digests, batch)
+            self._sides.listener.advanced(Advanced(keys=keys))
         return fingerprint
 
-    def _read(self, part: KeyRange) -> Iterator[list[Key]]:
-        for keys in self._sides.stored.keys_of(part):
-            self._sides.listener.advanced(Advanced(keys=len(keys)))
-            yield keys
-
     def _within(self, part: KeyRange) -> Iterator[Key]:
-        for keys in self._read(part):
-            for key in keys:
-                if bucket(self._keys.identity(key)) in self.buckets:
-                    yield key
+        stored = self._sides.stored
+        for batch in stored.batches(part):
+            [(_, _, keys)] = codec.batches(memoryview(batch), sys.maxsize, sys.maxsize)
+            self._sides.listener.advanced(Advanced(keys=keys))
+            for document in stored.digests.within(batch, self.marks):
+                yield bson.decode(document, DECODED)
 
     def _check(self, keys: Iterable[Key]) -> None:
         some: list[Key] = []

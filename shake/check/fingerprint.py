@@ -1,9 +1,10 @@
 """Tells whether two large sets of keys are the same, and where not, in little memory.
 
-Keys fall into buckets by a hash, and a bucket keeps the sum of its keys' hashes. Buckets with
-equal sums hold the same keys; a key that only one side has leaves one bucket unequal, so that only
-the keys of that bucket need a closer look: one in a million. Sums of parts of a set add up to the
-sums of the whole, in any order, so that many processes can each read a part.
+Keys fall into buckets by their digests, and a bucket keeps the sum of its keys' digests. Buckets
+with equal sums hold the same keys; a key that only one side has leaves one bucket unequal, so that
+only the keys of that bucket need a closer look: a few of every million. Sums of parts of a set add
+up to the sums of the whole, in any order, so that many processes can each read a part. Digests are
+keyed with a random seed, so that no keys can be chosen whose sums are equal.
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterable
-from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from shake.check.keys import Identity, digest
+import bson
 
-#: Of 8 bytes each: this much is what a process holds, and sends.
-BUCKETS = 1 << 20
+from shake import codec
+from shake.codec.contract import KeyForm
+
+#: Of 8 bytes each: 2 MB are what a process holds, sends, and saves.
+BUCKETS = 1 << 18
 _SUM_BYTES = 8
-_MODULUS = 1 << (8 * _SUM_BYTES)
+
+#: Of a document that holds nothing but the values of a key. A digest depends on these alone.
+_NAMES = (b"0", b"1")
 
 
 class Sums(NamedTuple):
-    """How many keys a fingerprint has, and its sums in this machine's byte order."""
+    """How many keys a fingerprint has, and its sums in this machine's byte order.
 
+    Only sums of one ``seed`` can be added up, or compared.
+    """
+
+    seed: bytes
     keys: int
     packed: bytes
 
@@ -32,44 +41,56 @@ class Sums(NamedTuple):
 class Fingerprint:
     """The sums of one side, modulo 2**64. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: bytes) -> None:
         self.keys = 0
+        self._seed = seed
         self._sums = array("Q", bytes(BUCKETS * _SUM_BYTES))
         self._lock = threading.Lock()
 
-    def add(self, identities: Iterable[Identity]) -> None:
-        """Count in these keys; one that comes twice counts twice."""
-        digests = [int.from_bytes(digest(identity), "big") for identity in identities]
-        sums = self._sums
+    def add(self, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Count in keys, by the values of their attributes; one that comes twice counts twice."""
+        for key in keys:
+            names = _NAMES[: len(key)]
+            document = dict(zip((name.decode() for name in names), key, strict=True))
+            form = KeyForm(False, False, names, (b"S",) * len(key))
+            self.add_documents(codec.digests(self._seed, form), bson.encode(document))
+
+    def add_documents(self, digests: codec.Digests, documents: bytes) -> int:
+        """Count in the keys of documents, one behind the other; return how many there are."""
         with self._lock:
-            self.keys += len(digests)
-            for one in digests:
-                number = one % BUCKETS
-                sums[number] = (sums[number] + (one >> 64)) % _MODULUS
+            added = digests.add(documents, memoryview(self._sums))
+            self.keys += added
+        return added
+
+    def add_matched(self, matcher: codec.Matcher) -> None:
+        """Count in the keys of all documents of a page that are matched."""
+        with self._lock:
+            self.keys += matcher.add(memoryview(self._sums))
 
     def merge(self, other: Sums) -> None:
         """Count in all keys of another part of the set."""
+        if other.seed != self._seed:
+            raise ValueError("sums of another seed")
         with self._lock:
-            sums = array("Q", other.packed)
-            if self.keys:
-                added = map(add, self._sums, sums)
-                sums = array("Q", [total % _MODULUS for total in added])
-            self._sums = sums
+            codec.add_sums(memoryview(self._sums), other.packed)
             self.keys += other.keys
 
     def unequal(self, other: Fingerprint) -> set[int]:
         """The buckets that do not hold the same keys in both."""
-        if self._sums.tobytes() == other._sums.tobytes():
+        if self._sums == other._sums:
             return set()
         pairs = zip(self._sums, other._sums, strict=True)
         return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
 
     def sums(self) -> Sums:
-        """All that it holds, to be sent to another process and merged there."""
+        """All that it holds, to be sent to another process and merged there, or saved."""
         with self._lock:
-            return Sums(self.keys, self._sums.tobytes())
+            return Sums(self._seed, self.keys, self._sums.tobytes())
 
 
-def bucket(identity: Identity) -> int:
-    """The bucket that a key falls into."""
-    return int.from_bytes(digest(identity), "big") % BUCKETS
+def marks(buckets: Iterable[int]) -> bytes:
+    """A bit for each bucket, set for these: see codec.Digests."""
+    marked = bytearray(BUCKETS // 8)
+    for number in buckets:
+        marked[number // 8] |= 1 << number % 8
+    return bytes(marked)

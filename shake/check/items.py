@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shake.check.documents import opened
@@ -20,7 +20,7 @@ from shake.check.sides import Advanced, Sides
 from shake.check.source import Page
 from shake.errors import Stopped
 
-#: Items that the target is asked for in one query.
+#: Doubtful items that are looked at together.
 _AT_ONCE = 1000
 
 #: A sample visits random segments and reads this many items in each; where DynamoDB does not know
@@ -50,8 +50,8 @@ class Verdict:
 class Items:
     """Compares items; ``found`` has the keys of all documents that were found in the target."""
 
-    def __init__(self, sides: Sides, stop: threading.Event) -> None:
-        self.found = Fingerprint()
+    def __init__(self, sides: Sides, seed: bytes, stop: threading.Event) -> None:
+        self.found = Fingerprint(seed)
         self._sides = sides
         self._lossy = sides.stored.keys.lossy
         self._stop = stop
@@ -81,32 +81,34 @@ class Items:
     def _check(self, page: Page) -> int:
         """Compare a page; return how many items it has."""
         self._name_unfit(page)
-        for first in range(0, len(page.documents), _AT_ONCE):
-            same, verdicts = self._judge(
-                page, first, scanned=self._sides.config.scan_filter is None
-            )
+        scanned = self._sides.config.scan_filter is None
+        matcher = self._sides.stored.match(page.packed, scanned=scanned)
+        self.found.add_matched(matcher)
+        unmatched = matcher.doubtful()
+        for first in range(0, len(unmatched), _AT_ONCE):
+            same, verdicts = self._judge(page, unmatched[first : first + _AT_ONCE])
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))
             if doubtful := [self._key(verdict.item) for verdict in verdicts if verdict.kind]:
                 self._look_again(doubtful)
-        items = len(page.documents) + len(page.unfit)
-        size = sum(map(len, page.documents))
-        self._sides.listener.advanced(Advanced(items, page.scanned, size))
+        items = page.count + len(page.unfit)
+        self._sides.listener.advanced(Advanced(items, page.scanned, len(page.packed)))
         return items
 
     def _judge(
-        self, page: Page, first: int = 0, *, scanned: bool = False
+        self, page: Page, numbers: Sequence[int] | None = None
     ) -> tuple[list[SourceKey], list[Verdict]]:
-        """Look at up to _AT_ONCE documents of a page; ``scanned``: see StoredKeys.queries.
+        """Look at the documents of a page, or at those of these numbers.
 
         Returns the keys of those whose one copy is the same, byte for byte, and what became of all
         others.
         """
-        documents = page.documents[first : first + _AT_ONCE]
-        keys = page.keys[first : first + _AT_ONCE]
-        copies, equal = self._sides.stored.copies(documents, keys, scanned=scanned)
+        chosen = range(page.count) if numbers is None else numbers
+        documents = [page.documents[n] for n in chosen]
+        keys = [page.keys[n] for n in chosen]
+        copies, equal = self._sides.stored.copies(documents, keys)
         others = [n for n, some in enumerate(copies) if len(some) != 1 or n not in equal]
         verdicts = [
-            self._compare(documents[n], keys[n], copies[n], page.items[first + n]) for n in others
+            self._compare(documents[n], keys[n], copies[n], page.items[chosen[n]]) for n in others
         ]
         return [keys[n] for n in sorted(equal.difference(others))], verdicts
 
@@ -174,7 +176,7 @@ class Items:
     def _holds(self, verdict: Verdict) -> bool:
         """Whether the target holds a document of the item's key now."""
         stored = self._sides.stored
-        [copies], _ = stored.copies([verdict.document], [verdict.key], scanned=False)
+        [copies], _ = stored.copies([verdict.document], [verdict.key])
         return bool(copies)
 
     def _name_unfit(self, page: Page) -> None:
@@ -188,7 +190,7 @@ class Items:
             for verdict in verdicts
             for _ in (verdict.copies[:1] if self._lossy else verdict.copies)
         ]
-        self.found.add(map(identity_of, same + others))
+        self.found.add(values for _, values in same + others)
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}

@@ -6,7 +6,7 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from bson.raw_bson import RawBSONDocument
 
 from shake.check.documents import encoded, ids, opened
 from shake.check.meaning import Item
+from shake.codec.contract import KeyForm
 from shake.codec.number import parts
 from shake.config import Config
 from shake.schema import Attribute, Table
@@ -62,6 +63,11 @@ class StoredKeys:
         """
         return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
 
+    @cached_property
+    def form(self) -> KeyForm:
+        """How the stored documents hold their keys."""
+        return KeyForm.of(self.rule, self.table.keys)
+
     def read(self, documents: list[bytes]) -> list[SourceKey]:
         """The keys of documents that the codec has made; :attr:`ours` alone does."""
         if not self.by_id:
@@ -87,29 +93,18 @@ class StoredKeys:
         """The document's key, to be compared."""
         return tuple(map(_canonical, self.values(document)))
 
-    def queries(self, keys: list[SourceKey], *, scanned: bool) -> Iterator[dict[str, Any]]:
-        """Together they select all stored documents of these keys.
-
-        ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
-        partitions but the first and the last are there as a whole, and selected by their key.
-        """
+    def query(self, keys: list[SourceKey]) -> dict[str, Any]:
+        """Selects all stored documents of these keys."""
         if self.by_id:
-            yield {"_id": {"$in": [identifier for identifier, _ in keys]}}
-            return
+            return {"_id": {"$in": [identifier for identifier, _ in keys]}}
         paths = self.paths
         if len(paths) == 1:
-            yield {paths[0]: {"$in": [partition for _, (partition,) in keys]}}
-            return
+            return {paths[0]: {"$in": [partition for _, (partition,) in keys]}}
         groups: dict[Any, tuple[Any, list[Any]]] = {}
         for _, (partition, sort) in keys:
             groups.setdefault(_canonical(partition), (partition, []))[1].append(sort)
-        whole, parts = [], list(groups.values())
-        if scanned:
-            whole, parts = parts[1:-1], parts[:1] + parts[1:][-1:]
-        if whole:
-            yield {paths[0]: {"$in": [partition for partition, _ in whole]}}
-        some = [{paths[0]: partition, paths[1]: {"$in": sorts}} for partition, sorts in parts]
-        yield from some if len(some) <= 2 else [{"$or": some}]
+        some = [{paths[0]: pk, paths[1]: {"$in": sorts}} for pk, sorts in groups.values()]
+        return some[0] if len(some) == 1 else {"$or": some}
 
     def exactly(self, key: Mapping[str, Any]) -> dict[str, Any]:
         """Selects the documents whose key has these values, whatever they are."""

@@ -27,10 +27,14 @@ class CheckSetup(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Begin with a table, of which so many processes each do a part; ``fence`` is for repairs."""
+    """Begin with a table, of which so many processes each do a part.
+
+    ``seed`` is that of all their digests; ``fence`` is for repairs.
+    """
 
     table: Table
     processes: int
+    seed: bytes
     fence: Fence
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from shake.check import messages
 from shake.check.documents import encoded
 from shake.check.extras import Extras
+from shake.check.fingerprint import marks
 from shake.check.items import Items
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
@@ -17,6 +18,7 @@ from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
 from shake.plan.plan import capacity_rate
+from shake.process.allocator import share_memory_among_threads
 from shake.process.messages import unhandled
 from shake.schema import Table
 from shake.source.client import Retry
@@ -28,7 +30,7 @@ from shake.targets.mongodb.target import MongoTarget
 log = logging.getLogger("shake.check")
 
 #: Pieces of work that a process does at the same time: the network is the wait.
-THREADS = 8
+THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Ends:
 
 def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> Ends:
     """The clients of this process."""
+    share_memory_among_threads()
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:
@@ -64,7 +67,8 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
 class Part:
     """The check of a table, or of those parts of it that fall to one of ``processes``.
 
-    Each of them keeps to its share of the limits, so that all together keep to the whole.
+    Each of them keeps to its share of the limits, so that all together keep to the whole. ``seed``,
+    the same for all, is that of their digests.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Part:
         listener: Listener,
         *,
         repair: Repair,
+        seed: bytes,
         fence: Fence = NO_FENCE,
         processes: int,
     ) -> None:
@@ -81,10 +86,10 @@ class Part:
         capacity = capacity_rate(config, table)
         pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
         source = SourceTable(ends.client, table, config, pace)
-        stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
+        stored = StoredTable(ends.target, config.place(table.name), table, config, seed, fence)
         self.sides = Sides(table, config, source, stored, listener, repair)
-        self.items = Items(self.sides, ends.stop)
-        self.extras = Extras(self.sides)
+        self.items = Items(self.sides, seed, ends.stop)
+        self.extras = Extras(self.sides, seed)
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
@@ -98,7 +103,7 @@ class Part:
             case messages.SumKeys():
                 return self.extras.theirs.sums()
             case messages.LookFor(buckets):
-                self.extras.buckets = set(buckets)
+                self.extras.marks = marks(buckets)
             case messages.NameExtras(part):
                 self.extras.name(part)
             case messages.ListKeys(part):

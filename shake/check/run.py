@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from shake.check.progress import Progress, showing
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.target import KeyRange
+from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.errors import RefusedError, RunError, UsageError
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
@@ -149,7 +151,14 @@ class _Run:
         fence = NO_FENCE
         if self.repairs:
             fence = self.repairs.begin(table, 1 if plan.processes == 1 else plan.processes + 1)
-        part = Part(self.ends, table, self.progress, repair=wish.repair, fence=fence, processes=1)
+        seed = secrets.token_bytes(SEED_LENGTH)
+        part = Part(
+            *(self.ends, table, self.progress),
+            repair=wish.repair,
+            seed=seed,
+            fence=fence,
+            processes=1,
+        )
         with self.progress.table(table, part.sides.stored.place):
             if self.config.sync_schema_only:
                 pass
@@ -158,26 +167,26 @@ class _Run:
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(wish.sample)
             else:
-                self._compare(plan, part, fence)
+                self._compare(plan, part, seed, fence)
             self.belonging.verify_again(table)
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare(self, plan: Plan, part: Part, fence: Fence) -> None:
+    def _compare(self, plan: Plan, part: Part, seed: bytes, fence: Fence) -> None:
         """Every item, then every document."""
         crew: Crew = Alone(part, self.ends.stop.set)
         if plan.processes > 1:
-            crew = self.children.open(plan.table, plan.processes, fence)
+            crew = self.children.open(plan.table, plan.processes, seed, fence)
         for _ in crew.each(
             [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
         ):
             pass
-        found = _merged(crew.all(messages.SumItems(), Sums))
+        found = _merged(seed, crew.all(messages.SumItems(), Sums))
         self.progress.reading_keys(found.keys)
         ranges = part.sides.stored.ranges(_parts(plan, found.keys))
         for _ in crew.each([messages.ReadKeys(one) for one in ranges], messages.Done):
             pass
-        theirs = _merged(crew.all(messages.SumKeys(), Sums))
+        theirs = _merged(seed, crew.all(messages.SumKeys(), Sums))
         unequal = found.unequal(theirs)
         if part.sides.stored.keys.lossy:
             at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
@@ -263,8 +272,8 @@ def _parts(plan: Plan, keys: int) -> int:
     return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)
 
 
-def _merged(sums: list[Sums]) -> Fingerprint:
-    whole = Fingerprint()
+def _merged(seed: bytes, sums: list[Sums]) -> Fingerprint:
+    whole = Fingerprint(seed)
     for one in sums:
         whole.merge(one)
     return whole

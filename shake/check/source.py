@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
+import mmap
+import queue
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,23 +28,36 @@ from shake.source.scan import ScanPlan
 _KEYS_AT_ONCE = 100
 #: Of a page whose answers come whole and are no pages.
 _TRIES = 5
+#: Pages that are turned into documents at the same time, each in room for the largest document.
+_AT_ONCE = 2
 
 
 @dataclass
 class Page:
     """Items as the source sent them, and the document of each (see StoredKeys.ours).
 
-    ``keys`` are what that reads in the documents. ``unfit`` are items that the codec cannot turn
-    into documents, and why; they are in none of these.
+    ``packed`` has the ``count`` documents one behind the other. ``unfit`` are items that the codec
+    cannot turn into documents, and why; they are in none of the others.
     """
 
     body: bytes
-    documents: list[bytes]
-    keys: list[SourceKey] = field(default_factory=list)
+    stored_keys: StoredKeys
+    packed: bytes = b""
+    count: int = 0
     unfit: list[tuple[Item, str]] = field(default_factory=list)
     scanned: int = 0
     capacity: float = 0.0
     last_key: bytes | None = None
+
+    @cached_property
+    def documents(self) -> list[bytes]:
+        """The documents, each alone."""
+        return cut(self.packed)
+
+    @cached_property
+    def keys(self) -> list[SourceKey]:
+        """The keys of the documents."""
+        return self.stored_keys.read(self.documents)
 
     @cached_property
     def items(self) -> list[Item]:
@@ -60,7 +74,9 @@ class SourceTable:
         self._config = config
         self._pace = pace
         self._keys = StoredKeys(table, config).ours
-        self._room = threading.local()
+        self._rooms: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        for _ in range(_AT_ONCE):
+            self._rooms.put(memoryview(mmap.mmap(-1, ROOM)))  # no memory until it is written
         self._options = codec.Options.of(self._keys.config, table.keys)
 
     def page(
@@ -131,44 +147,40 @@ class SourceTable:
 
     def _read(self, body: bytes) -> Page:
         page = codec.scan_page(body, self._options)
-        read = Page(body, [])
+        read = Page(body, self._keys)
         try:
-            read.documents = self._documents(page)
+            self._fill(page, read)
         except ItemError:
             page = self._read_singly(read)
-        read.keys = self._keys.read(read.documents)
         read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
 
     def _read_singly(self, read: Page) -> codec.ScanPage:
         """Tell fit items from unfit ones; return the page without its items."""
         fit = []
+        read.packed, read.count = b"", 0
         for item in _items(read.body):
             try:
-                alone = codec.scan_page(_page_of([item]), self._options)
-                read.documents += self._documents(alone)
+                self._fill(codec.scan_page(_page_of([item]), self._options), read)
                 fit.append(item)
             except ItemError as error:
                 read.unfit.append((item, error.reason))
         rest = json.loads(read.body.decode("utf-8", "surrogatepass")) | {"Items": [], "Count": 0}
         page = codec.scan_page(json.dumps(rest).encode(), self._options)
-        self._documents(page)
+        self._fill(page, read)
         read.body = _page_of(fit)
         return page
 
-    def _documents(self, page: codec.ScanPage) -> list[bytes]:
-        documents: list[bytes] = []
-        while not page.done:
-            length, _ = page.fill(self._out(), segment_prefix(0, 0), 0)
-            documents += cut(self._out()[:length])
-        return documents
-
-    def _out(self) -> memoryview:
-        """Room for documents, of each thread its own: none is refused for lack of it."""
-        if not hasattr(self._room, "out"):
-            self._room.out = memoryview(bytearray(ROOM))
-        out: memoryview = self._room.out
-        return out
+    def _fill(self, page: codec.ScanPage, read: Page) -> None:
+        """Add the documents of a page."""
+        room = self._rooms.get()
+        try:
+            while not page.done:
+                length, count = page.fill(room, segment_prefix(0, 0), 0)
+                read.packed += room[:length]
+                read.count += count
+        finally:
+            self._rooms.put(room)
 
 
 def _items(body: bytes) -> list[Item]:

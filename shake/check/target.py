@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import bson
 from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake import codec
+from shake.check.batches import Batches
 from shake.check.documents import DECODED, content, cut, keyed, opened
 from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
 from shake.checkpoint.records import repair_sessions
@@ -31,8 +33,8 @@ log = logging.getLogger("shake.check")
 
 T = TypeVar("T")
 
-#: Documents in one answer of the server.
-_AT_ONCE = 1000
+#: Documents that are asked for at once.
+_AT_ONCE = 2000
 #: Keys in one answer.
 _KEYS_AT_ONCE = 10_000
 
@@ -61,14 +63,23 @@ class KeyRange(NamedTuple):
 class StoredTable:
     """Reads and mends the collection of a table; thread-safe.
 
-    ``fence`` numbers what it writes; each process of a repair, from 1 on, has a separate session.
+    ``seed`` is that of all digests. ``fence`` numbers what it writes; each process of a repair,
+    from 1 on, has a separate session.
     """
 
     def __init__(
-        self, target: MongoTarget, place: str, table: Table, config: Config, fence: Fence = NO_FENCE
+        self,
+        target: MongoTarget,
+        place: str,
+        table: Table,
+        config: Config,
+        seed: bytes,
+        fence: Fence = NO_FENCE,
     ) -> None:
         self.place = place
         self.keys = StoredKeys(table, config)
+        self.digests = codec.digests(seed, self.keys.form)
+        self._seed = seed
         self._target = target
         self._table = table
         self._config = config
@@ -86,24 +97,43 @@ class StoredTable:
 
     # ---- reading
 
+    def match(self, documents: bytes, *, scanned: bool) -> codec.Matcher:
+        """Match the codec's documents, one behind the other, with the stored ones of their keys.
+
+        ``scanned``: see codec.Matcher. Where the server has to be asked again in the middle of an
+        answer, the stored documents come twice, so that they are doubtful.
+        """
+        matcher = codec.matcher(documents, self._seed, self.keys.ours.form, self.keys.form)
+        parts = -(-len(matcher) // _AT_ONCE)
+        bounds = [number * len(matcher) // parts for number in range(parts)] + [len(matcher)]
+        for first, last in pairwise(bounds):
+            query = RawBSONDocument(matcher.filter(first, last, scanned))
+            self.patiently(partial(self._match, matcher, query, last - first))
+        return matcher
+
+    def _match(self, matcher: codec.Matcher, query: Mapping[str, Any], expected: int) -> None:
+        batch: Any  # of bytes, whatever pymongo's annotation says
+        # With one more than is expected, the first answer says that there are no others.
+        for batch in Batches(self._collection, query, batch_size=expected + 1):
+            matcher.match(batch)
+
     def copies(
-        self, documents: list[bytes], keys: list[SourceKey], *, scanned: bool
+        self, documents: list[bytes], keys: list[SourceKey]
     ) -> tuple[list[list[bytes]], set[int]]:
         """For each of the codec's documents, the stored ones of the same key.
 
-        And the places of those for which there is one of the same bytes. ``scanned``: see
-        StoredKeys.queries.
+        And the places of those for which there is one of the same bytes.
         """
         copies: list[list[bytes]] = [[] for _ in documents]
         equal: set[int] = set()
         if not documents:
             return copies, equal
-        queries = list(self.keys.queries(keys, scanned=scanned))
+        query = self.keys.query(keys)
         contents: dict[bytes, list[int]] = defaultdict(list)
         for number, document in enumerate(documents):
             contents[content(document, self._config)].append(number)
         others = []
-        for stored in self.patiently(lambda: list(self._find(queries))):
+        for stored in self.patiently(lambda: list(self._find(query))):
             numbers = contents.get(content(stored, self._config))
             if numbers is None:
                 others.append(stored)
@@ -128,19 +158,11 @@ class StoredTable:
         try:
             points = self.patiently(lambda: self._points(split, count))
             if points:  # a server that takes no bounds says so here
-                self.patiently(lambda: list(self._batches(KeyRange(split, None, points[0]), 1)))
+                self.patiently(lambda: list(self.batches(KeyRange(split, None, points[0]), 1)))
         except RunError as error:
             log.warning("%s; so its keys are read in one part, which takes longer", error)
             return [KeyRange(index)]
         return [KeyRange(split, *pair) for pair in pairwise([None, *points, None])]
-
-    def keys_of(self, part: KeyRange) -> Iterator[list[dict[str, Any]]]:
-        """The key of every document, some at a time; its ``_id`` too, unless an index lacks it.
-
-        Raises PyMongoError, also in the middle: to be gone through by :meth:`patiently`.
-        """
-        for batch in self._batches(part):
-            yield bson.decode_all(batch, DECODED)
 
     def some_keys(self, count: int) -> list[dict[str, Any]]:
         """Keys and ``_id`` of documents chosen at random."""
@@ -156,7 +178,7 @@ class StoredTable:
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
         """The documents of such a key, and ``_id`` if that is given."""
-        return self.patiently(lambda: list(self._find([self.keys.exactly(key)])))
+        return self.patiently(lambda: list(self._find(self.keys.exactly(key))))
 
     def holds(self, key: Mapping[str, Any]) -> bool:
         """Whether a document of such a key, and ``_id`` if that is given, is there."""
@@ -274,12 +296,17 @@ class StoredTable:
         wanted = [{"$sample": {"size": count}}, *steps, {"$project": self._projection}]
         return list(_decoded(self._collection.aggregate_raw_batches(wanted)))
 
-    def _batches(self, part: KeyRange, limit: int = 0) -> Iterator[bytes]:
+    def batches(self, part: KeyRange, limit: int = 0) -> Iterator[bytes]:
+        """The key of every document, some at a time; its ``_id`` too, unless an index lacks it.
+
+        Each are documents, one behind the other. Raises PyMongoError, also in the middle: to be
+        gone through by :meth:`patiently`.
+        """
         projection = self._projection
         if part.order not in (None, ("_id",)):  # what that index holds, and no more
             projection = {"_id": 0} | dict.fromkeys(self.keys.paths, 1)
-        found: Any = self._collection.find_raw_batches(
-            {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
+        found: Any = Batches(
+            self._collection, {}, projection=projection, batch_size=_KEYS_AT_ONCE, limit=limit
         )
         if part.order is not None:
             found = found.hint([(path, 1) for path in part.order])
@@ -289,11 +316,10 @@ class StoredTable:
                 found = found.max(_bound(part.order, part.high))
         yield from found
 
-    def _find(self, queries: list[dict[str, Any]]) -> Iterator[bytes]:
+    def _find(self, query: dict[str, Any]) -> Iterator[bytes]:
         batch: Any  # of bytes, whatever pymongo's annotation says
-        for query in queries:
-            for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
-                yield from cut(batch)
+        for batch in self._collection.find_raw_batches(query, batch_size=_AT_ONCE):
+            yield from cut(batch)
 
 
 def _headed(head: Mapping[str, Any], content: bytes) -> bytes:

@@ -14,6 +14,9 @@ from shake.codec.contract import (
     ChangePage,
     Codec,
     CorruptPage,
+    Digests,
+    KeyForm,
+    Matcher,
     Options,
     ScanPage,
     Statements,
@@ -43,6 +46,10 @@ if _wanted != "reference":
 scan_page = _codec.scan_page
 change_page = _codec.change_page
 batches = _codec.batches
+matcher = _codec.matcher
+digests = _codec.digests
+add_sums = _codec.add_sums
+cut_reply = _codec.cut_reply
 next_start = reference.next_start
 replacement = statements.replacement
 
@@ -52,11 +59,18 @@ __all__ = [
     "ChangeOptions",
     "ChangePage",
     "CorruptPage",
+    "Digests",
+    "KeyForm",
+    "Matcher",
     "Options",
     "ScanPage",
     "Statements",
+    "add_sums",
     "batches",
     "change_page",
+    "cut_reply",
+    "digests",
+    "matcher",
     "next_start",
     "replacement",
     "scan_page",

@@ -141,6 +141,78 @@ class ChangePage(Protocol):
         """
 
 
+class KeyForm(NamedTuple):
+    """Where documents hold the key of their item, in ``names`` of ``types`` (``S``, ``N``, ``B``).
+
+    ``by_id``: in their ``_id``; ``raw``: each value is a document of its type and itself.
+    """
+
+    by_id: bool
+    raw: bool
+    names: tuple[bytes, ...]
+    types: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, rule: IdRule, keys: Keys) -> KeyForm:
+        """As a rule has it."""
+        names = [key.name if rule.by_key else rule.name(key.name) for key in keys]
+        return cls(
+            rule.by_key,
+            rule.raw,
+            tuple(name.encode("utf-8", "surrogatepass") for name in names),
+            tuple(key.type.encode() for key in keys),
+        )
+
+
+class Matcher(Protocol):
+    """Documents of a page, to be matched with the stored documents of their keys.
+
+    A document is matched where one stored document, and no other, has its key, and says the same:
+    byte for byte, or with fields in another order, or whole numbers of the other size. The ``_id``
+    counts where it is the key. All others are doubtful, among them those whose stored documents
+    are broken, or hold a name twice.
+    """
+
+    def __len__(self) -> int:
+        """How many documents the page has."""
+
+    def filter(self, first: int, last: int, scanned: bool) -> bytes:
+        """The filter, as BSON, that selects the stored documents of some: ``first`` to ``last``.
+
+        ``scanned`` says that a Scan without a filter gave the documents, in this order: then all
+        partitions but the first and the last are there as a whole, and selected by their key.
+        """
+
+    def match(self, stored: bytes) -> None:
+        """Look at stored documents, one behind the other. Raises ValueError where they are none."""
+
+    def doubtful(self) -> list[int]:
+        """The numbers of those that are not matched."""
+
+    def add(self, sums: memoryview) -> int:
+        """Add the keys of the matched ones to sums (see Digests); return how many there are."""
+
+
+class Digests(Protocol):
+    """Digests, under a secret seed of 16 bytes, of stored documents that stand in any form.
+
+    Sums are 2**n unsigned integers of 8 bytes, one for each bucket of keys: to that which the last
+    8 bytes of its key's digest say, a document adds the first 8.
+    """
+
+    def add(self, documents: bytes, sums: memoryview) -> int:
+        """Add the keys of documents, one behind the other; return how many there are."""
+
+    def within(self, documents: bytes, marks: bytes) -> list[bytes]:
+        """Those documents whose keys fall into marked buckets: each has a bit of ``marks``."""
+
+    def key(self, document: bytes) -> bytes:
+        """The digest of a document's key: that of another one is equal where MongoDB says so."""
+
+    def fields(self, document: bytes) -> bytes | None:
+        """The digest of what a document says, in any order; None where that is not certain."""
+
+
 class Codec(Protocol):
     """The public door of an implementation."""
 
@@ -161,6 +233,22 @@ class Codec(Protocol):
         Returns (start, end, documents) of each batch. A larger document forms a batch alone.
         Raises ValueError where a length does not fit.
         """
+
+    def matcher(self, documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+        """Begin to match documents, one behind the other, that hold their keys as ``ours``."""
+
+    def digests(self, seed: bytes, form: KeyForm) -> Digests:
+        """The digests of documents that hold their keys in this form."""
+
+    def cut_reply(self, reply: bytes | memoryview) -> tuple[bytes, bytes]:
+        """The answer of a find or getMore with an empty batch, and the documents of its batch.
+
+        These are one behind the other. Raises ValueError where it is no such answer; one without a
+        cursor, such as that of an error, has no documents.
+        """
+
+    def add_sums(self, sums: memoryview, more: bytes) -> None:
+        """Add sums (see Digests) to others. Raises ValueError where these are not as many."""
 
 
 class CorruptPage(ValueError):

@@ -14,13 +14,21 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from shake.codec import contract, reference
-from shake.codec._transcoder import Changes, Documents, batches
-from shake.codec.contract import Body, ChangeOptions, Options, Statements
+from shake.codec import _transcoder, contract, reference
+from shake.codec._transcoder import Changes, Documents, add_sums, batches, cut_reply
+from shake.codec.contract import (
+    Body,
+    ChangeOptions,
+    Digests,
+    KeyForm,
+    Matcher,
+    Options,
+    Statements,
+)
 
 log = logging.getLogger("shake.codec")
 
-__all__ = ["batches", "change_page", "scan_page"]
+__all__ = ["add_sums", "batches", "change_page", "cut_reply", "digests", "matcher", "scan_page"]
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 
@@ -124,6 +132,26 @@ class ChangePage:
                 self._other = reference.change_page(self._body, self._options)
                 self._other.skip(self._changes.count)
         return filled if self._other is None else self._other.fill(out, filled)
+
+
+def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+    """See contract.Codec."""
+    made: Matcher = _transcoder.Matcher(documents, seed, _form(ours), _form(stored))
+    return made
+
+
+def digests(seed: bytes, form: KeyForm) -> Digests:
+    """See contract.Codec."""
+    made: Digests = _transcoder.Digests(seed, _form(form))
+    return made
+
+
+@lru_cache
+def _form(form: KeyForm) -> tuple[bool, bool, bytes, bytes, bytes | None, bytes]:
+    """As C takes it."""
+    two = len(form.names) > 1
+    sort = (form.names[1], form.types[1]) if two else (None, form.types[0])
+    return (form.by_id, form.raw, form.names[0], form.types[0], *sort)
 
 
 def _rest(body: Body, start: int, end: int) -> dict[str, Any] | None:

@@ -7,7 +7,17 @@ from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
-from shake.codec.contract import Body, ChangeOptions, CorruptPage, Options, Statements
+from shake.codec import matching
+from shake.codec.contract import (
+    Body,
+    ChangeOptions,
+    CorruptPage,
+    Digests,
+    KeyForm,
+    Matcher,
+    Options,
+    Statements,
+)
 from shake.codec.items import Item, Typed, dump, encoder, key_text
 from shake.codec.statements import Change, maker
 from shake.errors import ItemError
@@ -204,6 +214,20 @@ def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int
         at += length
         count += 1
     return cuts + [(start, at, count)] * bool(count)
+
+
+def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+    """See contract.Codec."""
+    return matching.Matcher(documents, seed, ours, stored)
+
+
+def digests(seed: bytes, form: KeyForm) -> Digests:
+    """See contract.Codec."""
+    return matching.Digests(seed, form)
+
+
+add_sums = matching.add_sums
+cut_reply = matching.cut_reply
 
 
 def next_start(body: Body) -> bytes | None:

@@ -1,4 +1,5 @@
-/* Throws damaged responses at the codec, to be run under sanitizers (`make fuzz`).
+/* Throws damaged responses and stored documents at the codec, to be run under sanitizers
+ * (`make fuzz`).
  *
  * `LLVMFuzzerTestOneInput` is what libFuzzer calls. Without clang, built with -DSHAKE_DRIVER, a
  * small driver damages its seeds by itself: always in the same order for one -seed=N, until
@@ -7,10 +8,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "fuzz.h"
 #include "page.h"
 #include "records.h"
 
-static void fail(const char *what)
+void fail(const char *what)
 {
     fprintf(stderr, "fuzz: %s\n", what);
     abort();
@@ -141,29 +143,49 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         make_statements(body, size, &options, choice % 2 ? 1 << 16 : size / 2);
     }
     free(body);
+    read_stored(data, size);
     return 0;
 }
 
 #ifdef SHAKE_DRIVER
 
-static const char *const seeds[] = {
+#define BYTES(text) {(const uint8_t *)(text), sizeof(text) - 1}
+
+static const struct bytes seeds[] = {
+    BYTES(
     "{\"Items\":[{\"pk\":{\"S\":\"a\"},\"sk\":{\"N\":\"-12.50\"},\"_id\":{\"B\":\"AP8=\"},\"n\":{"
     "\"NS\":[\"7\",\"1E+2\",\"123456789012345678901234567890123456\",\"0.1\",\"9223372036854775807"
     "\"]},\"l\":{\"L\":[{\"BOOL\":false},{\"NULL\":true},{\"M\":{\"x\":{\"SS\":[\"y\"]}}},{\"BS\":["
     "\"AAAA\"]}]}},{\"pk\":{\"S\":\"b\"},\"sk\":{\"N\":\"0\"}}],\"Count\":2,\"ScannedCount\":2,"
-    "\"LastEvaluatedKey\":{\"pk\":{\"S\":\"b\"},\"sk\":{\"N\":\"0\"}}}",
+    "\"LastEvaluatedKey\":{\"pk\":{\"S\":\"b\"},\"sk\":{\"N\":\"0\"}}}"),
+    BYTES(
     "{\"Count\":1,\"Items\":[{\"pk\":{\"S\":\"\\u20ac\\ud83d\\ude00\\n\\\"\\\\\"},\"sk\":{\"N\":"
     "\"1E-130\"},\"text\":{\"S\":\"plain text that is longer than a chunk \xe6\x9d\xb1\xe4\xba\xac "
-    "\xc3\xa9\xf0\x9f\x98\x80\"}}],\"ScannedCount\":1}",
+    "\xc3\xa9\xf0\x9f\x98\x80\"}}],\"ScannedCount\":1}"),
+    BYTES(
     " { \"Items\" : [ { \"sk\" : { \"N\" : \"+1.5e3\" } , \"pk\" : { \"S\" : \"\" } , \"m\" : { "
-    "\"M\" : { \"a\" : { \"M\" : { } } , \"b\" : { \"L\" : [ ] } } } } ] } ",
+    "\"M\" : { \"a\" : { \"M\" : { } } , \"b\" : { \"L\" : [ ] } } } } ] } "),
+    BYTES(
     "{\"Records\":[{\"dynamodb\":{\"ApproximateCreationDateTime\":1.4E9,\"Keys\":{\"pk\":{\"S\":\"a\"},"
     "\"sk\":{\"N\":\"1.5\"}},\"NewImage\":{\"pk\":{\"S\":\"a\"},\"sk\":{\"N\":\"1.5\"},\"$v\":{\"SS\":["
     "\"x\"]}},\"OldImage\":{\"x\":[null,-0.5,\"\\u20ac\"]},\"SequenceNumber\":\"12\"},\"eventName\":"
     "\"MODIFY\"},{\"eventName\":\"INSERT\",\"dynamodb\":{\"SequenceNumber\":\"13\",\"NewImage\":{\"pk\""
     ":{\"S\":\"b\"},\"sk\":{\"N\":\"2\"}},\"Keys\":{\"sk\":{\"N\":\"2\"},\"pk\":{\"S\":\"b\"}}}},{"
     "\"eventName\":\"REMOVE\",\"dynamodb\":{\"SequenceNumber\":\"14\",\"Keys\":{\"pk\":{\"S\":\"a\"},"
-    "\"sk\":{\"N\":\"1.5\"}}}}],\"NextShardIterator\":\"n\"}",
+    "\"sk\":{\"N\":\"1.5\"}}}}],\"NextShardIterator\":\"n\"}"),
+    BYTES("T\0\0\0\2_id\0\2\0\0\0a\0\2pk\0\2\0\0\0a\0\20sk\0\371\377\377\377\4x\0$\0\0\0\20\060\0\1\0\0"
+          "\0\2\061\0\2\0\0\0y\0\3\062\0\14\0\0\0\12z\0\10w\0\1\0\0\1d\0\0\0\0\0\0\0\370\77\0U\0\0\0\3_"
+          "id\0#\0\0\0\2pk\0\2\0\0\0a\0\23sk\0\226\0\0\0\0\0\0\0\0\0\0\0\0\0<0\0\2pk\0\2\0\0\0a\0\23sk"
+          "\0\226\0\0\0\0\0\0\0\0\0\0\0\0\0<0\5b\0\2\0\0\0\0\0\1\0,\0\0\0\7_id\0\06123456789012\2pk\0\2"
+          "\0\0\0b\0\22sk\0\0\0\0\0\0\1\0\0\0"),
+    BYTES("\207\0\0\0\3_id\0)\0\0\0\3pk\0\16\0\0\0\2S\0\2\0\0\0a\0\0\3sk\0\16\0\0\0\2N\0\2\0\0\0\061\0"
+          "\0\0\3pk\0\16\0\0\0\2S\0\2\0\0\0a\0\0\3sk\0\16\0\0\0\2N\0\2\0\0\0\061\0\0\3m\0-\0\0\0\3M\0%"
+          "\0\0\0\3q\0\35\0\0\0\4L\0\25\0\0\0\3\060\0\15\0\0\0\2S\0\1\0\0\0\0\0\0\0\0\0\0Y\0\0\0\3_id\0"
+          "\16\0\0\0\2S\0\2\0\0\0b\0\0\3pk\0\16\0\0\0\2S\0\2\0\0\0b\0\0\13re\0a\0i\0\17c\0\26\0\0\0\2\0"
+          "\0\0x\0\14\0\0\0\20y\0\1\0\0\0\0\21t\0\2\0\0\0\1\0\0\0\377k\0\0"),
+    BYTES("t\0\0\0\3cursor\0[\0\0\0\4firstBatch\0\062\0\0\0\3\060\0\30\0\0\0\20_id\0\1\0\0"
+          "\0\2pk\0\2\0\0\0a\0\0\3\061\0\17\0\0\0\2pk\0\2\0\0\0b\0\0\0\22id\0\7\0\0\0\0\0\0"
+          "\0\2ns\0\4\0\0\0d.c\0\0\1ok\0\0\0\0\0\0\0\360\77\0"),
 };
 static const char *const splices[] = {
     "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "9", "-", ".", "e", "=", " ", "\xff", "\xed\xa0",
@@ -231,8 +253,9 @@ int main(int count, char **arguments)
     state = seed * 2 + 1;
     uint8_t body[MOST];
     for (time_t until = time(NULL) + (time_t)seconds; done < runs && time(NULL) < until; done++) {
-        size_t which = below(SEEDS), length = strlen(seeds[which]);
-        memcpy(body, seeds[which], length);
+        const struct bytes *one = &seeds[below(SEEDS)];
+        size_t length = one->length;
+        memcpy(body, one->data, length);
         for (size_t times = below(6); times > 0; times--)
             length = damage(body, length);
         LLVMFuzzerTestOneInput(body, length);

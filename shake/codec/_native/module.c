@@ -1,6 +1,5 @@
 /* The Python binding: `Documents` and `Changes`, each made of a response that it gives out once. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "binding.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,11 +36,6 @@ static void raise_refusal(const struct work *w, const struct source *source)
     if (arguments)
         PyErr_SetObject(PyExc_ValueError, arguments);
     Py_XDECREF(arguments);
-}
-
-static struct bytes bytes_of(const char *data, Py_ssize_t length)
-{
-    return (struct bytes){(const uint8_t *)data, (size_t)length};
 }
 
 static bool take_plan(struct options *options, PyObject *plan)
@@ -478,14 +472,16 @@ static PyObject *batches(PyObject *module, PyObject *args)
 
 static PyMethodDef transcoder_methods[] = {
     {"batches", batches, METH_VARARGS, batches_doc},
+    {"add_sums", add_sums, METH_VARARGS, add_sums_doc},
+    {"cut_reply", cut_reply, METH_VARARGS, cut_reply_doc},
     {0},
 };
 
 static int transcoder_exec(PyObject *module)
 {
-    PyType_Spec *const specs[] = {&documents_spec, &changes_spec};
+    PyType_Spec *const specs[] = {&documents_spec, &changes_spec, &matcher_spec, &digests_spec};
     int status = 0;
-    for (size_t i = 0; i < 2 && !status; i++) {
+    for (size_t i = 0; i < sizeof specs / sizeof *specs && !status; i++) {
         PyObject *type = PyType_FromSpec(specs[i]);
         status = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
         Py_XDECREF(type);
