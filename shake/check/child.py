@@ -56,7 +56,9 @@ class Checker:
         self._parent = Parent(channel)
         self._repair = set_up.repair
         self._credentials = set_up.credentials
-        self._ends = connect(config, set_up.endpoint, lambda: self._credentials)
+        self._ends = connect(
+            config, set_up.endpoint, lambda: self._credentials, live=not set_up.repair
+        )
         self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
 
     def serve(self, received: Iterator[messages.ToChecker]) -> None:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
+import bson
+
+from shake.check.documents import DECODED
+from shake.check.doubts import Doubts, Wrong
+from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint, bucket
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.keys import digest, identity_of
 from shake.check.sides import Advanced, Repair, Sides
 from shake.check.target import KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
+
+#: Why a key that has become a double is undecided.
+_DOUBLES = (
+    "with convert.type = mchange, numeric keys cannot be compared while shake follows: check again "
+    "when it has ended"
+)
 
 #: A key of the target, and its ``_id`` where that is known.
 Key = dict[str, Any]
@@ -24,9 +38,15 @@ class Extras:
 
     ``theirs`` has all keys of the target that :meth:`add` has read. ``buckets`` are those that have
     been found unequal: the source is asked only for the few keys that share one of them.
+    It is the Looker for its ``doubts``, each by a Key as BSON.
     """
 
-    def __init__(self, sides: Sides) -> None:
+    def __init__(
+        self, sides: Sides, following: Following, gate: Gate, stop: threading.Event
+    ) -> None:
+        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
+        self._following = following
+        self._gate = gate
         self.theirs = Fingerprint()
         self.buckets: set[int] = set()
         self._sides = sides
@@ -67,7 +87,9 @@ class Extras:
             theirs[digest(self._keys.identity(key))].append(key)
         for one, keys in theirs.items():
             here, shown = ours[one], self._keys.shown(keys[0])
-            if not here:
+            if here != len(keys) and not (filtered and here) and self._following.runs:
+                self._sides.differ(UNDECIDED, shown, note=_DOUBLES)
+            elif not here:
                 for document in self._sides.stored.documents_of(keys):
                     self._name(document)
             elif len(keys) > here:
@@ -98,15 +120,43 @@ class Extras:
         for key in keys:
             some.append(key)
             if len(some) == _AT_ONCE:
-                self._name_absent(some)
+                self._doubt_absent(some)
                 some = []
-        self._name_absent(some)
+        self._doubt_absent(some)
 
-    def _name_absent(self, keys: list[Key]) -> None:
-        absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
-        # Once more: a deletion may be on its way from the source to the target.
-        for document in self._absent(self._sides.stored.documents_of(absent)):
+    def _doubt_absent(self, keys: list[Key]) -> None:
+        self.doubts.make_room()
+        with self._gate.step():
+            absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
+            self.doubts.put(map(bson.encode, absent))
+
+    # ---- as the Looker
+
+    def look(self, keys: Sequence[bytes]) -> list[Wrong[list[Key]]]:
+        """See Looker: a deletion may be on its way from the source to the target."""
+        found: dict[bytes, list[Key]] = defaultdict(list)
+        decoded = bson.decode_all(b"".join(keys), DECODED)
+        names = {self._document_name(one, one): key for one, key in zip(decoded, keys, strict=True)}
+        for document in self._absent(self._sides.stored.documents_of(decoded)):
+            found[names[self._document_name(document, decoded[0])]].append(document)
+        return [Wrong(key, _state(some), some) for key, some in found.items()]
+
+    def _document_name(self, document: Key, like: Key) -> Any:
+        """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
+        if "_id" in like:
+            return bson.encode({"_id": document["_id"]})
+        return self._keys.identity(document)
+
+    def moment(self) -> float:
+        return self._sides.source.moment()
+
+    def differs(self, wrong: Wrong[list[Key]]) -> None:
+        for document in wrong.verdict:
             self._name(document)
+
+    def undecided(self, key: bytes, why: str) -> None:
+        [decoded] = bson.decode_all(key, DECODED)
+        self._sides.differ(UNDECIDED, self._keys.shown(decoded), note=why)
 
     def _absent(self, keys: list[Key]) -> list[Key]:
         typed = [one for one in map(self._keys.typed, keys) if one is not None]
@@ -153,3 +203,11 @@ class Extras:
             first = one not in known
             known.add(one)
         return first
+
+
+def _state(documents: list[Key]) -> bytes:
+    """What stands for some documents, whatever their order."""
+    state = blake2b(digest_size=16)
+    for document in sorted(map(bson.encode, documents)):
+        state.update(document)
+    return state.digest()

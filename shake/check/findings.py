@@ -17,9 +17,12 @@ ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
 #: Differences that are printed, beside those of indexes; a report file names all.
 SHOWN = 20
 
+#: The kind of what is neither equal nor a difference, since that cannot be decided.
+UNDECIDED = "undecided"
+
 #: Kinds that every closing line counts, and those that are named only where there are any.
 _ALWAYS = ("missing", "different", "extra", "duplicate")
-_AT_TIMES = ("index", "folded")
+_AT_TIMES = ("index", "folded", UNDECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Difference:
 
     ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
     there, there more than once (``duplicate``), an ``index`` (named by ``fields``) that is not
-    there, or ``folded``: several items of the source have one double as their key. ``key`` is
+    there, or ``folded``: several items of the source have one double as their key. It is
+    ``undecided`` where it cannot be decided whether the key differs. ``key`` is
     DynamoDB JSON. ``repaired`` means put right, and looked at again.
     """
 
@@ -70,6 +74,7 @@ class Findings:
         self._odd: set[str] = set()
         self._shown = 0
         self.total = 0
+        self.undecided = 0
         self.repaired = 0
 
     def add(self, difference: Difference) -> None:
@@ -82,7 +87,8 @@ class Findings:
                     return
                 self._odd.add(line)
             self._kinds[difference.table, difference.kind] += 1
-            self.total += 1
+            self.total += difference.kind != UNDECIDED
+            self.undecided += difference.kind == UNDECIDED
             self.repaired += difference.repaired
             if self._report is not None:
                 print(difference.as_json(), file=self._report, flush=True)
@@ -98,7 +104,8 @@ class Findings:
     @property
     def unsaid(self) -> int:
         """How many differences were neither printed nor written."""
-        return 0 if self._report is not None else self.total - self._shown
+        found = self.total + self.undecided
+        return 0 if self._report is not None else found - self._shown
 
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""

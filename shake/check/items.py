@@ -1,19 +1,25 @@
 """Source to target: every item, or some, against the documents of its key.
 
 A difference is believed only when both sides, read once more, still say so: a live table changes
-between two reads.
+between two reads (see doubts).
 """
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from shake.check.documents import opened
+from shake.check.doubts import Doubts, Wrong
+from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Advanced, Sides
@@ -48,10 +54,18 @@ class Verdict:
 
 
 class Items:
-    """Compares items; ``found`` has the keys of all documents that were found in the target."""
+    """Compares items; ``found`` has the keys of all documents that were found in the target.
 
-    def __init__(self, sides: Sides, stop: threading.Event) -> None:
+    It is the Looker for its ``doubts``, each by the typed key as JSON. A page is one step of
+    ``gate``.
+    """
+
+    def __init__(
+        self, sides: Sides, following: Following, gate: Gate, stop: threading.Event
+    ) -> None:
         self.found = Fingerprint()
+        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
+        self._gate = gate
         self._sides = sides
         self._lossy = sides.stored.keys.lossy
         self._stop = stop
@@ -61,7 +75,9 @@ class Items:
         for page in self._sides.source.pages(segment, segments):
             if self._stop.is_set():
                 raise Stopped
-            self._check(page)
+            self.doubts.make_room()
+            with self._gate.step():
+                self._check(page)
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""
@@ -74,7 +90,8 @@ class Items:
         while visits and count > 0:
             segment, start = visits.popleft()
             page = source.page(segment, segments, start, min(_VISIT, count))
-            count -= self._check(page)
+            with self._gate.step():
+                count -= self._check(page)
             if page.last_key is not None:
                 visits.append((segment, page.last_key))
 
@@ -86,8 +103,11 @@ class Items:
                 page, first, scanned=self._sides.config.scan_filter is None
             )
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))
-            if doubtful := [self._key(verdict.item) for verdict in verdicts if verdict.kind]:
-                self._look_again(doubtful)
+            doubtful = [self._key(verdict.item) for verdict in verdicts if verdict.kind]
+            if doubtful and self._sides.repair:
+                self._repair(doubtful)
+            else:
+                self.doubts.put(json.dumps(key).encode() for key in doubtful)
         items = len(page.documents) + len(page.unfit)
         size = sum(map(len, page.documents))
         self._sides.listener.advanced(Advanced(items, page.scanned, size))
@@ -122,8 +142,35 @@ class Items:
             kind = "duplicate"
         return Verdict(document, key, [copies[number] for number in ranks], item, kind, fields)
 
-    def _look_again(self, keys: list[Item]) -> None:
-        """Read both sides anew; name, and mend, what differs still."""
+    # ---- as the Looker
+
+    def look(self, keys: Sequence[bytes]) -> list[Wrong[Verdict]]:
+        """See Looker. An item that the source has deleted is no difference of this side."""
+        page = self._sides.source.get(list(map(json.loads, keys)))
+        self._name_unfit(page)
+        same, verdicts = self._judge(page)
+        self._count(same, (verdict for verdict in verdicts if not verdict.kind))
+        return [
+            Wrong(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
+            for verdict in verdicts
+            if verdict.kind
+        ]
+
+    def moment(self) -> float:
+        return self._sides.source.moment()
+
+    def differs(self, wrong: Wrong[Verdict]) -> None:
+        verdict = wrong.verdict
+        self._count([], [verdict])
+        self._sides.differ(verdict.kind, self._key(verdict.item), fields=verdict.fields)
+
+    def undecided(self, key: bytes, why: str) -> None:
+        self._sides.differ(UNDECIDED, json.loads(key), note=why)
+
+    # ---- repairs
+
+    def _repair(self, keys: list[Item]) -> None:
+        """Read both sides anew; mend, and name, what differs still."""
         sides = self._sides
         page = sides.source.get(keys)
         self._name_unfit(page)
@@ -131,7 +178,7 @@ class Items:
         wrong = [verdict for verdict in verdicts if verdict.kind]
         right: set[Identity] = set()
         there: set[Identity] = set()
-        if wrong and sides.repair:
+        if wrong:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
@@ -144,7 +191,7 @@ class Items:
             self._withdraw(added, there)
         for verdict in wrong:
             key, identity = self._key(verdict.item), identity_of(verdict.key)
-            if sides.repair and identity not in there and not self._holds(verdict):
+            if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
             sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
@@ -192,3 +239,11 @@ class Items:
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
+
+
+def _state(verdict: Verdict) -> bytes:
+    """What stands for both sides; the order of attributes does not count."""
+    state = blake2b(json.dumps(verdict.item, sort_keys=True).encode(), digest_size=16)
+    for copy in sorted(verdict.copies):
+        state.update(copy)
+    return state.digest()

@@ -41,6 +41,10 @@ class Compare(NamedTuple):
     segments: int
 
 
+class Settle(NamedTuple):
+    """Wait until no key is in doubt. Answered by Done."""
+
+
 class ReadKeys(NamedTuple):
     """Read the keys of a part of the target. Answered by Done."""
 
@@ -107,7 +111,7 @@ class Counts(NamedTuple):
 
 #: What a child has a thread do; each is answered by one result.
 Work: TypeAlias = (
-    Compare | ReadKeys | SumItems | SumKeys | LookFor | NameExtras | ListKeys | CountItems
+    Compare | Settle | ReadKeys | SumItems | SumKeys | LookFor | NameExtras | ListKeys | CountItems
 )
 Result: TypeAlias = Done | Sums | Keys | Counts
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from shake.check import messages
 from shake.check.documents import encoded
 from shake.check.extras import Extras
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.items import Items
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
@@ -38,17 +40,21 @@ class Ends:
     config: Config
     client: DynamoSource
     target: MongoTarget
+    following: Following
     stop: threading.Event
 
     def close(self) -> None:
         """End what they do, and close them."""
         self.stop.set()
+        self.following.close()
         self.target.close()
         self.client.close()
 
 
-def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> Ends:
-    """The clients of this process."""
+def connect(
+    config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials], *, live: bool
+) -> Ends:
+    """The clients of this process; ``live``: a task may apply changes beside the check."""
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:
@@ -58,7 +64,8 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
     client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
-    return Ends(config, client, MongoTarget(config, stop, log.info), stop)
+    following = Following(config, follows=live and config.sync_mode != "full")
+    return Ends(config, client, MongoTarget(config, stop, log.info), following, stop)
 
 
 class Part:
@@ -83,14 +90,18 @@ class Part:
         source = SourceTable(ends.client, table, config, pace)
         stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
         self.sides = Sides(table, config, source, stored, listener, repair)
-        self.items = Items(self.sides, ends.stop)
-        self.extras = Extras(self.sides)
+        gate = Gate()
+        self.items = Items(self.sides, ends.following, gate, ends.stop)
+        self.extras = Extras(self.sides, ends.following, gate, ends.stop)
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
         match work:
             case messages.Compare(segment, segments):
                 self.items.all(segment, segments)
+            case messages.Settle():
+                self.items.doubts.settle()
+                self.extras.doubts.settle()
             case messages.ReadKeys(part):
                 self.extras.add(part)
             case messages.SumItems():

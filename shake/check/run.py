@@ -89,7 +89,7 @@ def check(
         return messages.CheckSetup(endpoint, credentials(), wish.repair)
 
     children = Children(config, set_up, credentials, progress)
-    ends = connect(config, endpoint, credentials)
+    ends = connect(config, endpoint, credentials, live=not wish.repair)
     with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
         ends.target.probe([])
         checkpoints = read_checkpoints(config, repair=bool(wish.repair))
@@ -157,6 +157,7 @@ class _Run:
                 part.items.some(wish.sample, self.chance, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(wish.sample)
+                part.do(messages.Settle())
             else:
                 self._compare(plan, part, fence)
             self.belonging.verify_again(table)
@@ -172,6 +173,7 @@ class _Run:
             [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
         ):
             pass
+        crew.all(messages.Settle(), messages.Done)
         found = _merged(crew.all(messages.SumItems(), Sums))
         self.progress.reading_keys(found.keys)
         ranges = part.sides.stored.ranges(_parts(plan, found.keys))
@@ -193,6 +195,7 @@ class _Run:
             crew.all(messages.LookFor(tuple(unequal)), messages.Done)
             for _ in crew.each([messages.NameExtras(one) for one in ranges], messages.Done):
                 pass
+            crew.all(messages.Settle(), messages.Done)
 
     def _count_again(
         self,

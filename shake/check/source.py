@@ -114,6 +114,10 @@ class SourceTable:
             left = left[_KEYS_AT_ONCE:] + unprocessed
         return self._read(_page_of(found))
 
+    def moment(self) -> float:
+        """The time on the source's clock, or a later one."""
+        return self._client.clock.latest()
+
     def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
         """The items of one BatchGetItem, and the keys that it did not come to."""
         name = self._table.name

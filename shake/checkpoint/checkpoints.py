@@ -11,6 +11,7 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
+    AppliedRecord,
     RepairRecord,
     SegmentRecord,
     StreamRecord,
@@ -212,6 +213,20 @@ class Checkpoints:
     def set_status(self, value: SyncStatus) -> None:
         document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
         self._write(STATUS_TABLE, [document | {"StatusValue": value}])
+
+    def load_applied(self) -> AppliedRecord | None:
+        """How far the task has applied changes; None where it never said so."""
+        for document in self._read(STATUS_TABLE):
+            if document["_id"] == "applied":
+                return AppliedRecord.of(STATUS_TABLE, document)
+        return None
+
+    def save_applied(self, record: AppliedRecord) -> None:
+        """Save how far the task has applied changes.
+
+        What a dead run has sent late does no harm: it is true for ever.
+        """
+        self._write(STATUS_TABLE, [record.document()])
 
     def _read(self, table: str) -> list[dict[str, Any]]:
         return self._store.read(stored_name(table))

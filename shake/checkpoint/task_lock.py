@@ -109,11 +109,14 @@ class TaskLock:
     @staticmethod
     def holder(store: Store) -> tuple[Holder | None, Life]:
         """The process that holds the task lock now, and its life; changes nothing."""
+        holder, _ = TaskLock.sign(store)
+        return holder, Life.GONE if holder is None else holder.life(Holder.me())
+
+    @staticmethod
+    def sign(store: Store) -> tuple[Holder | None, tuple[str, int]]:
+        """The process that holds the task lock, and what changes whenever it renews the lock."""
         held = _read(store)
-        if held is None:
-            return None, Life.GONE
-        holder = Holder.of(STATUS_TABLE, held)
-        return holder, holder.life(Holder.me())
+        return (Holder.of(STATUS_TABLE, held), _sign(held)) if held else (None, ("", 0))
 
     def renew(self, age: float = 0.0) -> None:
         """Move the counter, unless that was done less than ``age`` seconds ago.

@@ -140,7 +140,7 @@ def _check(
             chance=random.Random(),
             workers=options.workers or usable_cpus(),
         )
-    if not findings.total:
+    if not findings.total and not findings.undecided:
         return EQUAL
     left = findings.total - findings.repaired
     if options.repair and not left:
@@ -149,7 +149,12 @@ def _check(
     if options.repair and not options.delete_extra and findings.extra:
         say(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
     repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
-    say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
+    undecided = many(findings.undecided, "key") + " undecided: check again when it rests"
+    if not findings.total:
+        say(f"NOT PROVEN: {undecided}")
+        return DIFFERENT
+    also = f", and {undecided}" if findings.undecided else ""
+    say(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}")
     return DIFFERENT
 
 
