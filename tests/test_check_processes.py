@@ -16,8 +16,8 @@ import psutil
 import pytest
 from bson.decimal128 import Decimal128
 
+import shake.check.comparing
 import shake.check.plan
-import shake.check.run
 from shake.check.crew import Children
 from shake.check.findings import Findings
 from shake.check.messages import CheckSetup, CountItems, Counts
@@ -37,8 +37,8 @@ SMALL = ("--set=log.level=error", "--set=full.read.concurrency=5", "--set=qps.fu
 @pytest.fixture(autouse=True)
 def _small_tables_are_worth_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shake.check.plan, "ITEMS_A_PROCESS", 1)
-    monkeypatch.setattr(shake.check.run, "_SMALLEST_RANGE", 8)
-    monkeypatch.setattr(shake.check.run, "_MANY", 0)
+    monkeypatch.setattr(shake.check.comparing, "_SMALLEST_RANGE", 8)
+    monkeypatch.setattr(shake.check.comparing, "_MANY", 0)
 
 
 def children() -> list[psutil.Process]:

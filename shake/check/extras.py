@@ -13,7 +13,7 @@ import bson
 from shake.check.documents import DECODED
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
-from shake.check.fingerprint import Fingerprint, bucket
+from shake.check.fingerprint import Fingerprint, Sums, bucket
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.keys import digest, identity_of
@@ -36,7 +36,7 @@ Key = dict[str, Any]
 class Extras:
     """Finds, reports and deletes extra documents in the target.
 
-    ``theirs`` has all keys of the target that :meth:`add` has read. ``buckets`` are those that have
+    ``theirs`` has the keys of the target that were read. ``buckets`` are those that have
     been found unequal: the source is asked only for the few keys that share one of them.
     It is the Looker for its ``doubts``, each by a Key as BSON.
     """
@@ -55,9 +55,9 @@ class Extras:
         self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
-    def add(self, part: KeyRange) -> None:
+    def read(self, part: KeyRange) -> Sums:
         """Read the keys of a part."""
-        self.theirs.merge(self._sides.stored.patiently(lambda: self._fingerprint(part)).sums())
+        return self._sides.stored.patiently(lambda: self._fingerprint(part)).sums()
 
     def name(self, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""

@@ -6,14 +6,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from shake.errors import RunError
+
+
+class Unfinished(RunError):
+    """What was done does not agree with itself."""
+
 
 class Gate:
-    """A step is done as a whole, or not begun, whenever :meth:`still` is entered."""
+    """A step is done as a whole, or not begun, whenever :meth:`still` is entered.
+
+    After a step that has failed half-way, nothing is whole: ``still`` then raises Unfinished.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inside = 0
         self._closed = False
+        self._failed = False
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -23,6 +33,9 @@ class Gate:
             self._inside += 1
         try:
             yield
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             with self._changed:
                 self._inside -= 1
@@ -30,12 +43,14 @@ class Gate:
 
     @contextmanager
     def still(self) -> Iterator[None]:
-        """Wait until no step is under way, and let none begin."""
+        """Wait until no step is under way, and let none begin. Raises Unfinished."""
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
             self._closed = True
             self._changed.wait_for(lambda: not self._inside)
         try:
+            if self._failed:
+                raise Unfinished("a step of the check has failed half-way")
             yield
         finally:
             with self._changed:

@@ -23,6 +23,7 @@ from shake.check.gate import Gate
 from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Advanced, Sides
+from shake.check.snapshot import Position
 from shake.check.source import Page
 from shake.errors import Stopped
 
@@ -56,28 +57,31 @@ class Verdict:
 class Items:
     """Compares items; ``found`` has the keys of all documents that were found in the target.
 
-    It is the Looker for its ``doubts``, each by the typed key as JSON. A page is one step of
-    ``gate``.
+    ``positions`` say how far segments are compared. It is the Looker for its ``doubts``, each by
+    the typed key as JSON. A page is one step of ``gate``.
     """
 
     def __init__(
         self, sides: Sides, following: Following, gate: Gate, stop: threading.Event
     ) -> None:
         self.found = Fingerprint()
+        self.positions: dict[int, Position] = {}
         self.doubts = Doubts(sides.table.name, self, following, gate, stop)
         self._gate = gate
         self._sides = sides
         self._lossy = sides.stored.keys.lossy
         self._stop = stop
 
-    def all(self, segment: int, segments: int) -> None:
-        """Compare every item of a segment, the table read in so many."""
-        for page in self._sides.source.pages(segment, segments):
+    def all(self, segment: int, segments: int, start: bytes | None = None) -> None:
+        """Compare every item of a segment from ``start`` on, the table read in so many."""
+        for page in self._sides.source.pages(segment, segments, start):
             if self._stop.is_set():
                 raise Stopped
             self.doubts.make_room()
             with self._gate.step():
                 self._check(page)
+                last = page.last_key
+                self.positions[segment] = Position(segment, last, last is None)
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""

@@ -15,6 +15,7 @@ from shake.check.gate import Gate
 from shake.check.items import Items
 from shake.check.pace import Pace
 from shake.check.sides import Listener, Repair, Sides
+from shake.check.snapshot import Snapshot, Unsaved
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
@@ -89,29 +90,38 @@ class Part:
         pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
         source = SourceTable(ends.client, table, config, pace)
         stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
-        self.sides = Sides(table, config, source, stored, listener, repair)
-        gate = Gate()
+        self.stop = ends.stop.set
+        self._unsaved = Unsaved(listener)
+        self.sides = Sides(table, config, source, stored, self._unsaved, repair)
+        self._gate = gate = Gate()
         self.items = Items(self.sides, ends.following, gate, ends.stop)
         self.extras = Extras(self.sides, ends.following, gate, ends.stop)
+        self._read: set[int] = set()
+        self._named: set[int] = set()
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
         match work:
-            case messages.Compare(segment, segments):
-                self.items.all(segment, segments)
+            case messages.Compare(segment, segments, start):
+                self.items.all(segment, segments, start)
+            case messages.Doubt(items, extras):
+                with self._gate.step():
+                    self.items.doubts.put(items)
+                    self.extras.doubts.put(extras)
             case messages.Settle():
                 self.items.doubts.settle()
                 self.extras.doubts.settle()
-            case messages.ReadKeys(part):
-                self.extras.add(part)
-            case messages.SumItems():
-                return self.items.found.sums()
-            case messages.SumKeys():
-                return self.extras.theirs.sums()
+            case messages.ReadKeys(number, part):
+                sums = self.extras.read(part)
+                with self._gate.step():
+                    self.extras.theirs.merge(sums)
+                    self._read.add(number)
             case messages.LookFor(buckets):
                 self.extras.buckets = set(buckets)
-            case messages.NameExtras(part):
+            case messages.NameExtras(number, part):
                 self.extras.name(part)
+                with self._gate.step():
+                    self._named.add(number)
             case messages.ListKeys(part):
                 return messages.Keys(tuple(map(encoded, self.extras.held(part))))
             case messages.CountItems(segment, segments):
@@ -119,3 +129,20 @@ class Part:
             case _:
                 unhandled(work)
         return messages.Done()
+
+    def snapshot(self, durable: int) -> Snapshot:
+        """What is done so far; the first differences, so many, are durable. Raises Unfinished."""
+        self._unsaved.saved(durable)
+        with self._gate.still():
+            return Snapshot(
+                self._unsaved.first,
+                tuple(self._unsaved.differences),
+                self._unsaved.done,
+                tuple(self.items.positions.values()),
+                tuple(self._read),
+                tuple(self._named),
+                self.items.found.brief(),
+                self.extras.theirs.brief(),
+                tuple(self.items.doubts.held()),
+                tuple(self.extras.doubts.held()),
+            )

@@ -94,9 +94,10 @@ class SourceTable:
         self._pace.used(page.capacity)
         return page
 
-    def pages(self, segment: int, segments: int, *, filtered: bool = True) -> Iterator[Page]:
-        """All pages of a segment."""
-        start: bytes | None = None
+    def pages(
+        self, segment: int, segments: int, start: bytes | None = None, *, filtered: bool = True
+    ) -> Iterator[Page]:
+        """All pages of a segment from ``start`` on."""
         while True:
             page = self.page(segment, segments, start, filtered=filtered)
             yield page

@@ -19,7 +19,7 @@ from shake.checkpoint.records import (
     shard_document,
     shard_of,
 )
-from shake.config.names import is_shortened, stored_name
+from shake.config.names import CHECKED, is_shortened, stored_name
 from shake.errors import RefusedError
 from shake.stream.shard import Shard
 
@@ -47,7 +47,11 @@ class Checkpoints:
         """The wanted tables whose copy, or whose changes, the task has begun with."""
         found = []
         for name in self._store.collections():
-            if name == STATUS_TABLE or not (wanted(name) or is_shortened(name)):
+            if (
+                name == STATUS_TABLE
+                or name.endswith(CHECKED)
+                or not (wanted(name) or is_shortened(name))
+            ):
                 continue
             documents = [one for one in self._store.read(name) if one["_id"] in _BEGUN]
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)

@@ -14,6 +14,7 @@ from setproctitle import setproctitle
 
 from shake.check.belonging import MismatchError
 from shake.check.findings import Findings
+from shake.check.recording import CheckHeld
 from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
@@ -32,7 +33,7 @@ log = logging.getLogger("shake.check")
 EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
 #: Errors of status REFUSED.
-_REFUSALS = (MismatchError, RepairRefused)
+_REFUSALS = (MismatchError, RepairRefused, CheckHeld)
 
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
@@ -64,6 +65,7 @@ def _define(parser: argparse.ArgumentParser) -> None:
             "--repair": "store what is missing or different in the target, and look at it again; "
             "refused while shake-supervisor runs the task",
             "--delete-extra": "with --repair: delete documents whose key the source does not have",
+            "--anew": "begin again, where an interrupted check would go on",
             "--eventual": "scan by eventually consistent reads, at half the cost: they can miss "
             "the changes of the last seconds",
         },
@@ -129,7 +131,7 @@ def _check(
         repair = Repair.ITEMS if options.repair else Repair.NONE
         if options.delete_extra:
             repair = Repair.EXTRAS
-        wish = Wish(options.sample, repair, options.eventual)
+        wish = Wish(options.sample, repair, options.eventual, options.anew)
         check(
             config,
             wish,
