@@ -186,24 +186,26 @@ class Doubts(Generic[V]):
             if key not in wrong:
                 self._end(key)
                 continue
-            self._judge(doubt, wrong[key])
+            if self._judge(doubt, wrong[key]):
+                self._end(key)  # not busy any more: another thread may have it put again
+                continue
             doubt.moment, doubt.mark, doubt.since = moment, mark, since
             doubt.due = since + PAUSES.pause(doubt.tries, self._chance)
-        with self._lock:
-            self._busy -= set(keys)
+            self._busy.discard(key)
 
-    def _judge(self, doubt: _Doubt, wrong: Wrong[V]) -> None:
-        """Decide about a key whose sides differ, or have it wait once more."""
+    def _judge(self, doubt: _Doubt, wrong: Wrong[V]) -> bool:
+        """Decide about a key whose sides differ; return whether it is decided."""
         same = wrong.state == doubt.state
         doubt.confirmed = doubt.confirmed + 1 if same else 0
         doubt.tries += not same
         doubt.state = wrong.state
         if doubt.confirmed >= CONFIRMATIONS or not self._following.runs:
             self._looker.differs(wrong)
-            self._end(doubt.key)
-        elif doubt.tries > TRIES:
+            return True
+        if doubt.tries > TRIES:
             self._looker.undecided(doubt.key, f"it has changed between {doubt.tries} looks")
-            self._end(doubt.key)
+            return True
+        return False
 
     def _end(self, key: bytes) -> None:
         with self._lock:

@@ -10,13 +10,14 @@ from typing import Any
 
 import bson
 
-from shake.check.documents import DECODED
+from shake.check.documents import DECODED, encoded, shown
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint, Sums, bucket
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.keys import digest, identity_of
+from shake.check.meaning import Item
 from shake.check.sides import Advanced, Repair, Sides
 from shake.check.target import KeyRange
 
@@ -128,7 +129,11 @@ class Extras:
         self.doubts.make_room()
         with self._gate.step():
             absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
-            self.doubts.put(map(bson.encode, absent))
+            self.doubts.put(map(encoded, absent))
+
+    def put(self, keys: Iterable[Item]) -> None:
+        """Look at typed keys, which the target can hold and the source not, within a step."""
+        self.doubts.put(map(encoded, self._sides.source.stored_keys(list(keys))))
 
     # ---- as the Looker
 
@@ -144,7 +149,7 @@ class Extras:
     def _document_name(self, document: Key, like: Key) -> Any:
         """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
         if "_id" in like:
-            return bson.encode({"_id": document["_id"]})
+            return encoded({"_id": document["_id"]})
         return self._keys.identity(document)
 
     def moment(self) -> float:
@@ -167,6 +172,7 @@ class Extras:
     def _name(self, document: Key) -> None:
         if not self._first(self._named, document):
             return
+        target = tuple(map(shown, self._sides.stored.whole(document)))
         deletes = self._sides.repair is Repair.EXTRAS
         self._sides.listener.advanced(Advanced(to_repair=deletes))
         deleted = deletes and self._delete(document)
@@ -174,7 +180,7 @@ class Extras:
         if deletes and not deleted:
             return
         repaired = deletes and not self._sides.stored.holds(document)
-        self._sides.differ("extra", self._keys.shown(document), repaired=repaired)
+        self._sides.differ("extra", self._keys.shown(document), repaired=repaired, target=target)
 
     def _delete(self, key: Key) -> bool:
         """Delete a document, unless its key comes back at the source; False where it does.
@@ -208,6 +214,6 @@ class Extras:
 def _state(documents: list[Key]) -> bytes:
     """What stands for some documents, whatever their order."""
     state = blake2b(digest_size=16)
-    for document in sorted(map(bson.encode, documents)):
+    for document in sorted(map(encoded, documents)):
         state.update(document)
     return state.digest()

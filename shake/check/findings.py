@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TextIO, TypeAlias
 
-from shake.status.figures import count
+from shake.status.figures import count, utc
+
+#: The format of the report file.
+FORMAT = 1
 
 #: A key as DynamoDB JSON; parts that no item can have are text.
 ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
@@ -99,6 +103,25 @@ class Findings:
         self.undecided = 0
         self.repaired = 0
 
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write the header of the report."""
+        self._write({"format": FORMAT, **header})
+
+    def end(self, verdict: str, reason: str = "") -> None:
+        """Write the verdict, the last line of the report; ``reason`` is why there is no proof."""
+        with self._lock:
+            tables: dict[str, dict[str, int]] = {}
+            for (table, kind), number in self._kinds.items():
+                tables.setdefault(table, {})[kind] = number
+        line = {"verdict": verdict, "time": _now(), "differences": self.total}
+        line |= {"undecided": self.undecided, "repaired": self.repaired, "tables": tables}
+        self._write(line | ({"reason": reason} if reason else {}))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._report is not None:
+                print(json.dumps(line), file=self._report, flush=True)
+
     def add(self, difference: Difference) -> None:
         """Count, print and write down a difference."""
         with self._lock:
@@ -154,6 +177,10 @@ class Findings:
             return ""
         shown = _ALWAYS + tuple(kind for kind in _AT_TIMES if kind in kinds)
         return ", ".join(f"{count(kinds.get(kind, 0))} {kind}" for kind in shown)
+
+
+def _now() -> str:
+    return utc(time.time())
 
 
 def _name(difference: Difference) -> bytes:

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TypedDict
 
-from shake.check.documents import opened
+from shake.check.documents import opened, shown
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
@@ -111,7 +112,7 @@ class Items:
             if doubtful and self._sides.repair:
                 self._repair(doubtful)
             else:
-                self.doubts.put(json.dumps(key).encode() for key in doubtful)
+                self.put(doubtful)
         items = len(page.documents) + len(page.unfit)
         size = sum(map(len, page.documents))
         self._sides.listener.advanced(Advanced(items, page.scanned, size))
@@ -146,6 +147,10 @@ class Items:
             kind = "duplicate"
         return Verdict(document, key, [copies[number] for number in ranks], item, kind, fields)
 
+    def put(self, keys: Iterable[Item]) -> None:
+        """Look at typed keys, within a step of the gate."""
+        self.doubts.put(json.dumps(key).encode() for key in keys)
+
     # ---- as the Looker
 
     def look(self, keys: Sequence[bytes]) -> list[Wrong[Verdict]]:
@@ -166,7 +171,7 @@ class Items:
     def differs(self, wrong: Wrong[Verdict]) -> None:
         verdict = wrong.verdict
         self._count([], [verdict])
-        self._sides.differ(verdict.kind, self._key(verdict.item), fields=verdict.fields)
+        self._sides.differ(verdict.kind, self._key(verdict.item), **_both(verdict))
 
     def undecided(self, key: bytes, why: str) -> None:
         self._sides.differ(UNDECIDED, json.loads(key), note=why)
@@ -198,7 +203,7 @@ class Items:
             if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
-            sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
+            sides.differ(verdict.kind, key, repaired=repaired, **_both(verdict))
         self._count(same, verdicts)
 
     def _mend(self, verdict: Verdict) -> list[bytes]:
@@ -230,7 +235,8 @@ class Items:
 
     def _name_unfit(self, page: Page) -> None:
         for item, reason in page.unfit:
-            self._sides.differ("missing", self._key(item), note=f"it cannot be stored: {reason}")
+            note = f"it cannot be stored: {reason}"
+            self._sides.differ("missing", self._key(item), note=note, source=json.dumps(item))
 
     def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""
@@ -243,6 +249,19 @@ class Items:
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
+
+
+class _Both(TypedDict):
+    """What a difference says of both sides."""
+
+    fields: tuple[str, ...]
+    source: str
+    target: tuple[str, ...]
+
+
+def _both(verdict: Verdict) -> _Both:
+    target = tuple(map(shown, verdict.copies))
+    return {"fields": verdict.fields, "source": json.dumps(verdict.item), "target": target}
 
 
 def _state(verdict: Verdict) -> bytes:

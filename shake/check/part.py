@@ -13,8 +13,9 @@ from shake.check.extras import Extras
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.items import Items
+from shake.check.meaning import Item
 from shake.check.pace import Pace
-from shake.check.sides import Listener, Repair, Sides
+from shake.check.sides import Advanced, Listener, Repair, Sides
 from shake.check.snapshot import Snapshot, Unsaved
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
@@ -87,11 +88,16 @@ class Part:
     ) -> None:
         config = ends.config
         capacity = capacity_rate(config, table)
-        pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
+        unsaved = self._unsaved = Unsaved(listener)
+        pace = Pace(
+            config.qps_full / processes,
+            capacity and capacity / processes,
+            ends.stop,
+            spent=lambda units: unsaved.advanced(Advanced(units=units)),
+        )
         source = SourceTable(ends.client, table, config, pace)
         stored = StoredTable(ends.target, config.place(table.name), table, config, fence)
         self.stop = ends.stop.set
-        self._unsaved = Unsaved(listener)
         self.sides = Sides(table, config, source, stored, self._unsaved, repair)
         self._gate = gate = Gate()
         self.items = Items(self.sides, ends.following, gate, ends.stop)
@@ -129,6 +135,16 @@ class Part:
             case _:
                 unhandled(work)
         return messages.Done()
+
+    def compare_keys(self, keys: list[Item]) -> None:
+        """Compare typed keys, whether or not there is an item or a document of them."""
+        self.items.doubts.make_room()
+        with self._gate.step():
+            self.items.put(keys)
+        if not self.sides.stored.keys.lossy:
+            self.extras.doubts.make_room()
+            with self._gate.step():
+                self.extras.put(keys)
 
     def snapshot(self, durable: int) -> Snapshot:
         """What is done so far; the first differences, so many, are durable. Raises Unfinished."""

@@ -106,6 +106,7 @@ class Progress:
             items=items,
             bytes=done.size,
             scanned=scanned,
+            capacity=done.units,
             rate=rate,
             seconds_left=None if repairing else seconds_left(left, rate),
         )

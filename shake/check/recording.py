@@ -112,12 +112,11 @@ class Recording:
     def begin(self, plan: Plan) -> TableRecord:
         """Go on with what an interrupted check has left of a table, or begin with it."""
         name = plan.table.name
-        saved = self.checks.load_progress(name)
-        run = saved.run + 1 if saved else 0
+        saved, run = self.checks.load_progress(name), self.checks.fresh_run(name)
         if saved and saved.check == self.check:
             return self._go_on(plan, replace(saved, run=run))
-        basis, began = _basis(self.config, self.ends, plan.table, self.eventual), self._now()
-        stream, shards = _positions(self.ends, name)
+        basis, began = self.basis(plan.table), self.now()
+        stream, shards = self.positions(plan.table)
         progress = Progress(self.check, basis, began, stream, shards, run=run)
         self.checks.begin(name, progress)
         return TableRecord(name, State(plan.segments), self.checks, self.lock, progress)
@@ -142,15 +141,42 @@ class Recording:
         """All tables are compared."""
         self.checks.save_check(CheckRecord(self.check, done=True))
 
-    def _now(self) -> float:
+    # ---- for a check of what has changed
+
+    def last(self, table: Table) -> Completed | None:
+        """The last completed check of a table."""
+        return self.checks.load_completed(table.name)
+
+    def found(self, table: Table, last: Completed) -> list[Difference]:
+        """What that has found."""
+        return list(map(Difference.of_json, self.checks.load_findings(table.name, last)))
+
+    def basis(self, table: Table) -> str:
+        """What a check of a table depends on."""
+        return _basis(self.config, self.ends, table, self.eventual)
+
+    def positions(self, table: Table) -> tuple[str, tuple[str, ...]]:
+        """The table's stream, and where it is read from for all that changes from now on."""
+        return _positions(self.ends, table.name)
+
+    def complete(self, table: Table, done: Completed, differences: list[Difference]) -> None:
+        """Save that a check of what has changed is completed."""
+        done = replace(done, check=uuid.uuid4().hex, run=self.checks.fresh_run(table.name))
+        self.lock.check()
+        self.checks.complete_since(table.name, done, [one.as_json() for one in differences])
+
+    def now(self) -> float:
+        """The time on the source's clock, or an earlier one."""
         return self.ends.client.clock.earliest()
 
 
 @contextlib.contextmanager
 def recording(
-    config: Config, ends: Ends, plans: list[Plan], *, eventual: bool, anew: bool
+    config: Config, ends: Ends, plans: list[Plan], *, eventual: bool, anew: bool, since: bool
 ) -> Iterator[Recording | None]:
     """Hold the right to check this task; None where the checkpoint store takes no writes.
+
+    ``since``: an interrupted check stays as it is.
 
     Raises CheckHeld while another check of the task runs.
     """
@@ -169,8 +195,8 @@ def recording(
             ) from error
         with lock.held():
             checks = Checks(store)
-            check = "" if anew else _interrupted(config, ends, checks, plans, eventual)
-            if not check:
+            check = "" if anew or since else _interrupted(config, ends, checks, plans, eventual)
+            if not check and not since:
                 check = uuid.uuid4().hex
                 checks.save_check(CheckRecord(check))
             yield Recording(config, ends, checks, lock, check, eventual)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from shake import __version__
 from shake.check import messages
 from shake.check.belonging import Belonging, read_checkpoints
+from shake.check.changes import FullCheckNeeded
 from shake.check.comparing import Comparison
 from shake.check.crew import Children
 from shake.check.findings import Findings
@@ -19,13 +24,15 @@ from shake.check.progress import Progress, showing
 from shake.check.recording import Recording, Unrecorded, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
+from shake.check.since import SinceCheck
 from shake.check.state import State
 from shake.config import Config
+from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, UsageError
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
-from shake.status.figures import count
+from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import problems
@@ -39,13 +46,15 @@ class Wish:
     """What is asked for: ``sample`` items of each table (None: all), and how much to repair.
 
     ``eventual``: the scan is eventually consistent, so it can miss the changes of the last seconds.
-    ``anew``: it does not go on where an interrupted check has ended.
+    ``anew``: it does not go on where an interrupted check has ended. ``since``: only what has
+    changed since the last completed check.
     """
 
     sample: int | None = None
     repair: Repair = Repair.NONE
     eventual: bool = False
     anew: bool = False
+    since: bool = False
 
 
 def check(
@@ -93,7 +102,12 @@ def check(
         records = None
         if not (wish.repair or wish.sample or config.sync_schema_only):
             records = stack.enter_context(
-                recording(config, ends, plans, eventual=wish.eventual, anew=wish.anew)
+                recording(
+                    *(config, ends, plans),
+                    eventual=wish.eventual,
+                    anew=wish.anew,
+                    since=wish.since,
+                )
             )
         run = _Run(
             *(config, wish, findings, ends, children, chance, progress, belonging, repairs),
@@ -102,17 +116,35 @@ def check(
         if wish.repair:
             for table in tables:
                 say(belonging.announce(table))
-        if wish.sample is None and not config.sync_schema_only:
+        if wish.sample is None and not wish.since and not config.sync_schema_only:
             for one in plans:
                 say(one.describe(config))
+        findings.begin(_header(config, wish, tables))
         with showing(progress, reporter, refresh):
             for one in plans:
                 for line in run.check(one):
                     say(line)
-        if records:
+        if records and not wish.since:
             records.done()
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:
+    """What the report begins with."""
+    kind = "since" if wish.since else "sample" if wish.sample else "repair" if wish.repair else ""
+    return {
+        "task": config.id,
+        "time": utc(time.time()),
+        "check": kind or "full",
+        "source": config.source_endpoint_url or f"AWS {config.source_region}".strip(),
+        "target": hosts(config.target_address),
+        "tables": {
+            table.name: {"arn": table.origin.arn, "place": config.place(table.name)}
+            for table in tables
+        },
+        "versions": {"shake": __version__, "python": platform.python_version()},
+    }
 
 
 def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, bool]]:
@@ -152,6 +184,8 @@ class _Run:
         with self.progress.table(table, part.sides.stored.place):
             if self.config.sync_schema_only:
                 pass
+            elif wish.since:
+                return self._compare_changes(table, part)
             elif wish.sample is not None:
                 part.items.some(wish.sample, self.chance, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
@@ -184,6 +218,32 @@ class _Run:
         record.complete(self.findings.verdict(table.name), self.ends.client.clock.earliest())
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
+    def _compare_changes(self, table: Table, part: Part) -> list[str]:
+        """Compare what has changed since the last completed check of a table."""
+        if self.recording is None:
+            raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
+        since = SinceCheck(self.ends, table, self.recording)
+        since.run(part)
+        self.belonging.verify_again(table)
+        _check_indexes(part.sides)
+        stream, shards = since.positions
+        done = replace(
+            since.last,
+            began=since.began,
+            finished=self.recording.now(),
+            verdict=self.findings.verdict(table.name),
+            stream=stream,
+            shards=shards,
+            findings=0,
+        )
+        self.recording.complete(table, done, list(part.snapshot(0).differences))
+        compared, moment = count(self.progress.done.compared), utc(since.last.began)
+        differences = self.findings.closing(table.name) or "no difference"
+        return [
+            f"table {table.name}: {compared} keys that changed since {moment}, or differed then, "
+            f"compared: {differences}"
+        ]
+
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
         name = f"table {table.name}"
         sample = self.wish.sample is not None
@@ -193,8 +253,11 @@ class _Run:
             what = "indexes"
         filtered = self.config.scan_filter is not None
         differences = self.findings.closing(table.name) or "no difference" * filtered
+        units = f"{many(round(self.progress.done.units), 'read unit')} used"
         lines = [
-            f"{name}: {what} compared: {differences}" if differences else f"{name}: {what} equal"
+            f"{name}: {what} compared: {differences} ({units})"
+            if differences
+            else f"{name}: {what} equal ({units})"
         ]
         if sample and lossy:
             lines.append(

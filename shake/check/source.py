@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import bson
 import orjson
 
 from shake import codec
-from shake.check.documents import ROOM, cut
+from shake.check.documents import DECODED, ROOM, cut
 from shake.check.keys import SourceKey, StoredKeys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
@@ -114,6 +116,21 @@ class SourceTable:
             found += answered
             left = left[_KEYS_AT_ONCE:] + unprocessed
         return self._read(_page_of(found))
+
+    def stored_keys(self, keys: list[Item]) -> list[dict[str, Any]]:
+        """Typed keys as documents have them: the ``_id``, or the key attributes.
+
+        Without those that no document can have.
+        """
+        stored = StoredKeys(self._table, self._config)
+        options = codec.Options.of(self._config, self._table.keys)
+        names = ["_id"] if stored.by_id else stored.fields
+        found = []
+        for key in keys:
+            with contextlib.suppress(ItemError):
+                found += self._documents(codec.scan_page(_page_of([key]), options))
+        decoded = bson.decode_all(b"".join(found), DECODED)
+        return [{name: one[name] for name in names} for one in decoded]
 
     def moment(self) -> float:
         """The time on the source's clock, or a later one."""

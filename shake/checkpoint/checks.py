@@ -194,6 +194,11 @@ class Checks:
                 )
         return [found[name] for name in names]
 
+    def fresh_run(self, table: str) -> int:
+        """A number above those of all processes that have saved anything of the table's checks."""
+        saved = [self.load_progress(table), self.load_completed(table)]
+        return max((one.run for one in saved if one), default=-1) + 1
+
     def begin(self, table: str, progress: Progress) -> None:
         """Save that this process begins, or goes on with, the check of a table.
 
@@ -211,28 +216,35 @@ class Checks:
         """
         slot = 1 - last.slot
         chunks = [state[at : at + _CHUNK] for at in range(0, len(state), _CHUNK)]
-        batches = list(_batches(lines))
-        findings = last.findings + len(batches)
-        fresh = replace(last, slot=slot, chunks=len(chunks), findings=findings)
+        findings = _findings(last, lines)
+        count = last.findings + len(findings)
+        fresh = replace(last, slot=slot, chunks=len(chunks), findings=count)
         named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
-        documents: list[dict[str, Any]] = [
+        documents = [
             {"_id": name, **named, "Text": text}
             for name, text in zip(_state_names(fresh), chunks, strict=True)
         ]
-        documents += [
-            {"_id": _findings_name(last.check, last.findings + number), **named, "Lines": some}
-            for number, some in enumerate(batches)
-        ]
+        self._write(table, [*documents, *findings])
+        self._store.write(_name(table), [fresh.document()])
+        return fresh
+
+    def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         per_call = max(1, _AT_ONCE // _CHUNK)
         for first in range(0, len(documents), per_call):
             self._store.write(_name(table), documents[first : first + per_call])
-        self._store.write(_name(table), [fresh.document()])
-        return fresh
 
     def complete(self, table: str, progress: Progress, completed: Completed) -> None:
         """Save that the check of a table is completed; the one before it goes."""
         self._store.write(_name(table), [completed.document(), progress.document()])
         self._forget(table, states=True, but={completed.check})
+
+    def complete_since(self, table: str, completed: Completed, lines: Sequence[str]) -> None:
+        """Save a completed check that had no progress; an interrupted one stays as it is."""
+        findings, progress = _findings(completed, lines), self.load_progress(table)
+        self._write(table, findings)
+        self._store.write(_name(table), [replace(completed, findings=len(findings)).document()])
+        kept = {completed.check, progress.check if progress else ""}
+        self._forget(table, states=False, but=kept)
 
     def _forget(self, table: str, *, states: bool, but: set[str]) -> None:
         """Delete all states, and the differences of all checks but some."""
@@ -258,6 +270,15 @@ def _state_names(progress: Progress) -> list[str]:
 
 def _findings_name(check: str, number: int) -> str:
     return f"findings-{check[:12]}-{number:06d}"
+
+
+def _findings(last: Progress | Completed, lines: Sequence[str]) -> list[dict[str, Any]]:
+    """The documents of more differences of a check."""
+    named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
+    return [
+        {"_id": _findings_name(last.check, last.findings + number), **named, "Lines": some}
+        for number, some in enumerate(_batches(lines))
+    ]
 
 
 def _batches(lines: Sequence[str]) -> Iterable[list[str]]:
