@@ -132,11 +132,12 @@ def check(
 
 def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:
     """What the report begins with."""
-    kind = "since" if wish.since else "sample" if wish.sample else "repair" if wish.repair else ""
+    kind = "since" if wish.since else "sample" if wish.sample else "full"
     return {
         "task": config.id,
         "time": utc(time.time()),
-        "check": kind or "full",
+        "check": kind,
+        "repair": bool(wish.repair),
         "source": config.source_endpoint_url or f"AWS {config.source_region}".strip(),
         "target": hosts(config.target_address),
         "tables": {

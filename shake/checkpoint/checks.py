@@ -1,7 +1,8 @@
 """What is saved of checks: how far one is, what it has found, and which one was completed last.
 
-A collection for each table, beside that of its checkpoint, holds the progress of one check and the
-result of the last completed one. ``status_table`` names the check that is not completed.
+Two collections for each table, beside that of its checkpoint, hold the progress of one check and the
+result of the last completed one: the first one small documents, the second one what is large.
+``status_table`` names the check that is not completed.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Checks:
     def load_state(self, table: str, progress: Progress) -> str:
         """The state that was saved with this progress."""
         return "".join(
-            Fields(_name(table), one).text("Text")
+            Fields(_data(table), one).text("Text")
             for one in self._documents(table, _state_names(progress))
         )
 
@@ -180,16 +181,16 @@ class Checks:
         return [
             line
             for one in self._documents(table, wanted)
-            for line in Fields(_name(table), one).texts("Lines")
+            for line in Fields(_data(table), one).texts("Lines")
         ]
 
     def _documents(self, table: str, names: list[str]) -> list[dict[str, Any]]:
         """The documents of these names. Raises RefusedError where one is missing."""
-        found = {one["_id"]: one for one in self._store.read(_name(table))} if names else {}
+        found = {one["_id"]: one for one in self._store.read(_data(table))} if names else {}
         for name in names:
             if name not in found:
                 raise RefusedError(
-                    f"checkpoint {_name(table)} lacks the document {name}: begin the check again "
+                    f"checkpoint {_data(table)} lacks the document {name}: begin the check again "
                     "with --anew"
                 )
         return [found[name] for name in names]
@@ -231,7 +232,7 @@ class Checks:
     def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         per_call = max(1, _AT_ONCE // _CHUNK)
         for first in range(0, len(documents), per_call):
-            self._store.write(_name(table), documents[first : first + per_call])
+            self._store.write(_data(table), documents[first : first + per_call])
 
     def complete(self, table: str, progress: Progress, completed: Completed) -> None:
         """Save that the check of a table is completed; the one before it goes."""
@@ -248,10 +249,10 @@ class Checks:
 
     def _forget(self, table: str, *, states: bool, but: set[str]) -> None:
         """Delete all states, and the differences of all checks but some."""
-        for one in self._store.read(_name(table)):
+        for one in self._store.read(_data(table)):
             state = one["_id"].startswith("state-") and states
             if state or (one["_id"].startswith("findings-") and one["Check"] not in but):
-                self._store.swap(_name(table), {"_id": one["_id"], "Run": one["Run"]}, None)
+                self._store.swap(_data(table), {"_id": one["_id"], "Run": one["Run"]}, None)
 
     def _record(self, collection: str, id: str, of: Callable[[str, Document], R]) -> R | None:
         for document in self._store.read(collection):
@@ -262,6 +263,10 @@ class Checks:
 
 def _name(table: str) -> str:
     return stored_name(table) + CHECKED
+
+
+def _data(table: str) -> str:
+    return f"{stored_name(table)}~data{CHECKED}"
 
 
 def _state_names(progress: Progress) -> list[str]:
