@@ -1,8 +1,8 @@
 """What is saved of checks: how far one is, what it has found, and which one was completed last.
 
-Two collections for each table, beside that of its checkpoint, hold the progress of one check and the
-result of the last completed one: the first one small documents, the second one what is large.
-``status_table`` names the check that is not completed.
+Each table has two collections for that, beside the one of its checkpoint. The first holds the
+progress of one check and the result of the last completed one. The second holds what is large:
+the state, and the differences. ``status_table`` names the check that is not completed.
 """
 
 from __future__ import annotations
