@@ -63,7 +63,7 @@ def test_what_only_a_consistent_scan_shows_is_compared(
     copied.put(item("a", 2), item("b", 1))
     path = tmp_path / "report"
     assert through(copied, answer, "--report", str(path)) == 1
-    found = [json.loads(line) for line in path.read_text().splitlines()]
+    _, *found, _ = map(json.loads, path.read_text().splitlines())
     assert sorted((one["kind"], one["key"]["pk"]["S"]) for one in found) == [
         ("different", "a"),
         ("missing", "b"),
@@ -228,7 +228,7 @@ def test_an_item_that_is_deleted_while_it_is_repaired_is_not_called_repaired(
         target = ("--set", f"target.address={wire.uri}")
         assert run(copied, *target, "--repair", "--report", str(path), *extent) == 0
     assert reached.is_set()
-    assert not path.read_text()
+    assert '"kind"' not in path.read_text()
     assert stored(copied) == {"a": 1}
 
 

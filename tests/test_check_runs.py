@@ -240,7 +240,7 @@ def test_an_item_that_no_document_can_hold_is_missing_with_the_reason(
     copied.put({"pk": {"S": "bad"}, "a\0b": {"S": "x"}})
     path = tmp_path / "report"
     assert run(copied, "--repair", "--report", str(path)) == 1
-    [line] = map(json.loads, path.read_text().splitlines())
+    _, line, _ = map(json.loads, path.read_text().splitlines())
     assert (line["kind"], line["key"], line["repaired"]) == ("missing", {"pk": {"S": "bad"}}, False)
     assert "U+0000" in line["note"]
 

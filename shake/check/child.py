@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 from shake.check import messages
 from shake.check.findings import Difference
+from shake.check.gate import Unfinished
 from shake.check.part import THREADS, Part, connect
 from shake.check.sides import Advanced
 from shake.config import Config
@@ -56,17 +58,24 @@ class Checker:
         self._parent = Parent(channel)
         self._repair = set_up.repair
         self._credentials = set_up.credentials
-        self._ends = connect(config, set_up.endpoint, lambda: self._credentials)
+        self._ends = connect(
+            config, set_up.endpoint, lambda: self._credentials, live=not set_up.repair
+        )
         self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
 
     def serve(self, received: Iterator[messages.ToChecker]) -> None:
         """Handle the parent's messages until it closes the channel."""
         for _ in range(THREADS):
             threading.Thread(target=self._run, daemon=True).start()
+        part: Part | None = None
         for message in received:
             match message:
                 case Credentials():
                     self._credentials = message
+                case messages.Save(durable):
+                    assert part is not None
+                    # Not in this thread, which must go on answering.
+                    threading.Thread(target=self._save, args=(part, durable), daemon=True).start()
                 case messages.Open(table, processes, seed, fence):
                     part = Part(
                         self._ends,
@@ -78,7 +87,12 @@ class Checker:
                         processes=processes,
                     )
                 case _:
+                    assert part is not None
                     self._work.put((part, message))
+
+    def _save(self, part: Part, durable: int) -> None:
+        with child.guarded(self._channel), contextlib.suppress(Unfinished):
+            self._channel.send(part.snapshot(durable))
 
     def _run(self) -> None:
         """A thread that does one piece of work after the other."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from multiprocessing.pool import ThreadPool
+from multiprocessing import TimeoutError
+from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
+from shake.check.gate import Unfinished
 from shake.check.part import THREADS, Part
 from shake.check.sides import Advanced, Listener
+from shake.check.snapshot import Snapshot
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
@@ -25,9 +29,15 @@ log = logging.getLogger("shake.check")
 
 #: Seconds between two looks whether the credentials have been refreshed.
 _RENEWAL = 1.0
+#: Seconds between two looks whether something else is due.
+_TICK = 1.0
 
 R = TypeVar("R", bound=messages.Result)
 CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Crew(Protocol):
@@ -39,26 +49,46 @@ class Crew(Protocol):
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
 
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+        """What each process has done, by its number; ``durable``: see messages.Save.
+
+        Raises Unfinished where one of them does not tell within so many seconds.
+        """
+
 
 class Alone:
-    """A crew of this process only, with several threads."""
+    """A crew of this process only, with several threads. ``tick`` is called about each second."""
 
-    def __init__(self, part: Part, stop: Callable[[], None]) -> None:
+    def __init__(self, part: Part, stop: Callable[[], None], tick: Callable[[], None]) -> None:
         self._part = part
         self._stop = stop
+        self._tick = tick
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
+        if not pieces:
+            return
         # Not an Executor, which waits for its threads: one may hang in a request.
         with ThreadPool(min(THREADS, len(pieces))) as threads:
             try:
-                for result in threads.imap_unordered(self._part.do, pieces):
-                    yield _expected(result, kind)
-            except BaseException:
-                self._stop()  # so that the others end at once
+                results = threads.imap_unordered(self._part.do, pieces)
+                for _ in pieces:
+                    yield _expected(self._next(results), kind)
+            except BaseException as error:
+                if not isinstance(error, KeyboardInterrupt):  # then what is done is saved first
+                    self._stop()  # so that the others end at once
                 raise
 
+    def _next(self, results: IMapIterator[messages.Result]) -> messages.Result:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return results.next(_TICK)
+            self._tick()
+
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
-        return [_expected(self._part.do(work), kind)]
+        return list(self.each([work], kind))
+
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+        return {0: self._part.snapshot(durable.get(0, 0))}
 
 
 class Children:
@@ -79,15 +109,25 @@ class Children:
         self._children: list[CheckChild] = []
         self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
+        self._snapshots: dict[int, Snapshot] = {}
+        self._tick: Callable[[], None] = _nothing
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
+        self._loop.every(_TICK, lambda: self._tick())
 
-    def open(self, table: Table, count: int, seed: bytes, fence: Fence = NO_FENCE) -> Crew:
+    def open(
+        self,
+        table: Table,
+        count: int,
+        seed: bytes,
+        fence: Fence = NO_FENCE,
+        tick: Callable[[], None] = _nothing,
+    ) -> Crew:
         """The crew for a table, on which so many work; ``fence`` is that of this process.
 
-        ``seed`` is that of all their digests.
+        ``seed`` is that of all their digests. ``tick`` is called about each second.
         """
-        self._count = count
+        self._count, self._tick = count, tick
         while len(self._children) < count:
             self._children.append(self._start(len(self._children)))
         for process, child in enumerate(self._children[:count], fence.process + 1):
@@ -108,6 +148,17 @@ class Children:
         for child in self._children[: self._count]:
             child.send(work)
         return [_expected(self._next()[1], kind) for _ in range(self._count)]
+
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+        self._snapshots = {}
+        for number, child in enumerate(self._children[: self._count]):
+            child.send(messages.Save(durable.get(number, 0)))
+        end = self._loop.clock() + within
+        self._loop.later(within, _nothing)
+        self._loop.run(lambda: len(self._snapshots) == self._count or self._loop.clock() >= end)
+        if len(self._snapshots) < self._count:
+            raise Unfinished("a process of the check does not tell how far it is")
+        return self._snapshots
 
     def _next(self) -> tuple[int, messages.Result]:
         """The next result, and which child it is of. Raises RunError where one of them fails."""
@@ -145,6 +196,8 @@ class Children:
                 self._listener.differs(difference)
             case Advanced():
                 self._listener.advanced(message)
+            case Snapshot():
+                self._snapshots[number] = message
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):

@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import bson
 
 from shake import codec
-from shake.check.documents import DECODED, opened
-from shake.check.fingerprint import Fingerprint, marks
+from shake.check.documents import DECODED, encoded, opened, shown
+from shake.check.doubts import Doubts, Wrong
+from shake.check.findings import UNDECIDED
+from shake.check.fingerprint import Fingerprint, Sums, marks
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.keys import digest, identity_of
+from shake.check.meaning import Item
 from shake.check.sides import Advanced, Repair, Sides
 from shake.check.target import KeyRange
 
@@ -22,6 +28,12 @@ _AT_ONCE = 100
 #: Parts whose keys are read at the same time: each takes the memory of a fingerprint.
 _READERS = 2
 
+#: Why a key that has become a double is undecided.
+_DOUBLES = (
+    "with convert.type = mchange, numeric keys cannot be compared while shake follows: check again "
+    "when it has ended"
+)
+
 #: A key of the target, and its ``_id`` where that is known.
 Key = dict[str, Any]
 
@@ -29,12 +41,17 @@ Key = dict[str, Any]
 class Extras:
     """Finds, reports and deletes extra documents in the target.
 
-    ``theirs`` has all keys of the target that :meth:`add` has read. ``marks`` are those of the
-    buckets that have been found unequal (see fingerprint.marks): the source is asked only for the
-    few keys that share one of them.
+    ``theirs`` has the keys of the target that were read. ``marks`` are those of the buckets that
+    have been found unequal (see fingerprint.marks): the source is asked only for the few keys that
+    share one of them. It is the Looker for its ``doubts``, each by a Key as BSON.
     """
 
-    def __init__(self, sides: Sides, seed: bytes) -> None:
+    def __init__(
+        self, sides: Sides, seed: bytes, following: Following, gate: Gate, stop: threading.Event
+    ) -> None:
+        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
+        self._following = following
+        self._gate = gate
         self.theirs = Fingerprint(seed)
         self.marks = marks(())
         self._seed = seed
@@ -45,11 +62,10 @@ class Extras:
         self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
-    def add(self, part: KeyRange) -> None:
+    def read(self, part: KeyRange) -> Sums:
         """Read the keys of a part."""
         with self._readers:
-            fingerprint = self._sides.stored.patiently(lambda: self._fingerprint(part))
-        self.theirs.merge(fingerprint.sums())
+            return self._sides.stored.patiently(lambda: self._fingerprint(part)).sums()
 
     def name(self, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""
@@ -81,7 +97,9 @@ class Extras:
             theirs[digest(self._keys.identity(key))].append(key)
         for one, keys in theirs.items():
             here, shown = ours[one], self._keys.shown(keys[0])
-            if not here:
+            if here != len(keys) and not (filtered and here) and self._following.runs:
+                self._sides.differ(UNDECIDED, shown, note=_DOUBLES)
+            elif not here:
                 for document in self._sides.stored.documents_of(keys):
                     self._name(document)
             elif len(keys) > here:
@@ -111,15 +129,47 @@ class Extras:
         for key in keys:
             some.append(key)
             if len(some) == _AT_ONCE:
-                self._name_absent(some)
+                self._doubt_absent(some)
                 some = []
-        self._name_absent(some)
+        self._doubt_absent(some)
 
-    def _name_absent(self, keys: list[Key]) -> None:
-        absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
-        # Once more: a deletion may be on its way from the source to the target.
-        for document in self._absent(self._sides.stored.documents_of(absent)):
+    def _doubt_absent(self, keys: list[Key]) -> None:
+        self.doubts.make_room()
+        with self._gate.step():
+            absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
+            self.doubts.put(map(encoded, absent))
+
+    def put(self, keys: Iterable[Item]) -> None:
+        """Look at typed keys, which the target can hold and the source not, within a step."""
+        self.doubts.put(map(encoded, self._sides.source.stored_keys(list(keys))))
+
+    # ---- as the Looker
+
+    def look(self, keys: Sequence[bytes]) -> list[Wrong[list[Key]]]:
+        """See Looker: a deletion may be on its way from the source to the target."""
+        found: dict[bytes, list[Key]] = defaultdict(list)
+        decoded = bson.decode_all(b"".join(keys), DECODED)
+        names = {self._document_name(one, one): key for one, key in zip(decoded, keys, strict=True)}
+        for document in self._absent(self._sides.stored.documents_of(decoded)):
+            found[names[self._document_name(document, decoded[0])]].append(document)
+        return [Wrong(key, _state(some), some) for key, some in found.items()]
+
+    def _document_name(self, document: Key, like: Key) -> Any:
+        """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
+        if "_id" in like:
+            return encoded({"_id": document["_id"]})
+        return self._keys.identity(document)
+
+    def moment(self) -> float:
+        return self._sides.source.moment()
+
+    def differs(self, wrong: Wrong[list[Key]]) -> None:
+        for document in wrong.verdict:
             self._name(document)
+
+    def undecided(self, key: bytes, why: str) -> None:
+        [decoded] = bson.decode_all(key, DECODED)
+        self._sides.differ(UNDECIDED, self._keys.shown(decoded), note=why)
 
     def _absent(self, keys: list[Key]) -> list[Key]:
         typed = [one for one in map(self._keys.typed, keys) if one is not None]
@@ -130,6 +180,7 @@ class Extras:
     def _name(self, document: Key) -> None:
         if not self._first(self._named, document):
             return
+        target = tuple(map(shown, self._sides.stored.whole(document)))
         deletes = self._sides.repair is Repair.EXTRAS
         self._sides.listener.advanced(Advanced(to_repair=deletes))
         deleted = deletes and self._delete(document)
@@ -137,7 +188,7 @@ class Extras:
         if deletes and not deleted:
             return
         repaired = deletes and not self._sides.stored.holds(document)
-        self._sides.differ("extra", self._keys.shown(document), repaired=repaired)
+        self._sides.differ("extra", self._keys.shown(document), repaired=repaired, target=target)
 
     def _delete(self, key: Key) -> bool:
         """Delete a document, unless its key comes back at the source; False where it does.
@@ -166,3 +217,11 @@ class Extras:
             first = one not in known
             known.add(one)
         return first
+
+
+def _state(documents: list[Key]) -> bytes:
+    """What stands for some documents, whatever their order."""
+    state = blake2b(digest_size=16)
+    for document in sorted(map(encoded, documents)):
+        state.update(document)
+    return state.digest()

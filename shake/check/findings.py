@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TextIO, TypeAlias
+from hashlib import blake2b
+from typing import Any, TextIO, TypeAlias
 
-from shake.status.figures import count
+from shake.status.figures import count, utc
+
+#: The format of the report file.
+FORMAT = 1
 
 #: A key as DynamoDB JSON; parts that no item can have are text.
 ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
@@ -17,9 +22,12 @@ ReportedKey: TypeAlias = dict[str, dict[str, str] | str]
 #: Differences that are printed, beside those of indexes; a report file names all.
 SHOWN = 20
 
+#: The kind of what is neither equal nor a difference, since that cannot be decided.
+UNDECIDED = "undecided"
+
 #: Kinds that every closing line counts, and those that are named only where there are any.
 _ALWAYS = ("missing", "different", "extra", "duplicate")
-_AT_TIMES = ("index", "folded")
+_AT_TIMES = ("index", "folded", UNDECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +36,10 @@ class Difference:
 
     ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
     there, there more than once (``duplicate``), an ``index`` (named by ``fields``) that is not
-    there, or ``folded``: several items of the source have one double as their key. ``key`` is
-    DynamoDB JSON. ``repaired`` means put right, and looked at again.
+    there, or ``folded``: several items of the source have one double as their key. It is
+    ``undecided`` where it cannot be decided whether the key differs. ``key`` is DynamoDB JSON.
+    ``repaired`` means put right, and looked at again. ``source`` is the item as DynamoDB JSON, and
+    ``target`` are the documents of its key as MongoDB Extended JSON, as far as they are known.
     """
 
     table: str
@@ -39,10 +49,12 @@ class Difference:
     fields: tuple[str, ...] = ()
     repaired: bool = False
     note: str = ""
+    source: str = ""
+    target: tuple[str, ...] = ()
 
     def as_json(self) -> str:
         """The line of the report file."""
-        line = {
+        line: dict[str, Any] = {
             "table": self.table,
             "place": self.place,
             "kind": self.kind,
@@ -50,7 +62,24 @@ class Difference:
             "fields": list(self.fields),
             "repaired": self.repaired,
         }
-        return json.dumps(line | ({"note": self.note} if self.note else {}))
+        if self.note:
+            line["note"] = self.note
+        if self.source:
+            line["source"] = json.loads(self.source)
+        if self.target:
+            line["target"] = list(map(json.loads, self.target))
+        return json.dumps(line)
+
+    @classmethod
+    def of_json(cls, text: str) -> Difference:
+        """The difference of such a line."""
+        line: dict[str, Any] = json.loads(text)
+        return cls(
+            *(line["table"], line["place"], line["kind"], line["key"], tuple(line["fields"])),
+            *(line["repaired"], line.get("note", "")),
+            source=json.dumps(line["source"]) if "source" in line else "",
+            target=tuple(map(json.dumps, line.get("target", ()))),
+        )
 
     def __str__(self) -> str:
         key = "" if self.key is None else " " + json.dumps(self.key, ensure_ascii=False)
@@ -68,13 +97,36 @@ class Findings:
         self._lock = threading.Lock()
         self._kinds: Counter[tuple[str, str]] = Counter()
         self._odd: set[str] = set()
+        self._known: set[bytes] = set()  # see restore
         self._shown = 0
         self.total = 0
+        self.undecided = 0
         self.repaired = 0
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write the header of the report."""
+        self._write({"format": FORMAT, **header})
+
+    def end(self, verdict: str, reason: str = "") -> None:
+        """Write the verdict, the last line of the report; ``reason`` is why there is no proof."""
+        with self._lock:
+            tables: dict[str, dict[str, int]] = {}
+            for (table, kind), number in self._kinds.items():
+                tables.setdefault(table, {})[kind] = number
+        line = {"verdict": verdict, "time": _now(), "differences": self.total}
+        line |= {"undecided": self.undecided, "repaired": self.repaired, "tables": tables}
+        self._write(line | ({"reason": reason} if reason else {}))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._report is not None:
+                print(json.dumps(line), file=self._report, flush=True)
 
     def add(self, difference: Difference) -> None:
         """Count, print and write down a difference."""
         with self._lock:
+            if self._known and _name(difference) in self._known:
+                return
             if isinstance((difference.key or {}).get("_id"), str):
                 # Not the key of an item. If it is an array, an index has the document several
                 # times, in several parts.
@@ -82,13 +134,21 @@ class Findings:
                     return
                 self._odd.add(line)
             self._kinds[difference.table, difference.kind] += 1
-            self.total += 1
+            self.total += difference.kind != UNDECIDED
+            self.undecided += difference.kind == UNDECIDED
             self.repaired += difference.repaired
             if self._report is not None:
                 print(difference.as_json(), file=self._report, flush=True)
             elif self._shown < SHOWN or difference.kind == "index":
                 self._shown += 1
                 self._say(str(difference))
+
+    def restore(self, differences: list[Difference]) -> None:
+        """Add what an interrupted check has found; what it finds once more counts once."""
+        for difference in differences:
+            self.add(difference)
+            with self._lock:
+                self._known.add(_name(difference))
 
     @property
     def extra(self) -> int:
@@ -98,7 +158,16 @@ class Findings:
     @property
     def unsaid(self) -> int:
         """How many differences were neither printed nor written."""
-        return 0 if self._report is not None else self.total - self._shown
+        found = self.total + self.undecided
+        return 0 if self._report is not None else found - self._shown
+
+    def verdict(self, table: str) -> str:
+        """What the check of a table has shown, in a word."""
+        with self._lock:
+            kinds = {kind for name, kind in self._kinds if name == table}
+        if kinds - {UNDECIDED}:
+            return "different"
+        return UNDECIDED if kinds else "equal"
 
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""
@@ -108,3 +177,13 @@ class Findings:
             return ""
         shown = _ALWAYS + tuple(kind for kind in _AT_TIMES if kind in kinds)
         return ", ".join(f"{count(kinds.get(kind, 0))} {kind}" for kind in shown)
+
+
+def _now() -> str:
+    return utc(time.time())
+
+
+def _name(difference: Difference) -> bytes:
+    """What a difference is known by, in little memory."""
+    key = json.dumps((difference.table, difference.kind, difference.key, difference.fields))
+    return blake2b(key.encode(), digest_size=16).digest()

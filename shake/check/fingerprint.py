@@ -38,6 +38,10 @@ class Sums(NamedTuple):
     packed: bytes
 
 
+#: Those of no key.
+NO_SUMS = Sums(b"", 0, b"")
+
+
 class Fingerprint:
     """The sums of one side, modulo 2**64. Thread-safe."""
 
@@ -81,6 +85,10 @@ class Fingerprint:
             return set()
         pairs = zip(self._sums, other._sums, strict=True)
         return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
+
+    def brief(self) -> Sums:
+        """The same as :meth:`sums`, without the sums of no key."""
+        return self.sums() if self.keys else NO_SUMS
 
     def sums(self) -> Sums:
         """All that it holds, to be sent to another process and merged there, or saved."""

@@ -1,22 +1,30 @@
 """Source to target: every item, or some, against the documents of its key.
 
 A difference is believed only when both sides, read once more, still say so: a live table changes
-between two reads.
+between two reads (see doubts).
 """
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TypedDict
 
-from shake.check.documents import opened
+from shake.check.documents import opened, shown
+from shake.check.doubts import Doubts, Wrong
+from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Advanced, Sides
+from shake.check.snapshot import Position
 from shake.check.source import Page
 from shake.errors import Stopped
 
@@ -48,20 +56,33 @@ class Verdict:
 
 
 class Items:
-    """Compares items; ``found`` has the keys of all documents that were found in the target."""
+    """Compares items; ``found`` has the keys of all documents that were found in the target.
 
-    def __init__(self, sides: Sides, seed: bytes, stop: threading.Event) -> None:
+    ``positions`` say how far segments are compared. It is the Looker for its ``doubts``, each by
+    the typed key as JSON. A page is one step of ``gate``.
+    """
+
+    def __init__(
+        self, sides: Sides, seed: bytes, following: Following, gate: Gate, stop: threading.Event
+    ) -> None:
         self.found = Fingerprint(seed)
+        self.positions: dict[int, Position] = {}
+        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
+        self._gate = gate
         self._sides = sides
         self._lossy = sides.stored.keys.lossy
         self._stop = stop
 
-    def all(self, segment: int, segments: int) -> None:
-        """Compare every item of a segment, the table read in so many."""
-        for page in self._sides.source.pages(segment, segments):
+    def all(self, segment: int, segments: int, start: bytes | None = None) -> None:
+        """Compare every item of a segment from ``start`` on, the table read in so many."""
+        for page in self._sides.source.pages(segment, segments, start):
             if self._stop.is_set():
                 raise Stopped
-            self._check(page)
+            self.doubts.make_room()
+            with self._gate.step():
+                self._check(page)
+                last = page.last_key
+                self.positions[segment] = Position(segment, last, last is None)
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""
@@ -74,7 +95,8 @@ class Items:
         while visits and count > 0:
             segment, start = visits.popleft()
             page = source.page(segment, segments, start, min(_VISIT, count))
-            count -= self._check(page)
+            with self._gate.step():
+                count -= self._check(page)
             if page.last_key is not None:
                 visits.append((segment, page.last_key))
 
@@ -88,8 +110,11 @@ class Items:
         for first in range(0, len(unmatched), _AT_ONCE):
             same, verdicts = self._judge(page, unmatched[first : first + _AT_ONCE])
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))
-            if doubtful := [self._key(verdict.item) for verdict in verdicts if verdict.kind]:
-                self._look_again(doubtful)
+            doubtful = [self._key(verdict.item) for verdict in verdicts if verdict.kind]
+            if doubtful and self._sides.repair:
+                self._repair(doubtful)
+            else:
+                self.put(doubtful)
         items = page.count + len(page.unfit)
         self._sides.listener.advanced(Advanced(items, page.scanned, len(page.packed)))
         return items
@@ -124,8 +149,39 @@ class Items:
             kind = "duplicate"
         return Verdict(document, key, [copies[number] for number in ranks], item, kind, fields)
 
-    def _look_again(self, keys: list[Item]) -> None:
-        """Read both sides anew; name, and mend, what differs still."""
+    def put(self, keys: Iterable[Item]) -> None:
+        """Look at typed keys, within a step of the gate."""
+        self.doubts.put(json.dumps(key).encode() for key in keys)
+
+    # ---- as the Looker
+
+    def look(self, keys: Sequence[bytes]) -> list[Wrong[Verdict]]:
+        """See Looker. An item that the source has deleted is no difference of this side."""
+        page = self._sides.source.get(list(map(json.loads, keys)))
+        self._name_unfit(page)
+        same, verdicts = self._judge(page)
+        self._count(same, (verdict for verdict in verdicts if not verdict.kind))
+        return [
+            Wrong(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
+            for verdict in verdicts
+            if verdict.kind
+        ]
+
+    def moment(self) -> float:
+        return self._sides.source.moment()
+
+    def differs(self, wrong: Wrong[Verdict]) -> None:
+        verdict = wrong.verdict
+        self._count([], [verdict])
+        self._sides.differ(verdict.kind, self._key(verdict.item), **_both(verdict))
+
+    def undecided(self, key: bytes, why: str) -> None:
+        self._sides.differ(UNDECIDED, json.loads(key), note=why)
+
+    # ---- repairs
+
+    def _repair(self, keys: list[Item]) -> None:
+        """Read both sides anew; mend, and name, what differs still."""
         sides = self._sides
         page = sides.source.get(keys)
         self._name_unfit(page)
@@ -133,7 +189,7 @@ class Items:
         wrong = [verdict for verdict in verdicts if verdict.kind]
         right: set[Identity] = set()
         there: set[Identity] = set()
-        if wrong and sides.repair:
+        if wrong:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
@@ -146,10 +202,10 @@ class Items:
             self._withdraw(added, there)
         for verdict in wrong:
             key, identity = self._key(verdict.item), identity_of(verdict.key)
-            if sides.repair and identity not in there and not self._holds(verdict):
+            if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
-            sides.differ(verdict.kind, key, fields=verdict.fields, repaired=repaired)
+            sides.differ(verdict.kind, key, repaired=repaired, **_both(verdict))
         self._count(same, verdicts)
 
     def _mend(self, verdict: Verdict) -> list[bytes]:
@@ -181,7 +237,8 @@ class Items:
 
     def _name_unfit(self, page: Page) -> None:
         for item, reason in page.unfit:
-            self._sides.differ("missing", self._key(item), note=f"it cannot be stored: {reason}")
+            note = f"it cannot be stored: {reason}"
+            self._sides.differ("missing", self._key(item), note=note, source=json.dumps(item))
 
     def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""
@@ -194,3 +251,24 @@ class Items:
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
+
+
+class _Both(TypedDict):
+    """What a difference says of both sides."""
+
+    fields: tuple[str, ...]
+    source: str
+    target: tuple[str, ...]
+
+
+def _both(verdict: Verdict) -> _Both:
+    target = tuple(map(shown, verdict.copies))
+    return {"fields": verdict.fields, "source": json.dumps(verdict.item), "target": target}
+
+
+def _state(verdict: Verdict) -> bytes:
+    """What stands for both sides; the order of attributes does not count."""
+    state = blake2b(json.dumps(verdict.item, sort_keys=True).encode(), digest_size=16)
+    for copy in sorted(verdict.copies):
+        state.update(copy)
+    return state.digest()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
-from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced, Repair
+from shake.check.snapshot import Snapshot
 from shake.check.target import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild
@@ -39,24 +39,29 @@ class Open(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """Compare every item of a segment. Answered by Done."""
+    """Compare every item of a segment, from ``start`` on. Answered by Done."""
 
     segment: int
     segments: int
+    start: bytes | None = None
+
+
+class Doubt(NamedTuple):
+    """Hold keys in doubt that an interrupted check has left. Answered by Done."""
+
+    items: tuple[bytes, ...]
+    extras: tuple[bytes, ...]
+
+
+class Settle(NamedTuple):
+    """Wait until no key is in doubt. Answered by Done."""
 
 
 class ReadKeys(NamedTuple):
-    """Read the keys of a part of the target. Answered by Done."""
+    """Read the keys of a part of the target, which has this number. Answered by Done."""
 
+    number: int
     part: KeyRange
-
-
-class SumItems(NamedTuple):
-    """Answer with the Sums of the keys of all documents that items were compared with."""
-
-
-class SumKeys(NamedTuple):
-    """Answer with the Sums of all keys that were read."""
 
 
 class LookFor(NamedTuple):
@@ -68,7 +73,14 @@ class LookFor(NamedTuple):
 class NameExtras(NamedTuple):
     """Report the documents of a part of the target that no item has. Answered by Done."""
 
+    number: int
     part: KeyRange
+
+
+class Save(NamedTuple):
+    """Answer with a Snapshot, by and by. So many differences of this process are durable."""
+
+    durable: int
 
 
 class ListKeys(NamedTuple):
@@ -110,13 +122,11 @@ class Counts(NamedTuple):
 
 
 #: What a child has a thread do; each is answered by one result.
-Work: TypeAlias = (
-    Compare | ReadKeys | SumItems | SumKeys | LookFor | NameExtras | ListKeys | CountItems
-)
-Result: TypeAlias = Done | Sums | Keys | Counts
+Work: TypeAlias = Compare | Doubt | Settle | ReadKeys | LookFor | NameExtras | ListKeys | CountItems
+Result: TypeAlias = Done | Keys | Counts
 
-ToChecker: TypeAlias = Credentials | Open | Work
-FromChecker: TypeAlias = FromChild | Advanced | Differs | Result
+ToChecker: TypeAlias = Credentials | Open | Save | Work
+FromChecker: TypeAlias = FromChild | Advanced | Differs | Snapshot | Result
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](
     "shake.check.child", CheckSetup, ToChecker, FromChecker

@@ -13,6 +13,8 @@ from shake.limits import Limiter
 class Pace:
     """A limit that threads wait for: ``calls`` and ``capacity`` units a second.
 
+    ``spent`` is called with the units that calls have consumed.
+
     Each of several processes has its share of both (see Part), and its own reservations.
     """
 
@@ -22,9 +24,11 @@ class Pace:
         capacity: float | None,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[float], None] = lambda units: None,
     ) -> None:
         self._limiter = Limiter(calls, capacity, clock(), burst=1.0)
         self._stop = stop
+        self._spent = spent
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -38,6 +42,7 @@ class Pace:
         """A call has consumed so many units."""
         with self._lock:
             self._limiter.used(capacity)
+        self._spent(capacity)
 
     def failed(self) -> None:
         """A call has no answer that says what it has consumed."""

@@ -11,9 +11,13 @@ from shake.check import messages
 from shake.check.documents import encoded
 from shake.check.extras import Extras
 from shake.check.fingerprint import marks
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.items import Items
+from shake.check.meaning import Item
 from shake.check.pace import Pace
-from shake.check.sides import Listener, Repair, Sides
+from shake.check.sides import Advanced, Listener, Repair, Sides
+from shake.check.snapshot import Snapshot, Unsaved
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
@@ -40,17 +44,21 @@ class Ends:
     config: Config
     client: DynamoSource
     target: MongoTarget
+    following: Following
     stop: threading.Event
 
     def close(self) -> None:
         """End what they do, and close them."""
         self.stop.set()
+        self.following.close()
         self.target.close()
         self.client.close()
 
 
-def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> Ends:
-    """The clients of this process."""
+def connect(
+    config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials], *, live: bool
+) -> Ends:
+    """The clients of this process; ``live``: a task may apply changes beside the check."""
     share_memory_among_threads()
     stop = threading.Event()
 
@@ -61,7 +69,8 @@ def connect(config: Config, endpoint: Endpoint, credentials: Callable[[], Creden
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
     client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
-    return Ends(config, client, MongoTarget(config, stop, log.info), stop)
+    following = Following(config, follows=live and config.sync_mode != "full")
+    return Ends(config, client, MongoTarget(config, stop, log.info), following, stop)
 
 
 class Part:
@@ -84,28 +93,47 @@ class Part:
     ) -> None:
         config = ends.config
         capacity = capacity_rate(config, table)
-        pace = Pace(config.qps_full / processes, capacity and capacity / processes, ends.stop)
+        unsaved = self._unsaved = Unsaved(listener)
+        pace = Pace(
+            config.qps_full / processes,
+            capacity and capacity / processes,
+            ends.stop,
+            spent=lambda units: unsaved.advanced(Advanced(units=units)),
+        )
         source = SourceTable(ends.client, table, config, pace)
         stored = StoredTable(ends.target, config.place(table.name), table, config, seed, fence)
-        self.sides = Sides(table, config, source, stored, listener, repair)
-        self.items = Items(self.sides, seed, ends.stop)
-        self.extras = Extras(self.sides, seed)
+        self.stop = ends.stop.set
+        self.seed = seed
+        self.sides = Sides(table, config, source, stored, self._unsaved, repair)
+        self._gate = gate = Gate()
+        self.items = Items(self.sides, seed, ends.following, gate, ends.stop)
+        self.extras = Extras(self.sides, seed, ends.following, gate, ends.stop)
+        self._read: set[int] = set()
+        self._named: set[int] = set()
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
         match work:
-            case messages.Compare(segment, segments):
-                self.items.all(segment, segments)
-            case messages.ReadKeys(part):
-                self.extras.add(part)
-            case messages.SumItems():
-                return self.items.found.sums()
-            case messages.SumKeys():
-                return self.extras.theirs.sums()
+            case messages.Compare(segment, segments, start):
+                self.items.all(segment, segments, start)
+            case messages.Doubt(items, extras):
+                with self._gate.step():
+                    self.items.doubts.put(items)
+                    self.extras.doubts.put(extras)
+            case messages.Settle():
+                self.items.doubts.settle()
+                self.extras.doubts.settle()
+            case messages.ReadKeys(number, part):
+                sums = self.extras.read(part)
+                with self._gate.step():
+                    self.extras.theirs.merge(sums)
+                    self._read.add(number)
             case messages.LookFor(buckets):
                 self.extras.marks = marks(buckets)
-            case messages.NameExtras(part):
+            case messages.NameExtras(number, part):
                 self.extras.name(part)
+                with self._gate.step():
+                    self._named.add(number)
             case messages.ListKeys(part):
                 return messages.Keys(tuple(map(encoded, self.extras.held(part))))
             case messages.CountItems(segment, segments):
@@ -113,3 +141,30 @@ class Part:
             case _:
                 unhandled(work)
         return messages.Done()
+
+    def compare_keys(self, keys: list[Item]) -> None:
+        """Compare typed keys, whether or not there is an item or a document of them."""
+        self.items.doubts.make_room()
+        with self._gate.step():
+            self.items.put(keys)
+        if not self.sides.stored.keys.lossy:
+            self.extras.doubts.make_room()
+            with self._gate.step():
+                self.extras.put(keys)
+
+    def snapshot(self, durable: int) -> Snapshot:
+        """What is done so far; the first differences, so many, are durable. Raises Unfinished."""
+        self._unsaved.saved(durable)
+        with self._gate.still():
+            return Snapshot(
+                self._unsaved.first,
+                tuple(self._unsaved.differences),
+                self._unsaved.done,
+                tuple(self.items.positions.values()),
+                tuple(self._read),
+                tuple(self._named),
+                self.items.found.brief(),
+                self.extras.theirs.brief(),
+                tuple(self.items.doubts.held()),
+                tuple(self.extras.doubts.held()),
+            )

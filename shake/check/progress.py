@@ -56,6 +56,14 @@ class Progress:
             self._refresh()
             self._tables[-1] = replace(self._tables[-1], state="done", rate=0.0, seconds_left=0.0)
 
+    def resumed(self, done: Advanced) -> None:
+        """An interrupted check of this table has done so much."""
+        with self._lock:
+            self.done = done
+            self._tables[-1] = replace(
+                self._tables[-1], items=done.compared, scanned=done.scanned, bytes=done.size
+            )
+
     def reading_keys(self, expected: int) -> None:
         """All items are compared: now the keys of the target are read, about so many."""
         with self._lock:
@@ -98,6 +106,7 @@ class Progress:
             items=items,
             bytes=done.size,
             scanned=scanned,
+            capacity=done.units,
             rate=rate,
             seconds_left=None if repairing else seconds_left(left, rate),
         )

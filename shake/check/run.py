@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import random
 import secrets
-from collections import Counter
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-import bson
-
+from shake import __version__
 from shake.check import messages
 from shake.check.belonging import Belonging, read_checkpoints
-from shake.check.crew import Alone, Children, Crew
-from shake.check.documents import DECODED
+from shake.check.changes import FullCheckNeeded
+from shake.check.comparing import Comparison
+from shake.check.crew import Children
 from shake.check.findings import Findings
-from shake.check.fingerprint import BUCKETS, Fingerprint, Sums
 from shake.check.part import Ends, Part, connect
 from shake.check.plan import Plan, plan
 from shake.check.progress import Progress, showing
+from shake.check.recording import Recording, Unrecorded, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
-from shake.check.target import KeyRange
+from shake.check.since import SinceCheck
+from shake.check.state import State
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
+from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, UsageError
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
 from shake.schema import Table
 from shake.source.session import open_source
-from shake.status.figures import count
+from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import problems
@@ -38,29 +42,21 @@ from shake.targets.contract import NO_FENCE, Fence
 
 log = logging.getLogger("shake.check")
 
-#: Parts that the keys of a collection are read in: so many for each process, and none smaller.
-_RANGES_A_PROCESS = 32
-_SMALLEST_RANGE = 50_000
-#: Keys that are worth a warning where they are asked for one by one.
-_MANY = 1_000_000
-_ASKED = (
-    "table %s: the source is asked for about %s keys of the target, 100 at a time: keys that came "
-    "or went during the check make it so"
-)
-#: Keys that are held in memory when the source has to be scanned for them.
-_HELD = 100_000
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What is asked for: ``sample`` items of each table (None: all), and how much to repair.
 
     ``eventual``: the scan is eventually consistent, so it can miss the changes of the last seconds.
+    ``anew``: it does not go on where an interrupted check has ended. ``since``: only what has
+    changed since the last completed check.
     """
 
     sample: int | None = None
     repair: Repair = Repair.NONE
     eventual: bool = False
+    anew: bool = False
+    since: bool = False
 
 
 def check(
@@ -91,7 +87,7 @@ def check(
         return messages.CheckSetup(endpoint, credentials(), wish.repair)
 
     children = Children(config, set_up, credentials, progress)
-    ends = connect(config, endpoint, credentials)
+    ends = connect(config, endpoint, credentials, live=not wish.repair)
     with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
         ends.target.probe([])
         checkpoints = read_checkpoints(config, repair=bool(wish.repair))
@@ -104,20 +100,54 @@ def check(
         repairs = None
         if wish.repair:
             repairs = stack.enter_context(repairing(config, ends.target))
-        run = _Run(config, wish, findings, ends, children, chance, progress, belonging, repairs)
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
+        records = None
+        if not (wish.repair or wish.sample or config.sync_schema_only):
+            records = stack.enter_context(
+                recording(
+                    *(config, ends, plans),
+                    eventual=wish.eventual,
+                    anew=wish.anew,
+                    since=wish.since,
+                )
+            )
+        run = _Run(
+            *(config, wish, findings, ends, children, chance, progress, belonging, repairs),
+            *(records, say),
+        )
         if wish.repair:
             for table in tables:
                 say(belonging.announce(table))
-        if wish.sample is None and not config.sync_schema_only:
+        if wish.sample is None and not wish.since and not config.sync_schema_only:
             for one in plans:
                 say(one.describe(config))
+        findings.begin(_header(config, wish, tables))
         with showing(progress, reporter, refresh):
             for one in plans:
                 for line in run.check(one):
                     say(line)
+        if records and not wish.since:
+            records.done()
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:
+    """What the report begins with."""
+    kind = "since" if wish.since else "sample" if wish.sample else "full"
+    return {
+        "task": config.id,
+        "time": utc(time.time()),
+        "check": kind,
+        "repair": bool(wish.repair),
+        "source": config.source_endpoint_url or f"AWS {config.source_region}".strip(),
+        "target": hosts(config.target_address),
+        "tables": {
+            table.name: {"arn": table.origin.arn, "place": config.place(table.name)}
+            for table in tables
+        },
+        "versions": {"shake": __version__, "python": platform.python_version()},
+    }
 
 
 def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, bool]]:
@@ -144,6 +174,8 @@ class _Run:
     progress: Progress
     belonging: Belonging
     repairs: Repairs | None
+    recording: Recording | None
+    say: Callable[[str], None]
 
     def check(self, plan: Plan) -> list[str]:
         """Check a table; return what is to be said of it."""
@@ -151,7 +183,9 @@ class _Run:
         fence = NO_FENCE
         if self.repairs:
             fence = self.repairs.begin(table, 1 if plan.processes == 1 else plan.processes + 1)
-        seed = secrets.token_bytes(SEED_LENGTH)
+        # A check that goes on needs the digests of the one before it.
+        check = self.recording.check if self.recording else ""
+        seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
         part = Part(
             *(self.ends, table, self.progress),
             repair=wish.repair,
@@ -162,68 +196,65 @@ class _Run:
         with self.progress.table(table, part.sides.stored.place):
             if self.config.sync_schema_only:
                 pass
+            elif wish.since:
+                return self._compare_changes(table, part)
             elif wish.sample is not None:
                 part.items.some(wish.sample, self.chance, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(wish.sample)
+                part.do(messages.Settle())
             else:
-                self._compare(plan, part, seed, fence)
+                return self._compare(plan, part, fence)
             self.belonging.verify_again(table)
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare(self, plan: Plan, part: Part, seed: bytes, fence: Fence) -> None:
-        """Every item, then every document."""
-        crew: Crew = Alone(part, self.ends.stop.set)
-        if plan.processes > 1:
-            crew = self.children.open(plan.table, plan.processes, seed, fence)
-        for _ in crew.each(
-            [messages.Compare(n, plan.segments) for n in range(plan.segments)], messages.Done
-        ):
-            pass
-        found = _merged(seed, crew.all(messages.SumItems(), Sums))
-        self.progress.reading_keys(found.keys)
-        ranges = part.sides.stored.ranges(_parts(plan, found.keys))
-        for _ in crew.each([messages.ReadKeys(one) for one in ranges], messages.Done):
-            pass
-        theirs = _merged(seed, crew.all(messages.SumKeys(), Sums))
-        unequal = found.unequal(theirs)
-        if part.sides.stored.keys.lossy:
-            at_once = max(1, _HELD * BUCKETS // max(1, found.keys + theirs.keys))
-            rest = sorted(unequal)
-            for first in range(0, len(rest), at_once):
-                buckets = messages.LookFor(tuple(rest[first : first + at_once]))
-                self._count_again(crew, part, buckets, plan.segments, ranges)
-        elif unequal:
-            asked = theirs.keys * len(unequal) // BUCKETS
-            if asked > _MANY:
-                log.warning(_ASKED, plan.table.name, count(asked))
-            self.progress.reading_keys(theirs.keys)
-            crew.all(messages.LookFor(tuple(unequal)), messages.Done)
-            for _ in crew.each([messages.NameExtras(one) for one in ranges], messages.Done):
-                pass
+    def _compare(self, plan: Plan, part: Part, fence: Fence) -> list[str]:
+        """Compare a table as a whole, or go on with that."""
+        table = plan.table
+        record = Unrecorded(State(plan.segments))
+        if self.recording:
+            record = self.recording.begin(plan)
+        if record.line:
+            self.say(record.line)
+        self.findings.restore(record.differences)
+        if record.over:
+            differences = self.findings.closing(table.name) or "no difference"
+            return [f"table {table.name}: this check has compared it already: {differences}"]
+        self.progress.resumed(record.state.done)
+        comparison = Comparison(plan, part, self.children, fence, self.progress, record)
+        comparison.run()
+        self.belonging.verify_again(table)
+        _check_indexes(part.sides)
+        comparison.finish()
+        record.complete(self.findings.verdict(table.name), self.ends.client.clock.earliest())
+        return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _count_again(
-        self,
-        crew: Crew,
-        part: Part,
-        buckets: messages.LookFor,
-        segments: int,
-        ranges: list[KeyRange],
-    ) -> None:
-        """Compare the keys of some buckets by reading the whole source once more.
-
-        For keys that have become doubles, from which no way leads back to the item.
-        """
-        crew.all(buckets, messages.Done)
-        held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
-        theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
-        ours: Counter[bytes] = Counter()
-        for some in crew.each(
-            [messages.CountItems(n, segments) for n in range(segments)], messages.Counts
-        ):
-            ours.update(some.digests)
-        part.extras.compare(ours, theirs)
+    def _compare_changes(self, table: Table, part: Part) -> list[str]:
+        """Compare what has changed since the last completed check of a table."""
+        if self.recording is None:
+            raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
+        since = SinceCheck(self.ends, table, self.recording)
+        since.run(part)
+        self.belonging.verify_again(table)
+        _check_indexes(part.sides)
+        stream, shards = since.positions
+        done = replace(
+            since.last,
+            began=since.began,
+            finished=self.recording.now(),
+            verdict=self.findings.verdict(table.name),
+            stream=stream,
+            shards=shards,
+            findings=0,
+        )
+        self.recording.complete(table, done, list(part.snapshot(0).differences))
+        compared, moment = count(self.progress.done.compared), utc(since.last.began)
+        differences = self.findings.closing(table.name) or "no difference"
+        return [
+            f"table {table.name}: {compared} keys that changed since {moment}, or differed then, "
+            f"compared: {differences}"
+        ]
 
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
         name = f"table {table.name}"
@@ -234,8 +265,11 @@ class _Run:
             what = "indexes"
         filtered = self.config.scan_filter is not None
         differences = self.findings.closing(table.name) or "no difference" * filtered
+        units = f"{many(round(self.progress.done.units), 'read unit')} used"
         lines = [
-            f"{name}: {what} compared: {differences}" if differences else f"{name}: {what} equal"
+            f"{name}: {what} compared: {differences} ({units})"
+            if differences
+            else f"{name}: {what} equal ({units})"
         ]
         if sample and lossy:
             lines.append(
@@ -264,16 +298,3 @@ def _check_indexes(sides: Sides) -> None:
         repaired = index not in left
         note = "" if repaired else refused
         sides.differ("index", None, fields=(str(index),), repaired=repaired, note=note)
-
-
-def _parts(plan: Plan, keys: int) -> int:
-    """How many parts so many keys of a collection are read in."""
-    most = max(plan.processes, keys // _SMALLEST_RANGE)
-    return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)
-
-
-def _merged(seed: bytes, sums: list[Sums]) -> Fingerprint:
-    whole = Fingerprint(seed)
-    for one in sums:
-        whole.merge(one)
-    return whole

@@ -23,9 +23,10 @@ class Advanced(NamedTuple):
     keys: int = 0  # keys of the target read
     to_repair: int = 0  # differences
     repaired: int = 0  # repairs tried
+    units: float = 0.0  # read capacity units consumed
 
     def plus(self, more: Advanced) -> Advanced:
-        return Advanced(*map(sum, zip(self, more, strict=True)))
+        return Advanced._make(one + other for one, other in zip(self, more, strict=True))
 
 
 class Listener(Protocol):
@@ -65,7 +66,11 @@ class Sides:
         fields: tuple[str, ...] = (),
         repaired: bool = False,
         note: str = "",
+        source: str = "",
+        target: tuple[str, ...] = (),
     ) -> None:
         """Tell of a difference of this table (see Difference)."""
         name, place = self.table.name, self.stored.place
-        self.listener.differs(Difference(name, place, kind, key, fields, repaired, note))
+        self.listener.differs(
+            Difference(name, place, kind, key, fields, repaired, note, source, target)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import queue
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import bson
 import orjson
 
 from shake import codec
-from shake.check.documents import ROOM, cut
+from shake.check.documents import DECODED, ROOM, cut
 from shake.check.keys import SourceKey, StoredKeys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
@@ -110,9 +112,10 @@ class SourceTable:
         self._pace.used(page.capacity)
         return page
 
-    def pages(self, segment: int, segments: int, *, filtered: bool = True) -> Iterator[Page]:
-        """All pages of a segment."""
-        start: bytes | None = None
+    def pages(
+        self, segment: int, segments: int, start: bytes | None = None, *, filtered: bool = True
+    ) -> Iterator[Page]:
+        """All pages of a segment from ``start`` on."""
         while True:
             page = self.page(segment, segments, start, filtered=filtered)
             yield page
@@ -129,6 +132,25 @@ class SourceTable:
             found += answered
             left = left[_KEYS_AT_ONCE:] + unprocessed
         return self._read(_page_of(found))
+
+    def stored_keys(self, keys: list[Item]) -> list[dict[str, Any]]:
+        """Typed keys as documents have them: the ``_id``, or the key attributes.
+
+        Without those that no document can have.
+        """
+        stored = StoredKeys(self._table, self._config)
+        options = codec.Options.of(self._config, self._table.keys)
+        names = ["_id"] if stored.by_id else stored.fields
+        read = Page(b"", stored)
+        for key in keys:
+            with contextlib.suppress(ItemError):
+                self._fill(codec.scan_page(_page_of([key]), options), read)
+        decoded = bson.decode_all(read.packed, DECODED)
+        return [{name: one[name] for name in names} for one in decoded]
+
+    def moment(self) -> float:
+        """The time on the source's clock, or a later one."""
+        return self._client.clock.latest()
 
     def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
         """The items of one BatchGetItem, and the keys that it did not come to."""

@@ -11,6 +11,7 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
+    AppliedRecord,
     RepairRecord,
     SegmentRecord,
     StreamRecord,
@@ -18,7 +19,7 @@ from shake.checkpoint.records import (
     shard_document,
     shard_of,
 )
-from shake.config.names import is_shortened, stored_name
+from shake.config.names import CHECKED, is_shortened, stored_name
 from shake.errors import RefusedError
 from shake.stream.shard import Shard
 
@@ -46,7 +47,11 @@ class Checkpoints:
         """The wanted tables whose copy, or whose changes, the task has begun with."""
         found = []
         for name in self._store.collections():
-            if name == STATUS_TABLE or not (wanted(name) or is_shortened(name)):
+            if (
+                name == STATUS_TABLE
+                or name.endswith(CHECKED)
+                or not (wanted(name) or is_shortened(name))
+            ):
                 continue
             documents = [one for one in self._store.read(name) if one["_id"] in _BEGUN]
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)
@@ -212,6 +217,20 @@ class Checkpoints:
     def set_status(self, value: SyncStatus) -> None:
         document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
         self._write(STATUS_TABLE, [document | {"StatusValue": value}])
+
+    def load_applied(self) -> AppliedRecord | None:
+        """How far the task has applied changes; None where it never said so."""
+        for document in self._read(STATUS_TABLE):
+            if document["_id"] == "applied":
+                return AppliedRecord.of(STATUS_TABLE, document)
+        return None
+
+    def save_applied(self, record: AppliedRecord) -> None:
+        """Save how far the task has applied changes.
+
+        What a dead run has sent late does no harm: it is true for ever.
+        """
+        self._write(STATUS_TABLE, [record.document()])
 
     def _read(self, table: str) -> list[dict[str, Any]]:
         return self._store.read(stored_name(table))

@@ -286,6 +286,40 @@ class RepairRecord:
         return cls(collection, fields.number("Run"), fields.number("Sessions"))
 
 
+@dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """How far a run has applied the changes of the tables that it follows.
+
+    ``through`` has a time for each table, in Unix seconds on the source's clock: every change made
+    before it is applied. ``run`` names the run, and ``number`` counts what it has saved of this.
+    """
+
+    run: str
+    number: int = 0
+    through: Mapping[str, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "applied",
+            "Format": FORMAT,
+            "FollowRun": self.run,
+            "Number": self.number,
+            # Not as fields: older servers take no dots in their names.
+            "Through": [f"{table}={moment!r}" for table, moment in self.through.items()],
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> AppliedRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        pairs = (line.partition("=") for line in fields.texts("Through"))
+        try:
+            through = {table: float(moment) for table, _, moment in pairs}
+        except ValueError:
+            raise fields.wrong("Through", document["Through"]) from None
+        return cls(fields.text("FollowRun"), fields.number("Number"), through)
+
+
 def shard_document(shard: Shard) -> dict[str, Any]:
     """A shard as it is saved; one that is being read counts as one that may be."""
     state = State.READY if shard.state is State.READING else shard.state

@@ -17,6 +17,9 @@ from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
 from shake.errors import RefusedError, RunError, ShakeError
 
+#: The names of the locks: for a run of the task, and for a check of it.
+TASK, CHECK = "lease", "check-lease"
+
 #: Seconds between the renewals that are made before writes.
 INTERVAL = 10.0
 
@@ -54,6 +57,8 @@ class TaskHeld(RefusedError):
 class TaskLock:
     """The right to run a task, kept by renewing it every INTERVAL. Thread-safe.
 
+    The right to check it is another lock of the same kind, by its ``name``.
+
     Clocks of two machines are never compared. The holder increments a counter. A challenger
     watches, by its local clock, whether the counter changes.
     """
@@ -76,19 +81,20 @@ class TaskLock:
         clock: Callable[[], float] = boot_clock,
         wait: Callable[[float], None] = time.sleep,
         me: Holder | None = None,
+        name: str = TASK,
     ) -> TaskLock:
         """Take the task lock: at once if it is free or its holder is dead, else when it expires.
 
         ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive.
         """
         me = me or Holder.me()
-        mine = {"_id": "lease", "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
+        mine = {"_id": name, "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
         mine |= me.document()
         watched: Document | None = None
         since = 0.0
         while True:
             now = clock()
-            held = _read(store)
+            held = _read(store, name)
             if held is None:
                 if store.swap(STATUS_TABLE, None, mine):
                     return cls(store, mine, clock, now)
@@ -109,11 +115,14 @@ class TaskLock:
     @staticmethod
     def holder(store: Store) -> tuple[Holder | None, Life]:
         """The process that holds the task lock now, and its life; changes nothing."""
-        held = _read(store)
-        if held is None:
-            return None, Life.GONE
-        holder = Holder.of(STATUS_TABLE, held)
-        return holder, holder.life(Holder.me())
+        holder, _ = TaskLock.sign(store)
+        return holder, Life.GONE if holder is None else holder.life(Holder.me())
+
+    @staticmethod
+    def sign(store: Store) -> tuple[Holder | None, tuple[str, int]]:
+        """The process that holds the task lock, and what changes whenever it renews the lock."""
+        held = _read(store, TASK)
+        return (Holder.of(STATUS_TABLE, held), _sign(held)) if held else (None, ("", 0))
 
     def renew(self, age: float = 0.0) -> None:
         """Move the counter, unless that was done less than ``age`` seconds ago.
@@ -126,7 +135,7 @@ class TaskLock:
                 return
             if not self._swap(lambda held: {**held, "Renewals": held["Renewals"] + 1}):
                 self._renewed = -math.inf
-                held = _read(self._store)
+                held = _read(self._store, self._document["_id"])
                 cause = f"{Holder.of(STATUS_TABLE, held)} took over" if held else "it was deleted"
                 raise TaskLockLost(f"the lock of this task is lost: {cause}; this run must stop")
             self._renewed = started
@@ -196,16 +205,16 @@ class TaskLock:
             if self._store.swap(STATUS_TABLE, self._document, new):
                 self._document = new or self._document
                 return True
-            held = _read(self._store)
+            held = _read(self._store, self._document["_id"])
             if held is None or held["Token"] != self._document["Token"]:
                 return False
             self._document = held  # an earlier swap that the store did not confirm
         raise StoreUnavailable("the task lock cannot be renewed: the store reads stale data")
 
 
-def _read(store: Store) -> dict[str, Any] | None:
+def _read(store: Store, name: str) -> dict[str, Any] | None:
     for document in store.read(STATUS_TABLE):
-        if document["_id"] == "lease":
+        if document["_id"] == name:
             _sign(document)
             return document
     return None

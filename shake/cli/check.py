@@ -13,13 +13,15 @@ from typing import TextIO
 from setproctitle import setproctitle
 
 from shake.check.belonging import MismatchError
+from shake.check.changes import FullCheckNeeded
 from shake.check.findings import Findings
+from shake.check.recording import CheckHeld
 from shake.check.repairing import RepairRefused
 from shake.check.run import Wish, check
 from shake.check.sides import Repair
 from shake.cli import command, streams
 from shake.cli.definition import Command
-from shake.config import Loaded, Redactor
+from shake.config import Config, Loaded, Redactor
 from shake.errors import UsageError
 from shake.process.cpus import usable_cpus
 from shake.status.figures import count, many
@@ -32,7 +34,7 @@ log = logging.getLogger("shake.check")
 EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
 #: Errors of status REFUSED.
-_REFUSALS = (MismatchError, RepairRefused)
+_REFUSALS = (MismatchError, RepairRefused, CheckHeld, FullCheckNeeded)
 
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
@@ -64,6 +66,9 @@ def _define(parser: argparse.ArgumentParser) -> None:
             "--repair": "store what is missing or different in the target, and look at it again; "
             "refused while shake-supervisor runs the task",
             "--delete-extra": "with --repair: delete documents whose key the source does not have",
+            "--anew": "begin again, where an interrupted check would go on",
+            "--since": "compare only the keys that changed since the last completed check, by the "
+            "table's stream, and what that check found",
             "--eventual": "scan by eventually consistent reads, at half the cost: they can miss "
             "the changes of the last seconds",
         },
@@ -75,7 +80,9 @@ def _define(parser: argparse.ArgumentParser) -> None:
         help="compare no more than N items of each table, chosen at random",
     )
     parser.add_argument(
-        "--report", metavar="FILE", help="write every difference to a file, as lines of JSON"
+        "--report",
+        metavar="FILE",
+        help="write every difference to a file, with both values, as lines of JSON",
     )
 
 
@@ -89,6 +96,7 @@ CHECK = Command(
     examples=(
         ("compare everything", "{prog} --conf my.conf"),
         ("a quick look at 1,000 items of each table", "{prog} --conf my.conf --sample 1000"),
+        ("compare what has changed since", "{prog} --conf my.conf --since"),
         ("list every difference in a file", "{prog} --conf my.conf --report differences.jsonl"),
         (
             "store what is missing or different, delete the rest",
@@ -97,11 +105,11 @@ CHECK = Command(
     ),
     statuses={
         EQUAL: "equal, or made equal by --repair: every difference repaired and looked at again",
-        DIFFERENT: "different, or not all repaired",
+        DIFFERENT: "different, not proven, or not all repaired",
         TROUBLE: "wrong command line or configuration, or not compared to the end",
         REFUSED: "refused, and nothing changed: source table and collection are not those of the "
-        "task's checkpoint, the copy is not complete, or shake-supervisor runs the task beside "
-        "--repair",
+        "task's checkpoint, the copy is not complete, another check runs, --since needs a full "
+        "check, or shake-supervisor runs the task beside --repair",
     },
     define=_define,
     act=_run,
@@ -129,28 +137,51 @@ def _check(
         repair = Repair.ITEMS if options.repair else Repair.NONE
         if options.delete_extra:
             repair = Repair.EXTRAS
-        wish = Wish(options.sample, repair, options.eventual)
-        check(
-            config,
-            wish,
-            findings,
-            say,
-            reporter,
-            refresh=_REFRESH,
-            chance=random.Random(),
-            workers=options.workers or usable_cpus(),
-        )
-    if not findings.total:
-        return EQUAL
+        if options.since and (options.repair or options.sample or options.anew):
+            raise UsageError("--since goes with neither --repair, --sample nor --anew")
+        wish = Wish(options.sample, repair, options.eventual, options.anew, options.since)
+        try:
+            check(
+                config,
+                wish,
+                findings,
+                say,
+                reporter,
+                refresh=_REFRESH,
+                chance=random.Random(),
+                workers=options.workers or usable_cpus(),
+            )
+        except BaseException as error:
+            reason = redactor.redact(str(error) or "stopped")
+            findings.end("not completed", reason)
+            raise
+    status, verdict, lines = _verdict(config, wish, findings)
+    for line in lines:
+        say(line)
+    findings.end(verdict)
+    return status
+
+
+def _verdict(config: Config, wish: Wish, findings: Findings) -> tuple[int, str, list[str]]:
+    """The exit status, the verdict in a word, and the closing lines."""
+    if not findings.total and not findings.undecided:
+        if config.sync_schema_only or wish.sample or wish.since or config.scan_filter:
+            return EQUAL, "no difference", ["no difference in what was compared"]
+        return EQUAL, "equal", [f"EQUAL: every item and every document of task {config.id}"]
+    lines = []
     left = findings.total - findings.repaired
-    if options.repair and not left:
-        say(f"{many(findings.total, 'difference')}, all repaired and looked at again")
-        return EQUAL
-    if options.repair and not options.delete_extra and findings.extra:
-        say(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
-    repaired = f", {count(findings.repaired)} of them repaired" if options.repair else ""
-    say(f"NOT equal: {many(findings.total, 'difference')}{repaired}")
-    return DIFFERENT
+    if wish.repair and not left:
+        lines.append(f"{many(findings.total, 'difference')}, all repaired and looked at again")
+        return EQUAL, "repaired", lines
+    if wish.repair is Repair.ITEMS and findings.extra:
+        lines.append(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
+    undecided = f"{many(findings.undecided, 'key')} undecided: check again when they rest"
+    if not findings.total:
+        return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}"]
+    repaired = f", {count(findings.repaired)} of them repaired" if wish.repair else ""
+    also = f", and {undecided}" if findings.undecided else ""
+    lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}")
+    return DIFFERENT, "different", lines
 
 
 @contextlib.contextmanager

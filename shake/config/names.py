@@ -10,6 +10,8 @@ import re
 _LONGEST = 255
 #: Of a checkpoint's own name: with a database of 63 bytes, and a suffix, it fits everywhere.
 _LONGEST_STORED = 170
+#: What the name of a table's checkpoint is followed by where its checks are saved.
+CHECKED = "~check"
 _SHORTENED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
 _ARN_TABLE = re.compile(r":table/([^/:]+)")
 

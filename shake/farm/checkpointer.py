@@ -14,7 +14,7 @@ from multiprocessing.pool import ThreadPool
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import AppliedRecord, StreamRecord, TableRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError
@@ -125,6 +125,11 @@ class Checkpointer(threading.Thread):
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""
         self._put(partial(self._checkpoints.set_status, status))
+
+    def save_applied(self, record: AppliedRecord) -> None:
+        """Save how far changes are applied, unless saves of more importance are not done yet."""
+        if self.idle:
+            self._put(partial(self._checkpoints.save_applied, record))
 
     def prove(self) -> None:
         """Renew the lock: where another run has the task, that ends this one, and says why."""

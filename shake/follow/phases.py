@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import replace
 from math import inf
 from typing import Any
 
-from shake.checkpoint.records import repair_sessions
+from shake.checkpoint.records import AppliedRecord, repair_sessions
 from shake.clock import boot_clock
 from shake.errors import RunError
 from shake.farm import messages
@@ -32,6 +33,8 @@ VERIFY_EVERY = 30.0
 #: forgets them after 30 minutes.
 #: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
 FENCES_EVERY = 600.0
+#: Seconds between two saves of how far changes are applied, which a check of the tables waits for.
+APPLIED_EVERY = 2.0
 #: Seconds for which quiet shards are read quickly after a question whether one can switch.
 QUICK = 10.0
 
@@ -61,6 +64,7 @@ class FollowPhases:
         self._journaling = journaling
         self._source_clock = farm.source.clock
         self._warned: dict[int, float] = {}
+        self._applied = AppliedRecord(uuid.uuid4().hex)
         self._quick_until = 0.0
 
     @property
@@ -78,6 +82,7 @@ class FollowPhases:
             self._loop.every(1.0, self.tend)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_fences)
+            self._loop.every(APPLIED_EVERY, self._save_applied)
 
     def close(self) -> None:
         """Ask and delete nothing more."""
@@ -199,6 +204,16 @@ class FollowPhases:
     def _keep_fences(self) -> None:
         for following in self._active():
             self._keep_fence(following)
+
+    def _save_applied(self) -> None:
+        through = {
+            following.name: moment
+            for following in self._active()
+            if following.listed and not following.shards.doubts
+            if (moment := following.applied_through) is not None
+        }
+        self._applied = AppliedRecord(self._applied.run, self._applied.number + 1, through)
+        self._checkpointer.save_applied(self._applied)
 
     def _keep_fence(self, following: FollowedTable) -> None:
         sessions = [shard.id for shard in following.shards]

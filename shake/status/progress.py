@@ -102,6 +102,8 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
     ]
     if table.seconds_left is not None:
         parts.append(f"{duration(table.seconds_left)} left")
+    if table.capacity and not table.segments:  # a check
+        parts.append(f"{count(round(table.capacity))} read units")
     if table.segments:
         parts.append(f"{table.segments_done}/{table.segments} segments")
     if table.journaled:

@@ -1,0 +1,244 @@
+"""Reads which keys of a table have changed since some positions of its stream.
+
+Records are read in any order: only their keys count, and what a key holds is asked for later.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+import orjson
+
+from shake.check.meaning import Item
+from shake.clock import boot_clock
+from shake.errors import RefusedError, SourceError, Stopped
+from shake.schema import RETENTION
+from shake.source.connection import Buffer
+from shake.source.dynamodb import NOT_FOUND, TRIMMED, DynamoSource
+from shake.stream.listing import Listed
+from shake.stream.shard import Shard
+from shake.worker.shard_reader import FIRST_IDLE, Silence
+
+#: Shards that are read at the same time.
+_THREADS = 16
+#: Records in one answer, the most that there can be.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+_LIMIT = 1000
+#: Seconds by which records can be trimmed early, or seem to.
+_TRIM_MARGIN = 3600.0
+#: Seconds for which what follows an ended shard can be missing from the listing, and between looks.
+_LISTED_WITHIN, _LOOK_EVERY = 60.0, 1.0
+
+#: Seconds by which a creation time is rounded down at most, and by which they can be out of order.
+_ROUNDED, _DISORDER = 60.0, 2.0
+
+_EXPIRED = "ExpiredIteratorException"
+
+
+class FullCheckNeeded(RefusedError):
+    """What has changed since the last check is not known any more."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        super().__init__(f"table {table}: --since is not possible: {reason}; run a full check")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The changes of a table since ``began``, a time on the source's clock.
+
+    ``shards`` are where the stream was to be read from then. ``margin`` is ``incr.margin``.
+    """
+
+    source: DynamoSource
+    table: str
+    arn: str
+    shards: tuple[Shard, ...]
+    began: float
+    margin: float
+
+    def each(self, take: Callable[[list[Item]], None]) -> None:
+        """Give ``take`` the keys of all changes made until now, some at a time, from any thread.
+
+        Raises FullCheckNeeded where some of the changes cannot be read any more.
+        """
+        moment = self.source.clock.latest()
+        self._verify()
+        if moment - self.began > RETENTION - _TRIM_MARGIN:
+            raise self._refused("a stream keeps changes for 24 hours")
+        starts = {shard.id: shard.start for shard in self.shards}
+        done: set[str] = set()
+        while fresh := self._unread(starts, done):
+            with ThreadPool(min(_THREADS, len(fresh))) as threads:
+                reads = threads.imap_unordered(
+                    lambda one: self._read(*one, moment, take), fresh.items()
+                )
+                ended = {shard for shard, over in reads if over}
+            done |= fresh.keys()
+            starts |= self._children(ended)
+        self._verify()
+
+    def _refused(self, reason: str) -> FullCheckNeeded:
+        return FullCheckNeeded(self.table, reason)
+
+    def _verify(self) -> None:
+        """Raise FullCheckNeeded where the stream is not the one that it was."""
+        stream = self.source.look_at_stream(self.table)
+        if stream is None or stream.arn != self.arn or not stream.enabled:
+            raise self._refused(f"its stream {self.arn} was replaced or disabled")
+
+    def _unread(self, starts: dict[str, str], done: set[str]) -> dict[str, str]:
+        """Shards that are not read yet, and where each begins.
+
+        All that is listed counts, but for what came before the positions: a parent that is gone is
+        no hint of what its children hold.
+        """
+        listed = {one.id: one for one in self._listing()}
+        # A parent had ended before the others began, so what it held is in the last check.
+        parents = {shard.parent for shard in self.shards}
+        for shard in starts.keys() - listed.keys() - done - parents:
+            raise self._refused(f"shard {shard} of its stream is gone")
+        starts = {shard: start for shard, start in starts.items() if shard in listed}
+        past = _ancestors(starts, listed)
+        found = {one.id: one.start for one in listed.values() if one.id not in past} | starts
+        return {shard: start for shard, start in found.items() if shard not in done}
+
+    def _listing(self) -> list[Listed]:
+        listing = self.source.look_at_shards(self.arn)
+        if listing is None:
+            raise self._refused(f"its stream {self.arn} is gone")
+        return listing
+
+    def _children(self, ended: set[str]) -> dict[str, str]:
+        """What follows shards that have ended; it can be listed late."""
+        end = time.monotonic() + _LISTED_WITHIN
+        while True:
+            found = {one.id: one for one in self._listing() if one.parent in ended}
+            missing = ended - {one.parent for one in found.values()}
+            if not missing:
+                return {one.id: one.start for one in found.values()}
+            if time.monotonic() >= end:
+                raise RefusedError(
+                    f"table {self.table}: shard {min(missing)} has ended, and what follows it is "
+                    "not listed: run --since again later"
+                )
+            self.source.wait(_LOOK_EVERY)
+            if self.source.stop.is_set():
+                raise Stopped
+
+    def _read(
+        self, shard: str, start: str, moment: float, take: Callable[[list[Item]], None]
+    ) -> tuple[str, bool]:
+        """Read a shard until its end, or until all that was made before a moment is read."""
+        try:
+            for keys, created, over in self._pages(shard, start, moment):
+                if keys:
+                    take(keys)
+                if over or created > moment:
+                    return shard, over
+        except SourceError as error:
+            if error.code not in (NOT_FOUND, TRIMMED):
+                raise
+            raise self._refused(f"shard {shard}: {error.code}") from error
+        return shard, False
+
+    def _pages(
+        self, shard: str, start: str, moment: float
+    ) -> Iterator[tuple[list[Item], float, bool]]:
+        """Keys, the creation time of the last change, and whether the shard is over.
+
+        Ends when an answer without records shows that all changes before ``moment`` are read.
+        """
+        buffer, silence, sequence = Buffer(), Silence(), ""
+        known = any(shard == one.id for one in self.shards)
+        prefix = _Prefix(self.began - _ROUNDED if known else -inf)
+        iterator = self._first_iterator(shard, start, buffer)
+        while not self.source.stop.is_set():
+            asked = boot_clock()
+            try:
+                body = self.source.records(iterator, _LIMIT, buffer)
+            except SourceError as error:
+                if error.code != _EXPIRED:
+                    raise
+                iterator = self.source.iterator(self.arn, shard, start, sequence, buffer)
+                silence = Silence()
+                continue
+            answer = _parsed(body)
+            records = answer["Records"]
+            if records:
+                sequence = records[-1]["dynamodb"]["SequenceNumber"]
+            created = max((_created(one) for one in records), default=0.0)
+            iterator = answer.get("NextShardIterator") or ""
+            old = prefix.count(records)
+            yield [one["dynamodb"]["Keys"] for one in records[old:]], created, not iterator
+            tip = silence.tip(len(records), asked)
+            if tip is not None and self.source.clock.earliest(tip) - self.margin > moment:
+                return
+            if not records and not silence.undecided:
+                self.source.wait(FIRST_IDLE)
+        raise Stopped
+
+    def _first_iterator(self, shard: str, start: str, buffer: Buffer) -> str:
+        """An iterator at the begin of a shard, of which only old changes can be trimmed."""
+        try:
+            return self.source.iterator(self.arn, shard, start, "", buffer)
+        except SourceError as error:
+            if error.code != TRIMMED:
+                raise
+        oldest = self.source.iterator(self.arn, shard, "", "", buffer)
+        records = _parsed(self.source.records(oldest, 1, buffer))["Records"]
+        if not records or _created(records[0]) > self.began:
+            raise self._refused(f"changes of its shard {shard} are trimmed")
+        return self.source.iterator(self.arn, shard, "", "", buffer)
+
+
+@dataclass(slots=True)
+class _Prefix:
+    """The first records of a shard, made before ``began``: the last check has compared their keys.
+
+    It ends with the first later record, or where the creation times show that the source's clock
+    was set back.
+    """
+
+    began: float
+    last: float = -inf
+
+    def count(self, records: list[dict[str, Any]]) -> int:
+        """How many of the next records belong to it."""
+        for number, record in enumerate(records):
+            created = _created(record)
+            if created >= self.began or created < self.last - _DISORDER:
+                self.began = -inf
+                return number
+            self.last = max(self.last, created)
+        return len(records)
+
+
+def _ancestors(shards: dict[str, str], listed: dict[str, Listed]) -> set[str]:
+    """What is listed of the parents of some shards, and of theirs, and so on."""
+    found: set[str] = set()
+    left = list(shards)
+    while left:
+        one = listed.get(left.pop())
+        if one and one.parent and one.parent not in found and one.parent not in shards:
+            found.add(one.parent)
+            left.append(one.parent)
+    return found
+
+
+def _parsed(body: memoryview) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = orjson.loads(body[:-1])
+    except orjson.JSONDecodeError:  # a lone surrogate, which orjson does not take
+        answer = json.loads(bytes(body[:-1]).decode("utf-8", "surrogatepass"))
+    return answer
+
+
+def _created(record: dict[str, Any]) -> float:
+    created: float = record["dynamodb"]["ApproximateCreationDateTime"]
+    return created

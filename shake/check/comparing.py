@@ -1,0 +1,205 @@
+"""Compares one table, both ways, in phases; each can go on where an earlier process has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+
+import bson
+
+from shake.check import messages
+from shake.check.crew import Alone, Children, Crew
+from shake.check.documents import DECODED
+from shake.check.fingerprint import BUCKETS
+from shake.check.gate import Unfinished
+from shake.check.part import Part
+from shake.check.plan import Plan
+from shake.check.progress import Progress
+from shake.check.recording import Unrecorded
+from shake.check.snapshot import Snapshot
+from shake.check.state import Phase, Saving
+from shake.check.target import KeyRange
+from shake.checkpoint.contract import StoreUnavailable
+from shake.errors import RunError
+from shake.status.figures import count
+from shake.targets.contract import Fence
+
+log = logging.getLogger("shake.check")
+
+#: Parts that the keys of a collection are read in: so many for each process, and none smaller.
+_RANGES_A_PROCESS = 32
+_SMALLEST_RANGE = 50_000
+#: Keys that are worth a warning where they are asked for one by one.
+_MANY = 1_000_000
+_ASKED = (
+    "table %s: the source is asked for about %s keys of the target, 100 at a time: keys that came "
+    "or went during the check make it so"
+)
+#: Keys that are held in memory when the source has to be scanned for them.
+_HELD = 100_000
+#: Seconds that the processes have to say what they have done: at the end of a step, or at a signal.
+_PATIENCE, _LAST = 600.0, 5.0
+#: Tries to save what a completed check has found; one takes 8 seconds at most.
+_TRIES = 10
+#: The number of this process in snapshots, where it is not one of the crew.
+_SELF = -1
+
+
+class Comparison:
+    """Every item, then every document. ``fence`` is that of this process, for a repair."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        part: Part,
+        children: Children,
+        fence: Fence,
+        progress: Progress,
+        record: Unrecorded,
+    ) -> None:
+        self._plan = plan
+        self._part = part
+        self._progress = progress
+        self._saving = Saving(record.state, record, time.monotonic)
+        self._segments = record.state.segments
+        self._record = record
+        self._taking = False
+        self._alone = plan.processes == 1
+        self._crew: Crew = Alone(part, part.stop, self._tick)
+        if not self._alone:
+            self._crew = children.open(plan.table, plan.processes, part.seed, fence, self._tick)
+
+    def run(self) -> None:
+        """Compare. What is done by then is saved when a signal comes."""
+        try:
+            self._begin()
+            if self._saving.state.phase is Phase.ITEMS:
+                self._compare_items()
+            if self._saving.state.phase is Phase.KEYS:
+                self._read_keys()
+            self._name_extras()
+        except KeyboardInterrupt:
+            with contextlib.suppress(RunError):
+                self._save(_LAST)
+                if self._record.saved:
+                    done = count(self._saving.state.done.compared)
+                    log.warning("stopped after %s items: the same command goes on from there", done)
+            self._part.stop()
+            raise
+
+    def finish(self) -> None:
+        """Save what was found since, before the check of the table counts as completed."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(StoreUnavailable):
+                self._save(_PATIENCE)
+                return
+        self._save(_PATIENCE)
+
+    def _tick(self) -> None:
+        if self._saving.due() and not self._taking:
+            # The error behind an Unfinished comes by another way.
+            with contextlib.suppress(Unfinished):
+                self._step_done()
+
+    def _step_done(self) -> None:
+        """Save how far the check is, if the store takes it now."""
+        try:
+            self._save(_PATIENCE)
+        except StoreUnavailable as error:
+            log.warning("how far the check is cannot be saved: %s; retrying", error)
+
+    def _save(self, within: float) -> None:
+        self._taking = True  # the loop calls tick, too
+        try:
+            self._saving.take(self._snapshots(within))
+        finally:
+            self._taking = False
+
+    def _snapshots(self, within: float) -> dict[int, Snapshot]:
+        durable = self._saving.durable
+        found = self._crew.snapshots(durable, within)
+        if not self._alone:
+            found[_SELF] = self._part.snapshot(durable.get(_SELF, 0))
+        return found
+
+    def _begin(self) -> None:
+        state = self._saving.state
+        if state.item_doubts or state.extra_doubts:
+            doubt = messages.Doubt(state.item_doubts, state.extra_doubts)
+            for _ in self._crew.each([doubt], messages.Done):
+                pass
+        self._saving.begin()
+
+    def _compare_items(self) -> None:
+        positions = self._saving.state.positions
+        pieces = [
+            messages.Compare(n, self._segments, positions[n].start if n in positions else None)
+            for n in range(self._segments)
+            if n not in positions or not positions[n].over
+        ]
+        for _ in self._crew.each(pieces, messages.Done):
+            pass
+        self._crew.all(messages.Settle(), messages.Done)
+        self._step_done()
+        parts = _parts(self._plan, self._saving.state.found.keys)
+        self._saving.enter(Phase.KEYS, self._part.sides.stored.ranges(parts))
+
+    def _read_keys(self) -> None:
+        state = self._saving.state
+        self._progress.reading_keys(state.found.keys)
+        pieces = [
+            messages.ReadKeys(n, one) for n, one in enumerate(state.ranges) if n not in state.over
+        ]
+        for _ in self._crew.each(pieces, messages.Done):
+            pass
+        self._step_done()
+        self._saving.enter(Phase.EXTRAS, state.ranges)
+
+    def _name_extras(self) -> None:
+        state = self._saving.state
+        unequal = state.unequal()
+        keys = state.found.keys + state.theirs.keys
+        if self._part.sides.stored.keys.lossy:
+            at_once = max(1, _HELD * BUCKETS // max(1, keys))
+            rest = sorted(unequal)
+            for first in range(0, len(rest), at_once):
+                buckets = messages.LookFor(tuple(rest[first : first + at_once]))
+                self._count_again(buckets, list(state.ranges))
+        elif unequal:
+            asked = state.theirs.keys * len(unequal) // BUCKETS
+            if asked > _MANY:
+                log.warning(_ASKED, self._plan.table.name, count(asked))
+            self._progress.reading_keys(state.theirs.keys)
+            self._crew.all(messages.LookFor(tuple(unequal)), messages.Done)
+            pieces = [
+                messages.NameExtras(n, one)
+                for n, one in enumerate(state.ranges)
+                if n not in state.over
+            ]
+            for _ in self._crew.each(pieces, messages.Done):
+                pass
+            self._crew.all(messages.Settle(), messages.Done)
+
+    def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:
+        """Compare the keys of some buckets by reading the whole source once more.
+
+        For keys that have become doubles, from which no way leads back to the item.
+        """
+        crew, segments = self._crew, self._segments
+        crew.all(buckets, messages.Done)
+        held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
+        theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
+        ours: Counter[bytes] = Counter()
+        for some in crew.each(
+            [messages.CountItems(n, segments) for n in range(segments)], messages.Counts
+        ):
+            ours.update(some.digests)
+        self._part.extras.compare(ours, theirs)
+
+
+def _parts(plan: Plan, keys: int) -> int:
+    """How many parts so many keys of a collection are read in."""
+    most = max(plan.processes, keys // _SMALLEST_RANGE)
+    return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)

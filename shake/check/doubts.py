@@ -1,0 +1,213 @@
+"""Keys whose two sides differ, until it is decided whether that is a difference.
+
+Where no task applies changes, a key is looked at once more, and what differs still is a
+difference. Beside a task, a change can be on its way to the target. So each look notes the time
+on the source's clock, and the next one comes when the task has applied all changes made before.
+A key counts as different when CONFIRMATIONS such looks have shown the same on both sides. Where
+they show something new, the key changes, and it is looked at again, later each time. After TRIES
+of them it is undecided, which is neither equal nor a difference.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Generic, Protocol, TypeVar
+
+from shake.backoff import Backoff
+from shake.check.following import NO_MARK, Following, Mark, Wait
+from shake.check.gate import Gate
+from shake.errors import Stopped
+
+#: Keys that are looked at together: one request to the source.
+AT_ONCE = 100
+#: Keys in doubt that a process holds; while there are more, no page is read.
+MOST = 10_000
+#: Looks, each after all earlier changes were applied, that must show what the one before showed.
+CONFIRMATIONS = 2
+#: Looks that may show something new.
+TRIES = 10
+#: The pause before the next look at a key that has changed.
+PAUSES = Backoff(1.0, 30.0)
+
+#: Seconds between two questions whether a key is due.
+_EVERY = 0.2
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong(Generic[V]):
+    """A key whose sides differ: ``state`` stands for what both hold, ``verdict`` says what."""
+
+    key: bytes
+    state: bytes
+    verdict: V
+
+
+class Looker(Protocol[V]):
+    """Compares both sides of some keys."""
+
+    def look(self, keys: Sequence[bytes]) -> Iterable[Wrong[V]]:
+        """Read both sides now; give the keys that differ, and count the others as compared."""
+
+    def moment(self) -> float:
+        """The time on the source's clock, or a later one."""
+
+    def differs(self, wrong: Wrong[V]) -> None:
+        """It is a difference."""
+
+    def undecided(self, key: bytes, why: str) -> None:
+        """It cannot be decided whether the key differs."""
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """One key. ``moment`` and ``mark`` are of the last look, ``state`` is what it has shown.
+
+    ``since`` is when that was, and ``due`` before when the next one does not come, both by the
+    clock of the doubts.
+    """
+
+    key: bytes
+    due: float
+    state: bytes = b""
+    moment: float = 0.0
+    mark: Mark = NO_MARK
+    since: float = 0.0
+    confirmed: int = 0
+    tries: int = 0
+
+
+class Doubts(Generic[V]):
+    """The keys of a table that are in doubt. Thread-safe: the threads that read pages settle them.
+
+    What becomes of some keys is one step of ``gate``.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        looker: Looker[V],
+        following: Following,
+        gate: Gate,
+        stop: threading.Event,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._table = table
+        self._looker = looker
+        self._following = following
+        self._gate = gate
+        self._stop = stop
+        self._clock = clock
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, _Doubt] = {}
+        self._busy: set[bytes] = set()  # looked at just now
+        self._asked = -inf  # when it was last seen which keys are due
+
+    def put(self, keys: Iterable[bytes]) -> None:
+        """Look at keys, and hold those that are in doubt then; within a step of the gate."""
+        now = self._clock()
+        with self._lock:
+            new = [key for key in dict.fromkeys(keys) if key not in self._waiting]
+            self._waiting |= {key: _Doubt(key, now) for key in new}
+            self._busy |= set(new)
+        for first in range(0, len(new), AT_ONCE):
+            self._look(new[first : first + AT_ONCE])
+
+    def make_room(self) -> None:
+        """Settle what is due; return when there are not too many keys. Raises Stopped."""
+        self._tend_until(lambda: len(self._waiting) <= MOST)
+
+    def settle(self) -> None:
+        """Return when no key is in doubt. Raises Stopped when the check ends."""
+        self._tend_until(lambda: not self._waiting)
+
+    def held(self) -> list[bytes]:
+        """The keys that are in doubt."""
+        with self._lock:
+            return list(self._waiting)
+
+    def _tend_until(self, over: Callable[[], bool]) -> None:
+        self._tend()
+        while not over():
+            if self._stop.wait(_EVERY):
+                raise Stopped
+            self._tend()
+
+    def _tend(self) -> None:
+        """Look at the keys whose time has come."""
+        ready, stuck = self._due()
+        for first in range(0, len(stuck), AT_ONCE):
+            with self._gate.step():
+                why = f"{Wait.STUCK.value}: {self._following.through(self._table)}"
+                for key in stuck[first : first + AT_ONCE]:
+                    self._looker.undecided(key, why)
+                    self._end(key)
+        for first in range(0, len(ready), AT_ONCE):
+            with self._gate.step():
+                self._look(ready[first : first + AT_ONCE])
+
+    def _due(self) -> tuple[list[bytes], list[bytes]]:
+        """The keys to be looked at, and those for which the wait was too long; busy from now on."""
+        with self._lock:
+            now = self._clock()
+            if now - self._asked < _EVERY:
+                return [], []
+            self._asked = now
+            due = [
+                one
+                for one in self._waiting.values()
+                if one.due <= now and one.key not in self._busy
+            ]
+            waits = {one.key: self._wait(one) for one in due}
+            ready = [key for key, wait in waits.items() if wait in (Wait.APPLIED, Wait.NOBODY)]
+            stuck = [key for key, wait in waits.items() if wait is Wait.STUCK]
+            self._busy |= {*ready, *stuck}
+        return ready, stuck
+
+    def _wait(self, doubt: _Doubt) -> Wait:
+        return self._following.wait(self._table, doubt.moment, doubt.mark, doubt.since)
+
+    def _look(self, keys: list[bytes]) -> None:
+        """Look at busy keys, and decide what can be decided."""
+        mark = self._following.mark()
+        wrong = {one.key: one for one in self._looker.look(keys)}
+        moment, since = self._looker.moment(), self._clock()
+        for key in keys:
+            doubt = self._waiting[key]
+            if key not in wrong:
+                self._end(key)
+                continue
+            if self._judge(doubt, wrong[key]):
+                self._end(key)  # not busy any more: another thread may have it put again
+                continue
+            doubt.moment, doubt.mark, doubt.since = moment, mark, since
+            doubt.due = since + PAUSES.pause(doubt.tries, self._chance)
+            self._busy.discard(key)
+
+    def _judge(self, doubt: _Doubt, wrong: Wrong[V]) -> bool:
+        """Decide about a key whose sides differ; return whether it is decided."""
+        same = wrong.state == doubt.state
+        doubt.confirmed = doubt.confirmed + 1 if same else 0
+        doubt.tries += not same
+        doubt.state = wrong.state
+        if doubt.confirmed >= CONFIRMATIONS or not self._following.runs:
+            self._looker.differs(wrong)
+            return True
+        if doubt.tries > TRIES:
+            self._looker.undecided(doubt.key, f"it has changed between {doubt.tries} looks")
+            return True
+        return False
+
+    def _end(self, key: bytes) -> None:
+        with self._lock:
+            self._waiting.pop(key, None)
+            self._busy.discard(key)

@@ -1,0 +1,254 @@
+"""Saves how far a check is and what it has found, so that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from shake.check.findings import Difference
+from shake.check.part import Ends
+from shake.check.plan import Plan
+from shake.check.state import State
+from shake.checkpoint.checks import CheckRecord, Checks, Completed, Progress
+from shake.checkpoint.records import shard_document
+from shake.checkpoint.store import open_store
+from shake.checkpoint.task_lock import CHECK, TaskHeld, TaskLock
+from shake.config import Config
+from shake.errors import RefusedError, SourceError
+from shake.plan.origins import shaping_settings
+from shake.schema import Table
+from shake.status.figures import count, utc
+from shake.stream.beginning import first_shards
+
+log = logging.getLogger("shake.check")
+
+
+class CheckHeld(RefusedError):
+    """Another check of the task runs."""
+
+
+class Unrecorded:
+    """The check of one table of which nothing is saved; see state.Keeper.
+
+    ``state`` and ``differences`` are what it begins with, ``line`` says so, and ``over`` that
+    nothing is left to compare.
+    """
+
+    saved = False
+    over = False
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.differences: list[Difference] = []
+        self.line = ""
+
+    def keep(self, state: State, differences: list[Difference]) -> None:
+        """See Keeper."""
+
+    def complete(self, verdict: str, finished: float) -> None:
+        """The table is compared, with this verdict, at a time on the source's clock."""
+
+
+class TableRecord(Unrecorded):
+    """The check of one table that is saved."""
+
+    saved = True
+
+    def __init__(
+        self, table: str, state: State, checks: Checks, lock: TaskLock, progress: Progress
+    ) -> None:
+        super().__init__(state)
+        self.over = progress.over
+        self._table = table
+        self._checks = checks
+        self._lock = lock
+        self._progress = progress
+        self._uncertain = False  # whether the last save may have happened or not
+        # An interrupt of the main thread must not cut a save in two.
+        self._writer = ThreadPoolExecutor(1, "recording")
+
+    def keep(self, state: State, differences: list[Difference]) -> None:
+        self._writer.submit(self._keep, state, differences).result()
+
+    def _keep(self, state: State, differences: list[Difference]) -> None:
+        lines = [one.as_json() for one in differences]
+        self._lock.check()
+        if self._uncertain:
+            self._progress = self._checks.load_progress(self._table) or self._progress
+        self._uncertain = True
+        self._progress = self._checks.save(self._table, self._progress, state.text(), lines)
+        self._uncertain = False
+
+    def complete(self, verdict: str, finished: float) -> None:
+        self._writer.submit(self._complete, verdict, finished).result()
+        self._writer.shutdown(wait=False)
+
+    def _complete(self, verdict: str, finished: float) -> None:
+        one = replace(self._progress, over=True, chunks=0)
+        completed = Completed(
+            *(one.check, one.basis, one.began, finished, verdict, one.stream, one.shards),
+            findings=one.findings,
+            run=one.run,
+        )
+        self._checks.complete(self._table, one, completed)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Begins the record of each table; ``check`` names this check, and ``eventual`` see Wish."""
+
+    config: Config
+    ends: Ends
+    checks: Checks
+    lock: TaskLock
+    check: str
+    eventual: bool
+
+    def begin(self, plan: Plan) -> TableRecord:
+        """Go on with what an interrupted check has left of a table, or begin with it."""
+        name = plan.table.name
+        saved, run = self.checks.load_progress(name), self.checks.fresh_run(name)
+        if saved and saved.check == self.check:
+            return self._go_on(plan, replace(saved, run=run))
+        basis, began = self.basis(plan.table), self.now()
+        stream, shards = self.positions(plan.table)
+        progress = Progress(self.check, basis, began, stream, shards, run=run)
+        self.checks.begin(name, progress)
+        return TableRecord(name, State(plan.segments), self.checks, self.lock, progress)
+
+    def _go_on(self, plan: Plan, progress: Progress) -> TableRecord:
+        name = plan.table.name
+        lines = self.checks.load_findings(name, progress)
+        state = State(plan.segments)
+        if progress.chunks:
+            state = State.of(self.checks.load_state(name, progress))
+        self.checks.begin(name, progress)
+        record = TableRecord(name, state, self.checks, self.lock, progress)
+        record.differences = list(map(Difference.of_json, lines))
+        if not record.over:
+            record.line = (
+                f"table {name}: the check of {utc(progress.began)} goes on, after "
+                f"{count(state.done.compared)} items (--anew begins again)"
+            )
+        return record
+
+    def done(self) -> None:
+        """All tables are compared."""
+        self.checks.save_check(CheckRecord(self.check, done=True))
+
+    # ---- for a check of what has changed
+
+    def last(self, table: Table) -> Completed | None:
+        """The last completed check of a table."""
+        return self.checks.load_completed(table.name)
+
+    def found(self, table: Table, last: Completed) -> list[Difference]:
+        """What that has found."""
+        return list(map(Difference.of_json, self.checks.load_findings(table.name, last)))
+
+    def basis(self, table: Table) -> str:
+        """What a check of a table depends on."""
+        return _basis(self.config, self.ends, table, self.eventual)
+
+    def positions(self, table: Table) -> tuple[str, tuple[str, ...]]:
+        """The table's stream, and where it is read from for all that changes from now on."""
+        return _positions(self.ends, table.name)
+
+    def complete(self, table: Table, done: Completed, differences: list[Difference]) -> None:
+        """Save that a check of what has changed is completed."""
+        done = replace(done, check=uuid.uuid4().hex, run=self.checks.fresh_run(table.name))
+        self.lock.check()
+        self.checks.complete_since(table.name, done, [one.as_json() for one in differences])
+
+    def now(self) -> float:
+        """The time on the source's clock, or an earlier one."""
+        return self.ends.client.clock.earliest()
+
+
+@contextlib.contextmanager
+def recording(
+    config: Config, ends: Ends, plans: list[Plan], *, eventual: bool, anew: bool, since: bool
+) -> Iterator[Recording | None]:
+    """Hold the right to check this task; None where the checkpoint store takes no writes.
+
+    ``since``: an interrupted check stays as it is.
+
+    Raises CheckHeld while another check of the task runs.
+    """
+    try:
+        store = open_store(config)
+    except RefusedError as error:
+        log.warning("%s; the check goes on, and its progress is not saved", error)
+        yield None
+        return
+    with contextlib.closing(store):
+        try:
+            lock = TaskLock.acquire(store, notice=log.info, name=CHECK)
+        except TaskHeld as error:
+            raise CheckHeld(
+                f"{error.holder} checks task {config.id} already: wait until it has ended"
+            ) from error
+        with lock.held():
+            checks = Checks(store)
+            check = "" if anew or since else _interrupted(config, ends, checks, plans, eventual)
+            if not check and not since:
+                check = uuid.uuid4().hex
+                checks.save_check(CheckRecord(check))
+            yield Recording(config, ends, checks, lock, check, eventual)
+
+
+def _interrupted(
+    config: Config, ends: Ends, checks: Checks, plans: list[Plan], eventual: bool
+) -> str:
+    """The check that was interrupted and can go on, "" where there is none."""
+    last = checks.load_check()
+    if last is None or last.done:
+        return ""
+    for plan in plans:
+        saved = checks.load_progress(plan.table.name)
+        if saved is None or saved.check != last.check:
+            continue
+        if saved.basis != _basis(config, ends, plan.table, eventual):
+            log.warning(
+                "table %s: the configuration, the table or the collection is not the one that "
+                "the interrupted check began with: the check begins anew",
+                plan.table.name,
+            )
+            return ""
+    return last.check
+
+
+def _basis(config: Config, ends: Ends, table: Table, eventual: bool) -> str:
+    """What the progress of a check depends on."""
+    place = config.place(table.name)
+    found = ends.target.seen(place, table)
+    settings = config.as_settings()
+    filters = [settings[key] for key in settings if key.startswith("full.read.filter")]
+    return json.dumps(
+        [
+            shaping_settings(config),
+            [settings["full.read.concurrency"], eventual, *filters],
+            [place, found.collection if found else ""],
+            [table.origin.arn, table.origin.table_id, table.origin.created],
+        ],
+        sort_keys=True,
+    )
+
+
+def _positions(ends: Ends, name: str) -> tuple[str, tuple[str, ...]]:
+    """Where a table's stream is read from, for all that changes from now on; "" without one."""
+    try:
+        stream = ends.client.find_stream(name)
+        if stream.enabled:
+            shards = first_shards(ends.client.list_shards(stream.arn), ends.client.clock.earliest())
+            return stream.arn, tuple(json.dumps(shard_document(one)) for one in shards)
+        reason = "it has no stream"
+    except SourceError as error:
+        reason = str(error)
+    log.info("table %s: --since will not be possible after this check: %s", name, reason)
+    return "", ()

@@ -1,0 +1,68 @@
+"""What one process has done of a table's check, at a moment when no step is under way."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from shake.check.findings import Difference
+from shake.check.fingerprint import Sums
+from shake.check.sides import Advanced, Listener
+
+
+class Position(NamedTuple):
+    """Where the next page of a segment begins; ``over``: there is none."""
+
+    segment: int
+    start: bytes | None
+    over: bool
+
+
+class Snapshot(NamedTuple):
+    """All since the process began with the table; the parts agree with each other.
+
+    ``differences`` are those from number ``first`` on. ``read`` and ``named`` are parts of the
+    target whose keys are read, and whose extra documents are named. ``found`` and ``theirs`` are
+    the sums of keys that items, and keys of the target, gave.
+    """
+
+    first: int
+    differences: tuple[Difference, ...]
+    done: Advanced
+    positions: tuple[Position, ...]
+    read: tuple[int, ...]
+    named: tuple[int, ...]
+    found: Sums
+    theirs: Sums
+    item_doubts: tuple[bytes, ...]
+    extra_doubts: tuple[bytes, ...]
+
+
+class Unsaved:
+    """Passes on to a listener what a process finds, and keeps what is not durable yet."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.first = 0
+        self.differences: list[Difference] = []
+        self.done = Advanced()
+        self._listener = listener
+        self._lock = threading.Lock()
+
+    def differs(self, difference: Difference) -> None:
+        """See Listener."""
+        with self._lock:
+            self.differences.append(difference)
+        self._listener.differs(difference)
+
+    def advanced(self, more: Advanced) -> None:
+        """See Listener."""
+        with self._lock:
+            self.done = self.done.plus(more)
+        self._listener.advanced(more)
+
+    def saved(self, durable: int) -> None:
+        """The first differences, so many, are durable."""
+        with self._lock:
+            if durable > self.first:
+                del self.differences[: durable - self.first]
+                self.first = durable

@@ -1,0 +1,300 @@
+"""What is saved of checks: how far one is, what it has found, and which one was completed last.
+
+Each table has two collections for that, beside the one of its checkpoint. The first holds the
+progress of one check and the result of the last completed one. The second holds what is large:
+the state, and the differences. ``status_table`` names the check that is not completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from shake.checkpoint.contract import Document, Store
+from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.records import STATUS_TABLE
+from shake.config.names import CHECKED, stored_name
+from shake.errors import RefusedError
+
+#: Characters of one document: a document of MongoDB has 16 MB at most.
+_CHUNK = 2_000_000
+#: Characters that are written by one call, so that a slow server takes them within its time.
+_AT_ONCE = 8_000_000
+
+R = TypeVar("R", bound="CheckRecord | Progress | Completed")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """The check of a task that was begun last; ``done``: it was completed."""
+
+    check: str
+    done: bool = False
+
+    def document(self) -> dict[str, Any]:
+        return {"_id": "check", "Format": FORMAT, "Check": self.check, "Done": self.done}
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> CheckRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        return cls(Fields(collection, document).text("Check"), document.get("Done") is True)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the check of a table is.
+
+    ``basis`` is what it depends on; ``began`` is its begin, in Unix seconds on the source's clock.
+    ``stream`` and ``shards`` are where the table's stream is read from for all that changes later,
+    each shard as JSON; there is none where the table has no stream. ``slot`` and ``chunks`` say
+    which documents hold the state, and ``findings`` how many hold differences. ``over``: all of
+    the table is compared. ``run`` counts the processes that worked on checks of the table: what an
+    earlier one sent late alters nothing.
+    """
+
+    check: str
+    basis: str
+    began: float
+    stream: str = ""
+    shards: tuple[str, ...] = ()
+    slot: int = 0
+    chunks: int = 0
+    findings: int = 0
+    over: bool = False
+    run: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "progress",
+            "Format": FORMAT,
+            "Check": self.check,
+            "Basis": self.basis,
+            "Began": self.began,
+            "StreamArn": self.stream,
+            "Shards": list(self.shards),
+            "Slot": self.slot,
+            "Chunks": self.chunks,
+            "Findings": self.findings,
+            "Over": self.over,
+            "Run": self.run,
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> Progress:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(
+            fields.text("Check"),
+            fields.text("Basis"),
+            fields.real("Began"),
+            fields.text("StreamArn"),
+            tuple(fields.texts("Shards")),
+            fields.number("Slot"),
+            fields.number("Chunks"),
+            fields.number("Findings"),
+            document.get("Over") is True,
+            fields.number("Run"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The last completed check of a table; see Progress for the other fields.
+
+    ``finished`` is in Unix seconds on the source's clock, and ``verdict`` a word.
+    """
+
+    check: str
+    basis: str
+    began: float
+    finished: float
+    verdict: str
+    stream: str
+    shards: tuple[str, ...]
+    findings: int
+    run: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "completed",
+            "Format": FORMAT,
+            "Check": self.check,
+            "Basis": self.basis,
+            "Began": self.began,
+            "Finished": self.finished,
+            "Verdict": self.verdict,
+            "StreamArn": self.stream,
+            "Shards": list(self.shards),
+            "Findings": self.findings,
+            "Run": self.run,
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> Completed:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(
+            fields.text("Check"),
+            fields.text("Basis"),
+            fields.real("Began"),
+            fields.real("Finished"),
+            fields.text("Verdict"),
+            fields.text("StreamArn"),
+            tuple(fields.texts("Shards")),
+            fields.number("Findings"),
+            fields.number("Run"),
+        )
+
+
+class Checks:
+    """The checks of a task in a store. A process that has no right to check it writes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def load_check(self) -> CheckRecord | None:
+        """The check that was begun last."""
+        return self._record(STATUS_TABLE, "check", CheckRecord.of)
+
+    def save_check(self, record: CheckRecord) -> None:
+        self._store.write(STATUS_TABLE, [record.document()])
+
+    def load_progress(self, table: str) -> Progress | None:
+        """The progress of the table's check that was begun last."""
+        return self._record(_name(table), "progress", Progress.of)
+
+    def load_completed(self, table: str) -> Completed | None:
+        """The last completed check of a table."""
+        return self._record(_name(table), "completed", Completed.of)
+
+    def load_state(self, table: str, progress: Progress) -> str:
+        """The state that was saved with this progress."""
+        return "".join(
+            Fields(_data(table), one).text("Text")
+            for one in self._documents(table, _state_names(progress))
+        )
+
+    def load_findings(self, table: str, record: Progress | Completed) -> list[str]:
+        """The differences of a check, each as it was given to :meth:`save`."""
+        wanted = [_findings_name(record.check, number) for number in range(record.findings)]
+        return [
+            line
+            for one in self._documents(table, wanted)
+            for line in Fields(_data(table), one).texts("Lines")
+        ]
+
+    def _documents(self, table: str, names: list[str]) -> list[dict[str, Any]]:
+        """The documents of these names. Raises RefusedError where one is missing."""
+        found = {one["_id"]: one for one in self._store.read(_data(table))} if names else {}
+        for name in names:
+            if name not in found:
+                raise RefusedError(
+                    f"checkpoint {_data(table)} lacks the document {name}: begin the check again "
+                    "with --anew"
+                )
+        return [found[name] for name in names]
+
+    def fresh_run(self, table: str) -> int:
+        """A number above those of all processes that have saved anything of the table's checks."""
+        saved = [self.load_progress(table), self.load_completed(table)]
+        return max((one.run for one in saved if one), default=-1) + 1
+
+    def begin(self, table: str, progress: Progress) -> None:
+        """Save that this process begins, or goes on with, the check of a table.
+
+        What was saved of other checks goes, but for the differences of the last completed one.
+        """
+        completed = self.load_completed(table)
+        self._store.write(_name(table), [progress.document()])
+        kept = {progress.check, completed.check if completed else ""}
+        self._forget(table, states=not progress.chunks, but=kept)
+
+    def save(self, table: str, last: Progress, state: str, lines: Sequence[str]) -> Progress:
+        """Save a state and more differences; return the progress that counts from then on.
+
+        Either all of it counts, or nothing: the documents that ``last`` names are not changed.
+        """
+        slot = 1 - last.slot
+        chunks = [state[at : at + _CHUNK] for at in range(0, len(state), _CHUNK)]
+        findings = _findings(last, lines)
+        count = last.findings + len(findings)
+        fresh = replace(last, slot=slot, chunks=len(chunks), findings=count)
+        named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
+        documents = [
+            {"_id": name, **named, "Text": text}
+            for name, text in zip(_state_names(fresh), chunks, strict=True)
+        ]
+        self._write(table, [*documents, *findings])
+        self._store.write(_name(table), [fresh.document()])
+        return fresh
+
+    def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
+        per_call = max(1, _AT_ONCE // _CHUNK)
+        for first in range(0, len(documents), per_call):
+            self._store.write(_data(table), documents[first : first + per_call])
+
+    def complete(self, table: str, progress: Progress, completed: Completed) -> None:
+        """Save that the check of a table is completed; the one before it goes."""
+        self._store.write(_name(table), [completed.document(), progress.document()])
+        self._forget(table, states=True, but={completed.check})
+
+    def complete_since(self, table: str, completed: Completed, lines: Sequence[str]) -> None:
+        """Save a completed check that had no progress; an interrupted one stays as it is."""
+        findings, progress = _findings(completed, lines), self.load_progress(table)
+        self._write(table, findings)
+        self._store.write(_name(table), [replace(completed, findings=len(findings)).document()])
+        kept = {completed.check, progress.check if progress else ""}
+        self._forget(table, states=False, but=kept)
+
+    def _forget(self, table: str, *, states: bool, but: set[str]) -> None:
+        """Delete all states, and the differences of all checks but some."""
+        for one in self._store.read(_data(table)):
+            state = one["_id"].startswith("state-") and states
+            if state or (one["_id"].startswith("findings-") and one["Check"] not in but):
+                self._store.swap(_data(table), {"_id": one["_id"], "Run": one["Run"]}, None)
+
+    def _record(self, collection: str, id: str, of: Callable[[str, Document], R]) -> R | None:
+        for document in self._store.read(collection):
+            if document["_id"] == id:
+                return of(collection, document)
+        return None
+
+
+def _name(table: str) -> str:
+    return stored_name(table) + CHECKED
+
+
+def _data(table: str) -> str:
+    return f"{stored_name(table)}~data{CHECKED}"
+
+
+def _state_names(progress: Progress) -> list[str]:
+    return [f"state-{progress.slot}-{number:03d}" for number in range(progress.chunks)]
+
+
+def _findings_name(check: str, number: int) -> str:
+    return f"findings-{check[:12]}-{number:06d}"
+
+
+def _findings(last: Progress | Completed, lines: Sequence[str]) -> list[dict[str, Any]]:
+    """The documents of more differences of a check."""
+    named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
+    return [
+        {"_id": _findings_name(last.check, last.findings + number), **named, "Lines": some}
+        for number, some in enumerate(_batches(lines))
+    ]
+
+
+def _batches(lines: Sequence[str]) -> Iterable[list[str]]:
+    """The lines, so many together as fit into a document."""
+    some: list[str] = []
+    size = 0
+    for line in lines:
+        if some and size + len(line) > _CHUNK:
+            yield some
+            some, size = [], 0
+        some.append(line)
+        size += len(line)
+    if some:
+        yield some

@@ -1,0 +1,319 @@
+"""A check that was interrupted at any moment goes on, and finds what one that was not finds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shake.check.findings import Difference
+from shake.check.fingerprint import Sums
+from shake.check.sides import Advanced
+from shake.check.snapshot import Position
+from shake.check.state import Phase, State
+from shake.check.target import KeyRange
+from shake.checkpoint.checks import Checks, Completed, Progress
+from shake.checkpoint.contract import Superseded
+from shake.checkpoint.file import FileStore
+from shake.cli import check
+from tests.support.copied import Copied, make_table
+from tests.support.faulty import Faulty, Reply, Request, forward
+from tests.support.followed import Followed, stopped
+from tests.support.migration import ROOT
+from tests.support.wait import until
+
+SMALL = ("--set=full.read.concurrency=3", "--set=qps.full.batch_num=9", "--set=log.level=warn")
+
+#: Run first by a check that saves at each tick, and starts processes for few items.
+EAGER = (
+    "from shake.check import comparing, crew, plan, state; crew._TICK = state._EVERY = 0.02; "
+    "comparing._SMALLEST_RANGE = 8; plan.ITEMS_A_PROCESS = 1"
+)
+#: The same, but it never saves before its end, or before a signal.
+LAZY = "from shake.check import plan; plan.ITEMS_A_PROCESS = 1"
+
+
+def spoiled(dynamodb: Any, mongo: Any, name: str, folder: Path) -> Copied:
+    """A copy with some differences of each kind."""
+    rows = [
+        {"pk": {"S": f"p{n % 11}"}, "sk": {"N": str(n)}, "n": {"N": str(n)}} for n in range(300)
+    ]
+    copied = make_table(dynamodb, mongo, name, folder, rows, sk=("sk", "N"))
+    copied.copy()
+    for number in range(0, 300, 20):
+        copied.collection.delete_one({"sk": number})
+        copied.collection.update_one({"sk": number + 1}, {"$set": {"n": -1}})
+        copied.collection.insert_one({"pk": f"foreign{number}", "sk": number})
+    return copied
+
+
+def begin(copied: Copied, source: str, first: str, *arguments: str) -> subprocess.Popen[str]:
+    """shake-check in a process of its own, that runs some Python first."""
+    main = "from shake.cli.check import main; raise SystemExit(main())"
+    program = f"import sys; sys.path[0] = {str(ROOT)!r}; {first}; {main}"
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", program, *copied.arguments, *SMALL),
+            *(f"--set=source.endpoint_url={source}", *arguments),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Interrupted:
+    """A source whose ``number``-th request of an operation calls ``act``, and waits for it."""
+
+    def __init__(self, url: str, operation: str, number: int) -> None:
+        self.reached, self.released = threading.Event(), threading.Event()
+        self.pages = 0
+        self._forward = forward(url)
+        self._operation, self._left = operation, number
+
+    def __call__(self, request: Request) -> Reply:
+        self.pages += request.operation == "Scan" and b"TotalSegments" in request.body
+        if request.operation == self._operation:
+            self._left -= 1
+            if not self._left:
+                self.reached.set()
+                self.released.wait(30)
+        return self._forward(request)
+
+
+def lines(report: Path) -> list[str]:
+    return sorted(line for line in report.read_text().splitlines() if '"kind"' in line)
+
+
+def whole(copied: Copied, folder: Path, *arguments: str) -> list[str]:
+    """What a check that nothing interrupts finds."""
+    report = folder / "whole"
+    assert check.main([*copied.arguments, *SMALL, "--anew", "--report", str(report)]) == 1
+    return lines(report)
+
+
+#: At which request of which operation the check is killed.
+MOMENTS = [("Scan", 2), ("Scan", 12), ("Scan", 27), ("BatchGetItem", 1), ("BatchGetItem", 9)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda one: "-".join(map(str, one)))
+def test_a_check_that_was_killed_goes_on_and_finds_the_same(
+    dynamodb: Any,
+    mongo: Any,
+    name: str,
+    tmp_path: Path,
+    moment: tuple[str, int],
+    workers: int,
+    capsys: Any,
+) -> None:
+    copied = spoiled(dynamodb, mongo, name, tmp_path)
+    source = Interrupted(dynamodb.url, *moment)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, EAGER, f"--workers={workers}")
+        try:
+            until(source.reached.is_set)
+            progress = mongo.client[f"{name}-checkpoint"][f"{name}~check"]
+            until(lambda: progress.find_one({"_id": "progress"}))
+        finally:
+            process.kill()
+            process.communicate()
+            source.released.set()
+    report = tmp_path / "report"
+    arguments = [*copied.arguments, *SMALL, "--report", str(report), f"--workers={workers}"]
+    status = check.main(arguments)
+    assert (status, lines(report)) == (1, whole(copied, tmp_path))
+    assert f"table {name}: the check of " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_loses_nothing_of_what_was_done(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, kind: signal.Signals, workers: int
+) -> None:
+    copied = spoiled(dynamodb, mongo, name, tmp_path)
+    source = Interrupted(dynamodb.url, "Scan", 30)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, LAZY, f"--workers={workers}")
+        until(source.reached.is_set)
+        process.send_signal(kind)
+        out, err = process.communicate(timeout=30)
+        source.released.set()
+        assert process.returncode == 2, (out, err)
+        assert "the same command goes on from there" in out + err
+        assert err.splitlines()[-1] == "shake-check: stopped before its end, nothing is proven"
+        before = source.pages
+        process = begin(copied, server.url, LAZY, f"--workers={workers}", "--report=/dev/stderr")
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, (out, err)
+    found = sorted(line for line in err.splitlines() if '"kind"' in line)
+    assert found == whole(copied, tmp_path)
+    assert source.pages - before < 20  # of some 35, and those under way at the signal again
+
+
+def test_another_configuration_begins_anew_and_says_so(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+) -> None:
+    copied = spoiled(dynamodb, mongo, name, tmp_path)
+    for arguments, said in (
+        (["--eventual"], "the check begins anew"),
+        (["--anew"], ""),
+        ([], "goes on, after"),
+    ):
+        source = Interrupted(dynamodb.url, "Scan", 30)
+        with Faulty(otherwise=source) as server:
+            process = begin(copied, server.url, LAZY, "--workers=1")
+            until(source.reached.is_set)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+            source.released.set()
+        assert check.main([*copied.arguments, *SMALL, *arguments]) == 1
+        captured = capsys.readouterr()
+        output = captured.out + captured.err
+        assert said in output
+        assert ("goes on, after" in output) == (not arguments)
+        assert "300 items compared: 15 missing, 15 different, 15 extra" in output
+
+
+def test_two_checks_of_one_task_do_not_run_at_the_same_time(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+) -> None:
+    copied = spoiled(dynamodb, mongo, name, tmp_path)
+    source = Interrupted(dynamodb.url, "Scan", 5)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, LAZY, "--workers=1")
+        until(source.reached.is_set)
+        assert check.main([*copied.arguments, "--set=log.level=error"]) == 3
+        source.released.set()
+        process.communicate(timeout=60)
+    err = capsys.readouterr().err
+    assert f"checks task {name} already: wait until it has ended" in err
+    assert err.count("\n") == 1
+    assert process.returncode == 1
+
+
+def test_keys_in_doubt_survive_an_interruption(
+    followed: Followed, tmp_path: Path, capsys: Any
+) -> None:
+    followed.simulator.table(followed.name)
+    for number in range(5):
+        followed.put(f"k{number}")
+    migration = followed.task()
+    process = migration.start()
+    output = migration.folder / f"{followed.name}.0.out"
+    until(lambda: "consistent point reached" in output.read_text())
+    followed.collection.delete_one({"pk": "k1"})
+    process.send_signal(signal.SIGSTOP)
+    command = [sys.executable, str(ROOT / "bin/shake-check"), "--conf", str(migration.conf)]
+    checking = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    asked = followed.simulator.journal
+    until(lambda: asked.of("BatchGetItem"))
+    checking.send_signal(signal.SIGINT)
+    out, err = checking.communicate(timeout=30)
+    assert checking.returncode == 2, (out, err)
+    process.send_signal(signal.SIGCONT)
+    scans = len(asked.of("Scan"))
+    assert check.main(["--conf", str(migration.conf)]) == 1
+    assert "1 missing, 0 different, 0 extra, 0 duplicate" in capsys.readouterr().out
+    assert len(asked.of("Scan")) <= scans + 2  # whether the table holds items
+    stopped(migration, process)
+
+
+# ---- what is saved
+
+
+STATE = State(
+    7,
+    Phase.EXTRAS,
+    Advanced(1, 2, 3, 4, 5, 6),
+    {3: Position(3, b'{"pk":{"S":"a"}}', False), 4: Position(4, None, True)},
+    (KeyRange(("pk", "sk"), None, b"\x05"), KeyRange(None, b"\x01", None)),
+    frozenset({0, 1}),
+    Sums(b"s" * 16, 3, b"\1" * 64),
+    Sums(b"", 0, b""),
+    (b"{}",),
+    (b"\xff\0",),
+)
+
+
+def test_a_state_survives_as_text() -> None:
+    assert State.of(STATE.text()) == STATE
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Checks]:
+    def saved(**faults: Any) -> Checks:
+        return Checks(FileStore(tmp_path, "c", **{"sync": lambda handle: None, **faults}))
+
+    return saved
+
+
+def test_a_save_that_is_cut_off_changes_nothing(saved: Callable[..., Checks]) -> None:
+    checks = saved()
+    first = Progress("id", "basis", 1.0)
+    checks.begin("t", first)
+    second = checks.save("t", first, "one" * 2_000_000, ["a", "b"])
+    for skipped in range(4):
+        calls = iter([None] * skipped)
+
+        def rename(old: Path, new: Path, calls: Any = calls) -> None:
+            if next(calls, "cut") == "cut":
+                raise KeyboardInterrupt
+            old.replace(new)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            saved(rename=rename).save("t", second, "two" * 2_000_000, ["c"] * 5)
+        found = checks.load_progress("t")
+        assert found is not None
+        wanted = ("one", ["a", "b"]) if found == second else ("two", ["a", "b", *"ccccc"])
+        assert (checks.load_state("t", found)[:3], checks.load_findings("t", found)) == wanted
+
+
+def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., Checks]) -> None:
+    checks = saved()
+    first = Progress("id", "basis", 1.0)
+    checks.begin("t", first)
+    checks.begin("t", replace(first, run=1))
+    with pytest.raises(Superseded):
+        checks.save("t", first, "late", ["late"])
+    later = checks.save("t", replace(first, run=1), "mine", ["mine"])
+    assert checks.load_progress("t") == later
+    assert (checks.load_state("t", later), checks.load_findings("t", later)) == ("mine", ["mine"])
+
+
+def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[..., Checks]) -> None:
+    checks = saved()
+    first = checks.save("t", Progress("a", "basis", 1.0, "arn", ("{}",)), "state", ["x"])
+    done = Completed("a", "basis", 1.0, 2.0, "different", "arn", ("{}",), first.findings)
+    checks.complete("t", replace(first, over=True, chunks=0), done)
+    checks.begin("t", Progress("b", "basis", 3.0, run=1))
+    assert checks.load_completed("t") == done
+    assert checks.load_findings("t", done) == ["x"]
+    second = checks.save("t", Progress("b", "basis", 3.0, run=1), "state", ["y"])
+    then = replace(done, check="b", findings=second.findings, run=1)
+    checks.complete("t", replace(second, over=True, chunks=0), then)
+    assert checks.load_findings("t", then) == ["y"]
+
+
+def test_a_difference_survives_as_json() -> None:
+    one = Difference(
+        "t",
+        "d.t",
+        "different",
+        {"pk": {"S": "é"}},
+        ("n",),
+        note="note",
+        source='{"pk": {"S": "a"}}',
+        target=('{"n": 1}', '{"n": 2}'),
+    )
+    assert Difference.of_json(one.as_json()) == one
+    assert json.loads(one.as_json())["source"] == {"pk": {"S": "a"}}
