@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
+from shake.codec import digests as digesting
 from shake.codec import matching
 from shake.codec.contract import (
     Body,
@@ -223,10 +224,10 @@ def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Ma
 
 def digests(seed: bytes, form: KeyForm) -> Digests:
     """See contract.Codec."""
-    return matching.Digests(seed, form)
+    return digesting.Digests(seed, form)
 
 
-add_sums = matching.add_sums
+add_sums = digesting.add_sums
 cut_reply = matching.cut_reply
 
 
