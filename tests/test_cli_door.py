@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shake.cli.definition import Command, door
+from shake.cli.definition import Command, root_parser
 from shake.cli.main import COMMANDS, main
 from shake.config.table import KEYS
 from tests.support.migration import ROOT, Migration, compare
@@ -66,7 +66,7 @@ def test_each_example_is_a_command_line_that_is_understood(command: Command) -> 
             assert line.startswith(prog)
             command.parser().parse_args(shlex.split(line)[1:])
     for _, line in command.examples_of(f"shake {command.name}"):
-        assert door(COMMANDS).parse_args(shlex.split(line)[1:]).act == command.act
+        assert root_parser(COMMANDS).parse_args(shlex.split(line)[1:]).act == command.act
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing",), ("run", "--nothing"), ("plan", "--conf")])

@@ -114,9 +114,9 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     reading = Reading(copy)
     reading.publish(reading.lease(), page(1, None, 7))
     reading.store()
-    (forget,) = stage.after(lambda: stage.phases.read_through(copy))
+    (forget,) = stage.after(lambda: stage.phases.all_stored(copy))
     assert forget == Forget(0, copy.tails(before=1))
-    assert stage.after(lambda: stage.phases.read_through(copy)) == []  # told twice
+    assert stage.after(lambda: stage.phases.all_stored(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), Phase.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(0, 7, 1)]
     assert stage.after(stage.done) == [Publish(0, UUID, "create", "", [])]

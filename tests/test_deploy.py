@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from shake import __version__
-from shake.cli.definition import door
+from shake.cli.definition import root_parser
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
 from shake.config import load
@@ -61,7 +61,7 @@ def test_the_linter_finds_nothing(command: tuple[str, ...]) -> None:
 
 def understood(words: list[str]) -> Namespace:
     """The options of a command line, of which ``shake`` is left out."""
-    return door(COMMANDS).parse_args(words)
+    return root_parser(COMMANDS).parse_args(words)
 
 
 def dockerfile_list(instruction: str) -> list[str]:

@@ -22,9 +22,9 @@ from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Diagnosis, Failed, Report
 from shake.schema import Attribute, Keys
 from shake.source.client import Credentials, Endpoint
+from shake.stream import silence as silences
+from shake.stream.silence import COLD, TIP_AFTER, Silence
 from shake.worker import process as worker
-from shake.worker import shard_reader
-from shake.worker.shard_reader import COLD, TIP_AFTER, Silence
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import calling, instead
@@ -193,7 +193,7 @@ def test_a_tip_takes_eight_answers_without_records_however_long_the_shard_is_qui
 def test_a_quiet_shard_is_asked_about_once_a_second_and_its_tip_goes_on(
     simulator: Simulator, reading: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_reader, "QUIET_AFTER", 1.0)
+    monkeypatch.setattr(silences, "QUIET_AFTER", 1.0)
     lease = reading.read(table_of(simulator, "t", 1))
 
     def pauses() -> list[float]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from shake.cli.check import CHECK
-from shake.cli.definition import door
+from shake.cli.definition import root_parser
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
 from shake.config.example import example
@@ -19,7 +19,7 @@ from shake.config.reference import reference
 from shake.demo.__main__ import DEMO
 from tools.completion import completion
 from tools.dashboard import dashboard
-from tools.manual import configuration_page, door_page, program_page
+from tools.manual import configuration_page, program_page, root_page
 
 ROOT = Path(__file__).resolve().parent.parent
 _PROGRAMS = (RUN, CHECK, DEMO)
@@ -38,20 +38,20 @@ def files() -> Mapping[str, Callable[[], str]]:
         "docs/configuration.md": reference,
         "deploy/shake.conf": example,
         "deploy/grafana-dashboard.json": dashboard,
-        f"{_MAN}/man1/shake.1": partial(door_page, COMMANDS),
+        f"{_MAN}/man1/shake.1": partial(root_page, COMMANDS),
         f"{_MAN}/man5/shake.conf.5": configuration_page,
     }
     for command in _PROGRAMS:
         made[f"{_MAN}/man1/{command.program}.1"] = partial(program_page, command)
     for shell, path in _COMPLETIONS.items():
-        made[path.format("shake")] = partial(_door_completion, shell)
+        made[path.format("shake")] = partial(_root_completion, shell)
         for command in _PROGRAMS:
             made[path.format(command.program)] = partial(completion, command.parser(), shell)
     return made
 
 
-def _door_completion(shell: str) -> str:
-    return completion(door(COMMANDS), shell)
+def _root_completion(shell: str) -> str:
+    return completion(root_parser(COMMANDS), shell)
 
 
 if __name__ == "__main__":

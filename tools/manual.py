@@ -28,7 +28,7 @@ def program_page(command: Command) -> str:
     return _page(lines, f"{command.program}(1)")
 
 
-def door_page(commands: Sequence[Command]) -> str:
+def root_page(commands: Sequence[Command]) -> str:
     """The page of ``shake``, with a section for each command."""
     lines = [*_head("shake", 1, "move DynamoDB tables into MongoDB"), ".SH SYNOPSIS"]
     lines += [r"\fBshake\fR \fICOMMAND\fR [\fIOPTION\fR...]", ".SH COMMANDS"]

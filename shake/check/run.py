@@ -75,10 +75,7 @@ def check(
     ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. Raises
     ShakeError where the check cannot be made, or not be brought to its end.
     """
-    if not capabilities(config).is_checked:
-        raise UsageError(
-            f"target.type = {config.target_type}: this version compares with MongoDB only"
-        )
+    _refuse_other_targets(config)
     config = replace(config, source_consistent_read=not wish.eventual)
     endpoint, credentials = open_source(config)
     progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
@@ -101,16 +98,7 @@ def check(
         if wish.repair:
             repairs = stack.enter_context(repairing(config, ends.target))
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
-        records = None
-        if not (wish.repair or wish.sample or config.sync_schema_only):
-            records = stack.enter_context(
-                recording(
-                    *(config, ends, plans),
-                    eventual=wish.eventual,
-                    anew=wish.anew,
-                    since=wish.since,
-                )
-            )
+        records = stack.enter_context(_recording(config, wish, ends, plans))
         run = _Run(
             *(config, wish, findings, ends, children, chance, progress, belonging, repairs),
             *(records, say),
@@ -130,6 +118,23 @@ def check(
             records.done()
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _refuse_other_targets(config: Config) -> None:
+    if not capabilities(config).is_checked:
+        raise UsageError(
+            f"target.type = {config.target_type}: this version compares with MongoDB only"
+        )
+
+
+def _recording(
+    config: Config, wish: Wish, ends: Ends, plans: list[Plan]
+) -> contextlib.AbstractContextManager[Recording | None]:
+    """How far the check is, where that is saved."""
+    if wish.repair or wish.sample or config.sync_schema_only:
+        return contextlib.nullcontext()
+    settings = {"eventual": wish.eventual, "anew": wish.anew, "since": wish.since}
+    return recording(config, ends, plans, **settings)
 
 
 def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Command:
         parser.set_defaults(act=self.act, prog=parser.prog)
 
 
-def door(commands: Sequence[Command]) -> argparse.ArgumentParser:
+def root_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
     """The parser of ``shake``, which has all commands."""
     parser = argparse.ArgumentParser(
         prog="shake",

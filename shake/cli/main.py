@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shake.cli import command
 from shake.cli.check import CHECK
-from shake.cli.definition import door
+from shake.cli.definition import root_parser
 from shake.cli.keys import KEYS
 from shake.cli.supervisor import PLAN, RUN
 from shake.demo.__main__ import DEMO
@@ -17,6 +17,6 @@ COMMANDS = (PLAN, RUN, CHECK, KEYS, DEMO)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; return its exit status."""
-    options = command.parse(door(COMMANDS), argv)
+    options = command.parse(root_parser(COMMANDS), argv)
     status: int = options.act(options)
     return status

@@ -1,4 +1,4 @@
-"""The codec's public door, and the only place that chooses an implementation.
+"""The codec's public interface, and the only place that chooses an implementation.
 
 ``SHAKE_CODEC=reference`` in the environment forces the plain Python one, ``SHAKE_CODEC=native``
 insists on the one in C; without it, C is taken where the install could build it.

@@ -214,7 +214,7 @@ class Digests(Protocol):
 
 
 class Codec(Protocol):
-    """The public door of an implementation."""
+    """The public interface of an implementation."""
 
     def scan_page(self, body: Body, options: Options) -> ScanPage:
         """Begin with a Scan response. Raises CorruptPage when it is not one."""

@@ -102,7 +102,7 @@ class CopyPhases:
             before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
             self._checkpointer.save_identity(copy.record, before, copy.identity)
 
-    def read_through(self, copy: CopiedTable) -> None:
+    def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
         if copy.phase is Phase.COPYING:
             self._task.verify(copy.plan, lambda: self._verified(copy))
@@ -134,7 +134,7 @@ class CopyPhases:
         self._set_phase(copy, phase)
         match phase:
             case Phase.COPYING if copy.copied:
-                self.read_through(copy)
+                self.all_stored(copy)
             case Phase.COPYING:
                 self._scheduler.assign()
             case Phase.DONE | Phase.BROKEN:

@@ -100,7 +100,7 @@ class CopyScheduler:
         copy = lease.table
         copy.acknowledge(lease, flying, self._loop.clock())
         if copy.copied and not self._task.draining:
-            self._task.read_through(copy)
+            self._task.all_stored(copy)
 
     # ---- permits
 

@@ -62,7 +62,7 @@ class Task(Protocol):
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         """Call ``then`` if the source table is still the one that was copied; else fail."""
 
-    def read_through(self, copy: CopiedTable) -> None:
+    def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
 
     def copied(self, copy: CopiedTable) -> None:

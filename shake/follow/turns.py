@@ -18,7 +18,7 @@ TURN = 5.0
 TIP_TURN = 1.0
 
 
-class Claim(NamedTuple):
+class ReadDemand(NamedTuple):
     """Shards of a table that are read for one purpose: to be applied, or for the journal."""
 
     following: FollowedTable
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
 
 
 class Turns:
-    """The claims of all tables. ``followings`` are the followed tables by number."""
+    """The demands of all tables for readers. ``followings`` are the followed tables by number."""
 
     def __init__(
         self, farm: Farm, followings: Mapping[int, FollowedTable], journaling: Journaling
@@ -46,42 +46,42 @@ class Turns:
         self._loop, self._pool = farm.loop, farm.pool
         self._followings = followings
         self._journaling = journaling
-        self._served: dict[tuple[int, bool], int] = {}  # by claim: the number of its last lease
-        #: Claims that have shards to be read, by readers and last lease; and some that had.
-        self._hungry = Queue[tuple[int, bool], tuple[int, int]]()
-        #: Claims without a reader for which no idle reader is left, by the last count.
-        self._starving = 0
+        self._served: dict[tuple[int, bool], int] = {}  # by demand: the number of its last lease
+        #: Demands that have shards to be read, by readers and last lease; and some that had.
+        self._waiting = Queue[tuple[int, bool], tuple[int, int]]()
+        #: Demands without a reader for which no idle reader is left, by the last count.
+        self._unserved = 0
 
-    def next(self) -> Claim | None:
-        """Of the claims that have the fewest readers, the one that was served longest ago."""
-        while len(self._hungry):
-            table, journal = self._hungry.first()
+    def next(self) -> ReadDemand | None:
+        """Of the demands that have the fewest readers, the one that was served longest ago."""
+        while len(self._waiting):
+            table, journal = self._waiting.first()
             found = self._followings.get(table)
-            if found and (claim := self._claims(found)[journal]).waiting:
-                return claim
-            self._hungry.discard((table, journal))
+            if found and (demand := self._demands(found)[journal]).waiting:
+                return demand
+            self._waiting.discard((table, journal))
         return None
 
-    def served(self, claim: Claim, lease: int) -> None:
-        """A claim has got a lease."""
-        self._served[claim.name] = lease
-        self.queue(claim.following)
+    def served(self, demand: ReadDemand, lease: int) -> None:
+        """A demand has been given a lease."""
+        self._served[demand.name] = lease
+        self.queue(demand.following)
 
     def queue(self, following: FollowedTable) -> None:
-        """Take in what a table claims now."""
+        """Take in what a table needs now."""
         full = self._full(following)
-        for claim in self._claims(following):
-            if claim.waiting and not full:
-                figure = len(claim.leases), self._served.get(claim.name, 0)
-                self._hungry.add(claim.name, figure)
+        for demand in self._demands(following):
+            if demand.waiting and not full:
+                figure = len(demand.leases), self._served.get(demand.name, 0)
+                self._waiting.add(demand.name, figure)
             else:
-                self._hungry.discard(claim.name)
+                self._waiting.discard(demand.name)
 
-    def _claims(self, one: FollowedTable) -> tuple[Claim, Claim]:
+    def _demands(self, one: FollowedTable) -> tuple[ReadDemand, ReadDemand]:
         """What a table wants readers for: for what it applies, and for what it journals."""
         return (
-            Claim(one, False, one.leases, one.shards.waiting if one.active else 0),
-            Claim(one, True, one.journal_leases, self._journaling.waiting(one)),
+            ReadDemand(one, False, one.leases, one.shards.waiting if one.active else 0),
+            ReadDemand(one, True, one.journal_leases, self._journaling.waiting(one)),
         )
 
     def _full(self, following: FollowedTable) -> bool:
@@ -91,32 +91,34 @@ class Turns:
     def take(self) -> None:
         """Where shards wait, those that were read the longest give way.
 
-        Of the same claim; where that has no reader at all, of the table's other one, if the table
+        Of the same demand; where that has no reader at all, of the table's other one, if the table
         is full, or else of those that have most.
         """
-        self._starving = -self._pool.idle_readers
-        pairs = [self._claims(following) for following in self._followings.values()]
-        for claim, other in [*pairs, *(pair[::-1] for pair in pairs)]:
-            if claim.waiting and claim.leases:
-                self._give_way(claim.held[: claim.waiting])
-            elif claim.waiting and self._full(claim.following):
+        self._unserved = -self._pool.idle_readers
+        pairs = [self._demands(following) for following in self._followings.values()]
+        for demand, other in [*pairs, *(pair[::-1] for pair in pairs)]:
+            if demand.waiting and demand.leases:
+                self._give_way(demand.held[: demand.waiting])
+            elif demand.waiting and self._full(demand.following):
                 self._give_way(other.held[:1])
-            elif claim.waiting:
-                self._starving += 1
-        self._starving = max(0, self._starving)
-        if self._starving:
-            claims = (claim for pair in pairs for claim in pair)
-            most = sorted((claim for claim in claims if claim.leases), key=lambda c: -len(c.leases))
-            held = (one for claim in most for one in claim.held)
-            self._give_way(list(itertools.islice(held, self._starving)))
+            elif demand.waiting:
+                self._unserved += 1
+        self._unserved = max(0, self._unserved)
+        if self._unserved:
+            demands = (demand for pair in pairs for demand in pair)
+            most = sorted(
+                (demand for demand in demands if demand.leases), key=lambda c: -len(c.leases)
+            )
+            held = (one for demand in most for one in demand.held)
+            self._give_way(list(itertools.islice(held, self._unserved)))
 
     def rest_at_tip(self, lease: ApplyingLease) -> None:
         """A shard that is read to its tip gives way soon: the more wait, the sooner."""
-        if waiting := self._starving or lease.table.shards.waiting:
+        if waiting := self._unserved or lease.table.shards.waiting:
             readers = self._pool.busy_readers
             turn = TIP_TURN * readers / (readers + waiting)
             if self._loop.clock() - lease.since >= turn:
-                self._starving = max(0, self._starving - 1)
+                self._unserved = max(0, self._unserved - 1)
                 self._pool.end_lease(lease)
 
     def _give_way(self, held: list[Lease[Any, Any, Any]]) -> None:

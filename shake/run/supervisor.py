@@ -285,8 +285,8 @@ class Supervisor:
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         self._parts.monitor.watcher.verify(plan, then)
 
-    def read_through(self, copy: CopiedTable) -> None:
-        self._parts.copy_phases.read_through(copy)
+    def all_stored(self, copy: CopiedTable) -> None:
+        self._parts.copy_phases.all_stored(copy)
 
     def copied(self, copy: CopiedTable) -> None:
         if not copy.keyed:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass
 
 import orjson
 
@@ -21,6 +19,7 @@ from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import Pages
 from shake.stream.journal import Appender, Damaged, entries
+from shake.stream.silence import Silence
 from shake.worker.context import WorkerContext
 
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
@@ -29,23 +28,10 @@ from shake.worker.context import WorkerContext
 FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
 #: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds, unless
 #: messages.PollQuickly says otherwise. Its tip is known some seconds late.
-QUIET_IDLE, QUIET_AFTER = 0.9, 60.0
+QUIET_IDLE = 0.9
 
 #: Records of an answer from which on the next is asked for at once.
 _BUSY = 0.5
-
-#: Answers without records, in a row, after which the reader counts as at the tip of the shard. One
-#: such answer is not enough: it can also mean that there is a gap between records.
-TIP_AFTER = 8
-
-#: Answers without records, in all, before a new iterator counts as at the tip. Each call covers a
-#: part of the shard, and AWS does not say how long that part is: "it might take multiple calls to
-#: get to a portion of the shard that contains stream records". A shard takes records for about four
-#: hours. So 64 calls reach its tip if each covers about four minutes. The calls follow each other
-#: without a pause. An iterator that has reached the tip stays there, so this is done only once.
-#: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
-#: https://docs.aws.amazon.com/streams/latest/dev/troubleshooting-consumers.html
-COLD = 64
 
 #: Seconds, of the source's time, by which a tip must have moved before it is reported again.
 _TIP_EVERY = 0.2
@@ -73,53 +59,6 @@ class FollowedStream:
     arn: str
     since: float
     options: codec.ChangeOptions
-
-
-@dataclass(slots=True)
-class Silence:
-    """Answers without records since an iterator was new, and what they prove.
-
-    All times are of the boot clock, in seconds. ``cold``: so many more are needed before a tip is
-    believed. ``row``: when the last answers, none of which had records, were asked for. ``since``:
-    the shard has been at its tip since then, without a record; inf where it is not known to be.
-    ``last``: when the last answer was asked for.
-    """
-
-    cold: int = COLD
-    since: float = inf
-    last: float = inf
-    row: deque[float] = field(default_factory=lambda: deque(maxlen=TIP_AFTER))
-
-    def tip(self, records: int, asked: float) -> float | None:
-        """Take in an answer, asked for at ``asked``.
-
-        Return a time before which all that could be read has been read, None where that is unknown.
-        """
-        self.last = asked
-        if records:
-            self.end()
-            return None
-        self.row.append(asked)
-        self.cold = max(0, self.cold - 1)
-        if self.cold or len(self.row) < TIP_AFTER:
-            return None
-        self.since = min(self.since, self.row[0])
-        return self.row[0]
-
-    def end(self) -> None:
-        """There was a record, or an answer that cannot be read."""
-        self.row.clear()
-        self.since = inf
-
-    @property
-    def quiet(self) -> bool:
-        """The shard has been at its tip for long. A new reader of it first finds its tip again."""
-        return len(self.row) == TIP_AFTER and self.last - self.since >= QUIET_AFTER
-
-    @property
-    def undecided(self) -> bool:
-        """No record comes, and it is not known yet whether that is the tip."""
-        return bool(self.row) and self.cold > 0
 
 
 class Reader(threading.Thread):

@@ -54,7 +54,7 @@ class Notes:
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         then()
 
-    def read_through(self, copy: CopiedTable) -> None:
+    def all_stored(self, copy: CopiedTable) -> None:
         self.read.append(copy.number)
 
     def copied(self, copy: CopiedTable) -> None:

@@ -19,13 +19,13 @@ from shake.schema import Table
 from shake.targets.contract import Changes
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
-from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
+from shake.targets.mongodb.retrying import Contended, Patience, is_transient_write, words
 from shake.targets.mongodb.session import TOO_OLD, Session
 
 #: Duplicate key errors in a row after which another unique index must be the cause. Two inserts of
 #: one key at the same time give one such error, and the next try finds the document.
 #: https://www.mongodb.com/docs/manual/reference/method/db.collection.update/#upsert-with-unique-index
-MOST_MEETINGS = 5
+MOST_DUPLICATES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +70,30 @@ class Applier:
         count: int,
         judge: Callable[[Any, RawBSONDocument], None],
     ) -> int:
-        meetings = 0
+        duplicates = 0
 
         def attempt() -> int:
-            nonlocal meetings
+            nonlocal duplicates
             try:
                 return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
                 if any(entry["code"] == DUPLICATE_KEY for entry in errors):
-                    meetings += 1
-                if command != "insert" and 0 < meetings < MOST_MEETINGS and _only_meetings(error):
+                    duplicates += 1
+                if (
+                    command != "insert"
+                    and 0 < duplicates < MOST_DUPLICATES
+                    and _only_duplicates(error)
+                ):
                     place = self.collection.full_name
                     raise Contended(
                         f"{place}: another write of the same key is under way"
                     ) from error
                 statements = copies(batch)
                 for entry in errors:
-                    if not passing_write(entry):
+                    if not is_transient_write(entry):
                         judge(entry, statements[entry["index"]])
-                if any(map(passing_write, errors)) or error.details["writeConcernErrors"]:
+                if any(map(is_transient_write, errors)) or error.details["writeConcernErrors"]:
                     raise
                 self.confirm()
                 return count
@@ -133,7 +137,7 @@ class Applier:
         return ItemError(key, f"{self.collection.full_name}: {reason}", self.table.name)
 
 
-def _only_meetings(error: BulkWriteError) -> bool:
+def _only_duplicates(error: BulkWriteError) -> bool:
     return all(entry["code"] == DUPLICATE_KEY for entry in error.details["writeErrors"])
 
 

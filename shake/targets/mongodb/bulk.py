@@ -1,8 +1,9 @@
 """Sends documents to MongoDB as they lie in memory, all of a batch at once, none touched by Python.
 
-Below pymongo's public door, which copies each document several times, but with its pool: server
-selection, authentication, TLS and the handling of failed connections are the driver's. Where its
-inside is not what is expected here, or the connection string limits time, the public door serves.
+Below pymongo's public interface, which copies each document several times, but with its pool:
+server selection, authentication, TLS and the handling of failed connections are the driver's. The
+public interface is used where pymongo's inside is not what is expected here, or where the
+connection string limits time.
 """
 
 from __future__ import annotations
@@ -143,12 +144,12 @@ class Bulk:
         count: int,
         session: Session | None,
     ) -> dict[str, Any] | None:
-        """The server's answer; None, and nothing was sent, where only the public door will do."""
+        """The server's answer; None, and nothing sent, where only the public interface will do."""
         from pymongo.helpers_shared import _check_command_response
 
         client: Any = self._client
         options = client.options
-        if options.timeout is not None:  # timeoutMS: which only the public door heeds
+        if options.timeout is not None:  # timeoutMS: which only the public interface heeds
             return None
         with client._conn_for_writes(None, next(iter(body))) as connection:
             replicated = connection.is_repl or connection.is_mongos

@@ -75,7 +75,7 @@ def transient(error: PyMongoError) -> bool:
         concerns = set(map(code_of, error.details["writeConcernErrors"]))
         if concerns & HOPELESS_CONCERNS:
             return False
-        return bool(concerns) or any(map(passing_write, error.details["writeErrors"]))
+        return bool(concerns) or any(map(is_transient_write, error.details["writeErrors"]))
     if isinstance(error, ConnectionFailure) or error.timeout:
         return True
     if any(error.has_error_label(label) for label in LABELS):
@@ -87,7 +87,7 @@ def transient(error: PyMongoError) -> bool:
     return code_of({"code": error.code, "errmsg": str(error)}) in TRANSIENT_CODES
 
 
-def passing_write(error: Mapping[str, Any]) -> bool:
+def is_transient_write(error: Mapping[str, Any]) -> bool:
     """Whether one entry of ``writeErrors`` may succeed later."""
     return code_of(error) in TRANSIENT_CODES
 

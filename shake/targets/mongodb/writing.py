@@ -22,10 +22,10 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.applying import MOST_MEETINGS, Applier
+from shake.targets.mongodb.applying import MOST_DUPLICATES, Applier
 from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
-from shake.targets.mongodb.retrying import Contended, Patience, passing_write, words
+from shake.targets.mongodb.retrying import Contended, Patience, is_transient_write, words
 from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 
 #: Ranges deleted by one bulk write.
@@ -174,7 +174,7 @@ class MongoWriter:
             for document in self._duplicates(error, duplicates):
                 identifier = _id_of(document)
                 contests[identifier] += 1
-                if contests[identifier] == MOST_MEETINGS:
+                if contests[identifier] == MOST_DUPLICATES:
                     raise self._item_error(document, words(error)) from error
             raise Contended(
                 f"{self._place}: another insert of the same _id is under way"
@@ -215,7 +215,7 @@ class MongoWriter:
             document = batch[entry["index"]]
             if entry["index"] in on_id:
                 duplicates.append(document)
-            elif not passing_write(entry):
+            elif not is_transient_write(entry):
                 raise self._item_error(document, entry["errmsg"]) from error
         if len(duplicates) < len(entries) or error.details["writeConcernErrors"]:
             raise error
