@@ -198,3 +198,17 @@ def test_what_changes_while_the_stream_is_read_belongs_to_the_next_check(
     report = tmp_path / "report"
     assert check.main([*arguments, "--since", "--report", str(report)]) == 1
     assert differences(report) == {("missing", "late")}
+
+
+def test_numeric_keys_that_have_become_doubles_need_a_full_check(
+    followed: Followed, capsys: Any
+) -> None:
+    table = followed.simulator.table(followed.name, pk=("pk", "N"))
+    table.put({"pk": {"N": "1"}})
+    migration, process = follow(followed, convert__type="mchange")
+    arguments = ["--conf", str(migration.conf)]
+    assert check.main(arguments) == 0
+    stopped(migration, process)
+    table.delete({"pk": {"N": "1"}})  # the target keeps it, and no key leads to it
+    assert "doubles" in refused(capsys, *arguments)
+    assert check.main(arguments) == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from shake.check import messages
 from shake.check.changes import Changes, FullCheckNeeded
 from shake.check.findings import UNDECIDED, Difference
-from shake.check.keys import typed_identity
+from shake.check.keys import StoredKeys, typed_identity
 from shake.check.meaning import Item
 from shake.check.part import Ends, Part
 from shake.check.recording import Recording
@@ -43,6 +43,12 @@ class SinceCheck:
 
     def _usable(self, last: Completed | None) -> Completed:
         name = self._table.name
+        if StoredKeys(self._table, self._ends.config).lossy:
+            raise FullCheckNeeded(
+                name,
+                "with convert.type = mchange, keys are stored as doubles, which do not tell what "
+                "was deleted or folded",
+            )
         if last is None:
             raise FullCheckNeeded(name, "no check of it was completed")
         if last.basis != self._recording.basis(self._table):
