@@ -327,6 +327,25 @@ def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child(
         apply(shards, name)
 
 
+def test_what_lies_before_the_beginning_is_not_waited_for_by_its_other_child() -> None:
+    """s1 is listed late: two generations follow it on one side, so it is in the copy."""
+    late = listed("s1", closed=True)
+    first = [
+        listed("s2", "s1", closed=True),
+        listed("s3", "s1"),
+        listed("s4", "s2", closed=True),
+        listed("s5", "s4"),
+    ]
+    shards = Shards("t", first_shards(first, NOW))
+    assert states(shards)["s3"] is State.WAITING
+    for after in (0, 1, 60):
+        shards.learn([late, *first], whole=True, now=NOW + after, answers={"s1": Answer.THERE})
+    assert "s1" not in states(shards)
+    assert states(shards)["s3"] is State.READY
+    assert not shards.beginning
+    assert shards.doubts == []
+
+
 @pytest.mark.parametrize("begin", [first_shards, all_shards])
 def test_a_parent_gone_before_following_began_is_not_waited_for_long(begin: Begin) -> None:
     first = [listed("s3", "s2")]

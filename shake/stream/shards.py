@@ -149,13 +149,13 @@ class Shards:
         self, listed: Collection[str], parents: set[str], now: float, answers: Mapping[str, Answer]
     ) -> None:
         """What a listing lacks is late, or gone; ``parents`` are those of shards left out of it."""
+        for parent in self._unlisted_parents().keys() & self._before:
+            self._begin_behind(parent)
         absence, began = self._absence, self._unlisted_parents().keys()
         absence.keep_to(began | parents | self._shards.keys())
         for parent in began:
             if absence.is_past(parent, now, answers.get(parent)):
-                for child in map(self.__getitem__, self.offspring[parent]):
-                    if child.state is State.WAITING:
-                        self._enter(child, State.READY)
+                self._begin_behind(parent)
         for parent in parents - began:
             absence.judge_parent(parent, now, answers.get(parent))
         for shard in list(self):
@@ -164,6 +164,12 @@ class Shards:
                 self._forget(shard)
             elif doubted and not shard.doubted:
                 self._offer(shard)
+
+    def _begin_behind(self, parent: str) -> None:
+        """What this shard held is in the copy, so what follows it begins."""
+        for child in map(self.__getitem__, self.offspring[parent]):
+            if child.state is State.WAITING:
+                self._enter(child, State.READY)
 
     def doubt(self, shard: Shard, answer: Answer, now: float) -> None:
         """The source says that a shard, which has no reader now, is gone, or its position trimmed.
