@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shake.stream.suspicion import Question
 
-_WRONG_ACCESS_KEY = (
+_ACCESS_KEY = (
     "the access key is wrong: check source.access_key_id, source.profile or the AWS environment"
 )
-#: What to do about keys that the source does not take.
+_EXPIRED = (
+    "get new temporary keys for source.* or the environment, or use source.profile, whose files "
+    "are read again when keys expire"
+)
+#: What to do, by the code of a refusal.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
-_WRONG_KEYS = {
-    "UnrecognizedClientException": _WRONG_ACCESS_KEY,
-    "InvalidClientTokenId": _WRONG_ACCESS_KEY,
+_ADVICE = {
+    "AccessDeniedException": "allow {operation} in the IAM policy of this user or role",
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "InvalidClientTokenId": _ACCESS_KEY,
     "InvalidSignatureException": "the secret key is wrong: check source.secret_access_key, "
     "source.profile or the AWS environment",
+    "OptInRequired": "the account does not have this region: check source.region",
+    "SubscriptionRequiredException": "the account does not have this region: check source.region",
+    "UnrecognizedClientException": _ACCESS_KEY,
 }
+_WRONG_REGION = "the region is wrong: check source.region, and that source.endpoint_url is in it"
+
+
+def _advice(operation: str, code: str, message: str) -> str:
+    if message.startswith("Credential should be scoped to a valid region"):
+        return _WRONG_REGION
+    return _ADVICE.get(code, "").format(operation=f"dynamodb:{operation}")
 
 
 class ShakeError(Exception):
@@ -49,6 +67,16 @@ class RefusedError(ShakeError):
         super().__init__(message)
 
 
+def refuse(refusals: Sequence[str], where: str = "--dry-run shows all") -> None:
+    """Raise RefusedError with the first of the refusals, if there is one.
+
+    ``where`` says where the others are shown.
+    """
+    if refusals:
+        more = f" (and {len(refusals) - 1} more: {where})" if refusals[1:] else ""
+        raise RefusedError(f"{refusals[0]}{more}")
+
+
 class GapError(ShakeError):
     """A stream has lost records that were not applied; ``remedy`` is what the user can do.
 
@@ -79,8 +107,9 @@ class SourceError(RunError):
         self.operation = operation
         self.code = code
         self.message = message
-        text = f"{operation} was refused by the source: {code}: {message}"
-        super().__init__("; ".join(filter(None, [text, _WRONG_KEYS.get(code)])))
+        reason = ": ".join(filter(None, [code, message]))
+        text = f"{operation} was refused by the source: {reason}"
+        super().__init__("; ".join(filter(None, [text, _advice(operation, code, message)])))
 
 
 class ItemError(RunError):

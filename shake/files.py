@@ -53,6 +53,7 @@ def lock(handle: int, seconds: float | None = None) -> None:
         except BlockingIOError:
             if time.monotonic() > last:
                 raise TimeoutError(
-                    0, f"another process has held its lock for {seconds:g} s"
+                    0,
+                    f"another process has held its lock for {seconds:g} s; end it (see lslocks)",
                 ) from None
         time.sleep(_LOCK_EVERY)

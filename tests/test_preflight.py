@@ -107,10 +107,15 @@ def test_a_copy_goes_on_only_as_it_was_begun(
     changed = ["--set", "id.mode=key", "--set", f"namespace.map={table}:{table}.else"]
     shown = refusals(migration.run("--dry-run", *changed))
     begun = f"the copy of table {table} was begun with"
+    anew = (
+        f"start over under this id: remove its checkpoint (collection {table} of database "
+        f"{table}-checkpoint) and set target.db.exist for what"
+    )
     assert shown == [
-        f"{begun} id.mode = objectid, now it is key: set it back, or copy under another id",
+        f"{begun} id.mode = objectid, now it is key: set it back, or copy under another id, or "
+        f"{anew} {table}.else holds",
         f"{begun} namespace.map = {table}.{table}, now it is {table}.else: set it back, or copy "
-        "under another id",
+        f"under another id, or {anew} {table}.else holds",
     ]
     plan = migration.run("--dry-run")
     assert (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
@@ -20,6 +22,8 @@ from shake.errors import RunError, ShakeError
 from shake.process.entry import log_thread_error
 from shake.process.ulimits import shortage
 from shake.status.logs import one_line
+
+log = logging.getLogger("shake")
 
 #: Seconds that an end by a signal may take.
 _PATIENCE = 8.0
@@ -77,6 +81,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def _log_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Log what a library warns of, such as an option of target.address that it does not know."""
+    log.warning("%s", one_line(str(message)))
+
+
 def run(
     options: argparse.Namespace,
     body: Callable[[Loaded, Redactor], int],
@@ -105,6 +114,7 @@ def run(
 
     timers: list[threading.Timer] = []
     before, threading.excepthook = threading.excepthook, log_thread_error
+    shown, warnings.showwarning = warnings.showwarning, _log_warning
     signal.signal(signal.SIGTERM, interrupt)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by a shell's & or by nohup
@@ -126,7 +136,7 @@ def run(
     except KeyboardInterrupt:
         return stop()
     finally:
-        threading.excepthook = before
+        threading.excepthook, warnings.showwarning = before, shown
         for timer in timers:
             timer.cancel()
         streams.let_go()

@@ -14,6 +14,7 @@ from shake import codec
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
+from shake.errors import RefusedError, refuse
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.ulimits import allow_many
@@ -65,7 +66,7 @@ def _act(
         say = streams.complain if options.json else reporter.print
         with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
-            return _dry_run(config, workers, as_json=options.json)
+            return _dry_run(config, workers, redactor if options.json else None)
     with (
         Screen(reporter) as screen,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, screen.log),
@@ -85,13 +86,26 @@ def _notices(loaded: Loaded) -> None:
         log.warning("%s", codec.NOTICE)
 
 
-def _dry_run(config: Config, workers: int, *, as_json: bool) -> int:
-    report = task.dry_run(config, workers)
-    if as_json:
-        streams.say(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+def _dry_run(config: Config, workers: int, json: Redactor | None) -> int:
+    """Print the plan, as JSON where ``json`` is given. Raises RefusedError for a start that is
+    refused, after the plan or, where none could be made, after JSON with the refusal alone.
+    """
+    try:
+        report = task.dry_run(config, workers)
+    except RefusedError as error:
+        if json:
+            _say_json({"task": config.id, "refusals": [json.redact(str(error))]})
+        raise
+    if json:
+        _say_json(report)
     else:
         streams.say("\n".join(describe(report)))
-    return 3 if report.refusals else 0
+    refuse(report.refusals, "the plan shows all")
+    return 0
+
+
+def _say_json(document: object) -> None:
+    streams.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def _define_run(parser: argparse.ArgumentParser) -> None:

@@ -193,10 +193,11 @@ def _check_connection(key: str, address: str) -> None:
 
     try:
         with warnings.catch_warnings():
-            # The client warns of what it cannot read, such as the options of other drivers, and
-            # goes on without: well enough, but not for tls=on, which would leave the link open.
+            # The client warns of what it cannot read, and goes on without: well enough for the
+            # options of other drivers, but not for tls=on, which would leave the link open.
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", "(?!Unknown|Duplicate).*(tls|ssl)", UserWarning)
+            wrong = "(?!Unknown|Duplicate|The value of connect ).*(tls|ssl|must be)"
+            warnings.filterwarnings("error", wrong, UserWarning)
             if address.startswith("mongodb+srv://"):
                 plain, _, options = address.replace("+srv", "", 1).partition("?")
                 uri_parser.parse_uri(plain)

@@ -12,8 +12,9 @@ from shake.errors import UsageError
 _EXPRESSION = "full.read.filter_expression"
 _VALUES = "full.read.filter_attributevalues"
 
-#: A value's placeholder, or a name and, behind it, the parenthesis that makes it a function.
-_WORD = re.compile(r"(?P<value>:\w+)|(?P<name>[^\W\d][\w-]*)(?P<call>\s*\()?")
+#: A value's placeholder, the index of a list, or a name and, behind it, the parenthesis that makes
+#: it a function. The language has no literals, so a word of digits is a name too.
+_WORD = re.compile(r":\w+|\[\s*\d+\s*\]|(?P<name>\w[\w-]*)(?P<call>\s*\()?")
 #: Words of the language, in upper or lower case, which no attribute is called by.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.OperatorsAndFunctions.html
 _OPERATORS = frozenset({"AND", "BETWEEN", "IN", "NOT", "OR"})
@@ -79,6 +80,11 @@ class ScanFilter:
                 for name, kind, value in self.values
             }
         return fields
+
+    def with_names(self, text: str) -> str:
+        """What DynamoDB says of the request, with the names in place of their placeholders."""
+        names = self.request().get("ExpressionAttributeNames", {})
+        return re.sub(r"#n\d+", lambda found: names.get(found[0], found[0]), text)
 
 
 def _value(entry: str) -> tuple[str, str, str]:

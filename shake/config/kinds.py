@@ -104,7 +104,8 @@ def _parse_map(text: str) -> tuple[tuple[str, str], ...]:
     for entry in _parse_names(text):
         table, _, place = (part.strip() for part in entry.partition(":"))
         database, _, collection = place.partition(".")
-        if not (table and database and collection):
+        # Where a map's next entry follows, its separator is none: "a:shop.a,b:shop.b".
+        if not (table and database and collection) or re.search(r"[,\s].*:", collection):
             raise ValueError
         pairs.append((table, place))
     return tuple(pairs)
@@ -159,7 +160,7 @@ HTTP_PORTS = Kind(f"{HTTP_PORT.allowed}; or several, separated by ';'", _parse_p
 PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
 NAMES = Kind("names separated by ';'", _parse_names, ";".join)
 PRICE = Kind("dollars, such as 0.125", _parse_price, repr)
-MAP = Kind("table:database.collection;...", _parse_map, _write_map)
+MAP = Kind("table:database.collection, separated by ';'", _parse_map, _write_map)
 BUDGET = Kind(
     "capacity units a second, such as 200; a share of the provisioned, such as 50%; none; auto",
     _parse_budget,

@@ -78,7 +78,8 @@ def changed_settings(config: Config, record: TableRecord) -> list[str]:
         changed["namespace.map"] = (record.place, place)
     return [
         f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
-        f"it is {new or '(none)'}: set it back, or copy under another id"
+        f"it is {new or '(none)'}: set it back, or copy under another id, or "
+        + start_over(config, record.table)
         for key, (old, new) in changed.items()
     ]
 
@@ -88,7 +89,13 @@ def another_table(config: Config, name: str, difference: str) -> str:
     return (
         f"table {name} is not the table that this task began with: {difference}. To go on, set "
         "source.region, source.endpoint_url and the credentials (source.profile) back to those of "
-        "the first run. To migrate this table, use another id; or start over under this id: remove "
-        f"its checkpoint ({config.checkpoint_of(name)}) and set target.db.exist for what "
-        f"{config.place(name)} holds"
+        "the first run. To migrate this table, use another id, or " + start_over(config, name)
+    )
+
+
+def start_over(config: Config, name: str) -> str:
+    """How a table is copied again under the same id."""
+    return (
+        f"start over under this id: remove its checkpoint ({config.checkpoint_of(name)}) and set "
+        f"target.db.exist for what {config.place(name)} holds"
     )

@@ -18,6 +18,7 @@ from shake.plan.origins import (
     changed_settings,
     recognise,
     shaping_settings,
+    start_over,
     with_origin,
 )
 from shake.plan.plan import Action, StreamPlan, TablePlan, capacity_rate, count_segments
@@ -155,7 +156,8 @@ class Planner:
             self.refusals.append(
                 f"the copy of table {name} was begun with sync_mode = full, so what has changed "
                 "since is not in it: go on with full; or follow from the stream's oldest change, "
-                "at most 24 hours ago, with sync_mode = incr; or copy anew under another id"
+                "at most 24 hours ago, with sync_mode = incr; or copy anew under another id; or "
+                + start_over(self._config, name)
             )
         return plan
 

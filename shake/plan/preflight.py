@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
-from shake.errors import RefusedError, SourceError
+from shake.errors import RefusedError, SourceError, refuse
 from shake.plan.plan import Plan
 from shake.plan.planner import Planner
 from shake.plan.source_tables import (
@@ -24,6 +24,7 @@ from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.http import check_port
+from shake.targets.choice import place_problems
 from shake.targets.contract import Target
 
 
@@ -39,7 +40,7 @@ def make_plan(
     """Look at source, target and checkpoints; return the plan, with all that stands against it.
 
     ``scanners`` is how many segments the farm reads at once. Raises RefusedError when source,
-    target or checkpoints cannot be looked at.
+    target or checkpoints cannot be looked at, or a place is none that the target can have.
     """
     begun = checkpoints.begun(config.wants)
     try:
@@ -50,6 +51,7 @@ def make_plan(
     planner = Planner(config, scanners, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, source, found, begun)
     places = [config.place(table.name) for table, _ in found]
+    refuse([line for place in places for line in place_problems(place, config)])
     target.probe(places)
     planner.refusals += target.missing_rights(places)
     streams = find_streams(config, source, [table.name for table, _ in found])

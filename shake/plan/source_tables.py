@@ -95,7 +95,7 @@ def _holds_items(config: Config, source: Source, name: str) -> bool:
             raise
         raise RefusedError(
             f"table {name}: full.read.filter_expression ({scan_filter.expression}) was refused by "
-            f"the source: {error.message}"
+            f"the source: {scan_filter.with_names(error.message)}"
         ) from error
 
 
@@ -190,10 +190,23 @@ def _nearest(name: str, tables: Sequence[str]) -> str:
 
 
 def shared_places(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
-    """The collections that are of several tables, in words."""
+    """The collections that are of several tables, and databases that cannot both be, in words.
+
+    Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+    """
     places = Counter(config.place(table.name) for table, _ in found)
-    return [
+    lines = [
         f"{times} tables would go to {place}: give each its own by namespace.map"
         for place, times in places.items()
         if times > 1
     ]
+    if config.target_type != "mongodb":
+        return lines
+    databases: dict[str, str] = {}
+    for database in sorted({place.partition(".")[0] for place in places}):
+        if (other := databases.setdefault(database.lower(), database)) != database:
+            lines.append(
+                f"namespace.map: databases {other} and {database} differ only in upper and lower "
+                "case, which MongoDB refuses: write both the same"
+            )
+    return lines

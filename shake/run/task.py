@@ -17,7 +17,7 @@ from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
-from shake.errors import GapError, RefusedError, RunError, ShakeError
+from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
 from shake.phase import Phase
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
@@ -185,9 +185,7 @@ def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
 
 
 def _checked(plan: Plan) -> Plan:
-    if plan.refusals:
-        more = f" (and {len(plan.refusals) - 1} more: --dry-run shows all)"
-        raise RefusedError(plan.refusals[0] + (more if len(plan.refusals) > 1 else ""))
+    refuse(plan.refusals)
     return plan
 
 

@@ -36,17 +36,18 @@ def open_target(
 
 def problems(table: Table, config: Config) -> list[str]:
     """Every reason why the target cannot hold this table under this configuration."""
-    place = config.place(table.name)
-    if config.target_type != "mongodb":
-        problem = dynamodb_schema.name_problem(place)
-        return [problem] if problem else []
-    problem = fields.key_problem(table, config)
-    return place_problems(place, config) + ([problem] if problem else [])
+    found = place_problems(config.place(table.name), config)
+    if config.target_type == "mongodb":
+        found += filter(None, [fields.key_problem(table, config)])
+    return found
 
 
 def place_problems(place: str, config: Config) -> list[str]:
-    """Why MongoDB refuses a collection of this name."""
-    problem = places.place_problem(place, sharded=config.target_mongodb_type == "sharding")
+    """Why the target refuses a collection, or a table, of this name."""
+    if config.target_type == "mongodb":
+        problem = places.place_problem(place, sharded=config.target_mongodb_type == "sharding")
+    else:
+        problem = dynamodb_schema.name_problem(place)
     return [problem] if problem else []
 
 

@@ -299,7 +299,10 @@ class JournalingReader(Reader):
             raise Stopped
         self._waited += _LOCK_EVERY
         if self._waited > _LOCK_SECONDS:
-            raise TimeoutError(0, f"another process has held its lock for {_LOCK_SECONDS:g} s")
+            raise TimeoutError(
+                0,
+                f"another process has held its lock for {_LOCK_SECONDS:g} s; end it (see lslocks)",
+            )
         self._rest(_LOCK_EVERY)
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:

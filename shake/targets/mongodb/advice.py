@@ -7,6 +7,8 @@ from pymongo.errors import OperationFailure
 from shake.targets.mongodb.retrying import words
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+#: Of a w that the members or the modes of the replica set cannot fulfil.
+_UNKNOWN_CONCERN, _UNSATISFIABLE_CONCERN = 79, 100
 
 
 def advice(error: BaseException | None, key: str) -> str:
@@ -21,6 +23,9 @@ def advice(error: BaseException | None, key: str) -> str:
             return f"add a user to {key}: mongodb://USER:PASSWORD@host:port/?authSource=admin"
         if error.code == _UNAUTHORIZED:
             return f"give the user of {key} the role readWrite on that database"
+        if error.code in (_UNKNOWN_CONCERN, _UNSATISFIABLE_CONCERN):
+            return f"remove w from {key}, or use w=majority"
+        return f"check that {key} names the right server, and its user and options"
     text = str(error)
     if "replica set name" in text:
         return f"correct replicaSet in {key}, or leave it out"
