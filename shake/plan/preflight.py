@@ -85,7 +85,7 @@ def _neighbours(config: Config, checkpoints: Checkpoints) -> Iterator[str]:
 def local_problems(config: Config, *, ports: bool) -> list[str]:
     """What stands against a run on this machine; ``ports``: whether those of the pages count."""
     found = []
-    if not os.access(config.pid_path, os.W_OK | os.X_OK):
+    if not _is_allowed(config.pid_path, os.W_OK | os.X_OK):
         found.append(f"pid_path {config.pid_path} is not a folder that may be written to")
     if (file := config.log_file) and not _may_be_appended_to(file):
         found.append(
@@ -105,6 +105,11 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
 
 def _may_be_appended_to(file: str) -> bool:
     if os.path.exists(file):
-        return not os.path.isdir(file) and os.access(file, os.W_OK)
+        return not os.path.isdir(file) and _is_allowed(file, os.W_OK)
     folder = os.path.dirname(file) or "."
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return os.path.isdir(folder) and _is_allowed(folder, os.W_OK | os.X_OK)
+
+
+def _is_allowed(path: str, mode: int) -> bool:
+    """Whether this process may do that: its effective user counts, as when it opens the file."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

@@ -49,7 +49,13 @@ def check_files(workers: int, writers: int) -> None:
 
 
 def shortage(error: BaseException) -> str:
-    """What the system did not give, and what to do, or "" where the error is another one."""
+    """What the system did not give, and what to do, or "" where the error is another one.
+
+    The error can have come while another one was handled: a ThreadPool that gets too few threads
+    fails once more when it ends those that it has.
+    """
+    while error.__context__ and not isinstance(error, (OSError, RuntimeError)):
+        error = error.__context__
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return _PROCESSES
     if not isinstance(error, OSError):
