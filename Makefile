@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without compiled files, each process that a test starts would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo servers test matrix lint format docs generated wheels bench profile sanitize fuzz clean
+.PHONY: help venv demo servers test slow matrix lint format docs generated wheels bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -28,6 +28,9 @@ servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configura
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
+
+slow: $(READY) ## Run the tests that take the longest, which `make test` leaves out.
+	$(BIN)/python -m pytest -m slow --numprocesses 5 --dist worksteal $(ARGS)
 
 matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
 	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py

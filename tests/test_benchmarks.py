@@ -30,6 +30,8 @@ from shake import codec
 from shake.schema import Attribute, Keys
 from tests.support.tables import connect
 
+pytestmark = pytest.mark.slow
+
 KEYS = Keys(Attribute("pk", "S"), Attribute("sk", "N"))
 
 

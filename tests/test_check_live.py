@@ -19,6 +19,8 @@ from tests.support.migration import ROOT, Migration
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 SLOWLY = ("--set=qps.full.batch_num=20", "--set=full.read.concurrency=4", "--set=qps.full=12")
 
 

@@ -17,6 +17,8 @@ from tests.support.streams_faults import calling
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 
 def differences(report: Path) -> set[tuple[str, str]]:
     lines = map(json.loads, report.read_text().splitlines())

@@ -17,6 +17,8 @@ from tests.support.crash import Held, MakeCopy
 from tests.support.wait import until
 from tests.support.wire import Moment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("id_mode", "moment", "command", "skip"),

@@ -33,6 +33,8 @@ from tests.support.streams import Call, Simulator
 from tests.support.streams_faults import calling, instead
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 
 def caught_up(followed: Followed, **settings: Any) -> Migration:
     """A task that has followed its table for a moment and was stopped."""

@@ -17,6 +17,8 @@ from tests.support.followed import Followed
 from tests.support.held import Case, Mode, Release, Trial, Victim
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 #: The commands of a run, and which of each kind is held: so many others of it go before.
 COPYING = [
     ("create", "target", (0,)),
