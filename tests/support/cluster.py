@@ -104,6 +104,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$in": lambda a, b: a in b,
     "$exists": lambda a, b: (a is not None) == b,
     "$not": lambda a, b: not fulfils(a, b),
+    "$type": lambda a, b: isinstance(a, {"string": str}[b]),
     "$regex": lambda a, b: a is not None and bool(re.search(b, a)),
 }
 
