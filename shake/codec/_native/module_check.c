@@ -1,6 +1,9 @@
 /* The Python binding of what compares: `Matcher` and `Digests`. */
 #include "binding.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "matcher.h"
 #include "reply.h"
 
