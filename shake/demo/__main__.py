@@ -42,8 +42,8 @@ incr.margin = 1
 
 source.endpoint_url = {source}
 source.region = us-east-1
-source.access_key_id = demo
-source.secret_access_key = demo
+source.access_key_id = local
+source.secret_access_key = only-for-the-demo
 
 target.address = {target}
 """
@@ -192,8 +192,8 @@ def _connect(url: str) -> Any:
         "dynamodb",
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id="demo",
-        aws_secret_access_key="demo",
+        aws_access_key_id="local",
+        aws_secret_access_key="only-for-the-demo",
     )
 
 

@@ -23,8 +23,8 @@ def main() -> int:
             print("id = try")
             print(f"source.endpoint_url = {source.url}")
             print("source.region = us-east-1")
-            print("source.access_key_id = demo")
-            print("source.secret_access_key = demo")
+            print("source.access_key_id = local")
+            print("source.secret_access_key = only-for-the-demo")
             print(f"target.address = {target.uri}")
             _say("both servers are up, and empty; Ctrl-C ends them and deletes their data")
             while True:
