@@ -201,7 +201,7 @@ class Checks:
         return max((one.run for one in saved if one), default=-1) + 1
 
     def begin(self, table: str, progress: Progress) -> None:
-        """Save that this process begins, or goes on with, the check of a table.
+        """Save that this process begins or continues the check of a table.
 
         What was saved of other checks goes, but for the differences of the last completed one.
         """

@@ -22,7 +22,7 @@ def usable_cpus(proc: Path = _PROC) -> int:
 
 
 def quota_of(folder: Path) -> float:
-    """The CPUs that a control group may use, infinite where it has no limit of its own.
+    """The CPUs that a control group may use, infinite where it has no limit.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max)
     Source: https://docs.kernel.org/scheduler/sched-bwc.html (version 1)
