@@ -67,7 +67,8 @@ class FollowedTable:
         #: apply changes, or later. That is behind the end of the scan, and the start of this run.
         self.consistent_from = inf
         self.consistent = False
-        self.listed = False  # whether all shards were listed since it became active
+        #: Whether all shards were listed since it became active.
+        self.listed = False
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._copied_until = record.began  # changes made before are in the copy
