@@ -67,6 +67,14 @@ class RefusedError(ShakeError):
         super().__init__(message)
 
 
+class TaskRunning(RefusedError):
+    """Another process, ``runner``, runs this task; it ends some day."""
+
+    def __init__(self, message: str, runner: str) -> None:
+        self.runner = runner
+        super().__init__(message, passes=True)
+
+
 def refuse(refusals: Sequence[str], where: str = "--dry-run shows all") -> None:
     """Raise RefusedError with the first of the refusals, if there is one.
 

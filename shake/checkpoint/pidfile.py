@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shake.errors import RefusedError, UsageError
+from shake.errors import RefusedError, TaskRunning, UsageError
 from shake.files import open_own
 
 
@@ -17,7 +17,7 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
     """Keep ``folder/<id>.pid`` locked, with this process's number in it; removed at the end.
 
     The lock is flock(2)'s: the kernel releases it however the process ends, and programs that it
-    starts do not inherit it. Raises RefusedError while another process holds the file, UsageError
+    starts do not inherit it. Raises TaskRunning while another process holds the file, UsageError
     where it cannot be written.
     """
     path = Path(folder) / f"{id}.pid"
@@ -50,11 +50,14 @@ def _lock(path: Path) -> int:
         except BlockingIOError:
             pid = _content(handle)
             os.close(handle)
+            if pid.isdigit():
+                raise TaskRunning(
+                    f"this task already runs as process {pid} (pid file {path}): stop that one "
+                    "first, choose another id, or wait for its end with --standby",
+                    f"process {pid} on this host",
+                ) from None
             raise RefusedError(
-                f"this task already runs as process {pid} (pid file {path}): stop that one "
-                "first, or choose another id"
-                if pid.isdigit()
-                else f"pid file {path} is locked by another process: end that one, set another "
+                f"pid file {path} is locked by another process: end that one, set another "
                 "pid_path, or choose another id"
             ) from None
         except BaseException:

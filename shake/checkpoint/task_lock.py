@@ -15,7 +15,7 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
-from shake.errors import RefusedError, RunError, ShakeError
+from shake.errors import RunError, ShakeError, TaskRunning
 
 #: The names of the locks: for a run of the task, and for a check of it.
 TASK, CHECK = "lease", "check-lease"
@@ -43,14 +43,15 @@ class TaskLockLost(Superseded):
     """Another process runs this task now: this one must not write any more."""
 
 
-class TaskHeld(RefusedError):
+class TaskHeld(TaskRunning):
     """Another process that is alive, ``holder``, has the task lock."""
 
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
         super().__init__(
             f"this task is already run by {holder} (shake-supervisor, or shake-check --repair): "
-            "stop that one first, or choose another id"
+            "stop that one first, choose another id, or wait for its end with --standby",
+            str(holder),
         )
 
 

@@ -43,12 +43,23 @@ def _run(options: argparse.Namespace, linger: Callable[[], None] = lambda: None)
     if options.json and not options.dry_run:
         streams.complain(f"{options.prog}: --json is for --dry-run: give both, or none")
         return 2
+    if options.standby and (options.dry_run or options.until_consistent):
+        streams.complain(
+            f"{options.prog}: --standby waits to take over a run that goes on: leave out "
+            "--dry-run and --until-consistent"
+        )
+        return 2
     return command.run(
         options,
         lambda loaded, redactor: _act(options, loaded, redactor, linger),
         failed=lambda error: error.exit_status,
         # Later the farm hears of signals by itself.
-        stopped=("stopped before the copy began", int(options.until_consistent)),
+        stopped=(
+            "stopped before it took over the task"
+            if options.standby
+            else "stopped before the copy began",
+            int(options.until_consistent),
+        ),
     )
 
 
@@ -74,8 +85,8 @@ def _act(
         _notices(loaded)
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
-        until_consistent = options.until_consistent
-        task.run(Wish(config, workers, screen, refresh, until_consistent, linger))
+        until_consistent, standby = options.until_consistent, options.standby
+        task.run(Wish(config, workers, screen, refresh, until_consistent, standby, linger))
         return 0
 
 
@@ -117,6 +128,8 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
             "--json": "with --dry-run: print the plan as one JSON document",
             "--until-consistent": "end when every change made before this command started is "
             "applied: run it once more after the writes have stopped, and switch",
+            "--standby": "where another supervisor runs this task, wait, and take over when it is "
+            "gone",
             "--print-config": "print the effective configuration",
         },
     )
@@ -125,7 +138,7 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
 def _define_plan(parser: argparse.ArgumentParser) -> None:
     command.add_common(parser, workers="worker processes of the run")
     command.add_flags(parser, {"--json": "print the plan as one JSON document"})
-    parser.set_defaults(dry_run=True, until_consistent=False, print_config=False)
+    parser.set_defaults(dry_run=True, until_consistent=False, standby=False, print_config=False)
 
 
 RUN = Command(
@@ -138,6 +151,7 @@ RUN = Command(
         ("print what a run would do; change nothing", "{prog} --conf my.conf --dry-run"),
         ("copy with 32 worker processes, then follow", "{prog} --conf my.conf --workers 32"),
         ("copy, apply every change made so far, end", "{prog} --conf my.conf --until-consistent"),
+        ("take over when the run on another machine dies", "{prog} --conf my.conf --standby"),
         (
             "limit the scan of each table to 500 read units a second",
             "{prog} --conf my.conf --set source.read_budget=500",

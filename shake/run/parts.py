@@ -66,7 +66,8 @@ class Wish:
     """What a run is asked for; ``reporter`` shows it every ``refresh`` seconds.
 
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
-    change made before its start is applied. ``linger`` is called at a good end, while the status
+    change made before its start is applied. A ``standby`` first waits until no other supervisor
+    runs the task. ``linger`` is called at a good end, while the status
     page is still up.
     """
 
@@ -75,6 +76,7 @@ class Wish:
     reporter: Reporter
     refresh: float
     until_consistent: bool
+    standby: bool
     linger: Callable[[], None]
 
 

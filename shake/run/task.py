@@ -32,6 +32,7 @@ from shake.run.parts import Surroundings, Wish
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending, keep_status
+from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
 from shake.source.client import Endpoint
 from shake.source.clock import NO_DATE, SourceClock
@@ -92,12 +93,14 @@ def run(wish: Wish) -> None:
     """
     config, workers = wish.config, wish.workers
     check_files(workers, config.full_concurrency)
-    with (
-        pidfile.hold(config.pid_path, config.id),
-        _open(config) as ends,
-        _hold_lock(config, workers, ends) as lock,
-    ):
-        plan = _planned(config, workers, ends, lock)
+    with contextlib.ExitStack() as stack:
+        if wish.standby:
+            ends, lock, plan = _take_over(config, workers, stack)
+        else:
+            stack.enter_context(pidfile.hold(config.pid_path, config.id))
+            ends = stack.enter_context(_open(config))
+            lock = stack.enter_context(_hold_lock(config, workers, ends))
+            plan = _planned(config, workers, ends, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
         for line in brief(make_report(config, plan, Facts(ends.endpoint, workers, time.time()))):
@@ -120,6 +123,23 @@ def run(wish: Wish) -> None:
             if not resync.met or wish.until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")
+
+
+def _take_over(
+    config: Config, workers: int, stack: contextlib.ExitStack
+) -> tuple[Ends, TaskLock, Plan]:
+    """Wait until no other supervisor runs this task; then take its lock, and plan.
+
+    All is checked first: a standby that could not go on with the task is refused at once.
+    """
+    standby = Standby()
+    with _open(config) as ends:
+        _, life = TaskLock.holder(ends.store)
+        _checked(_first_plan(config, workers, ends, ports=life is not Life.ALIVE))
+    standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
+    ends = standby.retry(lambda: stack.enter_context(_open(config)))
+    lock = standby.retry(lambda: stack.enter_context(_acquire(ends, standby.notice)))
+    return ends, lock, standby.retry(lambda: _planned(config, workers, ends, lock))
 
 
 def _carry_out(wish: Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
@@ -212,12 +232,21 @@ def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManag
     """
     _, life = TaskLock.holder(ends.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in ends.store.collections():
-        plan = _plan(config, workers, ends)
-        _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
+        _checked(_first_plan(config, workers, ends, ports=True))
+    return _acquire(ends, log.warning)
+
+
+def _first_plan(config: Config, workers: int, ends: Ends, *, ports: bool) -> Plan:
+    """The plan before the lock is held; with ``ports``, that they are free is checked too."""
+    plan = _plan(config, workers, ends)
+    return replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=ports)))
+
+
+def _acquire(ends: Ends, notice: Callable[[str], None]) -> AbstractContextManager[TaskLock]:
     try:
-        return TaskLock.acquire(ends.store, notice=log.warning).held()
+        return TaskLock.acquire(ends.store, notice=notice).held()
     except RunError as error:  # nothing has run yet
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error), passes=error.passes) from error
 
 
 def _scanners(config: Config, workers: int) -> int:

@@ -72,6 +72,7 @@ complete -c shake -n '_shtab_shake_using run' -l workers -x -d 'worker processes
 complete -c shake -n '_shtab_shake_using run' -l dry-run -d 'check, print the plan, change nothing'
 complete -c shake -n '_shtab_shake_using run' -l json -d 'with --dry-run: print the plan as one JSON document'
 complete -c shake -n '_shtab_shake_using run' -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
+complete -c shake -n '_shtab_shake_using run' -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
 complete -c shake -n '_shtab_shake_using run' -l print-config -d 'print the effective configuration'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a check -d 'prove source and target equal, both ways'
 complete -c shake -n '_shtab_shake_using check' -s h -l help -d 'show this help message and exit'

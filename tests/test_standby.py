@@ -1,0 +1,216 @@
+"""A standby waits while another supervisor runs the task, and takes over when that one is gone."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.holder import Holder
+from shake.checkpoint.task_lock import INTERVAL, TaskLock
+from shake.errors import RefusedError
+from shake.run.standby import Standby
+from tests.support.followed import Followed, stopped
+from tests.support.machine import ELSEWHERE, OTHER, SHORT_LOCK, why_no_other_machine
+from tests.support.migration import Migration
+from tests.support.wait import until
+
+ITEMS = 60
+FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
+
+needs_machines = pytest.mark.skipif(
+    bool(why_no_other_machine()), reason=f"no host name for a process: {why_no_other_machine()}"
+)
+
+
+class Task:
+    """One task that several supervisors run, on one machine or on several."""
+
+    def __init__(self, followed: Followed, folder: Path) -> None:
+        self.followed = followed
+        self.folder = folder
+        self.made: list[Migration] = []
+        followed.simulator.table(followed.name)
+        for number in range(ITEMS):
+            followed.put(f"k{number}", n={"N": "1"})
+
+    def start(self, *arguments: str, first: str = SHORT_LOCK, **settings: Any) -> Migration:
+        folder = self.folder / str(len(self.made))
+        folder.mkdir()
+        migration = Migration(
+            self.followed.simulator.url,
+            self.followed.mongo.uri,
+            self.followed.name,
+            folder,
+            **{"sync_mode": "all", "pid_path": self.folder, **settings},
+        )
+        migration.first = first
+        self.made.append(migration)
+        migration.start(*arguments)
+        return migration
+
+    @property
+    def holder(self) -> tuple[str, int]:
+        """Host and process that have the task lock."""
+        store = self.followed.mongo.client[f"{self.followed.name}-checkpoint"].status_table
+        held = store.find_one({"_id": "lease"}) or {"Host": "", "Pid": 0}
+        return held["Host"], held["Pid"]
+
+    def runs(self, migration: Migration) -> bool:
+        """Whether this supervisor, which still lives, has the task lock."""
+        process = migration.running[-1]
+        assert process.poll() is None, said(migration)
+        return self.holder[1] == process.pid
+
+
+def said(migration: Migration) -> str:
+    """What the last run of it has printed so far."""
+    return "".join(one.read_text() for one in sorted(migration.folder.glob("*.*.out"))) + "".join(
+        one.read_text() for one in sorted(migration.folder.glob("*.*.err"))
+    )
+
+
+@pytest.fixture
+def task(followed: Followed, tmp_path: Path) -> Iterator[Task]:
+    made = Task(followed, tmp_path)
+    yield made
+    for migration in made.made:
+        migration.close()
+
+
+def waits(migration: Migration) -> Callable[[], bool]:
+    return lambda: "waiting until it is gone" in said(migration)
+
+
+@needs_machines
+def test_a_standby_on_another_machine_takes_over_after_a_death_and_the_end_is_exact(
+    task: Task,
+) -> None:
+    here = task.start(qps__full=8, qps__full__batch_num=5)
+    until(lambda: task.runs(here))
+    elsewhere = task.start("--standby", first=ELSEWHERE, pid_path=task.folder / "1")
+    until(waits(elsewhere))
+    assert task.runs(here)
+    here.kill(here.running[-1])
+    until(lambda: task.runs(elsewhere))
+    assert task.holder[0] == OTHER
+    task.followed.put("late", n={"N": "2"})
+    task.followed.arrived("late")
+    task.followed.equal()
+    stopped(elsewhere, elsewhere.running[-1])
+    task.followed.compare()
+
+
+def test_of_two_standbys_on_one_machine_one_takes_over_and_the_other_waits_on(task: Task) -> None:
+    here = task.start()
+    until(lambda: task.runs(here))
+    standbys = [task.start("--standby"), task.start("--standby")]
+    for standby in standbys:
+        until(waits(standby))
+    here.kill(here.running[-1])
+    first = until(lambda: next(filter(task.runs, standbys), None))
+    task.followed.put("late", n={"N": "2"})
+    task.followed.arrived("late")
+    [second] = [one for one in standbys if one is not first]
+    assert second.running[-1].poll() is None
+    first.kill(first.running[-1])
+    until(lambda: task.runs(second))
+    task.followed.put("later", n={"N": "3"})
+    task.followed.arrived("later")
+    stopped(second, second.running[-1])
+    task.followed.compare()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_standby_that_is_stopped_ends_well_and_leaves_the_run_alone(
+    task: Task, number: signal.Signals
+) -> None:
+    here = task.start()
+    until(lambda: task.runs(here))
+    standby = task.start("--standby")
+    until(waits(standby))
+    standby.running[-1].send_signal(number)
+    result = standby.wait(standby.running[-1])
+    assert result.status == 0
+    assert "stopped before it took over the task" in result.stderr
+    assert task.runs(here)
+    stopped(here, here.running[-1])
+
+
+def test_a_standby_without_another_run_runs_the_task_at_once(task: Task) -> None:
+    alone = task.start("--standby")
+    task.followed.arrived("k1")
+    stopped(alone, alone.running[-1])
+    assert "waiting" not in said(alone)
+
+
+def test_a_standby_that_could_not_take_over_is_refused_at_once(task: Task) -> None:
+    here = task.start()
+    until(lambda: task.runs(here))
+    standby = task.start("--standby", filter__collection__white="nosuch")
+    result = standby.wait(standby.running[-1])
+    assert result.status == 3
+    assert "nosuch" in result.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        blind = task.start("--standby", http_profile=port)
+        until(waits(blind))  # the run of this machine can have the port
+    assert task.runs(here)
+
+
+@pytest.mark.parametrize("other", ["--dry-run", "--until-consistent"])
+def test_a_standby_that_makes_no_sense_is_refused(task: Task, other: str) -> None:
+    result = task.start("--standby", other).wait(task.made[-1].running[-1])
+    assert result.status == 2
+    assert "--standby" in result.line
+
+
+def test_a_standby_has_the_task_lock_within_35_seconds_of_a_death_far_away(tmp_path: Path) -> None:
+    now, died = 1000.0, 1000 + 7 * INTERVAL + 0.5
+    store = FileStore(tmp_path, "task")
+    lost = TaskLock.acquire(store, notice=print, clock=lambda: now, me=FAR)
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now < died:
+            lost.renew(INTERVAL)
+
+    standby = Standby(wait)
+    standby.retry(
+        lambda: TaskLock.acquire(store, notice=standby.notice, clock=lambda: now, wait=wait)
+    )
+    assert died < now <= died + 35
+
+
+def test_a_standby_outlasts_a_store_that_is_out_of_reach_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers: list[Exception] = [StoreUnavailable("no primary")] * 3
+
+    def attempt() -> str:
+        if answers:
+            raise answers.pop()
+        return "taken"
+
+    pauses: list[float] = []
+    assert Standby(pauses.append).retry(attempt) == "taken"
+    assert len(pauses) == 3
+    assert [one.message for one in caplog.records] == ["standby: no primary; retrying"]
+
+
+def test_a_standby_ends_at_what_no_waiting_cures() -> None:
+    def attempt() -> None:
+        raise RefusedError("wrong password")
+
+    with pytest.raises(RefusedError, match="wrong password"):
+        Standby(lambda seconds: time.sleep(0)).retry(attempt)
