@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from shake.demo.__main__ import Shop, main
+from shake.demo.__main__ import main
+from shake.demo.servers import free_port
+from shake.demo.story import Story
 from shake.status.server import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task
@@ -19,23 +22,52 @@ from tests.support.tables import connect, create_table, put_items
 from tests.support.wait import until
 
 
-def test_the_demo_migrates_verifies_and_ends(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "bin/shake-demo"), "--once", "--items", "300"],
-        cwd=tmp_path,
+def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The demo, with few items and at once."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "bin/shake-demo"), "--once", "--items=300", *arguments],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_demo_migrates_kills_a_worker_verifies_and_ends(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--seconds=8", f"--port={free_port()}")
     assert result.returncode == 0, result
-    assert "full sync done!" in result.stdout
-    assert "90 live writes" in result.stdout
-    assert "90 changes applied in this run" in result.stdout
-    assert "300 items equal" in result.stdout
+    lines = result.stdout.splitlines()
+    for told in (
+        r"demo: killing worker \d+ \(process \d+\) with SIGKILL: the supervisor replaces it",
+        r".* worker \d+ died \(signal 9\); it is replaced",
+        r"full sync done!",
+        r'demo: an item in DynamoDB: \{.*"total": \{"N": "[\d.]+"\}.*',
+        r"demo: the same in MongoDB: \{'_id': ObjectId\(.*'total': Decimal128\(.*",
+        r"demo: 90 live writes at the source: new, changed, deleted",
+        r"demo: last write at \S+; applied through \S+: every change is in MongoDB, .*",
+        r"table orders: 90 changes applied in this run, .*",
+        r"table orders: 300 items equal .*",
+    ):  # in this order
+        while lines and not re.fullmatch(told, lines[0]):
+            del lines[0]
+        assert lines, f"{told}\n{result.stdout}"
+    assert lines[-1] == "demo: a worker was killed, changes went on, and both sides are equal"
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", ["--items", "--workers"])
+def test_a_port_that_is_taken_refuses_the_demo_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = demo(tmp_path, f"--port={port}")
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"shake-demo: port {port} of the status page: Address already in use; choose another with "
+        "--port\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--items", "--seconds", "--workers", "--port"])
 @pytest.mark.parametrize("number", ["-3", "0", "many"])
 def test_what_is_counted_is_at_least_one(option: str, number: str, capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -50,17 +82,16 @@ def test_the_help_is_plain_text(capsys: Any) -> None:
     assert "`" not in capsys.readouterr().out
 
 
-def test_live_writes_that_fail_end_the_run() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    try:
-        with status_server(task, "127.0.0.1", 0, None) as server:  # of no table
-            shop = Shop("http://127.0.0.1:1", f"http://127.0.0.1:{server.port}/", 1)
-            shop.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
-    assert shop.failure.startswith("the live writes failed: ValueError: ")
+def test_a_story_that_cannot_go_on_ends_the_run() -> None:
+    ended: list[bool] = []
+    with status_server(task, "127.0.0.1", 0, None) as server:  # of no table
+        page = f"http://127.0.0.1:{server.port}/"
+        nowhere = ("http://127.0.0.1:1", "mongodb://127.0.0.1:1", "demo")
+        story = Story(*nowhere, page, 1, print, lambda: ended.append(True))
+        story.run()
+    assert ended == [True]
+    assert story.failure.startswith("the demo failed: ValueError: ")
+    assert not story.told
 
 
 def test_the_servers_for_work_by_hand_print_a_configuration_that_works(tmp_path: Path) -> None:

@@ -31,15 +31,24 @@ _TERMINAL_SECONDS = 0.5
 _QUIET_SECONDS = 1.0
 
 
-def main(argv: Sequence[str] | None = None, linger: Callable[[], None] = lambda: None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    linger: Callable[[], None] = lambda: None,
+    screen: Screen | None = None,
+) -> int:
     """Run ``shake-supervisor``; return its exit status.
 
-    ``linger`` is called after a good end, while the status page is still up.
+    ``linger`` is called after a good end, while the status page is still up. ``screen`` shows the
+    progress, one on stdout where there is none.
     """
-    return _run(command.parse(RUN.parser(), argv), linger)
+    return _run(command.parse(RUN.parser(), argv), linger, screen)
 
 
-def _run(options: argparse.Namespace, linger: Callable[[], None] = lambda: None) -> int:
+def _run(
+    options: argparse.Namespace,
+    linger: Callable[[], None] = lambda: None,
+    screen: Screen | None = None,
+) -> int:
     if options.json and not options.dry_run:
         streams.complain(f"{options.prog}: --json is for --dry-run: give both, or none")
         return 2
@@ -51,7 +60,7 @@ def _run(options: argparse.Namespace, linger: Callable[[], None] = lambda: None)
         return 2
     return command.run(
         options,
-        lambda loaded, redactor: _act(options, loaded, redactor, linger),
+        lambda loaded, redactor: _act(options, loaded, redactor, linger, screen),
         failed=lambda error: error.exit_status,
         # Later the farm hears of signals by itself.
         stopped=(
@@ -64,7 +73,11 @@ def _run(options: argparse.Namespace, linger: Callable[[], None] = lambda: None)
 
 
 def _act(
-    options: argparse.Namespace, loaded: Loaded, redactor: Redactor, linger: Callable[[], None]
+    options: argparse.Namespace,
+    loaded: Loaded,
+    redactor: Redactor,
+    linger: Callable[[], None],
+    screen: Screen | None,
 ) -> int:
     config = loaded.config
     if options.print_config:
@@ -72,21 +85,20 @@ def _act(
         return 0
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or usable_cpus()
-    reporter = make_reporter(sys.stdout)
     if options.dry_run:
-        say = streams.complain if options.json else reporter.print
+        say = streams.complain if options.json else make_reporter(sys.stdout).print
         with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
             return _dry_run(config, workers, redactor if options.json else None)
     with (
-        Screen(reporter) as screen,
-        logging_to(config.log_file, config.log_level, config.log_buffer, redactor, screen.log),
+        screen or Screen(make_reporter(sys.stdout)) as shown,
+        logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
     ):
         _notices(loaded)
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         until_consistent, standby = options.until_consistent, options.standby
-        task.run(Wish(config, workers, screen, refresh, until_consistent, standby, linger))
+        task.run(Wish(config, workers, shown, refresh, until_consistent, standby, linger))
         return 0
 
 

@@ -50,6 +50,12 @@ class Screen:
         """A line of the log, which is dropped where too many wait."""
         self._outlet.offer(partial(self._reporter.print, line))
 
+    def flush(self) -> None:
+        """Wait for the lines that are not written yet, no longer than a second."""
+        written = threading.Event()
+        self._outlet.put(written.set)
+        written.wait(_CLOSE_SECONDS)
+
     def close(self, snapshot: Snapshot) -> None:
         self._outlet.put(partial(self._reporter.close, snapshot))
 

@@ -10,8 +10,8 @@ from shake.status.switch import gate
 FULL_SYNC_DONE = "full sync done!"
 
 _HEADS = (
-    "table", "state", "items", "size", "seconds", "items/s", "MB/s",
-    "retries", "throttles", "read units",
+    "table", "state", "items", "size", "time", "items/s", "MB/s",
+    "retries", "throttles", "units",
 )  # fmt: skip
 
 _RESUMED = "items, size and read units are those of all runs, all other figures those of this run"
@@ -47,7 +47,7 @@ def _row(table: TableStatus) -> tuple[str, ...]:
         table.state,
         count(table.items),
         size(table.bytes),
-        f"{table.seconds:.1f}",
+        f"{table.seconds:.1f}s",
         count(items * per_second),
         f"{written * per_second / 1e6:.1f}",
         count(table.retries),
@@ -60,7 +60,7 @@ def _grid(rows: list[tuple[str, ...]]) -> list[str]:
     """Columns as wide as their widest cell, words to the left and figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(
+        " ".join(
             cell.ljust(width) if place < 2 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )

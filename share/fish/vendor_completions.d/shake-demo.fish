@@ -51,7 +51,7 @@ function _shtab_shake_demo_using
 end
 
 set -g _shtab_shake_demo_commands 
-set -g _shtab_shake_demo_opts_with_value --items --workers
+set -g _shtab_shake_demo_opts_with_value --items --port --seconds --workers
 
 complete -c shake-demo -e
 complete -c shake-demo -f
@@ -59,5 +59,7 @@ complete -c shake-demo -f
 complete -c shake-demo -n _shtab_shake_demo_using -s h -l help -d 'show this help message and exit'
 complete -c shake-demo -n _shtab_shake_demo_using -l version -d 'show program'"'"'s version number and exit'
 complete -c shake-demo -n _shtab_shake_demo_using -l once -d 'end by itself'
-complete -c shake-demo -n _shtab_shake_demo_using -l items -x -d 'items to migrate'
-complete -c shake-demo -n _shtab_shake_demo_using -l workers -x -d 'worker processes'
+complete -c shake-demo -n _shtab_shake_demo_using -l items -x -d 'items to migrate (20000)'
+complete -c shake-demo -n _shtab_shake_demo_using -l seconds -x -d 'seconds that the copy lasts, by a limit of Scan calls (30)'
+complete -c shake-demo -n _shtab_shake_demo_using -l workers -x -d 'worker processes (2)'
+complete -c shake-demo -n _shtab_shake_demo_using -l port -x -d 'port of the status page (9340)'

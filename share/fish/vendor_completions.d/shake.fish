@@ -51,7 +51,7 @@ function _shtab_shake_using
 end
 
 set -g _shtab_shake_commands plan run check keys demo
-set -g _shtab_shake_opts_with_value --conf --items --report --sample --set --workers
+set -g _shtab_shake_opts_with_value --conf --items --port --report --sample --seconds --set --workers
 
 complete -c shake -e
 complete -c shake -f
@@ -92,5 +92,7 @@ complete -c shake -n '_shtab_shake_using keys; and test $_shtab_shake_npos -eq 0
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a demo -d 'migrate a table between two embedded servers'
 complete -c shake -n '_shtab_shake_using demo' -s h -l help -d 'show this help message and exit'
 complete -c shake -n '_shtab_shake_using demo' -l once -d 'end by itself'
-complete -c shake -n '_shtab_shake_using demo' -l items -x -d 'items to migrate'
-complete -c shake -n '_shtab_shake_using demo' -l workers -x -d 'worker processes'
+complete -c shake -n '_shtab_shake_using demo' -l items -x -d 'items to migrate (20000)'
+complete -c shake -n '_shtab_shake_using demo' -l seconds -x -d 'seconds that the copy lasts, by a limit of Scan calls (30)'
+complete -c shake -n '_shtab_shake_using demo' -l workers -x -d 'worker processes (2)'
+complete -c shake -n '_shtab_shake_using demo' -l port -x -d 'port of the status page (9340)'
