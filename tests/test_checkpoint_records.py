@@ -44,7 +44,7 @@ def checkpoints(store: FileStore) -> Checkpoints:
     record=st.builds(
         TableRecord,
         table=st.just("orders"),
-        place=st.text(),
+        namespace=st.text(),
         stamp=COUNT,
         segments=COUNT,
         on_existing=st.sampled_from(["create", "rename", "drop", "resync"]),

@@ -72,7 +72,7 @@ class Undone:
     def filled(self, place: str) -> str:
         """The UUID of a staging collection with a document."""
         held = self.staging(place).begin()
-        self.collection(held.place).insert_one({"_id": 1})
+        self.collection(held.namespace).insert_one({"_id": 1})
         return str(held.collection)
 
     def collection(self, place: str) -> Any:
@@ -166,7 +166,7 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
         dropped,
     )
     assert answers[dropped] is not None
-    assert undone.names(begun) == [answers[begun].place] == [f"{begun}.shake-7-0"]
+    assert undone.names(begun) == [answers[begun].namespace] == [f"{begun}.shake-7-0"]
     assert answers[begun].collection
     assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])
     assert undone.names(resumed) == [f"{resumed}.shake-7-1"]
@@ -195,7 +195,9 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
             assert staging
             held = staging.begin()
             undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
-            assert staging.publish(held.collection, "rename", f"{place}.backup", []).place == place
+            assert (
+                staging.publish(held.collection, "rename", f"{place}.backup", []).namespace == place
+            )
     assert undone.is_set()
     assert sorted(database.list_collection_names()) == ["things", "things.backup"]
     assert list(database["things.backup"].find()) == [{"_id": "old"}]

@@ -101,7 +101,7 @@ class Part:
             spent=lambda units: unsaved.advanced(Advanced(units=units)),
         )
         source = SourceTable(ends.client, table, config, pace)
-        stored = StoredTable(ends.target, config.place(table.name), table, config, seed, fence)
+        stored = StoredTable(ends.target, config.namespace(table.name), table, config, seed, fence)
         self.stop = ends.stop.set
         self.seed = seed
         self.sides = Sides(table, config, source, stored, self._unsaved, repair)

@@ -32,7 +32,7 @@ class Plan:
         """The line for the user."""
         table = self.table
         segments = tuple(SegmentRecord(number) for number in range(self.segments))
-        record = TableRecord(table.name, config.place(table.name), 0, self.segments)
+        record = TableRecord(table.name, config.namespace(table.name), 0, self.segments)
         whole = TablePlan(table, Action.CREATE, record, segments)
         limit = slowest(config, whole)
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read

@@ -35,7 +35,7 @@ class Progress:
         self._rate = Rate(time.monotonic())
 
     @contextmanager
-    def table(self, table: Table, place: str) -> Iterator[None]:
+    def table(self, table: Table, namespace: str) -> Iterator[None]:
         """The table that is being checked now."""
         with self._lock:
             self.done = Advanced()
@@ -43,7 +43,7 @@ class Progress:
             self._tables.append(
                 TableStatus(
                     table.name,
-                    place,
+                    namespace,
                     _CHECKING,
                     expected_items=table.items,
                     filtered=self._filtered,

@@ -225,15 +225,15 @@ def _interrupted(
 
 def _basis(config: Config, ends: Ends, table: Table, eventual: bool) -> str:
     """What the progress of a check depends on."""
-    place = config.place(table.name)
-    found = ends.target.seen(place, table)
+    namespace = config.namespace(table.name)
+    found = ends.target.seen(namespace, table)
     settings = config.as_settings()
     filters = [settings[key] for key in settings if key.startswith("full.read.filter")]
     return json.dumps(
         [
             shaping_settings(config),
             [settings["full.read.concurrency"], eventual, *filters],
-            [place, found.collection if found else ""],
+            [namespace, found.collection if found else ""],
             [table.origin.arn, table.origin.table_id, table.origin.created],
         ],
         sort_keys=True,

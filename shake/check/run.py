@@ -31,7 +31,7 @@ from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, UsageError
-from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
+from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count, many, utc
@@ -91,7 +91,7 @@ def check(
         found = _find(config, ends, list(checkpoints))
         tables = [table for table, _ in found]
         if wish.repair:
-            ends.target.probe([config.place(table.name) for table in tables])
+            ends.target.probe([config.namespace(table.name) for table in tables])
         belonging = Belonging(config, ends.target, checkpoints, bool(wish.repair))
         belonging.verify(tables)
         repairs = None
@@ -148,7 +148,7 @@ def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:
         "source": config.source_endpoint_url or f"AWS {config.source_region}".strip(),
         "target": hosts(config.target_address),
         "tables": {
-            table.name: {"arn": table.origin.arn, "place": config.place(table.name)}
+            table.name: {"arn": table.origin.arn, "place": config.namespace(table.name)}
             for table in tables
         },
         "versions": {"shake": __version__, "python": platform.python_version()},
@@ -160,7 +160,7 @@ def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, boo
     found = find_tables(config, ends.client, list_tables(config, ends.client), saved)
     refusals = missing_tables(config, ends.client, found, saved)
     refusals += [problem for table, _ in found for problem in problems(table, config)]
-    refusals += shared_places(config, found)
+    refusals += shared_namespaces(config, found)
     if refusals:
         raise RefusedError(refusals[0])
     return list(found)
@@ -198,7 +198,7 @@ class _Run:
             fence=fence,
             processes=1,
         )
-        with self.progress.table(table, part.sides.stored.place):
+        with self.progress.table(table, part.sides.stored.namespace):
             if self.config.sync_schema_only:
                 pass
             elif wish.since:

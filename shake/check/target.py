@@ -70,24 +70,24 @@ class StoredTable:
     def __init__(
         self,
         target: MongoTarget,
-        place: str,
+        namespace: str,
         table: Table,
         config: Config,
         seed: bytes,
         fence: Fence = NO_FENCE,
     ) -> None:
-        self.place = place
+        self.namespace = namespace
         self.keys = StoredKeys(table, config)
         self.digests = codec.digests(seed, self.keys.form)
         self._seed = seed
         self._target = target
         self._table = table
         self._config = config
-        self._collection = target.collection(place)
+        self._collection = target.collection(namespace)
         self._bulk = Bulk(self._collection, fence.collection)
         self._session = Session.of(
             config.id,
-            place,
+            namespace,
             fence.collection,
             repair_sessions(fence.process)[-1] if fence.process else "",
             numbers_from(fence.run, fence.process),
@@ -197,7 +197,7 @@ class StoredTable:
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """See MongoTarget.call."""
-        return self._target.call(self.place, attempt)
+        return self._target.call(self.namespace, attempt)
 
     # ---- mending
 
@@ -258,8 +258,8 @@ class StoredTable:
                 if error.code != TOO_OLD:
                     raise
                 raise RunError(
-                    f"{self.place}: a later run of the task, or another shake-check --repair, has "
-                    "begun: repair again when it has ended"
+                    f"{self.namespace}: a later run of the task, or another shake-check --repair, "
+                    "has begun: repair again when it has ended"
                 ) from error
 
         with self._writing:
@@ -267,7 +267,7 @@ class StoredTable:
 
     def build_indexes(self) -> None:
         """Build what is missing. Raises RunError that names each refused index."""
-        self._target.writer(self.place, self._table).build_indexes(log.info)
+        self._target.writer(self.namespace, self._table).build_indexes(log.info)
 
     def _has_key_index(self) -> bool:
         """Whether one index has the key of every document, and no key twice.

@@ -30,20 +30,20 @@ class CopyRun(NamedTuple):
 class TableRecord:
     """The copy of one table.
 
-    ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy was
-    begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing`` is
-    what happens to a collection that is there already (``resync``: it is our own, and dropped), and
-    ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it again.
-    ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
-    for which the table was copied anew. ``staged``: the copy fills a staging collection, and what
-    is there already stays until the copy is complete. ``replaces`` is the UUID of the task's own
-    collection that a new copy replaces. ``drops`` are the UUIDs of all collections that the copy,
-    or an unfinished one before it, was to drop. ``first`` is the stamp of the task's first copy, 0
-    while this is it.
+    ``namespace`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy
+    was begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing``
+    is what happens to a collection that is there already (``resync``: it is our own, and dropped),
+    and ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it
+    again. ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of
+    changes for which the table was copied anew. ``staged``: the copy fills a staging collection,
+    and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
+    task's own collection that a new copy replaces. ``drops`` are the UUIDs of all collections that
+    the copy, or an unfinished one before it, was to drop. ``first`` is the stamp of the task's
+    first copy, 0 while this is it.
     """
 
     table: str
-    place: str
+    namespace: str
     stamp: int
     segments: int
     on_existing: OnExisting = "create"
@@ -107,7 +107,7 @@ class TableRecord:
             "_id": "table",
             "Format": FORMAT,
             "Table": self.table,
-            "Place": self.place,
+            "Place": self.namespace,
             "Status": SAVED_WORDS[self.phase],
             "Stamp": self.stamp,
             "Run": self.run,
@@ -137,7 +137,7 @@ class TableRecord:
         pairs = (line.partition("=") for line in fields.texts("Settings"))
         return cls(
             table=collection,
-            place=fields.text("Place"),
+            namespace=fields.text("Place"),
             stamp=fields.number("Stamp"),
             run=fields.number("Run"),
             segments=fields.number("Segments"),

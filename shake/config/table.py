@@ -354,7 +354,7 @@ class Config:
         """How documents hold the keys of their items."""
         return IdRule(self.convert_id, self.convert_type == "raw", self.id_mode == "key")
 
-    def place(self, table: str) -> str:
+    def namespace(self, table: str) -> str:
         """Where a table goes, as ``database.collection``."""
         return mapped(self.namespace_map, table) or f"{self.id}.{table}"
 

@@ -227,14 +227,14 @@ class ReadRetried(NamedTuple):
 class OpenCollection(NamedTuple):
     """Write a collection too.
 
-    ``place`` is where the table's documents are at the end; ``location`` is where they are now:
+    ``namespace`` is where the table's documents are at the end; ``location`` is where they are now:
     elsewhere while a copy fills a staging collection (``staged``). ``run`` numbers the commands:
     see targets.contract.Fence. ``resumed``: earlier runs have written.
     """
 
     table: int
     description: Table
-    place: str
+    namespace: str
     copy: CopyRun
     staged: bool
     location: Location
@@ -358,14 +358,14 @@ class Applied(NamedTuple):
 class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
-    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
+    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``namespace``
     and ``collection`` tell where documents are stored now: see targets.contract.Location.
     """
 
     table: int
     error: str = ""
     keyed: bool = True
-    place: str = ""
+    namespace: str = ""
     collection: str = ""
 
 

@@ -91,7 +91,7 @@ class Resync:
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
             gap.table,
             gap.what,
-            f", and what {record.place} holds is DROPPED when the copy is complete"
+            f", and what {record.namespace} holds is DROPPED when the copy is complete"
             if record.on_existing == "resync"
             else "",
         )

@@ -22,7 +22,7 @@ def end_sessions(config: Config, planned: TablePlan, fence: Fence, sessions: lis
     """End sessions of a table by commands with the numbers of ``fence``."""
     target = open_target(config, stop=threading.Event(), on_retry=log.info)
     with contextlib.closing(target):
-        target.writer(planned.place, planned.table, fence).end_shards(sessions)
+        target.writer(planned.namespace, planned.table, fence).end_shards(sessions)
 
 
 def end_repairs(

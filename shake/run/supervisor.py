@@ -204,7 +204,7 @@ class Supervisor:
             self._parts.process(alone=phases is self._parts.copy_phases),
             table,
             copy.plan,
-            Location(copy.plan.place, copy.identity.collection),
+            Location(copy.plan.namespace, copy.identity.collection),
             run,
             staged=staged,
             guard=self._parts.guard,

@@ -263,7 +263,7 @@ def _sweep(config: Config, plan: Plan) -> bool:
     with contextlib.closing(target):
         for table in swept:
             copy = table.record.copy_run
-            if staging := target.staging(table.place, table.table, copy, log.info):
+            if staging := target.staging(table.namespace, table.table, copy, log.info):
                 staging.sweep(published=True)
     return not all(one.record.published for one in swept)
 
@@ -317,7 +317,7 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
     waiting = tuple(
         TableStatus(
             one.table.name,
-            one.place,
+            one.namespace,
             Phase.WAITING.value,
             expected_items=one.table.items,
             expected_bytes=one.table.bytes,

@@ -120,7 +120,7 @@ class Found(NamedTuple):
 class Location(NamedTuple):
     """Where documents are stored now: ``database.collection``, and its UUID, "" if unknown."""
 
-    place: str
+    namespace: str
     collection: str
 
 
@@ -168,34 +168,34 @@ class Staging(Protocol):
 
 
 class Target(Protocol):
-    """A place that holds collections; ``place`` is ``database.collection``."""
+    """A place that holds collections; ``namespace`` is ``database.collection``."""
 
     @property
     def weaknesses(self) -> tuple[str, ...]:
         """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
 
-    def probe(self, places: list[str]) -> None:
+    def probe(self, namespaces: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
 
-    def missing_rights(self, places: list[str]) -> list[str]:
+    def missing_rights(self, namespaces: list[str]) -> list[str]:
         """What the target does not allow of what a run will do there, a line each.
 
         Empty also where the target does not tell.
         """
 
-    def find(self, place: str, table: Table) -> Found | None:
+    def find(self, namespace: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""
 
-    def drop(self, place: str) -> None: ...
+    def drop(self, namespace: str) -> None: ...
 
-    def create(self, place: str, table: Table) -> None:
+    def create(self, namespace: str, table: Table) -> None:
         """Create the collection (sharded, where so configured). Harmless when it is there."""
 
     def staging(
-        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+        self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> Staging | None:
         """The staging collection of a run; None where the target cannot rename."""
 
-    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
+    def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
 
     def close(self) -> None: ...

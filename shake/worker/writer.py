@@ -72,7 +72,7 @@ class WriterMain:
 
     @property
     def _role(self) -> str:
-        return f"writer {in_short([writer.place for writer in self._writers.values()])}"
+        return f"writer {in_short([writer.namespace for writer in self._writers.values()])}"
 
     def _insert(self) -> None:
         with child.guarded(self._channel):
@@ -113,7 +113,7 @@ class CollectionWriter:
         self._config = config
         self._target = target
         self._table = opened.description
-        self.place = opened.place
+        self.namespace = opened.namespace
         self._copy = opened.copy
         self._staged = opened.staged
         self._numbers = opened.run, process
@@ -165,28 +165,30 @@ class CollectionWriter:
                     self._move_to(staging.publish(collection, on_existing, backup, drops))
             case _:
                 unhandled(order)
-        return done._replace(place=self._location.place, collection=self._location.collection)
+        return done._replace(
+            namespace=self._location.namespace, collection=self._location.collection
+        )
 
     def _move_to(self, location: Location) -> None:
         """Write there from now on."""
         self._location = location
         fence = Fence(location.collection, *self._numbers)
-        self._writer: Writer = self._target.writer(location.place, self._table, fence)
+        self._writer: Writer = self._target.writer(location.namespace, self._table, fence)
 
     def _staging(self) -> Staging | None:
-        return self._target.staging(self.place, self._table, self._copy, log.info)
+        return self._target.staging(self.namespace, self._table, self._copy, log.info)
 
     def _create(self, on_existing: OnExisting) -> Location:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if on_existing in ("drop", "resync"):
-            self._target.drop(self.place)
+            self._target.drop(self.namespace)
         return self._found()
 
     def _forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
         if forgotten := self._writer.forget(ranges):
             log.info(
                 "%s: %d documents behind the checkpoint removed, to be copied again",
-                self.place,
+                self.namespace,
                 forgotten,
             )
 
@@ -203,26 +205,26 @@ class CollectionWriter:
 
     def _found(self) -> Location:
         """The collection, made where it is missing, so that all commands can name its UUID."""
-        place = self._location.place
-        if self._target.find(place, self._table) is None:
-            self._target.create(place, self._table)
-        found = self._target.find(place, self._table)
-        return Location(place, found.collection if found else "")
+        namespace = self._location.namespace
+        if self._target.find(namespace, self._table) is None:
+            self._target.create(namespace, self._table)
+        found = self._target.find(namespace, self._table)
+        return Location(namespace, found.collection if found else "")
 
     def _expect(self, documents: int) -> None:
         """Raises RunError where documents that were acknowledged are missing."""
         checkpoint = self._config.checkpoint_of(self._table.name)
         if missing := self._writer.missing(documents):
             raise RunError(
-                f"{self._location.place}: {missing} of the {documents} documents that were stored "
-                f"for table {self._table.name} are not there any more: something else has removed "
-                f"them; remove the table's checkpoint ({checkpoint}) to copy it anew"
+                f"{self._location.namespace}: {missing} of the {documents} documents that were "
+                f"stored for table {self._table.name} are not there any more: something else has "
+                f"removed them; remove the table's checkpoint ({checkpoint}) to copy it anew"
             )
 
     def _verify(self) -> None:
         if not self._location.collection:
             return
-        found = self._target.find(self._location.place, self._table)
+        found = self._target.find(self._location.namespace, self._table)
         if problem := mismatch(self._config, self._table.name, self._location, found):
             raise RunError(problem)
 
