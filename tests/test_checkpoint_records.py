@@ -237,11 +237,11 @@ def test_a_copy_begun_anew_twice_replaces_what_the_last_complete_one_filled(
 ) -> None:
     done = replace(TABLE, phase=Phase.DONE, staged=True)
     checkpoints.save_table(done)
-    checkpoints.save_identity("orders", None, Identity(collection="complete"))
+    checkpoints.save_identity("orders", None, Identity(collection_uuid="complete"))
     first = checkpoints.begin_anew(done, 2, "its stream was disabled")
     checkpoints.save_table(copying := first.moved(Phase.COPYING))
     checkpoints.save_identity(
-        "orders", Identity(collection="complete"), Identity(collection="staging")
+        "orders", Identity(collection_uuid="complete"), Identity(collection_uuid="staging")
     )
     second = checkpoints.begin_anew(copying, 2, "its stream was disabled again")
     assert (first.replaces, second.replaces) == ("complete", "complete")

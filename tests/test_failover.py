@@ -73,7 +73,7 @@ class Undone:
         """The UUID of a staging collection with a document."""
         held = self.staging(place).begin()
         self.collection(held.namespace).insert_one({"_id": 1})
-        return str(held.collection)
+        return str(held.collection_uuid)
 
     def collection(self, place: str) -> Any:
         database, _, collection = place.partition(".")
@@ -167,7 +167,7 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
     )
     assert answers[dropped] is not None
     assert undone.names(begun) == [answers[begun].namespace] == [f"{begun}.shake-7-0"]
-    assert answers[begun].collection
+    assert answers[begun].collection_uuid
     assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])
     assert undone.names(resumed) == [f"{resumed}.shake-7-1"]
     for fate, place in fates.items():
@@ -196,7 +196,8 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
             held = staging.begin()
             undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
             assert (
-                staging.publish(held.collection, "rename", f"{place}.backup", []).namespace == place
+                staging.publish(held.collection_uuid, "rename", f"{place}.backup", []).namespace
+                == place
             )
     assert undone.is_set()
     assert sorted(database.list_collection_names()) == ["things", "things.backup"]

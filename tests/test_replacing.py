@@ -142,19 +142,19 @@ class Task:
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
         policy = self._plan(target, staging, policy)
         begin_to_die()
-        staging.resume(self.location.collection)
-        staging.publish(self.location.collection, policy, self.backup, self.drops)
+        staging.resume(self.location.collection_uuid)
+        staging.publish(self.location.collection_uuid, policy, self.backup, self.drops)
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
         assert self.location
-        there = staging.look(self.location.collection)
+        there = staging.look(self.location.collection_uuid)
         assert there, "the copy is gone"
         found = target.find(self.namespace, TABLE)
         if there.namespace == self.namespace or found is None:
             return "create"
         if policy == "drop":
-            self.drops = tuple(dict.fromkeys([*self.drops, found.collection]))
+            self.drops = tuple(dict.fromkeys([*self.drops, found.collection_uuid]))
         else:
             self.backup = f"{self.namespace}.backup"
         return policy

@@ -227,7 +227,7 @@ def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: st
     held = staging.begin()
     mongo.client[name]["c.backup"].insert_one({"_id": 3})
     with pytest.raises(RunError, match=r"c cannot be renamed to .*c\.backup, which exists"):
-        staging.publish(held.collection, "rename", f"{name}.c.backup", [])
+        staging.publish(held.collection_uuid, "rename", f"{name}.c.backup", [])
     assert mongo.client[name].c.find_one() == {"_id": 1}
     assert mongo.client[name].backup.find_one() == {"_id": 2}
     assert mongo.client[name]["c.backup"].find_one() == {"_id": 3}
@@ -242,7 +242,7 @@ def test_a_staging_collection_that_is_gone_is_named_with_its_checkpoint(
     mongo.client.drop_database(name)
     there = rf"checkpoint \(collection things of database {name}-checkpoint\)"
     with pytest.raises(RunError, match=rf"is gone: .*; remove the table's {there} to copy it anew"):
-        staging.resume(held.collection)
+        staging.resume(held.collection_uuid)
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:

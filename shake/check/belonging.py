@@ -110,7 +110,7 @@ class Belonging:
                     f"{saved.record.phase.value}), so there is nothing to compare yet: let "
                     "shake-supervisor finish it"
                 )
-        held = Location(self.config.namespace(table.name), saved.identity.collection)
+        held = Location(self.config.namespace(table.name), saved.identity.collection_uuid)
         found = self._found(table)
         if found and not self.repair:  # the check reports the missing index among the differences
             found = found._replace(keyed=True)

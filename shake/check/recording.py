@@ -233,7 +233,7 @@ def _basis(config: Config, ends: Ends, table: Table, eventual: bool) -> str:
         [
             shaping_settings(config),
             [settings["full.read.concurrency"], eventual, *filters],
-            [namespace, found.collection if found else ""],
+            [namespace, found.collection_uuid if found else ""],
             [table.origin.arn, table.origin.table_id, table.origin.created],
         ],
         sort_keys=True,

@@ -54,7 +54,7 @@ class Repairs:
             )
         repair = self._checkpoints.begin_repair(table.name, processes)
         self._lock.renew()  # who takes the task over from here on, reads that record
-        fence = Fence(found.collection, repair.run)
+        fence = Fence(found.collection_uuid, repair.run)
         self._target.writer(namespace, table, fence).end_shards(repair_sessions(repair.sessions))
         return fence._replace(process=1)
 

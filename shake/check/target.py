@@ -84,11 +84,11 @@ class StoredTable:
         self._table = table
         self._config = config
         self._collection = target.collection(namespace)
-        self._bulk = Bulk(self._collection, fence.collection)
+        self._bulk = Bulk(self._collection, fence.collection_uuid)
         self._session = Session.of(
             config.id,
             namespace,
-            fence.collection,
+            fence.collection_uuid,
             repair_sessions(fence.process)[-1] if fence.process else "",
             numbers_from(fence.run, fence.process),
         )

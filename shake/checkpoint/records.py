@@ -63,12 +63,12 @@ class TableRecord:
             raise ValueError(f"table {self.table} cannot go from {self.phase} to {phase}")
         return replace(self, phase=phase)
 
-    def anew(self, now: int, segments: int, gap: str, collection: str = "") -> TableRecord:
+    def anew(self, now: int, segments: int, gap: str, collection_uuid: str = "") -> TableRecord:
         """The record of another copy of the table, in so many segments, which ``gap`` made needful.
 
         By its stamp all that was saved of this one is void, and stamp and run together are greater
-        than ever before: no ObjectId is given twice. ``collection`` is the UUID of what this copy
-        filled. Only a collection that has its final name is the task's own: another is not
+        than ever before: no ObjectId is given twice. ``collection_uuid`` is the UUID of what this
+        copy filled. Only a collection that has its final name is the task's own: another is not
         touched before ``target.db.exist`` was asked.
         """
         ours = self.published if self.staged else self.phase is not Phase.PREPARING
@@ -80,7 +80,7 @@ class TableRecord:
             phase=Phase.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=(collection if ours else "") or self.replaces,
+            replaces=(collection_uuid if ours else "") or self.replaces,
             first=self.first or self.stamp,
             drops=() if ours else self.drops,
         )

@@ -255,11 +255,11 @@ class Prepare(NamedTuple):
 class Resume(NamedTuple):
     """Take over what earlier runs have filled; delete ranges of ``_id``, [from, to), from it.
 
-    ``collection`` is its UUID.
+    ``collection_uuid`` is its UUID.
     """
 
     table: int
-    collection: str
+    collection_uuid: str
     ranges: Sequence[tuple[bytes, bytes]]
 
 
@@ -274,7 +274,7 @@ class Publish(NamedTuple):
     """Give the staging collection its final name: see targets.contract.Staging."""
 
     table: int
-    collection: str
+    collection_uuid: str
     on_existing: OnExisting
     backup: str
     drops: Sequence[str]
@@ -359,14 +359,14 @@ class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
     ``keyed``: each key has one document nevertheless, so that changes can be applied. ``namespace``
-    and ``collection`` tell where documents are stored now: see targets.contract.Location.
+    and ``collection_uuid`` tell where documents are stored now: see targets.contract.Location.
     """
 
     table: int
     error: str = ""
     keyed: bool = True
     namespace: str = ""
-    collection: str = ""
+    collection_uuid: str = ""
 
 
 class WriteRetried(NamedTuple):

@@ -206,7 +206,7 @@ class TableWriter:
                 self.ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
-                self.location = Location(message.namespace, message.collection)
+                self.location = Location(message.namespace, message.collection_uuid)
                 self.report(message)
             case _:
                 self.report(message)

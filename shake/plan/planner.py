@@ -143,7 +143,7 @@ class Planner:
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
         record = replace(plan.record, segments=0, phase=Phase.DONE)
-        if plan.identity.collection and plan.action is not Action.COMPLETE:
+        if plan.identity.collection_uuid and plan.action is not Action.COMPLETE:
             plan = self._verified(plan)
         elif found := self._target.find(plan.namespace, plan.table):
             self.refusals += filter(None, [collation_problem(name, plan.namespace, found)])
@@ -199,7 +199,7 @@ class Planner:
 
     def _begin(self, plan: TablePlan) -> TablePlan:
         """The first run of a table's copy."""
-        identity = replace(plan.identity, collection="")
+        identity = replace(plan.identity, collection_uuid="")
         return self._make_room(replace(plan, identity=identity))
 
     def _make_room(self, plan: TablePlan) -> TablePlan:
@@ -209,12 +209,14 @@ class Planner:
         if found is None:
             return _with_policy(plan, "create")
         # Also an unfinished copy that got its name after all, by a rename that was not answered.
-        filled = {plan.identity.collection} - {""}
+        filled = {plan.identity.collection_uuid} - {""}
         if record.on_existing == "resync" or record.replaces:
             filled.add(record.replaces)
-        dropping = replace(record, drops=tuple(dict.fromkeys([*record.drops, found.collection])))
-        if found.collection in filled:
-            record = replace(dropping, replaces=found.collection)
+        dropping = replace(
+            record, drops=tuple(dict.fromkeys([*record.drops, found.collection_uuid]))
+        )
+        if found.collection_uuid in filled:
+            record = replace(dropping, replaces=found.collection_uuid)
             return _with_policy(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
@@ -265,7 +267,7 @@ class Planner:
     def _resume(self, plan: TablePlan) -> TablePlan:
         """A copy that has begun goes on in its staging collection, which must be there."""
         staging = self._staging(plan)
-        location = staging.look(plan.identity.collection) if staging else None
+        location = staging.look(plan.identity.collection_uuid) if staging else None
         if location is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
@@ -284,12 +286,12 @@ class Planner:
         """The collection that was filled must still be there; one that is not known is adopted."""
         identity = plan.identity
         found = self._target.find(plan.namespace, plan.table)
-        location = Location(plan.namespace, identity.collection)
+        location = Location(plan.namespace, identity.collection_uuid)
         if problem := mismatch(self._config, plan.table.name, location, found, identity.server):
             self.refusals.append(problem)
             return plan
-        collection = identity.collection or (found.collection if found else "")
-        return replace(plan, identity=replace(identity, collection=collection))
+        uuid = identity.collection_uuid or (found.collection_uuid if found else "")
+        return replace(plan, identity=replace(identity, collection_uuid=uuid))
 
     def _check(self, table: Table) -> None:
         config = self._config

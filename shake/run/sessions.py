@@ -34,5 +34,5 @@ def end_repairs(
         if position is None or not position.record.repairs:
             continue
         identity = checkpoints.load_identity(planned.table.name)
-        fence = Fence(identity.collection if identity else "", position.record.run)
+        fence = Fence(identity.collection_uuid if identity else "", position.record.run)
         end_sessions(config, planned, fence, repair_sessions(position.record.repairs))

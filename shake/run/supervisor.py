@@ -204,7 +204,7 @@ class Supervisor:
             self._parts.process(alone=phases is self._parts.copy_phases),
             table,
             copy.plan,
-            Location(copy.plan.namespace, copy.identity.collection),
+            Location(copy.plan.namespace, copy.identity.collection_uuid),
             run,
             staged=staged,
             guard=self._parts.guard,
@@ -302,7 +302,7 @@ class Supervisor:
     def indexed(self, table: int, done: messages.Done) -> None:
         copy = self._parts.copies[table]
         copy.error = done.error
-        self._parts.copy_phases.save_collection(copy, done.collection)
+        self._parts.copy_phases.save_collection(copy, done.collection_uuid)
 
     def shards_changed(self, following: FollowedTable) -> None:
         self._parts.follow_scheduler.assign(following)

@@ -24,7 +24,11 @@ def mismatch(
             "target.address, rename the collection back, or restore it with the UUID that it had "
             f"(mongorestore --preserveUUID), {anew}"
         )
-    if location.collection and found.collection and found.collection != location.collection:
+    if (
+        location.collection_uuid
+        and found.collection_uuid
+        and found.collection_uuid != location.collection_uuid
+    ):
         was = f" ({server})" if server else ""
         return (
             f"collection {location.namespace} is not the one that table {table} is stored in: it "

@@ -152,27 +152,27 @@ class CollectionWriter:
         match order:
             case messages.Prepare(_, on_existing):
                 self._move_to(staging.begin() if staging else self._create(on_existing))
-            case messages.Resume(_, collection, ranges):
+            case messages.Resume(_, collection_uuid, ranges):
                 if staging:
-                    self._move_to(staging.resume(collection))
+                    self._move_to(staging.resume(collection_uuid))
                 self._forget(ranges)
             case messages.Forget(_, ranges):
                 self._forget(ranges)
             case messages.BuildIndexes(table, documents, segments):
                 done = self._build_indexes(table, documents, segments)
-            case messages.Publish(_, collection, on_existing, backup, drops):
+            case messages.Publish(_, collection_uuid, on_existing, backup, drops):
                 if staging:
-                    self._move_to(staging.publish(collection, on_existing, backup, drops))
+                    self._move_to(staging.publish(collection_uuid, on_existing, backup, drops))
             case _:
                 unhandled(order)
         return done._replace(
-            namespace=self._location.namespace, collection=self._location.collection
+            namespace=self._location.namespace, collection_uuid=self._location.collection_uuid
         )
 
     def _move_to(self, location: Location) -> None:
         """Write there from now on."""
         self._location = location
-        fence = Fence(location.collection, *self._numbers)
+        fence = Fence(location.collection_uuid, *self._numbers)
         self._writer: Writer = self._target.writer(location.namespace, self._table, fence)
 
     def _staging(self) -> Staging | None:
@@ -193,7 +193,7 @@ class CollectionWriter:
             )
 
     def _build_indexes(self, table: int, documents: int, segments: int) -> messages.Done:
-        if not self._location.collection:
+        if not self._location.collection_uuid:
             self._move_to(self._found())
         self._expect(documents)
         error, keyed = "", True
@@ -209,7 +209,7 @@ class CollectionWriter:
         if self._target.find(namespace, self._table) is None:
             self._target.create(namespace, self._table)
         found = self._target.find(namespace, self._table)
-        return Location(namespace, found.collection if found else "")
+        return Location(namespace, found.collection_uuid if found else "")
 
     def _expect(self, documents: int) -> None:
         """Raises RunError where documents that were acknowledged are missing."""
@@ -222,7 +222,7 @@ class CollectionWriter:
             )
 
     def _verify(self) -> None:
-        if not self._location.collection:
+        if not self._location.collection_uuid:
             return
         found = self._target.find(self._location.namespace, self._table)
         if problem := mismatch(self._config, self._table.name, self._location, found):

@@ -54,50 +54,50 @@ class MongoStaging:
 
         return self._for_good(step)
 
-    def look(self, collection: str) -> Location | None:
+    def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
 
         Where the server tells none, or gives another one at a rename: by the name of the last run.
         """
         found = self._collections()
         for name, uuid in found.items():
-            if uuid and uuid == collection:
+            if uuid and uuid == collection_uuid:
                 return Location(name, uuid)
         runs = {run: name for name in found if (run := run_of(self.namespace, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
-        if ours and (not collection or not self.target.keeps_uuids):
+        if ours and (not collection_uuid or not self.target.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
-        if collection:
+        if collection_uuid:
             return None
         name = self.namespace if self.namespace in found else self.name
         return Location(name, found.get(name, ""))
 
-    def resume(self, collection: str) -> Location:
+    def resume(self, collection_uuid: str) -> Location:
         """See Staging."""
 
         def step() -> str:
-            found = self._find(collection)
+            found = self._find(collection_uuid)
             if found in (self.name, self.namespace):
                 return found
             return self._rename(found, self.name)
 
-        location = self._for_good(step, collection)
+        location = self._for_good(step, collection_uuid)
         self.sweep(published=False)
         return location
 
     def publish(
-        self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
+        self, collection_uuid: str, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> Location:
         """See Staging."""
 
         def step() -> str:
-            found = self._find(collection)
+            found = self._find(collection_uuid)
             if found == self.namespace:  # by an attempt that was not answered, or of an earlier run
                 return found
             drop = self._make_room(on_existing, backup, drops)
             return self._rename(found, self.namespace, drop=drop)
 
-        location = self._for_good(step, collection)
+        location = self._for_good(step, collection_uuid)
         if not self.target.takes_uuids:
             keeps = self.target.keeps_existing and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
@@ -139,7 +139,7 @@ class MongoStaging:
             self._move(existing, backup)
             self.notice(f"{what} was renamed to {backup}")
         else:
-            planned = existing.collection in drops or (on_existing == "drop" and atomic)
+            planned = existing.collection_uuid in drops or (on_existing == "drop" and atomic)
             if on_existing == "create" or not planned:
                 raise RunError(
                     f"{what} was created while table {self.table.name} was copied; the copy is "
@@ -148,14 +148,14 @@ class MongoStaging:
                 )
             self.notice(f"{what} is dropped: the new copy takes its name")
             if not atomic:
-                self._move(existing, replaced_name(self.namespace, existing.collection))
+                self._move(existing, replaced_name(self.namespace, existing.collection_uuid))
         if not atomic:
             self._replacing.take_names(drops, backup)
         return atomic and existing is not None and on_existing != "rename"
 
     def _move(self, existing: Found, new: str) -> None:
         """Rename the collection that has the final name."""
-        if self.target.rename(self.namespace, new, existing.collection):
+        if self.target.rename(self.namespace, new, existing.collection_uuid):
             return
         if all(name in self.target.collections(name, name) for name in (self.namespace, new)):
             raise RunError(
@@ -184,11 +184,11 @@ class MongoStaging:
             raise Contended(f"{name}: it was renamed, or {new} was created, meanwhile")
         return new
 
-    def _find(self, collection: str) -> str:
-        if (found := self.look(collection)) is None:
+    def _find(self, collection_uuid: str) -> str:
+        if (found := self.look(collection_uuid)) is None:
             raise RunError(
                 f"{self.namespace}: the staging collection of table {self.table.name} (UUID "
-                f"{collection}) is gone: something else has removed it; remove the table's "
+                f"{collection_uuid}) is gone: something else has removed it; remove the table's "
                 f"checkpoint ({self.target.checkpoint_of(self.table)}) to copy it anew"
             )
         return found.namespace
@@ -204,7 +204,7 @@ class MongoStaging:
             if name == self.namespace or run_of(self.namespace, name)
         }
 
-    def _for_good(self, step: Callable[[], str], collection: str = "") -> Location:
+    def _for_good(self, step: Callable[[], str], collection_uuid: str = "") -> Location:
         """Take a step, which returns the collection's name; again, until no fail-over undoes it.
 
         What a step found done already can still be undone. So what is there is confirmed, and only
@@ -215,7 +215,9 @@ class MongoStaging:
             name = step()
             self.target.confirm(name)
             found = self._collections().get(name)
-            other = collection and found and found != collection and self.target.keeps_uuids
+            other = (
+                collection_uuid and found and found != collection_uuid and self.target.keeps_uuids
+            )
             if found is None or other:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
             return Location(name, found)

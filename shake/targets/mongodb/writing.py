@@ -46,13 +46,13 @@ class MongoWriter:
         fence: Fence,
     ) -> None:
         self._collection = collection
-        self._bulk = Bulk(collection, fence.collection)
+        self._bulk = Bulk(collection, fence.collection_uuid)
         self._namespace = collection.full_name
         self._table = table
         self._config = config
         self._rule = config.id_rule
         self._patience = patience
-        self._uuid = fence.collection
+        self._uuid = fence.collection_uuid
         self._numbers = numbers_from(fence.run, fence.process)
         self._sharded = config.target_mongodb_type == "sharding"
 
