@@ -18,8 +18,8 @@ import pytest
 from shake.check.findings import Difference
 from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced
-from shake.check.snapshot import Position
-from shake.check.state import Phase, State
+from shake.check.snapshot import ScanPosition
+from shake.check.state import CheckPhase, CheckState
 from shake.check.target import KeyRange
 from shake.checkpoint.checks import Checks, Completed, Progress
 from shake.checkpoint.contract import Superseded
@@ -231,11 +231,11 @@ def test_keys_in_doubt_survive_an_interruption(
 # ---- what is saved
 
 
-STATE = State(
+STATE = CheckState(
     7,
-    Phase.EXTRAS,
+    CheckPhase.EXTRAS,
     Advanced(1, 2, 3, 4, 5, 6),
-    {3: Position(3, b'{"pk":{"S":"a"}}', False), 4: Position(4, None, True)},
+    {3: ScanPosition(3, b'{"pk":{"S":"a"}}', False), 4: ScanPosition(4, None, True)},
     (KeyRange(("pk", "sk"), None, b"\x05"), KeyRange(None, b"\x01", None)),
     frozenset({0, 1}),
     Sums(b"s" * 16, 3, b"\1" * 64),
@@ -246,7 +246,7 @@ STATE = State(
 
 
 def test_a_state_survives_as_text() -> None:
-    assert State.of(STATE.text()) == STATE
+    assert CheckState.of(STATE.text()) == STATE
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from shake.checkpoint.records import (
 )
 from shake.errors import RefusedError
 from shake.phase import SAVED, Phase
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
 COUNT = st.integers(0, 2**63 - 1)
@@ -201,7 +201,7 @@ def test_segments_that_no_table_record_accounts_for_are_refused(checkpoints: Che
         checkpoints.load("orders")
 
 
-SHARDS = [Shard("s1", "", "100", state=State.READY)]
+SHARDS = [Shard("s1", "", "100", state=ShardState.READY)]
 
 
 def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(

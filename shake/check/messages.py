@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
 from shake.check.sides import Advanced, Repair
-from shake.check.snapshot import Snapshot
+from shake.check.snapshot import CheckSnapshot
 from shake.check.target import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild
@@ -126,7 +126,7 @@ Work: TypeAlias = Compare | Doubt | Settle | ReadKeys | LookFor | NameExtras | L
 Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Work
-FromChecker: TypeAlias = FromChild | Advanced | Differs | Snapshot | Result
+FromChecker: TypeAlias = FromChild | Advanced | Differs | CheckSnapshot | Result
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](
     "shake.check.child", CheckSetup, ToChecker, FromChecker

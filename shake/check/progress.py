@@ -20,7 +20,7 @@ from shake.status.snapshot import Snapshot, TableStatus
 _CHECKING, _KEYS = "checking", "reading the target's keys"
 
 
-class Progress:
+class CheckProgress:
     """The tables so far, as the Listener of the check; ``filtered``: a scan filter is on."""
 
     def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
@@ -113,7 +113,7 @@ class Progress:
 
 
 @contextmanager
-def showing(progress: Progress, reporter: Reporter, every: float) -> Iterator[None]:
+def showing(progress: CheckProgress, reporter: Reporter, every: float) -> Iterator[None]:
     """Show the progress every ``every`` seconds, from a separate thread, and how it ends."""
     over = threading.Event()
     state = "stopped"

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
 from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
-from shake.stream.shard import Shard, ShardJournal, State
+from shake.stream.shard import Shard, ShardJournal, ShardState
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -322,7 +322,7 @@ class AppliedRecord:
 
 def shard_document(shard: Shard) -> dict[str, Any]:
     """A shard as it is saved; one that is being read counts as one that may be."""
-    state = State.READY if shard.state is State.READING else shard.state
+    state = ShardState.READY if shard.state is ShardState.READING else shard.state
     document = {
         "_id": f"shard-{shard.id}",
         "Format": FORMAT,
@@ -350,7 +350,7 @@ def shard_of(collection: str, document: Document) -> Shard:
     """The shard of :func:`shard_document`. Raises RefusedError for what is none."""
     fields = Fields(collection, document)
     status = fields.text("Status")
-    if status not in {state.value for state in State} - {State.READING.value}:
+    if status not in {state.value for state in ShardState} - {ShardState.READING.value}:
         raise fields.wrong("Status", status)
     journaled = "JournalStatus" in document
     for name in ("Start", "SequenceNumber") + ("JournalSequenceNumber",) * journaled:
@@ -362,7 +362,7 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.text("Start"),
         fields.text("SequenceNumber"),
         fields.real("ApproximateTime"),
-        State(status),
+        ShardState(status),
         _journal_of(fields) if journaled else None,
         horizon="TrimHorizon" in document,
     )

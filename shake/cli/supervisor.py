@@ -19,7 +19,7 @@ from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.ulimits import allow_many
 from shake.run import task
-from shake.run.parts import Wish
+from shake.run.parts import RunOptions
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
@@ -75,7 +75,7 @@ def _act(
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         until_consistent = options.until_consistent
-        task.run(Wish(config, workers, screen, refresh, until_consistent, linger))
+        task.run(RunOptions(config, workers, screen, refresh, until_consistent, linger))
         return 0
 
 

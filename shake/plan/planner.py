@@ -27,7 +27,7 @@ from shake.source.contract import Stream
 from shake.source.streams import stream_problem
 from shake.status.figures import count
 from shake.stream.journal import Journal
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, Staging, Target
@@ -126,7 +126,7 @@ class Planner:
             int(one.journal.sequence or 0) > int(one.sequence or 0)
             and not journal.file(table.name, one.id).exists()
             for one in shards
-            if one.journal and one.state is not State.APPLIED
+            if one.journal and one.state is not ShardState.APPLIED
         )
         if missing:
             self.refusals.append(

@@ -19,7 +19,7 @@ from shake.plan.policy import Role, Statement, iam_policy, mongodb_roles
 from shake.plan.sample import Sample
 from shake.schema import RETENTION
 from shake.source.endpoint import Endpoint, in_aws, shown
-from shake.stream.shard import State
+from shake.stream.shard import ShardState
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,4 +302,4 @@ def _table(config: Config, plan: TablePlan, sample: Sample | None) -> TableRepor
 def _shards_left(plan: TablePlan) -> int | None:
     if plan.stream is None or plan.stream.record is None:
         return None
-    return sum(shard.state is not State.APPLIED for shard in plan.stream.shards)
+    return sum(shard.state is not ShardState.APPLIED for shard in plan.stream.shards)

@@ -11,7 +11,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import repair_sessions
 from shake.config import Config
 from shake.plan.plan import Plan, TablePlan
-from shake.plan.positions import Position
+from shake.plan.positions import StreamPosition
 from shake.targets.choice import open_target
 from shake.targets.contract import Fence
 
@@ -26,7 +26,7 @@ def end_sessions(config: Config, planned: TablePlan, fence: Fence, sessions: lis
 
 
 def end_repairs(
-    config: Config, checkpoints: Checkpoints, plan: Plan, positions: Mapping[str, Position]
+    config: Config, checkpoints: Checkpoints, plan: Plan, positions: Mapping[str, StreamPosition]
 ) -> None:
     """End the sessions of all repairs, before a change is applied that they could undo."""
     for planned in plan.tables:

@@ -29,7 +29,7 @@ from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
-from shake.run.parts import Parts, Surroundings, Wish
+from shake.run.parts import Parts, RunOptions, Surroundings
 from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
@@ -52,13 +52,13 @@ _LOOK_SECONDS = 1.0
 class Supervisor:
     """Runs a plan; it is the Task of all its parts.
 
-    Where ``until_consistent`` is wished, the run ends when all tables are consistent: then every
+    Where ``until_consistent`` is set, the run ends when all tables are consistent: then every
     change made before the run started is applied.
     """
 
-    def __init__(self, wish: Wish, plan: Plan, surroundings: Surroundings) -> None:
-        self._config = config = wish.config
-        self._wish = wish
+    def __init__(self, options: RunOptions, plan: Plan, surroundings: Surroundings) -> None:
+        self._config = config = options.config
+        self._wish = options
         self._plan = plan
         self._surroundings = surroundings
         self._redact = Redactor(config.secrets()).redact
@@ -70,11 +70,11 @@ class Supervisor:
         self._shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
-            until_consistent=wish.until_consistent,
+            until_consistent=options.until_consistent,
             drain=self._drain,
         )
         self._health = Health(loop.clock)
-        self._parts = Parts(wish, plan, surroundings, loop, self)
+        self._parts = Parts(options, plan, surroundings, loop, self)
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     # ---- life
