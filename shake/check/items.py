@@ -181,7 +181,7 @@ class Items:
     # ---- repairs
 
     def _repair(self, keys: list[Item]) -> None:
-        """Read both sides anew; mend, and name, what differs still."""
+        """Read both sides anew; repair, and name, what differs still."""
         sides = self._sides
         page = sides.source.get(keys)
         self._name_unfit(page)

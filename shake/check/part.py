@@ -123,8 +123,8 @@ class Part:
                     self.items.doubts.put(items)
                     self.extras.doubts.put(extras)
             case messages.Settle():
-                self.items.doubts.settle()
-                self.extras.doubts.settle()
+                self.items.doubts.resolve()
+                self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):
                 sums = self.extras.read(part)
                 with self._gate.step():

@@ -1,4 +1,5 @@
-"""One collection of the target: documents by key, all keys, the indexes, and their mending."""
+"""One collection of the target: documents by key, all keys, the indexes, and how they are "
+"repaired."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ class KeyRange(NamedTuple):
 
 
 class StoredTable:
-    """Reads and mends the collection of a table; thread-safe.
+    """Reads and repairs the collection of a table; thread-safe.
 
     ``seed`` is that of all digests. ``fence`` numbers what it writes; each process of a repair,
     from 1 on, has a separate session.
@@ -199,7 +200,7 @@ class StoredTable:
         """See MongoTarget.call."""
         return self._target.call(self.namespace, attempt)
 
-    # ---- mending
+    # ---- repair
 
     def add(self, document: bytes) -> bytes:
         """Insert a document, unless its key is there, perhaps with newer content; return it.

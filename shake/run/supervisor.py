@@ -191,7 +191,7 @@ class Supervisor:
         self._shutdown.fail(error)
 
     def retrying(self, text: str) -> None:
-        self._health.worry(text)
+        self._health.failed_again(text)
 
     def doubt(self, text: str) -> None:
         self._health.doubt(text)
@@ -256,7 +256,7 @@ class Supervisor:
             case Diagnosis():
                 self.diagnostics.add(message)
             case Silent(text, over=True):
-                self._health.settle(text)
+                self._health.resolve(text)
             case Silent(text):
                 self.doubt(text)
 
@@ -310,7 +310,7 @@ class Supervisor:
     def consistent(self) -> None:
         if self._wish.until_consistent and self._shutdown.running:
             snapshot = self.snapshot()
-            self._shutdown.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
+            self._shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
     # ---- what is shown
 

@@ -59,11 +59,11 @@ class Applier:
         met = total = 0
         cuts = codec.batches(statements, self.config.full_document_write_batch, MOST_BYTES)
         for start, end, count in cuts:
-            met += self._insist(command, statements[start:end], count, judge)
+            met += self._apply_retrying(command, statements[start:end], count, judge)
             total += count
         return met, total
 
-    def _insist(
+    def _apply_retrying(
         self,
         command: str,
         batch: memoryview,

@@ -59,7 +59,7 @@ class MongoWriter:
     def write(self, documents: memoryview) -> int:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
-        return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
+        return sum(self._store_retrying(documents[start:end], count) for start, end, count in cuts)
 
     def apply(self, changes: Changes, shard: str) -> int:
         """See Writer."""
@@ -136,7 +136,7 @@ class MongoWriter:
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _insist(self, batch: memoryview, count: int) -> int:
+    def _store_retrying(self, batch: memoryview, count: int) -> int:
         contests: Counter[bytes] = Counter()
         try:
             return self._patience.call(self._namespace, lambda: self._store(batch, count, contests))
