@@ -143,7 +143,7 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     assert len(resume.ranges) == 1
     (forget,) = stage.after(stage.done)
     assert len(forget.ranges) == 1
-    assert stage.copies[0].phase is Phase.SETTLING
+    assert stage.copies[0].phase is Phase.TRIMMING
 
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:

@@ -75,7 +75,7 @@ class CopyPhases:
             case Phase.CLEANING:
                 copy.cleaned()
                 self._enter(copy, Phase.COPYING)
-            case Phase.SETTLING:
+            case Phase.TRIMMING:
                 self._advance(copy, Phase.INDEXING)
             case Phase.INDEXING:
                 self._indexed(copy, done)
@@ -113,7 +113,7 @@ class CopyPhases:
     def _verified(self, copy: CopiedTable) -> None:
         """The source table is still the one that was copied."""
         if not self._task.draining:
-            self._enter(copy, Phase.SETTLING)
+            self._enter(copy, Phase.TRIMMING)
 
     def _begin(self, copy: CopiedTable) -> None:
         staged = copy.record.staged and not copy.record.published
@@ -178,7 +178,7 @@ class CopyPhases:
                     record.backup,
                     list(record.drops),
                 )
-            case Phase.SETTLING:  # what this run has left too
+            case Phase.TRIMMING:  # what this run has left too
                 return messages.Forget(table, self._tails(copy, copy.record.run + 1))
             case _:
                 raise AssertionError(f"phase {phase.name} needs no order")
