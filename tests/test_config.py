@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shake.config import Config, ReadBudget, load
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from shake.errors import UsageError
 
 NEEDED = ["id=task", "target.address=mongodb://localhost"]

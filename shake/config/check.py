@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
+from shake.config.declared_keys import Config
 from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
-from shake.config.table import Config
 from shake.errors import UsageError
 
 _QUOTED = "remove the quotes around the value"

@@ -9,7 +9,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.config import Config
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from shake.plan.plan import Plan, TablePlan
 from shake.schema import Origin
 from shake.source.contract import Stream
