@@ -141,7 +141,7 @@ class Comparison:
         ]
         for _ in self._crew.each(pieces, messages.Done):
             pass
-        self._crew.all(messages.Settle(), messages.Done)
+        self._crew.all(messages.ResolveDoubts(), messages.Done)
         self._step_done()
         parts = _parts(self._plan, self._saving.state.found.keys)
         self._saving.enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
@@ -180,7 +180,7 @@ class Comparison:
             ]
             for _ in self._crew.each(pieces, messages.Done):
                 pass
-            self._crew.all(messages.Settle(), messages.Done)
+            self._crew.all(messages.ResolveDoubts(), messages.Done)
 
     def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:
         """Compare the keys of some buckets by reading the whole source once more.

@@ -193,7 +193,7 @@ class Items:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
-                added += self._mend(verdict)
+                added += self._repair_item(verdict)
                 sides.listener.advanced(Advanced(repaired=1))
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
@@ -208,7 +208,7 @@ class Items:
             sides.differ(verdict.kind, key, repaired=repaired, **_both(verdict))
         self._count(same, verdicts)
 
-    def _mend(self, verdict: Verdict) -> list[bytes]:
+    def _repair_item(self, verdict: Verdict) -> list[bytes]:
         """Make the item's document the only one of its key; return what was inserted."""
         stored = self._sides.stored
         for copy in verdict.copies[1:]:

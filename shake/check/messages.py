@@ -53,7 +53,7 @@ class Doubt(NamedTuple):
     extras: tuple[bytes, ...]
 
 
-class Settle(NamedTuple):
+class ResolveDoubts(NamedTuple):
     """Wait until no key is in doubt. Answered by Done."""
 
 
@@ -122,7 +122,9 @@ class Counts(NamedTuple):
 
 
 #: What a child has a thread do; each is answered by one result.
-Work: TypeAlias = Compare | Doubt | Settle | ReadKeys | LookFor | NameExtras | ListKeys | CountItems
+Work: TypeAlias = (
+    Compare | Doubt | ResolveDoubts | ReadKeys | LookFor | NameExtras | ListKeys | CountItems
+)
 Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Work

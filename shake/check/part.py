@@ -122,7 +122,7 @@ class Part:
                 with self._gate.step():
                     self.items.doubts.put(items)
                     self.extras.doubts.put(extras)
-            case messages.Settle():
+            case messages.ResolveDoubts():
                 self.items.doubts.resolve()
                 self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):

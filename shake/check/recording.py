@@ -14,7 +14,7 @@ from shake.check.findings import Difference
 from shake.check.part import CheckConnections
 from shake.check.plan import CheckPlan
 from shake.check.state import CheckState
-from shake.checkpoint.checks import CheckRecord, Checks, Completed, Progress
+from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
 from shake.checkpoint.records import shard_document
 from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import CHECK, TaskHeld, TaskLock
@@ -60,7 +60,7 @@ class RecordedCheck(Unrecorded):
     saved = True
 
     def __init__(
-        self, table: str, state: CheckState, checks: Checks, lock: TaskLock, progress: Progress
+        self, table: str, state: CheckState, checks: Checks, lock: TaskLock, progress: TableCheck
     ) -> None:
         super().__init__(state)
         self.over = progress.over
@@ -90,18 +90,14 @@ class RecordedCheck(Unrecorded):
 
     def _complete(self, verdict: str, finished: float) -> None:
         one = replace(self._progress, over=True, chunks=0)
-        completed = Completed(
-            *(one.check, one.basis, one.began, finished, verdict, one.stream, one.shards),
-            findings=one.findings,
-            run=one.run,
-        )
+        completed = replace(one, finished=finished, verdict=verdict)
         self._checks.complete(self._table, one, completed)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Begins the record of each table; ``check`` names this check, and ``eventual`` see "
-    "CheckOptions."""
+    """Begins the record of each table; ``check`` names this check. ``eventual``: see
+    CheckOptions."""
 
     config: Config
     opened: CheckConnections
@@ -118,11 +114,11 @@ class Recording:
             return self._go_on(plan, replace(saved, run=run))
         basis, began = self.basis(plan.table), self.now()
         stream, shards = self.positions(plan.table)
-        progress = Progress(self.check, basis, began, stream, shards, run=run)
+        progress = TableCheck(self.check, basis, began, stream, shards, run=run)
         self.checks.begin(name, progress)
         return RecordedCheck(name, CheckState(plan.segments), self.checks, self.lock, progress)
 
-    def _go_on(self, plan: CheckPlan, progress: Progress) -> RecordedCheck:
+    def _go_on(self, plan: CheckPlan, progress: TableCheck) -> RecordedCheck:
         name = plan.table.name
         lines = self.checks.load_findings(name, progress)
         state = CheckState(plan.segments)
@@ -144,11 +140,11 @@ class Recording:
 
     # ---- for a check of what has changed
 
-    def last(self, table: Table) -> Completed | None:
+    def last(self, table: Table) -> TableCheck | None:
         """The last completed check of a table."""
         return self.checks.load_completed(table.name)
 
-    def found(self, table: Table, last: Completed) -> list[Difference]:
+    def found(self, table: Table, last: TableCheck) -> list[Difference]:
         """What that has found."""
         return list(map(Difference.of_json, self.checks.load_findings(table.name, last)))
 
@@ -160,7 +156,7 @@ class Recording:
         """The table's stream, and where it is read from for all that changes from now on."""
         return _positions(self.opened, table.name)
 
-    def complete(self, table: Table, done: Completed, differences: list[Difference]) -> None:
+    def complete(self, table: Table, done: TableCheck, differences: list[Difference]) -> None:
         """Save that a check of what has changed is completed."""
         done = replace(done, check=uuid.uuid4().hex, run=self.checks.fresh_run(table.name))
         self.lock.check()

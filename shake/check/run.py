@@ -207,7 +207,7 @@ class _Run:
                 part.items.some(options.sample, self.chance, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(options.sample)
-                part.do(messages.Settle())
+                part.do(messages.ResolveDoubts())
             else:
                 return self._compare(plan, part, fence)
             self.belonging.verify_again(table)

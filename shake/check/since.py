@@ -14,7 +14,7 @@ from shake.check.meaning import Item
 from shake.check.part import CheckConnections, Part
 from shake.check.recording import Recording
 from shake.check.sides import Advanced
-from shake.checkpoint.checks import Completed
+from shake.checkpoint.checks import TableCheck
 from shake.checkpoint.records import shard_of
 from shake.schema import Table
 
@@ -37,11 +37,11 @@ class SinceCheck:
         self.keys = 0
 
     @property
-    def last(self) -> Completed:
+    def last(self) -> TableCheck:
         """The completed check."""
         return self._last
 
-    def _usable(self, last: Completed | None) -> Completed:
+    def _usable(self, last: TableCheck | None) -> TableCheck:
         name = self._table.name
         if StoredKeys(self._table, self._opened.config).lossy:
             raise FullCheckNeeded(
@@ -69,7 +69,7 @@ class SinceCheck:
         margin = self._opened.config.incr_margin
         changes = RecentChanges(self._opened.client, name, last.stream, shards, last.began, margin)
         changes.each(lambda keys: self._compare(part, keys))
-        part.do(messages.Settle())
+        part.do(messages.ResolveDoubts())
 
     def _look_again(self, part: Part, found: Iterable[Difference]) -> None:
         keys = []

@@ -1,5 +1,4 @@
-"""One collection of the target: documents by key, all keys, the indexes, and how they are "
-"repaired."""
+"""One collection of the target: documents by key, all keys, the indexes, and their repair."""
 
 from __future__ import annotations
 

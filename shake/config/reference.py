@@ -1,4 +1,4 @@
-"""Makes the reference of all configuration keys, ``docs/configuration.md`` from the declared keys."""
+"""Makes the key reference, ``docs/configuration.md``, from the declared keys."""
 
 from __future__ import annotations
 
