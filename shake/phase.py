@@ -13,7 +13,7 @@ class Phase(Enum):
     PREPARING = "preparing"  # the collection that the copy fills is created
     CLEANING = "cleaning"  # it is taken over; what is behind the checkpoint is deleted
     COPYING = "copying"
-    SETTLING = "settling"  # what a dying insert can have left behind the ends is deleted
+    TRIMMING = "trimming"  # what late inserts have left behind the ends of segments is deleted
     INDEXING = "indexing"
     PUBLISHING = "publishing"  # the complete collection gets its final name
     DONE = "done"
@@ -25,8 +25,8 @@ NEXT: Mapping[Phase, frozenset[Phase]] = {
     Phase.WAITING: frozenset({Phase.PREPARING, Phase.CLEANING, Phase.INDEXING, Phase.DONE}),
     Phase.PREPARING: frozenset({Phase.COPYING, Phase.INDEXING}),  # INDEXING: sync_schema_only
     Phase.CLEANING: frozenset({Phase.COPYING, Phase.INDEXING}),
-    Phase.COPYING: frozenset({Phase.SETTLING}),
-    Phase.SETTLING: frozenset({Phase.INDEXING}),
+    Phase.COPYING: frozenset({Phase.TRIMMING}),
+    Phase.TRIMMING: frozenset({Phase.INDEXING}),
     Phase.INDEXING: frozenset({Phase.PUBLISHING, Phase.DONE, Phase.BROKEN}),
     Phase.PUBLISHING: frozenset({Phase.DONE, Phase.BROKEN}),
     Phase.DONE: frozenset({Phase.FOLLOWING}),
@@ -47,7 +47,7 @@ SAVED_WORDS: Mapping[Phase, str] = {phase: word for word, phase in SAVED.items()
 #: Phases in which nothing is being done for the table right now.
 IDLE = frozenset({Phase.WAITING, Phase.DONE, Phase.BROKEN})
 #: Phases in which all items are copied, but something is left to be done.
-COPIED = frozenset({Phase.SETTLING, Phase.INDEXING, Phase.PUBLISHING, Phase.BROKEN})
+COPIED = frozenset({Phase.TRIMMING, Phase.INDEXING, Phase.PUBLISHING, Phase.BROKEN})
 #: Phases in which the copy is complete.
 COMPLETE = frozenset({Phase.DONE, Phase.FOLLOWING})
 

@@ -86,14 +86,14 @@ def following(world: World) -> Following:
     )
 
 
-def settle(world: World, *keys: bytes) -> None:
+def resolve(world: World, *keys: bytes) -> None:
     stop: Any = threading.Event()
     stop.wait = world.wait
     found = Doubts(
         "t", world, following(world), Gate(), stop, clock=lambda: world.now, chance=lambda: 1.0
     )
     found.put(keys)
-    found.settle()
+    found.resolve()
 
 
 def test_what_arrives_within_the_lag_is_no_difference(world: World) -> None:
@@ -105,13 +105,13 @@ def test_what_arrives_within_the_lag_is_no_difference(world: World) -> None:
             world.target = {b"late": 2, b"new": 1}
 
     world.step = step
-    settle(world, b"late", b"new", b"gone")
+    resolve(world, b"late", b"new", b"gone")
     assert (world.wrong, world.open) == ([], [])
 
 
 def test_what_outlasts_the_applied_changes_is_a_difference(world: World) -> None:
     world.source, world.target = {b"missing": 1, b"different": 2}, {b"different": 1, b"extra": 1}
-    settle(world, b"missing", b"different", b"extra")
+    resolve(world, b"missing", b"different", b"extra")
     assert (sorted(world.wrong), world.open) == ([b"different", b"extra", b"missing"], [])
     assert world.now > 1000 + 2 * 3
 
@@ -124,7 +124,7 @@ def test_a_key_that_changes_at_each_look_is_undecided(world: World) -> None:
         world.target[b"hot"] = world.source[b"hot"] - 1
 
     world.step = step
-    settle(world, b"hot")
+    resolve(world, b"hot")
     assert (world.wrong, world.open) == ([], [b"hot"])
 
 
@@ -138,13 +138,13 @@ def test_a_key_that_rests_again_in_time_is_decided(world: World) -> None:
             world.target[b"a"] = world.source[b"a"]
 
     world.step = step
-    settle(world, b"a", b"b")
+    resolve(world, b"a", b"b")
     assert (world.wrong, world.open) == ([b"b"], [])
 
 
 def test_where_the_task_says_nothing_new_a_key_is_undecided(world: World) -> None:
     world.source, world.applies = {b"a": 1}, False
-    settle(world, b"a")
+    resolve(world, b"a")
     assert (world.wrong, world.open) == ([], [b"a"])
     assert world.now > 1000 + 600
 
@@ -166,7 +166,7 @@ def test_a_time_that_was_worked_out_before_the_look_proves_nothing(world: World)
 
 def test_where_no_task_runs_a_key_that_differs_twice_is_a_difference(store: FileStore) -> None:
     world = World(store, source={b"a": 1})
-    settle(world, b"a")
+    resolve(world, b"a")
     assert (world.wrong, world.open, world.now) == ([b"a"], [], 1000.0)
 
 

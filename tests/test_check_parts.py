@@ -21,7 +21,7 @@ from shake.check.fingerprint import Fingerprint, Sums, marks
 from shake.check.keys import SourceKey, StoredKeys
 from shake.check.pace import Pace
 from shake.check.plan import plan
-from shake.check.progress import Progress
+from shake.check.progress import CheckProgress
 from shake.check.sides import Advanced
 from shake.codec.contract import KeyForm
 from shake.config import Config
@@ -223,7 +223,7 @@ def test_a_wait_for_the_pace_ends_with_the_check() -> None:
 
 
 def test_a_repair_shows_how_many_are_left_and_no_time_left() -> None:
-    progress = Progress("check", Findings(lambda line: None, None), filtered=False)
+    progress = CheckProgress("check", Findings(lambda line: None, None), filtered=False)
 
     def shown() -> tuple[str, float | None]:
         [table] = progress.snapshot().tables

@@ -18,10 +18,10 @@ from bson.decimal128 import Decimal128
 
 import shake.check.comparing
 import shake.check.plan
-from shake.check.crew import Children
+from shake.check.crew import CheckProcesses
 from shake.check.findings import Findings
 from shake.check.messages import CheckSetup, CountItems, Counts
-from shake.check.progress import Progress
+from shake.check.progress import CheckProgress
 from shake.check.sides import Repair
 from shake.cli import check
 from shake.config import load
@@ -205,8 +205,8 @@ def test_credentials_that_are_refreshed_reach_the_children(
 
     with Faulty(otherwise=answer) as source:
         endpoint = Endpoint(source.url, "us-east-1")
-        progress = Progress(name, Findings(print, None), filtered=False)
-        crews = Children(
+        progress = CheckProgress(name, Findings(print, None), filtered=False)
+        crews = CheckProcesses(
             config,
             lambda: CheckSetup(endpoint, current[0], Repair.NONE),
             lambda: current[0],

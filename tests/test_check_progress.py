@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from shake.check.findings import Findings
-from shake.check.progress import Progress, showing
+from shake.check.progress import CheckProgress, showing
 from shake.check.sides import Advanced
 from shake.errors import RunError
 from shake.schema import Attribute, Keys, Table
@@ -21,17 +21,17 @@ TABLE = Table("t", Keys(Attribute("pk", "S")), items=1000)
 NEVER = 600.0
 
 
-def checked(progress: Progress, name: str, items: int) -> None:
+def checked(progress: CheckProgress, name: str, items: int) -> None:
     with progress.table(replace(TABLE, name=name), f"check.{name}"):
         progress.advanced(Advanced(compared=items, scanned=items))
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress("check", Findings(lambda line: None, None), filtered=False)
+def progress() -> CheckProgress:
+    return CheckProgress("check", Findings(lambda line: None, None), filtered=False)
 
 
-def test_the_total_rate_counts_no_table_that_is_done(progress: Progress) -> None:
+def test_the_total_rate_counts_no_table_that_is_done(progress: CheckProgress) -> None:
     checked(progress, "first", 1000)
     assert total(progress.snapshot()).rate == 0.0
     with progress.table(TABLE, "check.second"):
@@ -41,7 +41,7 @@ def test_the_total_rate_counts_no_table_that_is_done(progress: Progress) -> None
         assert total(snapshot).rate == snapshot.tables[1].rate
 
 
-def last_picture(progress: Progress, *, fails: bool = False) -> list[str]:
+def last_picture(progress: CheckProgress, *, fails: bool = False) -> list[str]:
     """The line of all tables, and the foot."""
     file = io.StringIO()
     bars = Bars(Console(file=file, width=80, force_terminal=True, color_system=None))
@@ -57,13 +57,13 @@ def last_picture(progress: Progress, *, fails: bool = False) -> list[str]:
     ]
 
 
-def test_the_last_picture_of_a_whole_check_says_100_percent(progress: Progress) -> None:
+def test_the_last_picture_of_a_whole_check_says_100_percent(progress: CheckProgress) -> None:
     sums, foot = last_picture(progress)
     assert "100.0%" in sums
     assert "finished, 1 of 1 tables done" in foot
 
 
-def test_the_last_picture_of_a_check_that_failed_says_less(progress: Progress) -> None:
+def test_the_last_picture_of_a_check_that_failed_says_less(progress: CheckProgress) -> None:
     sums, foot = last_picture(progress, fails=True)
     assert "99.9%" in sums
     assert "stopped, 1 of 1 tables done" in foot

@@ -18,10 +18,10 @@ import pytest
 from shake.check.findings import Difference
 from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced
-from shake.check.snapshot import Position
-from shake.check.state import Phase, State
+from shake.check.snapshot import ScanPosition
+from shake.check.state import CheckPhase, CheckState
 from shake.check.target import KeyRange
-from shake.checkpoint.checks import Checks, Completed, Progress
+from shake.checkpoint.checks import Checks, TableCheck
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.cli import check
@@ -231,11 +231,11 @@ def test_keys_in_doubt_survive_an_interruption(
 # ---- what is saved
 
 
-STATE = State(
+STATE = CheckState(
     7,
-    Phase.EXTRAS,
+    CheckPhase.EXTRAS,
     Advanced(1, 2, 3, 4, 5, 6),
-    {3: Position(3, b'{"pk":{"S":"a"}}', False), 4: Position(4, None, True)},
+    {3: ScanPosition(3, b'{"pk":{"S":"a"}}', False), 4: ScanPosition(4, None, True)},
     (KeyRange(("pk", "sk"), None, b"\x05"), KeyRange(None, b"\x01", None)),
     frozenset({0, 1}),
     Sums(b"s" * 16, 3, b"\1" * 64),
@@ -246,7 +246,7 @@ STATE = State(
 
 
 def test_a_state_survives_as_text() -> None:
-    assert State.of(STATE.text()) == STATE
+    assert CheckState.of(STATE.text()) == STATE
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def saved(tmp_path: Path) -> Callable[..., Checks]:
 
 def test_a_save_that_is_cut_off_changes_nothing(saved: Callable[..., Checks]) -> None:
     checks = saved()
-    first = Progress("id", "basis", 1.0)
+    first = TableCheck("id", "basis", 1.0)
     checks.begin("t", first)
     second = checks.save("t", first, "one" * 2_000_000, ["a", "b"])
     for skipped in range(4):
@@ -280,7 +280,7 @@ def test_a_save_that_is_cut_off_changes_nothing(saved: Callable[..., Checks]) ->
 
 def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., Checks]) -> None:
     checks = saved()
-    first = Progress("id", "basis", 1.0)
+    first = TableCheck("id", "basis", 1.0)
     checks.begin("t", first)
     checks.begin("t", replace(first, run=1))
     with pytest.raises(Superseded):
@@ -292,13 +292,13 @@ def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., 
 
 def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[..., Checks]) -> None:
     checks = saved()
-    first = checks.save("t", Progress("a", "basis", 1.0, "arn", ("{}",)), "state", ["x"])
-    done = Completed("a", "basis", 1.0, 2.0, "different", "arn", ("{}",), first.findings)
+    first = checks.save("t", TableCheck("a", "basis", 1.0, "arn", ("{}",)), "state", ["x"])
+    done = replace(first, slot=0, chunks=0, finished=2.0, verdict="different")
     checks.complete("t", replace(first, over=True, chunks=0), done)
-    checks.begin("t", Progress("b", "basis", 3.0, run=1))
+    checks.begin("t", TableCheck("b", "basis", 3.0, run=1))
     assert checks.load_completed("t") == done
     assert checks.load_findings("t", done) == ["x"]
-    second = checks.save("t", Progress("b", "basis", 3.0, run=1), "state", ["y"])
+    second = checks.save("t", TableCheck("b", "basis", 3.0, run=1), "state", ["y"])
     then = replace(done, check="b", findings=second.findings, run=1)
     checks.complete("t", replace(second, over=True, chunks=0), then)
     assert checks.load_findings("t", then) == ["y"]

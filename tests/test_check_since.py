@@ -97,8 +97,8 @@ def test_all_that_changed_is_compared_and_nothing_else_is_read(
     for number in (0, 1):
         followed.put(f"mine{number}", n={"N": "3"})
     process = migration.start()
-    mended = {field: {"$in": [named["mine0"], named["mine1"]]}, "n": {"N": "3"} if raw else 3}
-    until(lambda: stored.count_documents(mended) == 2)
+    repaired = {field: {"$in": [named["mine0"], named["mine1"]]}, "n": {"N": "3"} if raw else 3}
+    until(lambda: stored.count_documents(repaired) == 2)
     assert check.main([*conf, "--since"]) == 0
     stopped(migration, process)
     assert pages(followed) == before

@@ -35,10 +35,10 @@ def test_an_identity_survives_bson(identity: Identity) -> None:
 def test_an_identity_is_replaced_only_by_who_has_read_it(checkpoints: Checkpoints) -> None:
     assert checkpoints.load_identity("orders") is None
     checkpoints.save_identity("orders", None, FIRST)
-    second = replace(FIRST, collection="0" * 32)
+    second = replace(FIRST, collection_uuid="0" * 32)
     checkpoints.save_identity("orders", FIRST, second)
     with pytest.raises(Superseded):  # the write of an earlier run lands late
-        checkpoints.save_identity("orders", None, replace(FIRST, collection="1" * 32))
+        checkpoints.save_identity("orders", None, replace(FIRST, collection_uuid="1" * 32))
     assert checkpoints.load_identity("orders") == second
 
 
@@ -53,7 +53,7 @@ def test_an_identity_that_was_stored_without_an_answer_is_no_error(
 def test_what_an_earlier_run_saved_late_is_replaced_and_replaces_nothing(
     checkpoints: Checkpoints,
 ) -> None:
-    ours, late = replace(FIRST, collection="0" * 32), replace(FIRST, collection="1" * 32)
+    ours, late = replace(FIRST, collection_uuid="0" * 32), replace(FIRST, collection_uuid="1" * 32)
     checkpoints.save_identity("orders", None, FIRST)
     checkpoints.save_identity("orders", FIRST, late, 3)
     checkpoints.save_identity("orders", FIRST, ours, 4)

@@ -24,7 +24,7 @@ from shake.checkpoint.records import (
 )
 from shake.errors import RefusedError
 from shake.phase import SAVED, Phase
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
 COUNT = st.integers(0, 2**63 - 1)
@@ -44,7 +44,7 @@ def checkpoints(store: FileStore) -> Checkpoints:
     record=st.builds(
         TableRecord,
         table=st.just("orders"),
-        place=st.text(),
+        namespace=st.text(),
         stamp=COUNT,
         segments=COUNT,
         on_existing=st.sampled_from(["create", "rename", "drop", "resync"]),
@@ -201,7 +201,7 @@ def test_segments_that_no_table_record_accounts_for_are_refused(checkpoints: Che
         checkpoints.load("orders")
 
 
-SHARDS = [Shard("s1", "", "100", state=State.READY)]
+SHARDS = [Shard("s1", "", "100", state=ShardState.READY)]
 
 
 def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
@@ -237,11 +237,11 @@ def test_a_copy_begun_anew_twice_replaces_what_the_last_complete_one_filled(
 ) -> None:
     done = replace(TABLE, phase=Phase.DONE, staged=True)
     checkpoints.save_table(done)
-    checkpoints.save_identity("orders", None, Identity(collection="complete"))
+    checkpoints.save_identity("orders", None, Identity(collection_uuid="complete"))
     first = checkpoints.begin_anew(done, 2, "its stream was disabled")
     checkpoints.save_table(copying := first.moved(Phase.COPYING))
     checkpoints.save_identity(
-        "orders", Identity(collection="complete"), Identity(collection="staging")
+        "orders", Identity(collection_uuid="complete"), Identity(collection_uuid="staging")
     )
     second = checkpoints.begin_anew(copying, 2, "its stream was disabled again")
     assert (first.replaces, second.replaces) == ("complete", "complete")

@@ -13,7 +13,7 @@ import pytest
 
 from shake.cli.definition import Command, root_parser
 from shake.cli.main import COMMANDS, main
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from tests.support.migration import ROOT, Migration, compare
 from tests.support.tables import create_table, put_items
 

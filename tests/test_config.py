@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shake.config import Config, ReadBudget, load
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from shake.errors import UsageError
 
 NEEDED = ["id=task", "target.address=mongodb://localhost"]
@@ -425,20 +425,20 @@ def test_names_are_filtered_by_stars_and_question_marks_alone() -> None:
 
 def test_a_table_goes_where_the_map_says_or_under_the_id() -> None:
     config = configure("namespace.map= a.b : shop.orders.old ;c:d.e")
-    assert config.place("a.b") == "shop.orders.old"
-    assert config.place("other") == "task.other"
+    assert config.namespace("a.b") == "shop.orders.old"
+    assert config.namespace("other") == "task.other"
 
 
 def test_a_star_of_the_map_carries_its_part_of_the_name_over() -> None:
     config = configure("namespace.map=prod-*:shop.*;prod-old:archive.old;p*:rest.all-*-x")
-    places = {
+    namespaces = {
         "prod-orders": "shop.orders",
         "prod-a-b.c": "shop.a-b.c",
         "prod-old": "archive.old",
         "p1": "rest.all-1-x",
         "q": "task.q",
     }
-    assert {table: config.place(table) for table in places} == places
+    assert {table: config.namespace(table) for table in namespaces} == namespaces
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from shake.config import Config, load
+from shake.config.declared_keys import KEYS
 from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, PRICE, SECONDS, TEXT
-from shake.config.table import KEYS
 
 words = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
 texts = (

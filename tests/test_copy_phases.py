@@ -51,7 +51,7 @@ class Stage:
         self.unsaved.append(then)
 
     def save_identity(self, table: str, old: Identity, new: Identity) -> None:
-        self.steps.append(("identity", new.collection))
+        self.steps.append(("identity", new.collection_uuid))
 
     def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         self.save_table(copy.record, then)
@@ -99,7 +99,7 @@ def table(
 ) -> CopiedTable:
     plan = plan_of(list(segments) or [SegmentRecord(0)], action)
     run = 1 if action is Action.RESUME else 0
-    identity = Identity(collection="" if action is Action.CREATE else UUID)
+    identity = Identity(collection_uuid="" if action is Action.CREATE else UUID)
     plan = replace(plan, record=replace(plan.record, phase=state, run=run), identity=identity)
     return CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0)
 
@@ -132,7 +132,7 @@ def test_a_stopped_copy_is_cleaned_before_it_goes_on() -> None:
     stage = Stage([copy])
     assert stage.after(stage.phases.begin_tables) == [Phase.COPYING]
     (resume,) = stage.after(stage.saved)
-    assert (resume.collection, len(resume.ranges)) == (UUID, 2)
+    assert (resume.collection_uuid, len(resume.ranges)) == (UUID, 2)
     assert stage.after(stage.done) == ["lease"]
 
 
@@ -143,7 +143,7 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     assert len(resume.ranges) == 1
     (forget,) = stage.after(stage.done)
     assert len(forget.ranges) == 1
-    assert stage.copies[0].phase is Phase.SETTLING
+    assert stage.copies[0].phase is Phase.TRIMMING
 
 
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:

@@ -388,9 +388,9 @@ def test_neighbouring_segments_are_not_read_in_a_row() -> None:
 
 
 PATHS = [
-    [Phase.PREPARING, Phase.COPYING, Phase.SETTLING, Phase.INDEXING, Phase.DONE],
+    [Phase.PREPARING, Phase.COPYING, Phase.TRIMMING, Phase.INDEXING, Phase.DONE],
     [Phase.PREPARING, Phase.INDEXING, Phase.BROKEN],  # sync_schema_only
-    [Phase.CLEANING, Phase.COPYING, Phase.SETTLING, Phase.INDEXING, Phase.DONE],  # resumed
+    [Phase.CLEANING, Phase.COPYING, Phase.TRIMMING, Phase.INDEXING, Phase.DONE],  # resumed
     [Phase.INDEXING, Phase.DONE],  # resumed when all was copied
     [Phase.DONE],  # complete already
 ]

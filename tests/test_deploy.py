@@ -24,7 +24,7 @@ from shake.cli.definition import root_parser
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
 from shake.config import load
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from shake.status.server import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from tests.support.migration import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

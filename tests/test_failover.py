@@ -72,8 +72,8 @@ class Undone:
     def filled(self, place: str) -> str:
         """The UUID of a staging collection with a document."""
         held = self.staging(place).begin()
-        self.collection(held.place).insert_one({"_id": 1})
-        return str(held.collection)
+        self.collection(held.namespace).insert_one({"_id": 1})
+        return str(held.collection_uuid)
 
     def collection(self, place: str) -> Any:
         database, _, collection = place.partition(".")
@@ -166,8 +166,8 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
         dropped,
     )
     assert answers[dropped] is not None
-    assert undone.names(begun) == [answers[begun].place] == [f"{begun}.shake-7-0"]
-    assert answers[begun].collection
+    assert undone.names(begun) == [answers[begun].namespace] == [f"{begun}.shake-7-0"]
+    assert answers[begun].collection_uuid
     assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])
     assert undone.names(resumed) == [f"{resumed}.shake-7-1"]
     for fate, place in fates.items():
@@ -195,7 +195,10 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
             assert staging
             held = staging.begin()
             undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
-            assert staging.publish(held.collection, "rename", f"{place}.backup", []).place == place
+            assert (
+                staging.publish(held.collection_uuid, "rename", f"{place}.backup", []).namespace
+                == place
+            )
     assert undone.is_set()
     assert sorted(database.list_collection_names()) == ["things", "things.backup"]
     assert list(database["things.backup"].find()) == [{"_id": "old"}]

@@ -1,4 +1,4 @@
-"""What the person is told of a farm in trouble: all of it, soon, and not again and again."""
+"""What the log says of a degraded task: all of it, soon, and not again and again."""
 
 from __future__ import annotations
 
@@ -61,35 +61,35 @@ def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0
-    trouble = Health(lambda: now)
-    assert trouble.text == ""
+    health = Health(lambda: now)
+    assert health.text == ""
     with caplog.at_level(logging.WARNING, "shake.farm"):
         for _ in range(10):
             now += 10.0
-            trouble.worry("the source is throttled")
-            assert trouble.text == "the source is throttled"
+            health.failed_again("the source is throttled")
+            assert health.text == "the source is throttled"
         assert len(caplog.records) == 1
         now += 31.0
-        assert trouble.text == ""
-        trouble.worry("the source is throttled")
+        assert health.text == ""
+        health.failed_again("the source is throttled")
         assert len(caplog.records) == 2
 
 
 def test_a_doubt_that_is_over_is_not_shown_and_leaves_the_others() -> None:
-    trouble = Health(lambda: 1.0)
-    trouble.worry("the source is throttled")
-    trouble.doubt("worker 0 has not answered for 30 s")
-    trouble.settle("worker 0 has not answered for 30 s")
-    assert trouble.text == "the source is throttled"
-    trouble.settle("the source is throttled")
-    assert trouble.text == ""
+    health = Health(lambda: 1.0)
+    health.failed_again("the source is throttled")
+    health.doubt("worker 0 has not answered for 30 s")
+    health.resolve("worker 0 has not answered for 30 s")
+    assert health.text == "the source is throttled"
+    health.resolve("the source is throttled")
+    assert health.text == ""
 
 
 def test_two_failures_that_take_turns_are_told_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    trouble = Health(lambda: 1.0)
+    health = Health(lambda: 1.0)
     with caplog.at_level(logging.WARNING, "shake.farm"):
         for text in ["table a: throttled", "table b: throttled"] * 50:
-            trouble.worry(text)
+            health.failed_again(text)
     assert len(caplog.records) == 2

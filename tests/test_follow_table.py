@@ -11,7 +11,7 @@ from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 from tests.support.task import Slots, TableJob
 
 NOW = 1_000_000.0
@@ -63,7 +63,7 @@ def restarted(one: FollowedTable) -> FollowedTable:
 
 
 def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_restart() -> None:
-    one = following([Shard(name, "", "1", "", NOW, State.READY) for name in ("s1", "s2")])
+    one = following([Shard(name, "", "1", "", NOW, ShardState.READY) for name in ("s1", "s2")])
     for shard in list(one.shards):
         one.shards.begin_journaling(shard)
         one.add_to_journal(shard, Journaled(0, "7", 5, 100, NOW + 1), LATER, NOW)
@@ -75,7 +75,7 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
     reader.apply(lease, 5, "7", NOW)
     assert (one.journaled, one.journal_bytes) == (5, 200)
     reader.end(lease)
-    assert one.shards["s1"].state is State.APPLIED
+    assert one.shards["s1"].state is ShardState.APPLIED
     assert one.take_finished() == ["s1"]
 
     for found in (one, restarted(one)):
@@ -138,7 +138,7 @@ def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> 
     late = NOW + RETENTION - 1800
     names = ("s1", "s2", "s3", "s4", "s5")
     one = following(
-        [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), State.READY) for n in names]
+        [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), ShardState.READY) for n in names]
     )
     Reader(one).lease("s3")
     one.shards.begin_journaling(one.shards["s4"])

@@ -12,8 +12,8 @@ import pytest
 from shake.cli.definition import Command
 from shake.cli.main import COMMANDS
 from shake.config import load
+from shake.config.declared_keys import KEYS
 from shake.config.reference import reference
-from shake.config.table import KEYS
 from tests.support.migration import ROOT
 from tools.generate import files
 

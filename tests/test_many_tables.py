@@ -25,7 +25,7 @@ from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
 from shake.source.dynamodb import DynamoSource
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 from tests.support.task import Notes
 from tests.test_farm_process import config_of
 
@@ -56,7 +56,7 @@ class Task:
             name = f"t{number}"
             table = Table(name, Keys(Attribute("pk", "S")))
             plan = TablePlan(table, Action.FOLLOW, TableRecord(name, f"a.{name}", 0, 0), ())
-            shard = Shard("s1", "", "1", "7", NOW, State.READY)
+            shard = Shard("s1", "", "1", "7", NOW, ShardState.READY)
             following = FollowedTable(
                 number, plan, StreamRecord(name, "arn", int(NOW) - 60), [shard], 0.0
             )

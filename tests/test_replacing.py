@@ -99,7 +99,7 @@ class Task:
     notices: list[str] = field(default_factory=list)
 
     @property
-    def place(self) -> str:
+    def namespace(self) -> str:
         return f"{self.name}.c"
 
     @property
@@ -132,29 +132,31 @@ class Task:
     def _replace(
         self, target: MongoTarget, policy: OnExisting, begin_to_die: Callable[[], None]
     ) -> None:
-        staging = target.staging(self.place, TABLE, CopyRun(1, self.run, 1), self.notices.append)
+        staging = target.staging(
+            self.namespace, TABLE, CopyRun(1, self.run, 1), self.notices.append
+        )
         assert staging
         if self.location is None:
             self.location = staging.begin()
-            staged = target.database(self.name)[self.location.place.partition(".")[2]]
+            staged = target.database(self.name)[self.location.namespace.partition(".")[2]]
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
         policy = self._plan(target, staging, policy)
         begin_to_die()
-        staging.resume(self.location.collection)
-        staging.publish(self.location.collection, policy, self.backup, self.drops)
+        staging.resume(self.location.collection_uuid)
+        staging.publish(self.location.collection_uuid, policy, self.backup, self.drops)
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
         assert self.location
-        there = staging.look(self.location.collection)
+        there = staging.look(self.location.collection_uuid)
         assert there, "the copy is gone"
-        found = target.find(self.place, TABLE)
-        if there.place == self.place or found is None:
+        found = target.find(self.namespace, TABLE)
+        if there.namespace == self.namespace or found is None:
             return "create"
         if policy == "drop":
-            self.drops = tuple(dict.fromkeys([*self.drops, found.collection]))
+            self.drops = tuple(dict.fromkeys([*self.drops, found.collection_uuid]))
         else:
-            self.backup = f"{self.place}.backup"
+            self.backup = f"{self.namespace}.backup"
         return policy
 
     def contents(self) -> dict[str, list[Any]]:

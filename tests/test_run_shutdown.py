@@ -9,7 +9,7 @@ import pytest
 
 from shake.checkpoint.task_lock import TaskLockLost
 from shake.errors import GapError, RunError, ShakeError
-from shake.run.shutdown import DRAIN_SECONDS, FAIL_SECONDS, SETTLE_SECONDS, Shutdown
+from shake.run.shutdown import DRAIN_SECONDS, FAIL_SECONDS, FINISH_SECONDS, Shutdown
 
 GAP = GapError("orders", "shard 1: it is gone")
 
@@ -44,7 +44,7 @@ def test_the_first_error_counts_and_its_status_stays(
     run = Run()
     run.course.fail(error)
     run.course.fail(RunError("a later one"))
-    run.course.settle("consistent")
+    run.course.finish("consistent")
     run.course.signalled(signal.SIGTERM)
     assert (run.course.ending.status, run.course.ending.line) == (status, str(error))
     assert run.left == seconds
@@ -83,8 +83,8 @@ def test_the_first_signal_leaves_time_and_the_second_none() -> None:
 
 def test_a_signal_at_the_consistent_point_ends_it_sooner_and_no_worse() -> None:
     run = Run()
-    run.course.settle("consistent: all is applied")
-    assert run.left == SETTLE_SECONDS
+    run.course.finish("consistent: all is applied")
+    assert run.left == FINISH_SECONDS
     run.course.signalled(signal.SIGTERM)
     assert run.left == DRAIN_SECONDS
     assert run.course.ending.status == 0

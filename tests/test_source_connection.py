@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from shake.source.connection import Broken, Buffer, Connection
+from shake.source.connection import Buffer, Connection, ConnectionBroken
 
 BODY = b'{"Items":[' + b"1," * 150_000 + b"2]}"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Amz-Crc32: 7\r\n\r\n%b" % (len(BODY), BODY)
@@ -184,7 +184,7 @@ def test_what_is_cut_or_no_answer_is_broken(
 ) -> None:
     server = serve(answering(sent, then_close=True))
     connection = Connection(f"http://127.0.0.1:{server.port}/", 10.0, "")
-    with pytest.raises(Broken, match=words):
+    with pytest.raises(ConnectionBroken, match=words):
         ask(connection, Buffer())
     connection.close()
 
@@ -224,7 +224,7 @@ def test_an_answer_without_an_end_takes_no_more_than_64_megabytes(
 
     connection = Connection(f"http://127.0.0.1:{serve(talk).port}/", 10.0, "")
     buffer = Buffer()
-    with pytest.raises(Broken, match="answer of DynamoDB"):
+    with pytest.raises(ConnectionBroken, match="answer of DynamoDB"):
         ask(connection, buffer)
     assert len(buffer.view) < 200_000
     connection.close()
@@ -237,7 +237,7 @@ def test_a_proxy_that_cannot_be_read_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(Broken, match="check the proxy of the environment") as caught:
+    with pytest.raises(ConnectionBroken, match="check the proxy of the environment") as caught:
         Connection("http://192.0.2.1/", 0.2, "")
     assert "hu" not in str(caught.value)
 
@@ -245,7 +245,7 @@ def test_a_proxy_that_cannot_be_read_is_not_shown(
 @pytest.mark.parametrize("sent", [b"", PLAIN[:100], PLAIN[:-1]])
 def test_silence_ends_when_the_time_is_over(serve: Callable[..., Server], sent: bytes) -> None:
     connection = Connection(f"http://127.0.0.1:{serve(answering(sent)).port}/", 0.2, "")
-    with pytest.raises(Broken, match=r"no byte came for 0\.2 s"):
+    with pytest.raises(ConnectionBroken, match=r"no byte came for 0\.2 s"):
         ask(connection, Buffer())
     connection.close()
 
@@ -258,7 +258,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_not_spoken_to(
     trustme.CA().cert_pem.write_to_path(stranger)
     server = serve(answering(PLAIN), context)
     for file in ("", str(stranger)):
-        with pytest.raises(Broken, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(ConnectionBroken, match="CERTIFICATE_VERIFY_FAILED"):
             Connection(f"https://127.0.0.1:{server.port}/", 10.0, file)
 
 

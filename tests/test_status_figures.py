@@ -67,7 +67,7 @@ def test_the_time_left_is_unknown_while_nothing_moves() -> None:
     assert total(task(table(state="done"))).seconds_left == 0.0
 
 
-@pytest.mark.parametrize("state", ["settling", "indexing", "broken"])
+@pytest.mark.parametrize("state", ["trimming", "indexing", "broken"])
 def test_no_time_left_is_made_up_for_what_is_copied_and_not_ready(state: str) -> None:
     copied = table("copied", state, items=900, rate=9.0, segments_done=4)
     assert total(task(copied, table(state="following"))).seconds_left is None

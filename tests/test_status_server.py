@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shake.errors import RefusedError
 from shake.status import http as http_server
-from shake.status.http import Answer, Route, Server
+from shake.status.http import HttpResponse, Route, Server
 from shake.status.profile import profile_server, report
 from shake.status.server import status_server
 from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
@@ -287,8 +287,8 @@ def test_clients_that_ask_for_much_and_read_nothing_are_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(http_server._LIMITS, "channel_timeout", 1)
-    large = Answer(b"x" * 5_000_000)
-    routes = {"/": Route(lambda _: large), "/healthz": Route(lambda _: Answer(b"running\n"))}
+    large = HttpResponse(b"x" * 5_000_000)
+    routes = {"/": Route(lambda _: large), "/healthz": Route(lambda _: HttpResponse(b"running\n"))}
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with (
         Server("http_profile", "127.0.0.1", 0, None, routes) as server,

@@ -15,18 +15,18 @@ from shake.errors import GapError
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 from shake.stream.shards import Shards
-from shake.stream.suspicion import LOSS, Answer, Question
+from shake.stream.suspicion import LOSS, Question, ShardAnswer
 
 NOW = 1_000_000.0
 #: When three answers are enough.
 AGREED = LOSS.seconds / 2, LOSS.seconds
 
 
-def gone(*names: str) -> dict[str, Answer]:
+def gone(*names: str) -> dict[str, ShardAnswer]:
     """The source is asked for these directly, and knows none of them."""
-    return dict.fromkeys(names, Answer.GONE)
+    return dict.fromkeys(names, ShardAnswer.GONE)
 
 
 #: Where following begins.
@@ -37,7 +37,7 @@ def listed(name: str, parent: str = "", *, closed: bool = False) -> Listed:
     return Listed(name, parent, str(10**21 + int(name.strip("s") or 0)), closed)
 
 
-def states(shards: Shards) -> dict[str, State]:
+def states(shards: Shards) -> dict[str, ShardState]:
     return {shard.id: shard.state for shard in shards}
 
 
@@ -62,11 +62,11 @@ TREE = [
 def test_following_begins_with_open_shards_their_parents_and_ends_without_a_child() -> None:
     begun = Shards("t", first_shards(TREE, NOW))
     assert states(begun) == {
-        "s3": State.READY,
-        "s4": State.READY,
-        "s5": State.WAITING,
-        "s6": State.WAITING,
-        "s7": State.READY,
+        "s3": ShardState.READY,
+        "s4": ShardState.READY,
+        "s5": ShardState.WAITING,
+        "s6": ShardState.WAITING,
+        "s7": ShardState.READY,
     }
     assert {shard.position for shard in begun} == {(one.start, "") for one in TREE[2:]}
 
@@ -81,13 +81,13 @@ def test_what_follows_a_shard_that_is_read_is_read_too() -> None:
         listed("s5", "s4"),
     ]
     begun = Shards("t", first_shards(tree, NOW))
-    assert {s for s, state in states(begun).items() if state is State.READY} == {"s1"}
+    assert {s for s, state in states(begun).items() if state is ShardState.READY} == {"s1"}
     assert len(begun) == len(tree)
 
 
 def test_without_a_copy_all_that_is_there_is_read_parents_first() -> None:
     begun = Shards("t", all_shards(TREE, NOW))
-    assert {s for s, state in states(begun).items() if state is State.READY} == {"s1", "s7"}
+    assert {s for s, state in states(begun).items() if state is ShardState.READY} == {"s1", "s7"}
     assert len(begun) == len(TREE)
 
 
@@ -114,10 +114,10 @@ def test_what_lies_before_is_not_read_either_where_one_listing_lacks_what_links_
 def test_a_child_begins_when_its_parent_is_applied_or_is_so_already() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     [early] = shards.learn([listed("s2", "s1")], whole=False, now=NOW)
-    assert early.state is State.WAITING
+    assert early.state is ShardState.WAITING
     apply(shards, "s1")
     [late] = shards.learn([listed("s3", "s1")], whole=False, now=NOW)
-    assert (early.state, late.state) == (State.READY, State.READY)
+    assert (early.state, late.state) == (ShardState.READY, ShardState.READY)
     assert early.position == (listed("s2").start, "")
 
 
@@ -218,7 +218,7 @@ def test_a_shard_that_one_listing_lacks_is_no_gap_also_after_a_restart(restarted
 def test_a_shard_that_is_not_listed_but_there_is_no_gap_and_is_read() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     for after in range(0, 600, 30):
-        there = {"s1": Answer.THERE} if after % 90 == 0 else gone("s1")
+        there = {"s1": ShardAnswer.THERE} if after % 90 == 0 else gone("s1")
         shards.learn([], whole=True, now=NOW + after, answers=there)
     assert shards.first().id == "s1"
 
@@ -245,25 +245,25 @@ def test_without_a_direct_answer_nothing_counts_as_lost() -> None:
 
 def test_a_shard_that_its_reader_finds_gone_is_read_again_once_it_answers() -> None:
     shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
-    shards.doubt(shards["s1"], Answer.GONE, NOW)
+    shards.doubt(shards["s1"], ShardAnswer.GONE, NOW)
     assert (shards.waiting, shards.first().id) == (1, "s2")
     assert shards.questions() == [Question("s1")]
     both = [listed("s1"), listed("s2")]
     shards.learn(both, whole=True, now=NOW + 5, answers=gone("s1"))
     shards.learn(both, whole=True, now=NOW + 10)  # it was not asked for
     assert shards.waiting == 1
-    shards.learn(both, whole=True, now=NOW + 15, answers={"s1": Answer.THERE})
+    shards.learn(both, whole=True, now=NOW + 15, answers={"s1": ShardAnswer.THERE})
     assert (shards.waiting, shards.doubts) == (2, [])
 
 
 def test_what_is_trimmed_before_it_was_read_is_a_gap_when_the_source_says_so_twice() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     shards.advance(shards["s1"], listed("s7").start, NOW)
-    shards.doubt(shards["s1"], Answer.TRIMMED, NOW)
+    shards.doubt(shards["s1"], ShardAnswer.TRIMMED, NOW)
     asked = Question("s1", listed("s1").start, listed("s7").start)
     assert shards.questions() == [asked]
     with pytest.raises(GapError, match="shard s1: TrimmedDataAccessException") as caught:
-        shards.learn([listed("s1")], whole=True, now=NOW + 1, answers={"s1": Answer.TRIMMED})
+        shards.learn([listed("s1")], whole=True, now=NOW + 1, answers={"s1": ShardAnswer.TRIMMED})
     assert caught.value.question == asked
 
 
@@ -292,7 +292,7 @@ def test_a_shard_listed_before_its_parent_waits_for_it() -> None:
     apply(shards, "s1")
     shards.learn([*early, listed("s2", "s1")], whole=True, now=NOW + 9)
     for name in ("s2", "s3", "s4"):
-        assert [s for s, state in states(shards).items() if state is State.READY] == [name]
+        assert [s for s, state in states(shards).items() if state is ShardState.READY] == [name]
         apply(shards, name)
 
 
@@ -310,7 +310,7 @@ def test_a_shard_whose_parent_is_there_but_not_listed_waits_for_it() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     orphan = [listed("s1"), listed("s3", "s2")]
     for after in range(0, 600, 30):
-        there = {"s2": Answer.THERE} if after % 90 == 0 else gone("s2")
+        there = {"s2": ShardAnswer.THERE} if after % 90 == 0 else gone("s2")
         assert shards.learn(orphan, whole=True, now=NOW + after, answers=there) == []
     shards.learn([listed("s1")], whole=True, now=NOW + 600)  # it is no longer listed itself
     assert shards.doubts == []
@@ -320,10 +320,10 @@ def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child(
     """s2 is the child of s1 and the parent of s3, and not listed when following begins."""
     first = [listed("s1", closed=True), listed("s3", "s2")]
     shards = Shards("t", first_shards(first, NOW))
-    assert states(shards) == {"s1": State.READY, "s3": State.WAITING}
+    assert states(shards) == {"s1": ShardState.READY, "s3": ShardState.WAITING}
     shards.learn([*first, listed("s2", "s1", closed=True)], whole=True, now=NOW)
     for name in ("s1", "s2", "s3"):
-        assert [s for s, state in states(shards).items() if state is State.READY] == [name]
+        assert [s for s, state in states(shards).items() if state is ShardState.READY] == [name]
         apply(shards, name)
 
 
@@ -337,11 +337,11 @@ def test_what_lies_before_the_beginning_is_not_waited_for_by_its_other_child() -
         listed("s5", "s4"),
     ]
     shards = Shards("t", first_shards(first, NOW))
-    assert states(shards)["s3"] is State.WAITING
+    assert states(shards)["s3"] is ShardState.WAITING
     for after in (0, 1, 60):
-        shards.learn([late, *first], whole=True, now=NOW + after, answers={"s1": Answer.THERE})
+        shards.learn([late, *first], whole=True, now=NOW + after, answers={"s1": ShardAnswer.THERE})
     assert "s1" not in states(shards)
-    assert states(shards)["s3"] is State.READY
+    assert states(shards)["s3"] is ShardState.READY
     assert not shards.beginning
     assert shards.doubts == []
 
@@ -367,7 +367,7 @@ def test_a_child_is_never_read_before_a_parent_that_is_there_however_late_it_is_
     shards = Shards("t", begin(first, NOW))
     through, horizon = shards["s3"].applied_through, shards["s3"].horizon
     for after in range(100):
-        there = {"s2": Answer.THERE} if after % 3 == 2 else gone("s2")
+        there = {"s2": ShardAnswer.THERE} if after % 3 == 2 else gone("s2")
         shards.learn(first, whole=True, now=NOW + after, answers=there)
     assert shards.waiting == 0
     late = [listed("s2", "s1", closed=True), *first, listed("s5", "s2")]
@@ -396,18 +396,18 @@ def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
 
 def test_a_child_whose_parent_was_saved_as_applied_begins() -> None:
     saved = [
-        Shard("s1", "", "1", "5", NOW, State.APPLIED),
-        Shard("s2", "s1", "6", "", NOW, State.WAITING),
+        Shard("s1", "", "1", "5", NOW, ShardState.APPLIED),
+        Shard("s2", "s1", "6", "", NOW, ShardState.WAITING),
     ]
-    assert states(Shards("t", saved))["s2"] is State.READY
+    assert states(Shards("t", saved))["s2"] is ShardState.READY
 
 
 def test_what_follows_a_shard_that_was_not_saved_as_applied_begins_anew() -> None:
     """Its last records come again, and older images must not stay behind newer ones."""
     saved = [
-        Shard("s3", "s2", "9", "9", NOW, State.READY),
-        Shard("s2", "s1", "6", "8", NOW, State.APPLIED),
-        Shard("s1", "", "1", "4", NOW, State.READY),
+        Shard("s3", "s2", "9", "9", NOW, ShardState.READY),
+        Shard("s2", "s1", "6", "8", NOW, ShardState.APPLIED),
+        Shard("s1", "", "1", "4", NOW, ShardState.READY),
     ]
     shards = Shards("t", saved)
     for name in ("s1", "s2", "s3"):
@@ -463,7 +463,7 @@ def test_once_changes_are_applied_only_what_must_wait_is_journaled() -> None:
     assert (shards.first_journalable().id, shards.journalable) == ("s2", 1)
     shards.begin_journaling(shards["s2"])
     apply(shards, "s1")
-    assert shards["s2"].state is State.READY
+    assert shards["s2"].state is ShardState.READY
     assert {shards.first().id, shards.waiting} == {"s3", 1}  # s2 is still read into the journal
     shards.end_journaling(shards["s2"], over=False)
     assert (shards.waiting, shards.journalable) == (2, 0)
@@ -594,7 +594,10 @@ class Model:
         """What a listing lacks is asked for directly; the answer is right, or there is none."""
         asked = self.consumer.questions() if whole and self.chance.random() < 0.7 else []
         known = {one.name for one in self.shards.values()} - self.gone
-        answers = {one.shard: Answer.THERE if one.shard in known else Answer.GONE for one in asked}
+        answers = {
+            one.shard: ShardAnswer.THERE if one.shard in known else ShardAnswer.GONE
+            for one in asked
+        }
         self.consumer.learn(listing, whole=whole, now=self.now, answers=answers)
 
     def journal(self) -> None:
@@ -630,7 +633,7 @@ class Model:
         shard = self.consumer.first()
         assert shard not in self.journaling
         parent = self.consumer._shards.get(shard.parent)
-        assert parent is None or parent.state is State.APPLIED
+        assert parent is None or parent.state is ShardState.APPLIED
         truth: str = self.shards[shard.id].parent
         while truth:  # nothing above it is still to be read
             assert truth in self.finished or truth not in self.due, (shard.id, truth)
@@ -652,11 +655,11 @@ class Model:
     def restart(self) -> None:
         saved = []
         for shard in self.consumer:
-            held = shard.state is State.READING
+            held = shard.state is ShardState.READING
             saved.append(
                 replace(
                     shard,
-                    state=State.READY if held else shard.state,
+                    state=ShardState.READY if held else shard.state,
                     journal=replace(shard.journal) if shard.journal else None,
                     journaling=False,
                 )
@@ -717,7 +720,7 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
 def test_a_parent_that_is_listed_late_is_no_doubt_any_more() -> None:
     parent, child = Listed("parent", "", "10", True), Listed("child", "parent", "20", False)
     shards = Shards("t", first_shards([child], 100.0), 100.0)
-    shards.learn([child], whole=True, now=1.0, answers={"parent": Answer.THERE})
+    shards.learn([child], whole=True, now=1.0, answers={"parent": ShardAnswer.THERE})
     assert shards.doubts == ["shard parent is there, but not listed; waiting for that"]
     shards.learn([parent, child], whole=True, now=2.0)
     assert shards.doubts == []

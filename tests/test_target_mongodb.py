@@ -22,7 +22,7 @@ from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MOST_DUPLICATES
 from shake.targets.mongodb.concern import durable, weakness
-from shake.targets.mongodb.places import place_problem
+from shake.targets.mongodb.namespaces import namespace_problem
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, shard_of
@@ -193,14 +193,14 @@ def test_an_address_that_cannot_be_used_is_refused(open_target: Open, tmp_path: 
 
 
 def test_a_collection_lives_from_create_to_drop(target: MongoTarget, name: str) -> None:
-    place = f"{name}.c"
-    assert target.find(place, TABLE) is None
+    namespace = f"{name}.c"
+    assert target.find(namespace, TABLE) is None
     for _ in range(2):
-        target.create(place, TABLE)
-        assert target.find(place, TABLE)
+        target.create(namespace, TABLE)
+        assert target.find(namespace, TABLE)
     for _ in range(2):
-        target.drop(place)
-        assert target.find(place, TABLE) is None
+        target.drop(namespace)
+        assert target.find(namespace, TABLE) is None
 
 
 def test_a_dot_in_a_collections_name_is_part_of_it(target: MongoTarget, name: str) -> None:
@@ -227,7 +227,7 @@ def test_a_backup_is_never_overwritten(target: MongoTarget, mongo: Any, name: st
     held = staging.begin()
     mongo.client[name]["c.backup"].insert_one({"_id": 3})
     with pytest.raises(RunError, match=r"c cannot be renamed to .*c\.backup, which exists"):
-        staging.publish(held.collection, "rename", f"{name}.c.backup", [])
+        staging.publish(held.collection_uuid, "rename", f"{name}.c.backup", [])
     assert mongo.client[name].c.find_one() == {"_id": 1}
     assert mongo.client[name].backup.find_one() == {"_id": 2}
     assert mongo.client[name]["c.backup"].find_one() == {"_id": 3}
@@ -242,7 +242,7 @@ def test_a_staging_collection_that_is_gone_is_named_with_its_checkpoint(
     mongo.client.drop_database(name)
     there = rf"checkpoint \(collection things of database {name}-checkpoint\)"
     with pytest.raises(RunError, match=rf"is gone: .*; remove the table's {there} to copy it anew"):
-        staging.resume(held.collection)
+        staging.resume(held.collection_uuid)
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:
@@ -514,7 +514,7 @@ def test_changes_behind_those_of_another_supervisor_are_an_error(
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("namespace", "reason"),
     [
         ("task", "form"),
         ("task.", "form"),
@@ -531,17 +531,17 @@ def test_changes_behind_those_of_another_supervisor_are_an_error(
         ("d." + "t" * 254, "255 bytes"),
     ],
 )
-def test_a_name_that_mongodb_refuses_is_told(place: str, reason: str) -> None:
-    problem = place_problem(place)
+def test_a_name_that_mongodb_refuses_is_told(namespace: str, reason: str) -> None:
+    problem = namespace_problem(namespace)
     assert problem is not None
     assert re.search(reason, problem)
 
 
 def test_good_names_pass() -> None:
-    assert place_problem("d.a.b-c_d") is None
-    assert place_problem("d" * 63 + ".systematic") is None
-    assert place_problem("d." + "t" * 253) is None
-    assert "235 bytes" in str(place_problem("d." + "t" * 253, sharded=True))
+    assert namespace_problem("d.a.b-c_d") is None
+    assert namespace_problem("d" * 63 + ".systematic") is None
+    assert namespace_problem("d." + "t" * 253) is None
+    assert "235 bytes" in str(namespace_problem("d." + "t" * 253, sharded=True))
 
 
 def keys_of(pk: str, sk: str | None = None) -> Table:

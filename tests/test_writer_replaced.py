@@ -34,7 +34,7 @@ def writing(mongo: Any, name: str) -> Iterator[tuple[Loop, TableWriter]]:
         loop, config_of(f"target.address={mongo.uri}"), (), until=lambda: math.inf, task=Notes()
     )
     writer = TableWriter(
-        *(process, 7, plan, Location(record.place, ""), 0),
+        *(process, 7, plan, Location(record.namespace, ""), 0),
         staged=False,
         guard=LockGuard(lambda: True),
         ledger=Ledger(Slots()),

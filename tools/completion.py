@@ -6,7 +6,7 @@ import argparse
 
 import shtab
 
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:

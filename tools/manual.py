@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from shake import __version__
 from shake.cli.definition import Command
-from shake.config.keys import Key
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
+from shake.config.key_type import Key
 
 _PAGES = ("shake(1)", "shake-supervisor(1)", "shake-check(1)", "shake-demo(1)", "shake.conf(5)")
 

@@ -88,8 +88,8 @@ class Belonging:
         """The line that says what ``--repair`` is about to change."""
         origin = table.origin.arn or self.config.source_endpoint_url or "AWS"
         line = (
-            f"table {table.name}: --repair changes collection {self.config.place(table.name)} on "
-            f"{hosts(self.config.target_address)}, to make it equal to the table at {origin}"
+            f"table {table.name}: --repair changes collection {self.config.namespace(table.name)} "
+            f"on {hosts(self.config.target_address)}, to make it equal to the table at {origin}"
         )
         if table.name in self.checkpoints:
             return line
@@ -110,7 +110,7 @@ class Belonging:
                     f"{saved.record.phase.value}), so there is nothing to compare yet: let "
                     "shake-supervisor finish it"
                 )
-        held = Location(self.config.place(table.name), saved.identity.collection)
+        held = Location(self.config.namespace(table.name), saved.identity.collection_uuid)
         found = self._found(table)
         if found and not self.repair:  # the check reports the missing index among the differences
             found = found._replace(keyed=True)
@@ -119,18 +119,18 @@ class Belonging:
 
     def _unknown(self, table: Table, found: Found | None) -> Iterator[str]:
         """A collection that another task, or another program, has filled can be checked too."""
-        place = self.config.place(table.name)
+        namespace = self.config.namespace(table.name)
         if found is None:
             yield (
-                f"collection {place} does not exist, and task {self.config.id} has not copied "
+                f"collection {namespace} does not exist, and task {self.config.id} has not copied "
                 f"table {table.name} yet (it has no checkpoint): copy it with shake-supervisor, or "
                 "check id, target.address and namespace.map"
             )
         elif self.repair and not found.keyed:
             yield (
-                f"collection {place} lacks the unique index on the key of table {table.name}, so "
-                "--repair could store an item twice: build that index"
+                f"collection {namespace} lacks the unique index on the key of table {table.name}, "
+                "so --repair could store an item twice: build that index"
             )
 
     def _found(self, table: Table) -> Found | None:
-        return self.target.seen(self.config.place(table.name), table)
+        return self.target.seen(self.config.namespace(table.name), table)

@@ -50,7 +50,7 @@ class FullCheckNeeded(RefusedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class RecentChanges:
     """The changes of a table since ``began``, a time on the source's clock.
 
     ``shards`` are where the stream was to be read from then. ``margin`` is ``incr.margin``.

@@ -58,7 +58,7 @@ class Checker:
         self._parent = Parent(channel)
         self._repair = set_up.repair
         self._credentials = set_up.credentials
-        self._ends = connect(
+        self._opened = connect(
             config, set_up.endpoint, lambda: self._credentials, live=not set_up.repair
         )
         self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
@@ -78,7 +78,7 @@ class Checker:
                     threading.Thread(target=self._save, args=(part, durable), daemon=True).start()
                 case messages.Open(table, processes, seed, fence):
                     part = Part(
-                        self._ends,
+                        self._opened,
                         table,
                         self._parent,
                         repair=self._repair,

@@ -10,16 +10,16 @@ from collections import Counter
 import bson
 
 from shake.check import messages
-from shake.check.crew import Alone, Children, Crew
+from shake.check.crew import Alone, CheckProcesses, Crew
 from shake.check.documents import DECODED
 from shake.check.fingerprint import BUCKETS
 from shake.check.gate import Unfinished
 from shake.check.part import Part
-from shake.check.plan import Plan
-from shake.check.progress import Progress
+from shake.check.plan import CheckPlan
+from shake.check.progress import CheckProgress
 from shake.check.recording import Unrecorded
-from shake.check.snapshot import Snapshot
-from shake.check.state import Phase, Saving
+from shake.check.snapshot import CheckSnapshot
+from shake.check.state import CheckPhase, Saving
 from shake.check.target import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
 from shake.errors import RunError
@@ -52,11 +52,11 @@ class Comparison:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: CheckPlan,
         part: Part,
-        children: Children,
+        children: CheckProcesses,
         fence: Fence,
-        progress: Progress,
+        progress: CheckProgress,
         record: Unrecorded,
     ) -> None:
         self._plan = plan
@@ -75,9 +75,9 @@ class Comparison:
         """Compare. What is done by then is saved when a signal comes."""
         try:
             self._begin()
-            if self._saving.state.phase is Phase.ITEMS:
+            if self._saving.state.phase is CheckPhase.ITEMS:
                 self._compare_items()
-            if self._saving.state.phase is Phase.KEYS:
+            if self._saving.state.phase is CheckPhase.KEYS:
                 self._read_keys()
             self._name_extras()
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ class Comparison:
         finally:
             self._taking = False
 
-    def _snapshots(self, within: float) -> dict[int, Snapshot]:
+    def _snapshots(self, within: float) -> dict[int, CheckSnapshot]:
         durable = self._saving.durable
         found = self._crew.snapshots(durable, within)
         if not self._alone:
@@ -141,10 +141,10 @@ class Comparison:
         ]
         for _ in self._crew.each(pieces, messages.Done):
             pass
-        self._crew.all(messages.Settle(), messages.Done)
+        self._crew.all(messages.ResolveDoubts(), messages.Done)
         self._step_done()
         parts = _parts(self._plan, self._saving.state.found.keys)
-        self._saving.enter(Phase.KEYS, self._part.sides.stored.ranges(parts))
+        self._saving.enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
 
     def _read_keys(self) -> None:
         state = self._saving.state
@@ -155,7 +155,7 @@ class Comparison:
         for _ in self._crew.each(pieces, messages.Done):
             pass
         self._step_done()
-        self._saving.enter(Phase.EXTRAS, state.ranges)
+        self._saving.enter(CheckPhase.EXTRAS, state.ranges)
 
     def _name_extras(self) -> None:
         state = self._saving.state
@@ -180,7 +180,7 @@ class Comparison:
             ]
             for _ in self._crew.each(pieces, messages.Done):
                 pass
-            self._crew.all(messages.Settle(), messages.Done)
+            self._crew.all(messages.ResolveDoubts(), messages.Done)
 
     def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:
         """Compare the keys of some buckets by reading the whole source once more.
@@ -199,7 +199,7 @@ class Comparison:
         self._part.extras.compare(ours, theirs)
 
 
-def _parts(plan: Plan, keys: int) -> int:
+def _parts(plan: CheckPlan, keys: int) -> int:
     """How many parts so many keys of a collection are read in."""
     most = max(plan.processes, keys // _SMALLEST_RANGE)
     return 1 if plan.processes == 1 else min(plan.processes * _RANGES_A_PROCESS, most)

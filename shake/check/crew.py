@@ -15,7 +15,7 @@ from shake.check import messages
 from shake.check.gate import Unfinished
 from shake.check.part import THREADS, Part
 from shake.check.sides import Advanced, Listener
-from shake.check.snapshot import Snapshot
+from shake.check.snapshot import CheckSnapshot
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
@@ -49,7 +49,7 @@ class Crew(Protocol):
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
         """What each process has done, by its number; ``durable``: see messages.Save.
 
         Raises Unfinished where one of them does not tell within so many seconds.
@@ -87,11 +87,11 @@ class Alone:
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         return list(self.each([work], kind))
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
         return {0: self._part.snapshot(durable.get(0, 0))}
 
 
-class Children:
+class CheckProcesses:
     """A crew of child processes, as many as the largest table so far has needed; to be closed."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Children:
         self._children: list[CheckChild] = []
         self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
-        self._snapshots: dict[int, Snapshot] = {}
+        self._snapshots: dict[int, CheckSnapshot] = {}
         self._tick: Callable[[], None] = _nothing
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
@@ -149,7 +149,7 @@ class Children:
             child.send(work)
         return [_expected(self._next()[1], kind) for _ in range(self._count)]
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, Snapshot]:
+    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
         self._snapshots = {}
         for number, child in enumerate(self._children[: self._count]):
             child.send(messages.Save(durable.get(number, 0)))
@@ -196,7 +196,7 @@ class Children:
                 self._listener.differs(difference)
             case Advanced():
                 self._listener.advanced(message)
-            case Snapshot():
+            case CheckSnapshot():
                 self._snapshots[number] = message
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)

@@ -84,7 +84,7 @@ class _Doubt:
 
 
 class Doubts(Generic[V]):
-    """The keys of a table that are in doubt. Thread-safe: the threads that read pages settle them.
+    """The keys of a table that are in doubt. Thread-safe: the threads that read pages resolve them.
 
     What becomes of some keys is one step of ``gate``.
     """
@@ -123,10 +123,10 @@ class Doubts(Generic[V]):
             self._look(new[first : first + AT_ONCE])
 
     def make_room(self) -> None:
-        """Settle what is due; return when there are not too many keys. Raises Stopped."""
+        """Resolve what is due; return when there are not too many keys. Raises Stopped."""
         self._tend_until(lambda: len(self._waiting) <= MOST)
 
-    def settle(self) -> None:
+    def resolve(self) -> None:
         """Return when no key is in doubt. Raises Stopped when the check ends."""
         self._tend_until(lambda: not self._waiting)
 

@@ -43,7 +43,7 @@ class Difference:
     """
 
     table: str
-    place: str
+    namespace: str
     kind: str
     key: ReportedKey | None = None
     fields: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Difference:
         """The line of the report file."""
         line: dict[str, Any] = {
             "table": self.table,
-            "place": self.place,
+            "place": self.namespace,
             "kind": self.kind,
             "key": self.key,
             "fields": list(self.fields),

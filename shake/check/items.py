@@ -24,8 +24,8 @@ from shake.check.gate import Gate
 from shake.check.keys import Identity, SourceKey, identity_of
 from shake.check.meaning import Item, differing_fields
 from shake.check.sides import Advanced, Sides
-from shake.check.snapshot import Position
-from shake.check.source import Page
+from shake.check.snapshot import ScanPosition
+from shake.check.source import SourcePage
 from shake.errors import Stopped
 
 #: Doubtful items that are looked at together.
@@ -66,7 +66,7 @@ class Items:
         self, sides: Sides, seed: bytes, following: Following, gate: Gate, stop: threading.Event
     ) -> None:
         self.found = Fingerprint(seed)
-        self.positions: dict[int, Position] = {}
+        self.positions: dict[int, ScanPosition] = {}
         self.doubts = Doubts(sides.table.name, self, following, gate, stop)
         self._gate = gate
         self._sides = sides
@@ -82,7 +82,7 @@ class Items:
             with self._gate.step():
                 self._check(page)
                 last = page.last_key
-                self.positions[segment] = Position(segment, last, last is None)
+                self.positions[segment] = ScanPosition(segment, last, last is None)
 
     def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""
@@ -100,7 +100,7 @@ class Items:
             if page.last_key is not None:
                 visits.append((segment, page.last_key))
 
-    def _check(self, page: Page) -> int:
+    def _check(self, page: SourcePage) -> int:
         """Compare a page; return how many items it has."""
         self._name_unfit(page)
         scanned = self._sides.config.scan_filter is None
@@ -120,7 +120,7 @@ class Items:
         return items
 
     def _judge(
-        self, page: Page, numbers: Sequence[int] | None = None
+        self, page: SourcePage, numbers: Sequence[int] | None = None
     ) -> tuple[list[SourceKey], list[Verdict]]:
         """Look at the documents of a page, or at those of these numbers.
 
@@ -181,7 +181,7 @@ class Items:
     # ---- repairs
 
     def _repair(self, keys: list[Item]) -> None:
-        """Read both sides anew; mend, and name, what differs still."""
+        """Read both sides anew; repair, and name, what differs still."""
         sides = self._sides
         page = sides.source.get(keys)
         self._name_unfit(page)
@@ -193,7 +193,7 @@ class Items:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
-                added += self._mend(verdict)
+                added += self._repair_item(verdict)
                 sides.listener.advanced(Advanced(repaired=1))
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
@@ -208,7 +208,7 @@ class Items:
             sides.differ(verdict.kind, key, repaired=repaired, **_both(verdict))
         self._count(same, verdicts)
 
-    def _mend(self, verdict: Verdict) -> list[bytes]:
+    def _repair_item(self, verdict: Verdict) -> list[bytes]:
         """Make the item's document the only one of its key; return what was inserted."""
         stored = self._sides.stored
         for copy in verdict.copies[1:]:
@@ -235,7 +235,7 @@ class Items:
         [copies], _ = stored.copies([verdict.document], [verdict.key])
         return bool(copies)
 
-    def _name_unfit(self, page: Page) -> None:
+    def _name_unfit(self, page: SourcePage) -> None:
         for item, reason in page.unfit:
             note = f"it cannot be stored: {reason}"
             self._sides.differ("missing", self._key(item), note=note, source=json.dumps(item))

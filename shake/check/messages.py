@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
 from shake.check.sides import Advanced, Repair
-from shake.check.snapshot import Snapshot
+from shake.check.snapshot import CheckSnapshot
 from shake.check.target import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild
@@ -53,7 +53,7 @@ class Doubt(NamedTuple):
     extras: tuple[bytes, ...]
 
 
-class Settle(NamedTuple):
+class ResolveDoubts(NamedTuple):
     """Wait until no key is in doubt. Answered by Done."""
 
 
@@ -122,11 +122,13 @@ class Counts(NamedTuple):
 
 
 #: What a child has a thread do; each is answered by one result.
-Work: TypeAlias = Compare | Doubt | Settle | ReadKeys | LookFor | NameExtras | ListKeys | CountItems
+Work: TypeAlias = (
+    Compare | Doubt | ResolveDoubts | ReadKeys | LookFor | NameExtras | ListKeys | CountItems
+)
 Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Work
-FromChecker: TypeAlias = FromChild | Advanced | Differs | Snapshot | Result
+FromChecker: TypeAlias = FromChild | Advanced | Differs | CheckSnapshot | Result
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](
     "shake.check.child", CheckSetup, ToChecker, FromChecker

@@ -17,7 +17,7 @@ from shake.check.items import Items
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.check.sides import Advanced, Listener, Repair, Sides
-from shake.check.snapshot import Snapshot, Unsaved
+from shake.check.snapshot import CheckSnapshot, UnsavedFindings
 from shake.check.source import SourceTable
 from shake.check.target import StoredTable
 from shake.config import Config
@@ -38,7 +38,7 @@ THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class CheckConnections:
     """A process's own clients of source and target; ``stop`` ends what they do."""
 
     config: Config
@@ -57,7 +57,7 @@ class Ends:
 
 def connect(
     config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials], *, live: bool
-) -> Ends:
+) -> CheckConnections:
     """The clients of this process; ``live``: a task may apply changes beside the check."""
     share_memory_among_threads()
     stop = threading.Event()
@@ -70,7 +70,7 @@ def connect(
 
     client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
     following = Following(config, follows=live and config.sync_mode != "full")
-    return Ends(config, client, MongoTarget(config, stop, log.info), following, stop)
+    return CheckConnections(config, client, MongoTarget(config, stop, log.info), following, stop)
 
 
 class Part:
@@ -82,7 +82,7 @@ class Part:
 
     def __init__(
         self,
-        ends: Ends,
+        opened: CheckConnections,
         table: Table,
         listener: Listener,
         *,
@@ -91,23 +91,25 @@ class Part:
         fence: Fence = NO_FENCE,
         processes: int,
     ) -> None:
-        config = ends.config
+        config = opened.config
         capacity = capacity_rate(config, table)
-        unsaved = self._unsaved = Unsaved(listener)
+        unsaved = self._unsaved = UnsavedFindings(listener)
         pace = Pace(
             config.qps_full / processes,
             capacity and capacity / processes,
-            ends.stop,
+            opened.stop,
             spent=lambda units: unsaved.advanced(Advanced(units=units)),
         )
-        source = SourceTable(ends.client, table, config, pace)
-        stored = StoredTable(ends.target, config.place(table.name), table, config, seed, fence)
-        self.stop = ends.stop.set
+        source = SourceTable(opened.client, table, config, pace)
+        stored = StoredTable(
+            opened.target, config.namespace(table.name), table, config, seed, fence
+        )
+        self.stop = opened.stop.set
         self.seed = seed
         self.sides = Sides(table, config, source, stored, self._unsaved, repair)
         self._gate = gate = Gate()
-        self.items = Items(self.sides, seed, ends.following, gate, ends.stop)
-        self.extras = Extras(self.sides, seed, ends.following, gate, ends.stop)
+        self.items = Items(self.sides, seed, opened.following, gate, opened.stop)
+        self.extras = Extras(self.sides, seed, opened.following, gate, opened.stop)
         self._read: set[int] = set()
         self._named: set[int] = set()
 
@@ -120,9 +122,9 @@ class Part:
                 with self._gate.step():
                     self.items.doubts.put(items)
                     self.extras.doubts.put(extras)
-            case messages.Settle():
-                self.items.doubts.settle()
-                self.extras.doubts.settle()
+            case messages.ResolveDoubts():
+                self.items.doubts.resolve()
+                self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):
                 sums = self.extras.read(part)
                 with self._gate.step():
@@ -152,11 +154,11 @@ class Part:
             with self._gate.step():
                 self.extras.put(keys)
 
-    def snapshot(self, durable: int) -> Snapshot:
+    def snapshot(self, durable: int) -> CheckSnapshot:
         """What is done so far; the first differences, so many, are durable. Raises Unfinished."""
         self._unsaved.saved(durable)
         with self._gate.still():
-            return Snapshot(
+            return CheckSnapshot(
                 self._unsaved.first,
                 tuple(self._unsaved.differences),
                 self._unsaved.done,

@@ -20,7 +20,7 @@ BYTES_A_PROCESS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CheckPlan:
     """A table is read in ``segments``, by so many ``processes``."""
 
     table: Table
@@ -32,7 +32,7 @@ class Plan:
         """The line for the user."""
         table = self.table
         segments = tuple(SegmentRecord(number) for number in range(self.segments))
-        record = TableRecord(table.name, config.place(table.name), 0, self.segments)
+        record = TableRecord(table.name, config.namespace(table.name), 0, self.segments)
         whole = TablePlan(table, Action.CREATE, record, segments)
         limit = slowest(config, whole)
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
@@ -47,14 +47,14 @@ class Plan:
         )
 
 
-def plan(config: Config, table: Table, workers: int, *, holds_items: bool) -> Plan:
+def plan(config: Config, table: Table, workers: int, *, holds_items: bool) -> CheckPlan:
     """How a table is read by at most so many processes."""
     processes = min(workers, _allowed(config, table))
     if table.items or not holds_items:  # or else its size is not known, and may be large
         worth = max(table.items // ITEMS_A_PROCESS, table.bytes // BYTES_A_PROCESS)
         processes = min(processes, 1 + worth)
     segments = count_segments(config, table, processes * THREADS, holds_items=holds_items)
-    return Plan(table, holds_items, segments, min(processes, segments))
+    return CheckPlan(table, holds_items, segments, min(processes, segments))
 
 
 def _allowed(config: Config, table: Table) -> int:

@@ -20,7 +20,7 @@ from shake.status.snapshot import Snapshot, TableStatus
 _CHECKING, _KEYS = "checking", "reading the target's keys"
 
 
-class Progress:
+class CheckProgress:
     """The tables so far, as the Listener of the check; ``filtered``: a scan filter is on."""
 
     def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self._rate = Rate(time.monotonic())
 
     @contextmanager
-    def table(self, table: Table, place: str) -> Iterator[None]:
+    def table(self, table: Table, namespace: str) -> Iterator[None]:
         """The table that is being checked now."""
         with self._lock:
             self.done = Advanced()
@@ -43,7 +43,7 @@ class Progress:
             self._tables.append(
                 TableStatus(
                     table.name,
-                    place,
+                    namespace,
                     _CHECKING,
                     expected_items=table.items,
                     filtered=self._filtered,
@@ -113,7 +113,7 @@ class Progress:
 
 
 @contextmanager
-def showing(progress: Progress, reporter: Reporter, every: float) -> Iterator[None]:
+def showing(progress: CheckProgress, reporter: Reporter, every: float) -> Iterator[None]:
     """Show the progress every ``every`` seconds, from a separate thread, and how it ends."""
     over = threading.Event()
     state = "stopped"

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from shake.check.findings import Difference
-from shake.check.part import Ends
-from shake.check.plan import Plan
-from shake.check.state import State
-from shake.checkpoint.checks import CheckRecord, Checks, Completed, Progress
+from shake.check.part import CheckConnections
+from shake.check.plan import CheckPlan
+from shake.check.state import CheckState
+from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
 from shake.checkpoint.records import shard_document
 from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import CHECK, TaskHeld, TaskLock
@@ -42,25 +42,25 @@ class Unrecorded:
     saved = False
     over = False
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: CheckState) -> None:
         self.state = state
         self.differences: list[Difference] = []
         self.line = ""
 
-    def keep(self, state: State, differences: list[Difference]) -> None:
+    def keep(self, state: CheckState, differences: list[Difference]) -> None:
         """See Keeper."""
 
     def complete(self, verdict: str, finished: float) -> None:
         """The table is compared, with this verdict, at a time on the source's clock."""
 
 
-class TableRecord(Unrecorded):
+class RecordedCheck(Unrecorded):
     """The check of one table that is saved."""
 
     saved = True
 
     def __init__(
-        self, table: str, state: State, checks: Checks, lock: TaskLock, progress: Progress
+        self, table: str, state: CheckState, checks: Checks, lock: TaskLock, progress: TableCheck
     ) -> None:
         super().__init__(state)
         self.over = progress.over
@@ -72,10 +72,10 @@ class TableRecord(Unrecorded):
         # An interrupt of the main thread must not cut a save in two.
         self._writer = ThreadPoolExecutor(1, "recording")
 
-    def keep(self, state: State, differences: list[Difference]) -> None:
+    def keep(self, state: CheckState, differences: list[Difference]) -> None:
         self._writer.submit(self._keep, state, differences).result()
 
-    def _keep(self, state: State, differences: list[Difference]) -> None:
+    def _keep(self, state: CheckState, differences: list[Difference]) -> None:
         lines = [one.as_json() for one in differences]
         self._lock.check()
         if self._uncertain:
@@ -90,26 +90,23 @@ class TableRecord(Unrecorded):
 
     def _complete(self, verdict: str, finished: float) -> None:
         one = replace(self._progress, over=True, chunks=0)
-        completed = Completed(
-            *(one.check, one.basis, one.began, finished, verdict, one.stream, one.shards),
-            findings=one.findings,
-            run=one.run,
-        )
+        completed = replace(one, finished=finished, verdict=verdict)
         self._checks.complete(self._table, one, completed)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Begins the record of each table; ``check`` names this check, and ``eventual`` see Wish."""
+    """Begins the record of each table; ``check`` names this check. ``eventual``: see
+    CheckOptions."""
 
     config: Config
-    ends: Ends
+    opened: CheckConnections
     checks: Checks
     lock: TaskLock
     check: str
     eventual: bool
 
-    def begin(self, plan: Plan) -> TableRecord:
+    def begin(self, plan: CheckPlan) -> RecordedCheck:
         """Go on with what an interrupted check has left of a table, or begin with it."""
         name = plan.table.name
         saved, run = self.checks.load_progress(name), self.checks.fresh_run(name)
@@ -117,18 +114,18 @@ class Recording:
             return self._go_on(plan, replace(saved, run=run))
         basis, began = self.basis(plan.table), self.now()
         stream, shards = self.positions(plan.table)
-        progress = Progress(self.check, basis, began, stream, shards, run=run)
+        progress = TableCheck(self.check, basis, began, stream, shards, run=run)
         self.checks.begin(name, progress)
-        return TableRecord(name, State(plan.segments), self.checks, self.lock, progress)
+        return RecordedCheck(name, CheckState(plan.segments), self.checks, self.lock, progress)
 
-    def _go_on(self, plan: Plan, progress: Progress) -> TableRecord:
+    def _go_on(self, plan: CheckPlan, progress: TableCheck) -> RecordedCheck:
         name = plan.table.name
         lines = self.checks.load_findings(name, progress)
-        state = State(plan.segments)
+        state = CheckState(plan.segments)
         if progress.chunks:
-            state = State.of(self.checks.load_state(name, progress))
+            state = CheckState.of(self.checks.load_state(name, progress))
         self.checks.begin(name, progress)
-        record = TableRecord(name, state, self.checks, self.lock, progress)
+        record = RecordedCheck(name, state, self.checks, self.lock, progress)
         record.differences = list(map(Difference.of_json, lines))
         if not record.over:
             record.line = (
@@ -143,23 +140,23 @@ class Recording:
 
     # ---- for a check of what has changed
 
-    def last(self, table: Table) -> Completed | None:
+    def last(self, table: Table) -> TableCheck | None:
         """The last completed check of a table."""
         return self.checks.load_completed(table.name)
 
-    def found(self, table: Table, last: Completed) -> list[Difference]:
+    def found(self, table: Table, last: TableCheck) -> list[Difference]:
         """What that has found."""
         return list(map(Difference.of_json, self.checks.load_findings(table.name, last)))
 
     def basis(self, table: Table) -> str:
         """What a check of a table depends on."""
-        return _basis(self.config, self.ends, table, self.eventual)
+        return _basis(self.config, self.opened, table, self.eventual)
 
     def positions(self, table: Table) -> tuple[str, tuple[str, ...]]:
         """The table's stream, and where it is read from for all that changes from now on."""
-        return _positions(self.ends, table.name)
+        return _positions(self.opened, table.name)
 
-    def complete(self, table: Table, done: Completed, differences: list[Difference]) -> None:
+    def complete(self, table: Table, done: TableCheck, differences: list[Difference]) -> None:
         """Save that a check of what has changed is completed."""
         done = replace(done, check=uuid.uuid4().hex, run=self.checks.fresh_run(table.name))
         self.lock.check()
@@ -167,12 +164,18 @@ class Recording:
 
     def now(self) -> float:
         """The time on the source's clock, or an earlier one."""
-        return self.ends.client.clock.earliest()
+        return self.opened.client.clock.earliest()
 
 
 @contextlib.contextmanager
 def recording(
-    config: Config, ends: Ends, plans: list[Plan], *, eventual: bool, anew: bool, since: bool
+    config: Config,
+    opened: CheckConnections,
+    plans: list[CheckPlan],
+    *,
+    eventual: bool,
+    anew: bool,
+    since: bool,
 ) -> Iterator[Recording | None]:
     """Hold the right to check this task; None where the checkpoint store takes no writes.
 
@@ -195,15 +198,15 @@ def recording(
             ) from error
         with lock.held():
             checks = Checks(store)
-            check = "" if anew or since else _interrupted(config, ends, checks, plans, eventual)
+            check = "" if anew or since else _interrupted(config, opened, checks, plans, eventual)
             if not check and not since:
                 check = uuid.uuid4().hex
                 checks.save_check(CheckRecord(check))
-            yield Recording(config, ends, checks, lock, check, eventual)
+            yield Recording(config, opened, checks, lock, check, eventual)
 
 
 def _interrupted(
-    config: Config, ends: Ends, checks: Checks, plans: list[Plan], eventual: bool
+    config: Config, opened: CheckConnections, checks: Checks, plans: list[CheckPlan], eventual: bool
 ) -> str:
     """The check that was interrupted and can go on, "" where there is none."""
     last = checks.load_check()
@@ -213,7 +216,7 @@ def _interrupted(
         saved = checks.load_progress(plan.table.name)
         if saved is None or saved.check != last.check:
             continue
-        if saved.basis != _basis(config, ends, plan.table, eventual):
+        if saved.basis != _basis(config, opened, plan.table, eventual):
             log.warning(
                 "table %s: the configuration, the table or the collection is not the one that "
                 "the interrupted check began with: the check begins anew",
@@ -223,29 +226,31 @@ def _interrupted(
     return last.check
 
 
-def _basis(config: Config, ends: Ends, table: Table, eventual: bool) -> str:
+def _basis(config: Config, opened: CheckConnections, table: Table, eventual: bool) -> str:
     """What the progress of a check depends on."""
-    place = config.place(table.name)
-    found = ends.target.seen(place, table)
+    namespace = config.namespace(table.name)
+    found = opened.target.seen(namespace, table)
     settings = config.as_settings()
     filters = [settings[key] for key in settings if key.startswith("full.read.filter")]
     return json.dumps(
         [
             shaping_settings(config),
             [settings["full.read.concurrency"], eventual, *filters],
-            [place, found.collection if found else ""],
+            [namespace, found.collection_uuid if found else ""],
             [table.origin.arn, table.origin.table_id, table.origin.created],
         ],
         sort_keys=True,
     )
 
 
-def _positions(ends: Ends, name: str) -> tuple[str, tuple[str, ...]]:
+def _positions(opened: CheckConnections, name: str) -> tuple[str, tuple[str, ...]]:
     """Where a table's stream is read from, for all that changes from now on; "" without one."""
     try:
-        stream = ends.client.find_stream(name)
+        stream = opened.client.find_stream(name)
         if stream.enabled:
-            shards = first_shards(ends.client.list_shards(stream.arn), ends.client.clock.earliest())
+            shards = first_shards(
+                opened.client.list_shards(stream.arn), opened.client.clock.earliest()
+            )
             return stream.arn, tuple(json.dumps(shard_document(one)) for one in shards)
         reason = "it has no stream"
     except SourceError as error:

@@ -47,13 +47,15 @@ class Repairs:
                 f"table {table.name}: the copy is not complete (status {record.phase.value}), so "
                 "there is nothing to repair yet: let shake-supervisor finish it"
             )
-        place = self._config.place(table.name)
-        if (found := self._target.find(place, table)) is None:
-            raise RepairRefused(f"collection {place} is missing: it has gone since the check began")
+        namespace = self._config.namespace(table.name)
+        if (found := self._target.find(namespace, table)) is None:
+            raise RepairRefused(
+                f"collection {namespace} is missing: it has gone since the check began"
+            )
         repair = self._checkpoints.begin_repair(table.name, processes)
         self._lock.renew()  # who takes the task over from here on, reads that record
-        fence = Fence(found.collection, repair.run)
-        self._target.writer(place, table, fence).end_shards(repair_sessions(repair.sessions))
+        fence = Fence(found.collection_uuid, repair.run)
+        self._target.writer(namespace, table, fence).end_shards(repair_sessions(repair.sessions))
         return fence._replace(process=1)
 
 

@@ -17,21 +17,21 @@ from shake.check import messages
 from shake.check.belonging import Belonging, read_checkpoints
 from shake.check.changes import FullCheckNeeded
 from shake.check.comparing import Comparison
-from shake.check.crew import Children
+from shake.check.crew import CheckProcesses
 from shake.check.findings import Findings
-from shake.check.part import Ends, Part, connect
-from shake.check.plan import Plan, plan
-from shake.check.progress import Progress, showing
+from shake.check.part import CheckConnections, Part, connect
+from shake.check.plan import CheckPlan, plan
+from shake.check.progress import CheckProgress, showing
 from shake.check.recording import Recording, Unrecorded, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
-from shake.check.state import State
+from shake.check.state import CheckState
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, UsageError
-from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_places
+from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count, many, utc
@@ -44,7 +44,7 @@ log = logging.getLogger("shake.check")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class CheckOptions:
     """What is asked for: ``sample`` items of each table (None: all), and how much to repair.
 
     ``eventual``: the scan is eventually consistent, so it can miss the changes of the last seconds.
@@ -61,7 +61,7 @@ class Wish:
 
 def check(
     config: Config,
-    wish: Wish,
+    options: CheckOptions,
     findings: Findings,
     say: Callable[[str], None],
     reporter: Reporter,
@@ -76,45 +76,45 @@ def check(
     ShakeError where the check cannot be made, or not be brought to its end.
     """
     _refuse_other_targets(config)
-    config = replace(config, source_consistent_read=not wish.eventual)
+    config = replace(config, source_consistent_read=not options.eventual)
     endpoint, credentials = open_source(config)
-    progress = Progress(config.id, findings, filtered=config.scan_filter is not None)
+    progress = CheckProgress(config.id, findings, filtered=config.scan_filter is not None)
 
     def set_up() -> messages.CheckSetup:
-        return messages.CheckSetup(endpoint, credentials(), wish.repair)
+        return messages.CheckSetup(endpoint, credentials(), options.repair)
 
-    children = Children(config, set_up, credentials, progress)
-    ends = connect(config, endpoint, credentials, live=not wish.repair)
-    with contextlib.closing(ends), contextlib.closing(children), contextlib.ExitStack() as stack:
-        ends.target.probe([])
-        checkpoints = read_checkpoints(config, repair=bool(wish.repair))
-        found = _find(config, ends, list(checkpoints))
+    children = CheckProcesses(config, set_up, credentials, progress)
+    opened = connect(config, endpoint, credentials, live=not options.repair)
+    with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
+        opened.target.probe([])
+        checkpoints = read_checkpoints(config, repair=bool(options.repair))
+        found = _find(config, opened, list(checkpoints))
         tables = [table for table, _ in found]
-        if wish.repair:
-            ends.target.probe([config.place(table.name) for table in tables])
-        belonging = Belonging(config, ends.target, checkpoints, bool(wish.repair))
+        if options.repair:
+            opened.target.probe([config.namespace(table.name) for table in tables])
+        belonging = Belonging(config, opened.target, checkpoints, bool(options.repair))
         belonging.verify(tables)
         repairs = None
-        if wish.repair:
-            repairs = stack.enter_context(repairing(config, ends.target))
+        if options.repair:
+            repairs = stack.enter_context(repairing(config, opened.target))
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
-        records = stack.enter_context(_recording(config, wish, ends, plans))
+        records = stack.enter_context(_recording(config, options, opened, plans))
         run = _Run(
-            *(config, wish, findings, ends, children, chance, progress, belonging, repairs),
+            *(config, options, findings, opened, children, chance, progress, belonging, repairs),
             *(records, say),
         )
-        if wish.repair:
+        if options.repair:
             for table in tables:
                 say(belonging.announce(table))
-        if wish.sample is None and not wish.since and not config.sync_schema_only:
+        if options.sample is None and not options.since and not config.sync_schema_only:
             for one in plans:
                 say(one.describe(config))
-        findings.begin(_header(config, wish, tables))
+        findings.begin(_header(config, options, tables))
         with showing(progress, reporter, refresh):
             for one in plans:
                 for line in run.check(one):
                     say(line)
-        if records and not wish.since:
+        if records and not options.since:
             records.done()
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
@@ -128,39 +128,39 @@ def _refuse_other_targets(config: Config) -> None:
 
 
 def _recording(
-    config: Config, wish: Wish, ends: Ends, plans: list[Plan]
+    config: Config, options: CheckOptions, opened: CheckConnections, plans: list[CheckPlan]
 ) -> contextlib.AbstractContextManager[Recording | None]:
     """How far the check is, where that is saved."""
-    if wish.repair or wish.sample or config.sync_schema_only:
+    if options.repair or options.sample or config.sync_schema_only:
         return contextlib.nullcontext()
-    settings = {"eventual": wish.eventual, "anew": wish.anew, "since": wish.since}
-    return recording(config, ends, plans, **settings)
+    settings = {"eventual": options.eventual, "anew": options.anew, "since": options.since}
+    return recording(config, opened, plans, **settings)
 
 
-def _header(config: Config, wish: Wish, tables: list[Table]) -> dict[str, Any]:
+def _header(config: Config, options: CheckOptions, tables: list[Table]) -> dict[str, Any]:
     """What the report begins with."""
-    kind = "since" if wish.since else "sample" if wish.sample else "full"
+    kind = "since" if options.since else "sample" if options.sample else "full"
     return {
         "task": config.id,
         "time": utc(time.time()),
         "check": kind,
-        "repair": bool(wish.repair),
+        "repair": bool(options.repair),
         "source": config.source_endpoint_url or f"AWS {config.source_region}".strip(),
         "target": hosts(config.target_address),
         "tables": {
-            table.name: {"arn": table.origin.arn, "place": config.place(table.name)}
+            table.name: {"arn": table.origin.arn, "place": config.namespace(table.name)}
             for table in tables
         },
         "versions": {"shake": __version__, "python": platform.python_version()},
     }
 
 
-def _find(config: Config, ends: Ends, saved: list[str]) -> list[tuple[Table, bool]]:
+def _find(config: Config, opened: CheckConnections, saved: list[str]) -> list[tuple[Table, bool]]:
     """The tables to be compared, and whether each holds items; ``saved`` are in the checkpoint."""
-    found = find_tables(config, ends.client, list_tables(config, ends.client), saved)
-    refusals = missing_tables(config, ends.client, found, saved)
+    found = find_tables(config, opened.client, list_tables(config, opened.client), saved)
+    refusals = missing_tables(config, opened.client, found, saved)
     refusals += [problem for table, _ in found for problem in problems(table, config)]
-    refusals += shared_places(config, found)
+    refusals += shared_namespaces(config, found)
     if refusals:
         raise RefusedError(refusals[0])
     return list(found)
@@ -171,20 +171,20 @@ class _Run:
     """What the checks of all tables share."""
 
     config: Config
-    wish: Wish
+    options: CheckOptions
     findings: Findings
-    ends: Ends
-    children: Children
+    opened: CheckConnections
+    children: CheckProcesses
     chance: random.Random
-    progress: Progress
+    progress: CheckProgress
     belonging: Belonging
     repairs: Repairs | None
     recording: Recording | None
     say: Callable[[str], None]
 
-    def check(self, plan: Plan) -> list[str]:
+    def check(self, plan: CheckPlan) -> list[str]:
         """Check a table; return what is to be said of it."""
-        table, wish = plan.table, self.wish
+        table, options = plan.table, self.options
         fence = NO_FENCE
         if self.repairs:
             fence = self.repairs.begin(table, 1 if plan.processes == 1 else plan.processes + 1)
@@ -192,32 +192,32 @@ class _Run:
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
         part = Part(
-            *(self.ends, table, self.progress),
-            repair=wish.repair,
+            *(self.opened, table, self.progress),
+            repair=options.repair,
             seed=seed,
             fence=fence,
             processes=1,
         )
-        with self.progress.table(table, part.sides.stored.place):
+        with self.progress.table(table, part.sides.stored.namespace):
             if self.config.sync_schema_only:
                 pass
-            elif wish.since:
+            elif options.since:
                 return self._compare_changes(table, part)
-            elif wish.sample is not None:
-                part.items.some(wish.sample, self.chance, holds_items=plan.holds_items)
+            elif options.sample is not None:
+                part.items.some(options.sample, self.chance, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
-                    part.extras.some(wish.sample)
-                part.do(messages.Settle())
+                    part.extras.some(options.sample)
+                part.do(messages.ResolveDoubts())
             else:
                 return self._compare(plan, part, fence)
             self.belonging.verify_again(table)
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare(self, plan: Plan, part: Part, fence: Fence) -> list[str]:
+    def _compare(self, plan: CheckPlan, part: Part, fence: Fence) -> list[str]:
         """Compare a table as a whole, or go on with that."""
         table = plan.table
-        record = Unrecorded(State(plan.segments))
+        record = Unrecorded(CheckState(plan.segments))
         if self.recording:
             record = self.recording.begin(plan)
         if record.line:
@@ -232,14 +232,14 @@ class _Run:
         self.belonging.verify_again(table)
         _check_indexes(part.sides)
         comparison.finish()
-        record.complete(self.findings.verdict(table.name), self.ends.client.clock.earliest())
+        record.complete(self.findings.verdict(table.name), self.opened.client.clock.earliest())
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
     def _compare_changes(self, table: Table, part: Part) -> list[str]:
         """Compare what has changed since the last completed check of a table."""
         if self.recording is None:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
-        since = SinceCheck(self.ends, table, self.recording)
+        since = SinceCheck(self.opened, table, self.recording)
         since.run(part)
         self.belonging.verify_again(table)
         _check_indexes(part.sides)
@@ -263,7 +263,7 @@ class _Run:
 
     def _closing(self, table: Table, *, lossy: bool) -> list[str]:
         name = f"table {table.name}"
-        sample = self.wish.sample is not None
+        sample = self.options.sample is not None
         compared, scanned = self.progress.done.compared, self.progress.done.scanned
         what = f"{'a sample of ' * sample}{count(compared)} items"
         if self.config.sync_schema_only:

@@ -70,7 +70,7 @@ class Sides:
         target: tuple[str, ...] = (),
     ) -> None:
         """Tell of a difference of this table (see Difference)."""
-        name, place = self.table.name, self.stored.place
+        name, namespace = self.table.name, self.stored.namespace
         self.listener.differs(
-            Difference(name, place, kind, key, fields, repaired, note, source, target)
+            Difference(name, namespace, kind, key, fields, repaired, note, source, target)
         )

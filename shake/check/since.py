@@ -7,14 +7,14 @@ import logging
 from collections.abc import Iterable
 
 from shake.check import messages
-from shake.check.changes import Changes, FullCheckNeeded
+from shake.check.changes import FullCheckNeeded, RecentChanges
 from shake.check.findings import UNDECIDED, Difference
 from shake.check.keys import StoredKeys, typed_identity
 from shake.check.meaning import Item
-from shake.check.part import Ends, Part
+from shake.check.part import CheckConnections, Part
 from shake.check.recording import Recording
 from shake.check.sides import Advanced
-from shake.checkpoint.checks import Completed
+from shake.checkpoint.checks import TableCheck
 from shake.checkpoint.records import shard_of
 from shake.schema import Table
 
@@ -27,8 +27,8 @@ _NO_KEY = "the last check has found it, and only a full check can look at it aga
 class SinceCheck:
     """The check of one table. Raises FullCheckNeeded where the last one gives no ground for it."""
 
-    def __init__(self, ends: Ends, table: Table, recording: Recording) -> None:
-        self._ends = ends
+    def __init__(self, opened: CheckConnections, table: Table, recording: Recording) -> None:
+        self._opened = opened
         self._table = table
         self._recording = recording
         self._last = self._usable(recording.last(table))
@@ -37,13 +37,13 @@ class SinceCheck:
         self.keys = 0
 
     @property
-    def last(self) -> Completed:
+    def last(self) -> TableCheck:
         """The completed check."""
         return self._last
 
-    def _usable(self, last: Completed | None) -> Completed:
+    def _usable(self, last: TableCheck | None) -> TableCheck:
         name = self._table.name
-        if StoredKeys(self._table, self._ends.config).lossy:
+        if StoredKeys(self._table, self._opened.config).lossy:
             raise FullCheckNeeded(
                 name,
                 "with convert.type = mchange, keys are stored as doubles, which do not tell what "
@@ -66,10 +66,10 @@ class SinceCheck:
         last, name = self._last, self._table.name
         self._look_again(part, self._recording.found(self._table, last))
         shards = tuple(shard_of(name, json.loads(text)) for text in last.shards)
-        margin = self._ends.config.incr_margin
-        changes = Changes(self._ends.client, name, last.stream, shards, last.began, margin)
+        margin = self._opened.config.incr_margin
+        changes = RecentChanges(self._opened.client, name, last.stream, shards, last.began, margin)
         changes.each(lambda keys: self._compare(part, keys))
-        part.do(messages.Settle())
+        part.do(messages.ResolveDoubts())
 
     def _look_again(self, part: Part, found: Iterable[Difference]) -> None:
         keys = []

@@ -10,7 +10,7 @@ from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced, Listener
 
 
-class Position(NamedTuple):
+class ScanPosition(NamedTuple):
     """Where the next page of a segment begins; ``over``: there is none."""
 
     segment: int
@@ -18,7 +18,7 @@ class Position(NamedTuple):
     over: bool
 
 
-class Snapshot(NamedTuple):
+class CheckSnapshot(NamedTuple):
     """All since the process began with the table; the parts agree with each other.
 
     ``differences`` are those from number ``first`` on. ``read`` and ``named`` are parts of the
@@ -29,7 +29,7 @@ class Snapshot(NamedTuple):
     first: int
     differences: tuple[Difference, ...]
     done: Advanced
-    positions: tuple[Position, ...]
+    positions: tuple[ScanPosition, ...]
     read: tuple[int, ...]
     named: tuple[int, ...]
     found: Sums
@@ -38,7 +38,7 @@ class Snapshot(NamedTuple):
     extra_doubts: tuple[bytes, ...]
 
 
-class Unsaved:
+class UnsavedFindings:
     """Passes on to a listener what a process finds, and keeps what is not durable yet."""
 
     def __init__(self, listener: Listener) -> None:

@@ -35,7 +35,7 @@ _AT_ONCE = 2
 
 
 @dataclass
-class Page:
+class SourcePage:
     """Items as the source sent them, and the document of each (see StoredKeys.ours).
 
     ``packed`` has the ``count`` documents one behind the other. ``unfit`` are items that the codec
@@ -89,7 +89,7 @@ class SourceTable:
         limit: int | None = None,
         *,
         filtered: bool = True,
-    ) -> Page:
+    ) -> SourcePage:
         """One page of a segment, through the scan filter of the configuration or without."""
         config = self._config
         plan = ScanPlan(
@@ -114,7 +114,7 @@ class SourceTable:
 
     def pages(
         self, segment: int, segments: int, start: bytes | None = None, *, filtered: bool = True
-    ) -> Iterator[Page]:
+    ) -> Iterator[SourcePage]:
         """All pages of a segment from ``start`` on."""
         while True:
             page = self.page(segment, segments, start, filtered=filtered)
@@ -123,7 +123,7 @@ class SourceTable:
             if start is None:
                 return
 
-    def get(self, keys: list[Item], *, whole: bool = True) -> Page:
+    def get(self, keys: list[Item], *, whole: bool = True) -> SourcePage:
         """The items that exist of these keys, read consistently; or their keys alone."""
         left = list({typed_identity(key): key for key in keys}.values())
         found: list[Item] = []
@@ -141,7 +141,7 @@ class SourceTable:
         stored = StoredKeys(self._table, self._config)
         options = codec.Options.of(self._config, self._table.keys)
         names = ["_id"] if stored.by_id else stored.fields
-        read = Page(b"", stored)
+        read = SourcePage(b"", stored)
         for key in keys:
             with contextlib.suppress(ItemError):
                 self._fill(codec.scan_page(_page_of([key]), options), read)
@@ -167,9 +167,9 @@ class SourceTable:
         left = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
         return answer["Responses"][name], left
 
-    def _read(self, body: bytes) -> Page:
+    def _read(self, body: bytes) -> SourcePage:
         page = codec.scan_page(body, self._options)
-        read = Page(body, self._keys)
+        read = SourcePage(body, self._keys)
         try:
             self._fill(page, read)
         except ItemError:
@@ -177,7 +177,7 @@ class SourceTable:
         read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
 
-    def _read_singly(self, read: Page) -> codec.ScanPage:
+    def _read_singly(self, read: SourcePage) -> codec.ScanPage:
         """Tell fit items from unfit ones; return the page without its items."""
         fit = []
         read.packed, read.count = b"", 0
@@ -193,7 +193,7 @@ class SourceTable:
         read.body = _page_of(fit)
         return page
 
-    def _fill(self, page: codec.ScanPage, read: Page) -> None:
+    def _fill(self, page: codec.ScanPage, read: SourcePage) -> None:
         """Add the documents of a page."""
         room = self._rooms.get()
         try:

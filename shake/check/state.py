@@ -13,14 +13,14 @@ from typing import Any, Protocol
 from shake.check.findings import Difference
 from shake.check.fingerprint import NO_SUMS, Fingerprint, Sums
 from shake.check.sides import Advanced
-from shake.check.snapshot import Position, Snapshot
+from shake.check.snapshot import CheckSnapshot, ScanPosition
 from shake.check.target import KeyRange
 
 #: Seconds between two saves.
 _EVERY = 30.0
 
 
-class Phase(Enum):
+class CheckPhase(Enum):
     """What is done at a time: compare items, read the target's keys, name its extra documents."""
 
     ITEMS = "items"
@@ -29,13 +29,13 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CheckState:
     """``over`` are the parts of the target (``ranges``) that are done in the present phase."""
 
     segments: int
-    phase: Phase = Phase.ITEMS
+    phase: CheckPhase = CheckPhase.ITEMS
     done: Advanced = field(default_factory=Advanced)
-    positions: Mapping[int, Position] = field(default_factory=dict)
+    positions: Mapping[int, ScanPosition] = field(default_factory=dict)
     ranges: tuple[KeyRange, ...] = ()
     over: frozenset[int] = frozenset()
     found: Sums = field(default=NO_SUMS)
@@ -43,7 +43,7 @@ class State:
     item_doubts: tuple[bytes, ...] = ()
     extra_doubts: tuple[bytes, ...] = ()
 
-    def plus(self, snapshots: Iterable[Snapshot]) -> State:
+    def plus(self, snapshots: Iterable[CheckSnapshot]) -> CheckState:
         """This state, and what some processes have done since."""
         some = list(snapshots)
         done = self.done
@@ -60,13 +60,13 @@ class State:
             extra_doubts=tuple(key for one in some for key in one.extra_doubts),
         )
 
-    def _over(self, snapshot: Snapshot) -> tuple[int, ...]:
+    def _over(self, snapshot: CheckSnapshot) -> tuple[int, ...]:
         """The parts of the target that a process has done in the present phase."""
-        if self.phase is Phase.ITEMS:
+        if self.phase is CheckPhase.ITEMS:
             return ()
-        return snapshot.read if self.phase is Phase.KEYS else snapshot.named
+        return snapshot.read if self.phase is CheckPhase.KEYS else snapshot.named
 
-    def enter(self, phase: Phase, ranges: Iterable[KeyRange]) -> State:
+    def enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> CheckState:
         """The state at the begin of the next phase."""
         return replace(self, phase=phase, ranges=tuple(ranges), over=frozenset())
 
@@ -100,13 +100,13 @@ class State:
         )
 
     @classmethod
-    def of(cls, text: str) -> State:
+    def of(cls, text: str) -> CheckState:
         """The state that :meth:`text` wrote."""
         saved: dict[str, Any] = json.loads(text)
-        positions = [Position(n, _bytes(start), over) for n, start, over in saved["positions"]]
+        positions = [ScanPosition(n, _bytes(start), over) for n, start, over in saved["positions"]]
         return cls(
             saved["segments"],
-            Phase(saved["phase"]),
+            CheckPhase(saved["phase"]),
             Advanced(*saved["done"]),
             {one.segment: one for one in positions},
             tuple(
@@ -124,7 +124,7 @@ class State:
 class Keeper(Protocol):
     """Where states are saved."""
 
-    def keep(self, state: State, differences: list[Difference]) -> None:
+    def keep(self, state: CheckState, differences: list[Difference]) -> None:
         """Save a state, and differences that were found since the last one."""
 
 
@@ -135,7 +135,7 @@ class Saving:
     is saved before :meth:`begin`.
     """
 
-    def __init__(self, base: State, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(self, base: CheckState, keeper: Keeper, clock: Callable[[], float]) -> None:
         self.state = base
         self.durable: dict[int, int] = {}  # of each process: how many differences
         self._base = base
@@ -151,7 +151,7 @@ class Saving:
         """Whether a state is to be saved now."""
         return self._clock() - self._saved >= _EVERY
 
-    def take(self, snapshots: Mapping[int, Snapshot]) -> None:
+    def take(self, snapshots: Mapping[int, CheckSnapshot]) -> None:
         """Save what all processes have done."""
         if self._saved == float("inf"):
             return
@@ -164,7 +164,7 @@ class Saving:
             self.durable[number] = one.first + len(one.differences)
         self._saved = self._clock()
 
-    def enter(self, phase: Phase, ranges: Iterable[KeyRange]) -> None:
+    def enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> None:
         """The next phase begins; it is saved with the next state."""
         self._base = self._base.enter(phase, ranges)
         self.state = self.state.enter(phase, ranges)

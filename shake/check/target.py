@@ -1,4 +1,4 @@
-"""One collection of the target: documents by key, all keys, the indexes, and their mending."""
+"""One collection of the target: documents by key, all keys, the indexes, and their repair."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class KeyRange(NamedTuple):
 
 
 class StoredTable:
-    """Reads and mends the collection of a table; thread-safe.
+    """Reads and repairs the collection of a table; thread-safe.
 
     ``seed`` is that of all digests. ``fence`` numbers what it writes; each process of a repair,
     from 1 on, has a separate session.
@@ -70,25 +70,25 @@ class StoredTable:
     def __init__(
         self,
         target: MongoTarget,
-        place: str,
+        namespace: str,
         table: Table,
         config: Config,
         seed: bytes,
         fence: Fence = NO_FENCE,
     ) -> None:
-        self.place = place
+        self.namespace = namespace
         self.keys = StoredKeys(table, config)
         self.digests = codec.digests(seed, self.keys.form)
         self._seed = seed
         self._target = target
         self._table = table
         self._config = config
-        self._collection = target.collection(place)
-        self._bulk = Bulk(self._collection, fence.collection)
+        self._collection = target.collection(namespace)
+        self._bulk = Bulk(self._collection, fence.collection_uuid)
         self._session = Session.of(
             config.id,
-            place,
-            fence.collection,
+            namespace,
+            fence.collection_uuid,
             repair_sessions(fence.process)[-1] if fence.process else "",
             numbers_from(fence.run, fence.process),
         )
@@ -197,9 +197,9 @@ class StoredTable:
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """See MongoTarget.call."""
-        return self._target.call(self.place, attempt)
+        return self._target.call(self.namespace, attempt)
 
-    # ---- mending
+    # ---- repair
 
     def add(self, document: bytes) -> bytes:
         """Insert a document, unless its key is there, perhaps with newer content; return it.
@@ -258,8 +258,8 @@ class StoredTable:
                 if error.code != TOO_OLD:
                     raise
                 raise RunError(
-                    f"{self.place}: a later run of the task, or another shake-check --repair, has "
-                    "begun: repair again when it has ended"
+                    f"{self.namespace}: a later run of the task, or another shake-check --repair, "
+                    "has begun: repair again when it has ended"
                 ) from error
 
         with self._writing:
@@ -267,7 +267,7 @@ class StoredTable:
 
     def build_indexes(self) -> None:
         """Build what is missing. Raises RunError that names each refused index."""
-        self._target.writer(self.place, self._table).build_indexes(log.info)
+        self._target.writer(self.namespace, self._table).build_indexes(log.info)
 
     def _has_key_index(self) -> bool:
         """Whether one index has the key of every document, and no key twice.

@@ -182,8 +182,8 @@ class Checkpoints:
         saved = next((one for one in documents if one["_id"] == "table"), None)
         last = _table_record(record.table, documents) or record
         filled = next((one for one in documents if one["_id"] == "identity"), None)
-        collection = Identity.of(record.table, filled).collection if filled else ""
-        fresh = last.anew(int(self._now()), segments, gap, collection)
+        uuid = Identity.of(record.table, filled).collection_uuid if filled else ""
+        fresh = last.anew(int(self._now()), segments, gap, uuid)
         self._begin(saved, fresh)
         return fresh
 

@@ -22,7 +22,7 @@ _CHUNK = 2_000_000
 #: Characters that are written by one call, so that a slow server takes them within its time.
 _AT_ONCE = 8_000_000
 
-R = TypeVar("R", bound="CheckRecord | Progress | Completed")
+R = TypeVar("R", bound="CheckRecord | TableCheck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,16 @@ class CheckRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the check of a table is.
+class TableCheck:
+    """How far the check of a table is; or, with a ``verdict``, the last that was completed.
 
-    ``basis`` is what it depends on; ``began`` is its begin, in Unix seconds on the source's clock.
-    ``stream`` and ``shards`` are where the table's stream is read from for all that changes later,
-    each shard as JSON; there is none where the table has no stream. ``slot`` and ``chunks`` say
-    which documents hold the state, and ``findings`` how many hold differences. ``over``: all of
-    the table is compared. ``run`` counts the processes that worked on checks of the table: what an
-    earlier one sent late alters nothing.
+    ``basis`` is what it depends on; ``began`` is its begin, and ``finished`` its end, in Unix
+    seconds on the source's clock. ``stream`` and ``shards`` are where the table's stream is read
+    from for all that changes later, each shard as JSON; there is none where the table has no
+    stream. ``findings`` says how many documents hold differences. ``slot`` and ``chunks`` say which
+    documents hold the state, and ``over`` that all of the table is compared: of a check that is
+    not completed. ``run`` counts the processes that worked on checks of the table: what an earlier
+    one sent late alters nothing.
     """
 
     check: str
@@ -63,87 +64,48 @@ class Progress:
     findings: int = 0
     over: bool = False
     run: int = 0
+    finished: float = 0.0
+    verdict: str = ""
 
     def document(self) -> dict[str, Any]:
+        if self.verdict:
+            own: dict[str, Any] = {
+                "_id": "completed",
+                "Finished": self.finished,
+                "Verdict": self.verdict,
+            }
+        else:
+            own = {"_id": "progress", "Slot": self.slot, "Chunks": self.chunks, "Over": self.over}
         return {
-            "_id": "progress",
+            **own,
             "Format": FORMAT,
             "Check": self.check,
             "Basis": self.basis,
             "Began": self.began,
             "StreamArn": self.stream,
             "Shards": list(self.shards),
-            "Slot": self.slot,
-            "Chunks": self.chunks,
             "Findings": self.findings,
-            "Over": self.over,
             "Run": self.run,
         }
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> Progress:
+    def of(cls, collection: str, document: Document) -> TableCheck:
         """The record that ``document()`` wrote. Raises RefusedError for any other."""
         fields = Fields(collection, document)
+        completed = document["_id"] == "completed"
         return cls(
             fields.text("Check"),
             fields.text("Basis"),
             fields.real("Began"),
             fields.text("StreamArn"),
             tuple(fields.texts("Shards")),
-            fields.number("Slot"),
-            fields.number("Chunks"),
+            0 if completed else fields.number("Slot"),
+            0 if completed else fields.number("Chunks"),
             fields.number("Findings"),
             document.get("Over") is True,
             fields.number("Run"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The last completed check of a table; see Progress for the other fields.
-
-    ``finished`` is in Unix seconds on the source's clock, and ``verdict`` a word.
-    """
-
-    check: str
-    basis: str
-    began: float
-    finished: float
-    verdict: str
-    stream: str
-    shards: tuple[str, ...]
-    findings: int
-    run: int = 0
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "_id": "completed",
-            "Format": FORMAT,
-            "Check": self.check,
-            "Basis": self.basis,
-            "Began": self.began,
-            "Finished": self.finished,
-            "Verdict": self.verdict,
-            "StreamArn": self.stream,
-            "Shards": list(self.shards),
-            "Findings": self.findings,
-            "Run": self.run,
-        }
-
-    @classmethod
-    def of(cls, collection: str, document: Document) -> Completed:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        return cls(
-            fields.text("Check"),
-            fields.text("Basis"),
-            fields.real("Began"),
-            fields.real("Finished"),
-            fields.text("Verdict"),
-            fields.text("StreamArn"),
-            tuple(fields.texts("Shards")),
-            fields.number("Findings"),
-            fields.number("Run"),
+            fields.real("Finished") if completed else 0.0,
+            fields.text("Verdict") if completed else "",
         )
 
 
@@ -160,22 +122,22 @@ class Checks:
     def save_check(self, record: CheckRecord) -> None:
         self._store.write(STATUS_TABLE, [record.document()])
 
-    def load_progress(self, table: str) -> Progress | None:
+    def load_progress(self, table: str) -> TableCheck | None:
         """The progress of the table's check that was begun last."""
-        return self._record(_name(table), "progress", Progress.of)
+        return self._record(_name(table), "progress", TableCheck.of)
 
-    def load_completed(self, table: str) -> Completed | None:
+    def load_completed(self, table: str) -> TableCheck | None:
         """The last completed check of a table."""
-        return self._record(_name(table), "completed", Completed.of)
+        return self._record(_name(table), "completed", TableCheck.of)
 
-    def load_state(self, table: str, progress: Progress) -> str:
+    def load_state(self, table: str, progress: TableCheck) -> str:
         """The state that was saved with this progress."""
         return "".join(
             Fields(_data(table), one).text("Text")
             for one in self._documents(table, _state_names(progress))
         )
 
-    def load_findings(self, table: str, record: Progress | Completed) -> list[str]:
+    def load_findings(self, table: str, record: TableCheck) -> list[str]:
         """The differences of a check, each as it was given to :meth:`save`."""
         wanted = [_findings_name(record.check, number) for number in range(record.findings)]
         return [
@@ -200,7 +162,7 @@ class Checks:
         saved = [self.load_progress(table), self.load_completed(table)]
         return max((one.run for one in saved if one), default=-1) + 1
 
-    def begin(self, table: str, progress: Progress) -> None:
+    def begin(self, table: str, progress: TableCheck) -> None:
         """Save that this process begins or continues the check of a table.
 
         What was saved of other checks goes, but for the differences of the last completed one.
@@ -210,7 +172,7 @@ class Checks:
         kept = {progress.check, completed.check if completed else ""}
         self._forget(table, states=not progress.chunks, but=kept)
 
-    def save(self, table: str, last: Progress, state: str, lines: Sequence[str]) -> Progress:
+    def save(self, table: str, last: TableCheck, state: str, lines: Sequence[str]) -> TableCheck:
         """Save a state and more differences; return the progress that counts from then on.
 
         Either all of it counts, or nothing: the documents that ``last`` names are not changed.
@@ -234,12 +196,12 @@ class Checks:
         for first in range(0, len(documents), per_call):
             self._store.write(_data(table), documents[first : first + per_call])
 
-    def complete(self, table: str, progress: Progress, completed: Completed) -> None:
+    def complete(self, table: str, progress: TableCheck, completed: TableCheck) -> None:
         """Save that the check of a table is completed; the one before it goes."""
         self._store.write(_name(table), [completed.document(), progress.document()])
         self._forget(table, states=True, but={completed.check})
 
-    def complete_since(self, table: str, completed: Completed, lines: Sequence[str]) -> None:
+    def complete_since(self, table: str, completed: TableCheck, lines: Sequence[str]) -> None:
         """Save a completed check that had no progress; an interrupted one stays as it is."""
         findings, progress = _findings(completed, lines), self.load_progress(table)
         self._write(table, findings)
@@ -269,7 +231,7 @@ def _data(table: str) -> str:
     return f"{stored_name(table)}~data{CHECKED}"
 
 
-def _state_names(progress: Progress) -> list[str]:
+def _state_names(progress: TableCheck) -> list[str]:
     return [f"state-{progress.slot}-{number:03d}" for number in range(progress.chunks)]
 
 
@@ -277,7 +239,7 @@ def _findings_name(check: str, number: int) -> str:
     return f"findings-{check[:12]}-{number:06d}"
 
 
-def _findings(last: Progress | Completed, lines: Sequence[str]) -> list[dict[str, Any]]:
+def _findings(last: TableCheck, lines: Sequence[str]) -> list[dict[str, Any]]:
     """The documents of more differences of a check."""
     named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
     return [

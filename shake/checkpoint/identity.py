@@ -15,14 +15,14 @@ from shake.schema import Origin
 class Identity:
     """Tells one table, and one collection, from every other of the same name.
 
-    ``origin`` is the source table. ``collection`` is the UUID of the collection, as 32 hexadecimal
-    digits, and ``server`` names the server, for messages. A field is empty where the target does
-    not tell, or nothing is known yet.
+    ``origin`` is the source table. ``collection_uuid`` is the UUID of the collection, as 32
+    hexadecimal digits, and ``server`` names the server, for messages. A field is empty where the
+    target does not tell, or nothing is known yet.
     Source: https://www.mongodb.com/docs/manual/reference/command/listCollections/
     """
 
     origin: Origin = NO_ORIGIN
-    collection: str = ""
+    collection_uuid: str = ""
     server: str = ""
 
     def document(self) -> dict[str, Any]:
@@ -32,7 +32,7 @@ class Identity:
             "TableArn": self.origin.arn,
             "TableId": self.origin.table_id,
             "CreationDateTime": self.origin.created,
-            "CollectionUuid": self.collection,
+            "CollectionUuid": self.collection_uuid,
             "Server": self.server,
         }
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
 from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
-from shake.stream.shard import Shard, ShardJournal, State
+from shake.stream.shard import Shard, ShardJournal, ShardState
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
@@ -30,20 +30,20 @@ class CopyRun(NamedTuple):
 class TableRecord:
     """The copy of one table.
 
-    ``place`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy was
-    begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing`` is
-    what happens to a collection that is there already (``resync``: it is our own, and dropped), and
-    ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it again.
-    ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of changes
-    for which the table was copied anew. ``staged``: the copy fills a staging collection, and what
-    is there already stays until the copy is complete. ``replaces`` is the UUID of the task's own
-    collection that a new copy replaces. ``drops`` are the UUIDs of all collections that the copy,
-    or an unfinished one before it, was to drop. ``first`` is the stamp of the task's first copy, 0
-    while this is it.
+    ``namespace`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy
+    was begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing``
+    is what happens to a collection that is there already (``resync``: it is our own, and dropped),
+    and ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it
+    again. ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of
+    changes for which the table was copied anew. ``staged``: the copy fills a staging collection,
+    and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
+    task's own collection that a new copy replaces. ``drops`` are the UUIDs of all collections that
+    the copy, or an unfinished one before it, was to drop. ``first`` is the stamp of the task's
+    first copy, 0 while this is it.
     """
 
     table: str
-    place: str
+    namespace: str
     stamp: int
     segments: int
     on_existing: OnExisting = "create"
@@ -63,12 +63,12 @@ class TableRecord:
             raise ValueError(f"table {self.table} cannot go from {self.phase} to {phase}")
         return replace(self, phase=phase)
 
-    def anew(self, now: int, segments: int, gap: str, collection: str = "") -> TableRecord:
+    def anew(self, now: int, segments: int, gap: str, collection_uuid: str = "") -> TableRecord:
         """The record of another copy of the table, in so many segments, which ``gap`` made needful.
 
         By its stamp all that was saved of this one is void, and stamp and run together are greater
-        than ever before: no ObjectId is given twice. ``collection`` is the UUID of what this copy
-        filled. Only a collection that has its final name is the task's own: another is not
+        than ever before: no ObjectId is given twice. ``collection_uuid`` is the UUID of what this
+        copy filled. Only a collection that has its final name is the task's own: another is not
         touched before ``target.db.exist`` was asked.
         """
         ours = self.published if self.staged else self.phase is not Phase.PREPARING
@@ -80,7 +80,7 @@ class TableRecord:
             phase=Phase.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=(collection if ours else "") or self.replaces,
+            replaces=(collection_uuid if ours else "") or self.replaces,
             first=self.first or self.stamp,
             drops=() if ours else self.drops,
         )
@@ -107,7 +107,7 @@ class TableRecord:
             "_id": "table",
             "Format": FORMAT,
             "Table": self.table,
-            "Place": self.place,
+            "Place": self.namespace,
             "Status": SAVED_WORDS[self.phase],
             "Stamp": self.stamp,
             "Run": self.run,
@@ -137,7 +137,7 @@ class TableRecord:
         pairs = (line.partition("=") for line in fields.texts("Settings"))
         return cls(
             table=collection,
-            place=fields.text("Place"),
+            namespace=fields.text("Place"),
             stamp=fields.number("Stamp"),
             run=fields.number("Run"),
             segments=fields.number("Segments"),
@@ -322,7 +322,7 @@ class AppliedRecord:
 
 def shard_document(shard: Shard) -> dict[str, Any]:
     """A shard as it is saved; one that is being read counts as one that may be."""
-    state = State.READY if shard.state is State.READING else shard.state
+    state = ShardState.READY if shard.state is ShardState.READING else shard.state
     document = {
         "_id": f"shard-{shard.id}",
         "Format": FORMAT,
@@ -350,7 +350,7 @@ def shard_of(collection: str, document: Document) -> Shard:
     """The shard of :func:`shard_document`. Raises RefusedError for what is none."""
     fields = Fields(collection, document)
     status = fields.text("Status")
-    if status not in {state.value for state in State} - {State.READING.value}:
+    if status not in {state.value for state in ShardState} - {ShardState.READING.value}:
         raise fields.wrong("Status", status)
     journaled = "JournalStatus" in document
     for name in ("Start", "SequenceNumber") + ("JournalSequenceNumber",) * journaled:
@@ -362,7 +362,7 @@ def shard_of(collection: str, document: Document) -> Shard:
         fields.text("Start"),
         fields.text("SequenceNumber"),
         fields.real("ApproximateTime"),
-        State(status),
+        ShardState(status),
         _journal_of(fields) if journaled else None,
         horizon="TrimHorizon" in document,
     )

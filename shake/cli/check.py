@@ -17,7 +17,7 @@ from shake.check.changes import FullCheckNeeded
 from shake.check.findings import Findings
 from shake.check.recording import CheckHeld
 from shake.check.repairing import RepairRefused
-from shake.check.run import Wish, check
+from shake.check.run import CheckOptions, check
 from shake.check.sides import Repair
 from shake.cli import command, streams
 from shake.cli.definition import Command
@@ -139,11 +139,11 @@ def _check(
             repair = Repair.EXTRAS
         if options.since and (options.repair or options.sample or options.anew):
             raise UsageError("--since goes with neither --repair, --sample nor --anew")
-        wish = Wish(options.sample, repair, options.eventual, options.anew, options.since)
+        chosen = CheckOptions(options.sample, repair, options.eventual, options.anew, options.since)
         try:
             check(
                 config,
-                wish,
+                chosen,
                 findings,
                 say,
                 reporter,
@@ -155,30 +155,32 @@ def _check(
             reason = redactor.redact(str(error) or "stopped")
             findings.end("not completed", reason)
             raise
-    status, verdict, lines = _verdict(config, wish, findings)
+    status, verdict, lines = _verdict(config, chosen, findings)
     for line in lines:
         say(line)
     findings.end(verdict)
     return status
 
 
-def _verdict(config: Config, wish: Wish, findings: Findings) -> tuple[int, str, list[str]]:
+def _verdict(
+    config: Config, chosen: CheckOptions, findings: Findings
+) -> tuple[int, str, list[str]]:
     """The exit status, the verdict in a word, and the closing lines."""
     if not findings.total and not findings.undecided:
-        if config.sync_schema_only or wish.sample or wish.since or config.scan_filter:
+        if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
             return EQUAL, "no difference", ["no difference in what was compared"]
         return EQUAL, "equal", [f"EQUAL: every item and every document of task {config.id}"]
     lines = []
     left = findings.total - findings.repaired
-    if wish.repair and not left:
+    if chosen.repair and not left:
         lines.append(f"{many(findings.total, 'difference')}, all repaired and looked at again")
         return EQUAL, "repaired", lines
-    if wish.repair is Repair.ITEMS and findings.extra:
+    if chosen.repair is Repair.ITEMS and findings.extra:
         lines.append(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
     undecided = f"{many(findings.undecided, 'key')} undecided: check again when they rest"
     if not findings.total:
         return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}"]
-    repaired = f", {count(findings.repaired)} of them repaired" if wish.repair else ""
+    repaired = f", {count(findings.repaired)} of them repaired" if chosen.repair else ""
     also = f", and {undecided}" if findings.undecided else ""
     lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}")
     return DIFFERENT, "different", lines

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 from shake.cli import streams
 from shake.cli.definition import Command
-from shake.config.keys import Key
-from shake.config.table import KEYS as CONFIGURATION_KEYS
+from shake.config.declared_keys import KEYS as CONFIGURATION_KEYS
+from shake.config.key_type import Key
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.ulimits import allow_many
 from shake.run import task
-from shake.run.parts import Wish
+from shake.run.parts import RunOptions
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
@@ -98,7 +98,7 @@ def _act(
         allow_many()
         refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
         until_consistent, standby = options.until_consistent, options.standby
-        task.run(Wish(config, workers, shown, refresh, until_consistent, standby, linger))
+        task.run(RunOptions(config, workers, shown, refresh, until_consistent, standby, linger))
         return 0
 
 

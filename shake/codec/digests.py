@@ -45,7 +45,7 @@ _DEEPEST = 130
 _PLAIN = frozenset((_DOUBLE, _STRING, _BINARY, _BOOL, _NULL, _DECIMAL128))
 
 
-class Broken(ValueError):
+class NotBson(ValueError):
     """These bytes are no BSON."""
 
 
@@ -70,33 +70,33 @@ def documents_of(documents: bytes) -> Iterator[bytes]:
 
 
 def fields_of(content: bytes) -> Iterator[Field]:
-    """The fields in a document, its length and its last byte cut off. Raises Broken."""
+    """The fields in a document, its length and its last byte cut off. Raises NotBson."""
     at = 0
     while at < len(content):
         kind = content[at]
         name_end = content.find(0, at + 1)
         if not kind or name_end < 0:
-            raise Broken
+            raise NotBson
         value = name_end + 1
         end = value + _size(kind, content[value:])
         if end > len(content):
-            raise Broken
+            raise NotBson
         yield Field(kind, content[at + 1 : name_end], content[value:end])
         at = end
 
 
 def _size(kind: int, rest: bytes) -> int:
-    """Bytes of a value that ``rest`` begins with. Raises Broken, or is larger than that."""
+    """Bytes of a value that ``rest`` begins with. Raises NotBson, or is larger than that."""
     if kind in _FIXED:
         return _FIXED[kind]
     if kind == _REGEX:
         second = rest.find(0, rest.find(0) + 1)
         if second < 1 or rest.count(0) < 2:
-            raise Broken
+            raise NotBson
         return second + 1
     count = int.from_bytes(rest[:4], "little")
     if len(rest) < 4:
-        raise Broken
+        raise NotBson
     if kind in (MAP, LIST) and 5 <= count <= len(rest) and not rest[count - 1]:
         return count
     if kind in _TEXTS and 1 <= count <= len(rest) - 4 and not rest[3 + count]:
@@ -105,7 +105,7 @@ def _size(kind: int, rest: bytes) -> int:
         return 5 + count
     if kind == _SCOPED_CODE and count >= 4:
         return count
-    raise Broken
+    raise NotBson
 
 
 # -- keys ----------------------------------------------------------------------------------------
@@ -115,13 +115,13 @@ def id_of(content: bytes) -> Field:
     """The id_of, where it comes first."""
     try:
         first = next(fields_of(content), NOTHING)
-    except Broken:
+    except NotBson:
         return NOTHING
     return first if first.name == b"_id" else NOTHING
 
 
 def parts_of(form: KeyForm, content: bytes) -> list[Field]:
-    """The values of the key attributes. Raises Broken."""
+    """The values of the key attributes. Raises NotBson."""
     found = id_of(content)
     if form.by_id and len(form.names) == 1:
         parts = [found]
@@ -160,7 +160,7 @@ def _untyped(part: Field, kind: bytes) -> Field:
     content = part.value[4:-1]
     try:
         field = next(fields_of(content), NOTHING)
-    except Broken:
+    except NotBson:
         return NOTHING
     alone = 2 + len(field.name) + len(field.value) == len(content)
     return field if alone and field.name == kind else NOTHING
@@ -170,7 +170,7 @@ def key_digest(seed: bytes, form: KeyForm, content: bytes) -> bytes:
     """The digest of a key: numbers count by their values alone, null as nothing."""
     try:
         parts = parts_of(form, content)
-    except Broken:
+    except NotBson:
         return siphash(seed, _KEY_BROKEN, content)
     digests = [_part(seed, part) for part in parts]
     return digests[0] if len(digests) == 1 else siphash(seed, _KEY_PAIR, b"".join(digests))
@@ -224,18 +224,18 @@ def _reduced(negative: bool, coefficient: int, twos: int, fives: int) -> bytes:
 
 
 def content_digest(seed: bytes, content: bytes, depth: int = 0, *, array: bool = False) -> bytes:
-    """The digest of fields, in any order. Raises Broken where they might not be what they seem."""
+    """The digest of fields, in any order. Raises NotBson where they might not be what they seem."""
     if depth > _DEEPEST:
-        raise Broken
+        raise NotBson
     total = 0
     names = set()
     for number, field in enumerate(fields_of(content)):
         if array and field.name != b"%d" % number:
-            raise Broken
+            raise NotBson
         total += int.from_bytes(_field(seed, field, depth), "little")
         names.add(field.name)
         if len(names) <= number:
-            raise Broken
+            raise NotBson
     return (total % (1 << 128)).to_bytes(16, "little")
 
 
@@ -251,7 +251,7 @@ def _field(seed: bytes, field: Field, depth: int) -> bytes:
         tag = _INTEGER
         value = struct.pack("<q", int.from_bytes(field.value, "little", signed=True))
     else:
-        raise Broken
+        raise NotBson
     return siphash(seed, tag, siphash(seed, _NAME, field.name) + value)
 
 
@@ -285,7 +285,7 @@ class Digests:
         [one] = documents_of(document)
         try:
             return content_digest(self._seed, one[4:-1])
-        except Broken:
+        except NotBson:
             return None
 
 

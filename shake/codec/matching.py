@@ -14,8 +14,8 @@ from shake.codec.digests import (
     LIST,
     MAP,
     NOTHING,
-    Broken,
     Field,
+    NotBson,
     add_keys,
     content_digest,
     documents_of,
@@ -102,7 +102,7 @@ class Matcher:
             return True
         try:
             digests = [content_digest(self._seed, one) for one in (our_content, their_content)]
-        except Broken:
+        except NotBson:
             return False
         return digests[0] == digests[1]
 
@@ -152,7 +152,7 @@ def cut_reply(reply: bytes | memoryview) -> tuple[bytes, bytes]:
         rest[at : at + 4] = length.to_bytes(4, "little")
     try:
         fields = list(fields_of(whole[start + 4 : end - 1]))
-    except Broken:
+    except NotBson:
         fields = [NOTHING]
     if any(field.type != MAP for field in fields):
         raise ValueError("a batch that holds something else than documents")

@@ -23,7 +23,7 @@ _any_number = re.compile(
 ).fullmatch
 
 
-class Parts(NamedTuple):
+class NumberParts(NamedTuple):
     """The value ``int(sign + digits) * 10**exponent``.
 
     ``sign`` is ``-`` or empty; ``digits`` neither start nor end with 0. Equal values have equal
@@ -35,7 +35,7 @@ class Parts(NamedTuple):
     exponent: int
 
 
-def parts(text: str) -> Parts:
+def parts(text: str) -> NumberParts:
     """Read a number as DynamoDB writes it.
 
     Raises ValueError for what is no number, or one that DynamoDB does not allow.
@@ -47,13 +47,13 @@ def parts(text: str) -> Parts:
     written = (whole + fraction).lstrip("0")
     digits = written.rstrip("0")
     if not digits:
-        return Parts("", "0", 0)
+        return NumberParts("", "0", 0)
     power = int(exponent_sign + (exponent or "0")) - len(fraction) + len(written) - len(digits)
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"the number {_short(text)} has more than {MAX_DIGITS} digits")
     if power + len(digits) - 1 not in MAGNITUDES:
         raise ValueError(f"the number {_short(text)} is out of DynamoDB's range")
-    return Parts("-" if sign == "-" else "", digits, power)
+    return NumberParts("-" if sign == "-" else "", digits, power)
 
 
 def exact(text: str, overflow: str) -> int | Decimal128 | str:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
+from shake.config.declared_keys import Config
 from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
-from shake.config.table import Config
 from shake.errors import UsageError
 
 _QUOTED = "remove the quotes around the value"
@@ -105,15 +105,17 @@ def _check_tables(config: Config) -> None:
             if problem := name_problem(key, name, "*?"):
                 raise UsageError(problem)
     taken: dict[str, str] = {}
-    for table, place in config.namespace_map:
-        if problem := map_problem(table, place):
+    for table, namespace in config.namespace_map:
+        if problem := map_problem(table, namespace):
             raise UsageError(problem)
-        _check_database("namespace.map", place.partition(".")[0])
+        _check_database("namespace.map", namespace.partition(".")[0])
         if table in taken.values():
             raise UsageError(f"namespace.map: table {table} stands there twice; keep one")
-        if place in taken:
-            raise UsageError(f"namespace.map: {taken[place]} and {table} both go to {place}")
-        taken[place] = table
+        if namespace in taken:
+            raise UsageError(
+                f"namespace.map: {taken[namespace]} and {table} both go to {namespace}"
+            )
+        taken[namespace] = table
     config.scan_filter  # noqa: B018
 
 
@@ -131,7 +133,7 @@ def _check_target(config: Config) -> None:
 
 def _check_checkpoint(config: Config) -> None:
     address = config.checkpoint_address
-    data = {config.id, *(place.partition(".")[0] for _, place in config.namespace_map)}
+    data = {config.id, *(namespace.partition(".")[0] for _, namespace in config.namespace_map)}
     if config.checkpoint_type == "mongodb" and config.checkpoint_database.lower() in {
         database.lower() for database in data
     }:

@@ -1,12 +1,12 @@
-"""Makes the example configuration, ``deploy/shake.conf``, of the table of keys."""
+"""Makes the example configuration, ``deploy/shake.conf``, from the declared keys."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
 
-from shake.config.keys import Key
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
+from shake.config.key_type import Key
 
 _HEAD = """\
 # Configuration of shake, with every key. Made by `make generated`.

@@ -102,12 +102,12 @@ def _parse_names(text: str) -> tuple[str, ...]:
 def _parse_map(text: str) -> tuple[tuple[str, str], ...]:
     pairs = []
     for entry in _parse_names(text):
-        table, _, place = (part.strip() for part in entry.partition(":"))
-        database, _, collection = place.partition(".")
+        table, _, namespace = (part.strip() for part in entry.partition(":"))
+        database, _, collection = namespace.partition(".")
         # Where a map's next entry follows, its separator is none: "a:shop.a,b:shop.b".
         if not (table and database and collection) or re.search(r"[,\s].*:", collection):
             raise ValueError
-        pairs.append((table, place))
+        pairs.append((table, namespace))
     return tuple(pairs)
 
 
@@ -148,7 +148,7 @@ def _write_budget(budget: ReadBudget) -> str:
 
 
 def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
-    return ";".join(f"{table}:{place}" for table, place in pairs)
+    return ";".join(f"{table}:{namespace}" for table, namespace in pairs)
 
 
 TEXT = Kind("text", str)

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from shake.config.check import check, check_proxies
-from shake.config.keys import Setting
-from shake.config.table import KEYS, Config
+from shake.config.declared_keys import KEYS, Config
+from shake.config.key_type import Setting
 from shake.errors import UsageError
 
 #: Keys of NimoShake that mean nothing here.

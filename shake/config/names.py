@@ -30,10 +30,10 @@ def mapped(pairs: tuple[tuple[str, str], ...], table: str) -> str | None:
     plain = dict(pairs)
     if table in plain:
         return plain[table]
-    for pattern, place in pairs:
+    for pattern, namespace in pairs:
         found = _selected(pattern, table) if "*" in pattern else None
         if found is not None:
-            return place.replace("*", found[1])
+            return namespace.replace("*", found[1])
     return None
 
 
@@ -80,15 +80,15 @@ def name_problem(key: str, text: str, wildcards: str) -> str | None:
     return None
 
 
-def map_problem(table: str, place: str) -> str | None:
+def map_problem(table: str, namespace: str) -> str | None:
     """Why an entry of the map cannot be meant, or None."""
-    name = f"{table}:{place}" if table == "arn" and ":" in place else table
+    name = f"{table}:{namespace}" if table == "arn" and ":" in namespace else table
     if problem := name_problem("namespace.map", name, "*"):
         return problem
-    if not table.count("*") == place.count("*") <= 1:
+    if not table.count("*") == namespace.count("*") <= 1:
         return (
-            f"namespace.map: {table}:{place}: a * stands once on both sides, or on none, such as "
-            "prod-*:shop.*"
+            f"namespace.map: {table}:{namespace}: a * stands once on both sides, or on none, such "
+            "as prod-*:shop.*"
         )
     return None
 

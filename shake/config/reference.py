@@ -1,17 +1,17 @@
-"""Makes the reference of all configuration keys, ``docs/configuration.md``, of their table."""
+"""Makes the key reference, ``docs/configuration.md``, from the declared keys."""
 
 from __future__ import annotations
 
 import html
 import re
 
-from shake.config.keys import Key
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
+from shake.config.key_type import Key
 
 _HEAD = """\
 # Configuration
 
-<!-- Made by make generated; edit shake/config/table.py instead. -->
+<!-- Made by make generated; edit shake/config/declared_keys.py instead. -->
 
 A configuration file has one `key = value` in each line. A line that starts with `#` is a comment.
 An empty value means the default. An unknown key is an error, which names the nearest known key.

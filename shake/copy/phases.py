@@ -64,7 +64,7 @@ class CopyPhases:
         if self._task.draining:
             return
         copy = self._copies[table]
-        self.save_collection(copy, done.collection)
+        self.save_collection(copy, done.collection_uuid)
         match copy.phase:
             case Phase.PREPARING if self._config.sync_schema_only:
                 self._advance(copy, Phase.INDEXING)
@@ -75,7 +75,7 @@ class CopyPhases:
             case Phase.CLEANING:
                 copy.cleaned()
                 self._enter(copy, Phase.COPYING)
-            case Phase.SETTLING:
+            case Phase.TRIMMING:
                 self._advance(copy, Phase.INDEXING)
             case Phase.INDEXING:
                 self._indexed(copy, done)
@@ -96,10 +96,13 @@ class CopyPhases:
         else:
             self._enter(copy, Phase.PUBLISHING)
 
-    def save_collection(self, copy: CopiedTable, collection: str) -> None:
+    def save_collection(self, copy: CopiedTable, collection_uuid: str) -> None:
         """Save which collection the table is stored in, before anything rests on it."""
-        if collection and collection != copy.identity.collection:
-            before, copy.identity = copy.identity, replace(copy.identity, collection=collection)
+        if collection_uuid and collection_uuid != copy.identity.collection_uuid:
+            before, copy.identity = (
+                copy.identity,
+                replace(copy.identity, collection_uuid=collection_uuid),
+            )
             self._checkpointer.save_identity(copy.record, before, copy.identity)
 
     def all_stored(self, copy: CopiedTable) -> None:
@@ -110,7 +113,7 @@ class CopyPhases:
     def _verified(self, copy: CopiedTable) -> None:
         """The source table is still the one that was copied."""
         if not self._task.draining:
-            self._enter(copy, Phase.SETTLING)
+            self._enter(copy, Phase.TRIMMING)
 
     def _begin(self, copy: CopiedTable) -> None:
         staged = copy.record.staged and not copy.record.published
@@ -160,7 +163,7 @@ class CopyPhases:
                 # What earlier runs have left behind the positions that are saved.
                 indexing = copy.saved_phase is Phase.INDEXING
                 tails = [] if indexing else self._tails(copy, copy.record.run)
-                return messages.Resume(table, copy.identity.collection, tails)
+                return messages.Resume(table, copy.identity.collection_uuid, tails)
             case Phase.INDEXING:
                 documents = sum(one.documents for one in copy.acknowledged())
                 if copy.saved_phase is Phase.BROKEN:
@@ -170,12 +173,12 @@ class CopyPhases:
                 record = copy.record
                 return messages.Publish(
                     table,
-                    copy.identity.collection,
+                    copy.identity.collection_uuid,
                     record.on_existing,
                     record.backup,
                     list(record.drops),
                 )
-            case Phase.SETTLING:  # what this run has left too
+            case Phase.TRIMMING:  # what this run has left too
                 return messages.Forget(table, self._tails(copy, copy.record.run + 1))
             case _:
                 raise AssertionError(f"phase {phase.name} needs no order")

@@ -207,7 +207,7 @@ class CopiedTable:
         share = total.documents / total.scanned if total.scanned else 1.0
         return TableStatus(
             name=table.name,
-            namespace=self.plan.place,
+            namespace=self.plan.namespace,
             state=self.phase.value,
             items=total.documents,
             bytes=total.bytes,

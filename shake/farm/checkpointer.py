@@ -192,20 +192,20 @@ class Checkpointer(threading.Thread):
 
     def _write_all(self, works: Sequence[Callable[[], None]]) -> bool:
         if len(works) <= _FEW:
-            return all(map(self._insist, works))
+            return all(map(self._run_retrying, works))
         with ThreadPool(min(len(works), _THREADS)) as threads:
             return all(threads.imap_unordered(self._write_one, works))  # to its first error
 
     def _write_one(self, work: Callable[[], None]) -> bool:
         self._renew()  # all of them together may take longer than the lock lasts
-        return self._insist(work)
+        return self._run_retrying(work)
 
     def _renew(self) -> None:
         if self._clock() >= self._renewal:
-            self._insist(self._lock.renew)
+            self._run_retrying(self._lock.renew)
             self._renewal = self._clock() + INTERVAL
 
-    def _insist(self, work: Callable[[], None]) -> bool:
+    def _run_retrying(self, work: Callable[[], None]) -> bool:
         """Whether it is done: False only when the checkpointer was closed meanwhile."""
         while not self._closing.is_set():
             try:

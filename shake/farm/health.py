@@ -18,7 +18,7 @@ class Health:
         self._clock = clock
         self._since: dict[str, float] = {}
 
-    def worry(self, text: str) -> None:
+    def failed_again(self, text: str) -> None:
         """Something has failed again."""
         self._remember(text, "; retrying")
 
@@ -26,7 +26,7 @@ class Health:
         """Something is uncertain; the text says what is done about it."""
         self._remember(text, "")
 
-    def settle(self, text: str) -> None:
+    def resolve(self, text: str) -> None:
         """A doubt is over."""
         self._since.pop(text, None)
 

@@ -16,7 +16,7 @@ Part = TypeVar("Part")
 Load = TypeVar("Load")
 
 
-class Slots(Protocol):
+class SlotOwner(Protocol):
     """Who fills slots."""
 
     def free(self, worker: int, slot: int) -> None:
@@ -95,7 +95,7 @@ class Ledger:
     what was not sent is read again. So a part must not be leased before its last lease is closed.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: SlotOwner) -> None:
         self._slots = slots
         self._numbers = itertools.count(1)  # of leases and of what is published
         self._leases: dict[int, Lease[Any, Any, Any]] = {}

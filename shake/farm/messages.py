@@ -227,14 +227,14 @@ class ReadRetried(NamedTuple):
 class OpenCollection(NamedTuple):
     """Write a collection too.
 
-    ``place`` is where the table's documents are at the end; ``location`` is where they are now:
+    ``namespace`` is where the table's documents are at the end; ``location`` is where they are now:
     elsewhere while a copy fills a staging collection (``staged``). ``run`` numbers the commands:
     see targets.contract.Fence. ``resumed``: earlier runs have written.
     """
 
     table: int
     description: Table
-    place: str
+    namespace: str
     copy: CopyRun
     staged: bool
     location: Location
@@ -255,11 +255,11 @@ class Prepare(NamedTuple):
 class Resume(NamedTuple):
     """Take over what earlier runs have filled; delete ranges of ``_id``, [from, to), from it.
 
-    ``collection`` is its UUID.
+    ``collection_uuid`` is its UUID.
     """
 
     table: int
-    collection: str
+    collection_uuid: str
     ranges: Sequence[tuple[bytes, bytes]]
 
 
@@ -274,7 +274,7 @@ class Publish(NamedTuple):
     """Give the staging collection its final name: see targets.contract.Staging."""
 
     table: int
-    collection: str
+    collection_uuid: str
     on_existing: OnExisting
     backup: str
     drops: Sequence[str]
@@ -358,15 +358,15 @@ class Applied(NamedTuple):
 class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
-    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``place``
-    and ``collection`` tell where documents are stored now: see targets.contract.Location.
+    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``namespace``
+    and ``collection_uuid`` tell where documents are stored now: see targets.contract.Location.
     """
 
     table: int
     error: str = ""
     keyed: bool = True
-    place: str = ""
-    collection: str = ""
+    namespace: str = ""
+    collection_uuid: str = ""
 
 
 class WriteRetried(NamedTuple):

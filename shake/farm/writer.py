@@ -73,7 +73,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
     @property
     def name(self) -> str:
-        return f"writer {in_short([writer.place for writer in self._writers.values()])}"
+        return f"writer {in_short([writer.namespace for writer in self._writers.values()])}"
 
     def open(self, writer: TableWriter) -> None:
         """Write a collection more; the first one starts the process."""
@@ -147,8 +147,8 @@ class TableWriter:
         self.process.open(self)
 
     @property
-    def place(self) -> str:
-        return self.plan.place
+    def namespace(self) -> str:
+        return self.plan.namespace
 
     def order(self, order: messages.Order) -> None:
         """Give the one order at a time that is answered by Done, when the task lock is certain."""
@@ -183,7 +183,7 @@ class TableWriter:
         yield messages.OpenCollection(
             table=self.table,
             description=plan.table,
-            place=plan.place,
+            namespace=plan.namespace,
             copy=plan.record.copy_run,
             staged=self.staged,
             location=self.location,
@@ -206,7 +206,7 @@ class TableWriter:
                 self.ledger.acknowledge(page, skipped)
             case messages.Done():
                 self._order = None
-                self.location = Location(message.place, message.collection)
+                self.location = Location(message.namespace, message.collection_uuid)
                 self.report(message)
             case _:
                 self.report(message)

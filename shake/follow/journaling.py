@@ -14,7 +14,7 @@ from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable, JournalingLease
 from shake.process.outlet import Outlet
 from shake.stream.journal import Journal
-from shake.stream.shard import State
+from shake.stream.shard import ShardState
 
 log = logging.getLogger("shake.farm")
 
@@ -38,7 +38,7 @@ class Journaling:
         self._followings = followings
         self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
         for following in followings:
-            open_ = [one.id for one in following.shards if one.state is not State.APPLIED]
+            open_ = [one.id for one in following.shards if one.state is not ShardState.APPLIED]
             self._journal.clear(following.name, but=open_)
         self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
         self._measure()
@@ -113,7 +113,7 @@ class Journaling:
     def give_way(self, following: FollowedTable) -> None:
         """Its shards that are to be applied now are not journaled any more."""
         for lease in following.journal_leases.values():
-            if lease.part.state is State.READY:
+            if lease.part.state is ShardState.READY:
                 self._pool.end_lease(lease)
 
     def give_up(self, table: int) -> None:

@@ -23,7 +23,7 @@ from shake.schema import OLD
 from shake.source.clock import Bounds
 from shake.status.figures import duration, utc
 from shake.status.snapshot import ShardStatus, TableStatus
-from shake.stream.shard import State
+from shake.stream.shard import ShardState
 
 log = logging.getLogger("shake.farm")
 
@@ -250,7 +250,7 @@ class FollowPhases:
             "open_shards": tuple(
                 ShardStatus(one.id, one.parent, one.sequence, one.applied_through)
                 for one in following.shards
-                if one.state in (State.READY, State.READING)
+                if one.state in (ShardState.READY, ShardState.READING)
             ),
         }
         if following.active:

@@ -14,7 +14,7 @@ from shake.follow.watcher import StreamWatcher, View
 from shake.stream import suspicion
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
-from shake.stream.suspicion import Answer, Question
+from shake.stream.suspicion import Question, ShardAnswer
 
 log = logging.getLogger("shake.farm")
 
@@ -55,7 +55,7 @@ class StreamMonitor:
         if gap.kind == "damaged":
             self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
-            self._doubt(following, shard, Answer.GONE)
+            self._doubt(following, shard, ShardAnswer.GONE)
         elif spared(shard, self._source_clock.latest()):
             text = f"table {following.name}: shard {shard.id}: {gap.reason}; read from its oldest"
             if shard.oldest:  # as it was read
@@ -64,15 +64,15 @@ class StreamMonitor:
                 log.info("%s", text)
             following.shards.rewind(shard)
         else:
-            self._doubt(following, shard, Answer.TRIMMED)
+            self._doubt(following, shard, ShardAnswer.TRIMMED)
 
     def trimmed(self, following: FollowedTable, question: Question) -> None:
         """See Views."""
         for shard in following.doubtful(self._source_clock.latest()):
             if Question(shard.id, *shard.reached) == question:  # it is still so
-                self._doubt(following, shard, Answer.TRIMMED)
+                self._doubt(following, shard, ShardAnswer.TRIMMED)
 
-    def _doubt(self, following: FollowedTable, shard: Shard, answer: Answer) -> None:
+    def _doubt(self, following: FollowedTable, shard: Shard, answer: ShardAnswer) -> None:
         log.info("table %s: shard %s is %s; asking again", following.name, shard.id, answer.value)
         try:
             following.shards.doubt(shard, answer, self._loop.clock())

@@ -12,11 +12,11 @@ from shake.checkpoint.records import StreamRecord
 from shake.farm.ledger import End, Flying, Lease
 from shake.farm.messages import Batch, Journaled
 from shake.follow.set_back import SetBack
-from shake.follow.unsaved import Unsaved
+from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION
 from shake.status.rate import Rate
-from shake.stream.shard import NO_ITERATOR, Shard, State, TipIterator
+from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
 
 #: Seconds by which records may be trimmed early, or the source's clock differ from this one.
@@ -73,11 +73,11 @@ class FollowedTable:
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._copied_until = record.began  # changes made before are in the copy
         self._set_back = SetBack(self.shards)
-        self.unsaved = Unsaved()
+        self.unsaved = UnsavedShards()
         self._skips = False  # whether ``record`` counts changes that are not saved yet
         self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
-        open_ = [one for one in self.shards if one.state is not State.APPLIED]
+        open_ = [one for one in self.shards if one.state is not ShardState.APPLIED]
         #: Records in the journal that are not applied yet, and bytes of shards that are not over.
         self.journaled = sum(one.journal.left for one in open_ if one.journal)
         self.journal_bytes = sum(one.journal.size for one in open_ if one.journal)
@@ -250,7 +250,7 @@ class FollowedTable:
         idle = [
             shard
             for shard in self.shards
-            if shard.state in (State.WAITING, State.READY)
+            if shard.state in (ShardState.WAITING, ShardState.READY)
             and not (
                 shard.journaling or shard.fully_journaled or shard.doubted or spared(shard, now)
             )

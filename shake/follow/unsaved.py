@@ -11,7 +11,7 @@ from shake.stream.shard import Shard
 _QUIET_EVERY = 60.0
 
 
-class Unsaved:
+class UnsavedShards:
     """Collects shards that have moved; true while there are any."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from shake.source.contract import Stream
 from shake.source.streams import stream_loss
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
-from shake.stream.suspicion import Answer, Question
+from shake.stream.suspicion import Question, ShardAnswer
 
 log = logging.getLogger("shake.farm")
 
@@ -44,7 +44,7 @@ class View:
     listing: list[Listed]
     whole: bool = True
     loss: str = ""
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, ShardAnswer] = field(default_factory=dict)
 
 
 class Views(Protocol):
@@ -151,7 +151,7 @@ class StreamWatcher:
                 self._changed.notify()
 
     def _probe(self, following: FollowedTable, question: Question) -> None:
-        if self._source.answer(following.record.arn, question) is Answer.TRIMMED:
+        if self._source.answer(following.record.arn, question) is ShardAnswer.TRIMMED:
             self._post(partial(self._views.trimmed, following, question))
 
     def _look(self, following: FollowedTable, parent: str, questions: list[Question]) -> None:
@@ -169,7 +169,7 @@ class StreamWatcher:
                 view = View(asked, listing, True, loss, self._ask_all(arn, questions))
         self._post(partial(self._views.seen, following, view))
 
-    def _ask_all(self, arn: str, questions: list[Question]) -> dict[str, Answer]:
+    def _ask_all(self, arn: str, questions: list[Question]) -> dict[str, ShardAnswer]:
         if not questions:
             return {}
         with ThreadPool(min(len(questions), _THREADS)) as threads:

@@ -8,8 +8,8 @@ from shake.errors import RefusedError, SourceError
 from shake.plan.plan import Plan
 from shake.source.client import Unreachable
 from shake.source.contract import Source
-from shake.stream.shard import Shard, State
-from shake.stream.suspicion import Answer, Question
+from shake.stream.shard import Shard, ShardState
+from shake.stream.suspicion import Question, ShardAnswer
 
 #: Shards that are asked for at the same time.
 _THREADS = 8
@@ -35,7 +35,7 @@ def gap_warnings(source: Source, plan: Plan) -> list[str]:
     def ask(one: tuple[str, str, Shard]) -> str:
         name, arn, shard = one
         answer = source.answer(arn, Question(shard.id, *shard.reached), attempts=_ATTEMPTS)
-        if answer is Answer.THERE:
+        if answer is ShardAnswer.THERE:
             return ""
         return (
             f"table {name}: GAP: what is not applied yet of shard {shard.id} is {answer.value}: "
@@ -53,4 +53,4 @@ def gap_warnings(source: Source, plan: Plan) -> list[str]:
 def _is_needed(shard: Shard) -> bool:
     """Whether the rest of it must still be there: not all is applied, or in the journal."""
     begun = shard.sequence or not shard.horizon
-    return bool(begun) and shard.state is not State.APPLIED and not shard.fully_journaled
+    return bool(begun) and shard.state is not ShardState.APPLIED and not shard.fully_journaled

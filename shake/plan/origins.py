@@ -9,7 +9,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.config import Config
-from shake.config.table import KEYS
+from shake.config.declared_keys import KEYS
 from shake.plan.plan import Plan, TablePlan
 from shake.schema import Origin
 from shake.source.contract import Stream
@@ -74,8 +74,8 @@ def changed_settings(config: Config, record: TableRecord) -> list[str]:
         for key, value in shaping_settings(config).items()
         if record.settings.get(key, "") != value
     }
-    if record.place != (place := config.place(record.table)):
-        changed["namespace.map"] = (record.place, place)
+    if record.namespace != (namespace := config.namespace(record.table)):
+        changed["namespace.map"] = (record.namespace, namespace)
     return [
         f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
         f"it is {new or '(none)'}: set it back, or copy under another id, or "
@@ -97,5 +97,5 @@ def start_over(config: Config, name: str) -> str:
     """How a table is copied again under the same id."""
     return (
         f"start over under this id: remove its checkpoint ({config.checkpoint_of(name)}) and set "
-        f"target.db.exist for what {config.place(name)} holds"
+        f"target.db.exist for what {config.namespace(name)} holds"
     )

@@ -83,8 +83,8 @@ class TablePlan:
         return stream is not None and stream.record is None and not stream.stream.enabled
 
     @property
-    def place(self) -> str:
-        return self.record.place
+    def namespace(self) -> str:
+        return self.record.namespace
 
     @property
     def gap(self) -> str:

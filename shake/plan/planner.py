@@ -27,9 +27,9 @@ from shake.source.contract import Stream
 from shake.source.streams import stream_problem
 from shake.status.figures import count
 from shake.stream.journal import Journal
-from shake.stream.shard import Shard, State
+from shake.stream.shard import Shard, ShardState
 from shake.targets.capabilities import capabilities
-from shake.targets.choice import index_names, place_problems, problems
+from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, Staging, Target
 from shake.targets.identity import collation_problem, mismatch
 
@@ -96,8 +96,9 @@ class Planner:
         staging = self._staging(plan) if plan.record.staged else None
         for name, documents in staging.others(plan.record.drops) if staging else ():
             self.warnings.append(
-                f"{name} ({count(documents)} documents) is what a copy into {plan.place} has left, "
-                "which this task knows nothing of: remove it, unless another task is at work there"
+                f"{name} ({count(documents)} documents) is what a copy into {plan.namespace} has "
+                "left, which this task knows nothing of: remove it, unless another task is at work "
+                "there"
             )
 
     def _begun(self, plan: TablePlan) -> bool:
@@ -125,7 +126,7 @@ class Planner:
             int(one.journal.sequence or 0) > int(one.sequence or 0)
             and not journal.file(table.name, one.id).exists()
             for one in shards
-            if one.journal and one.state is not State.APPLIED
+            if one.journal and one.state is not ShardState.APPLIED
         )
         if missing:
             self.refusals.append(
@@ -142,10 +143,10 @@ class Planner:
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
         record = replace(plan.record, segments=0, phase=Phase.DONE)
-        if plan.identity.collection and plan.action is not Action.COMPLETE:
+        if plan.identity.collection_uuid and plan.action is not Action.COMPLETE:
             plan = self._verified(plan)
-        elif found := self._target.find(plan.place, plan.table):
-            self.refusals += filter(None, [collation_problem(name, plan.place, found)])
+        elif found := self._target.find(plan.namespace, plan.table):
+            self.refusals += filter(None, [collation_problem(name, plan.namespace, found)])
         return replace(plan, action=Action.FOLLOW, record=record, segments=())
 
     def _copied(self, plan: TablePlan) -> TablePlan:
@@ -164,12 +165,12 @@ class Planner:
     def _plan(self, table: Table, holds_items: bool) -> TablePlan:
         config = self._config
         record, saved = self._checkpoints.load(table.name)
-        place = config.place(table.name)
+        namespace = config.namespace(table.name)
         fresh = record is None
         if record is None:
             record = TableRecord(
                 table=table.name,
-                place=place,
+                namespace=namespace,
                 stamp=self._stamp,
                 segments=count_segments(config, table, self._scanners, holds_items=holds_items),
                 settings=self._settings,
@@ -198,45 +199,47 @@ class Planner:
 
     def _begin(self, plan: TablePlan) -> TablePlan:
         """The first run of a table's copy."""
-        identity = replace(plan.identity, collection="")
+        identity = replace(plan.identity, collection_uuid="")
         return self._make_room(replace(plan, identity=identity))
 
     def _make_room(self, plan: TablePlan) -> TablePlan:
         """What becomes of a collection that has the name of the copy, by the time it gets it?"""
-        record, place = plan.record, plan.place
-        found = self._target.find(place, plan.table)
+        record, namespace = plan.record, plan.namespace
+        found = self._target.find(namespace, plan.table)
         if found is None:
             return _with_policy(plan, "create")
         # Also an unfinished copy that got its name after all, by a rename that was not answered.
-        filled = {plan.identity.collection} - {""}
+        filled = {plan.identity.collection_uuid} - {""}
         if record.on_existing == "resync" or record.replaces:
             filled.add(record.replaces)
-        dropping = replace(record, drops=tuple(dict.fromkeys([*record.drops, found.collection])))
-        if found.collection in filled:
-            record = replace(dropping, replaces=found.collection)
+        dropping = replace(
+            record, drops=tuple(dict.fromkeys([*record.drops, found.collection_uuid]))
+        )
+        if found.collection_uuid in filled:
+            record = replace(dropping, replaces=found.collection_uuid)
             return _with_policy(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":
                 return _with_policy(replace(plan, record=dropping), "drop")
             case "rename" if record.staged:
                 date = time.strftime("%Y-%m-%dZ%H:%M:%S", time.gmtime(record.stamp))
-                backup = f"{place}.{date}"
-                self.refusals += place_problems(backup, self._config)
+                backup = f"{namespace}.{date}"
+                self.refusals += namespace_problems(backup, self._config)
                 if self._target.find(backup, plan.table) is not None:
                     self.refusals.append(
-                        f"collection {place} cannot be renamed to {backup}, which exists: rename "
-                        "or remove that one"
+                        f"collection {namespace} cannot be renamed to {backup}, which exists: "
+                        "rename or remove that one"
                     )
                 return _with_policy(plan, "rename", backup)
             case "rename":
                 self.refusals.append(
-                    f"collection {place} exists, and this target cannot rename it: set "
+                    f"collection {namespace} exists, and this target cannot rename it: set "
                     "target.db.exist = drop, or give the table another place by namespace.map"
                 )
             case _:
                 self.refusals.append(
-                    f"collection {place} exists: set target.db.exist to rename or drop, or give "
-                    f"table {plan.table.name} another place by namespace.map"
+                    f"collection {namespace} exists: set target.db.exist to rename or drop, or "
+                    f"give table {plan.table.name} another place by namespace.map"
                 )
         return replace(plan, action=Action.REFUSE)
 
@@ -264,31 +267,31 @@ class Planner:
     def _resume(self, plan: TablePlan) -> TablePlan:
         """A copy that has begun goes on in its staging collection, which must be there."""
         staging = self._staging(plan)
-        location = staging.look(plan.identity.collection) if staging else None
+        location = staging.look(plan.identity.collection_uuid) if staging else None
         if location is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
                 "complete: check target.address; or remove its checkpoint "
                 f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
             )
-        elif location.place != plan.place:
+        elif location.namespace != plan.namespace:
             plan = self._make_room(plan)
         return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
 
     def _staging(self, plan: TablePlan) -> Staging | None:
         copy = plan.record.copy_run
-        return self._target.staging(plan.place, plan.table, copy, lambda line: None)
+        return self._target.staging(plan.namespace, plan.table, copy, lambda line: None)
 
     def _verified(self, plan: TablePlan) -> TablePlan:
         """The collection that was filled must still be there; one that is not known is adopted."""
         identity = plan.identity
-        found = self._target.find(plan.place, plan.table)
-        location = Location(plan.place, identity.collection)
+        found = self._target.find(plan.namespace, plan.table)
+        location = Location(plan.namespace, identity.collection_uuid)
         if problem := mismatch(self._config, plan.table.name, location, found, identity.server):
             self.refusals.append(problem)
             return plan
-        collection = identity.collection or (found.collection if found else "")
-        return replace(plan, identity=replace(identity, collection=collection))
+        uuid = identity.collection_uuid or (found.collection_uuid if found else "")
+        return replace(plan, identity=replace(identity, collection_uuid=uuid))
 
     def _check(self, table: Table) -> None:
         config = self._config

@@ -54,7 +54,7 @@ def mongodb_roles(config: Config, plan: Plan) -> dict[str, list[Role]]:
 
     Source: https://www.mongodb.com/docs/manual/reference/built-in-roles/
     """
-    written = {table.place.partition(".")[0] for table in plan.tables}
+    written = {table.namespace.partition(".")[0] for table in plan.tables}
     roles: dict[str, list[Role]] = {}
     checkpoints = [_role("readWrite", config.checkpoint_database)]
     if capabilities(config).documents == "bson":

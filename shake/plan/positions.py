@@ -25,7 +25,7 @@ _ROUNDED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class StreamPosition:
     """Where one table's changes are read from, as it is saved."""
 
     record: StreamRecord
@@ -39,7 +39,7 @@ def choose_positions(
     plan: Plan,
     ours: Callable[[], None],
     now: Callable[[], float],
-) -> dict[str, Position]:
+) -> dict[str, StreamPosition]:
     """The position of each followed table, by name; durable on return.
 
     Missing streams are enabled, which takes minutes. The first one is enabled when every table can
@@ -74,7 +74,7 @@ class _Chooser:
     now: Callable[[], float]
     lock: threading.Lock = field(default_factory=threading.Lock)  # for one write at a time
 
-    def choose(self, table: TablePlan) -> Position:
+    def choose(self, table: TablePlan) -> StreamPosition:
         assert table.stream is not None
         position = self._go_on(table, table.stream) or self._begin(table, table.stream)
         with self.lock:
@@ -82,7 +82,7 @@ class _Chooser:
             self.checkpoints.save_stream(position.record, position.shards)
         return position
 
-    def _go_on(self, table: TablePlan, plan: StreamPlan) -> Position | None:
+    def _go_on(self, table: TablePlan, plan: StreamPlan) -> StreamPosition | None:
         if plan.record is None:
             return None
         name = table.table.name
@@ -92,9 +92,9 @@ class _Chooser:
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
-        return Position(record, list(plan.shards))
+        return StreamPosition(record, list(plan.shards))
 
-    def _begin(self, table: TablePlan, plan: StreamPlan) -> Position:
+    def _begin(self, table: TablePlan, plan: StreamPlan) -> StreamPosition:
         """From now on, and a little earlier; where nothing is copied, as ``incr.start`` says.
 
         ``latest`` is no iterator of that type, which would be lost with the process that holds it:
@@ -118,4 +118,4 @@ class _Chooser:
             began=now,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
-        return Position(record, shards)
+        return StreamPosition(record, shards)

@@ -17,14 +17,14 @@ from shake.plan.source_tables import (
     idle_names,
     list_tables,
     missing_tables,
-    shared_places,
+    shared_namespaces,
     stream_refusals,
 )
 from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.http import check_port
-from shake.targets.choice import place_problems
+from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
 
 
@@ -50,14 +50,14 @@ def make_plan(
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, source, found, begun)
-    places = [config.place(table.name) for table, _ in found]
-    refuse([line for place in places for line in place_problems(place, config)])
-    target.probe(places)
-    planner.refusals += target.missing_rights(places)
+    namespaces = [config.namespace(table.name) for table, _ in found]
+    refuse([line for namespace in namespaces for line in namespace_problems(namespace, config)])
+    target.probe(namespaces)
+    planner.refusals += target.missing_rights(namespaces)
     streams = find_streams(config, source, [table.name for table, _ in found])
     planner.refusals += stream_refusals(source, [table for table, _ in found], streams)
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
-    planner.refusals += shared_places(config, found)
+    planner.refusals += shared_namespaces(config, found)
     return Plan(
         plans,
         tuple(planner.refusals),

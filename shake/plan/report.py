@@ -19,7 +19,7 @@ from shake.plan.policy import Role, Statement, iam_policy, mongodb_roles
 from shake.plan.sample import Sample
 from shake.schema import RETENTION
 from shake.source.endpoint import Endpoint, in_aws, shown
-from shake.stream.shard import State
+from shake.stream.shard import ShardState
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +203,8 @@ def _source(plan: Plan, endpoint: Endpoint) -> SourceReport:
 
 
 def _target(config: Config, plan: Plan, tables: Sequence[TableReport]) -> TargetReport:
-    def places(*actions: Action) -> tuple[str, ...]:
-        return tuple(one.place for one in plan.tables if one.action in actions)
+    def namespaces(*actions: Action) -> tuple[str, ...]:
+        return tuple(one.namespace for one in plan.tables if one.action in actions)
 
     known = [table.target_bytes for table in tables if table.target_bytes is not None]
     in_file = config.checkpoint_type == "file"
@@ -214,10 +214,10 @@ def _target(config: Config, plan: Plan, tables: Sequence[TableReport]) -> Target
         type=config.target_type,
         hosts=hosts(config.target_address),
         checkpoints=f"{where}{config.checkpoint_database}{server}",
-        created=places(Action.CREATE),
-        dropped=places(Action.DROP, Action.RESYNC),
-        renamed={t.place: t.record.backup for t in plan.tables if t.action is Action.RENAME},
-        in_the_way=places(Action.REFUSE),
+        created=namespaces(Action.CREATE),
+        dropped=namespaces(Action.DROP, Action.RESYNC),
+        renamed={t.namespace: t.record.backup for t in plan.tables if t.action is Action.RENAME},
+        in_the_way=namespaces(Action.REFUSE),
         indexes=sum(len(one.indexes) for one in plan.tables if one.copies),
         bytes=sum(known) if known else None,
     )
@@ -275,7 +275,7 @@ def _table(config: Config, plan: TablePlan, sample: Sample | None) -> TableRepor
     stream = plan.stream
     return TableReport(
         name=table.name,
-        place=plan.place,
+        place=plan.namespace,
         action=plan.action.name.lower(),
         action_text=plan.action.value,
         key=tuple(f"{key.name} ({key.type})" for key in table.keys),
@@ -302,4 +302,4 @@ def _table(config: Config, plan: TablePlan, sample: Sample | None) -> TableRepor
 def _shards_left(plan: TablePlan) -> int | None:
     if plan.stream is None or plan.stream.record is None:
         return None
-    return sum(shard.state is not State.APPLIED for shard in plan.stream.shards)
+    return sum(shard.state is not ShardState.APPLIED for shard in plan.stream.shards)

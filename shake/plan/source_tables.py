@@ -189,21 +189,21 @@ def _nearest(name: str, tables: Sequence[str]) -> str:
     return f"; the nearest is {near[0]}" if near else ""
 
 
-def shared_places(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+def shared_namespaces(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
     """The collections that are of several tables, and databases that cannot both be, in words.
 
     Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
     """
-    places = Counter(config.place(table.name) for table, _ in found)
+    namespaces = Counter(config.namespace(table.name) for table, _ in found)
     lines = [
-        f"{times} tables would go to {place}: give each its own by namespace.map"
-        for place, times in places.items()
+        f"{times} tables would go to {namespace}: give each its own by namespace.map"
+        for namespace, times in namespaces.items()
         if times > 1
     ]
     if config.target_type != "mongodb":
         return lines
     databases: dict[str, str] = {}
-    for database in sorted({place.partition(".")[0] for place in places}):
+    for database in sorted({namespace.partition(".")[0] for namespace in namespaces}):
         if (other := databases.setdefault(database.lower(), database)) != database:
             lines.append(
                 f"namespace.map: databases {other} and {database} differ only in upper and lower "

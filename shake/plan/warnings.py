@@ -48,7 +48,7 @@ def warnings(
                 "the start, changes are lost, and gap.policy decides what is done"
             )
         if plan.gap:
-            dropped = f", and {plan.place} DROPPED" if plan.action is Action.RESYNC else ""
+            dropped = f", and {plan.namespace} DROPPED" if plan.action is Action.RESYNC else ""
             yield (
                 f"table {plan.table.name} is copied again{dropped}, since changes were lost: "
                 f"{plan.gap}"

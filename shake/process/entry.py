@@ -28,7 +28,7 @@ from shake.process.ulimits import shortage
 Received = TypeVar("Received", contravariant=True)
 
 
-class Supervisor(Protocol):
+class SupervisorChannel(Protocol):
     """The channel to the supervisor, as far as every child uses it."""
 
     def send(self, message: Log | Failed) -> None: ...
@@ -37,7 +37,7 @@ class Supervisor(Protocol):
 class ChannelHandler(logging.Handler):
     """Sends log records to the supervisor, the only process that writes the log."""
 
-    def __init__(self, channel: Supervisor) -> None:
+    def __init__(self, channel: SupervisorChannel) -> None:
         super().__init__()
         self._channel = channel
 
@@ -93,7 +93,7 @@ def log_thread_error(ended: threading.ExceptHookArgs) -> None:
 
 
 @contextlib.contextmanager
-def guarded(channel: Supervisor) -> Iterator[None]:
+def guarded(channel: SupervisorChannel) -> Iterator[None]:
     """Tell the supervisor of any error, so that the user gets one clear line, not a silence."""
     try:
         yield
@@ -110,7 +110,7 @@ def guarded(channel: Supervisor) -> Iterator[None]:
         _tell(channel, shortage(error) or unexpected)
 
 
-def _tell(channel: Supervisor, text: str) -> None:
+def _tell(channel: SupervisorChannel, text: str) -> None:
     try:
         channel.send(Failed(text, traceback.format_exc()))
     except OSError:

@@ -25,7 +25,7 @@ from shake.follow.table import FollowedTable
 from shake.limits import Budget
 from shake.plan.machine import APPLIERS, READERS, workers_needed
 from shake.plan.plan import Plan, capacity_rate
-from shake.plan.positions import Position
+from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
 from shake.source.client import Endpoint
 from shake.source.contract import Source
@@ -34,7 +34,7 @@ from shake.status.progress import Reporter
 from shake.status.snapshot import Snapshot
 
 
-class Screen(Protocol):
+class Display(Protocol):
     """Where a run is shown."""
 
     def show(self, snapshot: Snapshot) -> None:
@@ -55,14 +55,14 @@ class Surroundings:
     endpoint: Endpoint
     credentials: CredentialSource
     watch: Source
-    positions: Mapping[str, Position]
+    positions: Mapping[str, StreamPosition]
     checkpoints: Checkpoints
     lock: TaskLock
-    screen: Screen
+    screen: Display
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RunOptions:
     """What a run is asked for; ``reporter`` shows it every ``refresh`` seconds.
 
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
@@ -84,9 +84,9 @@ class Parts:
     """All parts of a run."""
 
     def __init__(
-        self, wish: Wish, plan: Plan, surroundings: Surroundings, loop: Loop, task: Task
+        self, options: RunOptions, plan: Plan, surroundings: Surroundings, loop: Loop, task: Task
     ) -> None:
-        self._config = config = wish.config
+        self._config = config = options.config
         self._loop = loop
         self._task = task
         self._lock = lock = surroundings.lock
@@ -102,7 +102,7 @@ class Parts:
             config,
             surroundings.endpoint,
             surroundings.credentials(),
-            min(wish.workers, workers_needed(config, plan)),
+            min(options.workers, workers_needed(config, plan)),
             READERS if followings else 0,
             task,
         )
@@ -158,7 +158,7 @@ def _copies(config: Config, plan: Plan, now: float) -> list[CopiedTable]:
 
 
 def _followings(
-    plan: Plan, positions: Mapping[str, Position], now: float
+    plan: Plan, positions: Mapping[str, StreamPosition], now: float
 ) -> dict[int, FollowedTable]:
     return {
         number: FollowedTable(number, table, one.record, one.shards, now)

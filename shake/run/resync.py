@@ -91,7 +91,7 @@ class Resync:
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
             gap.table,
             gap.what,
-            f", and what {record.place} holds is DROPPED when the copy is complete"
+            f", and what {record.namespace} holds is DROPPED when the copy is complete"
             if record.on_existing == "resync"
             else "",
         )
@@ -111,7 +111,7 @@ class Resync:
         if record is None or identity is None:
             return
         self._lock.renew()
-        fence = Fence(identity.collection, record.run, LAST_PROCESS)
+        fence = Fence(identity.collection_uuid, record.run, LAST_PROCESS)
         sessions = [shard.id for shard in shards] + repair_sessions(record.repairs)
         end_sessions(self._config, planned, fence, sessions)
 

@@ -18,7 +18,7 @@ from shake.errors import GapError, ShakeError
 DRAIN_SECONDS = 5.0
 FAIL_SECONDS = 2.0
 #: The same for ``--until-consistent``: thousands of shards can need saving.
-SETTLE_SECONDS = 60.0
+FINISH_SECONDS = 60.0
 #: Seconds that a run which has ended has to close its connections, once a signal asks for it.
 _CLOSE_SECONDS = 8.0
 
@@ -48,9 +48,9 @@ class Ending:
 class Shutdown:
     """The stages of one run. It knows no process.
 
-    ``resyncs``: a gap is mended, not fatal. ``until_consistent``: only being consistent is a good
-    end. ``drain`` is called each time that an end is decided, with the seconds that are left until
-    then.
+    ``resyncs``: a gap is repaired by a new copy, not fatal. ``until_consistent``: only being
+    consistent is a good end. ``drain`` is called each time that an end is decided, with the seconds
+    that are left until then.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Shutdown:
         patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
         self._begin(error.exit_status, str(error), patience)
 
-    def settle(self, line: str) -> None:
+    def finish(self, line: str) -> None:
         """End it because all tables are consistent; ``line`` says what that means."""
-        self._begin(0, line, SETTLE_SECONDS)
+        self._begin(0, line, FINISH_SECONDS)
 
     def signalled(self, number: int) -> None:
         """Stop the task because of a signal; after a second signal, stop at once."""
@@ -123,10 +123,10 @@ class Shutdown:
         """A signal came before what a gap asks for was begun."""
         self.ending = self._stopped(number, self._clock())
 
-    def state(self, trouble: str, *, complete: bool) -> tuple[str, str]:
+    def state(self, problem: str, *, complete: bool) -> tuple[str, str]:
         """What is shown, and why; ``complete``: all that was to be done is."""
         if self.running:
-            return "degraded" if trouble else "running", trouble
+            return "degraded" if problem else "running", problem
         line = self.ending.line
         if self.ending.gap:
             return "degraded", line

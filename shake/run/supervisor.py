@@ -29,7 +29,7 @@ from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
-from shake.run.parts import Parts, Surroundings, Wish
+from shake.run.parts import Parts, RunOptions, Surroundings
 from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
@@ -52,13 +52,13 @@ _LOOK_SECONDS = 1.0
 class Supervisor:
     """Runs a plan; it is the Task of all its parts.
 
-    Where ``until_consistent`` is wished, the run ends when all tables are consistent: then every
+    Where ``until_consistent`` is set, the run ends when all tables are consistent: then every
     change made before the run started is applied.
     """
 
-    def __init__(self, wish: Wish, plan: Plan, surroundings: Surroundings) -> None:
-        self._config = config = wish.config
-        self._wish = wish
+    def __init__(self, options: RunOptions, plan: Plan, surroundings: Surroundings) -> None:
+        self._config = config = options.config
+        self._wish = options
         self._plan = plan
         self._surroundings = surroundings
         self._redact = Redactor(config.secrets()).redact
@@ -70,11 +70,11 @@ class Supervisor:
         self._shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
-            until_consistent=wish.until_consistent,
+            until_consistent=options.until_consistent,
             drain=self._drain,
         )
         self._health = Health(loop.clock)
-        self._parts = Parts(wish, plan, surroundings, loop, self)
+        self._parts = Parts(options, plan, surroundings, loop, self)
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     # ---- life
@@ -191,7 +191,7 @@ class Supervisor:
         self._shutdown.fail(error)
 
     def retrying(self, text: str) -> None:
-        self._health.worry(text)
+        self._health.failed_again(text)
 
     def doubt(self, text: str) -> None:
         self._health.doubt(text)
@@ -204,7 +204,7 @@ class Supervisor:
             self._parts.process(alone=phases is self._parts.copy_phases),
             table,
             copy.plan,
-            Location(copy.plan.place, copy.identity.collection),
+            Location(copy.plan.namespace, copy.identity.collection_uuid),
             run,
             staged=staged,
             guard=self._parts.guard,
@@ -256,7 +256,7 @@ class Supervisor:
             case Diagnosis():
                 self.diagnostics.add(message)
             case Silent(text, over=True):
-                self._health.settle(text)
+                self._health.resolve(text)
             case Silent(text):
                 self.doubt(text)
 
@@ -302,7 +302,7 @@ class Supervisor:
     def indexed(self, table: int, done: messages.Done) -> None:
         copy = self._parts.copies[table]
         copy.error = done.error
-        self._parts.copy_phases.save_collection(copy, done.collection)
+        self._parts.copy_phases.save_collection(copy, done.collection_uuid)
 
     def shards_changed(self, following: FollowedTable) -> None:
         self._parts.follow_scheduler.assign(following)
@@ -310,7 +310,7 @@ class Supervisor:
     def consistent(self) -> None:
         if self._wish.until_consistent and self._shutdown.running:
             snapshot = self.snapshot()
-            self._shutdown.settle(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
+            self._shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
     # ---- what is shown
 

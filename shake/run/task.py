@@ -22,13 +22,13 @@ from shake.phase import Phase
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan, TablePlan
-from shake.plan.positions import Position, choose_positions
+from shake.plan.positions import StreamPosition, choose_positions
 from shake.plan.preflight import local_problems, make_plan
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
-from shake.run.parts import Surroundings, Wish
+from shake.run.parts import RunOptions, Surroundings
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending, keep_status
@@ -50,7 +50,7 @@ log = logging.getLogger("shake")
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class RunConnections:
     """The outer ends of the pipe, opened: the source, and the store of the checkpoints."""
 
     endpoint: Endpoint
@@ -69,135 +69,139 @@ def dry_run(config: Config, workers: int) -> PlanReport:
     Where nothing stands against the run, a few items of each table are read, to know their size in
     the target.
     """
-    with _open(config) as ends, contextlib.closing(_client(ends, threading.Event())) as source:
-        plan = _plan(config, workers, ends)
+    with _open(config) as opened, contextlib.closing(_client(opened, threading.Event())) as source:
+        plan = _plan(config, workers, opened)
         refusals = list(plan.refusals)
         gaps = () if refusals else gap_warnings(source, plan)
-        holder, life = TaskLock.holder(ends.store)
+        holder, life = TaskLock.holder(opened.store)
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
         refusals += filter(None, [files_problem(workers, config.full_concurrency)])
         plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
-        facts = Facts(ends.endpoint, workers, time.time())
+        facts = Facts(opened.endpoint, workers, time.time())
         if not plan.refusals:
             facts = replace(facts, samples=take_samples(config, source, plan.tables))
         return make_report(config, plan, facts)
 
 
-def run(wish: Wish) -> None:
+def run(options: RunOptions) -> None:
     """Run the task to its end.
 
     Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
     has ended well.
     """
-    config, workers = wish.config, wish.workers
+    config, workers = options.config, options.workers
     check_files(workers, config.full_concurrency)
     with contextlib.ExitStack() as stack:
-        if wish.standby:
-            ends, lock, plan = _take_over(config, workers, stack)
+        if options.standby:
+            opened, lock, plan = _take_over(config, workers, stack)
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
-            ends = stack.enter_context(_open(config))
-            lock = stack.enter_context(_hold_lock(config, workers, ends))
-            plan = _planned(config, workers, ends, lock)
+            opened = stack.enter_context(_open(config))
+            lock = stack.enter_context(_hold_lock(config, workers, opened))
+            plan = _planned(config, workers, opened, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
-        for line in brief(make_report(config, plan, Facts(ends.endpoint, workers, time.time()))):
+        for line in brief(make_report(config, plan, Facts(opened.endpoint, workers, time.time()))):
             log.info("%s", line)
         if plan.complete and not plan.follows:
-            save_identities(ends.checkpoints, plan, lock.check)
+            save_identities(opened.checkpoints, plan, lock.check)
             names = ", ".join(table.table.name for table in plan.tables)
-            wish.reporter.print(
+            options.reporter.print(
                 f"the full copy is complete already, nothing is to be done: {names}"
             )
             return
-        resync = Resync(config, _scanners(config, workers), ends.checkpoints, lock)
+        resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
         try:
-            _carry_out(wish, ends, lock, plan, resync)
+            _carry_out(options, opened, lock, plan, resync)
         except RefusedError as error:
             if not resync.met:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor is there to hear of it
-            if not resync.met or wish.until_consistent:
+            if not resync.met or options.until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")
 
 
 def _take_over(
     config: Config, workers: int, stack: contextlib.ExitStack
-) -> tuple[Ends, TaskLock, Plan]:
+) -> tuple[RunConnections, TaskLock, Plan]:
     """Wait until no other supervisor runs this task; then take its lock, and plan.
 
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby = Standby()
-    with _open(config) as ends:
-        _, life = TaskLock.holder(ends.store)
-        _checked(_first_plan(config, workers, ends, ports=life is not Life.ALIVE))
+    with _open(config) as opened:
+        _, life = TaskLock.holder(opened.store)
+        _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
-    ends = standby.retry(lambda: stack.enter_context(_open(config)))
-    lock = standby.retry(lambda: stack.enter_context(_acquire(ends, standby.notice)))
-    return ends, lock, standby.retry(lambda: _planned(config, workers, ends, lock))
+    opened = standby.retry(lambda: stack.enter_context(_open(config)))
+    lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
+    return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
 
 
-def _carry_out(wish: Wish, ends: Ends, lock: TaskLock, first: Plan, resync: Resync) -> None:
+def _carry_out(
+    options: RunOptions, opened: RunConnections, lock: TaskLock, first: Plan, resync: Resync
+) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
         with resync.riding_out():
-            plan = plan or _planned(wish.config, wish.workers, ends, lock)
-            if _attempt(wish, ends, lock, plan, resync):
+            plan = plan or _planned(options.config, options.workers, opened, lock)
+            if _attempt(options, opened, lock, plan, resync):
                 return
         plan = None
 
 
-def _attempt(wish: Wish, ends: Ends, lock: TaskLock, plan: Plan, resync: Resync) -> bool:
+def _attempt(
+    options: RunOptions, opened: RunConnections, lock: TaskLock, plan: Plan, resync: Resync
+) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
-    config = wish.config
+    config = options.config
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(_pages(config, plan, wish.reporter))
-        save_identities(ends.checkpoints, plan, lock.check)
-        watch, positions = stack.enter_context(_watching(config, ends, lock, plan))
-        end_repairs(config, ends.checkpoints, plan, positions)
+        screen = stack.enter_context(_pages(config, plan, options.reporter))
+        save_identities(opened.checkpoints, plan, lock.check)
+        watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
+        end_repairs(config, opened.checkpoints, plan, positions)
         around = Surroundings(
-            ends.endpoint, ends.credentials, watch, positions, ends.checkpoints, lock, screen
+            opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock, screen
         )
-        ending, last = _supervised(wish, plan, around, screen)
+        ending, last = _supervised(options, plan, around, screen)
         resync.look(last)
         if ending.gap:
             try:
-                _mark(ending.gap, ends, plan, resync)
+                _mark(ending.gap, opened, plan, resync)
                 return False
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        _tell(wish, plan, ending, last)
+        _tell(options, plan, ending, last)
         return True
 
 
-def _tell(wish: Wish, plan: Plan, ending: Ending, last: Snapshot) -> None:
-    """How it went; the page stays for as long as is wished after a good end."""
+def _tell(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> None:
+    """How it went; the page stays for as long as ``linger`` says after a good end."""
     if ending.status:
         keep_status(ending.status)
     for line in summary(last):
-        wish.reporter.print(line)
+        options.reporter.print(line)
     if ending.status:
         raise Ended(ending)
     if last.state == "finished":
-        if not wish.config.sync_schema_only:
-            wish.reporter.print(FULL_SYNC_DONE)
-        wish.linger()
+        if not options.config.sync_schema_only:
+            options.reporter.print(FULL_SYNC_DONE)
+        options.linger()
     else:
         log.info("%s", ending.line)
         if plan.follows:  # which has no other end
-            wish.linger()
+            options.linger()
     keep_status(0)
 
 
-def _mark(gap: GapError, ends: Ends, plan: Plan, resync: Resync) -> None:
-    with contextlib.closing(_client(ends, threading.Event())) as client:
+def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> None:
+    with contextlib.closing(_client(opened, threading.Event())) as client:
         while True:
             with resync.riding_out():
                 resync.mark(gap, plan, client)
@@ -218,33 +222,37 @@ class Ended(RunError):
 
 
 @contextlib.contextmanager
-def _open(config: Config) -> Iterator[Ends]:
+def _open(config: Config) -> Iterator[RunConnections]:
     endpoint, credentials = open_source(config)
     with contextlib.closing(open_store(config)) as store:
-        yield Ends(endpoint, credentials, store, SourceClock())
+        yield RunConnections(endpoint, credentials, store, SourceClock())
 
 
-def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
+def _hold_lock(
+    config: Config, workers: int, opened: RunConnections
+) -> AbstractContextManager[TaskLock]:
     """Take the task lock.
 
     The checks come first where a run that might be alive would be ended, and where this is the
     first run: a start that is refused does not create the checkpoint database.
     """
-    _, life = TaskLock.holder(ends.store)
-    if life is Life.UNKNOWN or STATUS_TABLE not in ends.store.collections():
-        _checked(_first_plan(config, workers, ends, ports=True))
-    return _acquire(ends, log.warning)
+    _, life = TaskLock.holder(opened.store)
+    if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
+        _checked(_first_plan(config, workers, opened, ports=True))
+    return _acquire(opened, log.warning)
 
 
-def _first_plan(config: Config, workers: int, ends: Ends, *, ports: bool) -> Plan:
+def _first_plan(config: Config, workers: int, opened: RunConnections, *, ports: bool) -> Plan:
     """The plan before the lock is held; with ``ports``, that they are free is checked too."""
-    plan = _plan(config, workers, ends)
+    plan = _plan(config, workers, opened)
     return replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=ports)))
 
 
-def _acquire(ends: Ends, notice: Callable[[str], None]) -> AbstractContextManager[TaskLock]:
+def _acquire(
+    opened: RunConnections, notice: Callable[[str], None]
+) -> AbstractContextManager[TaskLock]:
     try:
-        return TaskLock.acquire(ends.store, notice=notice).held()
+        return TaskLock.acquire(opened.store, notice=notice).held()
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error), passes=error.passes) from error
 
@@ -254,29 +262,29 @@ def _scanners(config: Config, workers: int) -> int:
     return workers * config.full_document_parser
 
 
-def _plan(config: Config, workers: int, ends: Ends) -> Plan:
+def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
     stop = threading.Event()
-    client = _client(ends, stop)
+    client = _client(opened, stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
         scanners = _scanners(config, workers)
         try:
             return make_plan(
-                config, scanners, source=client, target=target, checkpoints=ends.checkpoints
+                config, scanners, source=client, target=target, checkpoints=opened.checkpoints
             )
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
 
 
-def _planned(config: Config, workers: int, ends: Ends, lock: TaskLock) -> Plan:
+def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLock) -> Plan:
     """The plan, which a late command of an earlier run cannot make wrong before it is begun.
 
     A late rename can give an unfinished copy the final name. So one that is to be begun again is
     removed first, and then planned.
     """
-    plan = _checked(_plan(config, workers, ends))
+    plan = _checked(_plan(config, workers, opened))
     lock.check()
-    return _checked(_plan(config, workers, ends)) if _sweep(config, plan) else plan
+    return _checked(_plan(config, workers, opened)) if _sweep(config, plan) else plan
 
 
 def _sweep(config: Config, plan: Plan) -> bool:
@@ -292,7 +300,7 @@ def _sweep(config: Config, plan: Plan) -> bool:
     with contextlib.closing(target):
         for table in swept:
             copy = table.record.copy_run
-            if staging := target.staging(table.place, table.table, copy, log.info):
+            if staging := target.staging(table.namespace, table.table, copy, log.info):
                 staging.sweep(published=True)
     return not all(one.record.published for one in swept)
 
@@ -303,13 +311,13 @@ def _swept_first(table: TablePlan) -> bool:
     return table.record.run > 0 and table.record.phase is Phase.PREPARING
 
 
-def _client(ends: Ends, stop: threading.Event) -> Source:
+def _client(opened: RunConnections, stop: threading.Event) -> Source:
     return DynamoSource(
-        ends.endpoint,
-        ends.credentials,
+        opened.endpoint,
+        opened.credentials,
         on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
         stop=stop,
-        clock=ends.clock,
+        clock=opened.clock,
     )
 
 
@@ -346,7 +354,7 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
     waiting = tuple(
         TableStatus(
             one.table.name,
-            one.place,
+            one.namespace,
             Phase.WAITING.value,
             expected_items=one.table.items,
             expected_bytes=one.table.bytes,
@@ -371,26 +379,26 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
 
 @contextlib.contextmanager
 def _watching(
-    config: Config, ends: Ends, lock: TaskLock, plan: Plan
-) -> Iterator[tuple[Source, dict[str, Position]]]:
+    config: Config, opened: RunConnections, lock: TaskLock, plan: Plan
+) -> Iterator[tuple[Source, dict[str, StreamPosition]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
-    watch = _client(ends, stop)
+    watch = _client(opened, stop)
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         positions = choose_positions(
-            config, watch, ends.checkpoints, plan, lock.check, ends.clock.earliest
+            config, watch, opened.checkpoints, plan, lock.check, opened.clock.earliest
         )
-        if ends.clock.dated is False:
+        if opened.clock.dated is False:
             log.warning("%s", NO_DATE)
         yield watch, positions
 
 
 def _supervised(
-    wish: Wish, plan: Plan, around: Surroundings, screen: _Screen
+    options: RunOptions, plan: Plan, around: Surroundings, screen: _Screen
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
-    supervisor = Supervisor(wish, plan, around)
+    supervisor = Supervisor(options, plan, around)
     screen.show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
@@ -401,5 +409,5 @@ def _supervised(
         ending = supervisor.run()
     finally:
         screen.fresh = None
-        wish.reporter.close(screen.last)
+        options.reporter.close(screen.last)
     return ending, screen.last

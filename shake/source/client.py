@@ -20,7 +20,7 @@ from shake.clock import boot_clock
 from shake.errors import RunError, Stopped
 from shake.source.answer import Kind, Transient, judge
 from shake.source.clock import SourceClock
-from shake.source.connection import Broken, Buffer, Connection
+from shake.source.connection import Buffer, Connection, ConnectionBroken
 from shake.source.endpoint import Credentials, Endpoint, shown
 
 __all__ = ["Buffer", "Call", "Client", "Credentials", "Endpoint", "Retry", "Unreachable"]
@@ -120,7 +120,7 @@ class Client:
                 idle.pop().close()
 
     def connection(self, url: str) -> Connection:
-        """An idle connection that is still open, or a new one. Raises Broken."""
+        """An idle connection that is still open, or a new one. Raises ConnectionBroken."""
         idle = self._idle[url]
         with contextlib.suppress(IndexError):
             while True:
@@ -158,7 +158,7 @@ class Call:
         self._credentials = Credentials("", "")  # those of the last try
         self._sent: Connection | None = None
         self._sent_at = 0.0
-        self._problem: Broken | None = None
+        self._problem: ConnectionBroken | None = None
 
     def send(self) -> None:
         """Send the request; the next ``receive`` raises the error of a fault."""
@@ -167,7 +167,7 @@ class Call:
             self._sent = self._client.connection(self._url)
             self._sent_at = boot_clock()
             self._sent.send(self._signed_headers(), self._body)
-        except Broken as error:
+        except ConnectionBroken as error:
             self._problem = error
 
     def receive(self) -> memoryview:
@@ -179,9 +179,9 @@ class Call:
         problem, self._problem = self._problem, None
         try:
             if problem is not None or connection is None:
-                raise problem or Broken("the request was not sent")
+                raise problem or ConnectionBroken("the request was not sent")
             answer = connection.receive(self._buffer)
-        except Broken as error:
+        except ConnectionBroken as error:
             if connection is not None:
                 connection.close()
             reason = str(error).replace(self._url, shown(self._url))

@@ -46,7 +46,7 @@ _LENGTH = re.compile("[0-9]{1,18}")
 _HEAD_END = b"\r\n\r\n"
 
 
-class Broken(Exception):
+class ConnectionBroken(Exception):
     """The connection failed; the message says how, without the endpoint's path or password."""
 
 
@@ -78,7 +78,8 @@ class Buffer:
 class Connection:
     """A connection to the server of ``url``; ``timeout`` in seconds, None waits for ever.
 
-    Every method raises Broken where the network fails; the connection is to be closed then.
+    Every method raises ConnectionBroken where the network fails; the connection is to be closed
+    then.
     """
 
     def __init__(self, url: str, timeout: float | None, ca_bundle: str) -> None:
@@ -98,7 +99,7 @@ class Connection:
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             reason = _reason(error)
             way = f" by the proxy {shown(proxy)}" if proxy and reason != _UNREADABLE else ""
-            raise Broken(f"cannot connect to {shown(url)}{way}: {reason}") from error
+            raise ConnectionBroken(f"cannot connect to {shown(url)}{way}: {reason}") from error
         if proxy and not tls:
             self._target = shown(url) + self._target
             self._headers += "".join(f"{k}: {v}\r\n" for k, v in credentials.items())
@@ -119,14 +120,14 @@ class Connection:
         try:
             self._socket.sendall(head.encode("latin-1") + body)
         except OSError as error:
-            raise Broken(f"the request could not be sent: {_reason(error)}") from error
+            raise ConnectionBroken(f"the request could not be sent: {_reason(error)}") from error
 
     def receive(self, buffer: Buffer) -> Answer:
         """Wait for the answer to what was sent."""
         got = 0
         while (end := bytes(buffer.view[:got]).find(_HEAD_END)) < 0:
             if got > _MOST_HEAD:
-                raise Broken("the answer is not HTTP")
+                raise ConnectionBroken("the answer is not HTTP")
             buffer.grow(got + _FIRST_BYTES // 2, got)
             got += self._read(buffer.view[got:])
         status, version, headers = _parse_head(bytes(buffer.view[:end]))
@@ -136,7 +137,9 @@ class Connection:
         if status // 100 == 1 or not _LENGTH.fullmatch(length):
             return self._receive_otherwise(buffer, got)
         if int(length) > _MOST_BYTES:
-            raise Broken(f"the answer has {length} bytes, and no answer of DynamoDB is so large")
+            raise ConnectionBroken(
+                f"the answer has {length} bytes, and no answer of DynamoDB is so large"
+            )
         stop = start + int(length)
         buffer.grow(stop + 1, got)
         self._read_body(buffer.view, start, got, stop)
@@ -164,12 +167,14 @@ class Connection:
             # With its length given, an SSLSocket need not ask the view.
             read: int = self._socket.recv_into(into, len(into))
         except TimeoutError:
-            raise Broken(f"no byte came for {self._timeout:g} s, {_when(got, size)}") from None
+            raise ConnectionBroken(
+                f"no byte came for {self._timeout:g} s, {_when(got, size)}"
+            ) from None
         except OSError as error:
             reason = f"the connection broke {_when(got, size)}: {_reason(error)}"
-            raise Broken(reason) from error
+            raise ConnectionBroken(reason) from error
         if not read:
-            raise Broken(f"the connection was closed {_when(got, size)}")
+            raise ConnectionBroken(f"the connection was closed {_when(got, size)}")
         return read
 
     def _receive_otherwise(self, buffer: Buffer, got: int) -> Answer:
@@ -179,7 +184,7 @@ class Connection:
             response.begin()
             body = response.read(_MOST_BYTES + 1)
         except (HTTPException, OSError) as error:
-            raise Broken(f"the answer broke off: {_reason(error)}") from error
+            raise ConnectionBroken(f"the answer broke off: {_reason(error)}") from error
         self._close_after = bool(response.will_close)
         buffer.grow(len(body) + 1, 0)
         buffer.view[: len(body)] = body
@@ -253,7 +258,7 @@ def _parse_head(head: bytes) -> tuple[int, str, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/") or not rest[:3].isdigit():
-        raise Broken("the answer is not HTTP")
+        raise ConnectionBroken("the answer is not HTTP")
     pairs = (line.partition(":") for line in lines)
     return int(rest[:3]), version, {name.strip().lower(): value.strip() for name, _, value in pairs}
 

@@ -13,7 +13,7 @@ from shake.schema import UNKNOWN, Origin, Table
 from shake.source.connection import Buffer
 from shake.source.scan import ScanPlan
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Answer, Question
+from shake.stream.suspicion import Question, ShardAnswer
 
 if TYPE_CHECKING:
     from shake.config import ScanFilter
@@ -121,7 +121,7 @@ class Source(Protocol):
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         """The children of a shard; None where the source does not tell, or there is no stream."""
 
-    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> ShardAnswer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:

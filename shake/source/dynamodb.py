@@ -24,7 +24,7 @@ from shake.source.streams import (
 )
 from shake.source.tables import origin_of, table_of
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Answer, Question
+from shake.stream.suspicion import Question, ShardAnswer
 
 if TYPE_CHECKING:
     from shake.config import ScanFilter
@@ -222,21 +222,21 @@ class DynamoSource(Client):
         # Some sources ignore the filter.
         return None if listed is None else [one for one in listed if one.parent == parent]
 
-    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> Answer:
+    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> ShardAnswer:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
         try:
             self.call("GetShardIterator", iterator_request(arn, *question), attempts=attempts)
         except SourceError as error:
             if error.code == TRIMMED:
-                return Answer.TRIMMED
+                return ShardAnswer.TRIMMED
             if error.code == NOT_FOUND:
-                return Answer.GONE
+                return ShardAnswer.GONE
             raise
-        return Answer.THERE
+        return ShardAnswer.THERE
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:
         if question.shard:
-            return self.answer(arn, question) is not Answer.THERE
+            return self.answer(arn, question) is not ShardAnswer.THERE
         return (
             bool(stream_loss(self.look_at_stream(table), arn)) or self.look_at_shards(arn) is None
         )

@@ -41,7 +41,7 @@ _LIMITS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a route gives: the body, its content type, and the HTTP status."""
 
     body: bytes
@@ -61,9 +61,9 @@ class Route:
     which holds no data and asks for the token.
     """
 
-    answer: Callable[[Query], Answer]
+    answer: Callable[[Query], HttpResponse]
     open: bool = False
-    stranger: Callable[[], Answer] | None = None
+    stranger: Callable[[], HttpResponse] | None = None
 
 
 class Server:
@@ -150,7 +150,7 @@ class _Application:
         if method in ("GET", "HEAD"):
             answer = self._answer(environ)
         else:
-            answer = Answer(b"only GET and HEAD\n", status=405)
+            answer = HttpResponse(b"only GET and HEAD\n", status=405)
         headers = {"Content-Type": answer.type, "Content-Length": str(len(answer.body)), **_HEADERS}
         if answer.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="shake"'
@@ -160,22 +160,24 @@ class _Application:
         start_response(f"{status.value} {status.phrase}", [*headers.items()])
         return [answer.body] if method != "HEAD" else []
 
-    def _answer(self, environ: WSGIEnvironment) -> Answer:
+    def _answer(self, environ: WSGIEnvironment) -> HttpResponse:
         path = environ["PATH_INFO"]
         route = self._routes.get(path.removesuffix("/") or "/")
         if route is None or not route.open:
             if self._token and not _knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
                 page = route.stranger() if route and route.stranger else _NEEDS_TOKEN
-                return Answer(page.body, page.type, 401)
+                return HttpResponse(page.body, page.type, 401)
             if not self._token and not _is_address(environ.get("HTTP_HOST", "127.0.0.1")):
-                return Answer(b"without http.token, ask for the host by its address\n", status=403)
+                return HttpResponse(
+                    b"without http.token, ask for the host by its address\n", status=403
+                )
         if route is None:
-            return Answer(b"no such page\n", status=404)
+            return HttpResponse(b"no such page\n", status=404)
         try:
             return route.answer(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
         except Exception:
             log.exception("%s could not be shown", path)
-            return Answer(b"this page could not be made; see the log\n", status=500)
+            return HttpResponse(b"this page could not be made; see the log\n", status=500)
 
 
 def _knows(token: str, authorization: str) -> bool:
@@ -194,7 +196,7 @@ def _is_address(host: str) -> bool:
         return False
 
 
-_NEEDS_TOKEN = Answer(b'send the header "Authorization: Bearer <http.token>"\n')
+_NEEDS_TOKEN = HttpResponse(b'send the header "Authorization: Bearer <http.token>"\n')
 
 _HEADERS = {
     "Cache-Control": "no-store",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psutil
 
 from shake.status.figures import size
-from shake.status.http import Answer, Route, Server
+from shake.status.http import HttpResponse, Route, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def profile_server(
 
     Raises RefusedError when the port cannot be had.
     """
-    routes = {"/": Route(lambda _: Answer(text(reports()).encode("utf-8", "replace")))}
+    routes = {"/": Route(lambda _: HttpResponse(text(reports()).encode("utf-8", "replace")))}
     return Server("system_profile", bind, port, token, routes)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from shake.status import nimoshake
 from shake.status.figures import fraction, total, utc
-from shake.status.http import Answer, Query, Route, Server
+from shake.status.http import HttpResponse, Query, Route, Server
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.switch import readiness
 
@@ -33,24 +33,24 @@ def status_server(
     """
     html = page()
 
-    def ground() -> Answer:
-        return Answer(html, "text/html; charset=utf-8")
+    def ground() -> HttpResponse:
+        return HttpResponse(html, "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
         return Route(lambda _: _json(of(snapshot())))
 
-    def ready(query: Query) -> Answer:
+    def ready(query: Query) -> HttpResponse:
         switching()
         return _ready(snapshot(), query)
 
-    def health() -> Answer:
+    def health() -> HttpResponse:
         state = snapshot().state
-        return Answer(f"{state}\n".encode(), status=503 if state == "failed" else 200)
+        return HttpResponse(f"{state}\n".encode(), status=503 if state == "failed" else 200)
 
-    def numbers() -> Answer:
+    def numbers() -> HttpResponse:
         from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # only on request
 
-        return Answer(metrics(snapshot()), CONTENT_TYPE_LATEST)
+        return HttpResponse(metrics(snapshot()), CONTENT_TYPE_LATEST)
 
     routes = {
         "/": Route(lambda _: ground(), stranger=ground),
@@ -96,7 +96,7 @@ def _table(table: TableStatus) -> dict[str, Any]:
     }
 
 
-def _ready(snapshot: Snapshot, query: Query) -> Answer:
+def _ready(snapshot: Snapshot, query: Query) -> HttpResponse:
     """``/ready``; ``after`` is a time of the source's clock, as ISO 8601.
 
     A script that switches relies on it: what it does not understand is refused.
@@ -128,6 +128,6 @@ def _iso(moment: float | None) -> str | None:
     return utc(moment) if moment else None
 
 
-def _json(data: dict[str, Any], status: int = 200) -> Answer:
+def _json(data: dict[str, Any], status: int = 200) -> HttpResponse:
     # Not orjson: an error may quote an item's lone surrogates.
-    return Answer(json.dumps(data).encode(), "application/json", status)
+    return HttpResponse(json.dumps(data).encode(), "application/json", status)

@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 from shake.errors import GapError
 from shake.stream import suspicion
-from shake.stream.shard import Shard, State
-from shake.stream.suspicion import Answer, Question, Suspicions
+from shake.stream.shard import Shard, ShardState
+from shake.stream.suspicion import Question, ShardAnswer, Suspicions
 
 _STREAM = ""  # stands for a name, which no shard has
 
@@ -62,39 +62,39 @@ class Absence:
         if not shard.doubted:
             self._losses.clear(shard.id)
 
-    def is_past(self, parent: str, now: float, answer: Answer | None) -> bool:
+    def is_past(self, parent: str, now: float, answer: ShardAnswer | None) -> bool:
         """Whether a parent that is not listed was gone before following began."""
         self._awaited.discard(parent)
-        if answer is Answer.THERE:
+        if answer is ShardAnswer.THERE:
             self._past.clear(parent)
             self._awaited.add(parent)
             return False
         agreed = self._past.add(parent, "", now, suspicion.BEGINNING)
-        return agreed and answer is Answer.GONE
+        return agreed and answer is ShardAnswer.GONE
 
-    def judge_parent(self, parent: str, now: float, answer: Answer | None) -> None:
+    def judge_parent(self, parent: str, now: float, answer: ShardAnswer | None) -> None:
         """A parent that is not listed, of a shard that came while the stream was followed."""
-        if answer is Answer.THERE:
+        if answer is ShardAnswer.THERE:
             self._losses.clear(parent)
             return
         text = f"shard {parent}, which others follow, is not listed, and was not read"
         self._believe(parent, text, now, answer, Question(parent))
 
-    def judge(self, shard: Shard, listed: bool, now: float, answer: Answer | None) -> bool:
+    def judge(self, shard: Shard, listed: bool, now: float, answer: ShardAnswer | None) -> bool:
         """A known shard; whether it is gone and nothing more is needed of it."""
         self._awaited.discard(shard.id)  # a listing has shown it since
-        done = shard.state is State.APPLIED or shard.fully_journaled
-        if shard.doubted and answer is not Answer.THERE:
+        done = shard.state is ShardState.APPLIED or shard.fully_journaled
+        if shard.doubted and answer is not ShardAnswer.THERE:
             if answer is not None:
                 self._judge_doubted(shard, now, answer)
-        elif listed or answer is Answer.THERE:
+        elif listed or answer is ShardAnswer.THERE:
             shard.doubted = None
             self._losses.clear(shard.id)
             self._finished.clear(shard.id)
         elif done:
             self._losses.clear(shard.id)
             agreed = self._finished.add(shard.id, "", now, suspicion.LOSS)
-            if agreed and shard.state is State.APPLIED:
+            if agreed and shard.state is ShardState.APPLIED:
                 self._finished.clear(shard.id)
                 return True
         else:
@@ -102,9 +102,9 @@ class Absence:
             self._believe(shard.id, text, now, answer, Question(shard.id))
         return False
 
-    def _judge_doubted(self, shard: Shard, now: float, answer: Answer) -> None:
+    def _judge_doubted(self, shard: Shard, now: float, answer: ShardAnswer) -> None:
         shard.doubted = answer
-        if answer is Answer.GONE:
+        if answer is ShardAnswer.GONE:
             text = f"shard {shard.id}: ResourceNotFoundException, and it was not read to its end"
             self._believe(shard.id, text, now, answer, shard.question)
             return
@@ -113,8 +113,8 @@ class Absence:
             raise GapError(self._table, text, question=shard.question)
 
     def _believe(
-        self, name: str, text: str, now: float, answer: Answer | None, question: Question
+        self, name: str, text: str, now: float, answer: ShardAnswer | None, question: Question
     ) -> None:
         agreed = self._losses.add(name, text, now, suspicion.LOSS)
-        if agreed and answer is Answer.GONE:
+        if agreed and answer is ShardAnswer.GONE:
             raise GapError(self._table, text, question=question)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shake.schema import RETENTION
 from shake.stream.listing import Listed, below, orphans_of
-from shake.stream.shard import Shard, State, new_shard
+from shake.stream.shard import Shard, ShardState, new_shard
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
@@ -50,7 +50,9 @@ def _new_shards(
         replace(
             new_shard(one),
             applied_through=applied_through,
-            state=State.WAITING if one.parent in chosen or one.id in late else State.READY,
+            state=ShardState.WAITING
+            if one.parent in chosen or one.id in late
+            else ShardState.READY,
         )
         for one in chosen.values()
     ]

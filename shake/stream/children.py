@@ -14,7 +14,7 @@ from shake.stream.suspicion import Suspicions
 SIBLING_AFTER = 3.0
 
 
-class Children:
+class ShardChildren:
     """The known children of each shard, by its name."""
 
     def __init__(self) -> None:

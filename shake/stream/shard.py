@@ -8,10 +8,10 @@ from math import inf
 from typing import NamedTuple
 
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Answer, Question
+from shake.stream.suspicion import Question, ShardAnswer
 
 
-class State(Enum):
+class ShardState(Enum):
     """Where a shard is; :data:`NEXT` says what may follow. The values stand in checkpoints."""
 
     WAITING = "waiting"  # for its parent
@@ -21,10 +21,10 @@ class State(Enum):
 
 
 NEXT = {
-    State.WAITING: {State.READY},
-    State.READY: {State.READING},
-    State.READING: {State.READY, State.APPLIED},
-    State.APPLIED: set[State](),
+    ShardState.WAITING: {ShardState.READY},
+    ShardState.READY: {ShardState.READING},
+    ShardState.READING: {ShardState.READY, ShardState.APPLIED},
+    ShardState.APPLIED: set[ShardState](),
 }
 
 
@@ -80,12 +80,12 @@ class Shard:
     start: str
     sequence: str = ""
     applied_through: float = 0.0
-    state: State = State.WAITING
+    state: ShardState = ShardState.WAITING
     journal: ShardJournal | None = None
     horizon: bool = False
     oldest: bool = False
     journaling: bool = False
-    doubted: Answer | None = None
+    doubted: ShardAnswer | None = None
     iterator: TipIterator = NO_ITERATOR
 
     @property
@@ -106,7 +106,7 @@ class Shard:
     @property
     def question(self) -> Question:
         """What to ask the source where it is not certain that what is unread is there."""
-        trimmed = self.doubted is Answer.TRIMMED
+        trimmed = self.doubted is ShardAnswer.TRIMMED
         return Question(self.id, *self.reached) if trimmed else Question(self.id)
 
     @property

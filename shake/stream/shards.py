@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
 
 from shake.stream.absence import Absence
-from shake.stream.children import Children
+from shake.stream.children import ShardChildren
 from shake.stream.listing import Listed, orphans_of
 from shake.stream.queue import Queue
-from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, State, new_shard
-from shake.stream.suspicion import Answer, Question
+from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState, new_shard
+from shake.stream.suspicion import Question, ShardAnswer
 
 
 class Shards:
@@ -30,7 +30,7 @@ class Shards:
         self._began = began
         self._shards: dict[str, Shard] = {}
         #: Where what follows a shard can still be unlisted.
-        self.offspring = Children()
+        self.offspring = ShardChildren()
         self._ready = Queue[str, float]()
         self._journalable = Queue[str, float]()
         self._applying = False
@@ -41,7 +41,7 @@ class Shards:
         for shard in shards:
             self._take(shard)
         for shard in self:
-            if shard.state is State.APPLIED:
+            if shard.state is ShardState.APPLIED:
                 self._begin_children(shard)
             else:
                 self._reset_children(shard)
@@ -68,7 +68,7 @@ class Shards:
         *,
         whole: bool,
         now: float,
-        answers: Mapping[str, Answer] | None = None,
+        answers: Mapping[str, ShardAnswer] | None = None,
     ) -> list[Shard]:
         """Take in a listing, of all shards or of some; return the shards that are new.
 
@@ -103,9 +103,9 @@ class Shards:
         else:
             shard.applied_through = self._inherited(shard)
         if (parent is None and not (below and shard.parent)) or (
-            parent and parent.state is State.APPLIED
+            parent and parent.state is ShardState.APPLIED
         ):
-            self._enter(shard, State.READY)
+            self._enter(shard, ShardState.READY)
         self._offer(shard)
 
     def _inherited(self, shard: Shard) -> float:
@@ -122,7 +122,7 @@ class Shards:
         """
         found: set[str] = set()
         for shard in self:
-            if shard.state is State.WAITING:
+            if shard.state is ShardState.WAITING:
                 continue  # its parent is known, or may yet be listed, and then counts
             parent = shard.parent
             while parent not in found and parent not in self._shards and parent in listed:
@@ -133,7 +133,7 @@ class Shards:
 
     def _unlisted_parents(self) -> dict[str, Shard]:
         """Parents of shards with which following began that were never listed, with the shard."""
-        waiting = (one for one in self if one.state is State.WAITING)
+        waiting = (one for one in self if one.state is ShardState.WAITING)
         return {one.parent: one for one in waiting if one.parent not in self._shards}
 
     def _before_beginning(self, found: dict[str, Listed]) -> dict[str, Shard]:
@@ -146,7 +146,11 @@ class Shards:
         return before
 
     def _judge(
-        self, listed: Collection[str], parents: set[str], now: float, answers: Mapping[str, Answer]
+        self,
+        listed: Collection[str],
+        parents: set[str],
+        now: float,
+        answers: Mapping[str, ShardAnswer],
     ) -> None:
         """What a listing lacks is late, or gone; ``parents`` are those of shards left out of it."""
         for parent in self._unlisted_parents().keys() & self._before:
@@ -168,10 +172,10 @@ class Shards:
     def _begin_behind(self, parent: str) -> None:
         """What this shard held is in the copy, so what follows it begins."""
         for child in map(self.__getitem__, self.offspring[parent]):
-            if child.state is State.WAITING:
-                self._enter(child, State.READY)
+            if child.state is ShardState.WAITING:
+                self._enter(child, ShardState.READY)
 
-    def doubt(self, shard: Shard, answer: Answer, now: float) -> None:
+    def doubt(self, shard: Shard, answer: ShardAnswer, now: float) -> None:
         """The source says that a shard, which has no reader now, is gone, or its position trimmed.
 
         It is not read until the source has said more. Raises GapError where that is believed.
@@ -216,11 +220,11 @@ class Shards:
         return self._shards[self._ready.first()]
 
     def lease(self, shard: Shard) -> None:
-        self._enter(shard, State.READING)
+        self._enter(shard, ShardState.READING)
 
     def end_lease(self, shard: Shard) -> None:
         """It is read on later, from what is applied of it."""
-        self._enter(shard, State.READY)
+        self._enter(shard, ShardState.READY)
 
     def rewind(self, shard: Shard) -> None:
         """Its position is trimmed, but nothing behind it: read the oldest record that is left."""
@@ -242,22 +246,22 @@ class Shards:
         left = self.children(shard)
         while left:
             child = left.pop()
-            if child.state is State.WAITING:
+            if child.state is ShardState.WAITING:
                 child.applied_through = max(child.applied_through, through)
                 left += self.children(child)
 
     def finish(self, shard: Shard) -> None:
         """A shard is applied to its end: its children may begin."""
-        self._enter(shard, State.APPLIED)
+        self._enter(shard, ShardState.APPLIED)
         self._begin_children(shard)
 
     def _begin_children(self, shard: Shard) -> None:
         self.offspring.end(shard)
         for child in self.children(shard):
-            if child.state is State.WAITING:
+            if child.state is ShardState.WAITING:
                 child.applied_through = max(child.applied_through, shard.applied_through)
                 child.horizon &= shard.horizon  # behind what was read, nothing may be missing
-                self._enter(child, State.READY)
+                self._enter(child, ShardState.READY)
 
     # ---- journal
 
@@ -321,11 +325,11 @@ class Shards:
         self._journalable.discard(shard.id)
         if shard.journaling or shard.doubted:
             return
-        ready = shard.state is State.READY
+        ready = shard.state is ShardState.READY
         if ready:
             self._ready.add(shard.id, shard.applied_through)
         parent = self._shards.get(shard.parent)
-        behind = shard.state is State.WAITING and parent is not None and parent.fully_journaled
+        behind = shard.state is ShardState.WAITING and parent is not None and parent.fully_journaled
         if not shard.fully_journaled and (behind or (ready and not self._applying)):
             self._journalable.add(shard.id, shard.read_through)
 
@@ -339,8 +343,8 @@ class Shards:
         while left:
             parent = left.pop()
             for child in self.children(parent):
-                if child.state is not State.WAITING or child.sequence:
-                    child.state, child.sequence = State.WAITING, ""
+                if child.state is not ShardState.WAITING or child.sequence:
+                    child.state, child.sequence = ShardState.WAITING, ""
                     child.applied_through = min(child.applied_through, parent.applied_through)
                     left.append(child)
 
@@ -355,7 +359,7 @@ class Shards:
 
     def unread(self) -> Iterator[Shard]:
         """Shards of which something is left to be applied, or of whose children."""
-        yield from (shard for shard in self if shard.state is not State.APPLIED)
+        yield from (shard for shard in self if shard.state is not ShardState.APPLIED)
         yield from self._incomplete()
 
     def _incomplete(self) -> Iterator[Shard]:
@@ -372,7 +376,7 @@ class Shards:
         """Every record created before this moment is applied, or in the journal; None as above."""
         if not self._shards:
             return self._began
-        open_ = (shard for shard in self if shard.state is not State.APPLIED)
+        open_ = (shard for shard in self if shard.state is not ShardState.APPLIED)
         left = [one.read_through for one in open_ if not one.fully_journaled]
         left += [shard.read_through for shard in self._incomplete()]
         return min(left, default=None)
@@ -398,7 +402,7 @@ class Shards:
         self.offspring.add(shard)
         return shard
 
-    def _enter(self, shard: Shard, state: State) -> None:
+    def _enter(self, shard: Shard, state: ShardState) -> None:
         if state not in NEXT[shard.state]:
             raise AssertionError(f"shard {shard.id}: {shard.state.name} to {state.name}")
         shard.state = state

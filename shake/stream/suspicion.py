@@ -32,7 +32,7 @@ BEGINNING = Proof(3, 2.0, 0.5)
 STATEMENT = Proof(2, 0.0, 0.5)
 
 
-class Answer(Enum):
+class ShardAnswer(Enum):
     """What GetShardIterator says of a shard, or of a position in it."""
 
     THERE = "there"

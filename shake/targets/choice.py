@@ -10,7 +10,7 @@ from shake.schema import Table
 from shake.targets.contract import Target
 from shake.targets.deadline import Deadline
 from shake.targets.dynamodb import schema as dynamodb_schema
-from shake.targets.mongodb import fields, places
+from shake.targets.mongodb import fields, namespaces
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.target import MongoTarget
 
@@ -36,18 +36,20 @@ def open_target(
 
 def problems(table: Table, config: Config) -> list[str]:
     """Every reason why the target cannot hold this table under this configuration."""
-    found = place_problems(config.place(table.name), config)
+    found = namespace_problems(config.namespace(table.name), config)
     if config.target_type == "mongodb":
         found += filter(None, [fields.key_problem(table, config)])
     return found
 
 
-def place_problems(place: str, config: Config) -> list[str]:
+def namespace_problems(namespace: str, config: Config) -> list[str]:
     """Why the target refuses a collection, or a table, of this name."""
     if config.target_type == "mongodb":
-        problem = places.place_problem(place, sharded=config.target_mongodb_type == "sharding")
+        problem = namespaces.namespace_problem(
+            namespace, sharded=config.target_mongodb_type == "sharding"
+        )
     else:
-        problem = dynamodb_schema.name_problem(place)
+        problem = dynamodb_schema.name_problem(namespace)
     return [problem] if problem else []
 
 

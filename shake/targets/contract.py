@@ -92,12 +92,12 @@ LAST_PROCESS = 1023
 class Fence(NamedTuple):
     """By what the target refuses the late commands of a writer.
 
-    ``collection`` is the UUID of the collection that is written, "" where it is unknown. Commands
-    are numbered; the numbers rise with ``run``, which the checkpoint counts, and within it with
-    ``process``.
+    ``collection_uuid`` is the UUID of the collection that is written, "" where it is unknown.
+    Commands are numbered; the numbers rise with ``run``, which the checkpoint counts, and within it
+    with ``process``.
     """
 
-    collection: str = ""
+    collection_uuid: str = ""
     run: int = 0
     process: int = 0
 
@@ -112,7 +112,7 @@ class Found(NamedTuple):
     ``collation`` is what it compares strings by, "" where different strings are never equal.
     """
 
-    collection: str
+    collection_uuid: str
     keyed: bool
     collation: str = ""
 
@@ -120,24 +120,24 @@ class Found(NamedTuple):
 class Location(NamedTuple):
     """Where documents are stored now: ``database.collection``, and its UUID, "" if unknown."""
 
-    place: str
-    collection: str
+    namespace: str
+    collection_uuid: str
 
 
 class Staging(Protocol):
     """The collection that a copy fills; it gets its final name when it is complete.
 
     Each method can be called again, by another run too, after a call that was not answered.
-    ``collection`` is the UUID that the last answer gave.
+    ``collection_uuid`` is the UUID that the last answer gave.
     """
 
     def begin(self) -> Location:
         """Create it, empty."""
 
-    def look(self, collection: str) -> Location | None:
+    def look(self, collection_uuid: str) -> Location | None:
         """Where it is now, under whatever run's name; None where it is gone. Changes nothing."""
 
-    def resume(self, collection: str) -> Location:
+    def resume(self, collection_uuid: str) -> Location:
         """Take it over from an earlier run, whose late commands cannot reach it any more.
 
         Its place is the final one where that run had already renamed it. Raises RunError where it
@@ -145,7 +145,7 @@ class Staging(Protocol):
         """
 
     def publish(
-        self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
+        self, collection_uuid: str, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> Location:
         """Give it the final name.
 
@@ -168,34 +168,34 @@ class Staging(Protocol):
 
 
 class Target(Protocol):
-    """A place that holds collections; ``place`` is ``database.collection``."""
+    """A place that holds collections; ``namespace`` is ``database.collection``."""
 
     @property
     def weaknesses(self) -> tuple[str, ...]:
         """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
 
-    def probe(self, places: list[str]) -> None:
+    def probe(self, namespaces: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
 
-    def missing_rights(self, places: list[str]) -> list[str]:
+    def missing_rights(self, namespaces: list[str]) -> list[str]:
         """What the target does not allow of what a run will do there, a line each.
 
         Empty also where the target does not tell.
         """
 
-    def find(self, place: str, table: Table) -> Found | None:
+    def find(self, namespace: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""
 
-    def drop(self, place: str) -> None: ...
+    def drop(self, namespace: str) -> None: ...
 
-    def create(self, place: str, table: Table) -> None:
+    def create(self, namespace: str, table: Table) -> None:
         """Create the collection (sharded, where so configured). Harmless when it is there."""
 
     def staging(
-        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+        self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> Staging | None:
         """The staging collection of a run; None where the target cannot rename."""
 
-    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
+    def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> Writer: ...
 
     def close(self) -> None: ...

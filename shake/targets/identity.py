@@ -20,28 +20,32 @@ def mismatch(
     if found is None:
         where = f" on {server}" if server else ""
         return (
-            f"collection {location.place}{where}, which holds table {table}, is missing: check "
+            f"collection {location.namespace}{where}, which holds table {table}, is missing: check "
             "target.address, rename the collection back, or restore it with the UUID that it had "
             f"(mongorestore --preserveUUID), {anew}"
         )
-    if location.collection and found.collection and found.collection != location.collection:
+    if (
+        location.collection_uuid
+        and found.collection_uuid
+        and found.collection_uuid != location.collection_uuid
+    ):
         was = f" ({server})" if server else ""
         return (
-            f"collection {location.place} is not the one that table {table} is stored in: it was "
-            "made anew (as by a restore without --preserveUUID), or target.address leads to "
+            f"collection {location.namespace} is not the one that table {table} is stored in: it "
+            "was made anew (as by a restore without --preserveUUID), or target.address leads to "
             f"another server than before{was}: set it back, {anew}"
         )
-    if problem := collation_problem(table, location.place, found):
+    if problem := collation_problem(table, location.namespace, found):
         return problem
     if not found.keyed:
         return (
-            f"collection {location.place} lacks the unique index on the key of table {table}, so "
-            f"changes could store an item twice: build that index, {anew}"
+            f"collection {location.namespace} lacks the unique index on the key of table {table}, "
+            f"so changes could store an item twice: build that index, {anew}"
         )
     return None
 
 
-def collation_problem(table: str, place: str, found: Found) -> str | None:
+def collation_problem(table: str, namespace: str, found: Found) -> str | None:
     """Why a collection cannot hold the items of a table one by one; None where it can.
 
     Under a default collation the keys "a" and "A" can be one to every query and every index.
@@ -50,7 +54,7 @@ def collation_problem(table: str, place: str, found: Found) -> str | None:
     if not found.collation:
         return None
     return (
-        f"collection {place} has a default collation ({found.collation}), by which different keys "
-        f"of table {table} can be equal: create it anew without one, or give the table another "
-        "place by namespace.map"
+        f"collection {namespace} has a default collation ({found.collation}), by which different "
+        f"keys of table {table} can be equal: create it anew without one, or give the table "
+        "another place by namespace.map"
     )

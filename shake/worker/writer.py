@@ -72,7 +72,7 @@ class WriterMain:
 
     @property
     def _role(self) -> str:
-        return f"writer {in_short([writer.place for writer in self._writers.values()])}"
+        return f"writer {in_short([writer.namespace for writer in self._writers.values()])}"
 
     def _insert(self) -> None:
         with child.guarded(self._channel):
@@ -113,7 +113,7 @@ class CollectionWriter:
         self._config = config
         self._target = target
         self._table = opened.description
-        self.place = opened.place
+        self.namespace = opened.namespace
         self._copy = opened.copy
         self._staged = opened.staged
         self._numbers = opened.run, process
@@ -152,46 +152,48 @@ class CollectionWriter:
         match order:
             case messages.Prepare(_, on_existing):
                 self._move_to(staging.begin() if staging else self._create(on_existing))
-            case messages.Resume(_, collection, ranges):
+            case messages.Resume(_, collection_uuid, ranges):
                 if staging:
-                    self._move_to(staging.resume(collection))
+                    self._move_to(staging.resume(collection_uuid))
                 self._forget(ranges)
             case messages.Forget(_, ranges):
                 self._forget(ranges)
             case messages.BuildIndexes(table, documents, segments):
                 done = self._build_indexes(table, documents, segments)
-            case messages.Publish(_, collection, on_existing, backup, drops):
+            case messages.Publish(_, collection_uuid, on_existing, backup, drops):
                 if staging:
-                    self._move_to(staging.publish(collection, on_existing, backup, drops))
+                    self._move_to(staging.publish(collection_uuid, on_existing, backup, drops))
             case _:
                 unhandled(order)
-        return done._replace(place=self._location.place, collection=self._location.collection)
+        return done._replace(
+            namespace=self._location.namespace, collection_uuid=self._location.collection_uuid
+        )
 
     def _move_to(self, location: Location) -> None:
         """Write there from now on."""
         self._location = location
-        fence = Fence(location.collection, *self._numbers)
-        self._writer: Writer = self._target.writer(location.place, self._table, fence)
+        fence = Fence(location.collection_uuid, *self._numbers)
+        self._writer: Writer = self._target.writer(location.namespace, self._table, fence)
 
     def _staging(self) -> Staging | None:
-        return self._target.staging(self.place, self._table, self._copy, log.info)
+        return self._target.staging(self.namespace, self._table, self._copy, log.info)
 
     def _create(self, on_existing: OnExisting) -> Location:
         """Where the target cannot rename, an existing collection goes before the copy begins."""
         if on_existing in ("drop", "resync"):
-            self._target.drop(self.place)
+            self._target.drop(self.namespace)
         return self._found()
 
     def _forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
         if forgotten := self._writer.forget(ranges):
             log.info(
                 "%s: %d documents behind the checkpoint removed, to be copied again",
-                self.place,
+                self.namespace,
                 forgotten,
             )
 
     def _build_indexes(self, table: int, documents: int, segments: int) -> messages.Done:
-        if not self._location.collection:
+        if not self._location.collection_uuid:
             self._move_to(self._found())
         self._expect(documents)
         error, keyed = "", True
@@ -203,26 +205,26 @@ class CollectionWriter:
 
     def _found(self) -> Location:
         """The collection, made where it is missing, so that all commands can name its UUID."""
-        place = self._location.place
-        if self._target.find(place, self._table) is None:
-            self._target.create(place, self._table)
-        found = self._target.find(place, self._table)
-        return Location(place, found.collection if found else "")
+        namespace = self._location.namespace
+        if self._target.find(namespace, self._table) is None:
+            self._target.create(namespace, self._table)
+        found = self._target.find(namespace, self._table)
+        return Location(namespace, found.collection_uuid if found else "")
 
     def _expect(self, documents: int) -> None:
         """Raises RunError where documents that were acknowledged are missing."""
         checkpoint = self._config.checkpoint_of(self._table.name)
         if missing := self._writer.missing(documents):
             raise RunError(
-                f"{self._location.place}: {missing} of the {documents} documents that were stored "
-                f"for table {self._table.name} are not there any more: something else has removed "
-                f"them; remove the table's checkpoint ({checkpoint}) to copy it anew"
+                f"{self._location.namespace}: {missing} of the {documents} documents that were "
+                f"stored for table {self._table.name} are not there any more: something else has "
+                f"removed them; remove the table's checkpoint ({checkpoint}) to copy it anew"
             )
 
     def _verify(self) -> None:
-        if not self._location.collection:
+        if not self._location.collection_uuid:
             return
-        found = self._target.find(self._location.place, self._table)
+        found = self._target.find(self._location.namespace, self._table)
         if problem := mismatch(self._config, self._table.name, self._location, found):
             raise RunError(problem)
 

@@ -72,8 +72,8 @@ class Copied:
         )
         target = MongoTarget(config, stop, lambda reason: None)
         table = client.describe(self.name)
-        target.create(config.place(self.name), table)
-        writer = target.writer(config.place(self.name), table)
+        target.create(config.namespace(self.name), table)
+        writer = target.writer(config.namespace(self.name), table)
         plan = ScanPlan(self.name, 1, filter=config.scan_filter)
         options = codec.Options.of(config, table.keys)
         start, number = None, 0

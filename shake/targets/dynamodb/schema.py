@@ -15,18 +15,18 @@ _NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _KINDS = (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
 
 
-def table_name(place: str) -> str:
+def table_name(namespace: str) -> str:
     """The name on the target: an endpoint has no databases, so that part of a place is not used."""
-    return place.partition(".")[2]
+    return namespace.partition(".")[2]
 
 
-def name_problem(place: str) -> str | None:
+def name_problem(namespace: str) -> str | None:
     """Why DynamoDB refuses this name, or None."""
-    if _NAME.fullmatch(table_name(place)):
+    if _NAME.fullmatch(table_name(namespace)):
         return None
     return (
-        f"{place}: the name of a DynamoDB table has 3 to 255 of a-z, A-Z, 0-9, _, - and the dot, "
-        f"{table_name(place)!r} is none; choose another by namespace.map"
+        f"{namespace}: the name of a DynamoDB table has 3 to 255 of a-z, A-Z, 0-9, _, - and the "
+        f"dot, {table_name(namespace)!r} is none; choose another by namespace.map"
     )
 
 
@@ -56,7 +56,7 @@ def missing_indexes(table: Table, config: Config, description: dict[str, Any]) -
     ]
 
 
-def create_request(place: str, table: Table, config: Config) -> dict[str, Any]:
+def create_request(namespace: str, table: Table, config: Config) -> dict[str, Any]:
     """The CreateTable request: on demand, every index with a copy of all attributes.
 
     Only attributes that some key uses may be defined.
@@ -65,7 +65,7 @@ def create_request(place: str, table: Table, config: Config) -> dict[str, Any]:
     indexes = wanted_indexes(table, config)
     attributes = dict.fromkeys([*table.keys, *(a for index in indexes for a in index.keys)])
     request = {
-        "TableName": table_name(place),
+        "TableName": table_name(namespace),
         "BillingMode": "PAY_PER_REQUEST",
         "KeySchema": _schema([table.keys.partition], [*table.keys][1:]),
         "AttributeDefinitions": [

@@ -78,17 +78,17 @@ class DynamoTarget:
         self._client = connect(replace(source, url=address, region=region))
         self._source = connect(source)
 
-    def probe(self, places: list[str]) -> None:
+    def probe(self, namespaces: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes by a key that no item can have."""
-        names = Counter(map(table_name, places))
+        names = Counter(map(table_name, namespaces))
         if twice := [name for name, times in names.items() if times > 1]:
             raise RefusedError(
                 f"{names[twice[0]]} tables would go to table {twice[0]}: a DynamoDB endpoint has "
                 "no databases; give each another name by namespace.map"
             )
-        for place in places:
+        for namespace in namespaces:
             try:
-                self._probe(place)
+                self._probe(namespace)
             except Unreachable as error:
                 raise RefusedError(
                     f"target.address: the target does not answer: {error.reason}", passes=True
@@ -96,57 +96,59 @@ class DynamoTarget:
             except RunError as error:
                 raise RefusedError(f"{error} (asked with the source's credentials)") from error
 
-    def missing_rights(self, places: list[str]) -> list[str]:
+    def missing_rights(self, namespaces: list[str]) -> list[str]:
         return []
 
-    def find(self, place: str, table: Table) -> Found | None:
+    def find(self, namespace: str, table: Table) -> Found | None:
         """See Target: a table of this name, in whatever state."""
-        found = self._describe(place)
+        found = self._describe(namespace)
         return None if found is None else Found(str(found.get("TableId") or ""), keyed=True)
 
-    def drop(self, place: str) -> None:
+    def drop(self, namespace: str) -> None:
         """Delete the table, and return when it is gone; harmless when there is none."""
-        while (found := self._describe(place)) is not None:
+        while (found := self._describe(namespace)) is not None:
             if _state(found) != "DELETING":
-                name = table_name(place)
-                self._ask(place, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
-            self._pause(place)
+                name = table_name(namespace)
+                self._ask(namespace, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
+            self._pause(namespace)
 
     def staging(
-        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+        self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> None:
         """See Target: DynamoDB cannot rename a table."""
 
-    def create(self, place: str, table: Table) -> None:
+    def create(self, namespace: str, table: Table) -> None:
         """Create the table with its indexes, and return when it can be written to."""
-        while (found := self._describe(place)) is None or _state(found) not in (
+        while (found := self._describe(namespace)) is None or _state(found) not in (
             "ACTIVE",
             "UPDATING",
         ):
             if found is None:
-                self._ask(place, "CreateTable", create_request(place, table, self._config), _BUSY)
-            self._pause(place)
+                self._ask(
+                    namespace, "CreateTable", create_request(namespace, table, self._config), _BUSY
+                )
+            self._pause(namespace)
 
-    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> DynamoWriter:
+    def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> DynamoWriter:
         """A writer that shares this target's connections."""
-        return DynamoWriter(self._client, place, table, self._config, self._on_retry)
+        return DynamoWriter(self._client, namespace, table, self._config, self._on_retry)
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
         self._source.close()
 
-    def _probe(self, place: str) -> None:
-        name = table_name(place)
-        found = self._describe(place, attempts=ATTEMPTS)
+    def _probe(self, namespace: str) -> None:
+        name = table_name(namespace)
+        found = self._describe(namespace, attempts=ATTEMPTS)
         if found is not None and self._config.wants(name) and self._is_source(name, found):
             raise RefusedError(
-                f"{place}: the target's table {name} is the source's own: set target.address to "
-                "another endpoint, or give another name by namespace.map"
+                f"{namespace}: the target's table {name} is the source's own: set target.address "
+                "to another endpoint, or give another name by namespace.map"
             )
         request: dict[str, Any] = {"RequestItems": {name: [{"DeleteRequest": {"Key": {}}}]}}
         accepted = ("ValidationException", _NO_TABLE)  # which come after the permission's check
-        self._ask(place, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
+        self._ask(namespace, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
 
     def _is_source(self, name: str, found: dict[str, Any]) -> bool:
         """Whether a table of the target is a source table, whatever way leads there."""
@@ -159,14 +161,14 @@ class DynamoTarget:
         identity = [found.get(field) for field in _IDENTITY]
         return any(identity) and identity == [source["Table"].get(f) for f in _IDENTITY]
 
-    def _describe(self, place: str, *, attempts: int | None = None) -> dict[str, Any] | None:
-        request = {"TableName": table_name(place)}
-        answer = self._ask(place, "DescribeTable", request, _NO_TABLE, attempts=attempts)
+    def _describe(self, namespace: str, *, attempts: int | None = None) -> dict[str, Any] | None:
+        request = {"TableName": table_name(namespace)}
+        answer = self._ask(namespace, "DescribeTable", request, _NO_TABLE, attempts=attempts)
         return None if answer is None else answer["Table"]
 
     def _ask(
         self,
-        place: str,
+        namespace: str,
         operation: str,
         request: dict[str, Any],
         *accepted: str,
@@ -178,11 +180,11 @@ class DynamoTarget:
         except SourceError as error:
             if error.code in accepted:
                 return None
-            raise refusal(place, error) from error
+            raise refusal(namespace, error) from error
 
-    def _pause(self, place: str) -> None:
+    def _pause(self, namespace: str) -> None:
         if self._stop.wait(POLL):
-            raise Stopped(f"{place}: stopped while the target created or deleted the table")
+            raise Stopped(f"{namespace}: stopped while the target created or deleted the table")
 
 
 def signing_region(address: str) -> str | None:

@@ -28,10 +28,10 @@ HEADER = 4
 ITEM_FAULTS = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
 
-def refusal(place: str, error: SourceError) -> RunError:
+def refusal(namespace: str, error: SourceError) -> RunError:
     """The client's error, worded for a target."""
     reason = f"{error.code}: {error.message}"
-    return RunError(f"{place}: the target refused {error.operation}: {reason}")
+    return RunError(f"{namespace}: the target refused {error.operation}: {reason}")
 
 
 def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
@@ -51,14 +51,14 @@ class DynamoWriter:
     def __init__(
         self,
         client: Client,
-        place: str,
+        namespace: str,
         table: Table,
         config: Config,
         on_retry: Callable[[str], None],
     ) -> None:
         self._client = client
-        self._place = place
-        self._name = table_name(place)
+        self._namespace = namespace
+        self._name = table_name(namespace)
         self._table = table
         self._config = config
         self._on_retry = on_retry
@@ -75,7 +75,7 @@ class DynamoWriter:
                     for item in batch:
                         self._put_new(item)
         except SourceError as error:
-            raise refusal(self._place, error) from error
+            raise refusal(self._namespace, error) from error
         return 0
 
     def apply(self, changes: Changes, shard: str) -> int:
@@ -93,7 +93,7 @@ class DynamoWriter:
                 deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
                 self._put_all({self._name: deletes})
         except SourceError as error:
-            raise refusal(self._place, error) from error
+            raise refusal(self._namespace, error) from error
         return 0
 
     def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
@@ -115,11 +115,11 @@ class DynamoWriter:
         try:
             answer = self._client.ask("DescribeTable", {"TableName": self._name})
         except SourceError as error:
-            raise refusal(self._place, error) from error
+            raise refusal(self._namespace, error) from error
         if missing := missing_indexes(self._table, self._config, answer["Table"]):
             raise IndexRefused(
-                f"{self._place}: the target has no {', '.join(missing)}: add what is missing to "
-                "the table, or set full.enable_index.user = false"
+                f"{self._namespace}: the target has no {', '.join(missing)}: add what is missing "
+                "to the table, or set full.enable_index.user = false"
             )
 
     def _put_batch(self, batch: list[bytes]) -> None:
@@ -129,7 +129,7 @@ class DynamoWriter:
         except SourceError as error:
             if error.code not in ITEM_FAULTS:
                 raise
-            self._on_retry(f"{self._place}: a batch is sent item by item: {error.message}")
+            self._on_retry(f"{self._namespace}: a batch is sent item by item: {error.message}")
             for item in batch:
                 self._put(item)
 
@@ -143,7 +143,7 @@ class DynamoWriter:
                 return
             fruitless = 1 if _size(left) < _size(requests) else fruitless + 1
             requests = left
-            self._on_retry(f"{self._place}: the target is throttled, it left items unprocessed")
+            self._on_retry(f"{self._namespace}: the target is throttled, it left items unprocessed")
             self._client.pause(fruitless)
 
     def _put(self, item: bytes, **condition: Any) -> None:
@@ -178,7 +178,7 @@ class DynamoWriter:
 
     def _item_error(self, item: bytes, reason: str) -> ItemError:
         key = orjson.dumps(self._key(item)).decode()
-        return ItemError(key, f"{self._place}: {reason}", self._table.name)
+        return ItemError(key, f"{self._namespace}: {reason}", self._table.name)
 
 
 def _size(requests: dict[str, list[Any]]) -> int:

@@ -59,11 +59,11 @@ class Applier:
         met = total = 0
         cuts = codec.batches(statements, self.config.full_document_write_batch, MOST_BYTES)
         for start, end, count in cuts:
-            met += self._insist(command, statements[start:end], count, judge)
+            met += self._apply_retrying(command, statements[start:end], count, judge)
             total += count
         return met, total
 
-    def _insist(
+    def _apply_retrying(
         self,
         command: str,
         batch: memoryview,
@@ -85,9 +85,9 @@ class Applier:
                     and 0 < duplicates < MOST_DUPLICATES
                     and _only_duplicates(error)
                 ):
-                    place = self.collection.full_name
+                    namespace = self.collection.full_name
                     raise Contended(
-                        f"{place}: another write of the same key is under way"
+                        f"{namespace}: another write of the same key is under way"
                     ) from error
                 statements = copies(batch)
                 for entry in errors:
@@ -107,8 +107,8 @@ class Applier:
                     "another shake-supervisor runs it; or an older checkpoint was restored: then "
                     "start again when the target has forgotten the later changes, in half an hour"
                 ) from error
-            place = self.collection.full_name
-            raise RunError(f"{place}: the target refused a change: {words(error)}") from error
+            namespace = self.collection.full_name
+            raise RunError(f"{namespace}: the target refused a change: {words(error)}") from error
 
     def confirm(self) -> None:
         """Return when no fail-over can undo what was found: a write waits for all before it."""

@@ -45,13 +45,13 @@ class Builder:
         refused += unsafe + self._create([index for index in sound if not index.unique])
         if refused:
             raise (RunError if unsafe else IndexRefused)(
-                f"{self._place}: {len(refused)} of {len(wanted)} indexes of table "
+                f"{self._namespace}: {len(refused)} of {len(wanted)} indexes of table "
                 f"{self.table.name} could not be built; the copied data is complete, a restart "
                 f"tries again: {'; '.join(refused)}"
             )
 
     @property
-    def _place(self) -> str:
+    def _namespace(self) -> str:
         return self.collection.full_name
 
     def _quorum(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Builder:
         models = [index.model() for index in indexes]
         try:
             self.patience.call(
-                self._place, lambda: self.collection.create_indexes(models, **self._quorum())
+                self._namespace, lambda: self.collection.create_indexes(models, **self._quorum())
             )
         except DuplicateKeyError as error:
             self._remove_copies(indexes[0], error)
@@ -88,9 +88,13 @@ class Builder:
             delete for group in self._groups(unique) for delete in self._extra(group, unique)
         ]
         if not deletes:
-            raise RunError(f"{self._place}: {unique} was refused: {words(error)}") from error
-        self.patience.call(self._place, lambda: self.collection.bulk_write(deletes, ordered=False))
-        self.notice(f"{self._place}: removed {len(deletes)} copies that an interrupted run left")
+            raise RunError(f"{self._namespace}: {unique} was refused: {words(error)}") from error
+        self.patience.call(
+            self._namespace, lambda: self.collection.bulk_write(deletes, ordered=False)
+        )
+        self.notice(
+            f"{self._namespace}: removed {len(deletes)} copies that an interrupted run left"
+        )
 
     def _groups(self, unique: Index) -> list[Mapping[str, Any]]:
         """All keys that several documents have: one pass finds what would end build after build."""
@@ -106,7 +110,7 @@ class Builder:
             {"$match": {"count": {"$gt": 1}}},
         ]
         return self.patience.call(
-            self._place, lambda: list(self.collection.aggregate(pipeline, allowDiskUse=True))
+            self._namespace, lambda: list(self.collection.aggregate(pipeline, allowDiskUse=True))
         )
 
     def _extra(self, group: Mapping[str, Any], unique: Index) -> list[DeleteOne]:
@@ -114,15 +118,15 @@ class Builder:
         values = [group["_id"].get(f"k{number}") for number in range(len(unique.fields))]
         key = dict(zip([path for path, _ in unique.fields], values, strict=True))
         query = {"_id": {"$in": group["ids"]}, **key}
-        found = self.patience.call(self._place, lambda: list(self.collection.find(query)))
+        found = self.patience.call(self._namespace, lambda: list(self.collection.find(query)))
         ids = [document["_id"] for document in found]
         # All copies of one item come from one segment.
         segment, *others = {_segment(one) for one in ids}
         if others or segment >= self.segments:
             raise RunError(
-                f"{self._place}: {unique} was refused: table {self.table.name}: somebody else has "
-                f"stored a document of the same key, {key}: of the _ids {ids} remove those that "
-                "are not wanted, and start again"
+                f"{self._namespace}: {unique} was refused: table {self.table.name}: somebody else "
+                f"has stored a document of the same key, {key}: of the _ids {ids} remove those "
+                "that are not wanted, and start again"
             )
         copies = sorted(found, key=lambda document: document["_id"])
         # mchange makes doubles of numbers: then only one position, read by two runs, is one item.
@@ -134,8 +138,8 @@ class Builder:
         if folds or len({self._key_bytes(copy) for copy in copies}) > 1:
             texts = [fields.key_text(copy, self.table, self.config) for copy in copies[:2]]
             raise RunError(
-                f"{self._place}: {unique} was refused: table {self.table.name}: the target takes "
-                f"keys {' and '.join(texts)} for one"
+                f"{self._namespace}: {unique} was refused: table {self.table.name}: the target "
+                f"takes keys {' and '.join(texts)} for one"
                 + (": mchange made one double of them; use convert.type = change" * folds)
             )
         return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[:-1]]  # the last run's

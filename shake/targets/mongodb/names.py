@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from shake.targets.mongodb.places import NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES
+from shake.targets.mongodb.namespaces import NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES
 
 #: Bytes that the longest suffix takes: ``.shake-`` and two numbers.
 _SUFFIX_BYTES = 32
@@ -13,42 +13,42 @@ _STAGING = re.compile(r"\.shake-(\d+)-(\d+)")
 _REPLACED = re.compile(r"\.shake-(old|spare)-[0-9a-f]*")
 
 
-def staging_name(place: str, stamp: int, run: int) -> str:
-    """Where a run of a copy stores what is to become ``place``."""
-    return f"{staging_stem(place)}.shake-{stamp}-{run}"
+def staging_name(namespace: str, stamp: int, run: int) -> str:
+    """Where a run of a copy stores what is to become ``namespace``."""
+    return f"{staging_stem(namespace)}.shake-{stamp}-{run}"
 
 
-def replaced_name(place: str, uuid: str) -> str:
+def replaced_name(namespace: str, uuid: str) -> str:
     """Where the collection with this UUID goes when a copy takes its name from it."""
-    return f"{staging_stem(place)}.shake-old-{uuid[:16]}"
+    return f"{staging_stem(namespace)}.shake-old-{uuid[:16]}"
 
 
-def spare_name(place: str, name: str) -> str:
+def spare_name(namespace: str, name: str) -> str:
     """Where the collection is made that is to get this name."""
-    return f"{staging_stem(place)}.shake-spare-{_digest(name)}"
+    return f"{staging_stem(namespace)}.shake-spare-{_digest(name)}"
 
 
-def run_of(place: str, name: str) -> tuple[int, int] | None:
+def run_of(namespace: str, name: str) -> tuple[int, int] | None:
     """The stamp and run of a name that :func:`staging_name` gave, None for every other name."""
-    found = _STAGING.fullmatch(_suffix(place, name))
+    found = _STAGING.fullmatch(_suffix(namespace, name))
     return (int(found[1]), int(found[2])) if found else None
 
 
-def is_replaced(place: str, name: str) -> bool:
+def is_replaced(namespace: str, name: str) -> bool:
     """Whether :func:`replaced_name` or :func:`spare_name` gave the name."""
-    return _REPLACED.fullmatch(_suffix(place, name)) is not None
+    return _REPLACED.fullmatch(_suffix(namespace, name)) is not None
 
 
-def staging_stem(place: str) -> str:
+def staging_stem(namespace: str) -> str:
     """The place, or what of it leaves room for the suffix, with a digest of the whole."""
     most = min(NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES) - _SUFFIX_BYTES
-    if len(place.encode()) <= most:
-        return place
-    return f"{place.encode()[: most - 17].decode(errors='ignore')}-{_digest(place)}"
+    if len(namespace.encode()) <= most:
+        return namespace
+    return f"{namespace.encode()[: most - 17].decode(errors='ignore')}-{_digest(namespace)}"
 
 
-def _suffix(place: str, name: str) -> str:
-    stem = staging_stem(place)
+def _suffix(namespace: str, name: str) -> str:
+    stem = staging_stem(namespace)
     return name[len(stem) :] if name.startswith(stem) else ""
 
 

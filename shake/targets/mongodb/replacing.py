@@ -42,27 +42,27 @@ class Replacing:
     """The collections that the copies of a place have replaced; ``notice`` logs a line."""
 
     target: MongoTarget
-    place: str
+    namespace: str
     table: Table
     notice: Callable[[str], None]
 
     def restore(self, uuids: Iterable[str], new: str) -> None:
         """Rename to ``new`` what an earlier run has moved away, to be dropped then."""
         for uuid in uuids:
-            if (name := replaced_name(self.place, uuid)) in self.left():
+            if (name := replaced_name(self.namespace, uuid)) in self.left():
                 self.target.rename(name, new, uuid)
 
     def take_names(self, uuids: Iterable[str], backup: str) -> None:
         """Leave none of the names free to which a late command can rename the final collection."""
-        names = [replaced_name(self.place, uuid) for uuid in uuids]
+        names = [replaced_name(self.namespace, uuid) for uuid in uuids]
         for name in [*names, backup] if backup else names:
-            if name not in self.target.collections(self.place, name):
+            if name not in self.target.collections(self.namespace, name):
                 self._replace(name, drop=False)
 
     def drop(self, uuids: Iterable[str]) -> None:
         """Drop what was moved away, and keep its name taken."""
         for uuid in uuids:
-            name = replaced_name(self.place, uuid)
+            name = replaced_name(self.namespace, uuid)
             found = self._collections().get(name)
             if found is None or self._note(name):
                 continue
@@ -71,15 +71,15 @@ class Replacing:
             else:
                 self.notice(
                     f"{name}: a late command has renamed another collection to it, which was "
-                    f"{self.place}: rename or remove it"
+                    f"{self.namespace}: rename or remove it"
                 )
 
     def keep(self, uuids: Iterable[str]) -> None:
         """Log what an earlier run has moved away to drop it, and what is not dropped any more."""
         for uuid in uuids:
-            if (name := replaced_name(self.place, uuid)) in self.left():
+            if (name := replaced_name(self.namespace, uuid)) in self.left():
                 self.notice(
-                    f"{name}: an earlier run has renamed {self.place} to it, to drop it; now "
+                    f"{name}: an earlier run has renamed {self.namespace} to it, to drop it; now "
                     "target.db.exist = rename keeps it: rename or remove it"
                 )
 
@@ -96,7 +96,7 @@ class Replacing:
 
     def _replace(self, name: str, *, drop: bool) -> None:
         """Give the name to a placeholder. ``drop``: what has the name is dropped in that step."""
-        spare = spare_name(self.place, name)
+        spare = spare_name(self.namespace, name)
         if self.target.sharded:
             self.target.create(spare, self.table)
         note = {"_id": _NOTE, "note": _TEXT, "since": self._now()}
@@ -107,7 +107,7 @@ class Replacing:
 
         self.target.call(spare, write)
         renamed = self.target.rename(spare, name, drop=drop)
-        if not renamed and (drop or name not in self.target.collections(self.place, name)):
+        if not renamed and (drop or name not in self.target.collections(self.namespace, name)):
             raise Contended(f"{name}: it was renamed or created meanwhile")
         self.notice(
             f"{name} holds a note only; it stays so that late commands fail; a start after a day "
@@ -121,10 +121,12 @@ class Replacing:
 
     def _now(self) -> datetime:
         admin = self.target.database("admin")
-        now: datetime = self.target.call(self.place, lambda: admin.command("hello"))["localTime"]
+        now: datetime = self.target.call(self.namespace, lambda: admin.command("hello"))[
+            "localTime"
+        ]
         return now.replace(tzinfo=None)  # UTC; the connection string can ask for a time zone
 
     def _collections(self) -> dict[str, str]:
         """UUIDs by name, of what was moved away, and of placeholders."""
-        found = self.target.collections(self.place, staging_stem(self.place))
-        return {name: uuid for name, uuid in found.items() if is_replaced(self.place, name)}
+        found = self.target.collections(self.namespace, staging_stem(self.namespace))
+        return {name: uuid for name, uuid in found.items() if is_replaced(self.namespace, name)}

@@ -164,7 +164,7 @@ class Patience:
         self._deadline = deadline or Deadline()
         self._jitter = jitter
 
-    def call(self, place: str, attempt: Callable[[], T]) -> T:
+    def call(self, namespace: str, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``; its errors that no waiting cures pass through."""
         for failures in itertools.count(1):
             self._deadline.wait()
@@ -173,7 +173,7 @@ class Patience:
             except PyMongoError as error:
                 if not transient(error):
                     raise
-                self.on_retry(f"{place}: {words(error)}")
+                self.on_retry(f"{namespace}: {words(error)}")
             if self._stop.wait(BACKOFF.pause(failures, self._jitter)):
                 break
-        raise Stopped(f"{place}: stopped while the target did not answer")
+        raise Stopped(f"{namespace}: stopped while the target did not answer")

@@ -59,12 +59,12 @@ class Rights:
                 allowed.update(one.get("actions", ()))
         return [] if "anyAction" in allowed else [one for one in actions if one not in allowed]
 
-    def can_rename(self, place: str, new: str) -> bool:
-        """Whether collection ``place`` can be renamed to ``new``, in the same database.
+    def can_rename(self, namespace: str, new: str) -> bool:
+        """Whether collection ``namespace`` can be renamed to ``new``, in the same database.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
-        database, _, collection = place.partition(".")
+        database, _, collection = namespace.partition(".")
         renamed = new.partition(".")[2]
         if not self.lacking(database, "", ("renameCollectionSameDB",)):
             return True
@@ -72,18 +72,19 @@ class Rights:
         return not (from_there or self.lacking(database, renamed, ("insert", "createIndex")))
 
 
-def refusals(rights: Rights, place: str, staging: str, *, sharded: bool) -> list[str]:
-    """What the user lacks to fill collection ``place``; ``staging`` is "" where none is copied."""
-    database = place.partition(".")[0]
+def refusals(rights: Rights, namespace: str, staging: str, *, sharded: bool) -> list[str]:
+    """What the user lacks to fill collection ``namespace``; ``staging`` is "" where none is "
+    "copied."""
+    database = namespace.partition(".")[0]
     wanted = (*COLLECTION, *COPIED) if staging else COLLECTION
     found = []
-    for name in filter(None, (place, staging)):
+    for name in filter(None, (namespace, staging)):
         collection = name.partition(".")[2]
         found += _lines(name, rights.lacking(database, collection, wanted), _ROLE)
         if sharded:
             found += _lines(name, rights.lacking(database, collection, SHARDING), _SHARDING_ROLE)
     of_database = rights.lacking(database, "", DATABASE)
-    if staging and not rights.can_rename(staging, place):
+    if staging and not rights.can_rename(staging, namespace):
         of_database.append("renameCollectionSameDB")
     return found + _lines(f"database {database}", of_database, _ROLE)
 

@@ -93,10 +93,10 @@ class Session:
 
     @classmethod
     def of(
-        cls, task: str, place: str, collection: str, shard: str, numbers: Iterator[int]
+        cls, task: str, namespace: str, collection_uuid: str, shard: str, numbers: Iterator[int]
     ) -> Session:
-        """The session of a shard, by its name and the collection's; ``collection`` is a UUID."""
-        named = uuid.uuid5(_NAMESPACE, "\0".join((task, place, collection, shard)))
+        """The session of a shard, by its name and the collection's."""
+        named = uuid.uuid5(_NAMESPACE, "\0".join((task, namespace, collection_uuid, shard)))
         return cls(Binary(named.bytes, UUID_SUBTYPE), numbers)
 
     @property

@@ -34,7 +34,7 @@ class MongoStaging:
     """
 
     target: MongoTarget
-    place: str
+    namespace: str
     table: Table
     copy: CopyRun
     notice: Callable[[str], None]
@@ -42,7 +42,7 @@ class MongoStaging:
     @property
     def name(self) -> str:
         """The namespace that this run fills."""
-        return staging_name(self.place, self.copy.stamp, self.copy.run)
+        return staging_name(self.namespace, self.copy.stamp, self.copy.run)
 
     def begin(self) -> Location:
         """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
@@ -54,54 +54,54 @@ class MongoStaging:
 
         return self._for_good(step)
 
-    def look(self, collection: str) -> Location | None:
+    def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
 
         Where the server tells none, or gives another one at a rename: by the name of the last run.
         """
         found = self._collections()
         for name, uuid in found.items():
-            if uuid and uuid == collection:
+            if uuid and uuid == collection_uuid:
                 return Location(name, uuid)
-        runs = {run: name for name in found if (run := run_of(self.place, name))}
+        runs = {run: name for name in found if (run := run_of(self.namespace, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
-        if ours and (not collection or not self.target.keeps_uuids):
+        if ours and (not collection_uuid or not self.target.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
-        if collection:
+        if collection_uuid:
             return None
-        name = self.place if self.place in found else self.name
+        name = self.namespace if self.namespace in found else self.name
         return Location(name, found.get(name, ""))
 
-    def resume(self, collection: str) -> Location:
+    def resume(self, collection_uuid: str) -> Location:
         """See Staging."""
 
         def step() -> str:
-            found = self._find(collection)
-            if found in (self.name, self.place):
+            found = self._find(collection_uuid)
+            if found in (self.name, self.namespace):
                 return found
             return self._rename(found, self.name)
 
-        location = self._for_good(step, collection)
+        location = self._for_good(step, collection_uuid)
         self.sweep(published=False)
         return location
 
     def publish(
-        self, collection: str, on_existing: OnExisting, backup: str, drops: Collection[str]
+        self, collection_uuid: str, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> Location:
         """See Staging."""
 
         def step() -> str:
-            found = self._find(collection)
-            if found == self.place:  # by an attempt that was not answered, or of an earlier run
+            found = self._find(collection_uuid)
+            if found == self.namespace:  # by an attempt that was not answered, or of an earlier run
                 return found
             drop = self._make_room(on_existing, backup, drops)
-            return self._rename(found, self.place, drop=drop)
+            return self._rename(found, self.namespace, drop=drop)
 
-        location = self._for_good(step, collection)
+        location = self._for_good(step, collection_uuid)
         if not self.target.takes_uuids:
             keeps = self.target.keeps_existing and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
-            self.target.call(self.place, lambda: end(drops))
+            self.target.call(self.namespace, lambda: end(drops))
         self.sweep(published=True)
         return location
 
@@ -109,7 +109,7 @@ class MongoStaging:
         """See Staging. The names are of dead runs, so a drop that lands late harms nothing."""
         first, after = (self.copy.first, 0), (self.copy.stamp, self.copy.run + published)
         for name, uuid in self._collections().items():
-            run = run_of(self.place, name)
+            run = run_of(self.namespace, name)
             if run and first <= run < after:
                 self.notice(f"{name}: removed, a late command of an earlier run had created it")
                 self.target.drop(name, uuid)
@@ -118,20 +118,20 @@ class MongoStaging:
     def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
         """See Staging."""
         first, last = (self.copy.first, 0), (self.copy.stamp, self.copy.run)
-        runs = {name: run_of(self.place, name) for name in self._collections()}
+        runs = {name: run_of(self.namespace, name) for name in self._collections()}
         names = {name for name, run in runs.items() if run and not first <= run <= last}
-        names |= self._replacing.left() - {replaced_name(self.place, uuid) for uuid in drops}
+        names |= self._replacing.left() - {replaced_name(self.namespace, uuid) for uuid in drops}
         return [(name, self._stats(name).get("count", 0)) for name in sorted(names)]
 
     @property
     def _replacing(self) -> Replacing:
-        return Replacing(self.target, self.place, self.table, self.notice)
+        return Replacing(self.target, self.namespace, self.table, self.notice)
 
     def _make_room(self, on_existing: OnExisting, backup: str, drops: Collection[str]) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
-        existing = self.target.seen(self.place, self.table)
+        existing = self.target.seen(self.namespace, self.table)
         atomic = self.target.takes_uuids
-        what = f"collection {self.place} ({self._size()})" if existing else ""
+        what = f"collection {self.namespace} ({self._size()})" if existing else ""
         if existing is None:
             if on_existing == "rename":
                 self._replacing.restore(drops, backup)
@@ -139,33 +139,33 @@ class MongoStaging:
             self._move(existing, backup)
             self.notice(f"{what} was renamed to {backup}")
         else:
-            planned = existing.collection in drops or (on_existing == "drop" and atomic)
+            planned = existing.collection_uuid in drops or (on_existing == "drop" and atomic)
             if on_existing == "create" or not planned:
                 raise RunError(
                     f"{what} was created while table {self.table.name} was copied; the copy is "
-                    f"complete in {self.name}: remove or rename {self.place}, or set "
+                    f"complete in {self.name}: remove or rename {self.namespace}, or set "
                     "target.db.exist, and start again"
                 )
             self.notice(f"{what} is dropped: the new copy takes its name")
             if not atomic:
-                self._move(existing, replaced_name(self.place, existing.collection))
+                self._move(existing, replaced_name(self.namespace, existing.collection_uuid))
         if not atomic:
             self._replacing.take_names(drops, backup)
         return atomic and existing is not None and on_existing != "rename"
 
     def _move(self, existing: Found, new: str) -> None:
         """Rename the collection that has the final name."""
-        if self.target.rename(self.place, new, existing.collection):
+        if self.target.rename(self.namespace, new, existing.collection_uuid):
             return
-        if all(name in self.target.collections(name, name) for name in (self.place, new)):
+        if all(name in self.target.collections(name, name) for name in (self.namespace, new)):
             raise RunError(
-                f"collection {self.place} cannot be renamed to {new}, which exists: remove or "
+                f"collection {self.namespace} cannot be renamed to {new}, which exists: remove or "
                 "rename one of them, and start again"
             )
-        raise Contended(f"{self.place}: it was renamed or undone meanwhile")
+        raise Contended(f"{self.namespace}: it was renamed or undone meanwhile")
 
     def _size(self) -> str:
-        stats = self._stats(self.place)
+        stats = self._stats(self.namespace)
         if not stats:
             return "of unknown size"
         return f"{count(stats.get('count', 0))} documents, {size(stats.get('size', 0))}"
@@ -184,27 +184,27 @@ class MongoStaging:
             raise Contended(f"{name}: it was renamed, or {new} was created, meanwhile")
         return new
 
-    def _find(self, collection: str) -> str:
-        if (found := self.look(collection)) is None:
+    def _find(self, collection_uuid: str) -> str:
+        if (found := self.look(collection_uuid)) is None:
             raise RunError(
-                f"{self.place}: the staging collection of table {self.table.name} (UUID "
-                f"{collection}) is gone: something else has removed it; remove the table's "
+                f"{self.namespace}: the staging collection of table {self.table.name} (UUID "
+                f"{collection_uuid}) is gone: something else has removed it; remove the table's "
                 f"checkpoint ({self.target.checkpoint_of(self.table)}) to copy it anew"
             )
-        return found.place
+        return found.namespace
 
     def _collections(self) -> dict[str, str]:
         """UUIDs by name, of the staging collections of this place, and of the place itself."""
         named: dict[str, str] = {}
-        for stem in {staging_stem(self.place), self.place}:
-            named |= self.target.collections(self.place, stem)
+        for stem in {staging_stem(self.namespace), self.namespace}:
+            named |= self.target.collections(self.namespace, stem)
         return {
             name: uuid
             for name, uuid in named.items()
-            if name == self.place or run_of(self.place, name)
+            if name == self.namespace or run_of(self.namespace, name)
         }
 
-    def _for_good(self, step: Callable[[], str], collection: str = "") -> Location:
+    def _for_good(self, step: Callable[[], str], collection_uuid: str = "") -> Location:
         """Take a step, which returns the collection's name; again, until no fail-over undoes it.
 
         What a step found done already can still be undone. So what is there is confirmed, and only
@@ -215,9 +215,11 @@ class MongoStaging:
             name = step()
             self.target.confirm(name)
             found = self._collections().get(name)
-            other = collection and found and found != collection and self.target.keeps_uuids
+            other = (
+                collection_uuid and found and found != collection_uuid and self.target.keeps_uuids
+            )
             if found is None or other:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
             return Location(name, found)
 
-        return self.target.call(self.place, attempt)
+        return self.target.call(self.namespace, attempt)

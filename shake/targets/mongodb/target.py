@@ -97,7 +97,7 @@ class MongoTarget:
         self._hello: dict[str, Any] = {}
         self.weaknesses: tuple[str, ...] = ()
 
-    def probe(self, places: list[str]) -> None:
+    def probe(self, namespaces: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
         where = "target.address"
         if not self._client.write_concern.acknowledged:
@@ -119,7 +119,7 @@ class MongoTarget:
             dollars = self._wire_version < DOLLAR_NAMES_WIRE_VERSION and NO_DOLLAR_NAMES
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
-            for where in places:
+            for where in namespaces:
                 self._elected(partial(self._refuse_other_kinds, where))
                 collection = self.collection(where).with_options(write_concern=quick)
                 self._elected(partial(collection.delete_one, {"_id": ObjectId()}))
@@ -135,42 +135,42 @@ class MongoTarget:
 
         return after_election(self._client, log, attempt)
 
-    def missing_rights(self, places: list[str]) -> list[str]:
+    def missing_rights(self, namespaces: list[str]) -> list[str]:
         """See Target."""
         rights = self.call("target", lambda: Rights.ask(self.database("admin")))
         copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
         found: dict[str, None] = {}  # each line once, in order
-        for place in places:
-            staging = staging_name(place, 0, 0) if self._renames and copies else ""
-            found |= dict.fromkeys(refusals(rights, place, staging, sharded=self.sharded))
+        for namespace in namespaces:
+            staging = staging_name(namespace, 0, 0) if self._renames and copies else ""
+            found |= dict.fromkeys(refusals(rights, namespace, staging, sharded=self.sharded))
         return list(found)
 
-    def _refuse_other_kinds(self, place: str) -> None:
+    def _refuse_other_kinds(self, namespace: str) -> None:
         """MongoDB renames no view and no time series.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
-        database, _, collection = place.partition(".")
+        database, _, collection = namespace.partition(".")
         for found in self.database(database).list_collections(filter={"name": collection}):
             if (kind := found.get("type", "collection")) != "collection":
                 raise RefusedError(
-                    f"{place} is a {kind}, which cannot be renamed or replaced: remove it, or give "
-                    "the table another place by namespace.map"
+                    f"{namespace} is a {kind}, which cannot be renamed or replaced: remove it, or "
+                    "give the table another place by namespace.map"
                 )
 
-    def find(self, place: str, table: Table) -> Found | None:
+    def find(self, namespace: str, table: Table) -> Found | None:
         """See Target. What is found, no fail-over can undo."""
-        self.confirm(place)
-        return self.seen(place, table)
+        self.confirm(namespace)
+        return self.seen(namespace, table)
 
-    def seen(self, place: str, table: Table) -> Found | None:
+    def seen(self, namespace: str, table: Table) -> Found | None:
         """What a primary shows now, which a fail-over might undo. A view counts too."""
-        found = self._listed(place, place).get(place)
+        found = self._listed(namespace, namespace).get(namespace)
         if found is None:
             return None
         wanted = wanted_indexes(table, self._config)[:1]
         unique = wanted[0].fields if wanted and wanted[0].unique else ()
-        stored = self.call(place, self.collection(place).index_information)
+        stored = self.call(namespace, self.collection(namespace).index_information)
         keyed = any(
             one.get("unique")
             and tuple(map(tuple, one["key"])) == unique
@@ -181,29 +181,29 @@ class MongoTarget:
         shown = ", ".join(f"{name} {collation[name]}" for name in _COLLATION if name in collation)
         return Found(_uuid_of(found), keyed or not unique, shown)
 
-    def collections(self, place: str, stem: str) -> dict[str, str]:
+    def collections(self, namespace: str, stem: str) -> dict[str, str]:
         """UUIDs, by name, of the collections whose names begin with ``stem``.
 
         Both are ``database.collection``; the UUID is "" where the server tells none.
         """
-        return {name: _uuid_of(one) for name, one in self._listed(place, stem).items()}
+        return {name: _uuid_of(one) for name, one in self._listed(namespace, stem).items()}
 
-    def _listed(self, place: str, stem: str) -> dict[str, Mapping[str, Any]]:
+    def _listed(self, namespace: str, stem: str) -> dict[str, Mapping[str, Any]]:
         """What the server tells of the collections whose names begin with ``stem``."""
         database, _, prefix = stem.partition(".")
         named = {"name": {"$regex": f"^{re.escape(prefix)}"}}
         found = self.call(
-            place, lambda: list(self.database(database).list_collections(filter=named))
+            namespace, lambda: list(self.database(database).list_collections(filter=named))
         )
         return {f"{database}.{one['name']}": one for one in found}
 
-    def drop(self, place: str, uuid: str = "") -> None:
+    def drop(self, namespace: str, uuid: str = "") -> None:
         """Drop the collection, if its UUID is still this one; harmless when there is none."""
-        database, _, collection = place.partition(".")
+        database, _, collection = namespace.partition(".")
         command = {"drop": collection, **self._only(uuid), **self._options}
-        self.call(place, lambda: self._unless_gone(self.database(database), command))
+        self.call(namespace, lambda: self._unless_gone(self.database(database), command))
 
-    def rename(self, place: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
+    def rename(self, namespace: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
         """Rename the collection, if its UUID is still this one; False where that cannot be done.
 
         Then it is not there, or ``new`` is. ``drop``: whatever has the new name is dropped in the
@@ -211,23 +211,23 @@ class MongoTarget:
         Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
         """
         command = {
-            "renameCollection": place,
+            "renameCollection": namespace,
             "to": new,
             "dropTarget": drop,
             **self._only(uuid),
             **self._options,
         }
         return self.call(
-            place, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
+            namespace, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
         )
 
-    def confirm(self, place: str) -> None:
+    def confirm(self, namespace: str) -> None:
         """Return when no fail-over can undo what is visible now.
 
         A write that changes nothing waits, by its write concern, for all that came before it.
         """
-        collection = self.collection(place)
-        self.call(place, lambda: collection.delete_one({"_id": ObjectId()}))
+        collection = self.collection(namespace)
+        self.call(namespace, lambda: collection.delete_one({"_id": ObjectId()}))
 
     @property
     def takes_uuids(self) -> bool:
@@ -243,43 +243,46 @@ class MongoTarget:
         return self._config.target_db_exist == "rename"
 
     def staging(
-        self, place: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
+        self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
         """See Target."""
-        return MongoStaging(self, place, table, copy, notice) if self._renames else None
+        return MongoStaging(self, namespace, table, copy, notice) if self._renames else None
 
     def checkpoint_of(self, table: Table) -> str:
         """Where the table's checkpoint is, in words."""
         return self._config.checkpoint_of(table.name)
 
-    def create(self, place: str, table: Table) -> None:
+    def create(self, namespace: str, table: Table) -> None:
         """See Target. Sharded on the hashed partition key, before the first document.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/shardCollection/
         """
-        self.call(place, lambda: self._shard(place, table) if self.sharded else self._new(place))
+        self.call(
+            namespace,
+            lambda: self._shard(namespace, table) if self.sharded else self._new(namespace),
+        )
 
-    def writer(self, place: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:
+    def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:
         """A writer that shares this target's connections."""
-        return MongoWriter(self.collection(place), table, self._config, self._patience, fence)
+        return MongoWriter(self.collection(namespace), table, self._config, self._patience, fence)
 
-    def collection(self, place: str) -> Collection[RawBSONDocument]:
+    def collection(self, namespace: str) -> Collection[RawBSONDocument]:
         """A collection that gives its documents as they are stored, read from the primary."""
-        database, _, collection = place.partition(".")
+        database, _, collection = namespace.partition(".")
         client: MongoClient[Any] = self._client
         return client.get_database(
             database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY, self._concern
         )[collection]
 
-    def call(self, place: str, attempt: Callable[[], T]) -> T:
+    def call(self, namespace: str, attempt: Callable[[], T]) -> T:
         """Call ``attempt``, again and again while the target fails in a way that passes.
 
         Raises RunError for any other failure.
         """
         try:
-            return self._patience.call(place, attempt)
+            return self._patience.call(namespace, attempt)
         except PyMongoError as error:
-            raise RunError(f"{place}: the target refused: {words(error)}") from error
+            raise RunError(f"{namespace}: the target refused: {words(error)}") from error
 
     def close(self) -> None:
         """Close all connections; writers of this target end with it."""
@@ -333,23 +336,23 @@ class MongoTarget:
             return False
         return True
 
-    def _new(self, place: str) -> None:
-        database, _, collection = place.partition(".")
+    def _new(self, namespace: str) -> None:
+        database, _, collection = namespace.partition(".")
         try:
             self.database(database).create_collection(collection, check_exists=False)
         except OperationFailure as error:
             if error.code != NAMESPACE_EXISTS:
                 raise
 
-    def _shard(self, place: str, table: Table) -> None:
+    def _shard(self, namespace: str, table: Table) -> None:
         admin = self.database("admin")
         try:
-            admin.command("enableSharding", place.partition(".")[0])
+            admin.command("enableSharding", namespace.partition(".")[0])
         except OperationFailure as error:
             if error.code != ALREADY_INITIALIZED:  # what older servers say the second time
                 raise
         key = {self._config.id_rule.path(table.keys.partition): "hashed"}
-        admin.command("shardCollection", place, key=key)
+        admin.command("shardCollection", namespace, key=key)
 
 
 def _uuid_of(listed: Mapping[str, Any]) -> str:

@@ -46,20 +46,20 @@ class MongoWriter:
         fence: Fence,
     ) -> None:
         self._collection = collection
-        self._bulk = Bulk(collection, fence.collection)
-        self._place = collection.full_name
+        self._bulk = Bulk(collection, fence.collection_uuid)
+        self._namespace = collection.full_name
         self._table = table
         self._config = config
         self._rule = config.id_rule
         self._patience = patience
-        self._uuid = fence.collection
+        self._uuid = fence.collection_uuid
         self._numbers = numbers_from(fence.run, fence.process)
         self._sharded = config.target_mongodb_type == "sharding"
 
     def write(self, documents: memoryview) -> int:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
-        return sum(self._insist(documents[start:end], count) for start, end, count in cuts)
+        return sum(self._store_retrying(documents[start:end], count) for start, end, count in cuts)
 
     def apply(self, changes: Changes, shard: str) -> int:
         """See Writer."""
@@ -82,7 +82,7 @@ class MongoWriter:
             lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
             refresh = partial(admin.command, "refreshSessions", lsids)
             with contextlib.suppress(OperationFailure):
-                self._patience.call(self._place, refresh)
+                self._patience.call(self._namespace, refresh)
 
     def end_shards(self, shards: list[str]) -> None:
         """See Writer. A delete of nothing, with a higher number than all before it."""
@@ -91,13 +91,13 @@ class MongoWriter:
         for shard in shards:
             attempt = partial(bulk.run, "delete", nothing, 1, self._session(shard))
             try:
-                self._patience.call(self._place, attempt)
+                self._patience.call(self._namespace, attempt)
             except OperationFailure as error:
                 if error.code != TOO_OLD:  # else a later run has seen to it
                     raise self._refused(error) from error
 
     def _session(self, shard: str) -> Session:
-        return Session.of(self._config.id, self._place, self._uuid, shard, self._numbers)
+        return Session.of(self._config.id, self._namespace, self._uuid, shard, self._numbers)
 
     def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer."""
@@ -112,9 +112,11 @@ class MongoWriter:
         """See Writer. All are counted only where the server's own count is too low."""
         collection = self._collection
         try:
-            stored = self._patience.call(self._place, collection.estimated_document_count)
+            stored = self._patience.call(self._namespace, collection.estimated_document_count)
             if stored < documents:
-                stored = self._patience.call(self._place, lambda: collection.count_documents({}))
+                stored = self._patience.call(
+                    self._namespace, lambda: collection.count_documents({})
+                )
         except PyMongoError as error:
             raise self._refused(error) from error
         return max(0, documents - stored)
@@ -128,16 +130,16 @@ class MongoWriter:
     def _delete(self, deletes: list[DeleteMany]) -> int:
         try:
             return self._patience.call(
-                self._place,
+                self._namespace,
                 lambda: self._collection.bulk_write(deletes, ordered=False).deleted_count,
             )
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _insist(self, batch: memoryview, count: int) -> int:
+    def _store_retrying(self, batch: memoryview, count: int) -> int:
         contests: Counter[bytes] = Counter()
         try:
-            return self._patience.call(self._place, lambda: self._store(batch, count, contests))
+            return self._patience.call(self._namespace, lambda: self._store(batch, count, contests))
         except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
             raise self._item_error(RawBSONDocument(batch.tobytes()), str(error)) from error
         except PyMongoError as error:
@@ -177,7 +179,7 @@ class MongoWriter:
                 if contests[identifier] == MOST_DUPLICATES:
                     raise self._item_error(document, words(error)) from error
             raise Contended(
-                f"{self._place}: another insert of the same _id is under way"
+                f"{self._namespace}: another insert of the same _id is under way"
             ) from error
 
     def _run(self, command: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
@@ -250,10 +252,10 @@ class MongoWriter:
 
     def _item_error(self, document: RawBSONDocument, reason: str) -> ItemError:
         key = fields.key_text(document, self._table, self._config)
-        return ItemError(key, f"{self._place}: {reason}", self._table.name)
+        return ItemError(key, f"{self._namespace}: {reason}", self._table.name)
 
     def _refused(self, error: PyMongoError) -> RunError:
-        return RunError(f"{self._place}: the target refused a write: {words(error)}")
+        return RunError(f"{self._namespace}: the target refused a write: {words(error)}")
 
 
 def _id_of(document: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""What one key of the configuration is; the keys themselves stand in :mod:`shake.config.table`."""
+"""The type of a configuration key; the keys are declared in :mod:`shake.config.declared_keys`."""
 
 from __future__ import annotations
 

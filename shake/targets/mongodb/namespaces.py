@@ -12,24 +12,27 @@ DATABASE_REFUSES = frozenset('/\\. "$*<>:|?\0')
 SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 
 
-def place_problem(place: str, *, sharded: bool = False) -> str | None:
+def namespace_problem(namespace: str, *, sharded: bool = False) -> str | None:
     """Why MongoDB, or its driver, refuses this place, or None."""
-    database, dot, collection = place.partition(".")
+    database, dot, collection = namespace.partition(".")
     limit = SHARDED_NAMESPACE_BYTES if sharded else NAMESPACE_BYTES
     if not database or not dot or not collection:
-        return f"{place!r} is not of the form database.collection"
+        return f"{namespace!r} is not of the form database.collection"
     if database in SYSTEM_DATABASES:
-        return f"{place}: database {database} belongs to MongoDB itself"
+        return f"{namespace}: database {database} belongs to MongoDB itself"
     if wrong := DATABASE_REFUSES & set(database):
-        return f"{place}: a database's name cannot hold {', '.join(map(repr, sorted(wrong)))}"
+        return f"{namespace}: a database's name cannot hold {', '.join(map(repr, sorted(wrong)))}"
     if len(database.encode()) > DATABASE_BYTES:
-        return f"{place}: the database's name has more than {DATABASE_BYTES} bytes"
+        return f"{namespace}: the database's name has more than {DATABASE_BYTES} bytes"
     if "$" in collection or "\0" in collection:
-        return f"{place}: a collection's name cannot hold $ or U+0000"
+        return f"{namespace}: a collection's name cannot hold $ or U+0000"
     if collection.startswith("system."):
-        return f"{place}: a collection's name cannot start with system."
+        return f"{namespace}: a collection's name cannot start with system."
     if collection.startswith(".") or collection.endswith(".") or ".." in collection:
-        return f"{place}: a collection's name cannot start or end with a dot, nor hold two in a row"
-    if len(place.encode()) > limit:
-        return f"{place}: the name has more than {limit} bytes; shorten it by namespace.map"
+        return (
+            f"{namespace}: a collection's name cannot start or end with a dot, nor hold two in a "
+            "row"
+        )
+    if len(namespace.encode()) > limit:
+        return f"{namespace}: the name has more than {limit} bytes; shorten it by namespace.map"
     return None

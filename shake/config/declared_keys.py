@@ -1,4 +1,4 @@
-"""All keys of the configuration, one field each, and what follows from them."""
+"""Declares every configuration key, one field of Config each: this is where a key is added."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shake.config.filter import ScanFilter
-from shake.config.keys import Key, Setting, key
+from shake.config.key_type import Key, Setting, key
 from shake.config.kinds import (
     AUTO_BUDGET,
     BUDGET,
@@ -354,7 +354,7 @@ class Config:
         """How documents hold the keys of their items."""
         return IdRule(self.convert_id, self.convert_type == "raw", self.id_mode == "key")
 
-    def place(self, table: str) -> str:
+    def namespace(self, table: str) -> str:
         """Where a table goes, as ``database.collection``."""
         return mapped(self.namespace_map, table) or f"{self.id}.{table}"
 
