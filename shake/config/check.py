@@ -12,6 +12,7 @@ from shake.config.declared_keys import Config
 from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
 from shake.errors import UsageError
+from shake.targets.capabilities import capabilities
 
 _QUOTED = "remove the quotes around the value"
 _NOT_ENCODED = (
@@ -120,11 +121,11 @@ def _check_tables(config: Config) -> None:
 
 
 def _check_target(config: Config) -> None:
-    if config.target_type == "mongodb":
+    if capabilities(config).holds_checkpoints:
         _check_connection("target.address", config.target_address)
-        return
-    _check_url("target.address", config.target_address)
-    if config.target_db_exist == "rename":
+    else:
+        _check_url("target.address", config.target_address)
+    if config.target_db_exist == "rename" and not capabilities(config).renames:
         raise UsageError(
             f"target.db.exist = rename: {config.target_type} cannot rename a table; "
             "drop it, or leave the key empty"
@@ -148,7 +149,7 @@ def _check_checkpoint(config: Config) -> None:
             )
     elif address is not None:
         _check_connection("checkpoint.address", address)
-    elif config.target_type != "mongodb":
+    elif not capabilities(config).holds_checkpoints:
         raise UsageError(
             f"target.type = {config.target_type} cannot hold checkpoints: set checkpoint.address "
             "to a MongoDB, or checkpoint.type = file"

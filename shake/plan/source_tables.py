@@ -15,6 +15,7 @@ from shake.errors import RefusedError, SourceError
 from shake.schema import Table
 from shake.source.client import Unreachable
 from shake.source.contract import Source, Stream
+from shake.targets.capabilities import capabilities
 
 T = TypeVar("T")
 
@@ -200,7 +201,7 @@ def shared_namespaces(config: Config, found: list[tuple[Table, bool]]) -> list[s
         for namespace, times in namespaces.items()
         if times > 1
     ]
-    if config.target_type != "mongodb":
+    if not capabilities(config).folds_case:
         return lines
     databases: dict[str, str] = {}
     for database in sorted({namespace.partition(".")[0] for namespace in namespaces}):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from shake.config import Config
+from typing import TYPE_CHECKING
+
 from shake.targets import dynamodb, mongodb
 from shake.targets.contract import Capabilities
+
+if TYPE_CHECKING:
+    from shake.config import Config
 
 _BY_TYPE = {"mongodb": mongodb.CAPABILITIES, "aliyun_dynamo_proxy": dynamodb.CAPABILITIES}
 

@@ -3,5 +3,11 @@
 from shake.targets.contract import Capabilities
 
 CAPABILITIES = Capabilities(
-    documents="json", deletes_ranges=False, updates_only=False, is_checked=False
+    documents="json",
+    deletes_ranges=False,
+    updates_only=False,
+    is_checked=False,
+    renames=False,
+    holds_checkpoints=False,
+    folds_case=False,
 )

@@ -3,5 +3,11 @@
 from shake.targets.contract import Capabilities
 
 CAPABILITIES = Capabilities(
-    documents="bson", deletes_ranges=True, updates_only=True, is_checked=True
+    documents="bson",
+    deletes_ranges=True,
+    updates_only=True,
+    is_checked=True,
+    renames=True,
+    holds_checkpoints=True,
+    folds_case=True,
 )

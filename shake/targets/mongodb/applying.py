@@ -101,14 +101,17 @@ class Applier:
         try:
             return self.patience.call(self.collection.full_name, attempt)
         except PyMongoError as error:
-            if isinstance(error, OperationFailure) and error.code == TOO_OLD:
-                raise RunError(
-                    f"{self.collection.full_name}: the target has seen later changes of this task: "
-                    "another shake-supervisor runs it; or an older checkpoint was restored: then "
-                    "start again when the target has forgotten the later changes, in half an hour"
-                ) from error
-            namespace = self.collection.full_name
-            raise RunError(f"{namespace}: the target refused a change: {words(error)}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: PyMongoError) -> RunError:
+        namespace = self.collection.full_name
+        if isinstance(error, OperationFailure) and error.code == TOO_OLD:
+            return RunError(
+                f"{namespace}: the target has seen later changes of this task: another "
+                "shake-supervisor runs it; or an older checkpoint was restored: then start again "
+                "when the target has forgotten the later changes, in half an hour"
+            )
+        return RunError(f"{namespace}: the target refused a change: {words(error)}")
 
     def confirm(self) -> None:
         """Return when no fail-over can undo what was found: a write waits for all before it."""
