@@ -103,13 +103,7 @@ def check(
             *(config, options, findings, opened, children, chance, progress, belonging, repairs),
             *(records, say),
         )
-        if options.repair:
-            for table in tables:
-                say(belonging.announce(table))
-        if options.sample is None and not options.since and not config.sync_schema_only:
-            for one in plans:
-                say(one.describe(config))
-        findings.begin(_header(config, options, tables))
+        run.announce(plans)
         with showing(progress, reporter, refresh):
             for one in plans:
                 for line in run.check(one):
@@ -181,6 +175,17 @@ class _Run:
     repairs: Repairs | None
     recording: Recording | None
     say: Callable[[str], None]
+
+    def announce(self, plans: list[CheckPlan]) -> None:
+        """Say, and write into the report, what is about to be done."""
+        config, options, tables = self.config, self.options, [one.table for one in plans]
+        if options.repair:
+            for table in tables:
+                self.say(self.belonging.announce(table))
+        if options.sample is None and not options.since and not config.sync_schema_only:
+            for one in plans:
+                self.say(one.describe(config))
+        self.findings.begin(_header(config, options, tables))
 
     def check(self, plan: CheckPlan) -> list[str]:
         """Check a table; return what is to be said of it."""

@@ -132,14 +132,7 @@ def _check(
     with logging_to(None, config.log_level, False, redactor, reporter.print):
         for notice in loaded.notices:
             log.info("%s", notice)
-        if options.delete_extra and not options.repair:
-            raise UsageError("--delete-extra goes with --repair")
-        repair = Repair.ITEMS if options.repair else Repair.NONE
-        if options.delete_extra:
-            repair = Repair.EXTRAS
-        if options.since and (options.repair or options.sample or options.anew):
-            raise UsageError("--since goes with neither --repair, --sample nor --anew")
-        chosen = CheckOptions(options.sample, repair, options.eventual, options.anew, options.since)
+        chosen = _chosen(options)
         try:
             check(
                 config,
@@ -160,6 +153,18 @@ def _check(
         say(line)
     findings.end(verdict)
     return status
+
+
+def _chosen(options: argparse.Namespace) -> CheckOptions:
+    """What the command line asks for. Raises UsageError for options that exclude each other."""
+    if options.delete_extra and not options.repair:
+        raise UsageError("--delete-extra goes with --repair")
+    repair = Repair.ITEMS if options.repair else Repair.NONE
+    if options.delete_extra:
+        repair = Repair.EXTRAS
+    if options.since and (options.repair or options.sample or options.anew):
+        raise UsageError("--since goes with neither --repair, --sample nor --anew")
+    return CheckOptions(options.sample, repair, options.eventual, options.anew, options.since)
 
 
 def _verdict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from setproctitle import setproctitle
@@ -105,6 +106,33 @@ def run(
         streams.complain(f"{options.prog}: {line}")
         return status
 
+    redactor = Redactor(())
+    debug = False
+    with _hooks(stop):
+        try:
+            loaded = load(options.conf, os.environ, options.set)
+            redactor = Redactor(loaded.config.secrets())
+            debug = loaded.config.log_level == "debug"
+            return body(loaded, redactor)
+        except Exception as error:
+            if debug:
+                streams.complain(redactor.redact(traceback.format_exc()))
+            if not isinstance(error, ShakeError):
+                error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
+            streams.complain(f"{options.prog}: {one_line(redactor.redact(str(error)))}")
+            return failed(error)
+        except KeyboardInterrupt:
+            return stop()
+
+
+@contextlib.contextmanager
+def _hooks(stop: Callable[[], int]) -> Iterator[None]:
+    """Turn signals into KeyboardInterrupt, and into ``stop`` and an exit where that does not help.
+
+    What threads raise, and what libraries warn of, is logged meanwhile.
+    """
+    timers: list[threading.Timer] = []
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         # The exception may come where a library waits for ever, or lets none through.
         timers.append(threading.Timer(_PATIENCE, lambda: os._exit(stop())))
@@ -112,29 +140,14 @@ def run(
         timers[-1].start()
         signal.default_int_handler(number, frame)
 
-    timers: list[threading.Timer] = []
     before, threading.excepthook = threading.excepthook, log_thread_error
     shown, warnings.showwarning = warnings.showwarning, _log_warning
     signal.signal(signal.SIGTERM, interrupt)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by a shell's & or by nohup
             signal.signal(number, interrupt)
-    redactor = Redactor(())
-    debug = False
     try:
-        loaded = load(options.conf, os.environ, options.set)
-        redactor = Redactor(loaded.config.secrets())
-        debug = loaded.config.log_level == "debug"
-        return body(loaded, redactor)
-    except Exception as error:
-        if debug:
-            streams.complain(redactor.redact(traceback.format_exc()))
-        if not isinstance(error, ShakeError):
-            error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
-        streams.complain(f"{options.prog}: {one_line(redactor.redact(str(error)))}")
-        return failed(error)
-    except KeyboardInterrupt:
-        return stop()
+        yield
     finally:
         threading.excepthook, warnings.showwarning = before, shown
         for timer in timers:

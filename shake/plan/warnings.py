@@ -28,39 +28,33 @@ def warnings(
         )
     yield from _late(config, plans, now)
     for plan in plans:
-        for part in plan.table.left_out:
-            yield (
-                f"table {plan.table.name}: {part} is NOT COPIED, since this version of shake does "
-                "not know it"
-            )
-        if config.convert_type == "mchange" and capabilities(config).documents == "bson":
-            yield (
-                f"table {plan.table.name}: convert.type = mchange makes every number a double: "
-                "long ones lose digits"
-            )
-        if (
-            plan.stream
-            and plan.stream.record
-            and (loss := stream_loss(plan.stream.stream, plan.stream.record.arn))
-        ):
-            yield (
-                f"table {plan.table.name}: {loss}: where the source still says so a minute after "
-                "the start, changes are lost, and gap.policy decides what is done"
-            )
-        if plan.gap:
-            dropped = f", and {plan.namespace} DROPPED" if plan.action is Action.RESYNC else ""
-            yield (
-                f"table {plan.table.name} is copied again{dropped}, since changes were lost: "
-                f"{plan.gap}"
-            )
-        if plan.table.items == 0 and plan.copies:
-            yield f"table {plan.table.name}: DynamoDB's count says empty, which may be hours old"
-        if plan.fresh and (by_size := _idle_scanners(config, scanners, plan)):
-            yield (
-                f"table {plan.table.name}: full.read.concurrency = {config.full_read_concurrency}, "
-                f"though the workers could read {count(scanners)} segments at once: unset it for "
-                f"{count(by_size)} segments, which are fixed once the copy begins"
-            )
+        yield from _of_table(config, scanners, plan)
+
+
+def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
+    """The warnings of one table."""
+    name = f"table {plan.table.name}"
+    for part in plan.table.left_out:
+        yield f"{name}: {part} is NOT COPIED, since this version of shake does not know it"
+    if config.convert_type == "mchange" and capabilities(config).documents == "bson":
+        yield (f"{name}: convert.type = mchange makes every number a double: long ones lose digits")
+    record = plan.stream and plan.stream.record
+    if plan.stream and record and (loss := stream_loss(plan.stream.stream, record.arn)):
+        yield (
+            f"{name}: {loss}: where the source still says so a minute after the start, changes "
+            "are lost, and gap.policy decides what is done"
+        )
+    if plan.gap:
+        dropped = f", and {plan.namespace} DROPPED" if plan.action is Action.RESYNC else ""
+        yield f"{name} is copied again{dropped}, since changes were lost: {plan.gap}"
+    if plan.table.items == 0 and plan.copies:
+        yield f"{name}: DynamoDB's count says empty, which may be hours old"
+    if plan.fresh and (by_size := _idle_scanners(config, scanners, plan)):
+        yield (
+            f"{name}: full.read.concurrency = {config.full_read_concurrency}, though the workers "
+            f"could read {count(scanners)} segments at once: unset it for {count(by_size)} "
+            "segments, which are fixed once the copy begins"
+        )
 
 
 def _late(config: Config, plans: Sequence[TablePlan], now: float) -> Iterable[str]:

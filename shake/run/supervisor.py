@@ -58,7 +58,7 @@ class Supervisor:
 
     def __init__(self, options: RunOptions, plan: Plan, surroundings: Surroundings) -> None:
         self._config = config = options.config
-        self._wish = options
+        self._options = options
         self._plan = plan
         self._surroundings = surroundings
         self._redact = Redactor(config.secrets()).redact
@@ -89,7 +89,7 @@ class Supervisor:
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._tend)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
-        pause = max(self._wish.refresh, len(self._parts.copies) / _SHOWN_TABLES)
+        pause = max(self._options.refresh, len(self._parts.copies) / _SHOWN_TABLES)
         loop.every(pause, lambda: self._surroundings.screen.show(self.snapshot()))
         if self._surroundings.credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
@@ -102,17 +102,7 @@ class Supervisor:
             self._parts.follow_phases.start()
             self._parts.copy_phases.begin_tables()
             loop.run(self._over)
-            errors = "; ".join(copy.error for copy in self._parts.copies if copy.error)
-            self._shutdown.end(errors if self._parts.copy_phases.over else "")
-            for process in self._parts.writing:
-                process.dismiss()
-            self._parts.pool.close()
-            for process in self._parts.writing:
-                process.reap()
-            self._parts.follow_phases.close()
-            self._save()  # what came since the last time
-            self._parts.checkpointer.close(timeout=1.0)
-            self._surroundings.screen.show(self.snapshot())
+            self._end()
             while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
                 time.sleep(0.1)  # nothing must be begun beside it
             if self._shutdown.ending.status and not self._shutdown.ending.gap:
@@ -121,6 +111,21 @@ class Supervisor:
             self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
             self._surroundings.screen.show(self.snapshot())
         return self._shutdown.ending
+
+    def _end(self) -> None:
+        """End all processes, and save what came since the last time."""
+        parts = self._parts
+        errors = "; ".join(copy.error for copy in parts.copies if copy.error)
+        self._shutdown.end(errors if parts.copy_phases.over else "")
+        for process in parts.writing:
+            process.dismiss()
+        parts.pool.close()
+        for process in parts.writing:
+            process.reap()
+        parts.follow_phases.close()
+        self._save()
+        parts.checkpointer.close(timeout=1.0)
+        self._surroundings.screen.show(self.snapshot())
 
     def _drain(self, patience: float) -> None:
         """Begin nothing more; look again whether it is over when the time is."""
@@ -165,7 +170,7 @@ class Supervisor:
             self._until = until
             for process in self._parts.writing:
                 process.send(messages.WriteUntil(until))
-        if self._wish.until_consistent and self._parts.follow_phases.active:
+        if self._options.until_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
 
     def _renew_credentials(self) -> None:
@@ -308,7 +313,7 @@ class Supervisor:
         self._parts.follow_scheduler.assign(following)
 
     def consistent(self) -> None:
-        if self._wish.until_consistent and self._shutdown.running:
+        if self._options.until_consistent and self._shutdown.running:
             snapshot = self.snapshot()
             self._shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 

@@ -54,14 +54,14 @@ class ShardChildren:
         else:
             self._single.pop(parent, None)
 
-    def settle_siblings(self, parents: Collection[str], now: float) -> None:
+    def resolve_siblings(self, parents: Collection[str], now: float) -> None:
         """Children of these are listed, all that there are by ``now``."""
         for parent in self._single.keys() & parents:
             since = self._single[parent] = min(self._single[parent], now)
             if now - since >= SIBLING_AFTER:
                 del self._single[parent]
 
-    def settle_ends(self, now: float) -> None:
+    def resolve_ends(self, now: float) -> None:
         """What is read to its end has no child where that is so for long enough."""
         for one in list(self._ends):
             if self._childless.add(one, "", now, suspicion.LOSS):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,28 @@ def orphans_of(found: dict[str, Listed], known: Collection[str]) -> set[str]:
         if one.parent and one.parent not in found and one.parent not in known
     }
     return orphans | below(orphans, found)
+
+
+def ancestors(
+    parents: Iterable[str], listed: Mapping[str, Listed], known: Collection[str]
+) -> set[str]:
+    """These parents and what they descend from, as far as it is listed and not known."""
+    found: set[str] = set()
+    for parent in parents:
+        while parent not in found and parent not in known and parent in listed:
+            found.add(parent)
+            parent = listed[parent].parent
+    return found
+
+
+def listed_late(unlisted: Mapping[str, T], found: Mapping[str, Listed]) -> dict[str, T]:
+    """Which of ``unlisted`` are found now, and what they descend from, with the value of each."""
+    late: dict[str, T] = {}
+    for parent, value in unlisted.items():
+        while parent in found and parent not in late:
+            late[parent] = value
+            parent = found[parent].parent
+    return late
 
 
 def below(tops: Collection[str], found: dict[str, Listed]) -> set[str]:

@@ -11,7 +11,7 @@ from math import inf
 
 from shake.stream.absence import Absence
 from shake.stream.children import ShardChildren
-from shake.stream.listing import Listed, orphans_of
+from shake.stream.listing import Listed, ancestors, listed_late, orphans_of
 from shake.stream.queue import Queue
 from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState, new_shard
 from shake.stream.suspicion import Question, ShardAnswer
@@ -79,15 +79,15 @@ class Shards:
         listed = {one.id: one for one in listing}
         past = self._past(listed)
         found = {i: one for i, one in listed.items() if i not in self._shards and i not in past}
-        before = self._before_beginning(found)
+        before = listed_late(self._unlisted_parents(), found)
         late = {i: one for i, one in found.items() if i not in before}
         orphans = orphans_of(late, self._shards.keys() | past | before.keys())
         new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
         for shard in new:
             self._place(shard, before.get(shard.id), now)
-        self.offspring.settle_siblings({one.parent for one in listed.values()}, now)
+        self.offspring.resolve_siblings({one.parent for one in listed.values()}, now)
         if whole:
-            self.offspring.settle_ends(now)
+            self.offspring.resolve_ends(now)
             parents = {found[one].parent for one in orphans} - orphans
             self._judge(listed.keys(), parents, now, answers or {})
         return new
@@ -120,30 +120,15 @@ class Shards:
 
         They stay so when a listing lacks what links them.
         """
-        found: set[str] = set()
-        for shard in self:
-            if shard.state is ShardState.WAITING:
-                continue  # its parent is known, or may yet be listed, and then counts
-            parent = shard.parent
-            while parent not in found and parent not in self._shards and parent in listed:
-                found.add(parent)
-                parent = listed[parent].parent
-        self._before |= found
+        # The parent of one that waits is known, or may yet be listed, and then counts.
+        parents = {shard.parent for shard in self if shard.state is not ShardState.WAITING}
+        self._before |= ancestors(parents, listed, self._shards.keys())
         return self._before
 
     def _unlisted_parents(self) -> dict[str, Shard]:
         """Parents of shards with which following began that were never listed, with the shard."""
         waiting = (one for one in self if one.state is ShardState.WAITING)
         return {one.parent: one for one in waiting if one.parent not in self._shards}
-
-    def _before_beginning(self, found: dict[str, Listed]) -> dict[str, Shard]:
-        """What is listed late of what comes before the beginning, with the shard below it."""
-        before: dict[str, Shard] = {}
-        for parent, shard in self._unlisted_parents().items():
-            while parent in found and parent not in before:
-                before[parent] = shard
-                parent = found[parent].parent
-        return before
 
     def _judge(
         self,

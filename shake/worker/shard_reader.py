@@ -92,6 +92,7 @@ class Reader(threading.Thread):
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
         self._position = lease.sequence  # of the last record that is applied, or in the journal
         self._next = lease.iterator
+        self._corrupt = self._gone = 0  # answers of these kinds, in a row
         self._silence = (
             Silence(cold=0, last=lease.asked, since=lease.since) if self._next else Silence()
         )
@@ -141,56 +142,62 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        silence = self._silence
-        idle, corrupt, gone = FIRST_IDLE, 0, 0
+        idle = FIRST_IDLE
         # Told to end: not before it is known, or each turn may be too short for that.
-        while not self._stopping.is_set() and (silence.undecided or not self.ended.is_set()):
+        while not self._stopping.is_set() and (self._silence.undecided or not self.ended.is_set()):
             asked = boot_clock()
-            try:
-                self._next = self._next or self._iterator()
-                body = self._source.records(self._next, self._limit, self._buffer)
-                page = codec.change_page(body, self._stream.options)
-                if page.records and self._repeats(body):
-                    self._sequence, self._next = self._position, ""
-                    silence = self._silence = Silence()
-                    self._rest(1.0)
-                    continue
-                if page.records:
-                    self._take(page, body)
-                else:
-                    self._pause()
-            except SourceError as error:
-                gone += error.code == _GONE
-                new = error.code == _GONE and gone < _GONE_AFTER
-                if error.code != _EXPIRED and not new:
-                    raise
-                self._next = ""  # another one, from behind what was taken
-                silence = self._silence = Silence()
-                self._rest(1.0 if new else FIRST_IDLE)
+            if (page := self._ask()) is None:
                 continue
-            except codec.CorruptPage as error:
-                corrupt += 1
-                silence.end()
-                table, reason = self._stream.number, str(error)
-                self._send(messages.ReadRetried(table, False, corrupt, reason))
-                self._rest(BACKOFF.pause(corrupt))
-                continue
-            corrupt = gone = 0
+            self._corrupt = self._gone = 0
             self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
                 return True
             self._next = page.next_iterator
-            tip = silence.tip(page.records, asked)
+            tip = self._silence.tip(page.records, asked)
             if tip is not None and tip - self._told >= _TIP_EVERY:
                 self._told = tip
                 self._tip(self._clock.earliest(tip) - self._margin)
-            if page.records < self._limit * _BUSY and not silence.undecided:
-                quickly = not silence.quiet or asked < self._context.quick_until
+            if page.records < self._limit * _BUSY and not self._silence.undecided:
+                quickly = not self._silence.quiet or asked < self._context.quick_until
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
                 idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
             self._stopping.wait(self._calls.pause(time.monotonic()))
         return False
+
+    def _ask(self) -> codec.ChangePage | None:
+        """Ask for records once, and take them; None, after a pause, where it must ask again."""
+        try:
+            self._next = self._next or self._iterator()
+            body = self._source.records(self._next, self._limit, self._buffer)
+            page = codec.change_page(body, self._stream.options)
+            if not page.records:
+                self._pause()
+            elif self._repeats(body):
+                self._sequence = self._position
+                self._drop_iterator(1.0)
+                return None
+            else:
+                self._take(page, body)
+            return page
+        except SourceError as error:
+            self._gone += error.code == _GONE
+            new = error.code == _GONE and self._gone < _GONE_AFTER
+            if error.code != _EXPIRED and not new:
+                raise
+            self._drop_iterator(1.0 if new else FIRST_IDLE)
+        except codec.CorruptPage as error:
+            self._corrupt += 1
+            self._silence.end()
+            table, reason = self._stream.number, str(error)
+            self._send(messages.ReadRetried(table, False, self._corrupt, reason))
+            self._rest(BACKOFF.pause(self._corrupt))
+        return None
+
+    def _drop_iterator(self, pause: float) -> None:
+        """Read on with another iterator, behind what was taken, after so many seconds."""
+        self._next, self._silence = "", Silence()
+        self._rest(pause)
 
     def _repeats(self, body: memoryview) -> bool:
         """Whether the oldest record that is left has been taken before.
