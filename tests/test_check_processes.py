@@ -18,9 +18,9 @@ from bson.decimal128 import Decimal128
 
 import shake.check.comparing
 import shake.check.plan
-from shake.check.crew import CheckProcesses
 from shake.check.findings import Findings
 from shake.check.messages import CheckSetup, CountItems, Counts
+from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress
 from shake.check.sides import Repair
 from shake.cli import check

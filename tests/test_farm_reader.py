@@ -22,8 +22,8 @@ from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Diagnosis, Failed, Report
 from shake.schema import Attribute, Keys
 from shake.source.client import Credentials, Endpoint
-from shake.stream import silence as silences
-from shake.stream.silence import COLD, TIP_AFTER, Silence
+from shake.stream import tip as tips_module
+from shake.stream.tip import COLD, TIP_AFTER, Silence
 from shake.worker import process as worker
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
@@ -193,7 +193,7 @@ def test_a_tip_takes_eight_answers_without_records_however_long_the_shard_is_qui
 def test_a_quiet_shard_is_asked_about_once_a_second_and_its_tip_goes_on(
     simulator: Simulator, reading: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(silences, "QUIET_AFTER", 1.0)
+    monkeypatch.setattr(tips_module, "QUIET_AFTER", 1.0)
     lease = reading.read(table_of(simulator, "t", 1))
 
     def pauses() -> list[float]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shake.demo.servers import free_port
-from shake.stream.silence import COLD, TIP_AFTER
+from shake.stream.tip import COLD, TIP_AFTER
 from tests.support.crash import await_death
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped

@@ -22,7 +22,7 @@ from shake.stream.beginning import first_shards
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import TipIterator
-from shake.stream.silence import TIP_AFTER, Silence
+from shake.stream.tip import TIP_AFTER, Silence
 from tests.support.task import Slots, TableJob
 
 #: Seconds of a shard that an answer goes through, and how many of them lie before a new iterator's

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shake.errors import RefusedError
 from shake.status import http as http_server
+from shake.status.diagnostics_page import profile_server, report
 from shake.status.http import HttpResponse, Route, Server
-from shake.status.profile import profile_server, report
 from shake.status.server import status_server
 from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
 from tests.support.snapshots import table, task

@@ -20,6 +20,7 @@ from shake.demo.__main__ import DEMO
 from tools.completion import completion
 from tools.dashboard import dashboard
 from tools.manual import configuration_page, program_page, root_page
+from tools.modules import modules
 
 ROOT = Path(__file__).resolve().parent.parent
 _PROGRAMS = (RUN, CHECK, DEMO)
@@ -36,6 +37,7 @@ def files() -> Mapping[str, Callable[[], str]]:
     """How each file is made, by its path in the repository."""
     made: dict[str, Callable[[], str]] = {
         "docs/configuration.md": reference,
+        "docs/modules.md": modules,
         "deploy/shake.conf": example,
         "deploy/grafana-dashboard.json": dashboard,
         f"{_MAN}/man1/shake.1": partial(root_page, COMMANDS),

@@ -17,8 +17,8 @@ from shake.errors import RefusedError, RunError
 from shake.plan.origins import another_table, changed_settings, saved_origin
 from shake.schema import Table
 from shake.targets.contract import Found, Location
-from shake.targets.identity import mismatch
 from shake.targets.mongodb.target import MongoTarget
+from shake.targets.same_collection import mismatch
 
 log = logging.getLogger("shake.check")
 

@@ -23,7 +23,7 @@ from shake.source.connection import Buffer
 from shake.source.dynamodb import NOT_FOUND, TRIMMED, DynamoSource
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
-from shake.stream.silence import Silence
+from shake.stream.tip import Silence
 from shake.worker.shard_reader import FIRST_IDLE
 
 #: Shards that are read at the same time.

@@ -1,4 +1,4 @@
-"""A child process of the check: does its part of the work, several pieces at a time."""
+"""The main function of a child process of the check: does pieces of work, several at a time."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from collections import Counter
 import bson
 
 from shake.check import messages
-from shake.check.crew import Alone, CheckProcesses, Crew
 from shake.check.documents import DECODED
 from shake.check.fingerprint import BUCKETS
 from shake.check.gate import Unfinished
 from shake.check.part import Part
 from shake.check.plan import CheckPlan
+from shake.check.processes import Alone, CheckProcesses, Crew
 from shake.check.progress import CheckProgress
 from shake.check.recording import Unrecorded
 from shake.check.snapshot import CheckSnapshot

@@ -1,4 +1,4 @@
-"""What two documents of one item say differently, when their bytes are not the same.
+"""Compares two documents of one item by value, field by field, where their bytes differ.
 
 The order of attributes does not count, nor the order within a set; type and exact value do. The
 two integer types of BSON are one: which one is stored follows from the value.

@@ -1,4 +1,4 @@
-"""What one process does of the check of a table."""
+"""Carries out, in one process, its part of the check of a table."""
 
 from __future__ import annotations
 

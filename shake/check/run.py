@@ -17,10 +17,10 @@ from shake.check import messages
 from shake.check.belonging import Belonging, read_checkpoints
 from shake.check.changes import FullCheckNeeded
 from shake.check.comparing import Comparison
-from shake.check.crew import CheckProcesses
 from shake.check.findings import Findings
 from shake.check.part import CheckConnections, Part, connect
 from shake.check.plan import CheckPlan, plan
+from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, showing
 from shake.check.recording import Recording, Unrecorded, recording
 from shake.check.repairing import Repairs, repairing

@@ -1,4 +1,4 @@
-"""Both sides of one table, and the receiver of findings, as each part of its check needs them."""
+"""Both sides of one table under check, and the listener that receives findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold between the keys of a configuration."""
+"""Checks the values of configuration keys against each other, before anything is opened."""
 
 from __future__ import annotations
 

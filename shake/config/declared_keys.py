@@ -1,4 +1,4 @@
-"""Declares every configuration key, one field of Config each: this is where a key is added."""
+"""All configuration keys, each declared once as a field of Config."""
 
 from __future__ import annotations
 

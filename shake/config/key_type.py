@@ -1,4 +1,4 @@
-"""The type of a configuration key; the keys are declared in :mod:`shake.config.declared_keys`."""
+"""What a configuration key is made of; all keys are in :mod:`shake.config.declared_keys`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the configuration from file, environment and command line; the later one wins."""
+"""Reads the configuration from file, environment and command line; refuses unknown keys."""
 
 from __future__ import annotations
 

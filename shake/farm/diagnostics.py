@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from shake.process.messages import Diagnosis
-from shake.status.profile import ProcessReport, report
+from shake.status.diagnostics_page import ProcessReport, report
 
 #: Seconds that a process has for its answer; one that hangs must not hang the page.
 _PATIENCE = 2.0

@@ -1,4 +1,4 @@
-"""The plan: what a run will do with each table, decided before anything is changed anywhere."""
+"""The plan: what a run will do with each table, in how many segments, and from where."""
 
 from __future__ import annotations
 

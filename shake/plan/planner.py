@@ -31,7 +31,7 @@ from shake.stream.shard import Shard, ShardState
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, Staging, Target
-from shake.targets.identity import collation_problem, mismatch
+from shake.targets.same_collection import collation_problem, mismatch
 
 
 def following_problems(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""The start of a child process, its log, and its end."""
+"""Starts and ends the main function of a child process, and sends its log to the supervisor."""
 
 from __future__ import annotations
 
@@ -120,6 +120,6 @@ def _tell(channel: SupervisorChannel, text: str) -> None:
 def diagnosis(role: str, queue: str) -> Diagnosis:
     """What this process is doing, for the diagnostics page."""
     # Imported when asked for: it costs every start of a child what few will ever look at.
-    from shake.status.profile import report
+    from shake.status.diagnostics_page import report
 
     return Diagnosis(**asdict(report(role, queue)))

@@ -65,7 +65,7 @@ class Failed(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The fields of status.profile.ProcessReport."""
+    """The fields of status.diagnostics_page.ProcessReport."""
 
     role: str
     pid: int

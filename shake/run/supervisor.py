@@ -33,8 +33,8 @@ from shake.run.parts import Parts, RunOptions, Surroundings
 from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
+from shake.status.readiness import claim, gate
 from shake.status.snapshot import ProcessStatus, Snapshot
-from shake.status.switch import claim, gate
 from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")

@@ -1,4 +1,5 @@
-"""One run of a task: opens what it needs, checks, copies, and says how it went."""
+"""One run of a task from its start to its end: opens what it needs, plans, starts the
+supervisor."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ from shake.source.clock import NO_DATE, SourceClock
 from shake.source.contract import Source
 from shake.source.dynamodb import DynamoSource
 from shake.source.session import CredentialSource, open_source
-from shake.status.profile import ProcessReport, profile_server, report
+from shake.status.diagnostics_page import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import Snapshot, TableStatus

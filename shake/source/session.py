@@ -20,9 +20,9 @@ from botocore.credentials import (
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
 from shake.source.answer import INVALID_KEYS
+from shake.source.aws_profile import ask_for_code, profile_files, reason, stamps
 from shake.source.client import Client, Unreachable
 from shake.source.endpoint import Credentials, Endpoint, in_aws
-from shake.source.profile import ask_for_code, profile_files, reason, stamps
 
 if TYPE_CHECKING:
     from shake.config import Config

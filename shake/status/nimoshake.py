@@ -1,4 +1,4 @@
-"""A snapshot in the JSON of NimoShake's two pages, for the monitoring that people already have."""
+"""Writes a snapshot as the JSON of NimoShake's two pages, for existing monitoring."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from shake.status.figures import (
     utc,
 )
 from shake.status.logs import one_line
+from shake.status.readiness import gate
 from shake.status.snapshot import Snapshot, TableStatus
-from shake.status.switch import gate
 
 log = logging.getLogger("shake.progress")
 

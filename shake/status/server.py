@@ -12,8 +12,8 @@ from typing import Any
 from shake.status import nimoshake
 from shake.status.figures import fraction, total, utc
 from shake.status.http import HttpResponse, Query, Route, Server
+from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus
-from shake.status.switch import readiness
 
 
 def status_server(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shake.status.figures import COMPLETE, count, duration, percent, short, size, total, utc
+from shake.status.readiness import gate
 from shake.status.snapshot import Snapshot, TableStatus
-from shake.status.switch import gate
 
 #: Printed on stdout when the full copy is complete, whatever the log settings.
 FULL_SYNC_DONE = "full sync done!"

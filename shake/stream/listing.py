@@ -1,4 +1,4 @@
-"""What DescribeStream lists, and what of it hangs on what."""
+"""Shards as DescribeStream lists them, and which of them descend from which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue of names, by a figure."""
+"""A queue that gives the name with the lowest figure first."""
 
 from __future__ import annotations
 

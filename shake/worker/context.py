@@ -1,4 +1,4 @@
-"""What the threads of a worker share: the client, the channel, the slots, the journal, the stop."""
+"""Resources shared by a worker's threads: client, channel, slots, journal, stop."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import Pages
 from shake.stream.journal import Appender, Damaged, entries
-from shake.stream.silence import Silence
+from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
 
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call

@@ -22,7 +22,7 @@ from shake.status.figures import in_short
 from shake.targets.choice import open_target
 from shake.targets.contract import Changes, Fence, Location, Staging, Target, Writer
 from shake.targets.deadline import Deadline
-from shake.targets.identity import mismatch
+from shake.targets.same_collection import mismatch
 
 log = logging.getLogger("shake.writer")
 

@@ -1,4 +1,4 @@
-"""Stores the items of a slot in a DynamoDB table, their JSON sent on as the codec gave it."""
+"""Writes items to a DynamoDB table by BatchWriteItem, and sends again what was not processed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys MongoDB can hold, and keys as text for messages."""
+"""Refuses keys that MongoDB cannot hold, and writes keys as text for messages."""
 
 from __future__ import annotations
 

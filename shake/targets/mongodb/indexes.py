@@ -1,4 +1,4 @@
-"""Which indexes a table's collection gets."""
+"""Decides which indexes a table's collection gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of the collections that a copy needs beside the one that it is to become."""
+"""Names the staging collection of a copy, and the collections that it replaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers without records say about whether a reader is at the tip of its shard."""
+"""Decides from answers without records whether a reader is at the tip of its shard."""
 
 from __future__ import annotations
 

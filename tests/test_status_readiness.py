@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from shake.status.progress import Lines
+from shake.status.readiness import claim, gate, readiness
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import summary
-from shake.status.switch import claim, gate, readiness
 from tests.support.page import shown
 from tests.support.snapshots import table, task
 
