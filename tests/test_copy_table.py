@@ -75,7 +75,7 @@ class Reading:
 
     def store(self, *numbers: int) -> None:
         """The target acknowledges these, or all that is on its way."""
-        flying = [one.number for lease in self.copy.leases.values() for one in lease.flying]
+        flying = [one.number for lease in self.copy.leases.values() for one in lease.unacknowledged]
         for number in numbers or flying:
             self.ledger.acknowledge(number)
 

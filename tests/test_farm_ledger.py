@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.farm.ledger import End, Flying, Lease, Ledger
+from shake.farm.ledger import End, Lease, Ledger, Published
 from tests.support.task import Slots
 
 PARTS, WORKERS, LENGTH = 3, 2, 12
@@ -39,8 +39,8 @@ class Readers(RuleBasedStateMachine):
         self.done = dict.fromkeys(range(PARTS), 0)  # acknowledged without a hole
         self.read: dict[int, int] = {}  # by lease: what its worker reads next
         self.target: dict[int, set[int]] = {part: set() for part in range(PARTS)}
-        self.sent: list[Flying[int]] = []  # that the target has not answered
-        self.answered: list[Flying[int]] = []
+        self.sent: list[Published[int]] = []  # that the target has not answered
+        self.answered: list[Published[int]] = []
         self.used: list[tuple[int, int]] = []  # each slot that was filled, each another one
         self.died: set[int] = set()
         self.closings: Counter[int] = Counter()
@@ -50,9 +50,9 @@ class Readers(RuleBasedStateMachine):
     def received(self, lease: PartLease, message: Any) -> None:
         raise AssertionError
 
-    def acknowledged(self, lease: PartLease, flying: Flying[int]) -> None:
-        assert flying.load == self.done[lease.part]
-        assert flying.load in self.target[lease.part]
+    def acknowledged(self, lease: PartLease, published: Published[int]) -> None:
+        assert published.load == self.done[lease.part]
+        assert published.load in self.target[lease.part]
         self.done[lease.part] += 1
 
     def closed(self, lease: PartLease) -> None:
@@ -100,12 +100,12 @@ class Readers(RuleBasedStateMachine):
 
     def send(self, lease: PartLease) -> None:
         while lease.waiting and (lease.part % 2 == 0 or not lease.sent):
-            flying = self.ledger.send(lease)
-            if flying.slot < 0:
-                self.target[lease.part].add(flying.load)
-                self.ledger.acknowledge(flying.number)
+            published = self.ledger.send(lease)
+            if published.slot < 0:
+                self.target[lease.part].add(published.load)
+                self.ledger.acknowledge(published.number)
             else:
-                self.sent.append(flying)
+                self.sent.append(published)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -113,11 +113,11 @@ class Readers(RuleBasedStateMachine):
         self.take(data.draw(st.integers(0, len(self.sent) - 1)))
 
     def take(self, at: int) -> None:
-        flying = self.sent.pop(at)
-        self.answered.append(flying)
-        self.target[flying.lease.part].add(flying.load)
-        self.ledger.acknowledge(flying.number)
-        self.send(flying.lease)
+        published = self.sent.pop(at)
+        self.answered.append(published)
+        self.target[published.lease.part].add(published.load)
+        self.ledger.acknowledge(published.number)
+        self.send(published.lease)
 
     @rule(data=st.data(), what=st.sampled_from(["answer again", "end", "die 0", "die 1"]))
     def disturb(self, data: st.DataObject, what: str) -> None:
@@ -159,7 +159,7 @@ class Readers(RuleBasedStateMachine):
         live = [lease.part for lease in self.given if not self.closings[lease.number]]
         assert len(live) == len(set(live))
         assert self.free.isdisjoint(live)
-        assert self.ledger.drained == (not any(list(lease.flying) for lease in self.given))
+        assert self.ledger.drained == (not any(list(lease.unacknowledged) for lease in self.given))
 
     def teardown(self) -> None:
         """Undisturbed, everything is read and acknowledged in the end."""

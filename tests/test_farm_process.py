@@ -20,7 +20,7 @@ import pytest
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
 from shake.farm import messages
-from shake.farm.ledger import End, Flying, Lease, Ledger
+from shake.farm.ledger import End, Lease, Ledger, Published
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan
@@ -221,8 +221,8 @@ class Job(TableJob):
         self.lost_leases: list[int] = []
         self.loads: list[int] = []
 
-    def acknowledged(self, lease: Lease[Any, Any, Any], flying: Flying[Any]) -> None:
-        self.loads.append(flying.load)
+    def acknowledged(self, lease: Lease[Any, Any, Any], published: Published[Any]) -> None:
+        self.loads.append(published.load)
 
     def closed(self, lease: Lease[Any, Any, Any]) -> None:
         if lease.end is End.LOST:

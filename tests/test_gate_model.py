@@ -229,10 +229,10 @@ class Gate:
         """The target acknowledges a batch of each shard."""
         for lease in list(self.following.leases.values()):
             if lease.waiting:
-                flying = self.ledger.send(lease)
+                published = self.ledger.send(lease)
                 for change in self.shards[lease.part.id].changes:
-                    change.applied |= change.number <= int(flying.load.batch.sequence)
-                self.ledger.acknowledge(flying.number)
+                    change.applied |= change.number <= int(published.load.batch.sequence)
+                self.ledger.acknowledge(published.number)
 
     def stop_reading(self) -> None:
         """A shard's reader makes room for another one; it is read on later."""

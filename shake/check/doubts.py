@@ -124,25 +124,25 @@ class Doubts(Generic[V]):
 
     def make_room(self) -> None:
         """Resolve what is due; return when there are not too many keys. Raises Stopped."""
-        self._tend_until(lambda: len(self._waiting) <= MOST)
+        self._look_until(lambda: len(self._waiting) <= MOST)
 
     def resolve(self) -> None:
         """Return when no key is in doubt. Raises Stopped when the check ends."""
-        self._tend_until(lambda: not self._waiting)
+        self._look_until(lambda: not self._waiting)
 
     def held(self) -> list[bytes]:
         """The keys that are in doubt."""
         with self._lock:
             return list(self._waiting)
 
-    def _tend_until(self, over: Callable[[], bool]) -> None:
-        self._tend()
+    def _look_until(self, over: Callable[[], bool]) -> None:
+        self._look_at_due()
         while not over():
             if self._stop.wait(_EVERY):
                 raise Stopped
-            self._tend()
+            self._look_at_due()
 
-    def _tend(self) -> None:
+    def _look_at_due(self) -> None:
         """Look at the keys whose time has come."""
         ready, stuck = self._due()
         for first in range(0, len(stuck), AT_ONCE):

@@ -7,7 +7,7 @@ import math
 from shake.copy.table import CopiedTable, SegmentLease
 from shake.errors import RunError
 from shake.farm import messages
-from shake.farm.ledger import End, Flying
+from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
@@ -95,10 +95,10 @@ class CopyScheduler:
             write = messages.Write(copy.number, number, lease.worker, message.slot, message.length)
             self._writers[copy.number].write(write)
 
-    def acknowledged(self, lease: SegmentLease, flying: Flying[messages.Page]) -> None:
+    def acknowledged(self, lease: SegmentLease, published: Published[messages.Page]) -> None:
         """The target has a page, and all before it."""
         copy = lease.table
-        copy.acknowledge(lease, flying, self._loop.clock())
+        copy.acknowledge(lease, published, self._loop.clock())
         if copy.copied and not self._task.draining:
             self._task.all_stored(copy)
 

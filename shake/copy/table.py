@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.codec.objectid import segment_tail
-from shake.farm.ledger import Flying, Lease
+from shake.farm.ledger import Lease, Published
 from shake.farm.messages import Page
 from shake.limits import Budget
 from shake.phase import NEXT, Phase
@@ -149,11 +149,11 @@ class CopiedTable:
         if not lease.part.acknowledged.done:
             self._pending.appendleft(lease.part.number)
 
-    def acknowledge(self, lease: SegmentLease, flying: Flying[Page], clock: float) -> None:
+    def acknowledge(self, lease: SegmentLease, published: Published[Page], clock: float) -> None:
         """The target has a slot, and all before it."""
         segment = lease.part
         before = segment.acknowledged
-        if segment.acknowledge(flying.load):
+        if segment.acknowledge(published.load):
             self._dirty.add(segment.number)
             self._total.move(before, segment.acknowledged)
             self._rate.add(segment.acknowledged.documents - before.documents, clock)

@@ -29,7 +29,7 @@ class Job(Protocol[Table, Part, Load]):
     def received(self, lease: Lease[Table, Part, Load], message: OfLease) -> None:
         """A worker reports on a lease that it holds."""
 
-    def acknowledged(self, lease: Lease[Table, Part, Load], flying: Flying[Load]) -> None:
+    def acknowledged(self, lease: Lease[Table, Part, Load], published: Published[Load]) -> None:
         """The target has this and all that was published before it under this lease."""
 
     def closed(self, lease: Lease[Table, Part, Load]) -> None:
@@ -45,7 +45,7 @@ class End(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Flying(Generic[Load]):
+class Published(Generic[Load]):
     """Something published that the target has not acknowledged. ``slot`` is -1 if it fills none.
 
     ``skipped`` counts its changes that found nothing to modify.
@@ -73,8 +73,8 @@ class Lease(Generic[Table, Part, Load]):
     part: Part
     worker: int
     since: float
-    waiting: deque[Flying[Load]] = field(default_factory=deque)
-    sent: deque[Flying[Load]] = field(default_factory=deque)
+    waiting: deque[Published[Load]] = field(default_factory=deque)
+    sent: deque[Published[Load]] = field(default_factory=deque)
     end: End | None = None
 
     @property
@@ -82,7 +82,7 @@ class Lease(Generic[Table, Part, Load]):
         return self.end is not None and not self.waiting and not self.sent
 
     @property
-    def flying(self) -> Iterator[Flying[Load]]:
+    def unacknowledged(self) -> Iterator[Published[Load]]:
         """What is not acknowledged in its order yet, the oldest first."""
         return itertools.chain(self.sent, self.waiting)
 
@@ -99,12 +99,12 @@ class Ledger:
         self._slots = slots
         self._numbers = itertools.count(1)  # of leases and of what is published
         self._leases: dict[int, Lease[Any, Any, Any]] = {}
-        self._flying: dict[int, Flying[Any]] = {}
+        self._unacknowledged: dict[int, Published[Any]] = {}
 
     @property
     def drained(self) -> bool:
         """All that was published is acknowledged. What is still being read is read again."""
-        return not self._flying
+        return not self._unacknowledged
 
     def grant(
         self, job: Job[Table, Part, Load], table: Table, part: Part, worker: int, since: float
@@ -121,24 +121,24 @@ class Ledger:
 
     def publish(self, lease: Lease[Table, Part, Load], slot: int, load: Load) -> None:
         """A worker has read more."""
-        flying = Flying(next(self._numbers), lease, slot, load)
-        self._flying[flying.number] = flying
-        lease.waiting.append(flying)
+        published = Published(next(self._numbers), lease, slot, load)
+        self._unacknowledged[published.number] = published
+        lease.waiting.append(published)
 
-    def send(self, lease: Lease[Table, Part, Load]) -> Flying[Load]:
+    def send(self, lease: Lease[Table, Part, Load]) -> Published[Load]:
         """Take the oldest that waits: it goes to the target now."""
-        flying = lease.waiting.popleft()
-        lease.sent.append(flying)
-        return flying
+        published = lease.waiting.popleft()
+        lease.sent.append(published)
+        return published
 
     def acknowledge(self, number: int, skipped: int = 0) -> None:
         """The target has acknowledged something; a second acknowledgement changes nothing."""
-        flying = self._flying.get(number)
-        if flying is None:
+        published = self._unacknowledged.get(number)
+        if published is None:
             return
-        self._take(flying)
-        flying.acknowledged, flying.skipped = True, skipped
-        lease = flying.lease
+        self._take(published)
+        published.acknowledged, published.skipped = True, skipped
+        lease = published.lease
         while lease.sent and lease.sent[0].acknowledged:
             lease.job.acknowledged(lease, lease.sent.popleft())
         self._close(lease)
@@ -156,10 +156,10 @@ class Ledger:
                 self._take(lease.waiting.popleft())
             self.end(lease, End.LOST)
 
-    def _take(self, flying: Flying[Any]) -> None:
-        del self._flying[flying.number]
-        if flying.slot >= 0:
-            self._slots.free(flying.lease.worker, flying.slot)
+    def _take(self, published: Published[Any]) -> None:
+        del self._unacknowledged[published.number]
+        if published.slot >= 0:
+            self._slots.free(published.lease.worker, published.slot)
 
     def _close(self, lease: Lease[Any, Any, Any]) -> None:
         # An answer of its job to ``acknowledged`` can have closed it already.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from shake.farm import messages
-from shake.farm.ledger import End, Flying
+from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.follow.stream_monitor import StreamMonitor
@@ -107,7 +107,7 @@ class Journaling:
                 self._monitor.from_reader(lease.table, lease.part, message)
                 self._pool.ledger.end(lease)
 
-    def acknowledged(self, lease: JournalingLease, flying: Flying[None]) -> None:
+    def acknowledged(self, lease: JournalingLease, published: Published[None]) -> None:
         """Nothing that is journaled goes to the target."""
 
     def give_way(self, following: FollowedTable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shake.farm import messages
-from shake.farm.ledger import End, Flying
+from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
@@ -103,23 +103,23 @@ class FollowScheduler:
     def _apply(self, lease: ApplyingLease) -> None:
         """Have the next batch of a shard applied: one at a time, since their order counts."""
         while lease.waiting and not lease.sent:
-            flying = self._ledger.send(lease)
-            batch = flying.load.batch
-            if flying.load.statements:
+            published = self._ledger.send(lease)
+            batch = published.load.batch
+            if published.load.statements:
                 self._writers[lease.table.number].write(
                     messages.Apply(
-                        *(lease.table.number, flying.number, lease.worker, batch.slot),
+                        *(lease.table.number, published.number, lease.worker, batch.slot),
                         batch.runs,
                         lease.part.id,
                     )
                 )
             else:
-                self._ledger.acknowledge(flying.number)
+                self._ledger.acknowledge(published.number)
 
-    def acknowledged(self, lease: ApplyingLease, flying: Flying[PublishedBatch]) -> None:
+    def acknowledged(self, lease: ApplyingLease, published: Published[PublishedBatch]) -> None:
         """The target has applied a batch, and all before it."""
-        lease.table.acknowledge(lease, flying, self._loop.clock())
-        if flying.load.statements:
+        lease.table.acknowledge(lease, published, self._loop.clock())
+        if published.load.statements:
             self._apply(lease)
 
     # ---- each second

@@ -9,7 +9,7 @@ from math import inf
 from typing import TypeAlias
 
 from shake.checkpoint.records import StreamRecord
-from shake.farm.ledger import End, Flying, Lease
+from shake.farm.ledger import End, Lease, Published
 from shake.farm.messages import Batch, Journaled
 from shake.follow.set_back import SetBack
 from shake.follow.unsaved import UnsavedShards
@@ -127,19 +127,19 @@ class FollowedTable:
         self.arrived = clock
 
     def acknowledge(
-        self, lease: ApplyingLease, flying: Flying[PublishedBatch], clock: float
+        self, lease: ApplyingLease, published: Published[PublishedBatch], clock: float
     ) -> None:
         """The target has applied a batch, and all before it."""
-        batch, shard = flying.load.batch, lease.part
-        if flying.skipped:
-            self.record = replace(self.record, skipped=self.record.skipped + flying.skipped)
+        batch, shard = published.load.batch, lease.part
+        if published.skipped:
+            self.record = replace(self.record, skipped=self.record.skipped + published.skipped)
             self._skips = True
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, clock)
             self._take_from_journal(shard, batch)
             self.shards.advance(shard, batch.sequence, batch.created)
-            self._reach_tip(shard, flying.load.tip)
+            self._reach_tip(shard, published.load.tip)
             self.unsaved.add(shard)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
@@ -263,7 +263,9 @@ class FollowedTable:
         return self.journaled + sum(changes.batch.records for changes in self._published())
 
     def _published(self) -> Iterator[PublishedBatch]:
-        return (flying.load for lease in self.leases.values() for flying in lease.flying)
+        return (
+            published.load for lease in self.leases.values() for published in lease.unacknowledged
+        )
 
     def rate(self, clock: float) -> float:
         """Changes a second, of late."""

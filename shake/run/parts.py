@@ -45,7 +45,7 @@ class Display(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunResources:
     """What a run needs of the world outside: the source, the store of checkpoints, the screen.
 
     ``positions`` are those of the tables whose changes are followed, by name, and ``watch`` is a
@@ -84,29 +84,27 @@ class Parts:
     """All parts of a run."""
 
     def __init__(
-        self, options: RunOptions, plan: Plan, surroundings: Surroundings, loop: Loop, task: Task
+        self, options: RunOptions, plan: Plan, resources: RunResources, loop: Loop, task: Task
     ) -> None:
         self._config = config = options.config
         self._loop = loop
         self._task = task
-        self._lock = lock = surroundings.lock
+        self._lock = lock = resources.lock
         now = loop.clock()
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
-        self.checkpointer = Checkpointer(
-            surroundings.checkpoints, lock, boot_clock, loop.post, task
-        )
+        self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
         self.copies = _copies(config, plan, now)
-        followings = _followings(plan, surroundings.positions, now)
+        followings = _followings(plan, resources.positions, now)
         self.pool = WorkerPool(
             loop,
             config,
-            surroundings.endpoint,
-            surroundings.credentials(),
+            resources.endpoint,
+            resources.credentials(),
             min(options.workers, workers_needed(config, plan)),
             READERS if followings else 0,
             task,
         )
-        farm = Farm(config, loop, self.pool, self.checkpointer, task, surroundings.watch)
+        farm = Farm(config, loop, self.pool, self.checkpointer, task, resources.watch)
         self._connect_copy(farm)
         self._connect_follow(farm, followings)
 

@@ -42,7 +42,7 @@ class Resync:
         self.met = False
 
     @contextlib.contextmanager
-    def riding_out(self) -> Iterator[None]:
+    def waiting_out_outages(self) -> Iterator[None]:
         """Once there was a gap, what may pass is waited for, not raised: others are to go on."""
         try:
             yield

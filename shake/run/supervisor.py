@@ -29,7 +29,7 @@ from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
-from shake.run.parts import Parts, RunOptions, Surroundings
+from shake.run.parts import Parts, RunOptions, RunResources
 from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
@@ -56,14 +56,14 @@ class Supervisor:
     change made before the run started is applied.
     """
 
-    def __init__(self, options: RunOptions, plan: Plan, surroundings: Surroundings) -> None:
+    def __init__(self, options: RunOptions, plan: Plan, resources: RunResources) -> None:
         self._config = config = options.config
         self._options = options
         self._plan = plan
-        self._surroundings = surroundings
+        self._resources = resources
         self._redact = Redactor(config.secrets()).redact
-        self._lock = surroundings.lock
-        self._until = surroundings.lock.until
+        self._lock = resources.lock
+        self._until = resources.lock.until
         self._started = time.time()
         self._loop = loop = Loop()
         self._began = loop.clock()
@@ -74,7 +74,7 @@ class Supervisor:
             drain=self._drain,
         )
         self._health = Health(loop.clock)
-        self._parts = Parts(options, plan, surroundings, loop, self)
+        self._parts = Parts(options, plan, resources, loop, self)
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     # ---- life
@@ -87,11 +87,11 @@ class Supervisor:
         gc.freeze()
         gc.set_threshold(1_000_000)
         loop = self._loop
-        loop.every(_SAVE_SECONDS, self._tend)
+        loop.every(_SAVE_SECONDS, self._each_second)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
         pause = max(self._options.refresh, len(self._parts.copies) / _SHOWN_TABLES)
-        loop.every(pause, lambda: self._surroundings.screen.show(self.snapshot()))
-        if self._surroundings.credentials.refreshable:
+        loop.every(pause, lambda: self._resources.screen.show(self.snapshot()))
+        if self._resources.credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         signals = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
@@ -109,7 +109,7 @@ class Supervisor:
                 keep_status(self._shutdown.ending.status)
         if self._shutdown.ending.gap and loop.signalled is not None:
             self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
-            self._surroundings.screen.show(self.snapshot())
+            self._resources.screen.show(self.snapshot())
         return self._shutdown.ending
 
     def _end(self) -> None:
@@ -125,12 +125,12 @@ class Supervisor:
         parts.follow_phases.close()
         self._save()
         parts.checkpointer.close(timeout=1.0)
-        self._surroundings.screen.show(self.snapshot())
+        self._resources.screen.show(self.snapshot())
 
     def _drain(self, patience: float) -> None:
         """Begin nothing more; look again whether it is over when the time is."""
         self._parts.pool.drain()
-        self._surroundings.screen.show(self.snapshot())
+        self._resources.screen.show(self.snapshot())
         self._loop.later(patience, _wake)
 
     def _over(self) -> bool:
@@ -161,7 +161,7 @@ class Supervisor:
         self._parts.checkpointer.save_segments(self._parts.copies)
         self._parts.follow_phases.save()
 
-    def _tend(self) -> None:
+    def _each_second(self) -> None:
         """Each second: save what has moved, and send on what waited for the task lock."""
         if self._parts.checkpointer.idle:
             self._save()
@@ -175,8 +175,8 @@ class Supervisor:
 
     def _renew_credentials(self) -> None:
         def fetch() -> None:
-            credentials = self._surroundings.credentials()
-            problem = self._surroundings.credentials.problem
+            credentials = self._resources.credentials()
+            problem = self._resources.credentials.problem
             self._loop.post(lambda: self._parts.pool.renew_credentials(credentials))
             if problem:
                 self._loop.post(lambda: self.retrying(problem))
@@ -300,7 +300,7 @@ class Supervisor:
             self._parts.follow_phases.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
         if self._parts.copy_phases.over:
             if any(table.copies for table in self._plan.tables):
-                self._surroundings.screen.copied()
+                self._resources.screen.copied()
             if not self._parts.follow_phases.over:
                 self._parts.checkpointer.save_status("incr_sync")
 
@@ -321,7 +321,7 @@ class Supervisor:
 
     def snapshot(self) -> Snapshot:
         """The current state of the task."""
-        now, source = self._loop.clock(), self._surroundings.watch.clock
+        now, source = self._loop.clock(), self._resources.watch.clock
         filtered = self._config.scan_filter is not None
         state, reason = self._shutdown.state(self._health.text, complete=self._complete)
         return Snapshot(

@@ -29,7 +29,7 @@ from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
-from shake.run.parts import RunOptions, Surroundings
+from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending, keep_status
@@ -149,14 +149,14 @@ def _carry_out(
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
-        with resync.riding_out():
+        with resync.waiting_out_outages():
             plan = plan or _planned(options.config, options.workers, opened, lock)
-            if _attempt(options, opened, lock, plan, resync):
+            if _run_plan(options, opened, lock, plan, resync):
                 return
         plan = None
 
 
-def _attempt(
+def _run_plan(
     options: RunOptions, opened: RunConnections, lock: TaskLock, plan: Plan, resync: Resync
 ) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
@@ -166,10 +166,10 @@ def _attempt(
         save_identities(opened.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
         end_repairs(config, opened.checkpoints, plan, positions)
-        around = Surroundings(
+        resources = RunResources(
             opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock, screen
         )
-        ending, last = _supervised(options, plan, around, screen)
+        ending, last = _supervised(options, plan, resources, screen)
         resync.look(last)
         if ending.gap:
             try:
@@ -178,11 +178,11 @@ def _attempt(
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        _tell(options, plan, ending, last)
+        _report_ending(options, plan, ending, last)
         return True
 
 
-def _tell(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> None:
+def _report_ending(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> None:
     """How it went; the page stays for as long as ``linger`` says after a good end."""
     if ending.status:
         keep_status(ending.status)
@@ -204,7 +204,7 @@ def _tell(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> No
 def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> None:
     with contextlib.closing(_client(opened, threading.Event())) as client:
         while True:
-            with resync.riding_out():
+            with resync.waiting_out_outages():
                 resync.mark(gap, plan, client)
                 return
 
@@ -396,16 +396,16 @@ def _watching(
 
 
 def _supervised(
-    options: RunOptions, plan: Plan, around: Surroundings, screen: _Screen
+    options: RunOptions, plan: Plan, resources: RunResources, screen: _Screen
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
-    supervisor = Supervisor(options, plan, around)
+    supervisor = Supervisor(options, plan, resources)
     screen.show(supervisor.snapshot())
     screen.reports = supervisor.diagnostics.gather
     screen.fresh, screen.switching = supervisor.look, supervisor.switching
-    if around.checkpoints.status() is None:
-        around.lock.check()
-        around.checkpoints.set_status("full_sync")
+    if resources.checkpoints.status() is None:
+        resources.lock.check()
+        resources.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:

@@ -33,7 +33,7 @@ def status_server(
     """
     html = page()
 
-    def ground() -> HttpResponse:
+    def start_page() -> HttpResponse:
         return HttpResponse(html, "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
@@ -47,17 +47,17 @@ def status_server(
         state = snapshot().state
         return HttpResponse(f"{state}\n".encode(), status=503 if state == "failed" else 200)
 
-    def numbers() -> HttpResponse:
+    def prometheus() -> HttpResponse:
         from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # only on request
 
         return HttpResponse(metrics(snapshot()), CONTENT_TYPE_LATEST)
 
     routes = {
-        "/": Route(lambda _: ground(), stranger=ground),
+        "/": Route(lambda _: start_page(), stranger=start_page),
         "/status": data(status),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
-        "/metrics": Route(lambda _: numbers()),
+        "/metrics": Route(lambda _: prometheus()),
         "/ready": Route(ready),
         "/healthz": Route(lambda _: health(), open=True),
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from shake.copy.table import CopiedTable
 from shake.errors import ShakeError
-from shake.farm.ledger import Flying, Lease
+from shake.farm.ledger import Lease, Published
 from shake.farm.messages import Done
 from shake.farm.pool import Worker
 from shake.farm.task import Phases
@@ -89,8 +89,8 @@ class TableJob:
     def received(self, lease: Lease[Any, Any, Any], message: Any) -> None:
         pass
 
-    def acknowledged(self, lease: Lease[Any, Any, Any], flying: Flying[Any]) -> None:
-        lease.table.acknowledge(lease, flying, self.clock())
+    def acknowledged(self, lease: Lease[Any, Any, Any], published: Published[Any]) -> None:
+        lease.table.acknowledge(lease, published, self.clock())
 
     def closed(self, lease: Lease[Any, Any, Any]) -> None:
         lease.table.close_lease(lease)

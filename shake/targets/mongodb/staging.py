@@ -52,7 +52,7 @@ class MongoStaging:
             self.target.create(self.name, self.table)
             return self.name
 
-        return self._for_good(step)
+        return self._until_durable(step)
 
     def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
@@ -81,7 +81,7 @@ class MongoStaging:
                 return found
             return self._rename(found, self.name)
 
-        location = self._for_good(step, collection_uuid)
+        location = self._until_durable(step, collection_uuid)
         self.sweep(published=False)
         return location
 
@@ -97,7 +97,7 @@ class MongoStaging:
             drop = self._make_room(on_existing, backup, drops)
             return self._rename(found, self.namespace, drop=drop)
 
-        location = self._for_good(step, collection_uuid)
+        location = self._until_durable(step, collection_uuid)
         if not self.target.takes_uuids:
             keeps = self.target.keeps_existing and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
@@ -204,7 +204,7 @@ class MongoStaging:
             if name == self.namespace or run_of(self.namespace, name)
         }
 
-    def _for_good(self, step: Callable[[], str], collection_uuid: str = "") -> Location:
+    def _until_durable(self, step: Callable[[], str], collection_uuid: str = "") -> Location:
         """Take a step, which returns the collection's name; again, until no fail-over undoes it.
 
         What a step found done already can still be undone. So what is there is confirmed, and only
