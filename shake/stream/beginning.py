@@ -20,12 +20,16 @@ def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
     closed shard whose child is not listed yet. Earlier changes are in the copy. All descendants of
     these shards are read too. The reason is a shard that was split: one half can have rolled over
     more than once since, and the other not. Without the descendants, an older change of a key
-    would be applied again, and the later change would not.
+    would be applied again, and the later change would not. A shard whose parent is not listed can
+    descend from any older shard without a listed child.
     """
     listed = {one.id: one for one in listing}
     parents = {one.parent for one in listed.values()}
     read = {one.id for one in listed.values() if not one.closed or one.id not in parents}
+    oldest = min((int(listed[one].start) for one in read), default=0)
     read |= {listed[one].parent for one in read if listed[one].parent in listed}
+    unlinked = (one for one in listed.values() if one.parent and one.parent not in listed)
+    read |= {one.id for one in unlinked if int(one.start) > oldest}
     read |= below(read, listed)
     chosen = {one: listed[one] for one in read}
     return _new_shards(chosen, orphans_of(chosen, listed), now)
