@@ -94,7 +94,7 @@ def test_what_can_follow_a_shard_that_is_read_is_read_after_it() -> None:
         listed("s5", "s4"),
     ]
     shards = Shards("t", first_shards(tree, NOW))
-    assert {s for s, state in states(shards).items() if state is State.READY} == {"s1"}
+    assert {s for s, state in states(shards).items() if state is ShardState.READY} == {"s1"}
     shards.learn([listed("s2", "s1", closed=True), *tree], whole=True, now=NOW)
     for name in ("s1", "s2", "s3", "s4"):
         assert shards.first().id == name
