@@ -141,7 +141,11 @@ class Task:
         policy = self._plan(target, staging, policy)
         begin_to_die()
         staging.resume(self.location.collection)
-        staging.publish(self.location.collection, policy, self.backup, self.drops)
+        for _ in range(2):  # as shake.copy.phases does it
+            renamed = staging.publish(self.location.collection, policy, self.backup, self.drops)
+            if renamed.collection == self.location.collection:
+                break
+            self.location = renamed
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""
