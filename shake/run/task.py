@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
@@ -204,20 +203,31 @@ def _open(config: Config) -> Iterator[Ends]:
         yield Ends(endpoint, credentials, store, SourceClock())
 
 
-def _hold_lock(config: Config, workers: int, ends: Ends) -> AbstractContextManager[TaskLock]:
-    """Take the task lock.
+@contextlib.contextmanager
+def _hold_lock(config: Config, workers: int, ends: Ends) -> Iterator[TaskLock]:
+    """Hold the task lock.
 
     The checks come first where a run that might be alive would be ended, and where this is the
-    first run: a start that is refused does not create the checkpoint database.
+    first run: a start that is refused does not create the checkpoint database. Where it is refused
+    afterwards, for what has changed meanwhile, it leaves none behind.
     """
     _, life = TaskLock.holder(ends.store)
-    if life is Life.UNKNOWN or STATUS_TABLE not in ends.store.collections():
+    first = STATUS_TABLE not in ends.store.collections()
+    if life is Life.UNKNOWN or first:
         plan = _plan(config, workers, ends)
         _checked(replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=True))))
     try:
-        return TaskLock.acquire(ends.store, notice=log.warning).held()
+        held = TaskLock.acquire(ends.store, notice=log.warning).held()
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error)) from error
+    with held as lock:
+        try:
+            yield lock
+        except RefusedError:
+            if first:
+                with contextlib.suppress(ShakeError):
+                    lock.discard()
+            raise
 
 
 def _scanners(config: Config, workers: int) -> int:
