@@ -56,6 +56,27 @@ def test_a_collection_that_does_not_exist_is_empty(store: Store) -> None:
     assert store.read("never") == []
 
 
+def test_a_collection_that_holds_one_document_only_is_discarded_with_that(
+    store: Store, where: Settings
+) -> None:
+    lock = {"_id": "lock", "Token": "a"}
+    assert store.swap("tasks", None, lock)
+    store.discard("tasks", {"_id": "lock", "Token": "b"})
+    assert store.collections() == ["tasks"]
+    store.discard("tasks", lock)
+    assert store.collections() == []
+    for new in (None, lock):
+        assert not store.swap("tasks", lock, new)
+    store.discard("tasks", lock)
+    assert store.collections() == []
+    config = load(None, {}, where).config
+    if config.checkpoint_type == "file":
+        assert list(Path(config.checkpoint_location).iterdir()) == []
+    store.write("tasks", [lock, {"_id": "other"}])
+    store.discard("tasks", lock)
+    assert documents(store, "tasks").keys() == {"lock", "other"}
+
+
 def test_the_collections_are_those_that_hold_something(store: Store) -> None:
     assert store.collections() == []
     store.write("some.table", [{"_id": "a"}])

@@ -146,6 +146,24 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     assert stage.copies[0].phase is Phase.TRIMMING
 
 
+def test_where_a_rename_changes_the_uuid_its_order_is_repeated_once_that_is_durable() -> None:
+    """The repeated order removes the mark by which a run knows the collection until then."""
+    stage = Stage([table(0, Phase.INDEXING, Action.RESUME)])
+    stage.after(stage.phases.begin_tables, stage.saved)
+    other = "1" * 32
+
+    def renamed() -> None:
+        stage.phases.carried_out(0, Done(0, collection_uuid=other))
+
+    assert stage.after(renamed) == [("identity", other), Phase.INDEXING]
+    assert stage.after(stage.saved) == [Resume(0, other, [])]
+    assert stage.after(renamed) == [BuildIndexes(0, 0, 1)]
+    assert stage.after(renamed) == [Publish(0, other, "create", "", [])]
+    assert stage.after(stage.done) == [("identity", UUID), Phase.INDEXING]
+    assert stage.after(stage.saved) == [Publish(0, UUID, "create", "", [])]
+    assert stage.after(stage.done) == [("segments", 0), Phase.DONE]
+
+
 def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     stage = Stage([table(0, Phase.INDEXING, Action.RESUME)])
     assert stage.after(stage.phases.begin_tables, stage.saved)[1:] == [Resume(0, UUID, [])]

@@ -66,6 +66,9 @@ class MemoryStore:
             self.written.append("renewal")
         return True
 
+    def discard(self, collection: str, document: Document) -> None:
+        raise AssertionError("a run that works discards nothing")
+
     def close(self) -> None:
         pass
 

@@ -59,6 +59,9 @@ class Unsure:
             raise StoreUnavailable("not confirmed")
         return done
 
+    def discard(self, collection: str, document: Document) -> None:
+        self.store.discard(collection, document)
+
     def others(self) -> str:
         return ""
 

@@ -21,6 +21,7 @@ from tests.support.migration import Migration, Result, compare, filled
 from tests.support.streams import Clock, Simulator
 from tests.support.streams_faults import Call, instead
 from tests.support.tables import create_table, put_items
+from tests.support.wire import Wire
 
 Migrate = Callable[..., Migration]
 
@@ -374,3 +375,22 @@ def test_folders_that_cannot_be_used_are_named(
         assert result.status == status, result
         assert words in result.line
         assert re.search(r"a file\b", result.line)
+
+
+def test_a_start_that_is_refused_behind_the_task_lock_leaves_nothing_behind(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    """The collection is created between the two times that the start is planned."""
+    with Wire(*mongo.client.address) as wire:
+        migration = migrate(target=wire.uri)
+
+        def create() -> None:
+            mongo.client[table][table].insert_one({"_id": "old"})
+
+        status = f"{table}-checkpoint.status_table"
+        reached = wire.stop_at("answer", "insert", status, create)
+        result = migration.run()
+    assert reached.is_set()
+    assert result.status == 3, result
+    assert "set target.db.exist" in result.line
+    assert f"{table}-checkpoint" not in mongo.client.list_database_names()

@@ -143,7 +143,13 @@ class Task:
         policy = self._plan(target, staging, policy)
         begin_to_die()
         staging.resume(self.location.collection_uuid)
-        staging.publish(self.location.collection_uuid, policy, self.backup, self.drops)
+        for _ in range(2):  # as shake.copy.phases does it
+            renamed = staging.publish(
+                self.location.collection_uuid, policy, self.backup, self.drops
+            )
+            if renamed.collection_uuid == self.location.collection_uuid:
+                break
+            self.location = renamed
 
     def _plan(self, target: MongoTarget, staging: MongoStaging, policy: OnExisting) -> OnExisting:
         """As shake.plan.planner does it."""

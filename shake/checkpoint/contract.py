@@ -48,6 +48,12 @@ class Store(Protocol):
         and machines, and durable on return.
         """
 
+    def discard(self, collection: str, document: Document) -> None:
+        """Remove the collection, and the database or folder, if there is nothing but ``document``.
+
+        Where this happens late, another process that has taken over the collection finds it gone.
+        """
+
     def others(self) -> str:
         """The program that keeps its own checkpoints in the same place, "" where there is none."""
 

@@ -80,6 +80,8 @@ class FileStore:
         if either is None:
             raise ValueError("nothing to swap")
         key = either["_id"]
+        if old is not None and not self._path(collection).exists():
+            return False
         with self._locked():
             stored = self._load(collection)
             current = stored.pop(key, None)
@@ -87,6 +89,18 @@ class FileStore:
                 return False
             self._replace(collection, stored if new is None else stored | {key: dict(new)})
         return True
+
+    def discard(self, collection: str, document: Document) -> None:
+        if not self._path(collection).exists():
+            return
+        with self._locked() as lock:
+            stored = list(self._load(collection).values())
+            if len(stored) == 1 and _is(stored[0], document):
+                with _errors(self._folder):
+                    self._path(collection).unlink()
+                    if os.listdir(self._folder) == [lock.name]:
+                        lock.unlink()
+                        self._folder.rmdir()
 
     def others(self) -> str:
         """NimoShake's files are in another folder."""
@@ -132,18 +146,30 @@ class FileStore:
             self._sync_folder(self._folder)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[Path]:
         path = self._folder / ".lock"
-        with _errors(path):
-            self._make(self._folder)
-            self._make_private()
-            lock = files.open_own(path)
+        lock = self._lock(path)
         try:
-            with _errors(path):
-                files.lock(lock)
-            yield
+            yield path
         finally:
             os.close(lock)
+
+    def _lock(self, path: Path) -> int:
+        """Make and lock the file; again where another process has removed it meanwhile."""
+        with _errors(path):
+            while True:
+                self._make(self._folder)
+                self._make_private()
+                with suppress(FileNotFoundError):
+                    lock = files.open_own(path)
+                    try:
+                        files.lock(lock)
+                        if os.path.samestat(os.fstat(lock), path.stat()):
+                            return lock
+                    except OSError:
+                        os.close(lock)
+                        raise
+                    os.close(lock)
 
     def _make(self, folder: Path) -> None:
         if not folder.exists():

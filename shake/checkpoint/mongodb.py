@@ -145,6 +145,12 @@ class MongoStore:
                 return where.delete_one(_exactly(old)).deleted_count == 1
             return where.replace_one(_exactly(old), dict(new)).matched_count == 1
 
+    def discard(self, collection: str, document: Document) -> None:
+        where = self._database[collection]
+        with self._errors():
+            if len(list(where.find(limit=2))) == 1 and where.find_one(_exactly(document)):
+                where.drop()
+
     def others(self) -> str:
         """NimoShake, whose documents look like shake's, but for the type of their ``_id``.
 

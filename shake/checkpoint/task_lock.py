@@ -200,6 +200,11 @@ class TaskLock:
         with self._guard:
             self._swap(lambda held: None)
 
+    def discard(self) -> None:
+        """Give the lock back, with the collection that was made for it, if that holds no more."""
+        with self._guard:
+            self._store.discard(STATUS_TABLE, self._document)
+
     def _swap(self, change: Callable[[Document], Document | None]) -> bool:
         for _ in range(2):
             new = change(self._document)

@@ -59,13 +59,16 @@ class CopyPhases:
         """The writer has carried out the order of the table's phase.
 
         ``done.error`` names the indexes that the target refused: that does not undo the copy. Only
-        a collection that keeps each key to one document gets its final name.
+        a collection that keeps each key to one document gets its final name. A rename can give the
+        collection another UUID. Then the order is repeated with that, once it is saved.
         """
         if self._task.draining:
             return
         copy = self._copies[table]
-        self.save_collection(copy, done.collection_uuid)
+        changed = self.save_collection(copy, done.collection_uuid)
         match copy.phase:
+            case Phase.CLEANING | Phase.PUBLISHING if changed:
+                self._checkpointer.save_table(copy.record, lambda: self._repeat(copy))
             case Phase.PREPARING if self._config.sync_schema_only:
                 self._advance(copy, Phase.INDEXING)
             case Phase.PREPARING:
@@ -96,14 +99,22 @@ class CopyPhases:
         else:
             self._enter(copy, Phase.PUBLISHING)
 
-    def save_collection(self, copy: CopiedTable, collection_uuid: str) -> None:
-        """Save which collection the table is stored in, before anything rests on it."""
-        if collection_uuid and collection_uuid != copy.identity.collection_uuid:
-            before, copy.identity = (
-                copy.identity,
-                replace(copy.identity, collection_uuid=collection_uuid),
-            )
-            self._checkpointer.save_identity(copy.record, before, copy.identity)
+    def save_collection(self, copy: CopiedTable, collection_uuid: str) -> bool:
+        """Save which collection the table is stored in; return whether it has changed.
+
+        What is saved after it is durable later.
+        """
+        if not collection_uuid or collection_uuid == copy.identity.collection_uuid:
+            return False
+        before = copy.identity
+        copy.identity = replace(before, collection_uuid=collection_uuid)
+        self._checkpointer.save_identity(copy.record, before, copy.identity)
+        return True
+
+    def _repeat(self, copy: CopiedTable) -> None:
+        """Give the order of the table's phase once more."""
+        if not self._task.draining:
+            self._writers[copy.number].order(self._order(copy, copy.phase))
 
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
@@ -231,11 +230,12 @@ def _open(config: Config) -> Iterator[RunConnections]:
 
 def _hold_lock(
     config: Config, workers: int, opened: RunConnections
-) -> AbstractContextManager[TaskLock]:
+) -> contextlib.AbstractContextManager[TaskLock]:
     """Take the task lock.
 
     The checks come first where a run that might be alive would be ended, and where this is the
-    first run: a start that is refused does not create the checkpoint database.
+    first run: a start that is refused does not create the checkpoint database. Where it is refused
+    afterwards, for what has changed meanwhile, it leaves none behind.
     """
     _, life = TaskLock.holder(opened.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
@@ -249,13 +249,22 @@ def _first_plan(config: Config, workers: int, opened: RunConnections, *, ports: 
     return replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=ports)))
 
 
-def _acquire(
-    opened: RunConnections, notice: Callable[[str], None]
-) -> AbstractContextManager[TaskLock]:
+@contextlib.contextmanager
+def _acquire(opened: RunConnections, notice: Callable[[str], None]) -> Iterator[TaskLock]:
+    """Hold the task lock. A refusal behind it leaves no checkpoint database that it created."""
+    first = STATUS_TABLE not in opened.store.collections()
     try:
-        return TaskLock.acquire(opened.store, notice=notice).held()
+        held = TaskLock.acquire(opened.store, notice=notice).held()
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error), passes=error.passes) from error
+    with held as lock:
+        try:
+            yield lock
+        except RefusedError:
+            if first:
+                with contextlib.suppress(ShakeError):
+                    lock.discard()
+            raise
 
 
 def _scanners(config: Config, workers: int) -> int:

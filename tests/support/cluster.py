@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -37,12 +37,17 @@ class Refusal(Exception):
         self.reply = {"ok": 0.0, "code": code, "errmsg": message}
 
 
+def _new_uuid() -> Binary:
+    made: Binary = Binary(uuid4().bytes, UUID_SUBTYPE)
+    return made
+
+
 @dataclass
 class Collection:
     """Documents by shard, indexes by name, and the shard key, None where it is not sharded."""
 
     key: Doc | None = None
-    uuid: Binary = field(default_factory=lambda: Binary(uuid4().bytes, UUID_SUBTYPE))
+    uuid: Binary = field(default_factory=_new_uuid)
     indexes: dict[str, Doc] = field(default_factory=dict)
     shards: list[list[Doc]] = field(default_factory=lambda: [[], []])
 
@@ -273,13 +278,14 @@ class Cluster:
         return {}
 
     def _do_renameCollection(self, command: Doc) -> Doc:
+        """The renamed collection has another UUID."""
         admin_only(command)
         old, new = command["renameCollection"], command["to"]
         if old not in self.collections:
             raise Refusal(26, f"Source collection {old} does not exist")
         if new in self.collections and not command.get("dropTarget"):
             raise Refusal(48, "target namespace exists")
-        self.collections[new] = self.collections.pop(old)
+        self.collections[new] = replace(self.collections.pop(old), uuid=_new_uuid())
         return {}
 
     def _do_enableSharding(self, command: Doc) -> Doc:

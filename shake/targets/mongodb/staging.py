@@ -3,7 +3,7 @@
 The name contains the run, and this fences the copy. A new run first gives the collection a new
 name. So a late command of an earlier run goes to a name that no run reads. A server that supports
 ``collectionUUID`` (MongoDB 6.0) refuses such a command. For older ones see
-shake.targets.mongodb.replacing.
+shake.targets.mongodb.replacing; where a rename changes the UUID, see shake.targets.mongodb.mark.
 Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
 """
 
@@ -17,6 +17,7 @@ from shake.errors import RunError
 from shake.schema import Table
 from shake.status.figures import count, size
 from shake.targets.contract import Found, Location
+from shake.targets.mongodb.mark import Mark
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
 from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
@@ -57,7 +58,8 @@ class MongoStaging:
     def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
 
-        Where the server tells none, or gives another one at a rename: by the name of the last run.
+        Where the server tells none, or gives another one at a rename: by the name of the last run,
+        or, where it has the final name, by its mark.
         """
         found = self._collections()
         for name, uuid in found.items():
@@ -67,6 +69,8 @@ class MongoStaging:
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
         if ours and (not collection_uuid or not self.target.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
+        if self.namespace in found and not self.target.keeps_uuids and self._mark.is_there:
+            return Location(self.namespace, found[self.namespace])
         if collection_uuid:
             return None
         name = self.namespace if self.namespace in found else self.name
@@ -88,16 +92,20 @@ class MongoStaging:
     def publish(
         self, collection_uuid: str, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> Location:
-        """See Staging."""
+        """See Staging. Where the rename has changed the UUID, the second call removes the mark."""
 
         def step() -> str:
             found = self._find(collection_uuid)
             if found == self.namespace:  # by an attempt that was not answered, or of an earlier run
                 return found
             drop = self._make_room(on_existing, backup, drops)
+            if not self.target.keeps_uuids:
+                self._mark.put(found, self._collections().get(found, ""))
             return self._rename(found, self.namespace, drop=drop)
 
         location = self._until_durable(step, collection_uuid)
+        if location.collection_uuid == collection_uuid and not self.target.keeps_uuids:
+            self._mark.remove()
         if not self.target.takes_uuids:
             keeps = self.target.keeps_existing and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
@@ -126,6 +134,10 @@ class MongoStaging:
     @property
     def _replacing(self) -> Replacing:
         return Replacing(self.target, self.namespace, self.table, self.notice)
+
+    @property
+    def _mark(self) -> Mark:
+        return Mark(self.target, self.namespace, self.copy.stamp)
 
     def _make_room(self, on_existing: OnExisting, backup: str, drops: Collection[str]) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""

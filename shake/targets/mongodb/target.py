@@ -248,6 +248,11 @@ class MongoTarget:
         """See Target."""
         return MongoStaging(self, namespace, table, copy, notice) if self._renames else None
 
+    @property
+    def task(self) -> str:
+        """The task's id."""
+        return self._config.id
+
     def checkpoint_of(self, table: Table) -> str:
         """Where the table's checkpoint is, in words."""
         return self._config.checkpoint_of(table.name)

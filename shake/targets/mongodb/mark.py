@@ -1,0 +1,66 @@
+"""The mark by which a complete copy is recognised after its rename, where that changes its UUID.
+
+A sharded cluster can give a renamed collection another UUID. A run that dies before it has saved
+that UUID leaves a collection that no checkpoint names. So a document, the mark, is inserted into
+the complete staging collection directly before the rename, and is deleted when the UUID is saved.
+Its ``_id`` is a UUID that names the copy. DynamoDB has no type that becomes a UUID, so no item has
+this ``_id``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import bson
+from bson.binary import UUID_SUBTYPE, Binary
+from pymongo.errors import BulkWriteError, OperationFailure
+
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, UUID_MISMATCH, Bulk
+from shake.targets.mongodb.retrying import Contended
+
+if TYPE_CHECKING:
+    from shake.targets.mongodb.target import MongoTarget
+
+_NAMESPACE = uuid.UUID("5d3f1c1e-4f0a-4c53-9a0e-9b6a1f0a7c11")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mark of one copy, which has the stamp ``stamp``, into ``namespace``."""
+
+    target: MongoTarget
+    namespace: str
+    stamp: int
+
+    def put(self, name: str, collection: str) -> None:
+        """Insert it into the staging collection ``name``, which has the UUID ``collection``."""
+        document = memoryview(bson.encode({"_id": self._id}))
+        bulk = Bulk(self.target.collection(name), collection)
+        try:
+            bulk.run("insert", document, 1)
+        except BulkWriteError as error:
+            if any(entry["code"] != DUPLICATE_KEY for entry in error.details["writeErrors"]):
+                raise
+        except OperationFailure as error:
+            if error.code != UUID_MISMATCH:
+                raise
+            raise Contended(f"{name}: it was renamed meanwhile") from error
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what has the final name is this copy."""
+        find = self.target.collection(self.namespace).find_one
+        return self.target.call(self.namespace, lambda: find({"_id": self._id})) is not None
+
+    def remove(self) -> None:
+        """Delete it from what has the final name."""
+        delete = self.target.collection(self.namespace).delete_one
+        self.target.call(self.namespace, lambda: delete({"_id": self._id}))
+
+    @property
+    def _id(self) -> Binary:
+        named = "\0".join((self.target.task, self.namespace, str(self.stamp)))
+        identifier: Binary = Binary(uuid.uuid5(_NAMESPACE, named).bytes, UUID_SUBTYPE)
+        return identifier

@@ -1,0 +1,151 @@
+"""Where a rename changes a collection's UUID, a run recognises its copy, and only its copy.
+
+So it is in SecantusDB, and it can be so in a sharded cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from shake.demo.mongo import SecantusDB
+from tests.support.followed import Followed
+from tests.support.migration import Migration
+from tests.support.wire import Wire
+from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish
+
+KEYS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with (
+        SecantusDB(tmp_path_factory.mktemp("secantus")) as server,
+        MongoClient[Any](server.uri) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def wire(server: Any) -> Iterator[Wire]:
+    with Wire(*server.address) as wire:
+        yield wire
+
+
+@pytest.fixture
+def migration(followed: Followed, wire: Wire) -> Migration:
+    followed.simulator.table(followed.name)
+    for key in KEYS:
+        followed.put(key)
+    return followed.task(target=wire.uri)
+
+
+def killed(migration: Migration, wire: Wire, moment: Any, command: str, place: str) -> None:
+    """A run that is killed with its children at one command."""
+    wire.stop_at(moment, command, place, lambda: migration.kill(migration.running[-1]))
+    assert migration.run("--until-consistent").status == -9
+
+
+def stored(server: Any, name: str) -> list[Any]:
+    found = server[name][name].find({}, {"_id": 0})
+    return sorted(found, key=itemgetter("pk"))
+
+
+@pytest.mark.parametrize("policy", ["", "drop", "rename"])
+def test_a_run_that_dies_behind_the_rename_is_continued(
+    followed: Followed, migration: Migration, wire: Wire, server: Any, policy: str
+) -> None:
+    name = followed.name
+    if policy:
+        server[name][name].insert_one({"_id": OLD})
+        with migration.conf.open("a") as conf:
+            conf.write(f"target.db.exist = {policy}\n")
+    place = f"{name}.{name}"
+    if policy == "rename":  # the first rename is that of the existing collection
+        wire.stop_at("answer", "renameCollection", place, lambda: None)
+    killed(migration, wire, "answer", "renameCollection", place)
+    scans = len(followed.simulator.journal)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert stored(server, name) == [{"pk": key} for key in KEYS]
+    calls = followed.simulator.journal[scans:]
+    assert not any("Segment" in call.request for call in calls), "it was copied twice"
+    others = set(server[name].list_collection_names()) - {name}
+    assert len(others) == (policy == "rename")
+
+
+def test_a_collection_that_a_user_has_put_in_place_is_not_taken_for_the_copy(
+    followed: Followed, migration: Migration, wire: Wire, server: Any
+) -> None:
+    """It has as many documents, and the key index; the staging collection is gone."""
+    name = followed.name
+    killed(migration, wire, "request", "renameCollection", f"{name}.{name}")
+    [staging] = server[name].list_collection_names()
+    server[name].drop_collection(staging)
+    server[name][name].insert_many([{"pk": key, "n": 1} for key in KEYS])
+    server[name][name].create_index("pk", unique=True)
+    for arguments in (["--dry-run"], ["--until-consistent"]):
+        result = migration.run(*arguments)
+        assert result.status == 3, result
+        assert "the staging collection" in result.stdout + result.stderr
+    assert stored(server, name) == [{"pk": key, "n": 1} for key in KEYS]
+
+
+@pytest.fixture
+def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
+    """Makes a task with a collection that has the name of its copy."""
+    made: list[Task] = []
+
+    def make() -> Task:
+        made.append(Task(server, f"{name}-{len(made)}"))
+        made[-1].database.c.insert_one({"_id": OLD})
+        return made[-1]
+
+    yield make
+    for one in made:
+        server.drop_database(one.name)
+
+
+@pytest.mark.parametrize("landing", ["never", "at once"])
+@pytest.mark.parametrize("policy", ["drop", "rename"])
+def test_a_run_that_dies_at_any_command_is_continued(
+    task: Callable[[], Task], landing: Landing, policy: Any
+) -> None:
+    for number in range(MOST):
+        death, one = Death(number, landing), task()
+        one.go_on(policy, death)
+        finish(one, [death], policy)
+        if not death.met.is_set():
+            assert number >= 6
+            return
+    raise AssertionError("it sends more commands than expected")
+
+
+@dataclass
+class LandsNow:
+    """The command of a dead run lands when the next run has looked where the copy is."""
+
+    death: Death
+    landing = "late"
+
+    def wait_in(self, *_: object) -> None:
+        self.death.release()
+
+
+def test_a_rename_that_lands_after_the_next_run_has_looked_is_recognised(
+    task: Callable[[], Task],
+) -> None:
+    for number in range(MOST):
+        death, one = Death(number, "late"), task()
+        one.go_on("drop", death)
+        landing: Any = LandsNow(death)
+        one.go_on("drop", landing)
+        one.assert_exact()
+        if not death.met.is_set():
+            return
+    raise AssertionError("it sends more commands than expected")
