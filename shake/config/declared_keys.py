@@ -28,6 +28,7 @@ from shake.config.kinds import (
 )
 from shake.config.names import mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
+from shake.config.windows import WINDOWS, Window, window_at
 from shake.errors import UsageError
 from shake.id_rule import IdRule
 
@@ -135,6 +136,12 @@ class Config:
         AUTO_BUDGET,
         "read capacity units a second for the scan of one table; auto: 50% of the provisioned "
         "capacity in AWS, no limit on demand and at other endpoints",
+    )
+    source_windows: tuple[Window, ...] = key(
+        "source.windows",
+        WINDOWS,
+        (),
+        "times of day, in UTC, with another budget than source.read_budget",
     )
     # https://aws.amazon.com/dynamodb/pricing/on-demand/ (us-east-1)
     source_price: float = key(
@@ -289,6 +296,14 @@ class Config:
     checkpoint_db: str | None = key(
         "checkpoint.db", TEXT, None, "database of the checkpoints; none: <id>-checkpoint"
     )
+    webhook_url: str | None = key(
+        "webhook.url",
+        TEXT,
+        None,
+        "URL that is sent a line of JSON when the task is degraded, has a gap, fails, is "
+        "consistent or done",
+        secret=WHOLE,
+    )
 
     @classmethod
     def parse(cls, settings: Mapping[str, Setting], hint: str = "") -> Config:
@@ -332,6 +347,15 @@ class Config:
         return ScanFilter.parse(
             self.full_read_filter_expression, self.full_read_filter_attributevalues
         )
+
+    def window_at(self, moment: float) -> Window | None:
+        """The window of ``source.windows`` at a time in Unix seconds."""
+        return window_at(self.source_windows, moment)
+
+    def budget_at(self, moment: float) -> ReadBudget:
+        """The read budget at a time in Unix seconds."""
+        window = self.window_at(moment)
+        return window.budget if window else self.source_read_budget
 
     @property
     def checkpoint_database(self) -> str:

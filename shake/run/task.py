@@ -22,19 +22,21 @@ from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
 from shake.phase import Phase
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
-from shake.plan.plan import Plan, TablePlan
+from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
 from shake.plan.preflight import local_problems, make_plan
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
+from shake.run.oversight import Oversight, overseen
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
+from shake.run.sweeping import sweep
 from shake.source.client import Endpoint
 from shake.source.clock import NO_DATE, SourceClock
 from shake.source.contract import Source
@@ -114,8 +116,9 @@ def run(options: RunOptions) -> None:
             )
             return
         resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
+        oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         try:
-            _carry_out(options, opened, lock, plan, resync)
+            _carry_out(options, opened, lock, plan, resync, oversight)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -144,30 +147,42 @@ def _take_over(
 
 
 def _carry_out(
-    options: RunOptions, opened: RunConnections, lock: TaskLock, first: Plan, resync: Resync
+    options: RunOptions,
+    opened: RunConnections,
+    lock: TaskLock,
+    first: Plan,
+    resync: Resync,
+    oversight: Oversight,
 ) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
         with resync.waiting_out_outages():
             plan = plan or _planned(options.config, options.workers, opened, lock)
-            if _run_plan(options, opened, lock, plan, resync):
+            if _run_plan(options, opened, lock, plan, resync, oversight):
                 return
         plan = None
 
 
 def _run_plan(
-    options: RunOptions, opened: RunConnections, lock: TaskLock, plan: Plan, resync: Resync
+    options: RunOptions,
+    opened: RunConnections,
+    lock: TaskLock,
+    plan: Plan,
+    resync: Resync,
+    oversight: Oversight,
 ) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = options.config
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(_pages(config, plan, options.reporter))
+        screen = stack.enter_context(_pages(config, plan, options.reporter, oversight))
         save_identities(opened.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
         end_repairs(config, opened.checkpoints, plan, positions)
         resources = RunResources(
-            opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock, screen
+            *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
+            screen,
+            oversight.desk,
         )
         ending, last = _supervised(options, plan, resources, screen)
         resync.look(last)
@@ -178,14 +193,18 @@ def _run_plan(
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        _report_ending(options, plan, ending, last)
+        _report_ending(options, plan, ending, last, oversight)
         return True
 
 
-def _report_ending(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> None:
+def _report_ending(
+    options: RunOptions, plan: Plan, ending: Ending, last: Snapshot, oversight: Oversight
+) -> None:
     """How it went; the page stays for as long as ``linger`` says after a good end."""
     if ending.status:
         keep_status(ending.status)
+    complete = ending.consistent or last.state == "finished"
+    oversight.end(ending.status, ending.line or last.state, complete=complete)
     for line in summary(last):
         options.reporter.print(line)
     if ending.status:
@@ -285,31 +304,7 @@ def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLoc
     """
     plan = _checked(_plan(config, workers, opened))
     lock.check()
-    return _checked(_plan(config, workers, opened)) if _sweep(config, plan) else plan
-
-
-def _sweep(config: Config, plan: Plan) -> bool:
-    """Remove what late commands of earlier runs have created, where no writer is to do it.
-
-    A writer does it when it has taken over a staging collection, and before it applies changes.
-    Returns whether an unfinished copy was removed too, which is to be begun again.
-    """
-    swept = [one for one in plan.tables if one.record.staged and _swept_first(one)]
-    if not swept:
-        return False
-    target = open_target(config, stop=threading.Event(), on_retry=log.info)
-    with contextlib.closing(target):
-        for table in swept:
-            copy = table.record.copy_run
-            if staging := target.staging(table.namespace, table.table, copy, log.info):
-                staging.sweep(published=True)
-    return not all(one.record.published for one in swept)
-
-
-def _swept_first(table: TablePlan) -> bool:
-    if table.record.published:
-        return table.stream is None
-    return table.record.run > 0 and table.record.phase is Phase.PREPARING
+    return _checked(_plan(config, workers, opened)) if sweep(config, plan) else plan
 
 
 def _client(opened: RunConnections, stop: threading.Event) -> Source:
@@ -327,6 +322,7 @@ class _Screen:
     """What the reporter and the pages show: the last snapshot, and what each process does."""
 
     reporter: Reporter
+    oversight: Oversight
     follows: bool
     last: Snapshot
     #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
@@ -337,6 +333,7 @@ class _Screen:
     def show(self, snapshot: Snapshot) -> None:
         self.last = snapshot
         self.reporter.tick(snapshot, time.monotonic())
+        self.oversight.show(snapshot)
 
     def copied(self) -> None:
         if self.follows:  # else it is printed at the end
@@ -344,13 +341,15 @@ class _Screen:
 
     def look(self) -> Snapshot:
         found = self.fresh() if self.fresh else self.last
-        if found is None and self.last.state == "running":
+        if found is None and self.last.state in ("running", "paused"):
             return replace(self.last, state="degraded", reason="the supervisor does not answer")
         return found or self.last
 
 
 @contextlib.contextmanager
-def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
+def _pages(
+    config: Config, plan: Plan, reporter: Reporter, oversight: Oversight
+) -> Iterator[_Screen]:
     """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
     waiting = tuple(
         TableStatus(
@@ -363,12 +362,14 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
         for one in plan.tables
     )
     first = Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting)
-    screen = _Screen(reporter, plan.follows, first)
+    screen = _Screen(reporter, oversight, plan.follows, first)
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
         for port in config.http_profile:
             server = status_server(
-                screen.look, bind, port, token, switching=lambda: screen.switching()
+                *(screen.look, bind, port, token),
+                switching=lambda: screen.switching(),
+                steer=oversight.desk.command,
             )
             servers.enter_context(server)
         if config.system_profile is not None:
