@@ -28,7 +28,7 @@ from shake.config.kinds import (
 )
 from shake.config.names import mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
-from shake.config.windows import WINDOWS, Window, window_at
+from shake.config.windows import WINDOWS, Window
 from shake.errors import UsageError
 from shake.id_rule import IdRule
 
@@ -347,15 +347,6 @@ class Config:
         return ScanFilter.parse(
             self.full_read_filter_expression, self.full_read_filter_attributevalues
         )
-
-    def window_at(self, moment: float) -> Window | None:
-        """The window of ``source.windows`` at a time in Unix seconds."""
-        return window_at(self.source_windows, moment)
-
-    def budget_at(self, moment: float) -> ReadBudget:
-        """The read budget at a time in Unix seconds."""
-        window = self.window_at(moment)
-        return window.budget if window else self.source_read_budget
 
     @property
     def checkpoint_database(self) -> str:

@@ -42,6 +42,12 @@ def window_at(windows: Sequence[Window], moment: float) -> Window | None:
     return next((one for one in windows if one.holds(minute)), None)
 
 
+def budget_at(windows: Sequence[Window], otherwise: ReadBudget, moment: float) -> ReadBudget:
+    """The read budget at a time in Unix seconds; ``otherwise`` outside all windows."""
+    window = window_at(windows, moment)
+    return window.budget if window else otherwise
+
+
 def overlap(windows: Sequence[Window]) -> tuple[Window, Window] | None:
     """Two windows that have a minute in common."""
     taken: dict[int, Window] = {}

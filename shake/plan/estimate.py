@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from shake.config import Config
-from shake.config.windows import seconds_until_change
+from shake.config.windows import budget_at, seconds_until_change
 from shake.plan.plan import TablePlan, capacity_rate
 from shake.schema import Table
 from shake.status.figures import count, many
@@ -122,8 +122,9 @@ def _in_windows(config: Config, table: Table, units: float, start: float) -> flo
     while passed < _DAY:
         moment = start + passed
         length = min(seconds_until_change(config.source_windows, moment), _DAY - passed)
-        budget = config.budget_at(moment).units(table.read_capacity, in_aws=table.in_aws)
-        spans.append((length, math.inf if budget is None else budget))
+        budget = budget_at(config.source_windows, config.source_read_budget, moment)
+        rate = budget.units(table.read_capacity, in_aws=table.in_aws)
+        spans.append((length, math.inf if rate is None else rate))
         passed += length
     days = units // sum(length * rate for length, rate in spans)
     units -= days * sum(length * rate for length, rate in spans) if days else 0.0

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from shake.config import Config
 from shake.config.kinds import BUDGET, ReadBudget
 from shake.config.names import selects
+from shake.config.windows import budget_at, window_at
 from shake.control.commands import (
     AwaitEnd,
     Command,
@@ -53,7 +54,7 @@ class Steering:
         self._steered = steered
         self._status = status
         self._now = now
-        self._window = config.window_at(now())
+        self._window = window_at(config.source_windows, now())
         for copy in parts.copies:
             self._apply(copy)
         if steered.paused is not None:
@@ -135,7 +136,7 @@ class Steering:
 
     def tend(self) -> None:
         """Each second: begin the next window when its time has come."""
-        window = self._config.window_at(self._now())
+        window = window_at(self._config.source_windows, self._now())
         if window == self._window:
             return
         self._window = window
@@ -187,7 +188,9 @@ class Steering:
 
     def _apply(self, copy: CopiedTable) -> None:
         table = copy.plan.table
-        budget = self._steered.budgets.get(table.name) or self._config.budget_at(self._now())
+        budget = self._steered.budgets.get(table.name) or budget_at(
+            self._config.source_windows, self._config.source_read_budget, self._now()
+        )
         units = budget.units(table.read_capacity, in_aws=table.in_aws)
         if units != copy.budget.capacity:
             self._parts.copy_scheduler.limit(copy, units)

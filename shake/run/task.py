@@ -12,10 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
-from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
-from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
@@ -29,6 +27,7 @@ from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
+from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
@@ -37,11 +36,8 @@ from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
 from shake.run.sweeping import sweep
-from shake.source.client import Endpoint
-from shake.source.clock import NO_DATE, SourceClock
+from shake.source.clock import NO_DATE
 from shake.source.contract import Source
-from shake.source.dynamodb import DynamoSource
-from shake.source.session import CredentialSource, open_source
 from shake.status.diagnostics_page import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
 from shake.status.server import status_server
@@ -52,27 +48,16 @@ from shake.targets.choice import open_target
 log = logging.getLogger("shake")
 
 
-@dataclass(frozen=True, slots=True)
-class RunConnections:
-    """The outer ends of the pipe, opened: the source, and the store of the checkpoints."""
-
-    endpoint: Endpoint
-    credentials: CredentialSource
-    store: Store
-    clock: SourceClock
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.store)
-
-
 def dry_run(config: Config, workers: int) -> PlanReport:
     """The plan of a run, which is not begun: nothing is changed anywhere.
 
     Where nothing stands against the run, a few items of each table are read, to know their size in
     the target.
     """
-    with _open(config) as opened, contextlib.closing(_client(opened, threading.Event())) as source:
+    with (
+        open_connections(config) as opened,
+        contextlib.closing(opened.client(threading.Event())) as source,
+    ):
         plan = _plan(config, workers, opened)
         refusals = list(plan.refusals)
         gaps = () if refusals else gap_warnings(source, plan)
@@ -101,7 +86,7 @@ def run(options: RunOptions) -> None:
             opened, lock, plan = _take_over(config, workers, stack)
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
-            opened = stack.enter_context(_open(config))
+            opened = stack.enter_context(open_connections(config))
             lock = stack.enter_context(_hold_lock(config, workers, opened))
             plan = _planned(config, workers, opened, lock)
         for warning in plan.warnings:
@@ -137,11 +122,11 @@ def _take_over(
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby = Standby()
-    with _open(config) as opened:
+    with open_connections(config) as opened:
         _, life = TaskLock.holder(opened.store)
         _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
-    opened = standby.retry(lambda: stack.enter_context(_open(config)))
+    opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
 
@@ -221,7 +206,7 @@ def _report_ending(
 
 
 def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> None:
-    with contextlib.closing(_client(opened, threading.Event())) as client:
+    with contextlib.closing(opened.client(threading.Event())) as client:
         while True:
             with resync.waiting_out_outages():
                 resync.mark(gap, plan, client)
@@ -239,13 +224,6 @@ class Ended(RunError):
     def __init__(self, ending: Ending) -> None:
         self.exit_status = ending.status
         super().__init__(ending.line)
-
-
-@contextlib.contextmanager
-def _open(config: Config) -> Iterator[RunConnections]:
-    endpoint, credentials = open_source(config)
-    with contextlib.closing(open_store(config)) as store:
-        yield RunConnections(endpoint, credentials, store, SourceClock())
 
 
 def _hold_lock(
@@ -284,7 +262,7 @@ def _scanners(config: Config, workers: int) -> int:
 
 def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
     stop = threading.Event()
-    client = _client(opened, stop)
+    client = opened.client(stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
         scanners = _scanners(config, workers)
@@ -305,16 +283,6 @@ def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLoc
     plan = _checked(_plan(config, workers, opened))
     lock.check()
     return _checked(_plan(config, workers, opened)) if sweep(config, plan) else plan
-
-
-def _client(opened: RunConnections, stop: threading.Event) -> Source:
-    return DynamoSource(
-        opened.endpoint,
-        opened.credentials,
-        on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
-        stop=stop,
-        clock=opened.clock,
-    )
 
 
 @dataclass(slots=True)
@@ -385,7 +353,7 @@ def _watching(
 ) -> Iterator[tuple[Source, dict[str, StreamPosition]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
-    watch = _client(opened, stop)
+    watch = opened.client(stop)
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         positions = choose_positions(
