@@ -33,6 +33,11 @@ class Bucket:
     def take(self, amount: float) -> None:
         self._level -= amount
 
+    @property
+    def debt(self) -> float:
+        """What was taken beyond what there was."""
+        return max(0.0, -self._level)
+
     def pause(self, now: float) -> float:
         """One call has gone out: seconds until the next one may."""
         self.take(1.0)
@@ -56,9 +61,23 @@ class Limiter:
         self, calls: float, capacity: float | None, now: float, burst: float = BURST
     ) -> None:
         self._calls = Bucket(calls, now)
-        self._capacity = Bucket(capacity, now, burst) if capacity else None
-        self._guess = _FIRST_GUESS
+        self._burst = burst
+        self._capacity: Bucket | None = None
         self._reserved: deque[float] = deque()  # of the calls under way
+        self._guess = _FIRST_GUESS
+        self.limit(capacity, now)
+
+    def limit(self, capacity: float | None, now: float) -> None:
+        """Another capacity from now on. A debt stays; calls under way are paid when they end."""
+        debt = 0.0
+        if self._capacity:
+            self._capacity.take(-sum(self._reserved))
+            debt = self._capacity.debt
+        self._reserved.clear()
+        self.capacity = capacity
+        self._capacity = Bucket(capacity, now, self._burst) if capacity else None
+        if self._capacity:
+            self._capacity.take(debt)
 
     def wait(self, now: float) -> float:
         """Seconds until the next call may go out, 0.0 for now."""
@@ -93,7 +112,7 @@ class Budget(Limiter):
 
     def __init__(self, calls: float, capacity: float | None, now: float) -> None:
         super().__init__(calls, capacity, now)
-        self._most = 1 if capacity else max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
+        self._unlimited = max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
         self._waiting: deque[int] = deque()
 
     def want(self, worker: int) -> None:
@@ -106,9 +125,10 @@ class Budget(Limiter):
     def grants(self, now: float) -> list[tuple[int, int]]:
         """(worker, calls) that may go out now."""
         granted = []
+        calls = 1 if self.capacity else self._unlimited
         while self._waiting and self.wait(now) == 0.0:
-            self.take(self._most)
-            granted.append((self._waiting.popleft(), self._most))
+            self.take(calls)
+            granted.append((self._waiting.popleft(), calls))
         return granted
 
     @property

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shake.config import Config, load
 from shake.config.declared_keys import KEYS
 from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, PRICE, SECONDS, TEXT
+from shake.config.windows import WINDOWS
 
 words = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
 texts = (
@@ -34,6 +35,9 @@ OF_KIND = {
     PRICE: st.floats(0, 1000).map(repr),
     SECONDS: st.floats(0, 3600).map(repr) | st.integers(0, 3600).map("{} s".format),
     MAP: maps,
+    WINDOWS: st.lists(budgets, min_size=1, max_size=3).map(
+        lambda found: ";".join(f"2{hour}:30 - 2{hour + 1}:00={b}" for hour, b in enumerate(found))
+    ),
 }
 # Where keys restrict each other, values that go together.
 OF_KEY = {
@@ -50,6 +54,7 @@ OF_KEY = {
     "convert._id": words,
     "source.endpoint_url": st.just("http://localhost:8000"),
     "source.streams_endpoint_url": st.just("http://localhost:8001"),
+    "webhook.url": words.map("https://hooks.example/{}".format),
     "full.read.filter_expression": st.just("a = :x"),
     "full.read.filter_attributevalues": texts.map("x```S```{}".format),
 }

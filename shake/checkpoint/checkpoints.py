@@ -19,6 +19,7 @@ from shake.checkpoint.records import (
     shard_document,
     shard_of,
 )
+from shake.checkpoint.summary import TaskSummary
 from shake.config.names import CHECKED, is_shortened, stored_name
 from shake.errors import RefusedError
 from shake.stream.shard import Shard
@@ -231,6 +232,26 @@ class Checkpoints:
         What a dead run has sent late does no harm: it is true for ever.
         """
         self._write(STATUS_TABLE, [record.document()])
+
+    def load_summary(self) -> TaskSummary | None:
+        """How the task stands, or how it ended, as it was last saved; None where it never was."""
+        documents = self._read(STATUS_TABLE)
+        saved = next((one for one in documents if one["_id"] == "summary"), None)
+        return TaskSummary.of(STATUS_TABLE, saved) if saved else None
+
+    def save_summary(self, summary: TaskSummary, check: Callable[[], None]) -> bool:
+        """Save a summary; whether that was done.
+
+        ``check`` raises where the task lock is lost. It comes between the look at what is saved
+        and the exchange, so what a dead run sends late replaces nothing of a later run.
+        """
+        saved = self.load_summary()
+        check()
+        old = None
+        if saved:
+            summary = summary.after(saved)
+            old = {"_id": "summary", "Token": saved.token, "At": saved.at}
+        return self._swap(STATUS_TABLE, old, summary.document() | self._date())
 
     def _read(self, table: str) -> list[dict[str, Any]]:
         return self._store.read(stored_name(table))

@@ -40,6 +40,9 @@ class Fields:
         value = self._document.get(name)
         return float(value) if type(value) is int else self._take(name, float)
 
+    def flag(self, name: str) -> bool:
+        return self._take(name, bool)
+
     def texts(self, name: str) -> list[str]:
         values = self._take(name, list)
         if not all(isinstance(value, str) for value in values):

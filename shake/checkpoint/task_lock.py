@@ -187,6 +187,11 @@ class TaskLock:
             thread.join(_RELEASE_SECONDS)
 
     @property
+    def token(self) -> str:
+        """What tells this run from all others."""
+        return str(self._document["Token"])
+
+    @property
     def until(self) -> float:
         """Before this time, of the clock given to acquire, no other supervisor can take over."""
         return self._renewed + EXPIRY - MARGIN

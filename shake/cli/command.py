@@ -32,6 +32,17 @@ _PATIENCE = 8.0
 
 def add_common(parser: argparse.ArgumentParser, *, workers: str) -> None:
     """Add ``--conf``, ``--set`` and ``--workers``; ``workers`` says what the processes do."""
+    add_configuration(parser)
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help=f"{workers} (default: the CPUs this process may use)",
+    )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add ``--conf`` and ``--set``."""
     # NimoShake's users type -conf=FILE.
     parser.add_argument("--conf", "-conf", metavar="FILE", help="configuration file")
     parser.add_argument(
@@ -40,12 +51,6 @@ def add_common(parser: argparse.ArgumentParser, *, workers: str) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="a configuration key; beats environment (SHAKE_KEY) and file",
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help=f"{workers} (default: the CPUs this process may use)",
     )
 
 

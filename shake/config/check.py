@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus, urlsplit
 from shake.config.declared_keys import Config
 from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
+from shake.config.windows import overlap
 from shake.errors import UsageError
 from shake.targets.capabilities import capabilities
 
@@ -25,6 +26,8 @@ def check(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong."""
     _check_names(config)
     _check_http(config)
+    if config.webhook_url is not None:
+        _check_url("webhook.url", config.webhook_url)
     _check_source(config)
     _check_tables(config)
     _check_target(config)
@@ -87,6 +90,9 @@ def _check_source(config: Config) -> None:
         _check_url("source.endpoint_url", config.source_endpoint_url)
     if config.source_streams_endpoint_url is not None:
         _check_url("source.streams_endpoint_url", config.source_streams_endpoint_url)
+    if found := overlap(config.source_windows):
+        first, second = found
+        raise UsageError(f"source.windows: {first} and {second} overlap: end one of them earlier")
 
 
 def _check_tables(config: Config) -> None:

@@ -28,6 +28,7 @@ from shake.config.kinds import (
 )
 from shake.config.names import mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
+from shake.config.windows import WINDOWS, Window
 from shake.errors import UsageError
 from shake.id_rule import IdRule
 
@@ -135,6 +136,12 @@ class Config:
         AUTO_BUDGET,
         "read capacity units a second for the scan of one table; auto: 50% of the provisioned "
         "capacity in AWS, no limit on demand and at other endpoints",
+    )
+    source_windows: tuple[Window, ...] = key(
+        "source.windows",
+        WINDOWS,
+        (),
+        "times of day, in UTC, with another budget than source.read_budget",
     )
     # https://aws.amazon.com/dynamodb/pricing/on-demand/ (us-east-1)
     source_price: float = key(
@@ -288,6 +295,14 @@ class Config:
     )
     checkpoint_db: str | None = key(
         "checkpoint.db", TEXT, None, "database of the checkpoints; none: <id>-checkpoint"
+    )
+    webhook_url: str | None = key(
+        "webhook.url",
+        TEXT,
+        None,
+        "URL that is sent a line of JSON when the task is degraded, has a gap, fails, is "
+        "consistent or done",
+        secret=WHOLE,
     )
 
     @classmethod

@@ -116,8 +116,8 @@ class CopyScheduler:
         self._grant(copy)
 
     def _grant(self, copy: CopiedTable) -> None:
-        """Permit Scan calls as the table's budget allows, now and later."""
-        if not copy.budget.wanted:
+        """Permit Scan calls as the table's budget allows, now and later; none during a pause."""
+        if self._pool.paused or not copy.budget.wanted:
             return
         now = self._loop.clock()
         for worker, calls in copy.budget.grants(now):
@@ -126,6 +126,19 @@ class CopyScheduler:
         if copy.budget.wanted and due < self._grants_due.get(copy.number, math.inf):
             self._grants_due[copy.number] = due
             self._loop.later(due - now, lambda: self._grant_again(copy))
+
+    def limit(self, copy: CopiedTable, capacity: float | None) -> None:
+        """Another read budget of a table, in capacity units a second, from now on."""
+        copy.budget.limit(capacity, self._loop.clock())
+        self._pool.revoke(copy.number)
+        self._grant(copy)
+
+    def resume(self) -> None:
+        """A pause is over. What was permitted before does not count any more."""
+        for copy in self._copies:
+            copy.budget.limit(copy.budget.capacity, self._loop.clock())
+            self._grant(copy)
+        self.assign()
 
     def _grant_again(self, copy: CopiedTable) -> None:
         self._grants_due.pop(copy.number, None)

@@ -213,6 +213,7 @@ class CopiedTable:
             bytes=total.bytes,
             scanned=total.scanned,
             capacity=total.capacity,
+            budget=self.budget.capacity,
             expected_items=table.items,
             expected_bytes=table.bytes,
             segments=len(self._segments),

@@ -82,9 +82,13 @@ class LeaseShard(NamedTuple):
 
 
 class EndLease(NamedTuple):
-    """Read this shard no further: others wait."""
+    """Read this shard no further: others wait, or, with ``at_once``, the task is paused.
+
+    Without it the reader first finds out whether it is at the tip of the shard.
+    """
 
     lease: int
+    at_once: bool = False
 
 
 class PollQuickly(NamedTuple):
@@ -107,6 +111,12 @@ class Permit(NamedTuple):
 
     table: int
     calls: int
+
+
+class Revoke(NamedTuple):
+    """Permitted Scan calls of a table that have not gone out are not allowed any more."""
+
+    table: int
 
 
 # ---- worker to supervisor
@@ -378,7 +388,7 @@ class WriteRetried(NamedTuple):
 
 # ---- what each role takes and sends
 
-ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit
+ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit | Revoke
 ToReader: TypeAlias = OpenStream | LeaseShard | EndLease
 ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
 #: Each of these has the number of the lease that it is about.

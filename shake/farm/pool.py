@@ -97,6 +97,7 @@ class WorkerPool:
         self.endpoint = endpoint
         self.credentials = credentials
         self.task = task
+        self.paused = False
         self.ledger = Ledger(self)
         self.workers = [
             Worker(self, number, config.full_document_parser, readers) for number in range(count)
@@ -110,9 +111,9 @@ class WorkerPool:
     # ---- leases
 
     def idle_scanner(self) -> tuple[Worker, int] | None:
-        """A scanner without a lease, of the worker that has the fewest."""
+        """A scanner without a lease, of the worker that has the fewest; none during a pause."""
         candidates = [w for w in self.workers if w.child is not None and None in w.scanners]
-        if not candidates:
+        if self.paused or not candidates:
             return None
         worker = max(candidates, key=lambda w: w.scanners.count(None))
         return worker, worker.scanners.index(None)
@@ -128,7 +129,9 @@ class WorkerPool:
         worker.send(lease)
 
     def idle_reader(self) -> Worker | None:
-        """The worker that reads the fewest shards, if it may read more."""
+        """The worker that reads the fewest shards, if it can read more; none during a pause."""
+        if self.paused:
+            return None
         candidates = [w for w in self.workers if w.child and len(w.shards) < w.readers]
         return min(candidates, key=lambda w: len(w.shards), default=None)
 
@@ -155,6 +158,21 @@ class WorkerPool:
     def end_lease(self, lease: Lease[Any, Any, Any]) -> None:
         """Have a worker read a shard no further; it reports the end."""
         self.workers[lease.worker].send(messages.EndLease(lease.number))
+
+    def pause(self) -> None:
+        """Read nothing more: what was asked for at the source comes, and is written."""
+        self.paused = True
+        for worker in self.workers:
+            for lease in worker.shards:
+                worker.send(messages.EndLease(lease, at_once=True))
+            for table in worker.opened:
+                worker.send(messages.Revoke(table))
+
+    def revoke(self, table: int) -> None:
+        """Take back what is permitted of a table: its budget is another one now."""
+        for worker in self.workers:
+            if table in worker.opened:
+                worker.send(messages.Revoke(table))
 
     def free(self, worker: int, slot: int) -> None:
         """See Slots."""

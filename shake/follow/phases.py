@@ -66,6 +66,7 @@ class FollowPhases:
         self._warned: dict[int, float] = {}
         self._applied = AppliedRecord(uuid.uuid4().hex)
         self._quick_until = 0.0
+        self._goal = -inf  # see finish
 
     @property
     def over(self) -> bool:
@@ -102,11 +103,20 @@ class FollowPhases:
             log.warning("the source's clock was set back: it shows about %s", utc(earliest))
             for following in self._followings.values():
                 following.set_back(earliest - self._config.incr_margin, now + bounds.high)
+            self._goal = min(self._goal, now + bounds.high)
 
     @property
     def active(self) -> bool:
         """All tables are copied, and their changes are applied."""
         return all(following.active for following in self._followings.values())
+
+    def finish(self) -> None:
+        """The task is consistent only when all changes that were made until now are applied."""
+        self._goal = self._source_clock.latest()
+
+    def resume(self) -> None:
+        """A pause is over: shards are read again."""
+        self._scheduler.assign(*self._followings.values())
 
     def poll_quickly(self) -> None:
         """Read quiet shards quickly for a while, so that their tips are known sooner."""
@@ -168,8 +178,12 @@ class FollowPhases:
         self._journaling.tend()
         self._monitor.tend()
         self._scheduler.tend()
-        if followings and all(one.consistent and not one.shards.doubts for one in followings):
+        if followings and all(map(self._is_consistent, followings)):
             self._task.consistent()
+
+    def _is_consistent(self, following: FollowedTable) -> bool:
+        settled = following.consistent and not following.shards.doubts
+        return settled and following.reaches(self._goal)
 
     def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
         unread, now = following.unread(latest), self._loop.clock()

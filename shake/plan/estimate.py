@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shake.config import Config
+from shake.config.windows import budget_at, seconds_until_change
 from shake.plan.plan import TablePlan, capacity_rate
 from shake.schema import Table
 from shake.status.figures import count, many
@@ -21,6 +23,7 @@ UNIT_BYTES = 4096
 TABLE_QUOTA = 40_000
 
 _PRICED_UNITS = 1_000_000
+_DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,21 @@ def dollars(config: Config, plan: TablePlan) -> float:
     return read_units(config, plan) / _PRICED_UNITS * config.source_price
 
 
-def slowest(config: Config, plan: TablePlan) -> Limit:
-    """The limit that decides how long the rest of a table's scan takes at least."""
+def slowest(config: Config, plan: TablePlan, start: float = 0.0) -> Limit:
+    """The limit that decides how long the rest of a table's scan takes at least.
+
+    ``start`` is when it begins, in Unix seconds.
+    """
     if config.sync_schema_only:
         return Limit(0.0)
-    return max(_limits(config, plan), key=lambda limit: limit.seconds)
+    return max(_limits(config, plan, start), key=lambda limit: limit.seconds)
 
 
-def _limits(config: Config, plan: TablePlan) -> Iterator[Limit]:
+def _limits(config: Config, plan: TablePlan, start: float) -> Iterator[Limit]:
     units = read_units(config, plan)
+    if config.source_windows:
+        seconds = _in_windows(config, plan.table, units, start)
+        yield Limit(seconds, f"the budgets of {windows(config)}", "raise them")
     for rate, reason, remedy in _rates(config, plan.table):
         yield Limit(units / rate, f"{count(rate)} units a second: {reason}", remedy)
     calls = f"{count(config.qps_full)} Scan calls a second"
@@ -83,7 +92,8 @@ def _limits(config: Config, plan: TablePlan) -> Iterator[Limit]:
 
 def _rates(config: Config, table: Table) -> Iterator[tuple[float, str, str]]:
     """Limits in units a second, with reason and remedy; of equal ones the first counts."""
-    if budget := capacity_rate(config, table):
+    budget = capacity_rate(config, table)
+    if budget and not config.source_windows:
         chosen = config.source_read_budget
         share = f" = {chosen.amount:g}%" if chosen.share else ""
         by_default = "" if chosen.chosen else ", the default"
@@ -96,8 +106,39 @@ def _rates(config: Config, table: Table) -> Iterator[tuple[float, str, str]]:
         yield TABLE_QUOTA, "the default quota of AWS for a table", "ask AWS for a higher quota"
 
 
-def finishes(config: Config, plans: Sequence[TablePlan]) -> list[float]:
-    """Seconds from the start until each table is copied at the earliest, 0.0 if nothing is left.
+def windows(config: Config) -> str:
+    """``source.windows`` in words; empty where there are none."""
+    if not config.source_windows:
+        return ""
+    return "source.windows = " + ";".join(map(str, config.source_windows)) + " (UTC)"
+
+
+def _in_windows(config: Config, table: Table, units: float, start: float) -> float:
+    """Seconds from ``start`` until so many units are read within the budgets of each time of day.
+
+    Infinite rates are those of times without a limit.
+    """
+    spans, passed = [], 0.0
+    while passed < _DAY:
+        moment = start + passed
+        length = min(seconds_until_change(config.source_windows, moment), _DAY - passed)
+        budget = budget_at(config.source_windows, config.source_read_budget, moment)
+        rate = budget.units(table.read_capacity, in_aws=table.in_aws)
+        spans.append((length, math.inf if rate is None else rate))
+        passed += length
+    days = units // sum(length * rate for length, rate in spans)
+    units -= days * sum(length * rate for length, rate in spans) if days else 0.0
+    seconds = days * _DAY
+    for length, rate in spans:
+        if length * rate >= units:
+            return seconds + units / rate
+        units -= length * rate
+        seconds += length
+    return seconds
+
+
+def finishes(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> list[float]:
+    """Seconds from ``now`` until each table is copied at the earliest, 0.0 if nothing is left.
 
     Tables begin in their order, ``full.concurrency`` at once. Their limits do not add up.
     """
@@ -107,18 +148,19 @@ def finishes(config: Config, plans: Sequence[TablePlan]) -> list[float]:
         if not plan.copies:
             ends.append(0.0)
             continue
-        ends.append(heapq.heappop(lanes) + slowest(config, plan).seconds)
+        begin = heapq.heappop(lanes)
+        ends.append(begin + slowest(config, plan, now + begin).seconds)
         heapq.heappush(lanes, ends[-1])
     return ends
 
 
-def whole(config: Config, plans: Sequence[TablePlan]) -> Limit:
-    """The limit that decides how long all tables take together at least."""
-    ends = finishes(config, plans)
+def whole(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> Limit:
+    """The limit that decides how long all tables take together at least, from ``now`` on."""
+    ends = finishes(config, plans, now)
     seconds = max(ends, default=0.0)
     if not seconds:
         return Limit(0.0)
-    alone = slowest(config, last := plans[ends.index(seconds)])
+    alone = slowest(config, last := plans[ends.index(seconds)], now)
     if alone.seconds >= seconds:
         return Limit(seconds, f"table {last.table.name}, {alone.reason}", alone.remedy)
     copied = sum(plan.copies for plan in plans)
@@ -136,17 +178,13 @@ def margins(config: Config, plans: Sequence[TablePlan], now: float) -> list[Marg
     passed since an earlier run chose them. ``now`` is Unix seconds.
     """
     found = []
-    for plan, end in zip(plans, finishes(config, plans), strict=True):
+    for plan, end in zip(plans, finishes(config, plans, now), strict=True):
         if not plan.copies or plan.stream is None or config.incr_sync_parallel:
             continue
         began = plan.stream.record.began if plan.stream.record else 0.0
         seconds = end + max(0.0, now - began if began else 0.0)
-        found.append(Margin(plan.table.name, _of_margin(config, plan, end, seconds)))
+        limit = slowest(config, plan, now)
+        if limit.seconds < end / 2:  # it mostly waits for others
+            limit = Limit(seconds, "full.concurrency", "raise full.concurrency")
+        found.append(Margin(plan.table.name, replace(limit, seconds=seconds)))
     return sorted(found, key=lambda margin: -margin.limit.seconds)
-
-
-def _of_margin(config: Config, plan: TablePlan, end: float, seconds: float) -> Limit:
-    limit = slowest(config, plan)
-    if limit.seconds < end / 2:  # it mostly waits for others
-        return Limit(seconds, "full.concurrency", "raise full.concurrency")
-    return Limit(seconds, limit.reason, limit.remedy)

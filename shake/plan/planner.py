@@ -21,7 +21,7 @@ from shake.plan.origins import (
     start_over,
     with_origin,
 )
-from shake.plan.plan import Action, StreamPlan, TablePlan, capacity_rate, count_segments
+from shake.plan.plan import Action, StreamPlan, TablePlan, count_segments
 from shake.schema import Table
 from shake.source.contract import Stream
 from shake.source.streams import stream_problem
@@ -301,9 +301,13 @@ class Planner:
                 f"table {STATUS_TABLE}: shake keeps its own state under that name; leave it out "
                 "with filter.collection.black"
             )
-        budget = config.source_read_budget
-        if budget.chosen and budget.share and capacity_rate(config, table) is None:
-            self.refusals.append(
-                f"table {table.name} is on demand: a share as source.read_budget has no meaning "
-                "there; give capacity units a second"
-            )
+        windows = [window.budget for window in config.source_windows]
+        for budget in (config.source_read_budget, *windows):
+            shares = budget.chosen and budget.share
+            if shares and budget.units(table.read_capacity, in_aws=table.in_aws) is None:
+                key = "source.windows" if budget in windows else "source.read_budget"
+                self.refusals.append(
+                    f"table {table.name} is on demand: a share as {key} has no meaning there; "
+                    "give capacity units a second"
+                )
+                return

@@ -53,12 +53,14 @@ class ReadingReport:
     """What is left to be read, at least how long that takes, and what makes it so long.
 
     ``dollars`` is what on-demand tables cost, at ``price`` dollars for a million units.
+    ``windows``: ``source.windows``, empty where there are none.
     """
 
     units: float
     consistent: bool
     seconds: float
     limit: str
+    windows: str
     dollars: float
     price: float
     provisioned_tables: int
@@ -168,7 +170,8 @@ class Facts:
 def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
     """The report of a plan. It sends no request."""
     tables = tuple(
-        _table(config, table, facts.samples.get(table.table.name)) for table in plan.tables
+        _table(config, table, facts.now, facts.samples.get(table.table.name))
+        for table in plan.tables
     )
     problems = tuple(one.problem for one in facts.samples.values() if one.problem)
     return PlanReport(
@@ -179,7 +182,7 @@ def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
         target=_target(config, plan, tables),
         items=sum(table.items for table in tables),
         bytes=sum(table.bytes for table in tables),
-        reading=_reading(config, plan),
+        reading=_reading(config, plan, facts.now),
         changes=_changes(config, plan, facts.now),
         machine=_machine(config, plan, facts.workers),
         sample=_sample(tuple(facts.samples.values())),
@@ -223,13 +226,14 @@ def _target(config: Config, plan: Plan, tables: Sequence[TableReport]) -> Target
     )
 
 
-def _reading(config: Config, plan: Plan) -> ReadingReport:
-    limit = estimate.whole(config, plan.tables)
+def _reading(config: Config, plan: Plan, now: float) -> ReadingReport:
+    limit = estimate.whole(config, plan.tables, now)
     return ReadingReport(
         units=sum(estimate.read_units(config, table) for table in plan.tables),
         consistent=config.source_consistent_read,
         seconds=limit.seconds,
         limit=limit.reason,
+        windows=estimate.windows(config),
         dollars=sum(estimate.dollars(config, table) for table in plan.tables),
         price=config.source_price,
         provisioned_tables=sum(t.copies and t.table.read_capacity > 0 for t in plan.tables),
@@ -270,8 +274,8 @@ def _sample(samples: Sequence[Sample]) -> SampleReport | None:
     return SampleReport(len(samples), read, sum(one.units for one in samples))
 
 
-def _table(config: Config, plan: TablePlan, sample: Sample | None) -> TableReport:
-    table, limit = plan.table, estimate.slowest(config, plan)
+def _table(config: Config, plan: TablePlan, now: float, sample: Sample | None) -> TableReport:
+    table, limit = plan.table, estimate.slowest(config, plan, now)
     stream = plan.stream
     return TableReport(
         name=table.name,

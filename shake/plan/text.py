@@ -64,6 +64,8 @@ def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
     if report.reading.seconds:
         yield "time", f"{duration(report.reading.seconds)} at the least: {report.reading.limit}"
         yield "cost", _cost(report)
+    if report.reading.windows:
+        yield "read windows", f"{report.reading.windows}; else source.read_budget"
     if report.changes:
         yield "changes meanwhile", _meanwhile(report)
     if report.target.bytes is not None:

@@ -10,6 +10,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
 from shake.config import Config
+from shake.control.desk import Desk
 from shake.copy.phases import CopyPhases
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
@@ -46,7 +47,7 @@ class Display(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunResources:
-    """What a run needs of the world outside: the source, the store of checkpoints, the screen.
+    """What a run needs of the world outside: source, store of checkpoints, screen, commands.
 
     ``positions`` are those of the tables whose changes are followed, by name, and ``watch`` is a
     client for their streams.
@@ -59,6 +60,7 @@ class RunResources:
     checkpoints: Checkpoints
     lock: TaskLock
     screen: Display
+    desk: Desk
 
 
 @dataclass(frozen=True, slots=True)

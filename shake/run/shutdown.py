@@ -36,13 +36,15 @@ class Stage(Enum):
 class Ending:
     """How a run ends: exit status, the line that says why, and until when it may take.
 
-    ``gap``: a table is to be copied anew, and all to go on then.
+    ``gap``: a table is to be copied anew, and all to go on then. ``consistent``: the run was to
+    end when all is consistent, and it was.
     """
 
     status: int
     line: str
     deadline: float
     gap: GapError | None = None
+    consistent: bool = False
 
 
 class Shutdown:
@@ -73,6 +75,11 @@ class Shutdown:
         return self.stage is Stage.RUNNING
 
     @property
+    def gap(self) -> bool:
+        """It ends because changes are lost."""
+        return self.ending.status == GapError.exit_status
+
+    @property
     def late(self) -> bool:
         """It was to be over by now."""
         return not self.running and self._clock() >= self.ending.deadline
@@ -94,7 +101,7 @@ class Shutdown:
 
     def finish(self, line: str) -> None:
         """End it because all tables are consistent; ``line`` says what that means."""
-        self._begin(0, line, FINISH_SECONDS)
+        self._begin(0, line, FINISH_SECONDS, consistent=True)
 
     def signalled(self, number: int) -> None:
         """Stop the task because of a signal; after a second signal, stop at once."""
@@ -136,10 +143,18 @@ class Shutdown:
             return "finished", line
         return "stopped" if self.stage is Stage.ENDED else "stopping", line
 
-    def _begin(self, status: int, line: str, patience: float, gap: GapError | None = None) -> None:
+    def _begin(
+        self,
+        status: int,
+        line: str,
+        patience: float,
+        gap: GapError | None = None,
+        *,
+        consistent: bool = False,
+    ) -> None:
         if self.running:
             self.stage = Stage.ENDING
-            self.ending = Ending(status, line, self._clock() + patience, gap)
+            self.ending = Ending(status, line, self._clock() + patience, gap, consistent)
             self._drain(patience)
 
     def _stopped(self, number: int, deadline: float) -> Ending:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, TimeoutError
 from functools import partial
 
 from shake.config import Redactor
+from shake.control.commands import Command, GetStatus, Reply
 from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import messages
@@ -31,6 +32,7 @@ from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
 from shake.run.parts import Parts, RunOptions, RunResources
 from shake.run.shutdown import Ending, Shutdown, keep_status
+from shake.run.steering import Steering
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
 from shake.status.readiness import claim, gate
@@ -74,7 +76,9 @@ class Supervisor:
             drain=self._drain,
         )
         self._health = Health(loop.clock)
-        self._parts = Parts(options, plan, resources, loop, self)
+        self._parts = parts = Parts(options, plan, resources, loop, self)
+        steered = resources.desk.steered
+        self._steering = Steering(config, parts, self._shutdown, steered, self.snapshot)
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     # ---- life
@@ -88,6 +92,7 @@ class Supervisor:
         gc.set_threshold(1_000_000)
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._each_second)
+        self._resources.desk.open(loop.post, self._obey)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
         pause = max(self._options.refresh, len(self._parts.copies) / _SHOWN_TABLES)
         loop.every(pause, lambda: self._resources.screen.show(self.snapshot()))
@@ -102,6 +107,7 @@ class Supervisor:
             self._parts.follow_phases.start()
             self._parts.copy_phases.begin_tables()
             loop.run(self._over)
+            self._resources.desk.close()
             self._end()
             while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
                 time.sleep(0.1)  # nothing must be begun beside it
@@ -170,8 +176,20 @@ class Supervisor:
             self._until = until
             for process in self._parts.writing:
                 process.send(messages.WriteUntil(until))
-        if self._options.until_consistent and self._parts.follow_phases.active:
+        self._steering.tend()
+        if self._ends_when_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
+
+    @property
+    def _ends_when_consistent(self) -> bool:
+        return self._options.until_consistent or self._steering.finishing
+
+    def _obey(self, command: Command) -> Reply:
+        """Carry out a command, and show what it has changed."""
+        reply = self._steering.obey(command)
+        if not isinstance(command, GetStatus):
+            self._resources.screen.show(self.snapshot())
+        return reply
 
     def _renew_credentials(self) -> None:
         def fetch() -> None:
@@ -313,7 +331,7 @@ class Supervisor:
         self._parts.follow_scheduler.assign(following)
 
     def consistent(self) -> None:
-        if self._options.until_consistent and self._shutdown.running:
+        if self._ends_when_consistent and self._shutdown.running:
             snapshot = self.snapshot()
             self._shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
 
@@ -324,29 +342,39 @@ class Supervisor:
         now, source = self._loop.clock(), self._resources.watch.clock
         filtered = self._config.scan_filter is not None
         state, reason = self._shutdown.state(self._health.text, complete=self._complete)
+        paused_at = self._steering.paused if self._shutdown.running else None
+        if paused_at is not None:
+            state, reason = "paused", self._steering.why_paused(reason)
+        tables = tuple(
+            self._parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
+            for copy in self._parts.copies
+        )
         return Snapshot(
             id=self._config.id,
             sync_mode=self._config.sync_mode,
             state=state,
             started=self._started,
             seconds=now - self._began,
-            tables=tuple(
-                self._parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
-                for copy in self._parts.copies
-            ),
+            tables=tables,
             processes=(
                 ProcessStatus("supervisor", os.getpid()),
                 *(worker.status() for worker in self._parts.pool.workers),
                 *(process.status() for process in self._parts.writing),
             ),
             reason=self._redact(reason),
-            notices=self._plan.warnings + (NO_DATE,) * (self._plan.follows and not source.dated),
+            notices=(
+                *self._steering.notices(tables),
+                *self._plan.warnings,
+                *(NO_DATE,) * (self._plan.follows and not source.dated),
+            ),
             time=time.time(),
             source_time=source.earliest(),
             margin=self._config.incr_margin,
             whole=self._plan.whole(self._config),
             saves=self._parts.checkpointer.saves,
             saved_at=self._parts.checkpointer.saved_at,
+            paused_at=paused_at,
+            gap=self._shutdown.gap,
         )
 
     def switching(self) -> None:

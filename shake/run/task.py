@@ -11,34 +11,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from shake.checkpoint import pidfile
-from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
-from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
 from shake.phase import Phase
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
-from shake.plan.plan import Plan, TablePlan
+from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
 from shake.plan.preflight import local_problems, make_plan
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
+from shake.run.connections import RunConnections, open_connections
+from shake.run.oversight import Oversight, overseen
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
 from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
-from shake.source.client import Endpoint
-from shake.source.clock import NO_DATE, SourceClock
+from shake.run.sweeping import sweep
+from shake.source.clock import NO_DATE
 from shake.source.contract import Source
-from shake.source.dynamodb import DynamoSource
-from shake.source.session import CredentialSource, open_source
 from shake.status.diagnostics_page import ProcessReport, profile_server, report
 from shake.status.progress import Reporter
 from shake.status.server import status_server
@@ -49,27 +47,16 @@ from shake.targets.choice import open_target
 log = logging.getLogger("shake")
 
 
-@dataclass(frozen=True, slots=True)
-class RunConnections:
-    """The outer ends of the pipe, opened: the source, and the store of the checkpoints."""
-
-    endpoint: Endpoint
-    credentials: CredentialSource
-    store: Store
-    clock: SourceClock
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.store)
-
-
 def dry_run(config: Config, workers: int) -> PlanReport:
     """The plan of a run, which is not begun: nothing is changed anywhere.
 
     Where nothing stands against the run, a few items of each table are read, to know their size in
     the target.
     """
-    with _open(config) as opened, contextlib.closing(_client(opened, threading.Event())) as source:
+    with (
+        open_connections(config) as opened,
+        contextlib.closing(opened.client(threading.Event())) as source,
+    ):
         plan = _plan(config, workers, opened)
         refusals = list(plan.refusals)
         gaps = () if refusals else gap_warnings(source, plan)
@@ -98,7 +85,7 @@ def run(options: RunOptions) -> None:
             opened, lock, plan = _take_over(config, workers, stack)
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
-            opened = stack.enter_context(_open(config))
+            opened = stack.enter_context(open_connections(config))
             lock = stack.enter_context(_hold_lock(config, workers, opened))
             plan = _planned(config, workers, opened, lock)
         for warning in plan.warnings:
@@ -113,8 +100,9 @@ def run(options: RunOptions) -> None:
             )
             return
         resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
+        oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         try:
-            _carry_out(options, opened, lock, plan, resync)
+            _carry_out(options, opened, lock, plan, resync, oversight)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -133,40 +121,52 @@ def _take_over(
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby = Standby()
-    with _open(config) as opened:
+    with open_connections(config) as opened:
         _, life = TaskLock.holder(opened.store)
         _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
-    opened = standby.retry(lambda: stack.enter_context(_open(config)))
+    opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
 
 
 def _carry_out(
-    options: RunOptions, opened: RunConnections, lock: TaskLock, first: Plan, resync: Resync
+    options: RunOptions,
+    opened: RunConnections,
+    lock: TaskLock,
+    first: Plan,
+    resync: Resync,
+    oversight: Oversight,
 ) -> None:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
         with resync.waiting_out_outages():
             plan = plan or _planned(options.config, options.workers, opened, lock)
-            if _run_plan(options, opened, lock, plan, resync):
+            if _run_plan(options, opened, lock, plan, resync, oversight):
                 return
         plan = None
 
 
 def _run_plan(
-    options: RunOptions, opened: RunConnections, lock: TaskLock, plan: Plan, resync: Resync
+    options: RunOptions,
+    opened: RunConnections,
+    lock: TaskLock,
+    plan: Plan,
+    resync: Resync,
+    oversight: Oversight,
 ) -> bool:
     """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
     config = options.config
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(_pages(config, plan, options.reporter))
+        screen = stack.enter_context(_pages(config, plan, options.reporter, oversight))
         save_identities(opened.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
         end_repairs(config, opened.checkpoints, plan, positions)
         resources = RunResources(
-            opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock, screen
+            *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
+            screen,
+            oversight.desk,
         )
         ending, last = _supervised(options, plan, resources, screen)
         resync.look(last)
@@ -177,14 +177,18 @@ def _run_plan(
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        _report_ending(options, plan, ending, last)
+        _report_ending(options, plan, ending, last, oversight)
         return True
 
 
-def _report_ending(options: RunOptions, plan: Plan, ending: Ending, last: Snapshot) -> None:
+def _report_ending(
+    options: RunOptions, plan: Plan, ending: Ending, last: Snapshot, oversight: Oversight
+) -> None:
     """How it went; the page stays for as long as ``linger`` says after a good end."""
     if ending.status:
         keep_status(ending.status)
+    complete = ending.consistent or last.state == "finished"
+    oversight.end(ending.status, ending.line or last.state, complete=complete)
     for line in summary(last):
         options.reporter.print(line)
     if ending.status:
@@ -201,7 +205,7 @@ def _report_ending(options: RunOptions, plan: Plan, ending: Ending, last: Snapsh
 
 
 def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> None:
-    with contextlib.closing(_client(opened, threading.Event())) as client:
+    with contextlib.closing(opened.client(threading.Event())) as client:
         while True:
             with resync.waiting_out_outages():
                 resync.mark(gap, plan, client)
@@ -219,13 +223,6 @@ class Ended(RunError):
     def __init__(self, ending: Ending) -> None:
         self.exit_status = ending.status
         super().__init__(ending.line)
-
-
-@contextlib.contextmanager
-def _open(config: Config) -> Iterator[RunConnections]:
-    endpoint, credentials = open_source(config)
-    with contextlib.closing(open_store(config)) as store:
-        yield RunConnections(endpoint, credentials, store, SourceClock())
 
 
 def _hold_lock(
@@ -274,7 +271,7 @@ def _scanners(config: Config, workers: int) -> int:
 
 def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
     stop = threading.Event()
-    client = _client(opened, stop)
+    client = opened.client(stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
     with contextlib.closing(client), contextlib.closing(target):
         scanners = _scanners(config, workers)
@@ -294,41 +291,7 @@ def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLoc
     """
     plan = _checked(_plan(config, workers, opened))
     lock.check()
-    return _checked(_plan(config, workers, opened)) if _sweep(config, plan) else plan
-
-
-def _sweep(config: Config, plan: Plan) -> bool:
-    """Remove what late commands of earlier runs have created, where no writer is to do it.
-
-    A writer does it when it has taken over a staging collection, and before it applies changes.
-    Returns whether an unfinished copy was removed too, which is to be begun again.
-    """
-    swept = [one for one in plan.tables if one.record.staged and _swept_first(one)]
-    if not swept:
-        return False
-    target = open_target(config, stop=threading.Event(), on_retry=log.info)
-    with contextlib.closing(target):
-        for table in swept:
-            copy = table.record.copy_run
-            if staging := target.staging(table.namespace, table.table, copy, log.info):
-                staging.sweep(published=True)
-    return not all(one.record.published for one in swept)
-
-
-def _swept_first(table: TablePlan) -> bool:
-    if table.record.published:
-        return table.stream is None
-    return table.record.run > 0 and table.record.phase is Phase.PREPARING
-
-
-def _client(opened: RunConnections, stop: threading.Event) -> Source:
-    return DynamoSource(
-        opened.endpoint,
-        opened.credentials,
-        on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
-        stop=stop,
-        clock=opened.clock,
-    )
+    return _checked(_plan(config, workers, opened)) if sweep(config, plan) else plan
 
 
 @dataclass(slots=True)
@@ -336,6 +299,7 @@ class _Screen:
     """What the reporter and the pages show: the last snapshot, and what each process does."""
 
     reporter: Reporter
+    oversight: Oversight
     follows: bool
     last: Snapshot
     #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
@@ -346,6 +310,7 @@ class _Screen:
     def show(self, snapshot: Snapshot) -> None:
         self.last = snapshot
         self.reporter.tick(snapshot, time.monotonic())
+        self.oversight.show(snapshot)
 
     def copied(self) -> None:
         if self.follows:  # else it is printed at the end
@@ -353,13 +318,15 @@ class _Screen:
 
     def look(self) -> Snapshot:
         found = self.fresh() if self.fresh else self.last
-        if found is None and self.last.state == "running":
+        if found is None and self.last.state in ("running", "paused"):
             return replace(self.last, state="degraded", reason="the supervisor does not answer")
         return found or self.last
 
 
 @contextlib.contextmanager
-def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
+def _pages(
+    config: Config, plan: Plan, reporter: Reporter, oversight: Oversight
+) -> Iterator[_Screen]:
     """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
     waiting = tuple(
         TableStatus(
@@ -372,12 +339,14 @@ def _pages(config: Config, plan: Plan, reporter: Reporter) -> Iterator[_Screen]:
         for one in plan.tables
     )
     first = Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting)
-    screen = _Screen(reporter, plan.follows, first)
+    screen = _Screen(reporter, oversight, plan.follows, first)
     bind, token = config.http_bind, config.http_token
     with contextlib.ExitStack() as servers:
         for port in config.http_profile:
             server = status_server(
-                screen.look, bind, port, token, switching=lambda: screen.switching()
+                *(screen.look, bind, port, token),
+                switching=lambda: screen.switching(),
+                steer=oversight.desk.command,
             )
             servers.enter_context(server)
         if config.system_profile is not None:
@@ -393,7 +362,7 @@ def _watching(
 ) -> Iterator[tuple[Source, dict[str, StreamPosition]]]:
     """A client for the streams, and where each is read from: that is durable before the copy."""
     stop = threading.Event()
-    watch = _client(opened, stop)
+    watch = opened.client(stop)
     with contextlib.closing(watch), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         positions = choose_positions(

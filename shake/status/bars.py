@@ -33,9 +33,12 @@ __all__ = ["Bars", "Console", "picture"]
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
 _HEADS = ("done", "items", "rate", "size", "left", "throttles")
-_STYLES = {"degraded": "yellow", "stopping": "yellow", "stopped": "yellow"} | dict.fromkeys(
-    ILL, "red"
-)
+_STYLES = {
+    "degraded": "yellow",
+    "paused": "yellow",
+    "stopping": "yellow",
+    "stopped": "yellow",
+} | dict.fromkeys(ILL, "red")
 
 
 class Bars:

@@ -1,4 +1,7 @@
-"""A small HTTP server for pages of our own: GET and HEAD, one bearer token, nothing from disk."""
+"""A small HTTP server for pages of our own: one bearer token, nothing from disk.
+
+It takes GET and HEAD, and POST where a route offers it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("shake.http")
 logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that is slow is no news
 
-#: Slow, idle and hostile clients cost no more than this. A body is refused: no request needs one.
+#: Bytes of a body at most.
+MOST_BODY = 4096
+
+#: Slow, idle and hostile clients cost no more than this. A body is refused where none is posted.
 #: https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html
 _LIMITS: dict[str, Any] = {
     "threads": 4,
@@ -66,6 +72,18 @@ class Route:
     stranger: Callable[[], HttpResponse] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PostRoute:
+    """How a body that is posted to a path as JSON is answered.
+
+    It needs the token, and the header ``header`` with the value 1, which no form of another site
+    can send.
+    """
+
+    answer: Callable[[bytes], HttpResponse]
+    header: str
+
+
 class Server:
     """Serves ``routes`` from separate threads, as a context manager.
 
@@ -74,13 +92,23 @@ class Server:
     """
 
     def __init__(
-        self, key: str, bind: str, port: int, token: str | None, routes: Mapping[str, Route]
+        self,
+        key: str,
+        bind: str,
+        port: int,
+        token: str | None,
+        routes: Mapping[str, Route],
+        posts: Mapping[str, PostRoute] | None = None,
     ) -> None:
         listener = _listen(key, bind, port)
         self.port: int = listener.getsockname()[1]
         self._sockets: dict[int, Any] = {}
+        limits = _LIMITS | ({"max_request_body_size": MOST_BODY + 1} if posts else {})
         server = create_server(
-            _Application(token, routes), map=self._sockets, sockets=[listener], **_LIMITS
+            _Application(token, routes, posts or {}),
+            map=self._sockets,
+            sockets=[listener],
+            **limits,
         )
         assert isinstance(server, BaseWSGIServer)  # as it does for one socket
         self._server = server
@@ -141,24 +169,48 @@ def _listen(key: str, bind: str, port: int) -> socket.socket:
 class _Application:
     """The routes as a WSGI application."""
 
-    def __init__(self, token: str | None, routes: Mapping[str, Route]) -> None:
+    def __init__(
+        self, token: str | None, routes: Mapping[str, Route], posts: Mapping[str, PostRoute]
+    ) -> None:
         self._token = token
         self._routes = routes
+        self._posts = posts
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         method = environ["REQUEST_METHOD"]
-        if method in ("GET", "HEAD"):
+        post = self._posts.get(environ["PATH_INFO"])
+        allowed = "POST" if post else "GET, HEAD"
+        if post and self._token and method == "POST":
+            answer = self._take(environ, self._token, post)
+        elif not post and method in ("GET", "HEAD"):
             answer = self._answer(environ)
         else:
-            answer = HttpResponse(b"only GET and HEAD\n", status=405)
+            answer = HttpResponse(f"only {allowed}\n".encode(), status=405)
         headers = {"Content-Type": answer.type, "Content-Length": str(len(answer.body)), **_HEADERS}
         if answer.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="shake"'
         if answer.status == 405:
-            headers["Allow"] = "GET, HEAD"
+            headers["Allow"] = allowed
         status = HTTPStatus(answer.status)
         start_response(f"{status.value} {status.phrase}", [*headers.items()])
         return [answer.body] if method != "HEAD" else []
+
+    def _take(self, environ: WSGIEnvironment, token: str, post: PostRoute) -> HttpResponse:
+        """The answer to a POST, which must come from this page, or from a program."""
+        header = "HTTP_" + post.header.upper().replace("-", "_")
+        if not _knows(token, environ.get("HTTP_AUTHORIZATION", "")):
+            return HttpResponse(_NEEDS_TOKEN.body, status=401)
+        if _is_foreign(environ):
+            return HttpResponse(b"a request of another site is refused\n", status=403)
+        if environ.get(header) != "1":
+            return HttpResponse(f"send the header {post.header}: 1\n".encode(), status=403)
+        if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+            return HttpResponse(b"send the header Content-Type: application/json\n", status=403)
+        try:
+            return post.answer(environ["wsgi.input"].read(MOST_BODY))
+        except Exception:
+            log.exception("%s could not be answered", environ["PATH_INFO"])
+            return HttpResponse(b"this failed; see the log\n", status=500)
 
     def _answer(self, environ: WSGIEnvironment) -> HttpResponse:
         path = environ["PATH_INFO"]
@@ -185,6 +237,20 @@ def _knows(token: str, authorization: str) -> bool:
     # WSGI decodes headers as latin-1.
     same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
     return same and scheme.lower() == "bearer"
+
+
+def _is_foreign(environ: WSGIEnvironment) -> bool:
+    """Whether a browser sends it for another site than the page's own.
+
+    Source: https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+    """
+    if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+        return True
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is None:
+        return False
+    scheme, _, host = origin.partition("://")
+    return scheme not in ("http", "https") or host != environ.get("HTTP_HOST", "")
 
 
 def _is_address(host: str) -> bool:

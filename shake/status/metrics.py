@@ -21,7 +21,7 @@ from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
 __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
-_STATES = ("running", "degraded", "stopping", "stopped", "finished", "failed")
+_STATES = ("running", "paused", "degraded", "stopping", "stopped", "finished", "failed")
 _TABLE_STATES = tuple(phase.value for phase in Phase)
 
 Status = TypeVar("Status")
@@ -33,6 +33,12 @@ _TABLE: _Figures[TableStatus] = (
     (Counter, "bytes", "Bytes of them, as written to the target.", lambda t: t.bytes),
     (Counter, "scanned_items", "Items read, before any filter.", lambda t: t.scanned),
     (Counter, "read_capacity_units", "Read capacity that the scan consumed.", lambda t: t.capacity),
+    (
+        Gauge,
+        "read_budget_units",
+        "Read capacity units a second that the scan is allowed; absent without a limit.",
+        lambda t: t.budget,
+    ),
     (Counter, "throttles", "Requests that the source throttled.", lambda t: t.throttles),
     (Counter, "retries", "Requests that were made again.", lambda t: t.retries),
     (Counter, "changes", "Changes that are applied.", lambda t: t.changes),

@@ -6,14 +6,19 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from shake.control.commands import AwaitEnd, Command, GetStatus, Reply, read_command
 from shake.status import nimoshake
 from shake.status.figures import fraction, total, utc
-from shake.status.http import HttpResponse, Query, Route, Server
+from shake.status.http import HttpResponse, PostRoute, Query, Route, Server
 from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus
+
+#: The header that each command by HTTP must have, with the value 1.
+CONTROL_HEADER = "X-Shake-Control"
 
 
 def status_server(
@@ -23,15 +28,19 @@ def status_server(
     token: str | None,
     *,
     switching: Callable[[], None] = lambda: None,
+    steer: Callable[[Command], Reply] | None = None,
 ) -> Server:
     """The server of ``http_profile``: a context manager that serves while it is entered.
 
     ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
-    one could switch, else 503. ``switching`` is called for each ``/ready``. Raises
-    RefusedError when the port cannot be had.
+    one could switch, else 503. ``switching`` is called for each ``/ready``. ``/control`` passes
+    commands to ``steer``, where there is a token. Raises RefusedError when the port cannot be had.
     """
     html = page()
+    posts = {}
+    if token and steer:
+        posts["/control"] = PostRoute(partial(_steer, steer), CONTROL_HEADER)
 
     def start_page() -> HttpResponse:
         return HttpResponse(html, "text/html; charset=utf-8")
@@ -54,14 +63,26 @@ def status_server(
 
     routes = {
         "/": Route(lambda _: start_page(), stranger=start_page),
-        "/status": data(status),
+        "/status": data(lambda one: status(one) | {"control": bool(posts)}),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
         "/metrics": Route(lambda _: prometheus()),
         "/ready": Route(ready),
         "/healthz": Route(lambda _: health(), open=True),
     }
-    return Server("http_profile", bind, port, token, routes)
+    return Server("http_profile", bind, port, token, routes, posts)
+
+
+def _steer(steer: Callable[[Command], Reply], body: bytes) -> HttpResponse:
+    """``/control``: 200 where the command was carried out, 409 where it was refused."""
+    try:
+        command = read_command(body)
+    except ValueError as error:
+        return _json({"done": False, "line": str(error)}, 400)
+    if isinstance(command, AwaitEnd | GetStatus):
+        return _json({"done": False, "line": "see /status"}, 400)
+    reply = steer(command)
+    return _json({"done": reply.done, "line": reply.line}, 200 if reply.done else 409)
 
 
 def page() -> bytes:
@@ -78,6 +99,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
     return asdict(snapshot) | {
         "time": _iso(snapshot.time),
         "saved_at": _iso(snapshot.saved_at),
+        "paused_at": _iso(snapshot.paused_at),
         "source_time": _iso(snapshot.source_time),
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),

@@ -31,6 +31,8 @@ class TableStatus:
     scanned: int = 0
     #: read units
     capacity: float = 0.0
+    #: read units a second that the scan is allowed, None: no limit
+    budget: float | None = None
     #: DynamoDB's estimates, 0 when unknown
     expected_items: int = 0
     expected_bytes: int = 0
@@ -92,7 +94,11 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole task. ``state`` is running, degraded, stopping, stopped, finished or failed.
+    """The whole task.
+
+    ``state`` is running, paused, degraded, stopping, stopped, finished or failed. ``paused_at`` is
+    when it was paused, in Unix seconds, None where it is not. ``gap``: it ends, or copies a table
+    again, because changes are lost.
 
     ``time`` is when it was so, in Unix seconds by this machine's clock, and ``source_time`` by the
     source's, or earlier. ``margin`` is ``incr.margin``. ``whole``: the target is to hold all items.
@@ -114,3 +120,5 @@ class Snapshot:
     whole: bool = False
     saves: int = 0
     saved_at: float = 0.0
+    paused_at: float | None = None
+    gap: bool = False

@@ -45,14 +45,17 @@ class WorkerMain:
                     self._free(slot)
                 case messages.LeaseShard():
                     self._read(message)
-                case messages.EndLease(lease):
+                case messages.EndLease(lease, at_once):
                     if lease in self._readers:
+                        self._readers[lease].at_once = at_once
                         self._readers[lease].ended.set()
                         self._context.slots.wake()
                 case messages.PollQuickly(until):
                     self._context.quick_until = until
                 case messages.Permit(table, calls):
                     self._tables[table].allowance.add(calls)
+                case messages.Revoke(table):
+                    self._tables[table].allowance.revoke()
                 case messages.LeaseSegment():
                     self._scanners[message.scanner].leases.put(
                         (message, self._tables[message.table])

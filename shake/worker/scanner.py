@@ -68,6 +68,13 @@ class Allowance:
             self._asked = False
             self._changed.notify_all()
 
+    def revoke(self) -> None:
+        """Permits that are left do not count any more: others are asked for when needed."""
+        with self._changed:
+            self._calls = 0
+            self._asked = False
+            self._changed.notify_all()
+
     def wake(self) -> None:
         """Let those who wait notice the stop."""
         with self._changed:

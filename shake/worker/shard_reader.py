@@ -74,6 +74,7 @@ class Reader(threading.Thread):
     ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further
+        self.at_once = False  # set before it: also while it is not known whether this is the tip
         self._lease = lease
         self._stream = stream
         self._context = context
@@ -143,8 +144,7 @@ class Reader(threading.Thread):
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
         idle = FIRST_IDLE
-        # Told to end: not before it is known, or each turn may be too short for that.
-        while not self._stopping.is_set() and (self._silence.undecided or not self.ended.is_set()):
+        while not self._reads_no_further:
             asked = boot_clock()
             if (page := self._ask()) is None:
                 continue
@@ -164,6 +164,16 @@ class Reader(threading.Thread):
                 self._rest(idle)
             self._stopping.wait(self._calls.pause(time.monotonic()))
         return False
+
+    @property
+    def _reads_no_further(self) -> bool:
+        """Whether this lease ends.
+
+        A turn ends only when it is known whether this is the tip: else each turn can be too short.
+        """
+        if self._stopping.is_set() or not self.ended.is_set():
+            return self._stopping.is_set()
+        return self.at_once or not self._silence.undecided
 
     def _ask(self) -> codec.ChangePage | None:
         """Ask for records once, and take them; None, after a pause, where it must ask again."""

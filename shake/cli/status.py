@@ -1,0 +1,239 @@
+"""``shake status``: how a task stands, or how it has ended."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.contract import Store
+from shake.checkpoint.standing import Run, Standing, standing
+from shake.checkpoint.store import open_store
+from shake.checkpoint.summary import TableLine, TaskSummary
+from shake.cli import command, streams
+from shake.cli.definition import Command
+from shake.config import Config, Loaded, Redactor
+from shake.control.address import socket_path
+from shake.control.client import ask
+from shake.control.commands import GetStatus
+from shake.errors import GapError, RunError, ShakeError, UsageError
+from shake.status.figures import COMPLETE, count, duration, many, percent, size, utc
+from shake.status.logs import one_line
+
+#: Tables that are listed for a user; with --json all that are saved.
+_LISTED = 20
+
+_NEXT = "start it again: it goes on from what is saved"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown. ``live``: the summary comes from the run itself, and not from the store."""
+
+    run: Run
+    holder: str
+    summary: TaskSummary | None
+    live: bool
+
+    @property
+    def state(self) -> str:
+        shown = self.run in (Run.RUNNING, Run.ENDED) and self.summary is not None
+        return self.summary.state if shown and self.summary else self.run.value
+
+
+def _run(options: argparse.Namespace) -> int:
+    def body(loaded: Loaded, redactor: Redactor) -> int:
+        view, now = _look(loaded.config), time.time()
+        if options.json:
+            document = _document(loaded.config, view, now)
+            streams.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        else:
+            for line in _lines(loaded.config, view, now):
+                streams.say(one_line(redactor.redact(line)))
+        return 0
+
+    return command.run(
+        options,
+        body,
+        failed=lambda error: 2 if isinstance(error, UsageError) else 1,
+        stopped=("stopped before the status was known", 1),
+    )
+
+
+def _look(config: Config) -> View:
+    live = _ask(config)
+    if live:
+        return View(Run.RUNNING, "", live.after(_saved(config) or live), live=True)
+    with _store(config) as store:
+        found: Standing = standing(store)
+    return View(found.run, str(found.holder or ""), found.summary, live=False)
+
+
+def _saved(config: Config) -> TaskSummary | None:
+    with contextlib.suppress(ShakeError), _store(config) as store:
+        return Checkpoints(store).load_summary()
+    return None
+
+
+def _ask(config: Config) -> TaskSummary | None:
+    """How the run on this machine stands; None where none can be asked."""
+    with contextlib.suppress(RunError):
+        for reply in ask(socket_path(config.pid_path, config.id), [GetStatus()]):
+            if reply.done and reply.status:
+                return TaskSummary.of("of the running task", reply.status)
+    return None
+
+
+@contextlib.contextmanager
+def _store(config: Config) -> Iterator[Store]:
+    with contextlib.closing(open_store(config, writable=False)) as store:
+        yield store
+
+
+def _advice(config: Config, view: View) -> str:
+    """What to do, empty where nothing is."""
+    summary = view.summary
+    match view.run:
+        case Run.NONE:
+            return "start it: shake run"
+        case Run.KILLED:
+            return _NEXT
+        case Run.SILENT:
+            return (
+                f"look after {view.holder}: it is gone, or cut off from its checkpoints; a start "
+                "on another machine takes the task over"
+            )
+    if summary is None or view.run is Run.STARTING:
+        return ""
+    if summary.exit_status == GapError.exit_status and config.gap_policy == "fail":
+        return "start it again with gap.policy = resync, which copies that table again"
+    return {
+        "paused": "shake control resume lets it read on",
+        "degraded": "it is retried; put right what the reason names",
+        "failed": f"put right what the reason names, then {_NEXT}",
+        "stopped": "" if summary.consistent else _NEXT,
+    }.get(summary.state, "")
+
+
+def _lines(config: Config, view: View, now: float) -> Iterator[str]:
+    summary = view.summary
+    yield f"task {config.id}: {view.state}"
+    if view.holder:
+        yield f"  run by: {view.holder}"
+    if summary:
+        yield from _of_summary(summary, view, now)
+    if advice := _advice(config, view):
+        yield f"  what to do: {advice}"
+    if summary:
+        yield from _of_tables(summary)
+
+
+def _of_summary(summary: TaskSummary, view: View, now: float) -> Iterator[str]:
+    origin = "from the run itself" if view.live else "from its checkpoint"
+    clock = time.strftime("%H:%M:%S", time.gmtime(summary.at))
+    yield f"  as of: {clock} UTC, {duration(max(0.0, now - summary.at))} ago ({origin})"
+    if summary.ended:
+        yield f"  exit status: {summary.exit_status}"
+    if summary.reason:
+        yield f"  reason: {summary.reason}"
+    yield (
+        f"  copied: {percent(_known(summary.fraction))}, {count(summary.items)} items, "
+        f"{size(summary.bytes)}; {summary.tables_done} of {summary.tables} tables done"
+    )
+    if summary.applied_through:
+        yield f"  applied through: {utc(summary.applied_through)} (source's clock)"
+    if summary.last_error and summary.last_error != summary.reason:
+        yield f"  last error: {utc(summary.last_error_at)}: {summary.last_error}"
+
+
+def _of_tables(summary: TaskSummary) -> Iterator[str]:
+    notable = [one for one in summary.lines if one.error or one.state not in COMPLETE]
+    for one in notable[:_LISTED]:
+        through = f", applied through {utc(one.applied_through)}" if one.applied_through else ""
+        error = f": {one.error}" if one.error else ""
+        yield f"  table {one.name}: {one.state}, {percent(_known(one.fraction))}{through}{error}"
+    left = max(0, len(notable) - _LISTED) + summary.tables - len(summary.lines)
+    if left:
+        yield f"  and {many(left, 'more table')}"
+
+
+def _known(fraction: float) -> float | None:
+    return None if fraction < 0 else fraction
+
+
+def _document(config: Config, view: View, now: float) -> dict[str, Any]:
+    summary = view.summary
+    alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None}
+    document: dict[str, Any] = {
+        "task": config.id,
+        "state": view.state,
+        "running": alive.get(view.run, False),
+        "process": view.holder or None,
+        "what_to_do": _advice(config, view) or None,
+    }
+    if summary is None:
+        return document
+    times = {name: _iso(getattr(summary, name)) for name in ("started", "applied_through")}
+    figures = asdict(summary) | times
+    for name in ("token", "state", "at", "lines", "last_error_at"):
+        del figures[name]
+    return (
+        document
+        | figures
+        | {
+            "live": view.live,
+            "as_of": utc(summary.at),
+            "age_seconds": round(max(0.0, now - summary.at), 1),
+            "exit_status": summary.exit_status if summary.ended else None,
+            "fraction": _known(summary.fraction),
+            "last_error": summary.last_error or None,
+            "last_error_at": _iso(summary.last_error_at),
+            "tables": [_table(one) for one in summary.lines],
+            "tables_total": summary.tables,
+        }
+    )
+
+
+def _table(line: TableLine) -> dict[str, Any]:
+    return asdict(line) | {
+        "fraction": _known(line.fraction),
+        "applied_through": _iso(line.applied_through),
+        "error": line.error or None,
+    }
+
+
+def _iso(moment: float) -> str | None:
+    return utc(moment) if moment else None
+
+
+def _define(parser: argparse.ArgumentParser) -> None:
+    command.add_configuration(parser)
+    command.add_flags(parser, {"--json": "print it as one JSON document"})
+
+
+STATUS = Command(
+    name="status",
+    summary="show how a task stands, or how it has ended",
+    description="Shows state, progress, the time through which changes are applied, the last "
+    "error, and what to do, also after the task has ended or was killed. It asks the run on this "
+    "machine, or reads what the run has saved with its checkpoints, and says how old that is. "
+    "Nothing is written. Of a run on another machine it first watches whether the run renews its "
+    "lock, for 20 seconds at most.",
+    examples=(
+        ("how the task stands", "{prog} --conf my.conf"),
+        ("the same as JSON", "{prog} --conf my.conf --json"),
+    ),
+    statuses={
+        0: "shown, whatever the state of the task is",
+        1: "the checkpoints could not be read; the line says why",
+        2: "wrong command line or configuration",
+    },
+    define=_define,
+    act=_run,
+)

@@ -1,0 +1,74 @@
+"""What is outside of a run and deals with it: commands come in, summary and webhook hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.task_lock import TaskLock
+from shake.config import Config, Redactor
+from shake.control.address import socket_path
+from shake.control.commands import Reply
+from shake.control.desk import Desk
+from shake.control.server import serving
+from shake.errors import ShakeError
+from shake.run.summaries import Summaries
+from shake.status.snapshot import Snapshot
+from shake.status.webhook import Webhook
+
+#: Seconds that store and webhook have in the end.
+_CLOSE_SECONDS = 2.0
+
+
+class Oversight:
+    """Shows each snapshot to those who watch the run, and tells them how it has ended."""
+
+    def __init__(self, config: Config, checkpoints: Checkpoints, lock: TaskLock) -> None:
+        self.desk = Desk()
+        self._redact = Redactor(config.secrets()).redact
+        self._summaries = Summaries(checkpoints, lock)
+        url = config.webhook_url
+        self._webhook = Webhook(url, config.id, self._redact) if url else None
+        self._over = False
+
+    def show(self, snapshot: Snapshot) -> None:
+        """See shake.run.parts.Screen."""
+        self._summaries.show(snapshot)
+        if self._webhook:
+            self._webhook.show(snapshot)
+
+    def end(self, status: int, line: str, *, complete: bool = False) -> None:
+        """The run has ended; the first call counts.
+
+        ``complete``: the copy without changes is finished, or all changes are applied as asked.
+        """
+        if self._over:
+            return
+        self._over = True
+        line = self._redact(line)
+        self.desk.conclude(Reply(status == 0 and complete, line))
+        self._summaries.end(status, line)
+        if self._webhook:
+            self._webhook.end(status, line, complete=complete)
+            self._webhook.close(_CLOSE_SECONDS / 2)
+        self._summaries.close(_CLOSE_SECONDS / 2)
+
+
+@contextlib.contextmanager
+def overseen(config: Config, checkpoints: Checkpoints, lock: TaskLock) -> Iterator[Oversight]:
+    """Take commands, and tell how the run stands, until it has ended in whatever way."""
+    oversight = Oversight(config, checkpoints, lock)
+    with serving(socket_path(config.pid_path, config.id), oversight.desk.ask):
+        try:
+            yield oversight
+        except ShakeError as error:
+            oversight.end(error.exit_status, str(error))
+            raise
+        except Exception as error:
+            oversight.end(1, f"unexpected {type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            oversight.end(0, "stopped: start again to go on")
+            raise
+        oversight.end(0, "ended")

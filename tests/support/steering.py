@@ -1,0 +1,75 @@
+"""Commands for a running task, given as a user gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.migration import ROOT, Migration, Result
+from tests.support.status import status
+from tests.support.wait import until
+
+
+def shake(migration: Migration, command: str, *arguments: str, timeout: float = 60) -> Result:
+    """``shake COMMAND --conf FILE ...``, to its end."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "bin/shake", command, "--conf", migration.conf, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def control(migration: Migration, *arguments: str) -> str:
+    """A command that is carried out; what it says."""
+    result = shake(migration, "control", *arguments)
+    assert (result.status, result.stderr) == (0, ""), result
+    return result.stdout.strip()
+
+
+def standing(migration: Migration) -> Any:
+    """What ``shake status --json`` prints."""
+    result = shake(migration, "status", "--json")
+    assert result.status == 0, result
+    return json.loads(result.stdout)
+
+
+def socket_of(migration: Migration) -> Path:
+    """The socket of a task, as soon as there is one."""
+    path = migration.folder / f"{migration.conf.stem}.sock"
+    return until(lambda: path if path.exists() else None)
+
+
+def page(port: int, state: str) -> Any:
+    """``/status`` once it shows this state."""
+
+    def shown() -> Any:
+        try:
+            found = status(port)
+        except OSError:
+            return None
+        return found if found["state"] == state else None
+
+    return until(shown)
+
+
+def as_nobody(action: str, *arguments: str) -> str:
+    """Run Python as a user without rights; return what it prints. Needs root."""
+    program = (
+        f"import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); {action}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=30,
+        check=False,
+    )
+    return done.stdout + done.stderr

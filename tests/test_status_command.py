@@ -1,0 +1,168 @@
+"""shake status: how a task stands, and how it has ended, however it has ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.faulty import error
+from tests.support.followed import Followed, copies, stopped
+from tests.support.migration import Migration
+from tests.support.steering import control, shake, socket_of, standing
+from tests.support.streams_faults import instead, slow
+from tests.support.wait import until
+
+STORES: list[dict[str, Any]] = [{}, {"checkpoint__type": "file"}]
+
+each_store = pytest.mark.parametrize("store", STORES, ids=["mongodb", "file"])
+
+
+def task(followed: Followed, store: dict[str, Any], **settings: Any) -> Migration:
+    followed.simulator.table(followed.name)
+    for number in range(100):
+        followed.put(f"k{number}")
+    if store:
+        store = store | {"checkpoint__address": "CHECKPOINTS"}
+    migration = followed.task(qps__full__batch_num=5, **store, **settings)
+    text = migration.conf.read_text().replace("CHECKPOINTS", str(migration.folder / "checkpoints"))
+    migration.conf.write_text(text)
+    return migration
+
+
+def stored(followed: Followed, migration: Migration) -> list[Any]:
+    """All that the checkpoint database holds, and all files of the folder."""
+    database = followed.mongo.client[f"{followed.name}-checkpoint"]
+    documents = [list(database[name].find()) for name in sorted(database.list_collection_names())]
+    files = sorted((str(one), one.stat().st_mtime_ns) for one in migration.folder.rglob("*.json"))
+    return [documents, files]
+
+
+@each_store
+def test_a_task_that_was_never_started_is_said_to_be_so_and_nothing_is_written(
+    followed: Followed, store: dict[str, Any]
+) -> None:
+    migration = task(followed, store)
+    found = standing(migration)
+    assert (found["state"], found["running"]) == ("not begun", False)
+    assert f"{followed.name}-checkpoint" not in followed.mongo.client.list_database_names()
+    assert not (migration.folder / "checkpoints").exists()
+
+
+@each_store
+def test_a_running_task_answers_itself(followed: Followed, store: dict[str, Any]) -> None:
+    migration = task(followed, store)
+    process = migration.start()
+    followed.equal()
+    found = until(lambda: (one := standing(migration))["applied_through"] and one)
+    assert (found["state"], found["running"], found["live"]) == ("running", True, True)
+    assert (found["items"], found["tables_total"]) == (100, 1)
+    assert found["age_seconds"] < 30
+    control(migration, "pause")
+    assert standing(migration)["state"] == "paused"
+    text = shake(migration, "status").stdout
+    assert "paused" in text
+    assert "shake control resume" in text
+    stopped(migration, process)
+
+
+@each_store
+def test_a_run_that_cannot_be_asked_is_known_by_its_lock_and_its_checkpoint(
+    followed: Followed, store: dict[str, Any]
+) -> None:
+    migration = task(followed, store)
+    process = migration.start()
+    followed.equal()
+    socket_of(migration).unlink()
+    found = standing(migration)
+    assert (found["running"], found["live"]) == (True, False)
+    assert f"process {process.pid} on host" in found["process"]
+    assert "from its checkpoint" in shake(migration, "status").stdout
+    stopped(migration, process)
+
+
+@each_store
+def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict[str, Any]) -> None:
+    migration = task(followed, store)
+    followed.simulator.faults.rule(1.0, slow(0.5), where=copies)
+    process = migration.start()
+    until(lambda: standing(migration).get("phase") == "copy")
+    migration.kill(process)
+    before = stored(followed, migration)
+    found = standing(migration)
+    assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
+    assert "start it again" in found["what_to_do"]
+    assert stored(followed, migration) == before
+
+
+@each_store
+def test_a_stopped_run_says_how_it_has_ended(followed: Followed, store: dict[str, Any]) -> None:
+    migration = task(followed, store)
+    process = migration.start()
+    followed.equal()
+    stopped(migration, process)
+    before = stored(followed, migration)
+    found = standing(migration)
+    assert (found["state"], found["exit_status"]) == ("stopped", 0)
+    assert "stopped by SIGTERM" in found["reason"]
+    assert stored(followed, migration) == before
+
+
+def test_a_finished_copy_says_so(followed: Followed) -> None:
+    migration = task(followed, {}, sync_mode="full")
+    assert migration.run().status == 0
+    found = standing(migration)
+    assert (found["state"], found["exit_status"], found["fraction"]) == ("finished", 0, 1.0)
+    assert found["what_to_do"] is None
+
+
+@each_store
+def test_a_failed_run_names_its_error_and_a_later_run_remembers_it(
+    followed: Followed, store: dict[str, Any]
+) -> None:
+    migration = task(followed, store)
+    followed.simulator.faults.rule(1.0, instead(error("AccessDeniedException")), where=copies)
+    result = migration.run()
+    assert result.status == 1
+    found = standing(migration)
+    assert (found["state"], found["exit_status"], found["running"]) == ("failed", 1, False)
+    assert "AccessDenied" in found["reason"]
+    assert "start it again" in found["what_to_do"]
+    followed.simulator.faults.clear()
+    process = migration.start()
+    followed.equal()
+    found = standing(migration)
+    assert found["state"] == "running"
+    assert "AccessDenied" in found["last_error"]
+    stopped(migration, process)
+
+
+def test_a_late_summary_of_a_dead_run_replaces_nothing(followed: Followed) -> None:
+    migration = task(followed, {})
+    first = migration.start()
+    followed.equal()
+    first.send_signal(signal.SIGSTOP)
+    # Its lock is gone for good; another run takes over as from another machine.
+    database = followed.mongo.client[f"{followed.name}-checkpoint"]
+    until(lambda: database.status_table.find_one({"_id": "summary"}))
+    database.status_table.delete_one({"_id": "lease"})
+    (migration.folder / "other").mkdir()
+    second = migration.start("--set", f"pid_path={migration.folder / 'other'}")
+    token = database.status_table.find_one({"_id": "summary"})["Token"]
+    until(lambda: database.status_table.find_one({"_id": "summary"})["Token"] != token, 60)
+    first.send_signal(signal.SIGCONT)
+    assert migration.wait(first).status == 1
+    assert database.status_table.find_one({"_id": "summary"})["Token"] != token
+    second.send_signal(signal.SIGTERM)
+    assert migration.wait(second).status == 0
+
+
+def test_a_store_that_cannot_be_read_is_exit_1(followed: Followed) -> None:
+    migration = task(followed, {})
+    unreachable = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"
+    began = time.monotonic()
+    result = shake(migration, "status", "--set", f"target.address={unreachable}")
+    assert (result.status, result.stdout, result.stderr.count("\n")) == (1, "", 1), result
+    assert time.monotonic() - began < 30
