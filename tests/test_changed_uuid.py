@@ -126,6 +126,51 @@ def test_a_run_that_dies_at_any_command_is_continued(
     raise AssertionError("it sends more commands than expected")
 
 
+def test_a_late_insert_that_makes_the_staging_collection_anew_changes_nothing(
+    task: Callable[[], Task],
+) -> None:
+    for number in range(MOST):
+        death, one = Death(number, "at once"), task()
+        one.go_on("drop", death)
+        if one.location and "c" in one.contents() and one.contents()["c"] != [OLD]:
+            one.database["c.shake-1-0"].insert_one({"_id": "late"})
+        one.go_on("drop")
+        one.assert_exact()
+        if not death.met.is_set():
+            return
+    raise AssertionError("it sends more commands than expected")
+
+
+@dataclass
+class LandsAtTheMark:
+    """The command of a dead process lands when the next process is to mark the same collection."""
+
+    death: Death
+    landing = "late"
+
+    def wait_in(self, wire: Wire, task: Task, stop: object) -> None:
+        wire.stop_at("request", "insert", task.namespace, self.death.release)
+
+
+@pytest.mark.parametrize("policy", ["drop", "rename"])
+def test_a_rename_that_lands_before_the_mark_of_the_next_process_loses_nothing(
+    task: Callable[[], Task], policy: Any
+) -> None:
+    """The mark then makes a staging collection anew, which must not replace the copy."""
+    for number in range(MOST):
+        death, one = Death(number, "late"), task()
+        one.go_on(policy, death)
+        one.run -= 1  # so it is another process of the same run
+        landing: Any = LandsAtTheMark(death)
+        one.go_on(policy, landing)
+        death.release()
+        one.go_on(policy)
+        one.assert_exact(policy)
+        if not death.met.is_set():
+            return
+    raise AssertionError("it sends more commands than expected")
+
+
 @dataclass
 class LandsNow:
     """The command of a dead run lands when the next run has looked where the copy is."""

@@ -27,7 +27,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 ORIGINS = st.builds(Origin, st.text(), st.text(), st.floats(allow_nan=False))
 
 
-@given(st.builds(Identity, ORIGINS, st.text(), st.text()))
+@given(st.builds(Identity, ORIGINS, st.text(), st.text(), st.tuples(st.text())))
 def test_an_identity_survives_bson(identity: Identity) -> None:
     assert Identity.of("orders", bson.decode(bson.encode(identity.document()))) == identity
 
@@ -40,6 +40,18 @@ def test_an_identity_is_replaced_only_by_who_has_read_it(checkpoints: Checkpoint
     with pytest.raises(Superseded):  # the write of an earlier run lands late
         checkpoints.save_identity("orders", None, replace(FIRST, collection_uuid="1" * 32))
     assert checkpoints.load_identity("orders") == second
+
+
+def test_users_are_added_to_what_an_older_version_saved(checkpoints: Checkpoints) -> None:
+    """It is known whether there was ever another user, however often the user changes."""
+    checkpoints.save_identity("orders", None, FIRST)
+    assert FIRST.used_by("") == FIRST
+    known = FIRST
+    for user in "aabcba":
+        before, known = known, known.used_by(user)
+        checkpoints.save_identity("orders", before, known)
+    assert known.users == ("a", "b")
+    assert checkpoints.load_identity("orders") == known
 
 
 def test_an_identity_that_was_stored_without_an_answer_is_no_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shake.checkpoint.contract import Document
@@ -17,15 +17,23 @@ class Identity:
 
     ``origin`` is the source table. ``collection_uuid`` is the UUID of the collection, as 32
     hexadecimal digits, and ``server`` names the server, for messages. A field is empty where the
-    target does not tell, or nothing is known yet.
+    target does not tell, or nothing is known yet. ``users`` are digests of the users of the target
+    that changes were sent as: one, or two if there was ever another one.
     Source: https://www.mongodb.com/docs/manual/reference/command/listCollections/
     """
 
     origin: Origin = NO_ORIGIN
     collection_uuid: str = ""
     server: str = ""
+    users: tuple[str, ...] = ()
+
+    def used_by(self, user: str) -> Identity:
+        """The identity when changes are sent as ``user``, "" if unknown."""
+        known = not user or user in self.users or len(self.users) > 1
+        return self if known else replace(self, users=(*self.users, user))
 
     def document(self) -> dict[str, Any]:
+        users = {"Users": list(self.users)} if self.users else {}  # older versions saved none
         return {
             "_id": "identity",
             "Format": FORMAT,
@@ -34,6 +42,7 @@ class Identity:
             "CreationDateTime": self.origin.created,
             "CollectionUuid": self.collection_uuid,
             "Server": self.server,
+            **users,
         }
 
     @classmethod
@@ -43,7 +52,8 @@ class Identity:
         origin = Origin(
             fields.text("TableArn"), fields.text("TableId"), fields.real("CreationDateTime")
         )
-        return cls(origin, fields.text("CollectionUuid"), fields.text("Server"))
+        users = tuple(fields.texts("Users")) if "Users" in document else ()
+        return cls(origin, fields.text("CollectionUuid"), fields.text("Server"), users)
 
 
 #: Of a table of which nothing is known yet.

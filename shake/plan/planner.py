@@ -111,6 +111,7 @@ class Planner:
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan
+        plan = replace(plan, identity=plan.identity.used_by(self._target.user))
         record, shards = self._checkpoints.load_stream(table.name)
         if problem := stream_problem(table.name, stream):
             self.refusals.append(problem)

@@ -10,8 +10,20 @@ from shake.plan.estimate import margins
 from shake.plan.plan import Action, TablePlan, count_segments
 from shake.schema import OLD, RETENTION
 from shake.source.streams import stream_loss
-from shake.status.figures import count, duration, many
+from shake.status.figures import count, duration, in_short, many
 from shake.targets.capabilities import capabilities
+
+
+def several_users(tables: list[str]) -> str:
+    """Why the target cannot refuse each late change of these tables, and what to do.
+
+    It keeps the numbers of changes for each user: see shake.targets.mongodb.session.
+    """
+    return (
+        f"NO FENCE: table {in_short(tables)}: changes were sent as another user of target.address "
+        "too, and a late one of these can bring back old content: take from that user the right to "
+        "write, or run shake-check before you switch"
+    )
 
 
 def warnings(
@@ -27,6 +39,8 @@ def warnings(
             f"({config.scan_filter.expression}) are copied, while all are read and paid for"
         )
     yield from _late(config, plans, now)
+    if tables := [one.table.name for one in plans if one.stream and len(one.identity.users) > 1]:
+        yield several_users(tables)
     for plan in plans:
         yield from _of_table(config, scanners, plan)
 

@@ -180,6 +180,10 @@ class Target(Protocol):
     def weaknesses(self) -> tuple[str, ...]:
         """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
 
+    @property
+    def user(self) -> str:
+        """A digest of the user that changes are sent as; "" where that does not matter."""
+
     def probe(self, namespaces: list[str]) -> None:
         """Raise RefusedError unless the target answers and can be written to."""
 

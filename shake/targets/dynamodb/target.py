@@ -52,6 +52,7 @@ class DynamoTarget:
     """
 
     weaknesses: tuple[str, ...] = ()
+    user = ""
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ import bson
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from shake.targets.contract import Location
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, UUID_MISMATCH, Bulk
 from shake.targets.mongodb.retrying import Contended
 
@@ -34,10 +35,15 @@ class Mark:
     namespace: str
     stamp: int
 
-    def put(self, name: str, collection: str) -> None:
-        """Insert it into the staging collection ``name``, which has the UUID ``collection``."""
+    def put(self, staging: Location) -> None:
+        """Insert it into the staging collection.
+
+        Raises Contended if that was renamed meanwhile. Then an insert without a UUID creates a
+        collection of its name, which a sweep removes.
+        """
+        name = staging.namespace
         document = memoryview(bson.encode({"_id": self._id}))
-        bulk = Bulk(self.target.collection(name), collection)
+        bulk = Bulk(self.target.collection(name), staging.collection_uuid)
         try:
             bulk.run("insert", document, 1)
         except BulkWriteError as error:
@@ -47,6 +53,8 @@ class Mark:
             if error.code != UUID_MISMATCH:
                 raise
             raise Contended(f"{name}: it was renamed meanwhile") from error
+        if self.target.collections(name, name).get(name) != staging.collection_uuid:
+            raise Contended(f"{name}: it was renamed meanwhile")
 
     @property
     def is_there(self) -> bool:

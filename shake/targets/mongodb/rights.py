@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,15 @@ _SHARDING_ROLE = "the role clusterManager has it"
 
 
 class Rights:
-    """The privileges of the user of a connection."""
+    """The user of a connection, and its privileges.
 
-    def __init__(self, privileges: Iterable[Mapping[str, Any]] | None) -> None:
+    ``user`` is a digest of the user and its database: the server keeps sessions for both.
+    """
+
+    def __init__(self, privileges: Iterable[Mapping[str, Any]] | None, user: str = "") -> None:
         """``privileges``: as connectionStatus gives them; None where they are unknown."""
         self._privileges = None if privileges is None else list(privileges)
+        self.user = user
 
     @classmethod
     def ask(cls, admin: Database[dict[str, Any]]) -> Rights:
@@ -47,7 +52,10 @@ class Rights:
             return cls(None)
         info = answer.get("authInfo") or {}
         known = info.get("authenticatedUserPrivileges")
-        return cls(known if info.get("authenticatedUsers") and known else None)
+        users = info.get("authenticatedUsers") or []
+        names = sorted(f"{one.get('user')}@{one.get('db')}" for one in users)
+        digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+        return cls(known if users and known else None, digest)
 
     def lacking(self, database: str, collection: str, actions: Sequence[str]) -> list[str]:
         """Those of the actions that are not allowed there; "": on the database itself."""

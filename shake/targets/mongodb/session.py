@@ -11,7 +11,8 @@ A new copy of a table has another collection, with other sessions. A command for
 names its UUID, so the server refuses it. Each process of ``shake-check --repair`` has a session,
 too (checkpoint.records.RepairRecord). A server forgets a session that was not used for 30
 minutes. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences). With
-authentication a session also belongs to the user, so another user's numbers do not count.
+authentication a session also belongs to the user, so another user's numbers do not count: see
+shake.checkpoint.identity.Identity.users.
 Source: https://www.mongodb.com/docs/manual/reference/server-sessions/
 
 Drivers call these retryable writes. But here each retry has a new number, so what the server knows

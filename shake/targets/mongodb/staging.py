@@ -58,19 +58,20 @@ class MongoStaging:
     def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
 
-        Where the server tells none, or gives another one at a rename: by the name of the last run,
-        or, where it has the final name, by its mark.
+        Where the server tells none, or gives another one at a rename: by its mark where it has the
+        final name, else by the name of the last run. A late insert can make a staging collection
+        anew when it was renamed, so the mark counts first.
         """
         found = self._collections()
         for name, uuid in found.items():
             if uuid and uuid == collection_uuid:
                 return Location(name, uuid)
+        if self.namespace in found and not self.target.keeps_uuids and self._mark.is_there:
+            return Location(self.namespace, found[self.namespace])
         runs = {run: name for name in found if (run := run_of(self.namespace, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
         if ours and (not collection_uuid or not self.target.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
-        if self.namespace in found and not self.target.keeps_uuids and self._mark.is_there:
-            return Location(self.namespace, found[self.namespace])
         if collection_uuid:
             return None
         name = self.namespace if self.namespace in found else self.name
@@ -81,8 +82,8 @@ class MongoStaging:
 
         def step() -> str:
             found = self._find(collection_uuid)
-            if found in (self.name, self.namespace):
-                return found
+            if found.namespace in (self.name, self.namespace):
+                return found.namespace
             return self._rename(found, self.name)
 
         location = self._until_durable(step, collection_uuid)
@@ -96,11 +97,11 @@ class MongoStaging:
 
         def step() -> str:
             found = self._find(collection_uuid)
-            if found == self.namespace:  # by an attempt that was not answered, or of an earlier run
-                return found
-            drop = self._make_room(on_existing, backup, drops)
+            if found.namespace == self.namespace:  # by an attempt without an answer, or a dead run
+                return self.namespace
             if not self.target.keeps_uuids:
-                self._mark.put(found, self._collections().get(found, ""))
+                self._mark.put(found)
+            drop = self._make_room(found, on_existing, backup, drops)
             return self._rename(found, self.namespace, drop=drop)
 
         location = self._until_durable(step, collection_uuid)
@@ -139,9 +140,13 @@ class MongoStaging:
     def _mark(self) -> Mark:
         return Mark(self.target, self.namespace, self.copy.stamp)
 
-    def _make_room(self, on_existing: OnExisting, backup: str, drops: Collection[str]) -> bool:
+    def _make_room(
+        self, ours: Location, on_existing: OnExisting, backup: str, drops: Collection[str]
+    ) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
         existing = self.target.seen(self.namespace, self.table)
+        if existing and self._is_ours(existing, ours):
+            raise Contended(f"{ours.namespace}: it was renamed to {self.namespace} meanwhile")
         atomic = self.target.takes_uuids
         what = f"collection {self.namespace} ({self._size()})" if existing else ""
         if existing is None:
@@ -164,6 +169,12 @@ class MongoStaging:
         if not atomic:
             self._replacing.take_names(drops, backup)
         return atomic and existing is not None and on_existing != "rename"
+
+    def _is_ours(self, existing: Found, ours: Location) -> bool:
+        """Whether the copy has its final name by now, through a command that landed late."""
+        if self.target.keeps_uuids:
+            return bool(ours.collection_uuid) and existing.collection_uuid == ours.collection_uuid
+        return self._mark.is_there
 
     def _move(self, existing: Found, new: str) -> None:
         """Rename the collection that has the final name."""
@@ -191,19 +202,19 @@ class MongoStaging:
         except RunError:
             return {}
 
-    def _rename(self, name: str, new: str, *, drop: bool = False) -> str:
-        if not self.target.rename(name, new, self._collections().get(name, ""), drop=drop):
-            raise Contended(f"{name}: it was renamed, or {new} was created, meanwhile")
+    def _rename(self, old: Location, new: str, *, drop: bool = False) -> str:
+        if not self.target.rename(old.namespace, new, old.collection_uuid, drop=drop):
+            raise Contended(f"{old.namespace}: it was renamed, or {new} was created, meanwhile")
         return new
 
-    def _find(self, collection_uuid: str) -> str:
+    def _find(self, collection_uuid: str) -> Location:
         if (found := self.look(collection_uuid)) is None:
             raise RunError(
                 f"{self.namespace}: the staging collection of table {self.table.name} (UUID "
                 f"{collection_uuid}) is gone: something else has removed it; remove the table's "
                 f"checkpoint ({self.target.checkpoint_of(self.table)}) to copy it anew"
             )
-        return found.namespace
+        return found
 
     def _collections(self) -> dict[str, str]:
         """UUIDs by name, of the staging collections of this place, and of the place itself."""

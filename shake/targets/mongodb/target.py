@@ -137,13 +137,21 @@ class MongoTarget:
 
     def missing_rights(self, namespaces: list[str]) -> list[str]:
         """See Target."""
-        rights = self.call("target", lambda: Rights.ask(self.database("admin")))
         copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
         found: dict[str, None] = {}  # each line once, in order
         for namespace in namespaces:
             staging = staging_name(namespace, 0, 0) if self._renames and copies else ""
-            found |= dict.fromkeys(refusals(rights, namespace, staging, sharded=self.sharded))
+            found |= dict.fromkeys(refusals(self._rights, namespace, staging, sharded=self.sharded))
         return list(found)
+
+    @property
+    def user(self) -> str:
+        """See Target. Source: https://www.mongodb.com/docs/manual/reference/server-sessions/"""
+        return self._rights.user
+
+    @cached_property
+    def _rights(self) -> Rights:
+        return self.call("target", lambda: Rights.ask(self.database("admin")))
 
     def _refuse_other_kinds(self, namespace: str) -> None:
         """MongoDB renames no view and no time series.
