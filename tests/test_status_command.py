@@ -20,8 +20,8 @@ from shake.status.snapshot import Snapshot
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
-from tests.support.steering import control, shake, socket_of, standing
-from tests.support.streams_faults import instead, slow
+from tests.support.steering import control, copy_held, scanned, shake, socket_of, standing
+from tests.support.streams_faults import instead
 from tests.support.wait import until
 
 STORES: list[dict[str, Any]] = [{}, {"checkpoint__type": "file"}]
@@ -95,10 +95,11 @@ def test_a_run_that_cannot_be_asked_is_known_by_its_lock_and_its_checkpoint(
 @each_store
 def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict[str, Any]) -> None:
     migration = task(followed, store)
-    followed.simulator.faults.rule(1.0, slow(0.5), where=copies)
-    process = migration.start()
-    until(lambda: standing(migration).get("phase") == "copy")
-    migration.kill(process)
+    with copy_held(followed):
+        process = migration.start()
+        scanned(followed)
+        until(lambda: standing(migration).get("phase") == "copy")
+        migration.kill(process)
     before = stored(followed, migration)
     found = standing(migration)
     assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
