@@ -19,7 +19,15 @@ from shake.demo.servers import free_port
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import ROOT, Migration
 from tests.support.status import status
-from tests.support.steering import as_nobody, control, page, shake, socket_of
+from tests.support.steering import (
+    as_nobody,
+    control,
+    copy_held,
+    page,
+    scanned,
+    shake,
+    socket_of,
+)
 from tests.support.streams_faults import slow
 from tests.support.wait import until
 
@@ -69,12 +77,12 @@ def test_finish_during_the_copy_ends_the_run_when_it_has_caught_up(followed: Fol
     followed.simulator.table(followed.name)
     for number in range(100):
         followed.put(f"k{number}")
-    followed.simulator.faults.rule(1.0, slow(0.3), where=copies)
     migration = followed.task(qps__full__batch_num=5)
-    process = migration.start()
-    until(lambda: sum(map(copies, list(followed.simulator.journal))) > 4)
-    followed.put("late")
-    assert "tables are copied" in control(migration, "finish", "--no-wait")
+    with copy_held(followed):
+        process = migration.start()
+        scanned(followed)
+        followed.put("late")
+        assert "tables are copied" in control(migration, "finish", "--no-wait")
     assert migration.wait(process).status == 0
     followed.compare()
 
@@ -107,13 +115,12 @@ def test_a_task_that_follows_nothing_has_nothing_to_finish(followed: Followed) -
     followed.simulator.table(followed.name)
     for number in range(100):
         followed.put(f"k{number}")
-    followed.simulator.faults.rule(1.0, slow(1.0), where=copies)
     migration = followed.task(sync_mode="full", qps__full__batch_num=5)
-    process = migration.start()
-    until(lambda: sum(map(copies, list(followed.simulator.journal))) > 4)
-    result = shake(migration, "control", "finish")
+    with copy_held(followed):
+        process = migration.start()
+        scanned(followed)
+        result = shake(migration, "control", "finish")
     assert (result.status, "ends by itself" in result.stderr) == (1, True), result
-    followed.simulator.faults.clear()
     assert migration.wait(process).status == 0
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.file import FileStore
+from shake.checkpoint.holder import Holder
+from shake.checkpoint.standing import Run
+from shake.checkpoint.standing import standing as standing_of
+from shake.checkpoint.task_lock import TaskLock
+from shake.run.summaries import summarize
+from shake.status.snapshot import Snapshot
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
-from tests.support.steering import control, shake, socket_of, standing
-from tests.support.streams_faults import instead, slow
+from tests.support.steering import control, copy_held, scanned, shake, socket_of, standing
+from tests.support.streams_faults import instead
 from tests.support.wait import until
 
 STORES: list[dict[str, Any]] = [{}, {"checkpoint__type": "file"}]
@@ -86,10 +95,11 @@ def test_a_run_that_cannot_be_asked_is_known_by_its_lock_and_its_checkpoint(
 @each_store
 def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict[str, Any]) -> None:
     migration = task(followed, store)
-    followed.simulator.faults.rule(1.0, slow(0.5), where=copies)
-    process = migration.start()
-    until(lambda: standing(migration).get("phase") == "copy")
-    migration.kill(process)
+    with copy_held(followed):
+        process = migration.start()
+        scanned(followed)
+        until(lambda: standing(migration).get("phase") == "copy")
+        migration.kill(process)
     before = stored(followed, migration)
     found = standing(migration)
     assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
@@ -157,6 +167,29 @@ def test_a_late_summary_of_a_dead_run_replaces_nothing(followed: Followed) -> No
     assert database.status_table.find_one({"_id": "summary"})["Token"] != token
     second.send_signal(signal.SIGTERM)
     assert migration.wait(second).status == 0
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_run_on_another_machine_is_alive_while_it_renews_its_lock(
+    tmp_path: Path, renewed: bool
+) -> None:
+    store = FileStore(tmp_path, "checkpoints")
+    elsewhere = Holder("elsewhere", "boot", "namespace", 1, 1)
+    lock = TaskLock.acquire(store, notice=print, me=elsewhere)
+    summary = summarize(Snapshot("orders", "all", "running", 1.0, 1.0), lock.token)
+    assert Checkpoints(store).save_summary(summary, lock.check)
+    now = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if renewed and now == 10.0:
+            lock.renew()
+
+    found = standing_of(store, wait=wait, clock=lambda: now)
+    assert found.run is (Run.RUNNING if renewed else Run.SILENT)
+    assert (found.holder, found.summary) == (elsewhere, summary)
+    assert now <= 20
 
 
 def test_a_store_that_cannot_be_read_is_exit_1(followed: Followed) -> None:

@@ -65,6 +65,6 @@ def _run(holder: Holder | None, life: Life, token: str, summary: TaskSummary | N
         return Run.NONE
     if summary.ended:
         return Run.ENDED
-    if holder is None:  # its lock was given back, but not its last word
+    if holder is None:  # its lock was released, but its end was not saved
         return Run.KILLED
     return {Life.ALIVE: Run.RUNNING, Life.GONE: Run.KILLED}.get(life, Run.SILENT)

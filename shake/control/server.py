@@ -1,4 +1,4 @@
-"""Takes commands on the socket, in a thread of its own."""
+"""Takes commands on the socket, in a separate thread."""
 
 from __future__ import annotations
 
@@ -152,13 +152,13 @@ class ControlServer(threading.Thread):
             return
         except OSError:
             received = b""
-        if not received:  # nobody is there to take a reply
+        if not received:  # the client is gone
             one.closing, one.pending = True, None
             one.replies.clear()
         one.received += received
 
     def _advance(self) -> None:
-        """Take the replies that have come, ask for what was sent, and let go who is done."""
+        """Take the replies that have come, ask for what was sent, and close what is over."""
         for one in self._connections:
             if one.pending and one.pending.done():
                 one.say(one.pending.result())

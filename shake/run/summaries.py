@@ -22,7 +22,7 @@ _EVERY, _LEAST = 30.0, 2.0
 
 
 class Summaries:
-    """Saves summaries in a thread of its own: a store that hangs holds up nothing."""
+    """Saves summaries in a separate thread: a store that hangs holds up nothing."""
 
     def __init__(self, checkpoints: Checkpoints, lock: TaskLock) -> None:
         self._checkpoints = checkpoints

@@ -56,7 +56,7 @@ class News:
 
 
 class Webhook:
-    """Posts events in a thread of its own; a server that fails or hangs holds up nothing."""
+    """Posts events in a separate thread; a server that fails or hangs holds up nothing."""
 
     def __init__(self, url: str, task: str, redact: Callable[[str], str]) -> None:
         self._url = url

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.followed import Followed, copies
 from tests.support.migration import ROOT, Migration, Result
 from tests.support.status import status
+from tests.support.streams_faults import calling
 from tests.support.wait import until
 
 
@@ -44,6 +49,23 @@ def socket_of(migration: Migration) -> Path:
     """The socket of a task, as soon as there is one."""
     path = migration.folder / f"{migration.conf.stem}.sock"
     return until(lambda: path if path.exists() else None)
+
+
+@contextlib.contextmanager
+def copy_held(followed: Followed) -> Iterator[None]:
+    """While the body runs, the source answers no Scan of the copy."""
+    released = threading.Event()
+    followed.simulator.faults.rule(1.0, calling(lambda: released.wait(120)), where=copies)
+    try:
+        yield
+    finally:
+        followed.simulator.faults.clear()
+        released.set()
+
+
+def scanned(followed: Followed) -> None:
+    """Wait until the copy has begun."""
+    until(lambda: any(map(copies, list(followed.simulator.journal))))
 
 
 def page(port: int, state: str) -> Any:
