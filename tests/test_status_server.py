@@ -188,7 +188,8 @@ def test_the_page_that_asks_for_the_token_comes_without_one(guarded: Server) -> 
 
 
 def test_the_page_stands_alone_and_never_makes_html_of_data(server: Server) -> None:
-    for path, type in (("/", "html"), ("/page.css", "css"), ("/page.js", "javascript")):
+    scripts = [(f"/{name}.js", "javascript") for name in ("page", "charts", "elements")]
+    for path, type in (("/", "html"), ("/page.css", "css"), *scripts):
         response, body = get(server, path)
         part = body.decode()
         assert response.headers["Content-Type"] == f"text/{type}; charset=utf-8"

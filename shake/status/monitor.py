@@ -1,4 +1,4 @@
-"""Watches a task for its page, in a thread of its own: history, events, processes, a check."""
+"""Watches a task for its page, in its own threads: history, events, processes, a check."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _metrics(snapshot: Snapshot) -> HttpResponse:
 #: What the page consists of besides its HTML; nothing of it is about the task.
 _PARTS = {
     "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
+    **dict.fromkeys(("page.js", "charts.js", "elements.js"), "text/javascript; charset=utf-8"),
 }
 
 

@@ -1,48 +1,11 @@
-"use strict";
 // Shows what /view and /charts say. All words and figures come from there; nothing is computed here.
+
+import { fillChart, makeChart } from "./charts.js";
+import { make, setBar, setClass, setText, sync } from "./elements.js";
 
 const PAUSE = 2000; // ms between two requests
 const ROWS = 25; // of a group of tables, or of processes, until all are asked for
-const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
-
-// Data only ever becomes text: elements are made here, and filled through textContent.
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function setClass(element, name) {
-  if (element.className !== name) element.className = name;
-}
-
-// Makes the children of an element those of a list, by key: what stays is updated in its place.
-function sync(parent, items, key, create, update) {
-  const old = new Map();
-  for (const child of parent.children) if (child.dataset.key !== undefined) old.set(child.dataset.key, child);
-  let next = [...parent.children].find((child) => child.dataset.key !== undefined) ?? null;
-  for (const item of items) {
-    const name = key(item);
-    let node = old.get(name);
-    if (node) old.delete(name);
-    else { node = create(item); node.dataset.key = name; }
-    if (node === next) next = next.nextElementSibling;
-    else parent.insertBefore(node, next);
-    update(node, item);
-  }
-  for (const node of old.values()) node.remove();
-}
-
-function setBar(bar, fraction) {
-  bar.hidden = fraction === null;
-  if (fraction !== null && bar.value !== fraction) bar.value = fraction;
-}
 
 // ---- the task as a whole
 
@@ -251,81 +214,6 @@ function showEvents(events) {
 }
 
 // ---- charts
-
-function draw(tag, attributes, parent) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  parent?.append(element);
-  return element;
-}
-
-// The parts of a line that have values, as points of a picture of 100 by 100.
-function strokes(line) {
-  const found = [];
-  let part = [];
-  const last = Math.max(1, line.length - 1);
-  line.forEach((value, number) => {
-    if (value === null) { if (part.length) found.push(part); part = []; return; }
-    part.push([100 * number / last, 100 - 100 * value]);
-  });
-  if (part.length) found.push(part);
-  return found.map((one) => (one.length > 1 ? one : [...one, [one[0][0] + 1, one[0][1]]]));
-}
-
-const path = (points) => "M" + points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join("L");
-
-function makeChart() {
-  const caption = make("figcaption", "", make("span", "soft"), make("b"));
-  const picture = draw("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", tabindex: "0" });
-  const scale = make("div", "scale", make("small"), make("small"), make("small", "", "0"));
-  scale.setAttribute("aria-hidden", "true");
-  const readout = make("p", "soft readout");
-  readout.setAttribute("aria-live", "polite");
-  const figure = make("figure", "card", caption, make("div", "plot", scale, picture), readout);
-  let at = null;
-  const point = (number) => {
-    const { chart, times } = figure;
-    at = number === null ? null : Math.max(0, Math.min(times.length - 1, number));
-    picture.querySelector(".cursor")?.remove();
-    setText(readout, at === null ? "" : `${times[at]}: ${chart.texts[at]}`);
-    if (at !== null) {
-      const x = 100 * at / Math.max(1, times.length - 1);
-      draw("path", { d: `M${x},0V100`, class: "cursor" }, picture);
-    }
-  };
-  picture.addEventListener("pointermove", (event) => {
-    const box = picture.getBoundingClientRect();
-    point(Math.round((event.clientX - box.left) / box.width * (figure.times.length - 1)));
-  });
-  picture.addEventListener("pointerleave", () => point(null));
-  picture.addEventListener("blur", () => point(null));
-  picture.addEventListener("keydown", (event) => {
-    const end = figure.times.length - 1;
-    const to = { ArrowLeft: (at ?? end + 1) - 1, ArrowRight: (at ?? end - 1) + 1, Home: 0, End: end, Escape: null };
-    if (!(event.key in to)) return;
-    event.preventDefault();
-    point(to[event.key]);
-  });
-  return figure;
-}
-
-function fillChart(figure, chart, times) {
-  Object.assign(figure, { chart, times });
-  const [caption, plot] = figure.children;
-  setText(caption.firstChild, chart.title);
-  setText(caption.lastChild, chart.now);
-  const [scale, picture] = plot.children;
-  setText(scale.children[0], chart.top);
-  setText(scale.children[1], chart.middle);
-  picture.setAttribute("aria-label", chart.label);
-  for (const old of picture.querySelectorAll(":not(.cursor)")) old.remove();
-  draw("path", { d: "M0,0H100M0,50H100M0,100H100", class: "grid" }, picture);
-  for (const points of strokes(chart.line)) {
-    draw("path", { d: `${path(points)}L${points.at(-1)[0]},100L${points[0][0]},100Z`, class: "area" }, picture);
-    draw("path", { d: path(points), class: "line" }, picture);
-  }
-  for (const points of strokes(chart.limit)) draw("path", { d: path(points), class: "limit" }, picture);
-}
 
 function showCharts(data) {
   $("charts").hidden = data.charts.length === 0;
