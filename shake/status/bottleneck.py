@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from shake.phase import Phase
 from shake.status.figures import count, percent, total
 from shake.status.history import Point
 from shake.status.snapshot import Snapshot
@@ -29,6 +30,9 @@ def bottleneck(snapshot: Snapshot, recent: Point | None, cpus: int) -> Bottlenec
     everything = total(snapshot)
     if everything.lag is not None and everything.lag <= snapshot.margin + _KEEPS_UP:
         return Bottleneck("nothing", "changes are applied as they come")
+    states = {table.state for table in snapshot.tables}
+    if Phase.INDEXING.value in states and Phase.COPYING.value not in states:
+        return Bottleneck("target", "it builds indexes")
     if recent.throttled >= _THROTTLED:
         return Bottleneck("source", f"it throttles {percent(recent.throttled)} of all requests")
     units = recent.units / recent.seconds

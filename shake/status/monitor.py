@@ -20,6 +20,8 @@ log = logging.getLogger("shake.http")
 
 #: Seconds between two looks at the task, at its processes, and at a check of it.
 _LOOK_SECONDS, _USAGE_SECONDS, _CHECK_SECONDS = 1.0, 4.0, 5.0
+#: Seconds after which a check that has told nothing more counts as stopped.
+_CHECK_SILENCE = 30.0
 #: Seconds by which a figure of "now" is judged.
 _NOW = 10.0
 
@@ -53,6 +55,8 @@ class Monitor:
         self._clock = clock
         self._cpus = usable_cpus()
         self._checked: CheckStatus | None = None
+        self._told: CheckStatus | None = None
+        self._told_at = 0.0
         self._meter = Meter()
         self._events = Events()
         self._points = 0
@@ -83,8 +87,8 @@ class Monitor:
         while not self._over.wait(seconds):
             try:
                 look()
-            except Exception:  # the page is not worth the task
-                log.exception("%s failed", threading.current_thread().name)
+            except Exception as error:  # such as a store that does not answer
+                log.debug("%s: %s", threading.current_thread().name, error, exc_info=True)
 
     # ---- what the threads do
 
@@ -104,7 +108,13 @@ class Monitor:
         self._meter.read(pids, self._clock())
 
     def ask_check(self) -> None:
-        self._checked = self._check()
+        """Read what a check has told; one that runs and tells nothing more has been killed."""
+        told, now = self._check(), self._clock()
+        if told != self._told:
+            self._told, self._told_at = told, now
+        elif told and told.state == "running" and now - self._told_at > _CHECK_SILENCE:
+            told = told._replace(state="stopped")
+        self._checked = told
 
     # ---- what is known
 

@@ -43,6 +43,7 @@ _STATE_TONES = {
     "stopping": "warn",
     "stopped": "warn",
 }
+_ENDED = ("finished", "failed", "stopped")
 COLUMNS = ("Items", "Size", "Rate", "Read units/s", "Left or lag", "Parts", "Throttled")
 PROCESS_COLUMNS = ("Pid", "CPU", "Memory", "Slots in use", "Replaced")
 
@@ -58,7 +59,7 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
         "id": snapshot.id,
         "state": snapshot.state,
         "tone": _STATE_TONES.get(snapshot.state, ""),
-        "ended": snapshot.state in ("finished", "failed", "stopped"),
+        "ended": snapshot.state in _ENDED,
         "about": f"{_MODES.get(snapshot.sync_mode, snapshot.sync_mode)}, started "
         f"{_moment(snapshot.started)}, running for {duration(snapshot.seconds)}",
         "time": f"As of {_moment(snapshot.time)}. shake {__version__}",
@@ -99,6 +100,10 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
         word = "reached" if everything.consistent else "not reached yet"
         clock = f"source's clock: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
         yield name, word, clock, "good" if everything.consistent else ""
+    elif snapshot.state in _ENDED:
+        written = (everything.bytes - everything.bytes_before) / max(1.0, snapshot.seconds)
+        yield "Written", f"{size(written)}/s", "on average", ""
+        yield "Read units", short(everything.capacity), "consumed by the scan", ""
     else:
         of = f"{short(everything.rate)} items/s" if everything.rate else ""
         yield "Written", f"{size(everything.byte_rate)}/s", of, ""
