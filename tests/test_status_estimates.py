@@ -122,6 +122,14 @@ def test_nothing_is_lost_when_two_points_become_one() -> None:
     assert sum(point.bytes for point in history.points) == pytest.approx(2000, rel=0.02)
 
 
+def test_what_earlier_runs_have_copied_is_no_rate_of_this_run() -> None:
+    history = History()
+    history.add(replace(task(table(state="waiting")), seconds=0.0), 0.0)
+    history.add(task(table(items=900)), 1.0)
+    history.add(task(table(items=910)), 3.0)
+    assert [point.writes for point in history.points] == [10.0]
+
+
 def test_counts_that_begin_again_after_a_new_copy_are_no_negative_rate() -> None:
     history = History()
     history.add(task(table(items=1000)), 0.0)

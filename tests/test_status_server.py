@@ -220,6 +220,17 @@ def test_the_page_costs_the_loop_of_the_supervisor_nothing() -> None:
         assert get(server, "/")[0].status == 200
 
 
+def test_a_viewer_of_300_tables_costs_less_than_a_hundredth_of_two_cpus() -> None:
+    """The page asks each two seconds."""
+    monitor = monitored(SCENES["many"])
+    with status_server(SCENES["many"], "127.0.0.1", 0, None, monitor=monitor) as server:
+        get_json(server, "/view")
+        before = time.process_time()
+        for _ in range(10):
+            assert len(get(server, "/view")[1]) < 200_000
+        assert (time.process_time() - before) / 10 < 0.01 * 2 * 2
+
+
 def test_the_charts_are_drawn_from_the_history() -> None:
     with status_server(asked := (lambda: RUNNING), "127.0.0.1", 0, None) as server:
         assert get_json(server, "/charts")["charts"] == []

@@ -56,6 +56,8 @@ class History:
 
     def add(self, snapshot: Snapshot, now: float) -> bool:
         """Take in a snapshot; ``now`` is any clock in seconds. Returns whether a point is new."""
+        if not snapshot.seconds:  # nothing has run: what earlier runs have done is not known yet
+            return False
         if self._last is None:
             self._last = now, _counts(snapshot)
         then, before = self._last

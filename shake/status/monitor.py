@@ -49,11 +49,12 @@ class Monitor:
         last: Callable[[], Snapshot],
         check: Callable[[], CheckStatus | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        cpus: int | None = None,
     ) -> None:
         self._last = last
         self._check = check
         self._clock = clock
-        self._cpus = usable_cpus()
+        self._cpus = cpus or usable_cpus()
         self._checked: CheckStatus | None = None
         self._told: CheckStatus | None = None
         self._told_at = 0.0

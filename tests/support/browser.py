@@ -79,6 +79,9 @@ class Browser:
     def find(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
+    def has(self, selector: str) -> bool:
+        return bool(self.driver.find_elements(By.CSS_SELECTOR, selector))
+
     def rows(self) -> list[str]:
         """The names of the tables that are shown."""
         names = "#tables tbody tr:not(.group):not(.more) .name b"

@@ -22,11 +22,11 @@ def _copying(name: str, part: float, gigabytes: float, **figures: Any) -> TableS
     items = int(gigabytes * 1_250_000)
     done = int(items * part)
     figures = {
-        "rate": 22_400.0,
-        "byte_rate": 19.3e6,
-        "unit_rate": 2_310.0,
+        "rate": done / 7200,
+        "byte_rate": done * 862 / 7200,
+        "unit_rate": 2_250.0,
         "budget": 2_500.0,
-        "seconds_left": (items - done) / 22_400,
+        "seconds_left": (items - done) / max(1, done) * 7200,
         "throttles": 12,
         "retries": 14,
         "answers": 40_000,
@@ -131,7 +131,7 @@ WEAK = (
 
 
 def _copy() -> Snapshot:
-    return _task(_copying("orders", 0.41, 38.0), _copying("events", 0.58, 21.0), *SMALL)
+    return _task(_copying("orders", 0.41, 320.0), _copying("events", 0.58, 226.0), *SMALL)
 
 
 def _indexing() -> Snapshot:
@@ -197,7 +197,7 @@ def _many() -> Snapshot:
     tables = [
         _complete(f"tenant-{number:03d}-orders", 0.4)
         if number < 140
-        else _copying(f"tenant-{number:03d}-orders", number % 10 / 10, 2.0, rate=900.0)
+        else _copying(f"tenant-{number:03d}-orders", (1 + number % 10) / 12, 200.0)
         if number < 148
         else _table(
             f"tenant-{number:03d}-orders", "waiting", expected_items=9000, expected_bytes=9 * _GB
@@ -227,7 +227,10 @@ def monitored(scene: Callable[[], Snapshot], steps: int = 2400) -> Monitor:
 
     def at() -> Snapshot:
         left = steps - moment
-        tables = tuple(_earlier(table, left, moment) for table in last.tables)
+        tables = tuple(
+            _earlier(table, left, moment) if moment > number or not table.rate else _unbegun(table)
+            for number, table in enumerate(last.tables)
+        )
         state = last.state if left < 100 else "running"
         reason = last.reason if left < 100 else ""
         time = NOW - 3.0 * left
@@ -235,7 +238,7 @@ def monitored(scene: Callable[[], Snapshot], steps: int = 2400) -> Monitor:
             last, tables=tables, time=time, state=state, reason=reason, seconds=3.0 * moment
         )
 
-    monitor = Monitor(at, lambda: last.check, clock=lambda: 3.0 * moment)
+    monitor = Monitor(at, lambda: last.check, lambda: 3.0 * moment, cpus=64)
     monitor.ask_check()
     for _ in range(steps):
         monitor.look()
@@ -244,27 +247,34 @@ def monitored(scene: Callable[[], Snapshot], steps: int = 2400) -> Monitor:
     return monitor
 
 
+def _unbegun(table: TableStatus) -> TableStatus:
+    return _table(
+        table.name,
+        "waiting",
+        expected_items=table.expected_items,
+        expected_bytes=table.expected_bytes,
+    )
+
+
 def _work(moment: int) -> float:
-    """Seconds of work until this step, at a rate that goes up and down by a third."""
-    return 3.0 * moment + 60 * math.sin(moment / 80) + 4 * math.sin(moment / 11)
+    """Seconds of work until this step, at a rate that goes up and down by a tenth."""
+    return 3.0 * moment + 12 * math.sin(moment / 80) + 2 * math.sin(moment / 11)
 
 
 def _earlier(table: TableStatus, left: int, moment: int) -> TableStatus:
-    """The table so many steps before: its rate went up and down."""
-    end = moment + left
+    """The table so many steps before."""
     if not table.rate and not table.change_rate:
         return table
-    seconds = _work(end) - _work(moment)
-    lag = table.lag and max(10.5, table.lag * (1 - left / 2400) + math.sin(moment / 9))
-    items = max(0, int(table.items - table.rate * seconds))
+    part = _work(moment) / _work(moment + left)
+    lag = table.lag and max(10.5, table.lag * part + math.sin(moment / 9))
     return replace(
         table,
-        items=items,
-        scanned=items,
-        bytes=max(0, int(table.bytes - table.byte_rate * seconds)),
-        capacity=max(0.0, table.unit_rate * (8000 - seconds)),
-        answers=max(0, int(table.answers - seconds)),
-        throttles=max(0, int(table.throttles - left // 200)),
-        changes=max(0, int(table.changes - table.change_rate * seconds)),
+        items=int(table.items * part) if table.rate else table.items,
+        scanned=int(table.scanned * part) if table.rate else table.scanned,
+        bytes=int(table.bytes * part) if table.rate else table.bytes,
+        capacity=table.unit_rate * 7200 * part,
+        answers=int(table.answers * part),
+        throttles=int(table.throttles * part),
+        changes=int(table.changes * part),
         lag=lag,
     )
