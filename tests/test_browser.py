@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shake.control.commands import Command, Finish, Pause, Reply, SetBudget
 from shake.status.http import Server
 from shake.status.monitor import Monitor
 from shake.status.server import status_server
@@ -27,6 +28,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import SIZES, Browser, browser, programs
 
+TOKEN = "open-sesame"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(programs() is None, reason="needs chromium and chromedriver"),
@@ -53,12 +55,14 @@ def page(chromium: Browser) -> Browser:
 
 @contextlib.contextmanager
 def served(
-    scene: str | Callable[[], Snapshot], token: str | None = None, *, control: bool = False
+    scene: str | Callable[[], Snapshot],
+    token: str | None = None,
+    steer: Callable[[Command], Reply] | None = None,
 ) -> Iterator[Server]:
     """The status page of a task that has come to a scene."""
     made = SCENES[scene] if isinstance(scene, str) else scene
     monitor = monitored(made)
-    with status_server(made, "127.0.0.1", 0, token, monitor=monitor, control=control) as server:
+    with status_server(made, "127.0.0.1", 0, token, steer=steer, monitor=monitor) as server:
         yield server
 
 
@@ -73,7 +77,7 @@ def keep_picture(page: Browser, name: str) -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_no_rule_of_accessibility_is_broken(page: Browser, scene: str) -> None:
     """axe-core finds nothing, and nothing is wider than the screen."""
-    with served(scene, control=scene == "copy") as server:
+    with served(scene) as server:
         for size, scheme in [(size, "light") for size in SIZES] + [("laptop", "dark")]:
             page.resize(size)
             page.prefer(scheme)
@@ -174,21 +178,21 @@ def test_what_has_the_focus_keeps_it_while_figures_change(page: Browser) -> None
 
 
 def test_a_token_is_asked_for_and_kept_by_the_tab(page: Browser) -> None:
-    with served("follow", token="open-sesame") as server:
+    with served("follow", token=TOKEN) as server:
         page.open(server.port)
         assert page.shown("ask")
         assert page.problems() == []
         page.find("#token").send_keys("wrong", Keys.ENTER)
         until(lambda: page.shown("refused"))
-        page.find("#token").send_keys("open-sesame", Keys.ENTER)
+        page.find("#token").send_keys(TOKEN, Keys.ENTER)
         until(lambda: page.shown("view"))
         assert page.text("#answer") == "Switch: yes"
         page.open(server.port)
         assert page.shown("view")
         page.script("sessionStorage.clear()")
-        page.open(server.port, "#token=open-sesame")
+        page.open(server.port, f"#token={TOKEN}")
         assert page.shown("view")
-        assert "open-sesame" not in page.driver.current_url
+        assert TOKEN not in page.driver.current_url
 
 
 def test_the_page_of_a_task_that_has_ended_keeps_its_reason(page: Browser) -> None:
@@ -221,25 +225,37 @@ def test_names_never_become_html(page: Browser) -> None:
 # ---- steering
 
 
-def test_orders_carry_the_token_and_a_header_that_no_other_site_can_send(page: Browser) -> None:
-    with served("copy", token="open-sesame", control=True) as server:
-        page.open(server.port, "#token=open-sesame")
-        page.script(
-            "const real = window.fetch; window.sent = [];"
-            "window.fetch = (what, how) => { if (how.method !== 'POST') return real(what, how);"
-            "window.sent.push([what, how.headers, how.body]);"
-            'return Promise.resolve(new Response(\'{"message": "paused"}\')); };'
-        )
+def test_a_task_is_steered_from_its_page(page: Browser) -> None:
+    commands: list[Command] = []
+
+    def steer(command: Command) -> Reply:
+        commands.append(command)
+        return Reply(not isinstance(command, SetBudget), f"heard {len(commands)}")
+
+    with served("copy", TOKEN, steer) as server:
+        page.open(server.port, f"#token={TOKEN}")
+        assert page.problems() == []
         page.find("[data-action=pause]").click()
-        until(lambda: page.text("#said") == "paused")
+        until(lambda: page.text("#said") == "heard 1")
         page.find("#budget-table").send_keys("orders")
         page.find("#budget-units").send_keys("500", Keys.ENTER)
-        until(lambda: page.script("return sent.length") == 2)
-        (path, headers, body), (_, _, budget) = page.script("return sent")
-    assert (path, body) == ("control", '{"action":"pause"}')
-    assert headers["Authorization"] == "Bearer open-sesame"
-    assert headers["X-Shake-Control"] == "1"
-    assert budget == '{"action":"budget","table":"orders","units":"500"}'
+        until(lambda: page.text("#said") == "heard 2")
+        assert page.find("#said").get_attribute("class") == "bad"
+        page.find("[data-action=finish]").click()
+        page.driver.switch_to.alert.accept()
+        until(lambda: page.text("#said") == "heard 3")
+    assert commands == [Pause(), SetBudget("orders", "500"), Finish()]
+
+
+def test_a_task_that_is_paused_can_only_be_resumed(page: Browser) -> None:
+    def paused() -> Snapshot:
+        return replace(SCENES["copy"](), state="paused")
+
+    with served(paused, TOKEN, lambda command: Reply(True, "")) as server:
+        page.open(server.port, f"#token={TOKEN}")
+        assert not page.find("[data-action=pause]").is_enabled()
+        assert page.find("[data-action=resume]").is_enabled()
+        assert page.problems() == []
 
 
 def test_a_page_that_cannot_steer_offers_nothing(page: Browser) -> None:

@@ -46,6 +46,14 @@ def test_an_end_on_another_day_has_its_date() -> None:
     assert "Tue 02 Jul 17:53 UTC" in page["headline"]["lines"][0]
 
 
+def test_a_paused_copy_names_no_end() -> None:
+    snapshot = task(table(items=423), state="paused", time=NOW, paused_at=NOW)
+    page = shown(snapshot, finish=Finish(3900.0, 3000.0, 6000.0))
+    assert page["headline"]["lines"][0] == "It is paused: nothing is copied until it is resumed."
+    text = "Paused since 2019-07-01T16:53:20Z: nothing is read until it is resumed"
+    assert banners(page) == [("warn", text)]
+
+
 def test_no_end_is_named_before_it_can_be_told() -> None:
     head = shown(task(table(items=423)))["headline"]
     assert head["lines"][0] == "It is too early to tell when the copy ends."
@@ -103,6 +111,13 @@ def test_an_end_shows_state_and_reason(state: str) -> None:
     assert head["figure"] == state.capitalize()
     assert head["lines"][0] == "as it is"
     assert ("start the task again" in " ".join(head["lines"])) == (state == "failed")
+
+
+def test_a_gap_says_what_to_do_instead_of_a_plain_restart() -> None:
+    reason = "table a: changes are lost: start again with gap.policy = resync to copy it again"
+    lines = shown(task(table("a"), state="failed", gap=True, reason=reason))["headline"]["lines"]
+    assert lines[0] == reason
+    assert "same configuration" not in " ".join(lines)
 
 
 # ---- banners

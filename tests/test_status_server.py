@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shake.control.commands import Reply
 from shake.errors import RefusedError
 from shake.status import http as http_server
 from shake.status.diagnostics_page import profile_server, report
@@ -245,9 +246,13 @@ def test_the_charts_are_drawn_from_the_history() -> None:
 
 
 def test_the_page_offers_to_steer_only_where_that_is_served() -> None:
-    for control in (False, True):
-        with status_server(lambda: RUNNING, "127.0.0.1", 0, None, control=control) as server:
-            assert get_json(server, "/view")["control"] is control
+    for token, control in ((None, False), (TOKEN, True)):
+        made = status_server(
+            lambda: RUNNING, "127.0.0.1", 0, token, steer=lambda command: Reply(True, "")
+        )
+        with made as server:
+            _, body = get(server, "/view", Authorization=f"Bearer {token}")
+            assert json.loads(body)["control"] is control
 
 
 def test_what_processes_use_is_in_status_and_metrics() -> None:

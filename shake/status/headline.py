@@ -83,7 +83,7 @@ def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
     through = f"Changes are applied through {utc(total.applied_through)}."
     lines = [snapshot.reason, f"{so_far}.", *([through] if total.applied_through else [])]
     tone = {"failed": "bad", "finished": "good"}.get(snapshot.state, "warn")
-    if snapshot.state == "failed":
+    if snapshot.state == "failed" and not snapshot.gap:  # whose reason says what to do
         lines.append(_RESTART)
     shown = tuple(line for line in lines if line)
     part = fraction(total)
@@ -121,12 +121,14 @@ def _indexing(total: TableStatus, building: list[TableStatus]) -> Headline:
 def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Headline:
     done = sum(table.state in COMPLETE for table in snapshot.tables)
     tables = f"{done} of {many(len(snapshot.tables), 'table')} complete"
-    if end is None:
-        lines = ["It is too early to tell when the copy ends.", tables]
+    if snapshot.state == "paused":
+        when = "It is paused: nothing is copied until it is resumed."
+    elif end is None:
+        when = "It is too early to tell when the copy ends."
     else:
-        lines = [_when(snapshot.time, end), tables]
+        when = _when(snapshot.time, end)
     part = fraction(total)
-    return Headline("Full copy", percent(part), tuple(lines), "", part)
+    return Headline("Full copy", percent(part), (when, tables), "", part)
 
 
 def _when(now: float, end: Finish) -> str:
@@ -166,6 +168,9 @@ def banners(snapshot: Snapshot) -> Iterator[Banner]:
         )
     if snapshot.state == "degraded":
         yield Banner("warn", f"Degraded: {snapshot.reason}")
+    if snapshot.state == "paused":
+        since = f" since {utc(snapshot.paused_at)}" if snapshot.paused_at else ""
+        yield Banner("warn", f"Paused{since}: nothing is read until it is resumed")
     lagging = [t for t in snapshot.tables if t.consistent and (t.lag or 0.0) >= LAGGING]
     if lagging:
         worst = max(lagging, key=lambda table: table.lag or 0.0)

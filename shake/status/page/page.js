@@ -244,7 +244,7 @@ async function steer(order) {
     });
     const text = await answer.text();
     let said = text;
-    try { said = JSON.parse(text).message ?? text; } catch { /* it is plain text */ }
+    try { said = JSON.parse(text).line ?? text; } catch { /* it is plain text */ }
     setText($("said"), said.trim() || (answer.ok ? "done" : `refused (${answer.status})`));
     setClass($("said"), answer.ok ? "good" : "bad");
   } catch {
@@ -257,7 +257,7 @@ async function steer(order) {
 $("control").addEventListener("click", (event) => {
   const action = event.target.dataset.action;
   if (!action) return;
-  if (action === "finish" && !confirm("End the task once all that was read is applied?")) return;
+  if (action === "finish" && !confirm("End the task when every change that was made until now is applied?")) return;
   steer({ action });
 });
 
