@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without compiled files, each process that a test starts would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo servers test slow matrix lint format docs generated wheels bench profile sanitize fuzz clean
+.PHONY: help venv demo servers test slow browser matrix lint format docs generated wheels bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -28,9 +28,20 @@ servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configura
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
+	@$(call browser,$@)
+
+# Says so where there is no browser for the status page. $(1) is the target.
+define browser
+{ command -v chromium || command -v chromium-browser; } > /dev/null && command -v chromedriver > /dev/null || \
+  echo 'make $(1): THE STATUS PAGE WAS NOT TESTED IN A BROWSER: chromium or chromedriver is missing.'
+endef
 
 slow: $(READY) ## Run the tests that take the longest, which `make test` leaves out.
 	$(BIN)/python -m pytest -m slow --numprocesses 5 --dist worksteal $(ARGS)
+
+browser: $(READY) ## Test the status page in a real browser (chromium and chromedriver).
+	@$(call browser,$@)
+	$(BIN)/python -m pytest -m browser --numprocesses 2 --dist worksteal $(ARGS) tests/test_browser.py
 
 matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
 	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py

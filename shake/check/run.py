@@ -27,6 +27,7 @@ from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
 from shake.check.state import CheckState
+from shake.check.telling import telling
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
@@ -104,7 +105,10 @@ def check(
             *(records, say),
         )
         run.announce(plans)
-        with showing(progress, reporter, refresh):
+        with (
+            telling(records, progress, findings, len(plans)),
+            showing(progress, reporter, refresh),
+        ):
             for one in plans:
                 for line in run.check(one):
                     say(line)

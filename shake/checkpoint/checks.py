@@ -16,11 +16,15 @@ from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
 from shake.errors import RefusedError
+from shake.status.snapshot import CheckStatus
 
 #: Characters of one document: a document of MongoDB has 16 MB at most.
 _CHUNK = 2_000_000
 #: Characters that are written by one call, so that a slow server takes them within its time.
 _AT_ONCE = 8_000_000
+
+#: The document in which a check tells how far it is.
+_TOLD = "check_progress"
 
 R = TypeVar("R", bound="CheckRecord | TableCheck")
 
@@ -121,6 +125,19 @@ class Checks:
 
     def save_check(self, record: CheckRecord) -> None:
         self._store.write(STATUS_TABLE, [record.document()])
+
+    def tell(self, status: CheckStatus) -> None:
+        """Save how far the check is, for the page of the task."""
+        document = {"_id": _TOLD, "Format": FORMAT, **status._asdict()}
+        self._store.write(STATUS_TABLE, [document])
+
+    def load_told(self) -> CheckStatus | None:
+        """What a check has told last."""
+        for document in self._store.read(STATUS_TABLE):
+            if document["_id"] == _TOLD:
+                # A later version can tell more.
+                return CheckStatus(**{name: document[name] for name in CheckStatus._fields})
+        return None
 
     def load_progress(self, table: str) -> TableCheck | None:
         """The progress of the table's check that was begun last."""

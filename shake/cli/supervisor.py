@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from math import inf
 
 import orjson
 from setproctitle import setproctitle
@@ -96,9 +97,19 @@ def _act(
     ):
         _notices(loaded)
         allow_many()
-        refresh = _TERMINAL_SECONDS if sys.stdout.isatty() else _QUIET_SECONDS
+        terminal = sys.stdout.isatty()
+        refresh = _TERMINAL_SECONDS if terminal else _QUIET_SECONDS
         until_consistent, standby = options.until_consistent, options.standby
-        task.run(RunOptions(config, workers, shown, refresh, until_consistent, standby, linger))
+        linger_seconds = inf if terminal and config.http_linger else config.http_linger
+        if until_consistent:  # for whose end a script waits
+            linger_seconds = 0.0
+        task.run(
+            RunOptions(
+                *(config, workers, shown, refresh, until_consistent, standby),
+                linger,
+                linger_seconds,
+            )
+        )
         return 0
 
 

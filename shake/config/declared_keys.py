@@ -61,6 +61,13 @@ class Config:
     http_token: str | None = key(
         "http.token", TEXT, None, "bearer token that both ports require", secret=WHOLE
     )
+    http_linger: float = key(
+        "http.linger",
+        SECONDS,
+        60.0,
+        "seconds for which the status page stays after the task has finished or failed, on a "
+        "terminal until Ctrl-C; 0: no longer than the task, as with --until-consistent",
+    )
     sync_mode: str = key(
         "sync_mode",
         choice("all", "full", "incr"),

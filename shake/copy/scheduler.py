@@ -86,6 +86,7 @@ class CopyScheduler:
         self._ledger.publish(lease, message.slot, message)
         number = self._ledger.send(lease).number
         if message.complete:
+            copy.answers += 1
             lease.part.deaths = 0
             copy.budget.used(message.capacity)
             self._grant(copy)  # the call may have cost less than was reserved

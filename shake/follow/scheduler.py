@@ -83,12 +83,14 @@ class FollowScheduler:
         following, shard = lease.table, lease.part
         match message:
             case messages.Batch():
+                following.answers += message.complete
                 changes = following.publish(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
                 self._ledger.publish(lease, message.slot, changes)
                 self._apply(lease)
             case messages.Tip(_, moment):
+                following.answers += 1
                 following.tip(lease, min(moment, self._source_clock.earliest()))
                 self._turns.rest_at_tip(lease)
             case messages.ShardEnd(_, over):

@@ -62,6 +62,7 @@ class FollowedTable:
         self.leases: dict[int, ApplyingLease] = {}
         self.journal_leases: dict[int, JournalingLease] = {}
         self.changes = 0
+        self.answers = 0  # to requests for records
         self.active = False
         #: The table is consistent once it is applied through this time: when this run began to
         #: apply changes, or later. That is behind the end of the scan, and the start of this run.

@@ -70,7 +70,7 @@ class RunOptions:
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
     change made before its start is applied. A ``standby`` first waits until no other supervisor
     runs the task. ``linger`` is called at a good end, while the status
-    page is still up.
+    page is still up. After the end it stays for ``linger_seconds``.
     """
 
     config: Config
@@ -80,6 +80,7 @@ class RunOptions:
     until_consistent: bool
     standby: bool
     linger: Callable[[], None]
+    linger_seconds: float
 
 
 class Parts:

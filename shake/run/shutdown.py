@@ -37,7 +37,7 @@ class Ending:
     """How a run ends: exit status, the line that says why, and until when it may take.
 
     ``gap``: a table is to be copied anew, and all to go on then. ``consistent``: the run was to
-    end when all is consistent, and it was.
+    end when all is consistent, and it was. ``signalled``: the user has asked for the end.
     """
 
     status: int
@@ -45,6 +45,7 @@ class Ending:
     deadline: float
     gap: GapError | None = None
     consistent: bool = False
+    signalled: bool = False
 
 
 class Shutdown:
@@ -110,7 +111,9 @@ class Shutdown:
         if self.running or self.ending.gap:  # which the next start meets again
             self.ending = self._stopped(number, deadline)
         else:
-            self.ending = replace(self.ending, deadline=min(self.ending.deadline, deadline))
+            self.ending = replace(
+                self.ending, deadline=min(self.ending.deadline, deadline), signalled=True
+            )
         self.stage = Stage.ASKED
         self._drain(patience)
 
@@ -125,6 +128,10 @@ class Shutdown:
         self.stage = Stage.ENDED
         if errors and self.ending.status == 0:
             self.ending = replace(self.ending, status=1, line=errors)
+
+    def asked(self) -> None:
+        """A signal came when it was over already: the user waits for nothing more."""
+        self.ending = replace(self.ending, signalled=True)
 
     def stop_instead(self, number: int) -> None:
         """A signal came before what a gap asks for was begun."""
@@ -160,17 +167,22 @@ class Shutdown:
     def _stopped(self, number: int, deadline: float) -> Ending:
         line = f"stopped by {signal.Signals(number).name}"
         if self._until_consistent:  # a script that waits for that must not take it for a yes
-            return Ending(1, f"{line} before all was consistent: start again to go on", deadline)
-        return Ending(0, f"{line}: what is done is saved, start again to go on", deadline)
+            line = f"{line} before all was consistent: start again to go on"
+            return Ending(1, line, deadline, signalled=True)
+        line = f"{line}: what is done is saved, start again to go on"
+        return Ending(0, line, deadline, signalled=True)
 
 
-def keep_status(status: int) -> None:
+def keep_status(status: int) -> Callable[[], bool]:
     """What follows only closes things, so a signal does not change how the run has ended.
 
-    It only makes sure that the process ends, also where a server does not answer.
+    It only makes sure that the process ends, also where a server does not answer. Returns what says
+    whether one came.
     """
+    came: list[int] = []
 
     def hasten(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         timer = threading.Timer(_CLOSE_SECONDS, os._exit, (status,))
         timer.daemon = True
         timer.start()
@@ -178,3 +190,4 @@ def keep_status(status: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hasten)
+    return lambda: bool(came)

@@ -116,6 +116,8 @@ class Supervisor:
         if self._shutdown.ending.gap and loop.signalled is not None:
             self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
             self._resources.screen.show(self.snapshot())
+        elif loop.signalled is not None:
+            self._shutdown.asked()
         return self._shutdown.ending
 
     def _end(self) -> None:
@@ -260,6 +262,8 @@ class Supervisor:
         match message:
             case messages.Done():
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
+            case messages.Building(_, step, share):
+                copy.index_step, copy.index_progress = step, share
             case messages.WriteRetried(_, reason):
                 copy.retries += 1
                 log.debug("table %s: %s", copy.plan.table.name, reason)

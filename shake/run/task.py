@@ -8,15 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shake.checkpoint import pidfile
+from shake.checkpoint.checks import Checks
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
-from shake.phase import Phase
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
@@ -28,6 +28,7 @@ from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
 from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
+from shake.run.pages import Asked, Pages
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs
@@ -37,10 +38,7 @@ from shake.run.supervisor import Supervisor
 from shake.run.sweeping import sweep
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
-from shake.status.diagnostics_page import ProcessReport, profile_server, report
-from shake.status.progress import Reporter
-from shake.status.server import status_server
-from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.targets.choice import open_target
 
@@ -78,8 +76,20 @@ def run(options: RunOptions) -> None:
     Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
     has ended well.
     """
+    check_files(options.workers, options.config.full_concurrency)
+    with Pages(options.config, options.reporter) as pages:
+        try:
+            ending = _run(options, pages)
+        except Ended as ended:
+            pages.linger(ended.ending, options.linger_seconds)
+            raise
+        if ending:
+            pages.linger(ending, options.linger_seconds)
+
+
+def _run(options: RunOptions, pages: Pages) -> Ending | None:
+    """Run the task; how it ended, None where nothing was to be done."""
     config, workers = options.config, options.workers
-    check_files(workers, config.full_concurrency)
     with contextlib.ExitStack() as stack:
         if options.standby:
             opened, lock, plan = _take_over(config, workers, stack)
@@ -98,11 +108,11 @@ def run(options: RunOptions) -> None:
             options.reporter.print(
                 f"the full copy is complete already, nothing is to be done: {names}"
             )
-            return
+            return None
         resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
         oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         try:
-            _carry_out(options, opened, lock, plan, resync, oversight)
+            return _carry_out(options, pages, opened, lock, plan, resync, oversight)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -111,6 +121,7 @@ def run(options: RunOptions) -> None:
             if not resync.met or options.until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")
+            return None
 
 
 def _take_over(
@@ -132,61 +143,65 @@ def _take_over(
 
 def _carry_out(
     options: RunOptions,
+    pages: Pages,
     opened: RunConnections,
     lock: TaskLock,
     first: Plan,
     resync: Resync,
     oversight: Oversight,
-) -> None:
+) -> Ending:
     """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
     plan: Plan | None = first
     while True:
         with resync.waiting_out_outages():
             plan = plan or _planned(options.config, options.workers, opened, lock)
-            if _run_plan(options, opened, lock, plan, resync, oversight):
-                return
+            if ending := _run_plan(options, pages, opened, lock, plan, resync, oversight):
+                return ending
         plan = None
 
 
 def _run_plan(
     options: RunOptions,
+    pages: Pages,
     opened: RunConnections,
     lock: TaskLock,
     plan: Plan,
     resync: Resync,
     oversight: Oversight,
-) -> bool:
-    """Carry out the plan; whether that was all: else it is to be made anew, as by a restart."""
+) -> Ending | None:
+    """Carry out the plan; its good end, None where all is to be planned anew, as by a restart."""
     config = options.config
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(_pages(config, plan, options.reporter, oversight))
+        pages.begin(plan, oversight)
         save_identities(opened.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
         end_repairs(config, opened.checkpoints, plan, positions)
         resources = RunResources(
             *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
-            screen,
+            pages,
             oversight.desk,
         )
-        ending, last = _supervised(options, plan, resources, screen)
+        ending, last = _supervised(options, plan, resources, pages, Checks(opened.store))
         resync.look(last)
         if ending.gap:
             try:
                 _mark(ending.gap, opened, plan, resync)
-                return False
+                return None
             except ShakeError as error:
                 ending = replace(ending, status=error.exit_status, line=str(error))
                 last = replace(last, state="failed", reason=str(error))
-        _report_ending(options, plan, ending, last, oversight)
-        return True
+        pages.last = last
+        _report_ending(options, plan, ending, pages, oversight)
+        return ending
 
 
 def _report_ending(
-    options: RunOptions, plan: Plan, ending: Ending, last: Snapshot, oversight: Oversight
+    options: RunOptions, plan: Plan, ending: Ending, pages: Pages, oversight: Oversight
 ) -> None:
     """How it went; the page stays for as long as ``linger`` says after a good end."""
+    last = pages.last
     if ending.status:
-        keep_status(ending.status)
+        pages.hurry = keep_status(ending.status)
     complete = ending.consistent or last.state == "finished"
     oversight.end(ending.status, ending.line or last.state, complete=complete)
     for line in summary(last):
@@ -201,7 +216,7 @@ def _report_ending(
         log.info("%s", ending.line)
         if plan.follows:  # which has no other end
             options.linger()
-    keep_status(0)
+    pages.hurry = keep_status(0)
 
 
 def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> None:
@@ -221,6 +236,7 @@ class Ended(RunError):
     """The run has ended badly, as its ending says."""
 
     def __init__(self, ending: Ending) -> None:
+        self.ending = ending
         self.exit_status = ending.status
         super().__init__(ending.line)
 
@@ -294,68 +310,6 @@ def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLoc
     return _checked(_plan(config, workers, opened)) if sweep(config, plan) else plan
 
 
-@dataclass(slots=True)
-class _Screen:
-    """What the reporter and the pages show: the last snapshot, and what each process does."""
-
-    reporter: Reporter
-    oversight: Oversight
-    follows: bool
-    last: Snapshot
-    #: Asks the supervisor, while there is one, for the present one; None where it does not answer.
-    fresh: Callable[[], Snapshot | None] | None = None
-    reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
-    switching: Callable[[], None] = lambda: None
-
-    def show(self, snapshot: Snapshot) -> None:
-        self.last = snapshot
-        self.reporter.tick(snapshot, time.monotonic())
-        self.oversight.show(snapshot)
-
-    def copied(self) -> None:
-        if self.follows:  # else it is printed at the end
-            self.reporter.print(FULL_SYNC_DONE)
-
-    def look(self) -> Snapshot:
-        found = self.fresh() if self.fresh else self.last
-        if found is None and self.last.state in ("running", "paused"):
-            return replace(self.last, state="degraded", reason="the supervisor does not answer")
-        return found or self.last
-
-
-@contextlib.contextmanager
-def _pages(
-    config: Config, plan: Plan, reporter: Reporter, oversight: Oversight
-) -> Iterator[_Screen]:
-    """Serve the pages. A port that is taken refuses the run, so this comes before any change."""
-    waiting = tuple(
-        TableStatus(
-            one.table.name,
-            one.namespace,
-            Phase.WAITING.value,
-            expected_items=one.table.items,
-            expected_bytes=one.table.bytes,
-        )
-        for one in plan.tables
-    )
-    first = Snapshot(config.id, config.sync_mode, "running", time.time(), 0.0, waiting)
-    screen = _Screen(reporter, oversight, plan.follows, first)
-    bind, token = config.http_bind, config.http_token
-    with contextlib.ExitStack() as servers:
-        for port in config.http_profile:
-            server = status_server(
-                *(screen.look, bind, port, token),
-                switching=lambda: screen.switching(),
-                steer=oversight.desk.command,
-            )
-            servers.enter_context(server)
-        if config.system_profile is not None:
-            servers.enter_context(
-                profile_server(lambda: screen.reports(), bind, config.system_profile, token)
-            )
-        yield screen
-
-
 @contextlib.contextmanager
 def _watching(
     config: Config, opened: RunConnections, lock: TaskLock, plan: Plan
@@ -374,19 +328,21 @@ def _watching(
 
 
 def _supervised(
-    options: RunOptions, plan: Plan, resources: RunResources, screen: _Screen
+    options: RunOptions, plan: Plan, resources: RunResources, pages: Pages, checks: Checks
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
     supervisor = Supervisor(options, plan, resources)
-    screen.show(supervisor.snapshot())
-    screen.reports = supervisor.diagnostics.gather
-    screen.fresh, screen.switching = supervisor.look, supervisor.switching
+    pages.show(supervisor.snapshot())
+    pages.asked = Asked(
+        *(supervisor.look, supervisor.diagnostics.gather, supervisor.switching),
+        checks.load_told,
+    )
     if resources.checkpoints.status() is None:
         resources.lock.check()
         resources.checkpoints.set_status("full_sync")
     try:
         ending = supervisor.run()
     finally:
-        screen.fresh = None
-        options.reporter.close(screen.last)
-    return ending, screen.last
+        pages.asked = Asked()
+        options.reporter.close(pages.last)
+    return ending, pages.last

@@ -18,13 +18,14 @@ ILL = frozenset({Phase.BROKEN.value, "failed"})
 COMPLETE = frozenset({*(one.value for one in phase.COMPLETE), "finished"})
 
 #: States of a table whose items are copied, and which is not complete.
-_COPIED = frozenset(one.value for one in phase.COPIED)
+COPIED = frozenset(one.value for one in phase.COPIED)
 
 #: The most that unfinished work shows, since DynamoDB's estimates may be hours old.
 _ALMOST = 0.999
 _SUMMED = (
     "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
-    "rate", "throttles", "retries", "items_before", "bytes_before",
+    "rate", "byte_rate", "unit_rate", "answers", "throttles", "retries",
+    "items_before", "bytes_before",
     "changes", "skipped", "change_rate", "shards", "shards_reading", "pending", "journaled",
 )  # fmt: skip
 
@@ -43,6 +44,17 @@ def fraction(table: TableStatus) -> float | None:
 def expected(table: TableStatus) -> int:
     """Items of the table: the estimate, or what was really there once that is known."""
     return table.scanned if table.state in COMPLETE else max(table.scanned, table.expected_items)
+
+
+def work_done(table: TableStatus) -> float:
+    """How much of the table is copied, in bytes of the source, by DynamoDB's size of it."""
+    size = table.expected_bytes or table.expected_items
+    return size if table.state in COMPLETE | COPIED else size * (fraction(table) or 0.0)
+
+
+def work_left(table: TableStatus) -> float:
+    """How much is still to be copied: see :func:`work_done`."""
+    return (table.expected_bytes or table.expected_items) - work_done(table)
 
 
 def total(snapshot: Snapshot) -> TableStatus:
@@ -93,7 +105,7 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     unready = [table for table in tables if table.state not in COMPLETE]
     if not unready:
         return 0.0
-    to_copy = [table for table in unready if table.state not in _COPIED]
+    to_copy = [table for table in unready if table.state not in COPIED]
     if not to_copy:  # the time to build indexes is unknown
         return None
     left = 0.0

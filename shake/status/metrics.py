@@ -89,9 +89,17 @@ _TABLE: _Figures[TableStatus] = (
         "Time left at the present rate; absent when it cannot be told.",
         lambda t: t.seconds_left,
     ),
+    (
+        Gauge,
+        "index_build_ratio",
+        "How much of the present step of an index build is done, 0 to 1; absent when unknown.",
+        lambda t: t.index_progress,
+    ),
 )
 _PROCESS: _Figures[ProcessStatus] = (
     (Counter, "process_restarts", "Times it was replaced.", lambda p: p.restarts),
+    (Counter, "process_cpu_seconds", "CPU time that it has used.", lambda p: p.cpu_seconds),
+    (Gauge, "process_resident_memory_bytes", "Its memory.", lambda p: p.memory),
     (Gauge, "arena_slots", "Slots of its shared memory.", lambda p: p.slots),
     (Gauge, "arena_slots_used", "Slots not yet acknowledged.", lambda p: p.slots_used),
 )

@@ -1,4 +1,4 @@
-"""The status page and its API, made from the supervisor's snapshot at each request."""
+"""The status page and its API, made from a snapshot at each request."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import Any
 
 from shake.control.commands import AwaitEnd, Command, GetStatus, Reply, read_command
 from shake.status import nimoshake
+from shake.status.charts import charts
 from shake.status.figures import fraction, total, utc
 from shake.status.http import HttpResponse, PostRoute, Query, Route, Server
+from shake.status.monitor import Monitor
 from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.view import view
 
 #: The header that each command by HTTP must have, with the value 1.
 CONTROL_HEADER = "X-Shake-Control"
@@ -29,21 +32,25 @@ def status_server(
     *,
     switching: Callable[[], None] = lambda: None,
     steer: Callable[[Command], Reply] | None = None,
+    monitor: Monitor | None = None,
 ) -> Server:
     """The server of ``http_profile``: a context manager that serves while it is entered.
 
-    ``/`` the page, ``/status`` the whole snapshot, ``/progress`` and ``/metric`` NimoShake's JSON,
+    ``/`` the page, with ``/view`` and ``/charts``, which it shows: both are made of what was shown
+    last, so a viewer costs the supervisor's loop nothing. ``/status`` the whole snapshot,
+    ``/progress`` and ``/metric`` NimoShake's JSON,
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
     one could switch, else 503. ``switching`` is called for each ``/ready``. ``/control`` passes
     commands to ``steer``, where there is a token. Raises RefusedError when the port cannot be had.
     """
-    start = HttpResponse(page(), "text/html; charset=utf-8")
     posts = {}
     if token and steer:
         posts["/control"] = PostRoute(partial(_steer, steer), CONTROL_HEADER)
+    watch = monitor or Monitor(snapshot)
+    start = HttpResponse(page("page.html"), "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
-        return Route(lambda _: _json(of(snapshot())))
+        return Route(lambda _: _json(of(watch.complete(snapshot()))))
 
     def ready(query: Query) -> HttpResponse:
         switching()
@@ -52,9 +59,12 @@ def status_server(
     routes = {
         "/": Route(lambda _: start, stranger=lambda: start),
         "/status": data(lambda one: status(one) | {"control": bool(posts)}),
+        **{f"/{name}": _part(name, type) for name, type in _PARTS.items()},
+        "/view": Route(lambda _: _json(view(watch.watched(), control=bool(posts)))),
+        "/charts": Route(lambda _: _json(charts(watch.history))),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
-        "/metrics": Route(lambda _: _metrics(snapshot())),
+        "/metrics": Route(lambda _: _metrics(watch.complete(snapshot()))),
         "/ready": Route(ready),
         "/healthz": Route(lambda _: _health(snapshot()), open=True),
     }
@@ -84,9 +94,21 @@ def _metrics(snapshot: Snapshot) -> HttpResponse:
     return HttpResponse(metrics(snapshot), CONTENT_TYPE_LATEST)
 
 
-def page() -> bytes:
-    """The page for people, which fetches ``/status`` itself."""
-    return files("shake.status").joinpath("page.html").read_bytes()
+#: What the page consists of besides its HTML; nothing of it is about the task.
+_PARTS = {
+    "page.css": "text/css; charset=utf-8",
+    **dict.fromkeys(("page.js", "charts.js", "elements.js"), "text/javascript; charset=utf-8"),
+}
+
+
+def page(name: str) -> bytes:
+    """A file of the page for people."""
+    return files("shake.status").joinpath("page").joinpath(name).read_bytes()
+
+
+def _part(name: str, type: str) -> Route:
+    body = page(name)
+    return Route(lambda _: HttpResponse(body, type), open=True)
 
 
 def status(snapshot: Snapshot) -> dict[str, Any]:
@@ -100,6 +122,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "saved_at": _iso(snapshot.saved_at),
         "paused_at": _iso(snapshot.paused_at),
         "source_time": _iso(snapshot.source_time),
+        "check": snapshot.check and snapshot.check._asdict() | {"time": _iso(snapshot.check.time)},
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),
     }

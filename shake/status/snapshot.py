@@ -38,8 +38,12 @@ class TableStatus:
     expected_bytes: int = 0
     segments: int = 0
     segments_done: int = 0
-    #: items a second of late
+    #: items, bytes and read units a second of late
     rate: float = 0.0
+    byte_rate: float = 0.0
+    unit_rate: float = 0.0
+    #: answers to requests that read it, in this run
+    answers: int = 0
     #: None when it cannot be told
     seconds_left: float | None = None
     throttles: int = 0
@@ -74,6 +78,9 @@ class TableStatus:
     unread: float | None = None
     #: whether the table is applied through the end of its copy and the start of this run
     consistent: bool = False
+    #: the step of an index build that the target works on, and how much of it is done, 0 to 1
+    index_step: str = ""
+    index_progress: float | None = None
     #: shards that can be read now
     open_shards: tuple[ShardStatus, ...] = ()
 
@@ -82,7 +89,8 @@ class TableStatus:
 class ProcessStatus:
     """One process of the farm: its role (``supervisor``, ``worker 3``, ``writer db.name``).
 
-    ``slots`` and ``slots_used`` are of a worker's arena.
+    ``slots`` and ``slots_used`` are of a worker's arena. ``cpu`` is how many CPUs it uses of late,
+    ``cpu_seconds`` what it has used so far, and ``memory`` its resident bytes, None where unknown.
     """
 
     role: str
@@ -90,6 +98,30 @@ class ProcessStatus:
     slots: int = 0
     slots_used: int = 0
     restarts: int = 0
+    cpu: float | None = None
+    cpu_seconds: float | None = None
+    memory: int | None = None
+
+
+class CheckStatus(NamedTuple):
+    """A ``shake-check`` of this task, as it last told.
+
+    ``state`` is running, stopped, failed or finished. ``table`` is compared now, the ``number``-th
+    of ``tables``. ``items`` of about ``expected`` are compared, ``rate`` a second; ``units`` are
+    the read units that the table has cost. ``time`` is when it told, in Unix seconds.
+    """
+
+    state: str
+    table: str = ""
+    number: int = 0
+    tables: int = 0
+    items: int = 0
+    expected: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+    units: float = 0.0
+    differences: int = 0
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +154,4 @@ class Snapshot:
     saved_at: float = 0.0
     paused_at: float | None = None
     gap: bool = False
+    check: CheckStatus | None = None

@@ -42,6 +42,13 @@ class Changes(NamedTuple):
     deletes: memoryview
 
 
+class BuildProgress(NamedTuple):
+    """The step of an index build, in the server's words, and how much of it is done, 0 to 1."""
+
+    step: str
+    share: float
+
+
 class Writer(Protocol):
     """Writes one collection. Thread-safe: several ``write`` calls run at the same time."""
 
@@ -87,6 +94,9 @@ class Writer(Protocol):
         Raises RunError that names each refused one: IndexRefused, where changes can be applied
         nevertheless.
         """
+
+    def build_progress(self) -> BuildProgress | None:
+        """How far ``build_indexes`` is in another thread; None where the target does not tell."""
 
 
 #: The number of a process that ends what all others have sent: above those of a run's writers, of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import queue
@@ -20,11 +21,14 @@ from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
 from shake.status.figures import in_short
 from shake.targets.choice import open_target
-from shake.targets.contract import Changes, Fence, Location, Staging, Target, Writer
+from shake.targets.contract import BuildProgress, Changes, Fence, Location, Staging, Target, Writer
 from shake.targets.deadline import Deadline
 from shake.targets.same_collection import mismatch
 
 log = logging.getLogger("shake.writer")
+
+#: Seconds between two reports on an index build.
+_TELL_SECONDS = 2.0
 
 
 class WriterMain:
@@ -88,9 +92,27 @@ class WriterMain:
                     self._channel.send(messages.Applied(message.table, message.page, skipped))
 
     def _once(self, message: messages.Order | messages.Aside) -> None:
-        with child.guarded(self._channel):
+        with child.guarded(self._channel), self._telling(message):
             if done := self._writer(message.table).carry_out(message):
                 self._channel.send(done)
+
+    @contextlib.contextmanager
+    def _telling(self, message: messages.Order | messages.Aside) -> Iterator[None]:
+        """While indexes are built, tell how far that is."""
+        over = threading.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(OSError):  # the supervisor is gone
+                while not over.wait(_TELL_SECONDS):
+                    if progress := self._writers[message.table].build_progress():
+                        self._channel.send(messages.Building(message.table, *progress))
+
+        if isinstance(message, messages.BuildIndexes):
+            threading.Thread(target=tell, name="build progress", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def _writer(self, table: int) -> CollectionWriter:
         """The writer of a table, as soon as it is allowed to write."""
@@ -130,6 +152,10 @@ class CollectionWriter:
         except RunError:
             self._verify()
             raise
+
+    def build_progress(self) -> BuildProgress | None:
+        """See Writer."""
+        return self._writer.build_progress()
 
     def carry_out(self, message: messages.Order | messages.Aside) -> messages.Done | None:
         """Carry out an order, or what is not answered: then return None."""

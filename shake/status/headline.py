@@ -1,0 +1,189 @@
+"""The answers that a user looks for: how far, until when, can I switch, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from shake.phase import Phase
+from shake.schema import OLD
+from shake.status.figures import (
+    COMPLETE,
+    COPIED,
+    ILL,
+    count,
+    duration,
+    fraction,
+    in_short,
+    many,
+    oldest_unread,
+    percent,
+    utc,
+)
+from shake.status.finish import Finish
+from shake.status.readiness import readiness
+from shake.status.snapshot import Snapshot, TableStatus
+
+#: Seconds of lag from which on a task that was consistent lags.
+LAGGING = 300.0
+
+_RESTART = (
+    "Remove the cause, then start the task again with the same configuration: it goes on from what "
+    "is saved."
+)
+SWITCH = (
+    "Stop writes at the source and note the time by its clock, rounded up. Add some seconds where "
+    "you take it from this page or from another clock. Wait until this page shows a later 'applied "
+    "through' time. Then stop shake and switch."
+)
+
+
+class Headline(NamedTuple):
+    """``title`` names the phase, ``figure`` is large, ``lines`` explain it.
+
+    ``answer`` is yes or no where the question is whether one can switch. ``fraction``: how much is
+    done, where a bar shows it. ``tone`` is good, bad, warn, or empty.
+    """
+
+    title: str
+    figure: str
+    lines: tuple[str, ...]
+    answer: str = ""
+    fraction: float | None = None
+    tone: str = ""
+
+
+class Banner(NamedTuple):
+    """Something that is wrong, or that the user must know; ``tone`` is bad or warn."""
+
+    tone: str
+    text: str
+
+
+def headline(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Headline:
+    """The headline of the present phase; ``total`` is all tables as one, ``end`` of the copy."""
+    if snapshot.state in ("failed", "finished", "stopped", "stopping"):
+        return _ended(snapshot, total)
+    if total.lag is not None:
+        return _following(snapshot, total)
+    to_copy = [t for t in snapshot.tables if t.state not in COMPLETE | COPIED]
+    building = [t for t in snapshot.tables if t.state == Phase.INDEXING.value]
+    if not to_copy and building:
+        return _indexing(total, building)
+    return _copying(snapshot, total, end)
+
+
+def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
+    done = sum(table.state in COMPLETE for table in snapshot.tables)
+    so_far = (
+        f"{done} of {many(len(snapshot.tables), 'table')} copied, {count(total.items)} items, "
+        f"after {duration(snapshot.seconds)}"
+    )
+    through = f"Changes are applied through {utc(total.applied_through)}."
+    lines = [snapshot.reason, f"{so_far}.", *([through] if total.applied_through else [])]
+    tone = {"failed": "bad", "finished": "good"}.get(snapshot.state, "warn")
+    if snapshot.state == "failed" and not snapshot.gap:  # whose reason says what to do
+        lines.append(_RESTART)
+    shown = tuple(line for line in lines if line)
+    part = fraction(total)
+    title = "The task ends" if snapshot.state == "stopping" else "The task has ended"
+    figure = snapshot.state.capitalize()
+    return Headline(title, figure, shown, "", part if part != 1.0 else None, tone)
+
+
+def _following(snapshot: Snapshot, total: TableStatus) -> Headline:
+    ready, reason, through = readiness(snapshot)
+    answer = "yes" if ready else "no"
+    why = f"Because {reason}." if not ready else f"{reason[:1].upper()}{reason[1:]}."
+    lines = [why, SWITCH] if total.consistent else [why]
+    behind = f"{duration(total.lag)} behind the source's clock"
+    figure = utc(through).replace("T", " ").replace("Z", " UTC") if through else "not known yet"
+    tone = "good" if ready else ""
+    if snapshot.state != "running" or any(map(attention, snapshot.tables)):
+        tone = "warn"
+    if any(table.state in ILL or (table.unread or 0.0) >= OLD for table in snapshot.tables):
+        tone = "bad"
+    return Headline("Applied through", figure, (behind, *lines), answer, None, tone)
+
+
+def _indexing(total: TableStatus, building: list[TableStatus]) -> Headline:
+    names = in_short([table.name for table in building])
+    known = [one for one in building if one.index_progress is not None]
+    lines = [f"All items are copied; the target builds indexes: {names}."]
+    if not known:
+        lines.append("The target does not tell how far it is.")
+        return Headline("Index builds", "working", tuple(lines))
+    part = min(one.index_progress or 0.0 for one in known)
+    return Headline("Index builds", percent(part), tuple(lines), "", part)
+
+
+def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Headline:
+    done = sum(table.state in COMPLETE for table in snapshot.tables)
+    tables = f"{done} of {many(len(snapshot.tables), 'table')} complete"
+    if snapshot.state == "paused":
+        when = "It is paused: nothing is copied until it is resumed."
+    elif end is None:
+        when = "It is too early to tell when the copy ends."
+    else:
+        when = _when(snapshot.time, end)
+    part = fraction(total)
+    return Headline("Full copy", percent(part), (when, tables), "", part)
+
+
+def _when(now: float, end: Finish) -> str:
+    """``Copied at about 14:20 UTC, in 1h 05m (between 14:05 and 14:50)``."""
+    guess, soonest, latest = (_clock(now, seconds) for seconds in end)
+    text = f"Copied at about {guess} UTC, in {duration(end.seconds)}"
+    return f"{text} (between {soonest} and {latest})" if soonest != latest else text
+
+
+def _clock(now: float, seconds: float) -> str:
+    """The clock time in so many seconds, with its date where that is another day."""
+    today = datetime.fromtimestamp(now, timezone.utc)
+    then = datetime.fromtimestamp(now + seconds, timezone.utc)
+    if seconds < 300:
+        return f"{then:%H:%M:%S}"
+    return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%a %d %b %H:%M}"
+
+
+def attention(table: TableStatus) -> bool:
+    """Whether a user should look at the table."""
+    late = table.consistent and (table.lag or 0.0) >= LAGGING
+    return bool(table.state in ILL or table.error or late or (table.unread or 0.0) >= OLD)
+
+
+def banners(snapshot: Snapshot) -> Iterator[Banner]:
+    """The worst first."""
+    broken = [table for table in snapshot.tables if table.state in ILL]
+    if broken:
+        text = f"{many(len(broken), 'table')} broken: {in_short([t.name for t in broken])}"
+        yield Banner("bad", f"{text}: {broken[0].error}" if broken[0].error else text)
+    oldest = oldest_unread(snapshot)
+    if oldest and (oldest.unread or 0.0) >= OLD:
+        yield Banner(
+            "bad",
+            f"Table {oldest.name}: its oldest unread change is {duration(oldest.unread)} old, and "
+            "its stream forgets it after 24h: after that, the table must be copied again",
+        )
+    if snapshot.state == "degraded":
+        yield Banner("warn", f"Degraded: {snapshot.reason}")
+    if snapshot.state == "paused":
+        since = f" since {utc(snapshot.paused_at)}" if snapshot.paused_at else ""
+        yield Banner("warn", f"Paused{since}: nothing is read until it is resumed")
+    lagging = [t for t in snapshot.tables if t.consistent and (t.lag or 0.0) >= LAGGING]
+    if lagging:
+        worst = max(lagging, key=lambda table: table.lag or 0.0)
+        yield Banner(
+            "warn",
+            f"{many(len(lagging), 'table')} lagging: {worst.name} is {duration(worst.lag)} behind",
+        )
+    for notice in snapshot.notices:
+        if loud(notice):
+            yield Banner("warn", notice)
+
+
+def loud(notice: str) -> bool:
+    """Whether a warning begins with capitals: ``NO FENCE: ...``."""
+    head, colon, _ = notice.partition(":")
+    return bool(colon) and head == head.upper()

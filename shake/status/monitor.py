@@ -1,0 +1,138 @@
+"""Watches a task for its page, in its own threads: history, events, processes, a check."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from shake.process.cpus import usable_cpus
+from shake.status.bottleneck import Bottleneck, bottleneck
+from shake.status.events import Event, Events
+from shake.status.finish import PAST, Finish, finish
+from shake.status.history import History, joined
+from shake.status.snapshot import CheckStatus, Snapshot
+from shake.status.usage import Meter
+
+log = logging.getLogger("shake.http")
+
+#: Seconds between two looks at the task, at its processes, and at a check of it.
+_LOOK_SECONDS, _USAGE_SECONDS, _CHECK_SECONDS = 1.0, 4.0, 5.0
+#: Seconds after which a check that has told nothing more counts as stopped.
+_CHECK_SILENCE = 30.0
+#: Seconds by which a figure of "now" is judged.
+_NOW = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A snapshot, and what was learnt of the task by watching it. ``points``: how many came."""
+
+    snapshot: Snapshot
+    events: tuple[Event, ...] = ()
+    finish: Finish | None = None
+    bottleneck: Bottleneck | None = None
+    points: int = 0
+
+
+class Monitor:
+    """Looks at the last snapshot each second; a context manager that looks while it is entered.
+
+    ``last`` gives the snapshot that was shown last: it costs the loop nothing. ``check`` asks what
+    a check of the task has told, and can wait for a server.
+    """
+
+    def __init__(
+        self,
+        last: Callable[[], Snapshot],
+        check: Callable[[], CheckStatus | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        cpus: int | None = None,
+    ) -> None:
+        self._last = last
+        self._check = check
+        self._clock = clock
+        self._cpus = cpus or usable_cpus()
+        self._checked: CheckStatus | None = None
+        self._told: CheckStatus | None = None
+        self._told_at = 0.0
+        self._meter = Meter()
+        self._events = Events()
+        self._points = 0
+        self._bottleneck: Bottleneck | None = None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.history = History()
+
+    def __enter__(self) -> Monitor:
+        self.look()
+        for name, seconds, look in (
+            ("monitor", _LOOK_SECONDS, self.look),
+            ("usage", _USAGE_SECONDS, self.measure),
+            ("check watcher", _CHECK_SECONDS, self.ask_check),
+        ):
+            thread = threading.Thread(
+                target=self._repeat, args=(seconds, look), name=name, daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _repeat(self, seconds: float, look: Callable[[], None]) -> None:
+        while not self._over.wait(seconds):
+            try:
+                look()
+            except Exception as error:  # such as a store that does not answer
+                log.debug("%s: %s", threading.current_thread().name, error, exc_info=True)
+
+    # ---- what the threads do
+
+    def look(self) -> None:
+        """Take in the present snapshot."""
+        snapshot = self.complete(self._last())
+        with self._lock:
+            self._events.add(snapshot)
+            if self.history.add(snapshot, self._clock()):
+                self._points += 1
+                recent = self.history.recent(_NOW)
+                self._bottleneck = bottleneck(snapshot, joined(recent), self._cpus)
+
+    def measure(self) -> None:
+        """Read what the processes use."""
+        pids = [process.pid for process in self._last().processes if process.pid]
+        self._meter.read(pids, self._clock())
+
+    def ask_check(self) -> None:
+        """Read what a check has told; one that runs and tells nothing more has been killed."""
+        told, now = self._check(), self._clock()
+        if told != self._told:
+            self._told, self._told_at = told, now
+        elif told and told.state == "running" and now - self._told_at > _CHECK_SILENCE:
+            told = told._replace(state="stopped")
+        self._checked = told
+
+    # ---- what is known
+
+    def complete(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what its processes use, and with the check."""
+        processes = tuple(map(self._meter.used, snapshot.processes))
+        return replace(snapshot, processes=processes, check=self._checked)
+
+    def watched(self) -> Watched:
+        """The present state of the task, without asking its loop."""
+        snapshot = self.complete(self._last())
+        with self._lock:
+            past = self.history.recent(PAST)
+            return Watched(
+                snapshot,
+                tuple(self._events.latest),
+                finish(snapshot, past),
+                self._bottleneck,
+                self._points,
+            )
