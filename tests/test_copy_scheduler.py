@@ -37,13 +37,15 @@ class Far:
 
 
 class FarWriter(Far):
-    """Stands for a writer."""
+    """Stands for the writers of a table; ``numbers`` are those of the writers that pages go to."""
 
     def __init__(self, guard: LockGuard) -> None:
         super().__init__()
+        self.numbers: list[int] = []
         self.guard = guard
 
-    def write(self, message: Any) -> None:
+    def write(self, number: int, message: Any) -> None:
+        self.numbers.append(number)
         self.guard.run(lambda: self.send(message))
 
 
