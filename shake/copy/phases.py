@@ -119,6 +119,7 @@ class CopyPhases:
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
         if copy.phase is Phase.COPYING:
+            self._writers[copy.number].end_others()
             self._task.verify(copy.plan, lambda: self._verified(copy))
 
     def _verified(self, copy: CopiedTable) -> None:
@@ -157,8 +158,6 @@ class CopyPhases:
                 if not self._task.draining:
                     self._task.copied(copy)
             case _:
-                if phase is Phase.SETTLING:
-                    self._writers[copy.number].end_others()
                 self._writers[copy.number].first.order(self._order(copy, phase))
 
     def _set_phase(self, copy: CopiedTable, phase: Phase) -> None:

@@ -31,7 +31,7 @@ class CopyWriters:
         self._writer(number).write(write)
 
     def end_others(self) -> None:
-        """End all but the first: the target has acknowledged every page."""
+        """End all but the first."""
         processes = [writer.process for writer in self._others.values()]
         self._others.clear()
         for process in processes:
