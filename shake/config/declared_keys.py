@@ -214,7 +214,7 @@ class Config:
     )
     full_writers: int | None = key(
         "full.writers",
-        whole(1, 64),
+        COUNT,
         None,
         "writer processes of one collection while it is copied, never more than the segments that "
         "are left; none: one for each 100 GB of the table, at most one for each 3 workers, at most "

@@ -64,7 +64,7 @@ def dry_run(config: Config, workers: int) -> PlanReport:
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
-        refusals += filter(None, [files_problem(workers, _writers(config))])
+        refusals += filter(None, [files_problem(workers, _writers(config, workers))])
         plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
         facts = Facts(opened.endpoint, workers, time.time())
         if not plan.refusals:
@@ -79,7 +79,7 @@ def run(options: RunOptions) -> None:
     has ended well.
     """
     config, workers = options.config, options.workers
-    check_files(workers, _writers(config))
+    check_files(workers, _writers(config, workers))
     with contextlib.ExitStack() as stack:
         if options.standby:
             opened, lock, plan = _take_over(config, workers, stack)
@@ -264,9 +264,9 @@ def _acquire(opened: RunConnections, notice: Callable[[str], None]) -> Iterator[
             raise
 
 
-def _writers(config: Config) -> int:
+def _writers(config: Config, workers: int) -> int:
     """How many writers copy at once, as far as the configuration says it."""
-    return config.full_concurrency * (config.full_writers or 1)
+    return config.full_concurrency * min(config.full_writers or 1, _scanners(config, workers))
 
 
 def _scanners(config: Config, workers: int) -> int:
