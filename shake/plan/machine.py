@@ -13,9 +13,9 @@ from shake.process.arena import SLOTS_PER_READER, SLOTS_PER_SCANNER
 READERS = 16
 #: Processes that apply changes at most: each takes some 24 MB. So 500 followed tables share them.
 APPLIERS = 16
-#: Without full.writers a copy gets one writer for so many bytes of the table. It gets at most one for
-#: so many workers, and at most so many. One writer serves two workers that never wait (make bench
-#: ARGS=roles).
+#: Without full.writers a copy gets one writer for so many bytes of the table. It gets at most one
+#: for so many workers, and at most so many. One writer serves two workers that never wait (make
+#: bench ARGS=roles).
 WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MOST_WRITERS = 100_000_000_000, 3, 8
 
 #: Private memory of each role, and what a slot holds of a 1 MB page, in bytes: measured as PSS
