@@ -114,7 +114,7 @@ class CopyPhases:
     def _repeat(self, copy: CopiedTable) -> None:
         """Give the order of the table's phase once more."""
         if not self._task.draining:
-            self._writers[copy.number].order(self._order(copy, copy.phase))
+            self._writers[copy.number].first.order(self._order(copy, copy.phase))
 
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
