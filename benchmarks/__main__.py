@@ -34,6 +34,7 @@ BENCHMARKS = (
     "idle",
     "lag",
     "real",
+    "writers",
     "check",
 )
 
@@ -48,6 +49,7 @@ def main() -> int:
         items=arguments.items,
         shapes=tuple(arguments.shape),
         workers=tuple(arguments.workers),
+        writers=tuple(arguments.writers),
         rounds=arguments.rounds,
         seconds=arguments.seconds,
     )
@@ -81,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         *("--shape", "--shapes"), nargs="+", choices=SHAPES, default=(), help="what items are like"
     )
     parser.add_argument("--workers", nargs="+", type=int, default=())
+    parser.add_argument(
+        "--writers", nargs="+", type=int, default=(), help="writers of a collection (writers)"
+    )
     parser.add_argument("--rounds", type=int, default=0, help="of which the median is taken")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="of idle")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")

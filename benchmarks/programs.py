@@ -107,6 +107,9 @@ class Bench:
         with MongoClient[dict[str, Any]](self.target) as client:
             return {k: int(v) for k, v in client.admin.command("counts").items() if k != "ok"}
 
+    def clear(self) -> None:
+        """Remove what the last program has written. The sink keeps nothing."""
+
     def reading(self, table: str) -> dict[str, Any]:
         """How the table was read since the last call (see benchmarks.replay)."""
         trusted = self.environment.get("AWS_CA_BUNDLE")

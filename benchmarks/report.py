@@ -57,6 +57,7 @@ class Options:
     items: int = 0
     shapes: tuple[str, ...] = ()
     workers: tuple[int, ...] = ()
+    writers: tuple[int, ...] = ()
     rounds: int = 0
     seconds: float = 15.0
 

@@ -17,7 +17,7 @@ import pytest
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
 from benchmarks import codec as codecs
-from benchmarks import full, idle, journal, lag, latency, queue, real, roles, size, tail
+from benchmarks import full, idle, journal, lag, latency, queue, real, roles, size, tail, writers
 from benchmarks.flamegraph import flame_graph
 from benchmarks.flames import running_stacks
 from benchmarks.measure import ROOT, Failed, Usage, measure, typical
@@ -221,6 +221,15 @@ def test_a_copy_into_a_real_server_is_measured_beside_the_script() -> None:
     ]
     assert all(figure(row, "mongod index us") > 0 for row in report.rows)
     assert report.findings[0].startswith("shake: ")
+
+
+def test_numbers_of_writers_are_compared_at_each_target() -> None:
+    report = writers.run(Options(items=6000, workers=(1,), writers=(1, 2), rounds=1))
+
+    assert [(row["target"], row["writers"]) for row in report.rows] == [
+        (target, number) for target in ("slow sink", "sink", "mongod") for number in (1, 2)
+    ]
+    assert all(figure(row, "CPU us") > 0 for row in report.rows)
 
 
 def test_tables_of_two_sizes_are_compared() -> None:

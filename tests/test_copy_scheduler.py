@@ -37,20 +37,24 @@ class Far:
 
 
 class FarWriter(Far):
-    """Stands for a writer."""
+    """Stands for the writers of a table; ``numbers`` are those of the writers that pages go to."""
 
     def __init__(self, guard: LockGuard) -> None:
         super().__init__()
+        self.numbers: list[int] = []
         self.guard = guard
 
-    def write(self, message: Any) -> None:
+    def write(self, number: int, message: Any) -> None:
+        self.numbers.append(number)
         self.guard.run(lambda: self.send(message))
 
 
 class Stage:
     """Workers of two scanners each, tables being copied, and a clock that a test moves."""
 
-    def __init__(self, *segments: int, workers: int = 1, budget: float | None = None) -> None:
+    def __init__(
+        self, *segments: int, workers: int = 1, budget: float | None = None, writers: int = 1
+    ) -> None:
         self.now = 0.0
         self.ours = True
         self.task = Notes()
@@ -72,7 +76,7 @@ class Stage:
         self.copies = []
         for number, count in enumerate(segments):
             plan = plan_of([SegmentRecord(segment) for segment in range(count)])
-            copy = CopiedTable(number, plan, Budget(1000, budget, 0.0), 0.0)
+            copy = CopiedTable(number, plan, Budget(1000, budget, 0.0), 0.0, writers)
             copy.enter(Phase.CLEANING, 0.0)
             copy.enter(Phase.COPYING, 0.0)
             self.copies.append(copy)
@@ -132,6 +136,21 @@ def test_a_page_is_stored_from_its_slot_which_is_free_when_the_target_has_it() -
     assert stage.far[0].all(messages.Free) == [messages.Free(4)]
     assert stage.pool.ledger.drained
     assert stage.task.read == [0]
+
+
+def test_the_pages_of_a_segment_go_to_one_writer_whoever_reads_it() -> None:
+    stage = Stage(2, workers=2, writers=2)
+    stage.dispatch.assign()
+    first, second = stage.leases(0) + stage.leases(1)
+    stage.publish(page(first.lease, b"a"), 0)
+    stage.publish(page(second.lease, b"b"), 1)
+    stage.publish(page(first.lease, b"c"), 0)
+    stage.store()
+    stage.die(stage.pool.workers[0])
+    again = stage.leases(0)[-1]
+    assert (again.segment, again.start) == (first.segment, b"c")
+    stage.publish(page(again.lease, b"d"), 0)
+    assert stage.writers[0].numbers == [1, 2, 1, 1]
 
 
 def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:

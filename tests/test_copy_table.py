@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -41,9 +43,9 @@ def plan_of(
 
 
 def copy_of(
-    progress: list[SegmentRecord], action: Action = Action.CREATE, run: int = 0
+    progress: list[SegmentRecord], action: Action = Action.CREATE, run: int = 0, writers: int = 1
 ) -> CopiedTable:
-    copy = CopiedTable(0, plan_of(progress, action, run), Budget(1000, None, 0.0), 0.0)
+    copy = CopiedTable(0, plan_of(progress, action, run), Budget(1000, None, 0.0), 0.0, writers)
     copy.enter(Phase.CLEANING, 0.0)
     copy.enter(Phase.COPYING, 0.0)
     return copy
@@ -378,6 +380,28 @@ def test_a_resumed_copy_takes_up_the_begun_segments_first() -> None:
     order = [reading.lease().part.number for _ in range(11)]
     assert set(order[:2]) == {5, 9}
     assert set(order) == set(range(12)) - {3}
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32).map(random.Random))
+def test_a_segment_stays_with_one_writer_and_a_new_one_goes_to_the_least_busy(
+    writers: int, scanners: int, chance: random.Random
+) -> None:
+    reading = Reading(copy := copy_of([SegmentRecord(n) for n in range(12)], writers=writers))
+    chosen: dict[int, int] = {}
+    while copy.leasable or copy.leases:
+        leases = list(copy.leases.values())
+        if copy.leasable and (not leases or (len(leases) < scanners and chance.random() < 0.5)):
+            busy = Counter(one.part.writer for one in leases)
+            segment = reading.lease().part
+            if segment.number not in chosen:
+                assert busy[segment.writer] == min(busy[one] for one in range(1, writers + 1))
+            assert chosen.setdefault(segment.number, segment.writer) == segment.writer
+        else:
+            lease = chance.choice(leases)
+            reading.publish(lease, page(1, chance.choice([b"k", None])))
+            reading.ledger.end(lease)  # the rest of the segment is leased again
+            reading.store()
+    assert set(chosen.values()) <= set(range(1, min(writers, scanners) + 1))
 
 
 def test_neighbouring_segments_are_not_read_in_a_row() -> None:

@@ -253,16 +253,17 @@ def follow(migrate: Any, name: str) -> Follow:
     return partial(Following, migrate, name)
 
 
-@pytest.mark.parametrize("phase", ["copying", "following"])
+@pytest.mark.parametrize(("phase", "writers"), [("copying", 1), ("copying", 3), ("following", 1)])
 def test_what_a_lost_primary_alone_had_is_not_missing(
-    follow: Follow, tmp_path: Path, phase: str
+    follow: Follow, tmp_path: Path, phase: str, writers: int
 ) -> None:
     """With an arbiter, the server's own default write concern confirms what it can lose."""
     with (
         ReplicaSet(tmp_path, (DATA, DATA, ARBITER)) as replica_set,
         follow(replica_set.plain_uri) as following,
     ):
-        migration = following.task(**({"qps__full": 8} if phase == "copying" else {}))
+        slowly = {"qps__full": 8} if phase == "copying" else {}
+        migration = following.task(full__writers=writers, **slowly)
         process = migration.start()
         primary, [secondary] = replica_set.primary(), replica_set.secondaries()
         if phase == "copying":
@@ -440,7 +441,10 @@ class Motion:
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_FAILOVER_ROUNDS", "2"))))
 def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    settings: dict[str, Any] = {"id__mode": chance.choice(["objectid", "key"])}
+    settings: dict[str, Any] = {
+        "id__mode": chance.choice(["objectid", "key"]),
+        "full__writers": 1 + 2 * (seed % 2),
+    }
     with ReplicaSet(tmp_path) as replica_set, follow(replica_set.uri) as following:
         if exist := chance.choice(["", "rename", "drop"]):
             settings["target__db__exist"] = exist

@@ -147,21 +147,21 @@ def machines(followed: Followed, tmp_path: Path) -> Iterator[Machines]:
 
 
 @pytest.mark.parametrize(
-    ("command", "id_mode"),
+    ("command", "id_mode", "writers"),
     [
-        ("insert", "key"),
-        ("insert", "objectid"),
-        ("createIndexes", "objectid"),
-        ("renameCollection", "key"),
-        ("update", "key"),
-        ("update", "objectid"),
+        ("insert", "key", 1),
+        ("insert", "objectid", 3),
+        ("createIndexes", "objectid", 1),
+        ("renameCollection", "key", 3),
+        ("update", "key", 1),
+        ("update", "objectid", 1),
     ],
 )
 def test_a_whole_run_that_was_frozen_changes_nothing_and_ends(
-    machines: Machines, command: str, id_mode: str
+    machines: Machines, command: str, id_mode: str, writers: int
 ) -> None:
     followed = machines.followed
-    settings: dict[str, Any] = {"id__mode": id_mode}
+    settings: dict[str, Any] = {"id__mode": id_mode, "full__writers": writers}
     if command == "renameCollection":
         settings["target__db__exist"] = "drop"
         followed.collection.insert_one({"_id": "old"})
@@ -221,15 +221,15 @@ def test_a_run_that_is_refused_has_not_taken_the_task_over(machines: Machines) -
 
 
 @pytest.mark.parametrize("id_mode", ["key", "objectid"])
-@pytest.mark.parametrize("command", ["insert", "update"])
+@pytest.mark.parametrize(("command", "writers"), [("insert", 1), ("insert", 3), ("update", 1)])
 def test_a_writer_that_was_frozen_and_outlived_its_run_changes_nothing(
-    machines: Machines, command: str, id_mode: str
+    machines: Machines, command: str, writers: int, id_mode: str
 ) -> None:
     followed = machines.followed
-    dead = machines.run("", id__mode=id_mode)
+    dead = machines.run("", id__mode=id_mode, full__writers=writers)
 
     def freeze() -> None:
-        machines.freeze(writer := dead.child("writer"))
+        machines.freeze(writer := dead.client(machines.wire.sender))
         for process in psutil.Process(dead.running[-1].pid), *dead.children():
             if process != writer:
                 process.kill()
@@ -241,7 +241,7 @@ def test_a_writer_that_was_frozen_and_outlived_its_run_changes_nothing(
         machines.put(1, "7")
     until(frozen.is_set)
     until(lambda: dead.running[-1].poll() is not None)
-    alive = machines.run("", id__mode=id_mode)
+    alive = machines.run("", id__mode=id_mode, full__writers=writers)
     machines.change_all()
     followed.equal()
     machines.go_on()

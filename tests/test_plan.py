@@ -9,7 +9,7 @@ import pytest
 from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
 from shake.config import Config, load
 from shake.plan import estimate
-from shake.plan.machine import machine
+from shake.plan.machine import machine, writers_of
 from shake.plan.plan import (
     MOST_SEGMENTS,
     SEGMENT_BYTES,
@@ -140,8 +140,8 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "  documents:            about 22.0 TB of BSON, before compression, without 3 tables of "
         "which nothing is known",
         "  sample:               200 items of 1 table, for 20 read capacity units",
-        "  this machine:         37 processes with up to about 1.42 GB: the supervisor, 4 writers, "
-        "32 workers, which read 64 segments at once, of 4 tables at most",
+        "  this machine:         44 processes with up to about 1.59 GB: the supervisor, 11 "
+        "writers, 32 workers, which read 64 segments at once, of 4 tables at most",
         "  at the source:        nothing",
         "  existing collections: 1 DROPPED, 1 renamed: prod.users, prod.tiny",
         "  at the target:        1 collection created, 10 indexes built",
@@ -208,6 +208,33 @@ def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() 
     assert (found.scanners, found.workers) == (11, 8)  # 8 workers read 16 segments
     done = Plan((plan_of("t", 9, 9, Action.COMPLETE, done=1),))
     assert machine(config_of(), done, 64).processes == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "segments", "workers", "setting", "writers"),
+    [
+        (10**9, 500, 64, "", 1),
+        (250 * 10**9, 500, 64, "", 3),  # one for each 100 GB
+        (20 * 10**12, 500, 64, "", 8),  # at most 8
+        (20 * 10**12, 500, 6, "", 2),  # at most one for each 3 workers
+        (20 * 10**12, 500, 1, "", 1),
+        (10**9, 500, 64, "full.writers=5", 5),
+        (10**9, 500, 64, "full.writers=64", 64),
+        (10**9, 3, 64, "full.writers=5", 3),  # as many as segments are left
+        (10**9, 500, 1, "full.writers=5", 2),  # as many as segments are read at once
+        (10**9, 500, 64, "sync_schema_only=true", 1),
+    ],
+)
+def test_a_table_gets_writers_by_its_size_and_by_the_workers(
+    size: int, segments: int, workers: int, setting: str, writers: int
+) -> None:
+    config = config_of(*filter(None, [setting]))
+    table = plan_of("t", 10**6, size, segments=segments)
+    assert writers_of(config, table, workers) == writers
+    alone = machine(config, Plan((table,)), workers)
+    assert alone.writers == writers
+    four = machine(config, Plan((table,) * 6), workers)  # of 6 tables, 4 are copied at once
+    assert four.writers == 4 * writers
 
 
 def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warning() -> None:

@@ -5,6 +5,8 @@ Source and target are the same server, under different table names.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +25,9 @@ from shake.targets.choice import index_names, open_target, problems
 from shake.targets.dynamodb.target import signing_region
 from shake.targets.dynamodb.writing import MOST_BYTES, DynamoWriter, batches
 from tests.support import faulty
+from tests.support.crash import await_death
 from tests.support.faulty import Faulty, Reply, Request, forward
-from tests.support.migration import Migration
+from tests.support.migration import MANY_PAGES, Migration
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, create_table, put_items
 from tests.support.wait import until
 from tests.test_codec_servers import ATTRIBUTES, scan
@@ -518,3 +521,40 @@ def test_a_table_is_copied_to_a_dynamodb_endpoint(
         assert "complete already" in again.stdout
     finally:
         migration.close()
+
+
+def test_of_several_writers_to_a_dynamodb_endpoint_one_can_die(
+    dynamodb: Any, name: str, tmp_path: Path, stored: Callable[[], list[Any]]
+) -> None:
+    source = f"{name}-source"
+    create_table(dynamodb.client, source)
+    put_items(dynamodb.client, source, things(300))
+    answer, writes = forward(dynamodb.url), itertools.count()
+
+    def disturbed(request: Request) -> Reply:
+        reply = answer(request)
+        if request.operation == "BatchWriteItem" and next(writes) == 3:
+            writer = migration.child("writer 2 of")
+            writer.kill()
+            await_death(writer)
+        return reply
+
+    with Faulty(otherwise=disturbed) as target:
+        migration = Migration(
+            dynamodb.url,
+            target.url,
+            source,
+            tmp_path,
+            target__type="aliyun_dynamo_proxy",
+            namespace__map=f"{source}:any.{name}",
+            checkpoint__type="file",
+            checkpoint__address=tmp_path / "checkpoint",
+            full__writers=3,
+            **MANY_PAGES,
+        )
+        with contextlib.closing(migration):
+            result = migration.run()
+            assert result.status == 0, result
+            assert "writer 2 of any." in result.stdout
+            assert "it is replaced" in result.stdout
+    assert stored() == things(300)

@@ -217,7 +217,15 @@ class Config:
         "full.document.parser", COUNT, 2, "segments that one worker reads at the same time"
     )
     full_document_concurrency: int = key(
-        "full.document.concurrency", COUNT, 4, "concurrent bulk inserts of one collection"
+        "full.document.concurrency", COUNT, 4, "concurrent bulk inserts of one writer process"
+    )
+    full_writers: int | None = key(
+        "full.writers",
+        COUNT,
+        None,
+        "writer processes of one collection while it is copied, never more than the segments that "
+        "are left; none: one for each 100 GB of the table, at most one for each 3 workers, at most "
+        "8; one process takes 24 MB and carries about 1 GB/s",
     )
     # https://www.mongodb.com/docs/manual/reference/limits/ (write command batch size)
     full_document_write_batch: int = key(

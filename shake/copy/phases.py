@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
+from shake.copy.writers import CopyWriters
 from shake.farm import messages
 from shake.farm.task import Farm
-from shake.farm.writer import TableWriter
 from shake.phase import Phase
 from shake.targets.capabilities import capabilities
 
@@ -17,7 +17,7 @@ log = logging.getLogger("shake.farm")
 
 
 class CopyPhases:
-    """Copies as many tables at once as allowed; each phase sends one order to the table's writer.
+    """Copies as many tables at once as allowed; a phase sends one order to a table's first writer.
 
     A phase that changes the target begins only when the phase before it is durable. So a restart
     always knows what was intended. ``writers`` are the running writers by table number.
@@ -27,7 +27,7 @@ class CopyPhases:
         self,
         farm: Farm,
         copies: list[CopiedTable],
-        writers: dict[int, TableWriter],
+        writers: dict[int, CopyWriters],
         scheduler: CopyScheduler,
     ) -> None:
         self._config, self._loop, self._task = farm.config, farm.loop, farm.task
@@ -114,11 +114,12 @@ class CopyPhases:
     def _repeat(self, copy: CopiedTable) -> None:
         """Give the order of the table's phase once more."""
         if not self._task.draining:
-            self._writers[copy.number].order(self._order(copy, copy.phase))
+            self._writers[copy.number].first.order(self._order(copy, copy.phase))
 
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
         if copy.phase is Phase.COPYING:
+            self._writers[copy.number].end_others()
             self._task.verify(copy.plan, lambda: self._verified(copy))
 
     def _verified(self, copy: CopiedTable) -> None:
@@ -128,16 +129,15 @@ class CopyPhases:
 
     def _begin(self, copy: CopiedTable) -> None:
         staged = copy.record.staged and not copy.record.published
-        self._writers[copy.number] = self._task.start_writer(
-            copy.number, copy.record.run, staged, self
-        )
-        first = {
+        first = self._task.start_writer(copy.number, copy.record.run, staged, self)
+        self._writers[copy.number] = CopyWriters(first, self._task.start_another_writer)
+        phase = {
             Phase.PREPARING: Phase.PREPARING,
             Phase.COPYING: Phase.CLEANING,
             Phase.INDEXING: Phase.CLEANING,
             Phase.BROKEN: Phase.INDEXING,
         }[copy.saved_phase]
-        self._checkpointer.save_run(copy, lambda: self._enter(copy, first))
+        self._checkpointer.save_run(copy, lambda: self._enter(copy, phase))
 
     def _advance(self, copy: CopiedTable, phase: Phase) -> None:
         """Enter a phase once it is durable that the table has come so far."""
@@ -152,13 +152,13 @@ class CopyPhases:
             case Phase.COPYING:
                 self._scheduler.assign()
             case Phase.DONE | Phase.BROKEN:
-                if writer := self._writers.pop(copy.number, None):
-                    writer.close()
+                if writers := self._writers.pop(copy.number, None):
+                    writers.close()
                 self.begin_tables()
                 if not self._task.draining:
                     self._task.copied(copy)
             case _:
-                self._writers[copy.number].order(self._order(copy, phase))
+                self._writers[copy.number].first.order(self._order(copy, phase))
 
     def _set_phase(self, copy: CopiedTable, phase: Phase) -> None:
         copy.enter(phase, self._loop.clock())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from shake.copy.table import CopiedTable, SegmentLease
+from shake.copy.writers import CopyWriters
 from shake.errors import RunError
 from shake.farm import messages
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
-from shake.farm.writer import TableWriter
 from shake.process.supervised import MOST_DEATHS
 
 
@@ -21,7 +21,7 @@ class CopyScheduler:
     """
 
     def __init__(
-        self, farm: Farm, copies: list[CopiedTable], writers: dict[int, TableWriter]
+        self, farm: Farm, copies: list[CopiedTable], writers: dict[int, CopyWriters]
     ) -> None:
         self._loop, self._pool, self._task = farm.loop, farm.pool, farm.task
         self._ledger = farm.pool.ledger
@@ -94,7 +94,7 @@ class CopyScheduler:
             self._ledger.acknowledge(number)
         else:
             write = messages.Write(copy.number, number, lease.worker, message.slot, message.length)
-            self._writers[copy.number].write(write)
+            self._writers[copy.number].write(lease.part.writer, write)
 
     def acknowledged(self, lease: SegmentLease, published: Published[messages.Page]) -> None:
         """The target has a page, and all before it."""

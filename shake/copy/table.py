@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -21,15 +21,17 @@ from shake.status.snapshot import TableStatus
 class Segment:
     """One segment. Below ``acknowledged`` the target has everything, whatever dies above.
 
-    ``deaths`` counts the workers that died in a row while they read on from there.
+    ``deaths`` counts the workers that died in a row while they read on from there. ``writer`` is
+    the number of the writer that all its pages go to, 0 before its first lease.
     """
 
-    __slots__ = ("_documents", "_length", "_run", "acknowledged", "deaths", "number")
+    __slots__ = ("_documents", "_length", "_run", "acknowledged", "deaths", "number", "writer")
 
     def __init__(self, record: SegmentRecord, run: int) -> None:
         self.number = record.segment
         self.acknowledged = record
         self.deaths = 0
+        self.writer = 0
         self._run = run
         self.abandon()
 
@@ -66,15 +68,21 @@ SegmentLease: TypeAlias = "Lease[CopiedTable, Segment, Page]"
 
 
 class CopiedTable:
-    """The state of one table's copy. It orders nothing itself and knows no process."""
+    """The state of one table's copy. It orders nothing itself and knows no process.
 
-    def __init__(self, number: int, plan: TablePlan, budget: Budget, now: float) -> None:
+    At most ``writers`` processes store its pages.
+    """
+
+    def __init__(
+        self, number: int, plan: TablePlan, budget: Budget, now: float, writers: int = 1
+    ) -> None:
         self.number = number
         self.plan = plan
         self.record = plan.record
         self.identity = plan.identity
         self.phase = Phase.WAITING
         self.budget = budget
+        self.writers = writers
         self.leases: dict[int, SegmentLease] = {}
         self.error = ""
         self.keyed = True  # see messages.Done
@@ -141,8 +149,14 @@ class CopiedTable:
         return self._segments[self._pending[0]]
 
     def lease(self, lease: SegmentLease) -> None:
-        """A segment is leased, to be read from what is acknowledged of it."""
+        """A segment is leased, to be read from what is acknowledged of it.
+
+        At its first lease it gets the writer that stores the fewest of the segments being read.
+        """
         self._pending.remove(lease.part.number)
+        if not lease.part.writer:
+            stored = Counter(one.part.writer for one in self.leases.values())
+            lease.part.writer = min(range(1, self.writers + 1), key=lambda number: stored[number])
         self.leases[lease.number] = lease
 
     def close_lease(self, lease: SegmentLease) -> None:

@@ -9,6 +9,7 @@ from shake.farm.messages import FromWorker, FromWriter, ToWorker, ToWriter
 from shake.process.channel import ChildChannel
 from shake.process.role import Role
 from shake.source.endpoint import Credentials, Endpoint
+from shake.status.figures import in_short
 
 
 class WorkerSetup(NamedTuple):
@@ -28,13 +29,20 @@ class WorkerSetup(NamedTuple):
 class WriterSetup(NamedTuple):
     """The second message: of the process's right to write.
 
-    ``process`` numbers its commands: see targets.contract.Fence. ``until``: see WriteUntil.
-    ``arenas`` are the descriptors of all workers' memory.
+    ``number`` is 1, or a higher one of the further writers of a collection. ``process`` numbers its
+    commands: see targets.contract.Fence. ``until``: see WriteUntil. ``arenas`` are the descriptors
+    of all workers' memory.
     """
 
+    number: int
     process: int
     until: float
     arenas: tuple[int, ...]
+
+
+def writer_name(number: int, places: list[str]) -> str:
+    """``writer a.b``, ``writer 2 of a.b``, ``writer a.b and 3 more``."""
+    return f"writer {f'{number} of ' if number > 1 else ''}{in_short(places)}"
 
 
 WORKER = Role[WorkerSetup, ToWorker, FromWorker](

@@ -57,6 +57,9 @@ class Task(Protocol):
     def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
         """Start the writer of a table for a run. ``staged``: it fills a staging collection."""
 
+    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+        """Start a further process that writes to the collection where ``first`` writes now."""
+
     # ---- tables
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:

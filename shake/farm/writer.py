@@ -10,12 +10,11 @@ from shake.errors import RunError
 from shake.farm import messages
 from shake.farm.ledger import Ledger
 from shake.farm.messages import FromWriter, OfWriter, ToWriter
-from shake.farm.roles import WRITER, WriterSetup
+from shake.farm.roles import WRITER, WriterSetup, writer_name
 from shake.farm.task import Task
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.supervised import SupervisedChild
-from shake.status.figures import in_short
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import LAST_PROCESS, Location
 
@@ -48,6 +47,7 @@ class LockGuard:
 class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
     """A process that writes collections: one while it is copied, several while they are followed.
 
+    ``number`` is 1, or a higher one of the further processes that a collection has.
     ``until`` is the time of the boot clock from which on it is not allowed to write.
     """
 
@@ -57,11 +57,13 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         config: Config,
         arenas: tuple[int, ...],
         *,
+        number: int = 1,
         until: Callable[[], float],
         task: Task,
     ) -> None:
         super().__init__(loop, WRITER, config)
         self._arenas = arenas
+        self._number = number
         self._until = until
         self._task = task
         self._writers: dict[int, TableWriter] = {}
@@ -73,7 +75,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
     @property
     def name(self) -> str:
-        return f"writer {in_short([writer.namespace for writer in self._writers.values()])}"
+        return writer_name(self._number, [writer.namespace for writer in self._writers.values()])
 
     def open(self, writer: TableWriter) -> None:
         """Write a collection more; the first one starts the process."""
@@ -100,7 +102,8 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
             self._introduce(writer)
 
     def set_up(self) -> tuple[WriterSetup, tuple[int, ...]]:
-        return WriterSetup(self.restarts, self._until(), self._arenas), self._arenas
+        set_up = WriterSetup(self._number, self.restarts, self._until(), self._arenas)
+        return set_up, self._arenas
 
     def fail(self, error: RunError) -> None:
         self._task.fail(error)
@@ -139,9 +142,9 @@ class TableWriter:
     guard: LockGuard
     ledger: Ledger
     report: Callable[[OfWriter], None]
-    _order: messages.Order | None = None
-    _asides: dict[type[messages.Aside], messages.Aside] = field(default_factory=dict)
-    _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict)
+    _order: messages.Order | None = field(default=None, init=False)
+    _asides: dict[type[messages.Aside], messages.Aside] = field(default_factory=dict, init=False)
+    _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.process.open(self)

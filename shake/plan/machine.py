@@ -13,6 +13,10 @@ from shake.process.arena import SLOTS_PER_READER, SLOTS_PER_SCANNER
 READERS = 16
 #: Processes that apply changes at most: each takes some 24 MB. So 500 followed tables share them.
 APPLIERS = 16
+#: Without full.writers a copy gets one writer for so many bytes of the table. It gets at most one
+#: for so many workers, and at most so many. One writer serves two workers that never wait (make
+#: bench ARGS=roles).
+WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MOST_WRITERS = 100_000_000_000, 3, 8
 
 #: Private memory of each role, and what a slot holds of a 1 MB page, in bytes: measured as PSS
 #: (make bench ARGS=memory) on Python 3.10.
@@ -49,6 +53,15 @@ def segments_left(plan: TablePlan) -> int:
     return sum(not record.done for record in plan.segments) if plan.copies else 0
 
 
+def writers_of(config: Config, plan: TablePlan, workers: int) -> int:
+    """Writers of a table's copy at most, where a run has so many workers: see full.writers."""
+    by_size = math.ceil(plan.table.bytes / WRITER_TABLE_BYTES)
+    default = min(by_size, workers // WORKERS_PER_WRITER, MOST_WRITERS)
+    readable = min(segments_left(plan), workers * config.full_document_parser)
+    used = 1 if config.sync_schema_only else readable
+    return max(1, min(config.full_writers or default, used))
+
+
 def machine(config: Config, plan: Plan, workers: int) -> Machine:
     """What a run with at most so many workers takes, while it copies and follows."""
     workers = min(workers, workers_needed(config, plan))
@@ -56,9 +69,10 @@ def machine(config: Config, plan: Plan, workers: int) -> Machine:
     readable = 0 if config.sync_schema_only else sum(left[: config.full_concurrency])
     scanners = min(workers * config.full_document_parser, readable)
     readers = min(workers * READERS, _readers(config, plan))
-    copied = sum(table.copies for table in plan.tables)
+    copied = (writers_of(config, table, workers) for table in plan.tables if table.copies)
     followed = sum(table.stream is not None for table in plan.tables)
-    writers = min(config.full_concurrency, copied) + min(APPLIERS, followed)
+    writers = sum(sorted(copied, reverse=True)[: config.full_concurrency])
+    writers += min(APPLIERS, followed)
     slots = scanners * SLOTS_PER_SCANNER + readers * SLOTS_PER_READER
     memory = SUPERVISOR_BYTES + workers * WORKER_BYTES + writers * WRITER_BYTES
     return Machine(workers, writers, scanners, memory + slots * SLOT_BYTES)

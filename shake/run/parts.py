@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ from shake.control.desk import Desk
 from shake.copy.phases import CopyPhases
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
+from shake.copy.writers import CopyWriters
 from shake.farm.checkpointer import Checkpointer
 from shake.farm.pool import WorkerPool
 from shake.farm.task import Farm, Task
@@ -24,7 +26,7 @@ from shake.follow.scheduler import FollowScheduler
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable
 from shake.limits import Budget
-from shake.plan.machine import APPLIERS, READERS, workers_needed
+from shake.plan.machine import APPLIERS, READERS, workers_needed, writers_of
 from shake.plan.plan import Plan, capacity_rate
 from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
@@ -96,14 +98,15 @@ class Parts:
         now = loop.clock()
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
         self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
-        self.copies = _copies(config, plan, now)
+        workers = min(options.workers, workers_needed(config, plan))
+        self.copies = _copies(config, plan, workers, now)
         followings = _followings(plan, resources.positions, now)
         self.pool = WorkerPool(
             loop,
             config,
             resources.endpoint,
             resources.credentials(),
-            min(options.workers, workers_needed(config, plan)),
+            workers,
             READERS if followings else 0,
             task,
         )
@@ -112,7 +115,7 @@ class Parts:
         self._connect_follow(farm, followings)
 
     def _connect_copy(self, farm: Farm) -> None:
-        copies, writers = self.copies, dict[int, TableWriter]()
+        copies, writers = self.copies, dict[int, CopyWriters]()
         self._copy_writers = writers
         self.copy_scheduler = CopyScheduler(farm, copies, writers)
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
@@ -130,13 +133,14 @@ class Parts:
     @property
     def writing(self) -> list[WriterProcess]:
         """The processes that write to the target."""
-        writers = [*self._copy_writers.values(), *self._follow_writers.values()]
+        copying = itertools.chain.from_iterable(self._copy_writers.values())
+        writers = [*copying, *self._follow_writers.values()]
         return list(dict.fromkeys(writer.process for writer in writers))
 
-    def process(self, *, alone: bool) -> WriterProcess:
+    def process(self, *, alone: bool, number: int = 1) -> WriterProcess:
         """A process to write a collection: a new one or, where there are many, a shared one.
 
-        Changes cost little, so followed tables can share processes.
+        Changes cost little, so followed tables can share processes. ``number``: see WriterProcess.
         """
         shared = list(dict.fromkeys(writer.process for writer in self._follow_writers.values()))
         if not alone and len(shared) >= APPLIERS:
@@ -145,16 +149,18 @@ class Parts:
             self._loop,
             self._config,
             tuple(worker.arena for worker in self.pool.workers),
+            number=number,
             until=lambda: self._lock.until,
             task=self._task,
         )
 
 
-def _copies(config: Config, plan: Plan, now: float) -> list[CopiedTable]:
+def _copies(config: Config, plan: Plan, workers: int, now: float) -> list[CopiedTable]:
     copies = []
     for number, table in enumerate(plan.tables):
         budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
-        copies.append(CopiedTable(number, table, budget, now))
+        writers = writers_of(config, table, workers)
+        copies.append(CopiedTable(number, table, budget, now, writers))
     return copies
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
+from dataclasses import replace
 from functools import partial
 
 from shake.config import Redactor
@@ -236,6 +237,9 @@ class Supervisor:
             ledger=self._parts.pool.ledger,
             report=partial(self._from_writer, table, phases),
         )
+
+    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+        return replace(first, process=self._parts.process(alone=True, number=number))
 
     def worker_died(self, worker: Worker) -> None:
         self._parts.copy_scheduler.worker_died(worker)

@@ -62,7 +62,7 @@ def dry_run(config: Config, workers: int) -> PlanReport:
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
-        refusals += filter(None, [files_problem(workers, config.full_concurrency)])
+        refusals += filter(None, [files_problem(workers, _writers(config, workers))])
         plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
         facts = Facts(opened.endpoint, workers, time.time())
         if not plan.refusals:
@@ -76,7 +76,7 @@ def run(options: RunOptions) -> None:
     Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
     has ended well.
     """
-    check_files(options.workers, options.config.full_concurrency)
+    check_files(options.workers, _writers(options.config, options.workers))
     with Pages(options.config, options.reporter) as pages:
         try:
             ending = _run(options, pages)
@@ -278,6 +278,11 @@ def _acquire(opened: RunConnections, notice: Callable[[str], None]) -> Iterator[
                 with contextlib.suppress(ShakeError):
                     lock.discard()
             raise
+
+
+def _writers(config: Config, workers: int) -> int:
+    """How many writers copy at once, as far as the configuration says it."""
+    return config.full_concurrency * min(config.full_writers or 1, _scanners(config, workers))
 
 
 def _scanners(config: Config, workers: int) -> int:

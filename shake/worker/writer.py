@@ -19,7 +19,6 @@ from shake.farm import messages, roles
 from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
-from shake.status.figures import in_short
 from shake.targets.choice import open_target
 from shake.targets.contract import BuildProgress, Changes, Fence, Location, Staging, Target, Writer
 from shake.targets.deadline import Deadline
@@ -44,7 +43,7 @@ class WriterMain:
         self._target = open_target(
             config, stop=threading.Event(), on_retry=self._retried, deadline=self._deadline
         )
-        self._process = set_up.process
+        self._number, self._process = set_up.number, set_up.process
         self._writers: dict[int, CollectionWriter] = {}
         self._about = threading.local()
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
@@ -76,7 +75,8 @@ class WriterMain:
 
     @property
     def _role(self) -> str:
-        return f"writer {in_short([writer.namespace for writer in self._writers.values()])}"
+        places = [writer.namespace for writer in self._writers.values()]
+        return roles.writer_name(self._number, places)
 
     def _insert(self) -> None:
         with child.guarded(self._channel):

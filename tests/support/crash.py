@@ -87,7 +87,15 @@ class Copy:
         return self.wire.stop_at(moment, command, place, lambda: self.kill(victim), skip=skip)
 
     def kill(self, victim: str) -> None:
-        """SIGKILL the supervisor, ``everything``, or a child by its role; wait for it to start."""
+        """SIGKILL the supervisor, ``everything``, or a child by its role; wait for it to start.
+
+        ``sender``: the child that has sent the command which was stopped last.
+        """
+        if victim == "sender":
+            child = self.migration.client(self.wire.sender)
+            child.kill()
+            await_death(child)
+            return
         if victim not in ("supervisor", "everything"):
             until(lambda: self.migration.children(victim) or not self.runs)
         self.kill_if_there(victim)
@@ -104,7 +112,8 @@ class Copy:
             run.wait()
         else:
             for child in self.migration.children(victim)[:1]:
-                child.send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+                    child.send_signal(signal.SIGKILL)
                 await_death(child)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import signal
 import subprocess
 import sys
@@ -136,6 +137,18 @@ class Migration:
             if process.poll() is None:
                 found += psutil.Process(process.pid).children()
         return [child for child in found if _title(child).startswith(title)]
+
+    def client(self, port: int) -> psutil.Process:
+        """The child that has a connection from this port."""
+
+        def connected() -> psutil.Process | None:
+            for child in self.children():
+                with contextlib.suppress(psutil.Error):
+                    if port in [one.laddr.port for one in child.net_connections("tcp")]:
+                        return child
+            return None
+
+        return until(connected)
 
     def child(self, role: str) -> psutil.Process:
         """The first such child, as soon as there is one."""

@@ -75,6 +75,8 @@ class _Stop:
 class Wire:
     """The proxy, a context manager. ``uri`` leads through it; ``seen`` is what has passed.
 
+    ``sender`` is the port of the client whose command was stopped last.
+
     With ``sessions`` it keeps a rule of MongoDB that the embedded server does not: in a session, a
     retryable write with a lower number than the latest is refused. ``refused`` is what was.
     Source: shake.targets.mongodb.session
@@ -86,6 +88,7 @@ class Wire:
         self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
         self.seen: list[Command] = []
         self.refused: list[Command] = []
+        self.sender = 0
         self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
         self._lock = threading.Lock()
@@ -175,7 +178,8 @@ class Wire:
                             stopped.answered.set()
                     else:
                         command = _command(body) if opcode == OP_MSG else None
-                    stop = self._pass(moment, command, source) if command else None
+                    client = source if moment == "request" else sink
+                    stop = self._pass(moment, command, client) if command else None
                     if command and moment == "request":
                         asked[number] = command, stop
                     if stop and moment == "request" and not stop.late and _gone(source):
@@ -199,7 +203,7 @@ class Wire:
                 self.refused.append(command)
         return command.number < latest
 
-    def _pass(self, moment: Moment, command: Command, source: socket.socket) -> _Stop | None:
+    def _pass(self, moment: Moment, command: Command, client: socket.socket) -> _Stop | None:
         found = None
         with self._lock:
             if moment == "request":
@@ -212,8 +216,9 @@ class Wire:
                         stop.reached.set()
                         break
         if found:
+            self.sender = client.getpeername()[1]
             if found.cut:
-                source.shutdown(socket.SHUT_RDWR)
+                client.shutdown(socket.SHUT_RDWR)
             found.action()
         return found
 

@@ -1,0 +1,52 @@
+"""The writers of one table while it is copied: all of them insert, and the first does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from shake.farm import messages
+from shake.farm.writer import TableWriter
+
+
+class CopyWriters:
+    """The first writer carries out the orders. The others only insert, into the same collection.
+
+    ``start_another`` starts one of them, by the first one and its own number, from 2 on. It starts
+    with its first page, when the first writer knows the collection.
+    """
+
+    def __init__(
+        self, first: TableWriter, start_another: Callable[[TableWriter, int], TableWriter]
+    ) -> None:
+        self.first = first
+        self._start_another = start_another
+        self._others: dict[int, TableWriter] = {}
+
+    def __iter__(self) -> Iterator[TableWriter]:
+        yield self.first
+        yield from self._others.values()
+
+    def write(self, number: int, write: messages.Write) -> None:
+        """Have the writer of this number, from 1 on, store a slot."""
+        self._writer(number).write(write)
+
+    def end_others(self) -> None:
+        """End all but the first."""
+        processes = [writer.process for writer in self._others.values()]
+        self._others.clear()
+        for process in processes:
+            process.dismiss()
+        for process in processes:
+            process.reap()
+
+    def close(self) -> None:
+        """End all of them."""
+        self.end_others()
+        self.first.close()
+
+    def _writer(self, number: int) -> TableWriter:
+        if number == 1:
+            return self.first
+        if number not in self._others:
+            self._others[number] = self._start_another(self.first, number)
+        return self._others[number]
