@@ -38,6 +38,7 @@ from shake.run.sweeping import sweep
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
 from shake.status.diagnostics_page import ProcessReport, profile_server, report
+from shake.status.figures import utc
 from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import Snapshot, TableStatus
@@ -82,7 +83,10 @@ def run(options: RunOptions) -> None:
     check_files(workers, config.full_concurrency)
     with contextlib.ExitStack() as stack:
         if options.standby:
-            opened, lock, plan = _take_over(config, workers, stack)
+            taken = _take_over(config, workers, stack)
+            if taken is None:
+                return
+            opened, lock, plan = taken
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
             opened = stack.enter_context(open_connections(config))
@@ -115,9 +119,10 @@ def run(options: RunOptions) -> None:
 
 def _take_over(
     config: Config, workers: int, stack: contextlib.ExitStack
-) -> tuple[RunConnections, TaskLock, Plan]:
+) -> tuple[RunConnections, TaskLock, Plan] | None:
     """Wait until no other supervisor runs this task; then take its lock, and plan.
 
+    None where that one has finished the task by cutover: to go on would undo what users do since.
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby = Standby()
@@ -127,6 +132,10 @@ def _take_over(
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
+    last = standby.retry(opened.checkpoints.load_summary)
+    if standby.waited and last and last.finished_by_cutover:
+        log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
+        return None
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
 
 
