@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from shake.check import messages
 from shake.check.findings import Difference
 from shake.check.gate import Unfinished
-from shake.check.part import THREADS, Part, connect
+from shake.check.part import THREADS, CheckPart, connect
 from shake.check.sides import Advanced
 from shake.config import Config
 from shake.process import entry as child
@@ -61,13 +61,13 @@ class Checker:
         self._opened = connect(
             config, set_up.endpoint, lambda: self._credentials, live=not set_up.repair
         )
-        self._work: queue.SimpleQueue[tuple[Part, messages.Work]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[CheckPart, messages.Work]] = queue.SimpleQueue()
 
     def serve(self, received: Iterator[messages.ToChecker]) -> None:
         """Handle the parent's messages until it closes the channel."""
         for _ in range(THREADS):
             threading.Thread(target=self._run, daemon=True).start()
-        part: Part | None = None
+        part: CheckPart | None = None
         for message in received:
             match message:
                 case Credentials():
@@ -77,7 +77,7 @@ class Checker:
                     # Not in this thread, which must go on answering.
                     threading.Thread(target=self._save, args=(part, durable), daemon=True).start()
                 case messages.Open(table, processes, seed, fence):
-                    part = Part(
+                    part = CheckPart(
                         self._opened,
                         table,
                         self._parent,
@@ -90,7 +90,7 @@ class Checker:
                     assert part is not None
                     self._work.put((part, message))
 
-    def _save(self, part: Part, durable: int) -> None:
+    def _save(self, part: CheckPart, durable: int) -> None:
         with child.guarded(self._channel), contextlib.suppress(Unfinished):
             self._channel.send(part.snapshot(durable))
 

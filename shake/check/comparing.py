@@ -13,7 +13,7 @@ from shake.check import messages
 from shake.check.documents import DECODED
 from shake.check.fingerprint import BUCKETS
 from shake.check.gate import Unfinished
-from shake.check.part import Part
+from shake.check.part import CheckPart
 from shake.check.plan import CheckPlan
 from shake.check.processes import Alone, CheckProcesses, Crew
 from shake.check.progress import CheckProgress
@@ -53,7 +53,7 @@ class Comparison:
     def __init__(
         self,
         plan: CheckPlan,
-        part: Part,
+        part: CheckPart,
         children: CheckProcesses,
         fence: Fence,
         progress: CheckProgress,

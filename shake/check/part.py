@@ -73,7 +73,7 @@ def connect(
     return CheckConnections(config, client, MongoTarget(config, stop, log.info), following, stop)
 
 
-class Part:
+class CheckPart:
     """The check of a table, or of those parts of it that fall to one of ``processes``.
 
     Each of them keeps to its share of the limits, so that all together keep to the whole. ``seed``,

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
 from shake.check.gate import Unfinished
-from shake.check.part import THREADS, Part
+from shake.check.part import THREADS, CheckPart
 from shake.check.sides import Advanced, Listener
 from shake.check.snapshot import CheckSnapshot
 from shake.config import Config
@@ -59,7 +59,7 @@ class Crew(Protocol):
 class Alone:
     """A crew of this process only, with several threads. ``tick`` is called about each second."""
 
-    def __init__(self, part: Part, stop: Callable[[], None], tick: Callable[[], None]) -> None:
+    def __init__(self, part: CheckPart, stop: Callable[[], None], tick: Callable[[], None]) -> None:
         self._part = part
         self._stop = stop
         self._tick = tick

@@ -18,7 +18,7 @@ from shake.check.belonging import Belonging, read_checkpoints
 from shake.check.changes import FullCheckNeeded
 from shake.check.comparing import Comparison
 from shake.check.findings import Findings
-from shake.check.part import CheckConnections, Part, connect
+from shake.check.part import CheckConnections, CheckPart, connect
 from shake.check.plan import CheckPlan, plan
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, showing
@@ -201,7 +201,7 @@ class _Run:
         # A check that goes on needs the digests of the one before it.
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
-        part = Part(
+        part = CheckPart(
             *(self.opened, table, self.progress),
             repair=options.repair,
             seed=seed,
@@ -224,7 +224,7 @@ class _Run:
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare(self, plan: CheckPlan, part: Part, fence: Fence) -> list[str]:
+    def _compare(self, plan: CheckPlan, part: CheckPart, fence: Fence) -> list[str]:
         """Compare a table as a whole, or go on with that."""
         table = plan.table
         record = Unrecorded(CheckState(plan.segments))
@@ -245,7 +245,7 @@ class _Run:
         record.complete(self.findings.verdict(table.name), self.opened.client.clock.earliest())
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
-    def _compare_changes(self, table: Table, part: Part) -> list[str]:
+    def _compare_changes(self, table: Table, part: CheckPart) -> list[str]:
         """Compare what has changed since the last completed check of a table."""
         if self.recording is None:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")

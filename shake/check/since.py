@@ -11,7 +11,7 @@ from shake.check.changes import FullCheckNeeded, RecentChanges
 from shake.check.findings import UNDECIDED, Difference
 from shake.check.keys import StoredKeys, typed_identity
 from shake.check.meaning import Item
-from shake.check.part import CheckConnections, Part
+from shake.check.part import CheckConnections, CheckPart
 from shake.check.recording import Recording
 from shake.check.sides import Advanced
 from shake.checkpoint.checks import TableCheck
@@ -61,7 +61,7 @@ class SinceCheck:
             raise FullCheckNeeded(name, "it had no stream when the last check began")
         return last
 
-    def run(self, part: Part) -> None:
+    def run(self, part: CheckPart) -> None:
         """Compare."""
         last, name = self._last, self._table.name
         self._look_again(part, self._recording.found(self._table, last))
@@ -71,7 +71,7 @@ class SinceCheck:
         changes.each(lambda keys: self._compare(part, keys))
         part.do(messages.ResolveDoubts())
 
-    def _look_again(self, part: Part, found: Iterable[Difference]) -> None:
+    def _look_again(self, part: CheckPart, found: Iterable[Difference]) -> None:
         keys = []
         for one in found:
             if one.kind == "index":
@@ -82,7 +82,7 @@ class SinceCheck:
                 part.sides.differ(UNDECIDED, one.key, fields=one.fields, note=_NO_KEY)
         self._compare(part, keys)
 
-    def _compare(self, part: Part, keys: list[Item]) -> None:
+    def _compare(self, part: CheckPart, keys: list[Item]) -> None:
         """Compare keys, each once."""
         some = list({typed_identity(key): key for key in keys}.values())
         part.compare_keys(some)

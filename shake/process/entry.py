@@ -28,8 +28,8 @@ from shake.process.ulimits import shortage
 Received = TypeVar("Received", contravariant=True)
 
 
-class SupervisorChannel(Protocol):
-    """The channel to the supervisor, as far as every child uses it."""
+class LogChannel(Protocol):
+    """What takes the log records of a child: its channel to the supervisor."""
 
     def send(self, message: Log | Failed) -> None: ...
 
@@ -37,7 +37,7 @@ class SupervisorChannel(Protocol):
 class ChannelHandler(logging.Handler):
     """Sends log records to the supervisor, the only process that writes the log."""
 
-    def __init__(self, channel: SupervisorChannel) -> None:
+    def __init__(self, channel: LogChannel) -> None:
         super().__init__()
         self._channel = channel
 
@@ -93,7 +93,7 @@ def log_thread_error(ended: threading.ExceptHookArgs) -> None:
 
 
 @contextlib.contextmanager
-def guarded(channel: SupervisorChannel) -> Iterator[None]:
+def guarded(channel: LogChannel) -> Iterator[None]:
     """Tell the supervisor of any error, so that the user gets one clear line, not a silence."""
     try:
         yield
@@ -110,7 +110,7 @@ def guarded(channel: SupervisorChannel) -> Iterator[None]:
         _tell(channel, shortage(error) or unexpected)
 
 
-def _tell(channel: SupervisorChannel, text: str) -> None:
+def _tell(channel: LogChannel, text: str) -> None:
     try:
         channel.send(Failed(text, traceback.format_exc()))
     except OSError:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, TimeoutError
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol
 
+from shake.config.secrets import Redactor
 from shake.errors import UsageError
 from shake.process.outlet import Direct, Outlet
 
@@ -39,12 +39,6 @@ _ESCAPES |= {ord("\n"): "\\n", ord("\t"): " "}
 def one_line(text: str) -> str:
     """The text with escapes for what would break the line, steer a terminal or not encode."""
     return text.translate(_ESCAPES)
-
-
-class Redactor(Protocol):
-    """Whatever blots secrets out of a text."""
-
-    def redact(self, text: str) -> str: ...
 
 
 @contextmanager

@@ -37,13 +37,10 @@ def status_server(
     one could switch, else 503. ``switching`` is called for each ``/ready``. ``/control`` passes
     commands to ``steer``, where there is a token. Raises RefusedError when the port cannot be had.
     """
-    html = page()
+    start = HttpResponse(page(), "text/html; charset=utf-8")
     posts = {}
     if token and steer:
         posts["/control"] = PostRoute(partial(_steer, steer), CONTROL_HEADER)
-
-    def start_page() -> HttpResponse:
-        return HttpResponse(html, "text/html; charset=utf-8")
 
     def data(of: Callable[[Snapshot], dict[str, Any]]) -> Route:
         return Route(lambda _: _json(of(snapshot())))
@@ -52,23 +49,14 @@ def status_server(
         switching()
         return _ready(snapshot(), query)
 
-    def health() -> HttpResponse:
-        state = snapshot().state
-        return HttpResponse(f"{state}\n".encode(), status=503 if state == "failed" else 200)
-
-    def prometheus() -> HttpResponse:
-        from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # only on request
-
-        return HttpResponse(metrics(snapshot()), CONTENT_TYPE_LATEST)
-
     routes = {
-        "/": Route(lambda _: start_page(), stranger=start_page),
+        "/": Route(lambda _: start, stranger=lambda: start),
         "/status": data(lambda one: status(one) | {"control": bool(posts)}),
         "/progress": data(nimoshake.progress),
         "/metric": data(nimoshake.metric),
-        "/metrics": Route(lambda _: prometheus()),
+        "/metrics": Route(lambda _: _metrics(snapshot())),
         "/ready": Route(ready),
-        "/healthz": Route(lambda _: health(), open=True),
+        "/healthz": Route(lambda _: _health(snapshot()), open=True),
     }
     return Server("http_profile", bind, port, token, routes, posts)
 
@@ -83,6 +71,17 @@ def _steer(steer: Callable[[Command], Reply], body: bytes) -> HttpResponse:
         return _json({"done": False, "line": "see /status"}, 400)
     reply = steer(command)
     return _json({"done": reply.done, "line": reply.line}, 200 if reply.done else 409)
+
+
+def _health(snapshot: Snapshot) -> HttpResponse:
+    status = 503 if snapshot.state == "failed" else 200
+    return HttpResponse(f"{snapshot.state}\n".encode(), status=status)
+
+
+def _metrics(snapshot: Snapshot) -> HttpResponse:
+    from shake.status.metrics import CONTENT_TYPE_LATEST, metrics  # only on request
+
+    return HttpResponse(metrics(snapshot), CONTENT_TYPE_LATEST)
 
 
 def page() -> bytes:
