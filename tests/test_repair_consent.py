@@ -119,10 +119,23 @@ def test_only_an_end_that_was_asked_for_once_all_is_applied_is_a_cutover(
     mongo: Any, name: str, change: dict[str, Any], finished: bool
 ) -> None:
     summary = TaskSummary(
-        *("token", "finished", "follow", "", 0),
-        *(1.0, 2.0, 1.0, 1, 1, 3.0, True, 1, 1),
+        token="token",
+        state="finished",
+        phase="follow",
+        reason="",
+        exit_status=0,
+        started=1.0,
+        at=2.0,
+        fraction=1.0,
+        items=1,
+        bytes=1,
+        applied_through=3.0,
+        consistent=True,
+        tables=1,
+        tables_done=1,
     )
     with closing(MongoStore.open(mongo.uri, name)) as store:
         Checkpoints(store).save_summary(replace(summary, **change), lambda: None)
         saved = Checkpoints(store).load_summary()
-    assert saved and saved.finished_by_cutover is finished
+    assert saved
+    assert saved.finished_by_cutover is finished

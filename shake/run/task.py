@@ -196,20 +196,17 @@ def _report_ending(
     """How it went; the page stays for as long as ``linger`` says after a good end."""
     if ending.status:
         keep_status(ending.status)
-    complete = ending.consistent or last.state == "finished"
-    oversight.end(ending.status, ending.line or last.state, complete=complete)
+    oversight.end(ending.status, ending.line or last.state, complete=last.state == "finished")
     for line in summary(last):
         options.reporter.print(line)
     if ending.status:
         raise Ended(ending)
-    if last.state == "finished":
-        if not options.config.sync_schema_only:
-            options.reporter.print(FULL_SYNC_DONE)
-        options.linger()
-    else:
+    if last.state != "finished" or plan.follows:
         log.info("%s", ending.line)
-        if plan.follows:  # which has no other end
-            options.linger()
+    elif not options.config.sync_schema_only:
+        options.reporter.print(FULL_SYNC_DONE)
+    if last.state == "finished" or plan.follows:  # what follows ends well when it is stopped, too
+        options.linger()
     keep_status(0)
 
 
