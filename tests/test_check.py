@@ -34,7 +34,7 @@ every_way = pytest.mark.parametrize("way", WAYS, ids=[" ".join(way.values()) for
 SORT = ("sk", "N")
 
 #: Makes the target equal, extra documents included.
-REPAIR = ("--repair", "--delete-extra")
+REPAIR = ("--repair", "--yes", "--delete-extra")
 
 
 def with_sort_keys(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_every_kind_is_found_and_repaired(
     ]
     assert not any(line["repaired"] for line in found)
 
-    repaired = report(copied, tmp_path, "--repair")
+    repaired = report(copied, tmp_path, "--repair", "--yes")
     assert {line["kind"] for line in repaired if not line["repaired"]} == {"extra"}
     [left] = report(copied, tmp_path, *REPAIR)
     assert (left["kind"], left["repaired"]) == ("extra", True)
@@ -109,11 +109,11 @@ def test_repair_ends_with_0_and_leaves_nothing_to_repair(
     copied = make_table(dynamodb, mongo, name, tmp_path, ITEMS)
     copied.copy()
     copied.collection.delete_many({})
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--yes") == 0
     out = capsys.readouterr().out
     assert f"table {name}: 4 items compared: 4 missing, 0 different, 0 extra, 0 duplicate" in out
     assert "differences, all repaired" in out
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--yes") == 0
     assert f"table {name}: 4 items equal" in capsys.readouterr().out
 
 
@@ -180,7 +180,7 @@ def test_one_key_twice_is_a_duplicate_and_is_not_repaired_without_the_unique_ind
     assert [line["kind"] for line in found] == ["duplicate", "index"]
     assert found[0]["key"] == {"pk": {"S": "b"}}
 
-    assert run(copied, "--repair") == 3
+    assert run(copied, "--repair", "--yes") == 3
     assert "lacks the unique index on the key" in capsys.readouterr().err
     assert copied.collection.count_documents({"pk": "b"}) == 2
 
@@ -197,7 +197,7 @@ def test_missing_indexes_are_named_and_built(
     out = capsys.readouterr().out
     assert "index ({s: 1} (secondary index by_s))" in out
     assert "0 duplicate, 1 index" in out
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--yes") == 0
     assert "s_1" in copied.collection.index_information()
 
 

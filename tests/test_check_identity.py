@@ -29,7 +29,7 @@ from tests.test_target_identity import (
 
 #: A check that changes nothing, and one that changes all it can.
 LOOK: tuple[str, ...] = ()
-MEND = ("--repair", "--delete-extra")
+MEND = ("--repair", "--yes", "--delete-extra")
 either = pytest.mark.parametrize("arguments", [LOOK, MEND], ids=["look", "repair"])
 
 
@@ -193,7 +193,7 @@ def test_a_copy_that_another_program_made_is_checked_and_repaired(
     assert check_of(table) == 0
     table.collection.delete_one({"pk": "k3"})
     capsys.readouterr()
-    assert check_of(table, "--repair") == 0
+    assert check_of(table, "--repair", "--yes") == 0
     [line] = [one for one in capsys.readouterr().out.splitlines() if "--repair changes" in one]
     host, port = mongo.client.address
     assert f"collection {name}.{name} on {host}:{port}" in line
@@ -208,7 +208,7 @@ def test_a_repair_of_the_tasks_own_copy_says_what_it_changes(
     migration = copied(followed, sync_mode="full")
     followed.put("new")
     capsys.readouterr()
-    assert run(migration, "--repair") == 0
+    assert run(migration, "--repair", "--yes") == 0
     out = capsys.readouterr().out
     assert f"to make it equal to the table at {followed.table.arn}\n" in out
     followed.compare()
@@ -280,4 +280,4 @@ def test_a_user_who_can_only_read_checks_and_learns_what_is_not_known(
     captured = capsys.readouterr()
     assert "cannot tell whether this task has filled the collections" in captured.err
     assert "5 items equal" in captured.out
-    assert check_of(table, f"--set=target.address={address}", "--repair") != 0
+    assert check_of(table, f"--set=target.address={address}", "--repair", "--yes") != 0

@@ -96,7 +96,7 @@ def test_an_odd_value_is_named_and_repaired(
     status, lines = checked(copied, tmp_path)
     assert (status, [line["kind"] for line in lines]) == (1, ["different"])
     assert set(lines[0]["fields"]) == {changed} | ({"s"} if gone != changed else set())
-    assert checked(copied, tmp_path, "--repair")[0] == 0
+    assert checked(copied, tmp_path, "--repair", "--yes")[0] == 0
     assert checked(copied, tmp_path) == (0, [])
 
 
@@ -150,7 +150,7 @@ def test_a_document_with_an_odd_key_is_extra(
     insert(copied, document(*head, key.replace(b"%s", b"pk")))
     status, lines = checked(copied, tmp_path)
     assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
-    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path, "--repair", "--yes", "--delete-extra")[0] == 0
     assert checked(copied, tmp_path) == (0, [])
 
 
@@ -169,7 +169,7 @@ def test_a_key_that_only_decodes_to_an_items_key_is_extra(
     insert(copied, document(*(head if mode == "key" else []), *fields))
     status, lines = checked(copied, tmp_path)
     assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
-    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path, "--repair", "--yes", "--delete-extra")[0] == 0
     assert checked(copied, tmp_path) == (0, [])
 
 
@@ -184,5 +184,5 @@ def test_an_id_whose_fields_are_in_another_order_is_extra(
     insert(copied, bson.encode(other))
     status, lines = checked(copied, tmp_path)
     assert (status, [line["kind"] for line in lines]) == (1, ["extra"])
-    assert checked(copied, tmp_path, "--repair", "--delete-extra")[0] == 0
+    assert checked(copied, tmp_path, "--repair", "--yes", "--delete-extra")[0] == 0
     assert checked(copied, tmp_path) == (0, [])

@@ -131,7 +131,7 @@ def test_several_processes_repair(dynamodb: Any, mongo: Any, name: str, tmp_path
     copied = make_table(dynamodb, mongo, name, tmp_path, rows, sk=("sk", "N"))
     copied.copy()
     spoil(copied, twice=False)
-    status, *lines = found(copied, tmp_path, "--workers=2", "--repair", "--delete-extra")
+    status, *lines = found(copied, tmp_path, "--workers=2", "--repair", "--yes", "--delete-extra")
     assert (status, len(lines)) == ("0", len([one for one in lines if json.loads(one)["repaired"]]))
     assert found(copied, tmp_path, "--workers=1") == ["0"]
 

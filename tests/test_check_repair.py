@@ -15,7 +15,7 @@ from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Wire
 
 MODES = pytest.mark.parametrize("mode", ["objectid", "key"])
-DELETING = ("--repair", "--delete-extra")
+DELETING = ("--repair", "--yes", "--delete-extra")
 
 
 def item(key: str, number: int) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_extra_documents_stay_unless_their_deletion_is_asked_for(
     copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1), item("b", 1)])
     copied.copy()
     copied.delete(pk={"S": "b"})
-    assert run(copied, "--repair") == 1
+    assert run(copied, "--repair", "--yes") == 1
     assert stored(copied) == {"a": 1, "b": 1}
     assert "1 extra document left: --delete-extra deletes them" in capsys.readouterr().out
     assert run(copied, "--delete-extra") == 2
@@ -186,7 +186,7 @@ def test_a_newer_change_is_not_overwritten_by_a_repair(
 
     with Wire(*mongo.client.address) as wire:
         reached = wire.stop_at("request", "update", f"{name}.{name}", newer)
-        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+        run(copied, "--set", f"target.address={wire.uri}", "--repair", "--yes")
     assert reached.is_set()
     assert stored(copied) == {"a": 3}
     assert run(copied) == 0
@@ -206,7 +206,7 @@ def test_a_document_that_a_follower_deletes_meanwhile_is_not_stored_by_a_repair(
 
     with Wire(*mongo.client.address) as wire:
         reached = wire.stop_at("request", "update", f"{name}.{name}", deleted)
-        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+        run(copied, "--set", f"target.address={wire.uri}", "--repair", "--yes")
     assert reached.is_set()
     assert stored(copied) == {}
     assert run(copied) == 0
@@ -226,7 +226,7 @@ def test_an_item_that_is_deleted_while_it_is_repaired_is_not_called_repaired(
         place = f"{name}.{name}"
         reached = wire.stop_at("request", "insert", place, lambda: copied.delete(pk={"S": "b"}))
         target = ("--set", f"target.address={wire.uri}")
-        assert run(copied, *target, "--repair", "--report", str(path), *extent) == 0
+        assert run(copied, *target, "--repair", "--yes", "--report", str(path), *extent) == 0
     assert reached.is_set()
     assert '"kind"' not in path.read_text()
     assert stored(copied) == {"a": 1}
@@ -280,7 +280,7 @@ def test_an_item_that_the_source_deletes_during_its_repair_is_not_called_repaire
         reached = wire.stop_at(
             "answer", command, f"{name}.{name}", lambda: copied.delete(pk={"S": "b"})
         )
-        status = run(copied, "--set", f"target.address={wire.uri}", "--repair")
+        status = run(copied, "--set", f"target.address={wire.uri}", "--repair", "--yes")
     assert reached.is_set()
     assert status == there
     assert "repaired and looked at again" not in capsys.readouterr().out
@@ -300,7 +300,7 @@ def test_a_document_that_changes_before_its_replacement_keeps_the_change(
 
     with Wire(*mongo.client.address) as wire:
         reached = wire.stop_at("request", "update", f"{name}.{name}", newer)
-        run(copied, "--set", f"target.address={wire.uri}", "--repair")
+        run(copied, "--set", f"target.address={wire.uri}", "--repair", "--yes")
     assert reached.is_set()
     assert stored(copied) == {"a": 1, "b": 3}
 
@@ -313,5 +313,5 @@ def test_attributes_that_look_like_operators_are_repaired(
     copied = make_table(dynamodb, mongo, name, tmp_path, [item("a", 1), odd], id__mode=mode)
     copied.copy()
     copied.put({**odd, "$schema": {"S": "z"}})
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--yes") == 0
     assert run(copied) == 0

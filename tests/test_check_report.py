@@ -73,7 +73,7 @@ def test_a_repair_reports_what_it_overwrites_and_deletes(
     copied = small(dynamodb, mongo, name, tmp_path)
     copied.collection.update_one({"pk": "k1"}, {"$set": {"n": 77}})
     copied.collection.insert_one({"pk": "foreign", "n": 78})
-    _, *lines, verdict = report(copied, tmp_path, "--repair", "--delete-extra")
+    _, *lines, verdict = report(copied, tmp_path, "--repair", "--yes", "--delete-extra")
     gone = [one["n"]["$numberInt"] for line in lines for one in line["target"]]
     assert sorted(gone) == ["77", "78"]
     assert all(line["repaired"] for line in lines)

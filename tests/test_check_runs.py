@@ -60,7 +60,7 @@ def test_many_pages_segments_and_partitions_are_compared(
     assert run(copied, *small_pages) == 1
     out = capsys.readouterr().out
     assert "400 items compared: 4 missing, 0 different, 1 extra, 0 duplicate" in out
-    assert run(copied, "--repair", "--delete-extra", *small_pages) == 0
+    assert run(copied, "--repair", "--yes", "--delete-extra", *small_pages) == 0
     assert copied.collection.count_documents({}) == 400
 
 
@@ -199,7 +199,7 @@ def test_doubles_for_keys_are_compared_both_ways(
     copied.delete(pk={"N": numbers[0]})
     assert run(copied) == 1
     assert "2 items compared: 0 missing, 0 different, 1 extra" in capsys.readouterr().out
-    assert run(copied, "--repair", "--delete-extra") == 0
+    assert run(copied, "--repair", "--yes", "--delete-extra") == 0
     assert copied.collection.count_documents({}) == 2
 
 
@@ -214,7 +214,7 @@ def test_two_keys_that_became_one_double_are_a_difference(
     copied.collection.create_index("pk", unique=True)
     assert run(copied) == 1
     assert "0 missing, 0 different, 0 extra, 0 duplicate, 1 folded" in capsys.readouterr().out
-    assert run(copied, "--repair") == 1
+    assert run(copied, "--repair", "--yes") == 1
 
 
 def test_a_double_that_is_there_too_often_is_a_duplicate_and_nothing_is_deleted(
@@ -239,7 +239,7 @@ def test_an_item_that_no_document_can_hold_is_missing_with_the_reason(
     copied.copy()
     copied.put({"pk": {"S": "bad"}, "a\0b": {"S": "x"}})
     path = tmp_path / "report"
-    assert run(copied, "--repair", "--report", str(path)) == 1
+    assert run(copied, "--repair", "--yes", "--report", str(path)) == 1
     _, line, _ = map(json.loads, path.read_text().splitlines())
     assert (line["kind"], line["key"], line["repaired"]) == ("missing", {"pk": {"S": "bad"}}, False)
     assert "U+0000" in line["note"]
@@ -380,7 +380,7 @@ def test_a_schema_without_data_is_compared_by_its_indexes(
     )
     copied.collection.create_index("pk", unique=True)
     assert run(copied) == 1
-    assert run(copied, "--repair") == 0
+    assert run(copied, "--repair", "--yes") == 0
     assert run(copied) == 0
     assert f"table {name}: indexes equal" in capsys.readouterr().out
     assert copied.collection.count_documents({}) == 0
@@ -398,14 +398,14 @@ def test_a_copy_that_is_not_complete_is_neither_compared_nor_repaired(
         wire.stop_at("answer", "insert", place, lambda: stopped.kill(stopped.running[-1]), skip=3)
         assert stopped.run().status == -signal.SIGKILL
     migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, qps__full__batch_num=10)
-    for arguments in ([], ["--repair"]):
+    for arguments in ([], ["--repair", "--yes"]):
         assert check.main(["--conf", str(migration.conf), *arguments]) == 3
         captured = capsys.readouterr()
         assert f"table {name}: the copy is not complete (status copying)" in captured.err
         assert "missing" not in captured.out
     assert mongo.client[name][name].count_documents({}) < 100  # some may have been on their way
     assert migration.run().status == 0
-    assert check.main(["--conf", str(migration.conf), "--repair"]) == 0
+    assert check.main(["--conf", str(migration.conf), "--repair", "--yes"]) == 0
 
 
 def test_an_equal_id_of_another_type_is_repaired(
@@ -419,5 +419,5 @@ def test_an_equal_id_of_another_type_is_repaired(
     collection.delete_one({"_id": 2})
     collection.insert_one({"_id": 2.0, "pk": 2.0})
     assert check.main(["--conf", str(migration.conf)]) == 1
-    assert check.main(["--conf", str(migration.conf), "--repair"]) == 0
+    assert check.main(["--conf", str(migration.conf), "--repair", "--yes"]) == 0
     assert sorted(type(one["_id"]).__name__ for one in collection.find()) == ["int"] * 3

@@ -18,7 +18,7 @@ from tests.support.wait import until
 from tests.support.wire import Wire
 
 MODES = pytest.mark.parametrize("mode", ["objectid", "key"])
-REPAIR = ("--repair", "--delete-extra")
+REPAIR = ("--repair", "--yes", "--delete-extra")
 Command = Literal["update", "insert", "delete"]
 
 

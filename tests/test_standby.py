@@ -144,6 +144,20 @@ def test_a_standby_that_is_stopped_ends_well_and_leaves_the_run_alone(
     stopped(here, here.running[-1])
 
 
+def test_a_standby_ends_when_the_task_was_finished_by_cutover(task: Task) -> None:
+    here = task.start("--until-consistent", qps__full=1, qps__full__batch_num=4)
+    until(lambda: task.runs(here))
+    standby = task.start("--standby")
+    until(waits(standby))
+    assert here.wait(here.running[-1]).status == 0
+    result = standby.wait(standby.running[-1])
+    assert result.status == 0, result
+    assert "finished by cutover" in result.stdout
+    task.followed.put("late", n={"N": "2"})
+    assert task.followed.collection.find_one({"pk": "late"}) is None
+    assert task.holder == ("", 0)
+
+
 def test_a_standby_without_another_run_runs_the_task_at_once(task: Task) -> None:
     alone = task.start("--standby")
     task.followed.arrived("k1")

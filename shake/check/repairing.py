@@ -17,6 +17,7 @@ from shake.config.secrets import hosts
 from shake.errors import RefusedError
 from shake.plan.warnings import several_users
 from shake.schema import Table
+from shake.status.figures import utc
 from shake.targets.contract import Fence
 from shake.targets.mongodb.target import MongoTarget
 
@@ -73,10 +74,12 @@ class Repairs:
 
 
 @contextlib.contextmanager
-def repairing(config: Config, target: MongoTarget) -> Iterator[Repairs]:
+def repairing(config: Config, target: MongoTarget, after_cutover: bool) -> Iterator[Repairs]:
     """Hold the task lock, so that no supervisor runs the task meanwhile.
 
-    Raises RepairRefused while one does; TaskLockLost, at the end, where one has begun since.
+    Raises RepairRefused while one does and, but ``after_cutover``, where the last run was the
+    cutover: the target can have newer content since. Raises TaskLockLost, at the end, where one has
+    begun since.
     """
     with contextlib.closing(open_store(config)) as store:
         try:
@@ -89,5 +92,13 @@ def repairing(config: Config, target: MongoTarget) -> Iterator[Repairs]:
         for weakness in target.weaknesses:
             log.warning("%s", weakness)
         with lock.held():
+            last = Checkpoints(store).load_summary()
+            if last and last.finished_by_cutover and not after_cutover:
+                raise RepairRefused(
+                    f"the last run of this task was finished at {utc(last.at)}, by "
+                    "--until-consistent or finish. Since then users can have written to the "
+                    "target, and --repair would put the source's content over theirs. If nothing "
+                    "writes there yet, add --after-cutover"
+                )
             yield Repairs(config, Checkpoints(store), lock, target)
             lock.renew()

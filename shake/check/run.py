@@ -8,7 +8,7 @@ import platform
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class CheckOptions:
 
     ``eventual``: the scan is eventually consistent, so it can miss the changes of the last seconds.
     ``anew``: it does not go on where an interrupted check has ended. ``since``: only what has
-    changed since the last completed check.
+    changed since the last completed check. ``after_cutover``: a repair is allowed after that, too.
     """
 
     sample: int | None = None
@@ -58,6 +58,7 @@ class CheckOptions:
     eventual: bool = False
     anew: bool = False
     since: bool = False
+    after_cutover: bool = False
 
 
 def check(
@@ -70,10 +71,12 @@ def check(
     refresh: float,
     chance: random.Random,
     workers: int,
+    confirm: Callable[[Sequence[str]], None] = lambda collections: None,
 ) -> None:
     """Check all tables, by ``workers`` processes at most; the differences are in ``findings`` then.
 
-    ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. Raises
+    ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. ``confirm``
+    is called with the collections that are to be repaired, and raises to stop that. Raises
     ShakeError where the check cannot be made, or not be brought to its end.
     """
     _refuse_other_targets(config)
@@ -97,7 +100,9 @@ def check(
         belonging.verify(tables)
         repairs = None
         if options.repair:
-            repairs = stack.enter_context(repairing(config, opened.target))
+            confirm([config.namespace(table.name) for table in tables])
+            after_cutover = options.after_cutover
+            repairs = stack.enter_context(repairing(config, opened.target, after_cutover))
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
         records = stack.enter_context(_recording(config, options, opened, plans))
         run = _Run(

@@ -56,6 +56,11 @@ class TaskSummary:
     def ended(self) -> bool:
         return self.exit_status >= 0
 
+    @property
+    def finished_by_cutover(self) -> bool:
+        """Whether the run ended since every change made before was applied, as asked."""
+        return self.exit_status == 0 and self.state == "finished" and self.phase == "follow"
+
     def after(self, earlier: TaskSummary) -> TaskSummary:
         """This summary, which keeps the last error of an earlier one where it has none."""
         if self.last_error:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from setproctitle import setproctitle
@@ -22,9 +22,10 @@ from shake.check.sides import Repair
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
+from shake.config.secrets import hosts
 from shake.errors import UsageError
 from shake.process.cpus import usable_cpus
-from shake.status.figures import count, many
+from shake.status.figures import count, in_short, many
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
 
@@ -66,6 +67,9 @@ def _define(parser: argparse.ArgumentParser) -> None:
             "--repair": "store what is missing or different in the target, and look at it again; "
             "refused while shake-supervisor runs the task",
             "--delete-extra": "with --repair: delete documents whose key the source does not have",
+            "--yes": "with --repair: do not ask",
+            "--after-cutover": "with --repair: also after the task was finished by "
+            "--until-consistent or finish, where nothing writes to the target yet",
             "--anew": "begin again, where an interrupted check would go on",
             "--since": "compare only the keys that changed since the last completed check, by the "
             "table's stream, and what that check found",
@@ -100,7 +104,7 @@ CHECK = Command(
         ("list every difference in a file", "{prog} --conf my.conf --report differences.jsonl"),
         (
             "store what is missing or different, delete the rest",
-            "{prog} --conf my.conf --repair --delete-extra",
+            "{prog} --conf my.conf --repair --delete-extra --report repaired.jsonl",
         ),
     ),
     statuses={
@@ -143,6 +147,7 @@ def _check(
                 refresh=_REFRESH,
                 chance=random.Random(),
                 workers=options.workers or usable_cpus(),
+                confirm=lambda collections: _confirm(options, config, collections, say),
             )
         except BaseException as error:
             reason = redactor.redact(str(error) or "stopped")
@@ -157,14 +162,53 @@ def _check(
 
 def _chosen(options: argparse.Namespace) -> CheckOptions:
     """What the command line asks for. Raises UsageError for options that exclude each other."""
-    if options.delete_extra and not options.repair:
-        raise UsageError("--delete-extra goes with --repair")
+    for flag in ("delete_extra", "yes", "after_cutover"):
+        if getattr(options, flag) and not options.repair:
+            raise UsageError(f"--{flag.replace('_', '-')} goes with --repair")
+    if options.repair and not options.yes and not sys.stdin.isatty():
+        raise UsageError("--repair asks before it writes: without a terminal, add --yes")
     repair = Repair.ITEMS if options.repair else Repair.NONE
     if options.delete_extra:
         repair = Repair.EXTRAS
     if options.since and (options.repair or options.sample or options.anew):
         raise UsageError("--since goes with neither --repair, --sample nor --anew")
-    return CheckOptions(options.sample, repair, options.eventual, options.anew, options.since)
+    return CheckOptions(
+        options.sample,
+        repair,
+        options.eventual,
+        options.anew,
+        options.since,
+        options.after_cutover,
+    )
+
+
+def _confirm(
+    options: argparse.Namespace,
+    config: Config,
+    collections: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Say what --repair will do and, but with --yes, ask. Raises RepairRefused for a no."""
+    say(
+        f"--repair changes {in_short([*collections])} at {hosts(config.target_address)}: it stores "
+        "what is missing or different there"
+    )
+    say(
+        "it deletes documents whose key the source does not have"
+        if options.delete_extra
+        else "documents whose key the source does not have stay; --delete-extra deletes them"
+    )
+    say(
+        f"what it replaces or deletes is kept in {options.report}"
+        if options.report
+        else "what it replaces or deletes is kept nowhere; --report FILE keeps it"
+    )
+    if options.yes:
+        return
+    sys.stderr.write("continue? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise RepairRefused("not confirmed: nothing was changed")
 
 
 def _verdict(

@@ -138,7 +138,7 @@ class Shutdown:
         self.ending = self._stopped(number, self._clock())
 
     def state(self, problem: str, *, complete: bool) -> tuple[str, str]:
-        """What is shown, and why; ``complete``: all that was to be done is."""
+        """What is shown, and why; ``complete``: all is copied, and no changes are followed."""
         if self.running:
             return "degraded" if problem else "running", problem
         line = self.ending.line
@@ -146,9 +146,10 @@ class Shutdown:
             return "degraded", line
         if self.ending.status:
             return "failed", line
-        if complete:
+        ended = self.stage is Stage.ENDED
+        if complete or (ended and self.ending.consistent):
             return "finished", line
-        return "stopped" if self.stage is Stage.ENDED else "stopping", line
+        return "stopped" if ended else "stopping", line
 
     def _begin(
         self,

@@ -38,6 +38,7 @@ from shake.run.supervisor import Supervisor
 from shake.run.sweeping import sweep
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
+from shake.status.figures import utc
 from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.targets.choice import open_target
@@ -92,7 +93,10 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
     config, workers = options.config, options.workers
     with contextlib.ExitStack() as stack:
         if options.standby:
-            opened, lock, plan = _take_over(config, workers, stack)
+            taken = _take_over(config, workers, stack)
+            if taken is None:
+                return None
+            opened, lock, plan = taken
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
             opened = stack.enter_context(open_connections(config))
@@ -126,9 +130,10 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
 
 def _take_over(
     config: Config, workers: int, stack: contextlib.ExitStack
-) -> tuple[RunConnections, TaskLock, Plan]:
+) -> tuple[RunConnections, TaskLock, Plan] | None:
     """Wait until no other supervisor runs this task; then take its lock, and plan.
 
+    None where that one has finished the task by cutover: to go on would undo what users do since.
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby = Standby()
@@ -138,6 +143,10 @@ def _take_over(
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
+    last = standby.retry(opened.checkpoints.load_summary)
+    if standby.waited and last and last.finished_by_cutover:
+        log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
+        return None
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
 
 
@@ -202,20 +211,17 @@ def _report_ending(
     last = pages.last
     if ending.status:
         pages.hurry = keep_status(ending.status)
-    complete = ending.consistent or last.state == "finished"
-    oversight.end(ending.status, ending.line or last.state, complete=complete)
+    oversight.end(ending.status, ending.line or last.state, complete=last.state == "finished")
     for line in summary(last):
         options.reporter.print(line)
     if ending.status:
         raise Ended(ending)
-    if last.state == "finished":
-        if not options.config.sync_schema_only:
-            options.reporter.print(FULL_SYNC_DONE)
-        options.linger()
-    else:
+    if last.state != "finished" or plan.follows:
         log.info("%s", ending.line)
-        if plan.follows:  # which has no other end
-            options.linger()
+    elif not options.config.sync_schema_only:
+        options.reporter.print(FULL_SYNC_DONE)
+    if last.state == "finished" or plan.follows:  # what follows ends well when it is stopped, too
+        options.linger()
     pages.hurry = keep_status(0)
 
 

@@ -63,6 +63,8 @@ complete -c shake-check -n _shtab_shake_check_using -l set -x -d 'a configuratio
 complete -c shake-check -n _shtab_shake_check_using -l workers -x -d 'processes that read a large table (default: the CPUs this process may use)'
 complete -c shake-check -n _shtab_shake_check_using -l repair -d 'store what is missing or different in the target, and look at it again; refused while shake-supervisor runs the task'
 complete -c shake-check -n _shtab_shake_check_using -l delete-extra -d 'with --repair: delete documents whose key the source does not have'
+complete -c shake-check -n _shtab_shake_check_using -l yes -d 'with --repair: do not ask'
+complete -c shake-check -n _shtab_shake_check_using -l after-cutover -d 'with --repair: also after the task was finished by --until-consistent or finish, where nothing writes to the target yet'
 complete -c shake-check -n _shtab_shake_check_using -l anew -d 'begin again, where an interrupted check would go on'
 complete -c shake-check -n _shtab_shake_check_using -l since -d 'compare only the keys that changed since the last completed check, by the table'"'"'s stream, and what that check found'
 complete -c shake-check -n _shtab_shake_check_using -l eventual -d 'scan by eventually consistent reads, at half the cost: they can miss the changes of the last seconds'
