@@ -60,10 +60,10 @@ def last_picture(progress: CheckProgress, *, fails: bool = False) -> list[str]:
 def test_the_last_picture_of_a_whole_check_says_100_percent(progress: CheckProgress) -> None:
     sums, foot = last_picture(progress)
     assert "100.0%" in sums
-    assert "finished, 1 of 1 tables done" in foot
+    assert "finished after 0s, 1 of 1 table done" in foot
 
 
 def test_the_last_picture_of_a_check_that_failed_says_less(progress: CheckProgress) -> None:
     sums, foot = last_picture(progress, fails=True)
     assert "99.9%" in sums
-    assert "stopped, 1 of 1 tables done" in foot
+    assert "stopped after 0s, 1 of 1 table done" in foot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shake.status.rate import Rate, seconds_left
+from shake.status.rate import STEADY, Rate, seconds_left
 
 
 def test_an_even_flow_shows_its_rate_from_the_first_seconds_on() -> None:
@@ -60,3 +60,14 @@ def test_no_time_is_estimated_while_next_to_nothing_moves() -> None:
         assert left is None or left <= 1_000_000
     assert seconds_left(100_000, rate.value(1000.0)) is None
     assert seconds_left(10.0**12, 1.0) is None
+
+
+def test_an_estimate_is_steady_while_the_flow_is_not() -> None:
+    """The source gives 100 a second, then pauses, again and again."""
+    pace = Rate(0.0, STEADY)
+    shown = []
+    for second in range(1, 600):
+        pace.add(100 if second % 20 < 10 else 0, second)
+        if second > 120:
+            shown.append(seconds_left(1_000_000, pace.value(second)) or 0.0)
+    assert max(shown) < 1.2 * min(shown)

@@ -13,7 +13,7 @@ from shake.check.sides import Advanced
 from shake.schema import Table
 from shake.status.figures import count
 from shake.status.progress import Reporter
-from shake.status.rate import Rate, seconds_left
+from shake.status.rate import Rates, seconds_left
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: A table's states: its items are compared, or the keys of its documents are read.
@@ -32,7 +32,7 @@ class CheckProgress:
         self._lock = threading.Lock()
         self._tables: list[TableStatus] = []
         self._state = _CHECKING
-        self._rate = Rate(time.monotonic())
+        self._rates = Rates(time.monotonic())
 
     @contextmanager
     def table(self, table: Table, namespace: str) -> Iterator[None]:
@@ -49,7 +49,7 @@ class CheckProgress:
                     filtered=self._filtered,
                 )
             )
-            self._rate = Rate(time.monotonic())
+            self._rates = Rates(time.monotonic())
         yield
         with self._lock:
             self._state = _CHECKING
@@ -72,7 +72,7 @@ class CheckProgress:
             self._tables[-1] = replace(
                 self._tables[-1], state=_KEYS, items=0, scanned=0, expected_items=expected
             )
-            self._rate = Rate(time.monotonic())
+            self._rates = Rates(time.monotonic())
 
     def advanced(self, more: Advanced) -> None:
         """See Listener."""
@@ -94,9 +94,9 @@ class CheckProgress:
         items, scanned = done.compared, done.scanned
         if self._state == _KEYS:
             items = scanned = done.keys
-        self._rate.add(items - last.items, now)
-        rate = self._rate.value(now)
-        # The rate counts what the scan filter keeps, so what is ahead is counted likewise.
+        self._rates.add(items - last.items, done.size - last.bytes, done.units - last.capacity, now)
+        pace = self._rates.pace.value(now)
+        # The pace counts what the scan filter keeps, so what is ahead is counted likewise.
         left = max(0, last.expected_items - scanned) * (items / scanned if scanned else 1.0)
         repairing = done.repaired < done.to_repair
         number = f"{count(done.repaired + 1)} of {count(done.to_repair)}"
@@ -107,8 +107,11 @@ class CheckProgress:
             bytes=done.size,
             scanned=scanned,
             capacity=done.units,
-            rate=rate,
-            seconds_left=None if repairing else seconds_left(left, rate),
+            rate=self._rates.items.value(now),
+            byte_rate=self._rates.bytes.value(now),
+            unit_rate=self._rates.units.value(now),
+            pace=pace,
+            seconds_left=None if repairing else seconds_left(left, pace),
         )
 
 

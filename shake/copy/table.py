@@ -14,7 +14,7 @@ from shake.farm.messages import Page
 from shake.limits import Budget
 from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan
-from shake.status.rate import Rate, seconds_left
+from shake.status.rate import Rates, seconds_left
 from shake.status.snapshot import TableStatus
 
 
@@ -95,7 +95,7 @@ class CopiedTable:
         self._pending = _scattered(plan)
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.segments)
-        self._rates = _Rates(now)
+        self._rates = Rates(now)
         self._total = _Total(plan.segments)
         self._before = self._total.documents, self._total.bytes
         self._began: float | None = None
@@ -111,7 +111,7 @@ class CopiedTable:
             self._began = now
         self.phase = phase
         if phase is Phase.COPYING:
-            self._rates = _Rates(now)
+            self._rates = Rates(now)
         if self.over:
             self._ended = now
 
@@ -173,7 +173,13 @@ class CopiedTable:
         if segment.acknowledge(published.load):
             self._dirty.add(segment.number)
             self._total.move(before, segment.acknowledged)
-            self._rates.add(before, segment.acknowledged, clock)
+            after = segment.acknowledged
+            self._rates.add(
+                after.documents - before.documents,
+                after.bytes - before.bytes,
+                after.capacity - before.capacity,
+                clock,
+            )
             self._unfinished -= segment.acknowledged.done
 
     # ---- checkpoints
@@ -218,7 +224,7 @@ class CopiedTable:
 
     def status(self, now: float, *, filtered: bool) -> TableStatus:
         table, total = self.plan.table, self._total
-        rate = self._rates.items.value(now)
+        pace = self._rates.pace.value(now)
         left = max(0, table.items - total.scanned)
         copying, indexing = self.phase is Phase.COPYING, self.phase is Phase.INDEXING
         share = total.documents / total.scanned if total.scanned else 1.0
@@ -235,13 +241,14 @@ class CopiedTable:
             expected_bytes=table.bytes,
             segments=len(self._segments),
             segments_done=len(self._segments) - self._unfinished,
-            rate=rate,
+            rate=self._rates.items.value(now),
+            pace=pace,
             byte_rate=self._rates.bytes.value(now),
             unit_rate=self._rates.units.value(now),
             answers=self.answers,
             index_step=self.index_step if indexing else "",
             index_progress=self.index_progress if indexing else None,
-            seconds_left=seconds_left(left * share, rate) if copying else None,
+            seconds_left=seconds_left(left * share, pace) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             filtered=filtered,
@@ -250,18 +257,6 @@ class CopiedTable:
             items_before=self._before[0],
             bytes_before=self._before[1],
         )
-
-
-class _Rates:
-    """How fast items, bytes and read units are acknowledged of late."""
-
-    def __init__(self, now: float) -> None:
-        self.items, self.bytes, self.units = Rate(now), Rate(now), Rate(now)
-
-    def add(self, before: SegmentRecord, after: SegmentRecord, clock: float) -> None:
-        self.items.add(after.documents - before.documents, clock)
-        self.bytes.add(after.bytes - before.bytes, clock)
-        self.units.add(after.capacity - before.capacity, clock)
 
 
 class _Total:

@@ -16,8 +16,10 @@ from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
+    clock_time,
     duration,
     fraction,
+    many,
     oldest_unread,
     percent,
     short,
@@ -32,7 +34,7 @@ __all__ = ["Bars", "Console", "picture"]
 
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
-_HEADS = ("done", "items", "rate", "size", "left", "throttles")
+_HEADS = ("done", "items", "rate", "units/s", "left")
 _STYLES = {
     "degraded": "yellow",
     "paused": "yellow",
@@ -72,7 +74,9 @@ class Bars:
 
 def picture(snapshot: Snapshot, now: float, room: int) -> Group:
     """The bars as rich renders them, at most ``room`` tables high; ``now`` moves the pulses."""
-    busy = [table for table in snapshot.tables if table.state not in IDLE - ILL]
+    busy = sorted(
+        (table for table in snapshot.tables if table.state not in IDLE - ILL), key=_activity
+    )
     everything = total(snapshot)
     grid = Table(
         Column(ratio=2, no_wrap=True, overflow="ellipsis"),
@@ -94,15 +98,40 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
         for table in (*busy[:room], everything)
         if table.error
     ]
+    return Group(grid, *errors, _foot(snapshot, everything, len(busy) - room))
+
+
+def _activity(table: TableStatus) -> tuple[bool, int, int, str]:
+    """What needs a user first, then by what is written. By its magnitude: rows must not dance."""
+    written = table.byte_rate or table.change_rate
+    lag = table.lag or 0.0
+    return table.state not in ILL, -_magnitude(lag), -_magnitude(written), table.name
+
+
+def _magnitude(number: float) -> int:
+    return len(str(int(number)))
+
+
+def _foot(snapshot: Snapshot, everything: TableStatus, hidden: int) -> Text:
+    """What the task is at, for how long, until when, and at what cost."""
     done = sum(table.state in COMPLETE for table in snapshot.tables)
-    foot = f"{snapshot.state}, {done} of {len(snapshot.tables)} tables done"
-    if len(busy) > room:
-        foot += f", {len(busy) - room} more under way"
+    word = "after" if snapshot.state in ("finished", "failed", "stopped") else "for"
+    parts = [
+        f"{snapshot.state} {word} {duration(snapshot.seconds)}",
+        f"{done} of {many(len(snapshot.tables), 'table')} done",
+        size(everything.bytes),
+    ]
+    if everything.seconds_left and snapshot.time:
+        parts.append(f"copied at {clock_time(snapshot.time, everything.seconds_left)} UTC")
+    if everything.throttles:
+        parts.append(f"{short(everything.throttles)} throttles")
+    if hidden > 0:
+        parts.append(f"{hidden} more under way")
     style = "dim"
     if oldest := oldest_unread(snapshot):
-        foot += f", {unread(oldest)} (table {oldest.name})"
+        parts.append(f"{unread(oldest)} (table {oldest.name})")
         style = "red" if (oldest.unread or 0.0) >= OLD else style
-    return Group(grid, *errors, Text(foot, style=style))
+    return Text(", ".join(parts), style=style)
 
 
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
@@ -120,16 +149,21 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     cells = (
         percent(part),
         short(table.items),
-        f"{short(table.change_rate if followed else table.rate)}/s",
-        size(table.bytes),
-        duration(table.seconds_left) if copying and not followed else _place(table),
-        short(table.throttles),
+        f"{short(table.change_rate)}/s" if followed else f"{size(table.byte_rate)}/s",
+        "" if followed else _units(table),
+        duration(table.seconds_left) if copying and not followed else _state(table),
     )
     return (Text(table.name, style), bar, *map(Text, cells))
 
 
-def _place(table: TableStatus) -> str:
-    """Where a table is that is not being copied."""
+def _units(table: TableStatus) -> str:
+    """Read units a second, and how many are allowed: ``480/500``."""
+    allowed = f"/{short(table.budget)}" if table.budget else ""
+    return f"{short(table.unit_rate)}{allowed}"
+
+
+def _state(table: TableStatus) -> str:
+    """What is done for a table that is not being copied."""
     if table.lag is None:
         return table.state
     return f"lag {duration(table.lag)}"

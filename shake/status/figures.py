@@ -24,7 +24,7 @@ COPIED = frozenset(one.value for one in phase.COPIED)
 _ALMOST = 0.999
 _SUMMED = (
     "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
-    "rate", "byte_rate", "unit_rate", "answers", "throttles", "retries",
+    "rate", "pace", "byte_rate", "unit_rate", "answers", "throttles", "retries",
     "items_before", "bytes_before",
     "changes", "skipped", "change_rate", "shards", "shards_reading", "pending", "journaled",
 )  # fmt: skip
@@ -72,7 +72,7 @@ def total(snapshot: Snapshot) -> TableStatus:
         state=snapshot.state,
         expected_items=sum(map(expected, tables)),
         seconds=snapshot.seconds,
-        seconds_left=_seconds_left(tables, sums["rate"]),
+        seconds_left=_seconds_left(tables, sums["pace"]),
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
         lag=max((t.lag for t in tables if t.lag is not None and copied), default=None),
@@ -100,8 +100,8 @@ def oldest_unread(snapshot: Snapshot) -> TableStatus | None:
     return max(tables, key=lambda table: table.unread or 0.0, default=None)
 
 
-def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
-    """What is left at the rate of now, and no less than the slowest table says of itself."""
+def _seconds_left(tables: tuple[TableStatus, ...], pace: float) -> float | None:
+    """What is left at the present pace, and no less than the slowest table says of itself."""
     unready = [table for table in tables if table.state not in COMPLETE]
     if not unready:
         return 0.0
@@ -111,9 +111,9 @@ def _seconds_left(tables: tuple[TableStatus, ...], rate: float) -> float | None:
     left = 0.0
     for table in to_copy:
         ahead = expected(table) - table.scanned
-        # The rate counts items after the filter, so what is ahead is counted likewise.
+        # The pace counts items after the filter, so what is ahead is counted likewise.
         left += ahead * table.items / table.scanned if table.scanned else ahead
-    estimate = seconds_left(left, rate)
+    estimate = seconds_left(left, pace)
     if estimate is None:
         return None
     return max(estimate, *(table.seconds_left or 0.0 for table in to_copy))
@@ -173,6 +173,18 @@ def utc(moment: float | None) -> str:
     if moment is None:
         return "-"
     return datetime.fromtimestamp(int(moment), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def clock_time(now: float, seconds: float) -> str:
+    """UTC in so many seconds: ``14:20:05`` soon, ``14:20`` today, ``Mon 30 Nov 14:20`` later.
+
+    ``now`` is in Unix seconds.
+    """
+    today = datetime.fromtimestamp(now, timezone.utc)
+    then = datetime.fromtimestamp(now + seconds, timezone.utc)
+    if seconds < 300:
+        return f"{then:%H:%M:%S}"
+    return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%a %d %b %H:%M}"
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:

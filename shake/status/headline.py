@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import NamedTuple
 
 from shake.phase import Phase
@@ -12,6 +11,7 @@ from shake.status.figures import (
     COMPLETE,
     COPIED,
     ILL,
+    clock_time,
     count,
     duration,
     fraction,
@@ -133,18 +133,9 @@ def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Head
 
 def _when(now: float, end: Finish) -> str:
     """``Copied at about 14:20 UTC, in 1h 05m (between 14:05 and 14:50)``."""
-    guess, soonest, latest = (_clock(now, seconds) for seconds in end)
+    guess, soonest, latest = (clock_time(now, seconds) for seconds in end)
     text = f"Copied at about {guess} UTC, in {duration(end.seconds)}"
     return f"{text} (between {soonest} and {latest})" if soonest != latest else text
-
-
-def _clock(now: float, seconds: float) -> str:
-    """The clock time in so many seconds, with its date where that is another day."""
-    today = datetime.fromtimestamp(now, timezone.utc)
-    then = datetime.fromtimestamp(now + seconds, timezone.utc)
-    if seconds < 300:
-        return f"{then:%H:%M:%S}"
-    return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%a %d %b %H:%M}"
 
 
 def attention(table: TableStatus) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-#: Seconds after which what was counts for about a third.
+#: Seconds after which what was counts for about a third, in a rate of now.
 _MEMORY = 10.0
+#: The same in a rate by which the time left is estimated: an estimate that jumps helps nobody.
+STEADY = 120.0
 #: Units a second below which nothing moves, and the longest estimate that is shown, in seconds.
 _SLOWEST, _LONGEST = 0.1, 1000 * 86400.0
 
@@ -18,7 +20,8 @@ def seconds_left(ahead: float, rate: float) -> float | None:
 class Rate:
     """An exponentially weighted rate, in units a second, of a count that grows in jumps."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, memory: float = _MEMORY) -> None:
+        self._memory = memory
         self._start = self._then = now
         self._weight = 0.0
 
@@ -29,9 +32,24 @@ class Rate:
     def value(self, now: float) -> float:
         self._decay(now)
         # Early on, less time has been seen than the memory is long.
-        seen = -math.expm1(-max(now - self._start, 0.1) / _MEMORY)
-        return self._weight / _MEMORY / seen
+        seen = -math.expm1(-max(now - self._start, 0.1) / self._memory)
+        return self._weight / self._memory / seen
 
     def _decay(self, now: float) -> None:
-        self._weight *= math.exp(-(now - self._then) / _MEMORY)
+        self._weight *= math.exp(-(now - self._then) / self._memory)
         self._then = now
+
+
+class Rates:
+    """How fast items, bytes and read units come of late; ``pace``: items, steadily."""
+
+    def __init__(self, now: float) -> None:
+        self.items, self.bytes, self.units = Rate(now), Rate(now), Rate(now)
+        self.pace = Rate(now, STEADY)
+
+    def add(self, items: int, size: int, units: float, now: float) -> None:
+        """So many more have come: items, bytes, read units."""
+        self.items.add(items, now)
+        self.bytes.add(size, now)
+        self.units.add(units, now)
+        self.pace.add(items, now)

@@ -40,6 +40,8 @@ class TableStatus:
     segments_done: int = 0
     #: items, bytes and read units a second of late
     rate: float = 0.0
+    #: items a second of the last minutes, by which the time left is estimated
+    pace: float = 0.0
     byte_rate: float = 0.0
     unit_rate: float = 0.0
     #: answers to requests that read it, in this run

@@ -12,6 +12,8 @@ def table(name: str = "orders", state: str = "copying", **figures: Any) -> Table
     figures = {"expected_items": 1000, "segments": 4} | figures
     if "items" in figures:
         figures.setdefault("scanned", figures["items"])
+    if "rate" in figures:
+        figures.setdefault("pace", figures["rate"])
     return TableStatus(name, f"shop.{name}", state, **figures)
 
 
