@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -133,7 +134,12 @@ def test_a_bar_shows_rate_units_and_time_left_and_the_foot_the_rest() -> None:
 
 
 def test_the_bars_fit_80_columns() -> None:
-    large = {"items": 10**9, "byte_rate": 123e6, "unit_rate": 39_900.0, "budget": 40_000.0}
+    large: dict[str, Any] = {
+        "items": 10**9,
+        "byte_rate": 123e6,
+        "unit_rate": 39_900.0,
+        "budget": 40_000.0,
+    }
     busy = table("orders-of-the-year", seconds_left=37_000.0, segments_done=1, **large)
     shown = drawn(task(busy, busy, seconds=86_400.0, time=1_562_000_000.0))
     assert max(map(len, shown)) <= 80

@@ -6,7 +6,7 @@ import math
 
 #: Seconds after which what was counts for about a third, in a rate of now.
 _MEMORY = 10.0
-#: The same in a rate by which the time left is estimated: an estimate that jumps helps nobody.
+#: The same in a rate by which the time left is estimated: an estimate that jumps is useless.
 STEADY = 120.0
 #: Units a second below which nothing moves, and the longest estimate that is shown, in seconds.
 _SLOWEST, _LONGEST = 0.1, 1000 * 86400.0
