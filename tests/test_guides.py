@@ -29,8 +29,8 @@ from shake.cli.definition import root_parser
 from shake.cli.main import COMMANDS
 from shake.codec.contract import Options
 from shake.config import Config, load
+from shake.config.declared_keys import KEYS
 from shake.config.load import _IGNORED
-from shake.config.table import KEYS
 from shake.plan import machine
 from shake.plan.plan import Action, Plan, StreamPlan, TablePlan
 from shake.plan.policy import iam_policy, mongodb_roles
@@ -45,6 +45,8 @@ from tests.support.migration import ROOT, compare
 from tests.support.tables import create_table, put_items
 from tests.test_config import NIMOSHAKE
 from tests.test_troubleshooting import QUOTES
+
+pytestmark = pytest.mark.timeout(240)
 
 DOCS = ROOT / "docs"
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -272,6 +274,10 @@ def test_a_command_that_is_not_run_is_a_right_one(page: Path) -> None:
         CHECKS[program](words)
 
 
+#: What stands for each program in a command line of shake.
+NAMES = {"shake": [], **{one.program: [one.name] for one in COMMANDS if one.program}}
+
+
 def in_the_text(page: Path) -> list[str]:
     """What stands between backticks, and is no message."""
     return [one for one in inline(page) if one not in QUOTES]
@@ -281,8 +287,9 @@ def in_the_text(page: Path) -> list[str]:
 def test_a_command_in_the_text_is_a_right_one(page: Path) -> None:
     for line in in_the_text(page):
         program, *words = line.split()
-        if program == "shake" and words and not {"COMMAND", "…"} & set(words):
-            parsed(["1" if word == "N" else word for word in words])
+        words = ["1" if word == "N" else word for word in words]
+        if program in NAMES and words and not {"COMMAND", "…"} & set(words):
+            parsed([*NAMES[program], *words])
         if line.startswith("python -m benchmarks "):
             benchmark_parser().parse_args(words[2:])
 

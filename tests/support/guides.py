@@ -19,7 +19,7 @@ from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
-_BLOCK = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
+_BLOCK = re.compile(r"(?ms)^( *)```(\w*)\n(.*?)^\1```$")
 _FILE = re.compile(r"`([\w.-]+\.conf)`")
 #: Run before a page: nothing waits longer than it must.
 _PRELUDE = "set -euo pipefail\nsleep() { command sleep 0.2; }\n"
@@ -40,7 +40,7 @@ def blocks(page: Path) -> list[Block]:
     found = []
     for match in _BLOCK.finditer(text):
         files = _FILE.findall(text[: match.start()])
-        found.append(Block(match[1], match[2], files[-1] if files else ""))
+        found.append(Block(match[2], match[3], files[-1] if files else ""))
     return found
 
 
@@ -109,7 +109,7 @@ class Walk:
             text = re.sub(rf"\b{word}\b", name, text)
         return text
 
-    def run(self, before: Sequence[tuple[str, str]] = (), seconds: float = 100) -> str:
+    def run(self, before: Sequence[tuple[str, str]] = (), seconds: float = 200) -> str:
         """Run the page to its end; return what it prints. Each command must exit with 0."""
         programs = self.folder / "programs"
         programs.mkdir(exist_ok=True)

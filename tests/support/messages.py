@@ -82,6 +82,7 @@ def texts_of_the_code() -> set[str]:
 def messages() -> list[Message]:
     """The messages of errors, refusals and warnings."""
     found = set()
+    assert all((ROOT / f"shake/{name}.py").is_file() for name in _WHOLE)
     for path in sorted((ROOT / "shake").rglob("*.py")):
         name = path.relative_to(ROOT / "shake").with_suffix("").as_posix()
         if name.startswith(_APART):
