@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.messages import Message, explained, messages, texts_of_the_code
+from tests.support.messages import WHOLE, Message, explained, messages, texts_of_the_code
 from tests.support.migration import ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -32,6 +32,10 @@ def quotes() -> Iterator[str]:
 QUOTES = sorted(set(quotes()))
 #: Letters of a quote: a shorter one says nothing.
 _LEAST = 8
+
+
+def test_each_module_whose_texts_are_messages_exists() -> None:
+    assert [one for one in WHOLE if not (ROOT / f"shake/{one}.py").is_file()] == []
 
 
 def test_the_page_quotes_only_what_the_code_says() -> None:

@@ -20,7 +20,7 @@ _STATUSES = (1, 3, 4)
 #: Calls whose text is shown to the user.
 _SHOWN = ("log.warning", "log.error", "notice", "self.notice")
 #: Modules in which every text is a refusal, a warning, or what to do.
-_WHOLE = (
+WHOLE = (
     "codec/items",
     "codec/number",
     "codec/statements",
@@ -51,7 +51,7 @@ _WHOLE = (
     "targets/mongodb/building",
     "targets/mongodb/concern",
     "targets/mongodb/fields",
-    "targets/mongodb/places",
+    "targets/mongodb/namespaces",
     "targets/mongodb/rights",
     "targets/mongodb/session",
     "targets/mongodb/writing",
@@ -82,13 +82,12 @@ def texts_of_the_code() -> set[str]:
 def messages() -> list[Message]:
     """The messages of errors, refusals and warnings."""
     found = set()
-    assert all((ROOT / f"shake/{name}.py").is_file() for name in _WHOLE)
     for path in sorted((ROOT / "shake").rglob("*.py")):
         name = path.relative_to(ROOT / "shake").with_suffix("").as_posix()
         if name.startswith(_APART):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        nodes = [tree] if name in _WHOLE else _shown(tree, name)
+        nodes = [tree] if name in WHOLE else _shown(tree, name)
         docs = _docstrings(tree)
         for node in nodes:
             found |= {
