@@ -22,6 +22,7 @@ import orjson
 import pytest
 from pymongo.errors import OperationFailure
 
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.__main__ import _parser as benchmark_parser
 from benchmarks.pages import pages
 from shake.checkpoint.records import SegmentRecord, TableRecord
@@ -243,7 +244,11 @@ def of_make(words: list[str]) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     if words[0] == "bench" and words[1:]:
-        benchmark_parser().parse_args(shlex.split(words[1].removeprefix("ARGS=")))
+        of_benchmarks(shlex.split(words[1].removeprefix("ARGS=")))
+
+
+def of_benchmarks(words: list[str]) -> None:
+    assert set(benchmark_parser().parse_args(words).benchmarks) <= set(BENCHMARKS)
 
 
 def by_hand(_: list[str]) -> None:
@@ -291,7 +296,7 @@ def test_a_command_in_the_text_is_a_right_one(page: Path) -> None:
         if program in NAMES and words and not {"COMMAND", "…"} & set(words):
             parsed([*NAMES[program], *words])
         if line.startswith("python -m benchmarks "):
-            benchmark_parser().parse_args(words[2:])
+            of_benchmarks(words[2:])
 
 
 @each_page
