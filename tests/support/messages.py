@@ -37,15 +37,14 @@ WHOLE = (
     "process/ulimits",
     "run/shutdown",
     "source/answer",
+    "source/aws_profile",
     "source/client",
     "source/clock",
     "source/connection",
-    "source/profile",
     "source/streams",
-    "status/switch",
+    "status/readiness",
     "stream/absence",
     "stream/journal",
-    "targets/identity",
     "targets/mongodb/advice",
     "targets/mongodb/applying",
     "targets/mongodb/building",
@@ -55,6 +54,7 @@ WHOLE = (
     "targets/mongodb/rights",
     "targets/mongodb/session",
     "targets/mongodb/writing",
+    "targets/same_collection",
 )
 #: Not of a migration.
 _APART = ("demo/",)
