@@ -39,6 +39,7 @@ from shake.process.arena import SLOTS_PER_READER, SLOTS_PER_SCANNER
 from shake.schema import Attribute, Keys, Origin, Table
 from shake.source.contract import Stream
 from shake.source.item_size import item_bytes
+from shake.status.metrics import _STATES
 from tests.support import mongosh
 from tests.support.expected import expected
 from tests.support.guides import PAGES, README, Walk, blocks, commands, inline, texts
@@ -68,6 +69,7 @@ OWN = ("README", "cutover", "metrics", "nimoshake", "rehearsal", "rollback")
 #: Pages that take the configuration of the README as it is.
 READERS_CONF = ("permissions", "sizing", "troubleshooting")
 ELSEWHERE = {
+    "steering": "run by tests/test_steering_guide.py",
     "install": "run by tests/test_wheel.py",
     "CONTRIBUTING": "targets of make, checked here, and the embedded servers",
 }
@@ -294,7 +296,9 @@ def test_a_command_in_the_text_is_a_right_one(page: Path) -> None:
         program, *words = line.split()
         words = ["1" if word == "N" else word for word in words]
         if program in NAMES and words and not {"COMMAND", "…"} & set(words):
-            parsed([*NAMES[program], *words])
+            whole = [*NAMES[program], *words]
+            if whole[1:] or whole[0] not in {one.name for one in COMMANDS}:  # else its name alone
+                parsed(whole)
         if line.startswith("python -m benchmarks "):
             of_benchmarks(words[2:])
 
@@ -406,6 +410,12 @@ def test_the_page_of_sizing_has_the_figures_of_the_plan_and_of_the_shapes() -> N
         sizes = [round(size / len(items)) for size in (counted, json, stored)]
         row = " | ".join(f"{size:,} B" for size in sizes)
         assert f"| {shape} | {row} |" in text
+
+
+def test_the_states_of_a_task_are_named() -> None:
+    text = " ".join((DOCS / "metrics.md").read_text(encoding="utf-8").split())
+    states = ", ".join(f"`{state}`" for state in _STATES)
+    assert f"States of a task, in `shake_state`: {states}." in text
 
 
 def test_each_key_of_nimoshake_is_explained() -> None:
