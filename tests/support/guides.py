@@ -50,10 +50,16 @@ def texts(page: Path, *languages: str) -> list[str]:
 
 
 def commands(page: Path, *languages: str) -> list[str]:
-    """The command lines of these blocks, without comments; continued lines are joined."""
-    joined = "".join(texts(page, *languages)).replace("\\\n", " ")
-    lines = (re.sub(r"(^|\s+)#\s.*$", "", line).strip() for line in joined.splitlines())
-    return [line for line in lines if line]
+    """The command lines of these blocks, without comments; continued lines are joined.
+
+    Where a block has lines that begin with ``$``, the others are output.
+    """
+    found: list[str] = []
+    for text in texts(page, *languages):
+        lines = text.replace("\\\n", " ").splitlines()
+        typed = [line[2:] for line in lines if line.startswith("$ ")]
+        found += (re.sub(r"(^|\s+)#\s.*$", "", line).strip() for line in typed or lines)
+    return [line for line in found if line]
 
 
 def inline(page: Path) -> list[str]:
