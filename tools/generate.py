@@ -21,6 +21,7 @@ from tools.completion import completion
 from tools.dashboard import dashboard
 from tools.manual import configuration_page, program_page, root_page
 from tools.modules import modules
+from tools.sections import metrics_page
 
 ROOT = Path(__file__).resolve().parent.parent
 _PROGRAMS = (RUN, CHECK, DEMO)
@@ -38,6 +39,7 @@ def files() -> Mapping[str, Callable[[], str]]:
     made: dict[str, Callable[[], str]] = {
         "docs/configuration.md": reference,
         "docs/modules.md": modules,
+        "docs/metrics.md": metrics_page,
         "deploy/shake.conf": example,
         "deploy/grafana-dashboard.json": dashboard,
         f"{_MAN}/man1/shake.1": partial(root_page, COMMANDS),
