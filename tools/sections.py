@@ -30,9 +30,8 @@ def metrics_page() -> str:
 
 def _metrics() -> str:
     """All metrics, by a task of one table and one process in which every figure is known."""
-    known: dict[str, Any] = {one.name: 1.0 for one in fields(TableStatus) if one.default is None}
-    table = TableStatus("orders", "shop.orders", "copying", **known)
-    tables, processes = (table,), (ProcessStatus("worker 0", 1),)
+    table = TableStatus("orders", "shop.orders", "copying", **_known(TableStatus))
+    tables, processes = (table,), (ProcessStatus("worker 0", 1, **_known(ProcessStatus)),)
     snapshot = Snapshot("shop", "all", "running", 1.0, 1.0, tables, processes)
     rows = []
     for family in text_string_to_metric_families(metrics(snapshot).decode()):
@@ -40,6 +39,11 @@ def _metrics() -> str:
         labels = ", ".join(f"`{label}`" for label in sample.labels)
         rows.append((f"`{sample.name}`", family.type, labels, family.documentation))
     return _table(("metric", "type", "labels", "meaning"), rows)
+
+
+def _known(status: type[TableStatus | ProcessStatus]) -> dict[str, Any]:
+    """A value for each figure that can be unknown."""
+    return {one.name: 1.0 for one in fields(status) if one.default is None}
 
 
 def _alerts() -> str:
