@@ -45,6 +45,8 @@ def test_the_demo_migrates_kills_a_worker_verifies_and_ends(tmp_path: Path) -> N
         r"demo: the same in MongoDB: \{'_id': ObjectId\(.*'total': Decimal128\(.*",
         r"demo: 90 live writes at the source: new, changed, deleted",
         r"demo: last write at \S+; applied through \S+: every change is in MongoDB, .*",
+        r"demo: shake control finish --conf .*",
+        r"shake-demo finished after .*",
         r"table orders: 90 changes applied in this run, .*",
         r"table orders: 300 items equal .*",
     ):  # in this order
@@ -83,13 +85,17 @@ def test_the_help_is_plain_text(capsys: Any) -> None:
 
 
 def test_a_story_that_cannot_go_on_ends_the_run() -> None:
-    ended: list[bool] = []
-    with status_server(task, "127.0.0.1", 0, None) as server:  # of no table
-        page = f"http://127.0.0.1:{server.port}/"
-        nowhere = ("http://127.0.0.1:1", "mongodb://127.0.0.1:1", "demo")
-        story = Story(*nowhere, page, 1, print, lambda: ended.append(True))
-        story.run()
-    assert ended == [True]
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with status_server(task, "127.0.0.1", 0, None) as server:  # of no table
+            page = f"http://127.0.0.1:{server.port}/"
+            nowhere = ("http://127.0.0.1:1", "mongodb://127.0.0.1:1", "demo")
+            story = Story(*nowhere, page, 1, print, lambda: None)
+            story.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
     assert story.failure.startswith("the demo failed: ValueError: ")
     assert not story.told
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import signal
 import socket
 import sys
 import tempfile
@@ -18,6 +16,9 @@ from rich.console import Console
 from shake.cli import check, supervisor
 from shake.cli.command import positive
 from shake.cli.definition import Command
+from shake.control.address import socket_path
+from shake.control.client import ask
+from shake.control.commands import Finish
 from shake.demo import fetch
 from shake.demo.mongo import mongo_server
 from shake.demo.orders import TABLE, seed
@@ -35,6 +36,7 @@ id = {id}
 sync_mode = all
 pid_path = {folder}
 http_profile = {port}
+http.linger = 0
 log.level = warn
 incr.margin = 1
 qps.full = {calls}
@@ -133,7 +135,13 @@ def _demo(options: argparse.Namespace) -> int:
         command = ["--conf", str(conf)]
         page = f"http://127.0.0.1:{options.port}/"
         verified: list[int] = []
-        story = Story(source.url, target.uri, _ID, page, items, say, _finish)
+
+        def finish() -> None:
+            say(f"shake control finish {' '.join(command)}")
+            for reply in ask(socket_path(folder, _ID), [Finish()]):
+                say(reply.line)
+
+        story = Story(source.url, target.uri, _ID, page, items, say, finish)
 
         def linger() -> None:
             if not story.told:  # Ctrl-C, before all was shown
@@ -170,10 +178,6 @@ def _expect_free(port: int) -> None:
             raise RefusedError(
                 f"port {port} of the status page: {error.strerror}; choose another with --port"
             ) from error
-
-
-def _finish() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say_green(text: str) -> None:

@@ -27,8 +27,8 @@ _KILL_AT = 0.4
 class Story(threading.Thread):
     """Acts on the migration as its status page shows it, says what it does, and ends it.
 
-    ``database`` holds the copied collection. ``finish`` ends the supervisor. ``told``: all was
-    shown. ``failure``: why the story could not go on.
+    ``database`` holds the copied collection. ``finish`` has the supervisor end when all is applied.
+    ``told``: all was shown. ``failure``: why the story could not go on.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class Story(threading.Thread):
             self._show_an_item()
             self._write()
             self.told = True
+            self._finish()
         except Exception as error:
             self.failure = f"the demo failed: {type(error).__name__}: {error}"
-        self._finish()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _kill_a_worker(self) -> None:
         status = self._wait(
