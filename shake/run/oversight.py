@@ -51,7 +51,7 @@ class Oversight:
         self._summaries.end(status, line)
         if self._webhook:
             self._webhook.end(status, line, complete=complete)
-            self._webhook.close(_CLOSE_SECONDS / 2)
+            self._webhook.close(_CLOSE_SECONDS / 2 if status or complete else 0.0)
         self._summaries.close(_CLOSE_SECONDS / 2)
 
 

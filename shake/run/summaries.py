@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.summary import MOST_TABLES, TableLine, TaskSummary
@@ -19,6 +20,8 @@ log = logging.getLogger("shake")
 
 #: Seconds between two saves while nothing else than figures changes, and between any two.
 _EVERY, _LEAST = 30.0, 2.0
+#: Seconds of a save after which the store counts as one that hangs.
+_HANGS = 1.0
 
 
 class Summaries:
@@ -31,6 +34,7 @@ class Summaries:
         self._last: Snapshot | None = None
         self._shown: object = None  # what the last one that was saved says, but for figures
         self._saved = 0.0  # of the local clock
+        self._saving = inf  # since when, while it is
 
     def show(self, snapshot: Snapshot) -> None:
         """Save it if its states have changed, or if the last save was long ago."""
@@ -48,13 +52,16 @@ class Summaries:
             self._outlet.put(partial(self._save, last, tries=3))
 
     def close(self, seconds: float) -> None:
-        """Wait for the last save, no longer than so: a store can hang."""
-        self._outlet.close(seconds)
+        """Wait for the last save, no longer than so, and not at all for a store that hangs."""
+        hangs = time.monotonic() - self._saving > _HANGS
+        self._outlet.close(0.0 if hangs else seconds)
 
     def _save(self, summary: TaskSummary, tries: int = 1) -> None:
+        self._saving = time.monotonic()
         with suppress(ShakeError):  # whatever is wrong with the store, others notice and say
             while tries and not self._checkpoints.save_summary(summary, self._lock.check):
                 tries -= 1
+        self._saving = inf
 
 
 def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") -> TaskSummary:
