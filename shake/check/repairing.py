@@ -14,8 +14,7 @@ from shake.checkpoint.task_lock import TaskHeld, TaskLock
 from shake.config import Config
 from shake.errors import RefusedError
 from shake.schema import Table
-from shake.targets.contract import Fence
-from shake.targets.mongodb.target import MongoTarget
+from shake.targets.contract import Fence, Target
 
 log = logging.getLogger("shake.check")
 
@@ -31,7 +30,7 @@ class Repairs:
     _config: Config
     _checkpoints: Checkpoints
     _lock: TaskLock
-    _target: MongoTarget
+    _target: Target
 
     def begin(self, table: Table, processes: int) -> Fence:
         """Begin with a table, which so many processes repair; return the fence of the first.
@@ -60,7 +59,7 @@ class Repairs:
 
 
 @contextlib.contextmanager
-def repairing(config: Config, target: MongoTarget) -> Iterator[Repairs]:
+def repairing(config: Config, target: Target) -> Iterator[Repairs]:
     """Hold the task lock, so that no supervisor runs the task meanwhile.
 
     Raises RepairRefused while one does; TaskLockLost, at the end, where one has begun since.
