@@ -36,6 +36,7 @@ BENCHMARKS = (
     "real",
     "writers",
     "check",
+    "proof",
 )
 
 

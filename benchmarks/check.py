@@ -8,8 +8,7 @@ from statistics import median
 from benchmarks.measure import Failed, Usage
 from benchmarks.programs import table_of
 from benchmarks.real import RealBench, real
-from benchmarks.report import Options, Report, Value
-from shake.check.part import THREADS
+from benchmarks.report import WORKER_SCANNERS, Options, Report, Value
 
 _ITEMS = 1_000_000
 #: The script's table is smaller by this factor: an item takes it that much longer.
@@ -38,7 +37,7 @@ def run(options: Options) -> Report:
         f"check: {shape} items equal in mongod, {options.farm} workers, median of {rounds} rounds, "
         "less the cost of a start"
     )
-    segments = options.farm * THREADS
+    segments = options.farm * WORKER_SCANNERS
     with real() as place:
         for program, runs in programs.items():
             table, empty = table_of(shape, runs.items), table_of(shape, 0)
@@ -76,7 +75,7 @@ def _measure(
 
 def _memory(place: RealBench, shape: str, items: int) -> str:
     peaks = []
-    segments = _PROCESSES * THREADS
+    segments = _PROCESSES * WORKER_SCANNERS
     for size in (items, _GROWTH * items):
         table = table_of(shape, size)
         _copy(place, table, segments=segments)

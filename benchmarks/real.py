@@ -117,9 +117,12 @@ def run(options: Options) -> Report:
 
 
 @contextlib.contextmanager
-def real() -> Iterator[RealBench]:
-    """Start a replayed source, and mongod."""
-    with tempfile.TemporaryDirectory(prefix="shake-bench-") as folder, bench("--unique") as place:
+def real(*replay: str) -> Iterator[RealBench]:
+    """Start a replayed source with these command line options, and mongod."""
+    with (
+        tempfile.TemporaryDirectory(prefix="shake-bench-") as folder,
+        bench("--unique", *replay) as place,
+    ):
         mongod = Mongod(folder=Path(folder))
         mongod.cache = _CACHE
         with mongod:

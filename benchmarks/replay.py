@@ -76,6 +76,10 @@ class Replay:
                     return _small({"Table": self._table(request["TableName"]).description()})
                 case "Scan":
                     return self._scan(self._table(request["TableName"]), request)
+                case "BatchGetItem":
+                    return self._items(request)
+                case "BatchWriteItem":
+                    return self._put(request)
                 case "ListStreams":
                     names = [request["TableName"]] if "TableName" in request else self._tables
                     return _small({"Streams": [self._table(n).stream.entry() for n in names]})
@@ -100,6 +104,20 @@ class Replay:
         times[1] = time.monotonic()
         return answer
 
+    def _items(self, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
+        [(name, wanted)] = request["RequestItems"].items()
+        found = filter(None, map(self._table(name).item, wanted["Keys"]))
+        body = b'{"Responses":{"%b":[%b]},"UnprocessedKeys":{}}' % (name.encode(), b",".join(found))
+        return 200, [body], zlib.crc32(body)
+
+    def _put(self, request: dict[str, Any]) -> tuple[int, list[bytes], int]:
+        """Note changes in the stream; the items stay as they are."""
+        [(name, writes)] = request["RequestItems"].items()
+        for write in writes:
+            item = write["PutRequest"]["Item"]
+            self._table(name).stream.put({key: item[key] for key in ("pk", "sk")})
+        return _small({"UnprocessedItems": {}})
+
     def _slowly(self, answer: Answer) -> tuple[int, list[bytes], int]:
         time.sleep(self._options.delay)
         if self._options.throttle:
@@ -109,7 +127,8 @@ class Replay:
     def _table(self, name: str) -> Table:
         if name not in self._tables:
             options = self._options
-            self._tables[name] = Table(name, options.skew, options.shards, unique=options.unique)
+            kind = {"unique": options.unique, "quiet": options.quiet}
+            self._tables[name] = Table(name, options.skew, options.shards, **kind)
         return self._tables[name]
 
     def _stream(self, arn: str) -> Stream:
@@ -174,6 +193,9 @@ def main() -> None:
     )
     parser.add_argument("--skew", type=float, default=0.0, help="how uneven segments are, 0 to 1")
     parser.add_argument("--unique", action="store_true", help="scan no key twice")
+    parser.add_argument(
+        "--quiet", action="store_true", help="streams hold nothing but what BatchWriteItem puts"
+    )
     parser.add_argument("--shards", type=int, default=8, help="closed shards of a stream")
     parser.add_argument("--throttle", action="store_true", help="refuse every Scan")
     options = parser.parse_args()

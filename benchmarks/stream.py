@@ -6,9 +6,11 @@ changes twice, sequence numbers rise along a shard, and each one gives its posit
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from typing import Any
 
+import orjson
 from zlib_ng.zlib_ng import crc32
 
 from benchmarks.pages import KEY_SCHEMA
@@ -17,6 +19,8 @@ from benchmarks.records import MOST_RECORDS, PLACE, VIEW, Page, index_of, record
 _LABEL = "2026-01-01T00:00:00.000"
 #: The first page's number, and how far those of two shards are apart.
 _FIRST, _APART = 400_000_000, 1_000_000
+#: What the sequence numbers of records that were put begin with: above all others.
+_PUT = "9" * 30
 
 
 class Unknown(Exception):
@@ -24,7 +28,7 @@ class Unknown(Exception):
 
 
 class Stream:
-    """``records`` changes in all, over ``shards`` closed shards."""
+    """``records`` changes in all, over ``shards`` closed shards; then those that are put."""
 
     def __init__(self, table: str, shape: str, traffic: str, records: int, shards: int) -> None:
         self.label = _LABEL
@@ -33,6 +37,7 @@ class Stream:
         self._kind = shape, traffic
         ends = [records * shard // shards for shard in range(shards + 1)]
         self._records = [end - begin for begin, end in pairwise(ends)]
+        self._put: list[bytes] = []  # records of the first open shard
         #: The closed ones, then the child of each.
         self._shards = [f"shardId-{1767225600000 + n:020d}-{n:08x}" for n in range(2 * shards)]
 
@@ -62,6 +67,9 @@ class Stream:
     def iterator(self, request: dict[str, Any]) -> str:
         """As GetShardIterator gives it."""
         number = self._number(request["ShardId"])
+        if request.get("SequenceNumber", "").startswith(_PUT):
+            after = request["ShardIteratorType"].startswith("AFTER")
+            return self._iterator(number, int(request["SequenceNumber"][len(_PUT) :]) + after)
         if number >= len(self._records) or request["ShardIteratorType"] == "TRIM_HORIZON":
             return self._iterator(number, 0)
         if request["ShardIteratorType"] == "LATEST":
@@ -71,10 +79,28 @@ class Stream:
         at = page * self._capacity + index_of(sequence_number)
         return self._iterator(number, at + request["ShardIteratorType"].startswith("AFTER"))
 
+    def put(self, keys: dict[str, Any]) -> None:
+        """Note that the item of these keys was put again."""
+        record = {
+            "eventName": "MODIFY",
+            "dynamodb": {
+                "Keys": keys,
+                "SequenceNumber": f"{_PUT}{len(self._put)}",
+                "ApproximateCreationDateTime": int(time.time()),
+                "StreamViewType": VIEW,
+            },
+        }
+        self._put.append(orjson.dumps(record))
+
     def records(self, request: dict[str, Any]) -> tuple[list[bytes], int]:
         """The body of GetRecords' answer in parts, and its CRC32."""
         shard, at = (int(each) for each in request["ShardIterator"].rpartition("|")[2].split("."))
-        if shard >= len(self._records):
+        if shard == len(self._records):
+            some = self._put[at : at + request.get("Limit", MOST_RECORDS)]
+            follows = self._iterator(shard, at + len(some)).encode()
+            body = b'{"NextShardIterator":"%b","Records":[%b]}' % (follows, b",".join(some))
+            return [body], crc32(body)
+        if shard > len(self._records):
             tail = b'{"NextShardIterator":"%b","Records":[]}' % request["ShardIterator"].encode()
             return [tail], crc32(tail)
         number, first = divmod(at, self._capacity)

@@ -23,20 +23,24 @@ _NAME = re.compile(rf"(?:({'|'.join(TRAFFIC)})-)?({'|'.join(SHAPES)})-(\d+)")
 class Table:
     """A virtual table, and the log of its reading."""
 
-    def __init__(self, name: str, skew: float, shards: int, *, unique: bool = False) -> None:
+    def __init__(
+        self, name: str, skew: float, shards: int, *, unique: bool = False, quiet: bool = False
+    ) -> None:
         match = _NAME.fullmatch(name)
         if match is None:
             raise Unknown(name)
         traffic, shape, items = match.groups()
         self.name = name
         self.items = int(items)
-        self.stream = Stream(name, shape, traffic or "insert", self.items, shards)
+        changes = 0 if quiet else self.items
+        self.stream = Stream(name, shape, traffic or "insert", changes, shards)
         self.scans = 0
         self.segments: dict[int, list[float]] = {}
         self._pages = pages(shape)
         self._skew = skew
         self._unique = unique
         self._bounds: dict[int, list[int]] = {}
+        self._places: dict[str, tuple[Page, int]] = {}  # of items in pages, by sort key
 
     @property
     def size(self) -> int:
@@ -61,6 +65,26 @@ class Table:
         items, crc = _unique(page, count, at) if self._unique else _head(page, count)
         tail = b"]," + orjson.dumps(closing)[1:]
         return [OPENING, items, tail], crc32(tail, crc)
+
+    def item(self, key: dict[str, Any]) -> bytes | None:
+        """The item of a key as JSON, None where there is none; for a table of unique keys."""
+        if not self._places:  # filled at once, as other threads look at it
+            self._places = {
+                item["sk"]["N"]: (page, index)
+                for page in self._pages
+                for index, item in enumerate(orjson.loads(OPENING + page.text + b"]}")["Items"])
+            }
+        if key["sk"]["N"] not in self._places:
+            return None
+        page, index = self._places[key["sk"]["N"]]
+        begin = page.ends[index - 1] + 1 if index else 0
+        text = bytearray(page.text[begin : page.ends[index]])
+        digits = page.keys[index] - begin
+        number = key["pk"]["S"].partition("#")[2][:10]
+        text[digits : digits + 10] = number.encode()
+        found = orjson.loads(text)
+        there = found["pk"] == key["pk"] and int(number, 16) < self.items
+        return bytes(text) if there else None
 
     def description(self) -> dict[str, Any]:
         """As DescribeTable gives it."""

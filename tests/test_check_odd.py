@@ -1,4 +1,4 @@
-"""shake-check names what no item can look like in the target, and never ends by it."""
+"""shake-check names what no item can look like in the target, and never opened by it."""
 
 from __future__ import annotations
 

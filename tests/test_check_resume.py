@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -20,10 +20,11 @@ from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced
 from shake.check.snapshot import ScanPosition
 from shake.check.state import CheckPhase, CheckState
-from shake.check.target import KeyRange
+from shake.check.stored import KeyRange
 from shake.checkpoint.checks import Checks, TableCheck
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
+from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, forward
@@ -35,7 +36,8 @@ SMALL = ("--set=full.read.concurrency=3", "--set=qps.full.batch_num=9", "--set=l
 
 #: Run first by a check that saves at each tick, and starts processes for few items.
 EAGER = (
-    "from shake.check import comparing, crew, plan, state; processes._TICK = state._EVERY = 0.02; "
+    "from shake.check import comparing, plan, processes, state; "
+    "processes._TICK = state._EVERY = 0.02; "
     "comparing._SMALLEST_RANGE = 8; plan.ITEMS_A_PROCESS = 1"
 )
 #: The same, but it never saves before its end, or before a signal.
@@ -56,7 +58,15 @@ def spoiled(dynamodb: Any, mongo: Any, name: str, folder: Path) -> Copied:
     return copied
 
 
-def begin(copied: Copied, source: str, first: str, *arguments: str) -> subprocess.Popen[str]:
+class Checked(Protocol):
+    """Something to check."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line."""
+
+
+def begin(copied: Checked, source: str, first: str, *arguments: str) -> subprocess.Popen[str]:
     """shake-check in a process of its own, that runs some Python first."""
     main = "from shake.cli.check import main; raise SystemExit(main())"
     program = f"import sys; sys.path[0] = {str(ROOT)!r}; {first}; {main}"
@@ -245,8 +255,8 @@ STATE = CheckState(
 )
 
 
-def test_a_state_survives_as_text() -> None:
-    assert CheckState.of(STATE.text()) == STATE
+def test_a_state_survives_as_bytes() -> None:
+    assert CheckState.of(STATE.packed()) == STATE
 
 
 @pytest.fixture
@@ -261,7 +271,7 @@ def test_a_save_that_is_cut_off_changes_nothing(saved: Callable[..., Checks]) ->
     checks = saved()
     first = TableCheck("id", "basis", 1.0)
     checks.begin("t", first)
-    second = checks.save("t", first, "one" * 2_000_000, ["a", "b"])
+    second = checks.save("t", first, b"one" * 2_000_000, ["a", "b"])
     for skipped in range(4):
         calls = iter([None] * skipped)
 
@@ -271,11 +281,24 @@ def test_a_save_that_is_cut_off_changes_nothing(saved: Callable[..., Checks]) ->
             old.replace(new)
 
         with contextlib.suppress(KeyboardInterrupt):
-            saved(rename=rename).save("t", second, "two" * 2_000_000, ["c"] * 5)
+            saved(rename=rename).save("t", second, b"two" * 2_000_000, ["c"] * 5)
         found = checks.load_progress("t")
         assert found is not None
-        wanted = ("one", ["a", "b"]) if found == second else ("two", ["a", "b", *"ccccc"])
+        wanted = (b"one", ["a", "b"]) if found == second else (b"two", ["a", "b", *"ccccc"])
         assert (checks.load_state("t", found)[:3], checks.load_findings("t", found)) == wanted
+
+
+def test_what_no_document_can_hold_is_saved_all_the_same(mongo: Any, name: str) -> None:
+    """A difference names the documents of its key, and each of them can have 16 MB."""
+    long, state = "x" * 40_000_000, b"s" * 17_000_000
+    with contextlib.closing(MongoStore.open(mongo.uri, name)) as store:
+        checks = Checks(store)
+        first = TableCheck("id", "basis", 1.0)
+        checks.begin("t", first)
+        second = checks.save("t", first, state, ["a", long])
+        third = checks.save("t", second, state, ["b"])
+        assert checks.load_findings("t", third) == ["a", long, "b"]
+        assert checks.load_state("t", third) == state
 
 
 def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., Checks]) -> None:
@@ -284,21 +307,21 @@ def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., 
     checks.begin("t", first)
     checks.begin("t", replace(first, run=1))
     with pytest.raises(Superseded):
-        checks.save("t", first, "late", ["late"])
-    later = checks.save("t", replace(first, run=1), "mine", ["mine"])
+        checks.save("t", first, b"late", ["late"])
+    later = checks.save("t", replace(first, run=1), b"mine", ["mine"])
     assert checks.load_progress("t") == later
-    assert (checks.load_state("t", later), checks.load_findings("t", later)) == ("mine", ["mine"])
+    assert (checks.load_state("t", later), checks.load_findings("t", later)) == (b"mine", ["mine"])
 
 
 def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[..., Checks]) -> None:
     checks = saved()
-    first = checks.save("t", TableCheck("a", "basis", 1.0, "arn", ("{}",)), "state", ["x"])
+    first = checks.save("t", TableCheck("a", "basis", 1.0, "arn", ("{}",)), b"state", ["x"])
     done = replace(first, slot=0, chunks=0, finished=2.0, verdict="different")
     checks.complete("t", replace(first, over=True, chunks=0), done)
     checks.begin("t", TableCheck("b", "basis", 3.0, run=1))
     assert checks.load_completed("t") == done
     assert checks.load_findings("t", done) == ["x"]
-    second = checks.save("t", TableCheck("b", "basis", 3.0, run=1), "state", ["y"])
+    second = checks.save("t", TableCheck("b", "basis", 3.0, run=1), b"state", ["y"])
     then = replace(done, check="b", findings=second.findings, run=1)
     checks.complete("t", replace(second, over=True, chunks=0), then)
     assert checks.load_findings("t", then) == ["y"]

@@ -1,4 +1,4 @@
-"""A run of shake-check: live tables, samples, filters, lossy keys, faults, and how it ends."""
+"""A run of shake-check: live tables, samples, filters, lossy keys, faults, and how it opened."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_a_page_that_is_no_answer_is_fetched_again(
     assert spoilt
 
 
-# ---- how it ends
+# ---- how it opened
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(

@@ -120,6 +120,19 @@ def test_a_change_that_is_not_applied_yet_is_waited_for(followed: Followed, caps
     stopped(migration, process)
 
 
+def test_a_key_that_has_changed_often_is_named_once(
+    followed: Followed, tmp_path: Path, capsys: Any
+) -> None:
+    arguments = checked(followed)
+    for number in range(5):
+        followed.put("b", n={"N": str(number)})
+        followed.table.stream.roll_over(followed.table.stream.open()[0])
+    report = tmp_path / "report"
+    assert check.main([*arguments, "--since", "--report", str(report)]) == 1
+    assert [line for line in report.read_text().splitlines() if '"kind"' in line][1:] == []
+    assert "0 missing, 1 different, 0 extra, 0 duplicate" in capsys.readouterr().out
+
+
 def checked(followed: Followed) -> list[str]:
     """A table that was checked; the command line for the next check."""
     followed.simulator.table(followed.name)

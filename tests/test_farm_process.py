@@ -134,7 +134,7 @@ def test_a_child_ends_when_its_channel_is_closed_and_one_that_hangs_is_killed(
     stage.until(lambda: stage.heard)
     stage.child.dismiss()
     stage.child.reap()
-    assert stage.child._process.returncode == status
+    assert stage.child._process.wait() == status
 
 
 def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(

@@ -16,8 +16,7 @@ from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError
 from shake.plan.origins import another_table, changed_settings, saved_origin
 from shake.schema import Table
-from shake.targets.contract import Found, Location
-from shake.targets.mongodb.target import MongoTarget
+from shake.targets.contract import Found, Location, Target
 from shake.targets.same_collection import mismatch
 
 log = logging.getLogger("shake.check")
@@ -70,7 +69,7 @@ class Belonging:
     """Compares a table and its collection with the checkpoint, as each start of the task does."""
 
     config: Config
-    target: MongoTarget
+    target: Target
     checkpoints: Mapping[str, Saved]
     repair: bool
 

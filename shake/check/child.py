@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from shake.check import messages
 from shake.check.findings import Difference
 from shake.check.gate import Unfinished
-from shake.check.part import THREADS, CheckPart, connect
+from shake.check.part import CheckPart, connect
 from shake.check.sides import Advanced
+from shake.check.snapshot import messages_of
 from shake.config import Config
 from shake.process import entry as child
 from shake.source.endpoint import Credentials
@@ -56,6 +57,8 @@ class Checker:
     ) -> None:
         self._channel = channel
         self._parent = Parent(channel)
+        self._threads = config.full_document_parser
+        self._saving = threading.Lock()
         self._repair = set_up.repair
         self._credentials = set_up.credentials
         self._opened = connect(
@@ -65,7 +68,7 @@ class Checker:
 
     def serve(self, received: Iterator[messages.ToChecker]) -> None:
         """Handle the parent's messages until it closes the channel."""
-        for _ in range(THREADS):
+        for _ in range(self._threads):
             threading.Thread(target=self._run, daemon=True).start()
         part: CheckPart | None = None
         for message in received:
@@ -91,8 +94,9 @@ class Checker:
                     self._work.put((part, message))
 
     def _save(self, part: CheckPart, durable: int) -> None:
-        with child.guarded(self._channel), contextlib.suppress(Unfinished):
-            self._channel.send(part.snapshot(durable))
+        with child.guarded(self._channel), contextlib.suppress(Unfinished), self._saving:
+            for message in messages_of(part.snapshot(durable)):
+                self._channel.send(message)
 
     def _run(self) -> None:
         """A thread that does one piece of work after the other."""
@@ -104,5 +108,10 @@ class Checker:
                 self._channel.send(result)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run a child of the check."""
     child.main(messages.CHECKER, Checker)
+
+
+if __name__ == "__main__":
+    main()

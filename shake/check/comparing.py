@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import bson
 
@@ -20,7 +21,7 @@ from shake.check.progress import CheckProgress
 from shake.check.recording import Unrecorded
 from shake.check.snapshot import CheckSnapshot
 from shake.check.state import CheckPhase, Saving
-from shake.check.target import KeyRange
+from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
 from shake.errors import RunError
 from shake.status.figures import count
@@ -67,7 +68,9 @@ class Comparison:
         self._record = record
         self._taking = False
         self._alone = plan.processes == 1
-        self._crew: Crew = Alone(part, part.stop, self._tick)
+        self._crew: Crew = Alone(
+            part, part.sides.config.full_document_parser, part.stop, self._tick
+        )
         if not self._alone:
             self._crew = children.open(plan.table, plan.processes, part.seed, fence, self._tick)
 
@@ -117,12 +120,11 @@ class Comparison:
         finally:
             self._taking = False
 
-    def _snapshots(self, within: float) -> dict[int, CheckSnapshot]:
+    def _snapshots(self, within: float) -> Iterator[tuple[int, CheckSnapshot]]:
         durable = self._saving.durable
-        found = self._crew.snapshots(durable, within)
+        yield from self._crew.snapshots(durable, within)
         if not self._alone:
-            found[_SELF] = self._part.snapshot(durable.get(_SELF, 0))
-        return found
+            yield _SELF, self._part.snapshot(durable.get(_SELF, 0))
 
     def _begin(self) -> None:
         state = self._saving.state

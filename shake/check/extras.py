@@ -12,16 +12,16 @@ from typing import Any
 import bson
 
 from shake import codec
-from shake.check.documents import DECODED, encoded, opened, shown
+from shake.check.documents import DECODED, encoded, opened
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint, Sums, marks
 from shake.check.following import Following
 from shake.check.gate import Gate
-from shake.check.keys import digest, identity_of
+from shake.check.keys import digest
 from shake.check.meaning import Item
 from shake.check.sides import Advanced, Repair, Sides
-from shake.check.target import KeyRange
+from shake.check.stored import Key, KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
@@ -33,9 +33,6 @@ _DOUBLES = (
     "with convert.type = mchange, numeric keys cannot be compared while shake follows: check again "
     "when it has ended"
 )
-
-#: A key of the target, and its ``_id`` where that is known.
-Key = dict[str, Any]
 
 
 class Extras:
@@ -122,7 +119,7 @@ class Extras:
             [(_, _, keys)] = codec.batches(memoryview(batch), sys.maxsize, sys.maxsize)
             self._sides.listener.advanced(Advanced(keys=keys))
             for document in stored.digests.within(batch, self.marks):
-                yield bson.decode(document, DECODED)
+                yield stored.key(document)
 
     def _check(self, keys: Iterable[Key]) -> None:
         some: list[Key] = []
@@ -174,20 +171,21 @@ class Extras:
     def _absent(self, keys: list[Key]) -> list[Key]:
         typed = [one for one in map(self._keys.typed, keys) if one is not None]
         page = self._sides.source.get(typed, whole=False)
-        present = set(map(identity_of, page.keys))
+        present = set(map(self._keys.identity_of, page.keys))
         return [key for key in keys if self._keys.identity(key) not in present]
 
     def _name(self, document: Key) -> None:
         if not self._first(self._named, document):
             return
-        target = tuple(map(shown, self._sides.stored.whole(document)))
+        stored = self._sides.stored
+        target = tuple(map(stored.shown, stored.whole(document)))
         deletes = self._sides.repair is Repair.EXTRAS
         self._sides.listener.advanced(Advanced(to_repair=deletes))
         deleted = deletes and self._delete(document)
         self._sides.listener.advanced(Advanced(repaired=deletes))
         if deletes and not deleted:
             return
-        repaired = deletes and not self._sides.stored.holds(document)
+        repaired = deletes and not stored.holds(document)
         self._sides.differ("extra", self._keys.shown(document), repaired=repaired, target=target)
 
     def _delete(self, key: Key) -> bool:

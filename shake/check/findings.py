@@ -97,7 +97,8 @@ class Findings:
         self._lock = threading.Lock()
         self._kinds: Counter[tuple[str, str]] = Counter()
         self._odd: set[str] = set()
-        self._known: set[bytes] = set()  # see restore
+        self._known: set[bytes] = set()  # see restore, and name_once
+        self._once = False
         self._shown = 0
         self.total = 0
         self.undecided = 0
@@ -125,8 +126,10 @@ class Findings:
     def add(self, difference: Difference) -> None:
         """Count, print and write down a difference."""
         with self._lock:
-            if self._known and _name(difference) in self._known:
+            if (self._known or self._once) and (name := _name(difference)) in self._known:
                 return
+            if self._once:
+                self._known.add(name)
             if isinstance((difference.key or {}).get("_id"), str):
                 # Not the key of an item. If it is an array, an index has the document several
                 # times, in several parts.
@@ -142,6 +145,10 @@ class Findings:
             elif self._shown < SHOWN or difference.kind == "index":
                 self._shown += 1
                 self._say(str(difference))
+
+    def name_once(self) -> None:
+        """From now on, count what is found again as found once: a key can be compared often."""
+        self._once = True
 
     def restore(self, differences: list[Difference]) -> None:
         """Add what an interrupted check has found; what it finds once more counts once."""

@@ -9,8 +9,8 @@ keyed with a random seed, so that no keys can be chosen whose sums are equal.
 
 from __future__ import annotations
 
+import mmap
 import threading
-from array import array
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -48,7 +48,8 @@ class Fingerprint:
     def __init__(self, seed: bytes) -> None:
         self.keys = 0
         self._seed = seed
-        self._sums = array("Q", bytes(BUCKETS * _SUM_BYTES))
+        # A mapping takes no memory until it is written.
+        self._sums = memoryview(mmap.mmap(-1, BUCKETS * _SUM_BYTES)).cast("Q")
         self._lock = threading.Lock()
 
     def add(self, keys: Iterable[tuple[Any, ...]]) -> None:
@@ -62,21 +63,21 @@ class Fingerprint:
     def add_documents(self, digests: codec.Digests, documents: bytes) -> int:
         """Count in the keys of documents, one behind the other; return how many there are."""
         with self._lock:
-            added = digests.add(documents, memoryview(self._sums))
+            added = digests.add(documents, self._sums)
             self.keys += added
         return added
 
     def add_matched(self, matcher: codec.Matcher) -> None:
         """Count in the keys of all documents of a page that are matched."""
         with self._lock:
-            self.keys += matcher.add(memoryview(self._sums))
+            self.keys += matcher.add(self._sums)
 
     def merge(self, other: Sums) -> None:
         """Count in all keys of another part of the set."""
         if other.seed != self._seed:
             raise ValueError("sums of another seed")
         with self._lock:
-            codec.add_sums(memoryview(self._sums), other.packed)
+            codec.add_sums(self._sums, other.packed)
             self.keys += other.keys
 
     def unequal(self, other: Fingerprint) -> set[int]:

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypedDict
 
-from shake.check.documents import opened, shown
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
 from shake.check.following import Following
 from shake.check.gate import Gate
-from shake.check.keys import Identity, SourceKey, identity_of
-from shake.check.meaning import Item, differing_fields
+from shake.check.keys import Identity, SourceKey
+from shake.check.meaning import Item
 from shake.check.sides import Advanced, Sides
 from shake.check.snapshot import ScanPosition
 from shake.check.source import SourcePage
@@ -30,6 +29,9 @@ from shake.errors import Stopped
 
 #: Doubtful items that are looked at together.
 _AT_ONCE = 1000
+
+#: Why a key is undecided that is no text.
+_NO_TEXT = "its key is not UTF-8, so it cannot be compared"
 
 #: A sample visits random segments and reads this many items in each; where DynamoDB does not know
 #: the table's size, the table has this many segments.
@@ -102,22 +104,24 @@ class Items:
 
     def _check(self, page: SourcePage) -> int:
         """Compare a page; return how many items it has."""
-        self._name_unfit(page)
+        self._doubt(self._unfit(page))
         scanned = self._sides.config.scan_filter is None
-        matcher = self._sides.stored.match(page.packed, scanned=scanned)
+        matcher = self._sides.stored.match(page, scanned=scanned)
         self.found.add_matched(matcher)
         unmatched = matcher.doubtful()
         for first in range(0, len(unmatched), _AT_ONCE):
             same, verdicts = self._judge(page, unmatched[first : first + _AT_ONCE])
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))
-            doubtful = [self._key(verdict.item) for verdict in verdicts if verdict.kind]
-            if doubtful and self._sides.repair:
-                self._repair(doubtful)
-            else:
-                self.put(doubtful)
+            self._doubt([self._key(verdict.item) for verdict in verdicts if verdict.kind])
         items = page.count + len(page.unfit)
         self._sides.listener.advanced(Advanced(items, page.scanned, len(page.packed)))
         return items
+
+    def _doubt(self, keys: list[Item]) -> None:
+        if keys and self._sides.repair:
+            self._repair(keys)
+        else:
+            self.put(keys)
 
     def _judge(
         self, page: SourcePage, numbers: Sequence[int] | None = None
@@ -140,8 +144,8 @@ class Items:
     def _compare(self, document: bytes, key: SourceKey, copies: list[bytes], item: Item) -> Verdict:
         if not copies:
             return Verdict(document, key, copies, item, "missing")
-        keys, config = self._sides.table.keys, self._sides.config
-        differing = [tuple(differing_fields(item, document, c, keys, config)) for c in copies]
+        stored = self._sides.stored
+        differing = [tuple(stored.differing(item, document, copy)) for copy in copies]
         ranks = sorted(range(len(copies)), key=lambda number: len(differing[number]))
         fields = differing[ranks[0]]
         kind = "different" if fields else ""
@@ -158,7 +162,7 @@ class Items:
     def look(self, keys: Sequence[bytes]) -> list[Wrong[Verdict]]:
         """See Looker. An item that the source has deleted is no difference of this side."""
         page = self._sides.source.get(list(map(json.loads, keys)))
-        self._name_unfit(page)
+        self._unfit(page)
         same, verdicts = self._judge(page)
         self._count(same, (verdict for verdict in verdicts if not verdict.kind))
         return [
@@ -173,7 +177,7 @@ class Items:
     def differs(self, wrong: Wrong[Verdict]) -> None:
         verdict = wrong.verdict
         self._count([], [verdict])
-        self._sides.differ(verdict.kind, self._key(verdict.item), **_both(verdict))
+        self._sides.differ(verdict.kind, self._key(verdict.item), **self._both(verdict))
 
     def undecided(self, key: bytes, why: str) -> None:
         self._sides.differ(UNDECIDED, json.loads(key), note=why)
@@ -181,10 +185,10 @@ class Items:
     # ---- repairs
 
     def _repair(self, keys: list[Item]) -> None:
-        """Read both sides anew; repair, and name, what differs still."""
-        sides = self._sides
+        """Read both sides anew; mend, and name, what differs still."""
+        sides, identity_of = self._sides, self._sides.stored.keys.identity_of
         page = sides.source.get(keys)
-        self._name_unfit(page)
+        self._unfit(page)
         same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
         right: set[Identity] = set()
@@ -205,7 +209,7 @@ class Items:
             if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
-            sides.differ(verdict.kind, key, repaired=repaired, **_both(verdict))
+            sides.differ(verdict.kind, key, repaired=repaired, **self._both(verdict))
         self._count(same, verdicts)
 
     def _repair_item(self, verdict: Verdict) -> list[bytes]:
@@ -226,7 +230,7 @@ class Items:
         """
         stored = self._sides.stored
         for document in added:
-            if stored.keys.identity(opened(document)) not in there:
+            if stored.identity(document) not in there:
                 stored.delete_unchanged(document)
 
     def _holds(self, verdict: Verdict) -> bool:
@@ -235,10 +239,19 @@ class Items:
         [copies], _ = stored.copies([verdict.document], [verdict.key])
         return bool(copies)
 
-    def _name_unfit(self, page: SourcePage) -> None:
+    def _unfit(self, page: SourcePage) -> list[Item]:
+        """Name the items that the target cannot hold; the keys of the others that are unfit."""
+        keys = []
         for item, reason in page.unfit:
-            note = f"it cannot be stored: {reason}"
-            self._sides.differ("missing", self._key(item), note=note, source=json.dumps(item))
+            key = self._key(item)
+            if not page.holds_all:
+                note = f"it cannot be stored: {reason}"
+                self._sides.differ("missing", key, note=note, source=json.dumps(item))
+            elif _is_text(key):
+                keys.append(key)
+            else:
+                self._sides.differ(UNDECIDED, key, note=_NO_TEXT)
+        return keys
 
     def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""
@@ -252,6 +265,10 @@ class Items:
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
 
+    def _both(self, verdict: Verdict) -> _Both:
+        target = tuple(map(self._sides.stored.shown, verdict.copies))
+        return {"fields": verdict.fields, "source": json.dumps(verdict.item), "target": target}
+
 
 class _Both(TypedDict):
     """What a difference says of both sides."""
@@ -261,9 +278,13 @@ class _Both(TypedDict):
     target: tuple[str, ...]
 
 
-def _both(verdict: Verdict) -> _Both:
-    target = tuple(map(shown, verdict.copies))
-    return {"fields": verdict.fields, "source": json.dumps(verdict.item), "target": target}
+def _is_text(key: Item) -> bool:
+    """Whether a typed key is UTF-8."""
+    try:
+        json.dumps(key, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _state(verdict: Verdict) -> bytes:

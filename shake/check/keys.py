@@ -6,7 +6,7 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -17,22 +17,36 @@ from bson.raw_bson import RawBSONDocument
 
 from shake.check.documents import encoded, ids, opened
 from shake.check.meaning import Item
-from shake.codec.contract import KeyForm
+from shake.codec.contract import KeyForm, Options
 from shake.codec.number import parts
 from shake.config import Config
 from shake.schema import Attribute, Table
+from shake.targets.capabilities import capabilities
 
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]
 
-#: The key of an item, as its document has it: as an ``_id`` where it is one, and its values.
+#: The key of an item: as its document has it in its ``_id``, or typed where the target holds items;
+#: and its values.
 SourceKey = tuple[Any, tuple[Any, ...]]
 
 #: Bytes of a partition and of a sort key.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _LONGEST_KEYS = (2048, 1024)
 
+#: The prefix of an attribute ``_id`` in documents that only the check makes of items: a random
+#: number. An item that has an attribute of this name already is compared more slowly.
+_ALIAS = "5f1f7c3a9b8e4d06a2c4e1d97b60f358"
+
 _NOTHING = object()
+
+
+def stored_keys(table: Table, config: Config) -> StoredKeys:
+    """The keys of one table, as the target of a configuration holds them."""
+    if capabilities(config).documents == "bson":
+        return StoredKeys(table, config)
+    typed = replace(config, convert_type="raw", convert_id=_ALIAS, id_mode="objectid")
+    return ItemKeys(table, typed)
 
 
 class StoredKeys:
@@ -61,12 +75,19 @@ class StoredKeys:
         They have the key as their ``_id``, where it is found without a look at the rest. Only a key
         that becomes a double may be refused as an ``_id``.
         """
-        return self if self.lossy else StoredKeys(self.table, replace(self.config, id_mode="key"))
+        return self if self.lossy else type(self)(self.table, replace(self.config, id_mode="key"))
 
     @cached_property
     def form(self) -> KeyForm:
         """How the stored documents hold their keys."""
         return KeyForm.of(self.rule, self.table.keys)
+
+    @property
+    def options(self) -> Options:
+        """How the codec makes such documents."""
+        config = self.config
+        settings = config.convert_type, config.convert_id, config.convert_number_overflow
+        return Options(self.table.keys, *settings, config.id_mode)
 
     def read(self, documents: list[bytes]) -> list[SourceKey]:
         """The keys of documents that the codec has made; :attr:`ours` alone does."""
@@ -89,9 +110,22 @@ class StoredKeys:
             return [_untyped(*pair) for pair in zip(self.table.keys, found, strict=True)]
         return found
 
+    def key_of(self, item: Item) -> SourceKey:
+        """The key of an item."""
+        typed = {key.name: item[key.name] for key in self.table.keys}
+        values = [value for one in typed.values() for value in one.items()]
+        return typed, tuple(base64.b64decode(one) if tag == "B" else one for tag, one in values)
+
     def identity(self, document: Mapping[str, Any]) -> Identity:
         """The document's key, to be compared."""
-        return tuple(map(_canonical, self.values(document)))
+        return self._identity(self.values(document))
+
+    def identity_of(self, key: SourceKey) -> Identity:
+        """The key of an item, to be compared with those of stored documents."""
+        return self._identity(key[1])
+
+    def _identity(self, values: Iterable[Any]) -> Identity:
+        return tuple(map(_canonical, values))
 
     def query(self, keys: list[SourceKey]) -> dict[str, Any]:
         """Selects all stored documents of these keys."""
@@ -140,9 +174,14 @@ class StoredKeys:
         return shown | {"_id": repr(document["_id"])}
 
 
-def identity_of(key: SourceKey) -> Identity:
-    """The key, to be compared with those of stored documents."""
-    return tuple(map(_canonical, key[1]))
+class ItemKeys(StoredKeys):
+    """The keys of a table whose target holds items: each value is typed, numbers are texts."""
+
+    def _identity(self, values: Iterable[Any]) -> Identity:
+        return tuple(
+            tuple(parts(value)) if key.type == "N" and isinstance(value, str) else value
+            for key, value in zip(self.table.keys, values, strict=True)
+        )
 
 
 def digest(identity: Identity) -> bytes:

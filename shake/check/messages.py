@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
 from shake.check.sides import Advanced, Repair
-from shake.check.snapshot import CheckSnapshot
-from shake.check.target import KeyRange
+from shake.check.snapshot import CheckSnapshot, SumsPart
+from shake.check.stored import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild
 from shake.process.role import Role
@@ -78,7 +78,10 @@ class NameExtras(NamedTuple):
 
 
 class Save(NamedTuple):
-    """Answer with a Snapshot, by and by. So many differences of this process are durable."""
+    """Answer with a CheckSnapshot, in its messages, by and by.
+
+    ``durable``: so many differences of this process are.
+    """
 
     durable: int
 
@@ -128,7 +131,7 @@ Work: TypeAlias = (
 Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Work
-FromChecker: TypeAlias = FromChild | Advanced | Differs | CheckSnapshot | Result
+FromChecker: TypeAlias = FromChild | Advanced | Differs | SumsPart | CheckSnapshot | Result
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](
     "shake.check.child", CheckSetup, ToChecker, FromChecker

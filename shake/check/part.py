@@ -19,22 +19,21 @@ from shake.check.pace import Pace
 from shake.check.sides import Advanced, Listener, Repair, Sides
 from shake.check.snapshot import CheckSnapshot, UnsavedFindings
 from shake.check.source import SourceTable
+from shake.check.stored import Stored
 from shake.check.target import StoredTable
 from shake.config import Config
 from shake.plan.plan import capacity_rate
-from shake.process.allocator import share_memory_among_threads
+from shake.process.allocator import give_memory_back, share_memory_among_threads
 from shake.process.messages import unhandled
 from shake.schema import Table
 from shake.source.client import Retry
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
-from shake.targets.contract import NO_FENCE, Fence
+from shake.targets.choice import open_target
+from shake.targets.contract import NO_FENCE, Fence, Target
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
-
-#: Pieces of work that a process does at the same time: the network is the wait.
-THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class CheckConnections:
 
     config: Config
     client: DynamoSource
-    target: MongoTarget
+    target: Target
     following: Following
     stop: threading.Event
 
@@ -60,6 +59,7 @@ def connect(
 ) -> CheckConnections:
     """The clients of this process; ``live``: a task may apply changes beside the check."""
     share_memory_among_threads()
+    give_memory_back()
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:
@@ -70,7 +70,22 @@ def connect(
 
     client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
     following = Following(config, follows=live and config.sync_mode != "full")
-    return CheckConnections(config, client, MongoTarget(config, stop, log.info), following, stop)
+    access = endpoint, credentials
+    target = open_target(config, stop=stop, on_retry=log.info, access=access)
+    return CheckConnections(config, client, target, following, stop)
+
+
+def _stored(opened: CheckConnections, table: Table, seed: bytes, fence: Fence) -> Stored:
+    """What the target holds of a table."""
+    config, namespace = opened.config, opened.config.namespace(table.name)
+    if isinstance(opened.target, MongoTarget):
+        return StoredTable(opened.target, namespace, table, config, seed, fence)
+    # Imported here: no check of a MongoDB needs it.
+    from shake.check.proxy import ItemTable
+    from shake.targets.dynamodb.target import DynamoTarget
+
+    assert isinstance(opened.target, DynamoTarget)
+    return ItemTable(opened.target, namespace, table, config, seed, opened.stop)
 
 
 class CheckPart:
@@ -101,9 +116,7 @@ class CheckPart:
             spent=lambda units: unsaved.advanced(Advanced(units=units)),
         )
         source = SourceTable(opened.client, table, config, pace)
-        stored = StoredTable(
-            opened.target, config.namespace(table.name), table, config, seed, fence
-        )
+        stored = _stored(opened, table, seed, fence)
         self.stop = opened.stop.set
         self.seed = seed
         self.sides = Sides(table, config, source, stored, self._unsaved, repair)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from shake.check.part import THREADS
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config
 from shake.plan.estimate import PAGE_BYTES, UNIT_BYTES, read_units, slowest
@@ -53,7 +52,9 @@ def plan(config: Config, table: Table, workers: int, *, holds_items: bool) -> Ch
     if table.items or not holds_items:  # or else its size is not known, and may be large
         worth = max(table.items // ITEMS_A_PROCESS, table.bytes // BYTES_A_PROCESS)
         processes = min(processes, 1 + worth)
-    segments = count_segments(config, table, processes * THREADS, holds_items=holds_items)
+    segments = count_segments(
+        config, table, processes * config.full_document_parser, holds_items=holds_items
+    )
     return CheckPlan(table, holds_items, segments, min(processes, segments))
 
 

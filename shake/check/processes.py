@@ -13,11 +13,12 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
 from shake.check.gate import Unfinished
-from shake.check.part import THREADS, CheckPart
+from shake.check.part import CheckPart
 from shake.check.sides import Advanced, Listener
-from shake.check.snapshot import CheckSnapshot
+from shake.check.snapshot import CheckSnapshot, Joined, SumsPart
 from shake.config import Config
 from shake.errors import RunError
+from shake.process.alike import spawn_alike
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
@@ -31,6 +32,9 @@ log = logging.getLogger("shake.check")
 _RENEWAL = 1.0
 #: Seconds between two looks whether something else is due.
 _TICK = 1.0
+
+#: Processes that are asked at the same time how far they are: an answer takes 4 MB.
+_SAVES = 4
 
 R = TypeVar("R", bound=messages.Result)
 CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
@@ -49,18 +53,23 @@ class Crew(Protocol):
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
-        """What each process has done, by its number; ``durable``: see messages.Save.
+    def snapshots(
+        self, durable: Mapping[int, int], within: float
+    ) -> Iterator[tuple[int, CheckSnapshot]]:
+        """The number of each process, and what it has done; ``durable``: see messages.Save.
 
         Raises Unfinished where one of them does not tell within so many seconds.
         """
 
 
 class Alone:
-    """A crew of this process only, with several threads. ``tick`` is called about each second."""
+    """A crew of this process only, with so many threads. ``tick`` is called about each second."""
 
-    def __init__(self, part: CheckPart, stop: Callable[[], None], tick: Callable[[], None]) -> None:
+    def __init__(
+        self, part: CheckPart, threads: int, stop: Callable[[], None], tick: Callable[[], None]
+    ) -> None:
         self._part = part
+        self._threads = threads
         self._stop = stop
         self._tick = tick
 
@@ -68,7 +77,7 @@ class Alone:
         if not pieces:
             return
         # Not an Executor, which waits for its threads: one may hang in a request.
-        with ThreadPool(min(THREADS, len(pieces))) as threads:
+        with ThreadPool(min(self._threads, len(pieces))) as threads:
             try:
                 results = threads.imap_unordered(self._part.do, pieces)
                 for _ in pieces:
@@ -87,8 +96,10 @@ class Alone:
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         return list(self.each([work], kind))
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
-        return {0: self._part.snapshot(durable.get(0, 0))}
+    def snapshots(
+        self, durable: Mapping[int, int], within: float
+    ) -> Iterator[tuple[int, CheckSnapshot]]:
+        yield 0, self._part.snapshot(durable.get(0, 0))
 
 
 class CheckProcesses:
@@ -109,7 +120,8 @@ class CheckProcesses:
         self._children: list[CheckChild] = []
         self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
-        self._snapshots: dict[int, CheckSnapshot] = {}
+        self._joined: list[Joined] = []
+        self._snapshots: deque[tuple[int, CheckSnapshot]] = deque()
         self._tick: Callable[[], None] = _nothing
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
@@ -128,15 +140,14 @@ class CheckProcesses:
         ``seed`` is that of all their digests. ``tick`` is called about each second.
         """
         self._count, self._tick = count, tick
-        while len(self._children) < count:
-            self._children.append(self._start(len(self._children)))
+        self._start(count - len(self._children))
         for process, child in enumerate(self._children[:count], fence.process + 1):
             child.send(messages.Open(table, count, seed, fence._replace(process=process)))
         return self
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         waiting = deque(pieces)
-        for place in range(min(self._count * THREADS, len(pieces))):
+        for place in range(min(self._count * self._config.full_document_parser, len(pieces))):
             self._children[place % self._count].send(waiting.popleft())
         for _ in pieces:
             number, result = self._next()
@@ -149,16 +160,25 @@ class CheckProcesses:
             child.send(work)
         return [_expected(self._next()[1], kind) for _ in range(self._count)]
 
-    def snapshots(self, durable: Mapping[int, int], within: float) -> dict[int, CheckSnapshot]:
-        self._snapshots = {}
-        for number, child in enumerate(self._children[: self._count]):
-            child.send(messages.Save(durable.get(number, 0)))
+    def snapshots(
+        self, durable: Mapping[int, int], within: float
+    ) -> Iterator[tuple[int, CheckSnapshot]]:
+        self._snapshots.clear()  # one that came too late
+        waiting = deque(enumerate(self._children[: self._count]))
+        left = set(range(self._count))
         end = self._loop.clock() + within
         self._loop.later(within, _nothing)
-        self._loop.run(lambda: len(self._snapshots) == self._count or self._loop.clock() >= end)
-        if len(self._snapshots) < self._count:
-            raise Unfinished("a process of the check does not tell how far it is")
-        return self._snapshots
+        while left:
+            while waiting and len(left) - len(waiting) < _SAVES:
+                number, child = waiting.popleft()
+                child.send(messages.Save(durable.get(number, 0)))
+            self._loop.run(lambda: bool(self._snapshots) or self._loop.clock() >= end)
+            if not self._snapshots:
+                raise Unfinished("a process of the check does not tell how far it is")
+            number, snapshot = self._snapshots.popleft()
+            if number in left:
+                left.remove(number)
+                yield number, snapshot
 
     def _next(self) -> tuple[int, messages.Result]:
         """The next result, and which child it is of. Raises RunError where one of them fails."""
@@ -172,23 +192,29 @@ class CheckProcesses:
         for child in self._children:
             child.reap()
 
-    def _start(self, number: int) -> CheckChild:
-        name = f"check {self._config.id} {number + 1}"
+    def _start(self, count: int) -> None:
+        """Start so many more."""
         try:
-            return Child(
-                self._loop,
-                messages.CHECKER,
-                Start(name, self._config.as_settings()),
-                self._set_up(),
-                (),
-                on_message=partial(self._received, number),
-                on_death=_died,
-            )
+            spawned = spawn_alike(messages.CHECKER.module, count)
         except OSError as error:
             raise RunError(
-                f"process {number + 1} of the check cannot be started: {error.strerror}: the "
+                f"the {count} processes of the check cannot be started: {error.strerror}: the "
                 "machine has no room for so many; use fewer --workers"
             ) from error
+        for number, one in enumerate(spawned, len(self._children)):
+            self._joined.append(Joined())
+            self._children.append(
+                Child(
+                    self._loop,
+                    messages.CHECKER,
+                    Start(f"check {self._config.id} {number + 1}", self._config.as_settings()),
+                    self._set_up(),
+                    (),
+                    on_message=partial(self._received, number),
+                    on_death=_died,
+                    spawned=one,
+                )
+            )
 
     def _received(self, number: int, message: messages.FromChecker) -> None:
         match message:
@@ -196,8 +222,10 @@ class CheckProcesses:
                 self._listener.differs(difference)
             case Advanced():
                 self._listener.advanced(message)
+            case SumsPart():
+                self._joined[number].add(message)
             case CheckSnapshot():
-                self._snapshots[number] = message
+                self._snapshots.append((number, self._joined[number].end(message)))
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):

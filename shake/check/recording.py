@@ -81,7 +81,7 @@ class RecordedCheck(Unrecorded):
         if self._uncertain:
             self._progress = self._checks.load_progress(self._table) or self._progress
         self._uncertain = True
-        self._progress = self._checks.save(self._table, self._progress, state.text(), lines)
+        self._progress = self._checks.save(self._table, self._progress, state.packed(), lines)
         self._uncertain = False
 
     def complete(self, verdict: str, finished: float) -> None:

@@ -18,8 +18,7 @@ from shake.errors import RefusedError
 from shake.plan.warnings import several_users
 from shake.schema import Table
 from shake.status.figures import utc
-from shake.targets.contract import Fence
-from shake.targets.mongodb.target import MongoTarget
+from shake.targets.contract import Fence, Target
 
 log = logging.getLogger("shake.check")
 
@@ -35,7 +34,7 @@ class Repairs:
     _config: Config
     _checkpoints: Checkpoints
     _lock: TaskLock
-    _target: MongoTarget
+    _target: Target
 
     def begin(self, table: Table, processes: int) -> Fence:
         """Begin with a table, which so many processes repair; return the fence of the first.
@@ -74,7 +73,7 @@ class Repairs:
 
 
 @contextlib.contextmanager
-def repairing(config: Config, target: MongoTarget, after_cutover: bool) -> Iterator[Repairs]:
+def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[Repairs]:
     """Hold the task lock, so that no supervisor runs the task meanwhile.
 
     Raises RepairRefused while one does and, but ``after_cutover``, where the last run was the

@@ -31,13 +31,12 @@ from shake.check.telling import telling
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
-from shake.errors import RefusedError, RunError, UsageError
+from shake.errors import RefusedError, RunError
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
 from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
-from shake.targets.capabilities import capabilities
 from shake.targets.choice import problems
 from shake.targets.contract import NO_FENCE, Fence
 
@@ -79,7 +78,6 @@ def check(
     is called with the collections that are to be repaired, and raises to stop that. Raises
     ShakeError where the check cannot be made, or not be brought to its end.
     """
-    _refuse_other_targets(config)
     config = replace(config, source_consistent_read=not options.eventual)
     endpoint, credentials = open_source(config)
     progress = CheckProgress(config.id, findings, filtered=config.scan_filter is not None)
@@ -121,13 +119,6 @@ def check(
             records.done()
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
-
-
-def _refuse_other_targets(config: Config) -> None:
-    if not capabilities(config).is_checked:
-        raise UsageError(
-            f"target.type = {config.target_type}: this version compares with MongoDB only"
-        )
 
 
 def _recording(
@@ -253,6 +244,7 @@ class _Run:
         """Compare what has changed since the last completed check of a table."""
         if self.recording is None:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
+        self.findings.name_once()
         since = SinceCheck(self.opened, table, self.recording)
         since.run(part)
         self.belonging.verify_again(table)
@@ -316,4 +308,4 @@ def _check_indexes(sides: Sides) -> None:
     for index in missing:
         repaired = index not in left
         note = "" if repaired else refused
-        sides.differ("index", None, fields=(str(index),), repaired=repaired, note=note)
+        sides.differ("index", None, fields=(index,), repaired=repaired, note=note)

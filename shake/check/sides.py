@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from shake.check.findings import Difference
 from shake.check.meaning import Item
 from shake.check.source import SourceTable
-from shake.check.target import StoredTable
+from shake.check.stored import Stored
 from shake.config import Config
 from shake.schema import Table
 
@@ -54,7 +54,7 @@ class Sides:
     table: Table
     config: Config
     source: SourceTable
-    stored: StoredTable
+    stored: Stored
     listener: Listener
     repair: Repair
 

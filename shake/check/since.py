@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from shake.check import messages
 from shake.check.changes import FullCheckNeeded, RecentChanges
 from shake.check.findings import UNDECIDED, Difference
-from shake.check.keys import StoredKeys, typed_identity
+from shake.check.keys import stored_keys, typed_identity
 from shake.check.meaning import Item
 from shake.check.part import CheckConnections, CheckPart
 from shake.check.recording import Recording
@@ -43,7 +43,7 @@ class SinceCheck:
 
     def _usable(self, last: TableCheck | None) -> TableCheck:
         name = self._table.name
-        if StoredKeys(self._table, self._opened.config).lossy:
+        if stored_keys(self._table, self._opened.config).lossy:
             raise FullCheckNeeded(
                 name,
                 "with convert.type = mchange, keys are stored as doubles, which do not tell what "

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from shake.check.findings import Difference
 from shake.check.fingerprint import Sums
 from shake.check.sides import Advanced, Listener
+
+#: Bytes of sums in a message.
+_PART = 128 * 1024
 
 
 class ScanPosition(NamedTuple):
@@ -36,6 +40,40 @@ class CheckSnapshot(NamedTuple):
     theirs: Sums
     item_doubts: tuple[bytes, ...]
     extra_doubts: tuple[bytes, ...]
+
+
+class SumsPart(NamedTuple):
+    """A piece of the sums of the next CheckSnapshot: ``theirs``, or else ``found``."""
+
+    theirs: bool
+    packed: bytes
+
+
+def messages_of(snapshot: CheckSnapshot) -> Iterator[SumsPart | CheckSnapshot]:
+    """A snapshot as messages, none of them large: a channel keeps room for its largest one."""
+    for theirs, sums in enumerate((snapshot.found, snapshot.theirs)):
+        for at in range(0, len(sums.packed), _PART):
+            yield SumsPart(bool(theirs), sums.packed[at : at + _PART])
+    found, others = (one._replace(packed=b"") for one in (snapshot.found, snapshot.theirs))
+    yield snapshot._replace(found=found, theirs=others)
+
+
+class Joined:
+    """Snapshots of their messages."""
+
+    def __init__(self) -> None:
+        self._sums = [bytearray(), bytearray()]
+
+    def add(self, part: SumsPart) -> None:
+        self._sums[part.theirs].extend(part.packed)
+
+    def end(self, last: CheckSnapshot) -> CheckSnapshot:
+        """The snapshot of which this is the last message."""
+        found, theirs = map(bytes, self._sums)
+        self._sums = [bytearray(), bytearray()]
+        return last._replace(
+            found=last.found._replace(packed=found), theirs=last.theirs._replace(packed=theirs)
+        )
 
 
 class UnsavedFindings:

@@ -1,48 +1,50 @@
-"""One table of the source, as documents: page by page, or by key."""
+"""One table of an endpoint that speaks DynamoDB, as documents: page by page, or by key."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import mmap
-import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import bson
 import orjson
 
 from shake import codec
 from shake.check.documents import DECODED, ROOM, cut
-from shake.check.keys import SourceKey, StoredKeys, typed_identity
+from shake.check.keys import SourceKey, StoredKeys, stored_keys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
-from shake.source.client import Client
+from shake.source.clock import SourceClock
 from shake.source.scan import ScanPlan
+from shake.targets.capabilities import capabilities
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_AT_ONCE = 100
 #: Of a page whose answers come whole and are no pages.
 _TRIES = 5
-#: Pages that are turned into documents at the same time, each in room for the largest document.
-_AT_ONCE = 2
 
 
 @dataclass
 class SourcePage:
-    """Items as the source sent them, and the document of each (see StoredKeys.ours).
+    """Items as they were sent, and the document of each (see StoredKeys.ours).
 
     ``packed`` has the ``count`` documents one behind the other. ``unfit`` are items that the codec
-    cannot turn into documents, and why; they are in none of the others.
+    cannot turn into documents, and why; they are in none of the others. ``holds_all``: the target
+    can hold these, too.
     """
 
-    body: bytes
+    holds_all: ClassVar[bool] = False
+
+    body: codec.Body
     stored_keys: StoredKeys
     packed: bytes = b""
     count: int = 0
@@ -67,19 +69,46 @@ class SourcePage:
         return _items(self.body)
 
 
-class SourceTable:
-    """Reads a table; thread-safe."""
+class ItemPage(SourcePage):
+    """A page for a target that holds items: the documents are their JSON, but for ``packed``."""
 
-    def __init__(self, client: Client, table: Table, config: Config, pace: Pace) -> None:
+    holds_all = True
+
+    @cached_property
+    def documents(self) -> list[bytes]:
+        return [dumped(item) for item in self.items]
+
+    @cached_property
+    def keys(self) -> list[SourceKey]:
+        return [self.stored_keys.key_of(item) for item in self.items]
+
+
+class Reads(Protocol):
+    """The client of one endpoint, as far as a table is read by it; see Client."""
+
+    clock: SourceClock
+
+    def call(self, operation: str, body: bytes) -> bytes: ...
+
+    def receive(self, operation: str, body: bytes) -> memoryview: ...
+
+    def pause(self, tries: int) -> None: ...
+
+
+class SourceTable:
+    """Reads a table, of the source, or of a target that holds items; thread-safe."""
+
+    def __init__(self, client: Reads, table: Table, config: Config, pace: Pace) -> None:
         self._client = client
         self._table = table
         self._config = config
         self._pace = pace
-        self._keys = StoredKeys(table, config).ours
-        self._rooms: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        for _ in range(_AT_ONCE):
-            self._rooms.put(memoryview(mmap.mmap(-1, ROOM)))  # no memory until it is written
-        self._options = codec.Options.of(self._keys.config, table.keys)
+        self.stored = stored_keys(table, config)
+        self._keys = self.stored.ours
+        self._kind = SourcePage if capabilities(config).documents == "bson" else ItemPage
+        self._room = memoryview(mmap.mmap(-1, ROOM))  # no memory until it is written
+        self._filling = threading.Lock()  # one page after the other is turned into documents
+        self._options = self._keys.options
 
     def page(
         self,
@@ -89,6 +118,7 @@ class SourceTable:
         limit: int | None = None,
         *,
         filtered: bool = True,
+        only_keys: bool = False,
     ) -> SourcePage:
         """One page of a segment, through the scan filter of the configuration or without."""
         config = self._config
@@ -98,12 +128,13 @@ class SourceTable:
             limit=limit or config.qps_full_batch_num,
             consistent=config.source_consistent_read,
             filter=config.scan_filter if filtered else None,
+            attributes=tuple(key.name for key in self._table.keys) if only_keys else (),
         )
         request = plan.request(segment, start)
         for left in reversed(range(_TRIES)):
             self._pace.take()
             try:
-                page = self._read(self._client.call("Scan", request))
+                page = self._read(self._client.receive("Scan", request))
                 break
             except codec.CorruptPage as error:
                 self._pace.failed()
@@ -113,11 +144,17 @@ class SourceTable:
         return page
 
     def pages(
-        self, segment: int, segments: int, start: bytes | None = None, *, filtered: bool = True
+        self,
+        segment: int,
+        segments: int,
+        start: bytes | None = None,
+        *,
+        filtered: bool = True,
+        only_keys: bool = False,
     ) -> Iterator[SourcePage]:
         """All pages of a segment from ``start`` on."""
         while True:
-            page = self.page(segment, segments, start, filtered=filtered)
+            page = self.page(segment, segments, start, filtered=filtered, only_keys=only_keys)
             yield page
             start = page.last_key
             if start is None:
@@ -125,28 +162,45 @@ class SourceTable:
 
     def get(self, keys: list[Item], *, whole: bool = True) -> SourcePage:
         """The items that exist of these keys, read consistently; or their keys alone."""
+        found = self._get(keys, whole)
+        if self._kind is ItemPage:  # all of them can be compared, packed or not
+            return ItemPage(_page_of(found), self._keys, count=len(found))
+        return self._read(_page_of(found))
+
+    def packed(self, keys: list[Item]) -> bytes:
+        """The documents of these keys one behind the other, without those of unfit items."""
+        return self._read(_page_of(self._get(keys, whole=True))).packed
+
+    def _get(self, keys: list[Item], whole: bool) -> list[Item]:
         left = list({typed_identity(key): key for key in keys}.values())
         found: list[Item] = []
+        fruitless = 0
         while left:
             answered, unprocessed = self._ask(left[:_KEYS_AT_ONCE], whole)
             found += answered
             left = left[_KEYS_AT_ONCE:] + unprocessed
-        return self._read(_page_of(found))
+            fruitless = 0 if answered or not unprocessed else fruitless + 1
+            if fruitless:
+                self._client.pause(fruitless)
+        return found
 
     def stored_keys(self, keys: list[Item]) -> list[dict[str, Any]]:
         """Typed keys as documents have them: the ``_id``, or the key attributes.
 
         Without those that no document can have.
         """
-        stored = StoredKeys(self._table, self._config)
-        options = codec.Options.of(self._config, self._table.keys)
-        names = ["_id"] if stored.by_id else stored.fields
-        read = SourcePage(b"", stored)
+        options = self.stored.options
+        read = SourcePage(b"", self.stored)
         for key in keys:
             with contextlib.suppress(ItemError):
                 self._fill(codec.scan_page(_page_of([key]), options), read)
-        decoded = bson.decode_all(read.packed, DECODED)
-        return [{name: one[name] for name in names} for one in decoded]
+        return [self.decoded(one) for one in read.documents]
+
+    def decoded(self, document: bytes) -> dict[str, Any]:
+        """The key of such a document, without an ``_id`` that means nothing."""
+        names = ["_id"] if self.stored.by_id else self.stored.fields
+        decoded = bson.decode(document, DECODED)
+        return {name: decoded[name] for name in names}
 
     def moment(self) -> float:
         """The time on the source's clock, or a later one."""
@@ -161,15 +215,14 @@ class SourceTable:
             wanted |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
         request = {"RequestItems": {name: wanted}, "ReturnConsumedCapacity": "TOTAL"}
         self._pace.take()
-        # json, not orjson: an item may hold a lone surrogate.
-        answer = json.loads(self._client.call("BatchGetItem", orjson.dumps(request)))
+        answer = loaded(self._client.call("BatchGetItem", dumped(request)))
         self._pace.used(sum(used["CapacityUnits"] for used in answer.get("ConsumedCapacity", [])))
         left = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
         return answer["Responses"][name], left
 
-    def _read(self, body: bytes) -> SourcePage:
+    def _read(self, body: codec.Body) -> SourcePage:
         page = codec.scan_page(body, self._options)
-        read = SourcePage(body, self._keys)
+        read = self._kind(body, self._keys)
         try:
             self._fill(page, read)
         except ItemError:
@@ -187,32 +240,43 @@ class SourceTable:
                 fit.append(item)
             except ItemError as error:
                 read.unfit.append((item, error.reason))
-        rest = json.loads(read.body.decode("utf-8", "surrogatepass")) | {"Items": [], "Count": 0}
-        page = codec.scan_page(json.dumps(rest).encode(), self._options)
+        rest = loaded(read.body) | {"Items": [], "Count": 0}
+        page = codec.scan_page(dumped(rest), self._options)
         self._fill(page, read)
         read.body = _page_of(fit)
         return page
 
     def _fill(self, page: codec.ScanPage, read: SourcePage) -> None:
         """Add the documents of a page."""
-        room = self._rooms.get()
-        try:
+        with self._filling:
             while not page.done:
-                length, count = page.fill(room, segment_prefix(0, 0), 0)
-                read.packed += room[:length]
+                length, count = page.fill(self._room, segment_prefix(0, 0), 0)
+                read.packed += self._room[:length]
                 read.count += count
-        finally:
-            self._rooms.put(room)
 
 
-def _items(body: bytes) -> list[Item]:
-    try:
-        items: list[Item] = orjson.loads(body)["Items"]
-    except orjson.JSONDecodeError:  # a lone surrogate, which orjson does not take
-        items = json.loads(body.decode("utf-8", "surrogatepass"))["Items"]
+def _items(body: codec.Body) -> list[Item]:
+    items: list[Item] = loaded(body)["Items"]
     return items
 
 
 def _page_of(items: list[Item]) -> bytes:
     count = len(items)
-    return json.dumps({"Items": items, "Count": count, "ScannedCount": count}).encode()
+    return dumped({"Items": items, "Count": count, "ScannedCount": count})
+
+
+def loaded(body: codec.Body) -> dict[str, Any]:
+    if isinstance(body, memoryview):
+        body = body[:-1]
+    try:
+        found: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError:  # a lone surrogate, which orjson does not take
+        found = json.loads(bytes(body).decode("utf-8", "surrogatepass"))
+    return found
+
+
+def dumped(value: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate
+        return json.dumps(value).encode()

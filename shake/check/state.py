@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
+
+import msgpack
 
 from shake.check.findings import Difference
 from shake.check.fingerprint import NO_SUMS, Fingerprint, Sums
 from shake.check.sides import Advanced
 from shake.check.snapshot import CheckSnapshot, ScanPosition
-from shake.check.target import KeyRange
+from shake.check.stored import KeyRange
 
 #: Seconds between two saves.
 _EVERY = 30.0
@@ -43,21 +43,17 @@ class CheckState:
     item_doubts: tuple[bytes, ...] = ()
     extra_doubts: tuple[bytes, ...] = ()
 
-    def plus(self, snapshots: Iterable[CheckSnapshot]) -> CheckState:
-        """This state, and what some processes have done since."""
-        some = list(snapshots)
-        done = self.done
-        for one in some:
-            done = done.plus(one.done)
+    def plus(self, one: CheckSnapshot) -> CheckState:
+        """This state, and what a process has done since."""
         return replace(
             self,
-            done=done,
-            positions={**self.positions, **{p.segment: p for one in some for p in one.positions}},
-            over=self.over.union(*map(self._over, some)),
-            found=_merged([self.found, *(one.found for one in some)]),
-            theirs=_merged([self.theirs, *(one.theirs for one in some)]),
-            item_doubts=tuple(key for one in some for key in one.item_doubts),
-            extra_doubts=tuple(key for one in some for key in one.extra_doubts),
+            done=self.done.plus(one.done),
+            positions={**self.positions, **{p.segment: p for p in one.positions}},
+            over=self.over.union(self._over(one)),
+            found=_merged(self.found, one.found),
+            theirs=_merged(self.theirs, one.theirs),
+            item_doubts=self.item_doubts + one.item_doubts,
+            extra_doubts=self.extra_doubts + one.extra_doubts,
         )
 
     def _over(self, snapshot: CheckSnapshot) -> tuple[int, ...]:
@@ -79,45 +75,44 @@ class CheckState:
                 fingerprint.merge(sums)
         return ours.unequal(theirs)
 
-    # ---- as text
+    # ---- as bytes
 
-    def text(self) -> str:
-        return json.dumps(
-            {
-                "segments": self.segments,
-                "phase": self.phase.value,
-                "done": self.done,
-                "positions": [
-                    [one.segment, _packed(one.start), one.over] for one in self.positions.values()
-                ],
-                "ranges": [[one.order, _packed(one.low), _packed(one.high)] for one in self.ranges],
-                "over": sorted(self.over),
-                "found": _saved(self.found),
-                "theirs": _saved(self.theirs),
-                "item_doubts": list(map(_packed, self.item_doubts)),
-                "extra_doubts": list(map(_packed, self.extra_doubts)),
-            }
+    def packed(self) -> bytes:
+        return zlib.compress(
+            msgpack.packb(
+                [
+                    self.segments,
+                    self.phase.value,
+                    self.done,
+                    list(self.positions.values()),
+                    self.ranges,
+                    sorted(self.over),
+                    self.found,
+                    self.theirs,
+                    self.item_doubts,
+                    self.extra_doubts,
+                ]
+            ),
+            1,
         )
 
     @classmethod
-    def of(cls, text: str) -> CheckState:
-        """The state that :meth:`text` wrote."""
-        saved: dict[str, Any] = json.loads(text)
-        positions = [ScanPosition(n, _bytes(start), over) for n, start, over in saved["positions"]]
+    def of(cls, packed: bytes) -> CheckState:
+        """The state that :meth:`packed` wrote."""
+        saved = msgpack.unpackb(zlib.decompress(packed), use_list=False)
+        segments, phase, done, positions, ranges, over, found, theirs, *doubts = saved
+        items, extras = doubts
         return cls(
-            saved["segments"],
-            CheckPhase(saved["phase"]),
-            Advanced(*saved["done"]),
-            {one.segment: one for one in positions},
-            tuple(
-                KeyRange(None if order is None else tuple(order), _bytes(low), _bytes(high))
-                for order, low, high in saved["ranges"]
-            ),
-            frozenset(saved["over"]),
-            _sums(saved["found"]),
-            _sums(saved["theirs"]),
-            tuple(map(b64decode, saved["item_doubts"])),
-            tuple(map(b64decode, saved["extra_doubts"])),
+            segments,
+            CheckPhase(phase),
+            Advanced(*done),
+            {number: ScanPosition(number, *rest) for number, *rest in positions},
+            tuple(KeyRange(*one) for one in ranges),
+            frozenset(over),
+            Sums(*found),
+            Sums(*theirs),
+            items,
+            extras,
         )
 
 
@@ -151,17 +146,21 @@ class Saving:
         """Whether a state is to be saved now."""
         return self._clock() - self._saved >= _EVERY
 
-    def take(self, snapshots: Mapping[int, CheckSnapshot]) -> None:
-        """Save what all processes have done."""
+    def take(self, snapshots: Iterable[tuple[int, CheckSnapshot]]) -> None:
+        """Save what all processes have done; their snapshots are held one at a time."""
         if self._saved == float("inf"):
             return
-        self.state = self._base.plus(snapshots.values())
+        # The processes hold what the base left in doubt.
+        state = replace(self._base, item_doubts=(), extra_doubts=())
         new: list[Difference] = []
-        for number, one in snapshots.items():
+        durable = dict(self.durable)
+        for number, one in snapshots:
+            state = state.plus(one)
             new += one.differences[max(0, self.durable.get(number, 0) - one.first) :]
-        self._keeper.keep(self.state, new)
-        for number, one in snapshots.items():
-            self.durable[number] = one.first + len(one.differences)
+            durable[number] = one.first + len(one.differences)
+        self.state = state
+        self._keeper.keep(state, new)
+        self.durable = durable
         self._saved = self._clock()
 
     def enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> None:
@@ -170,28 +169,10 @@ class Saving:
         self.state = self.state.enter(phase, ranges)
 
 
-def _merged(sums: list[Sums]) -> Sums:
-    some = [one for one in sums if one.keys]
-    if len(some) <= 1:
-        return some[0] if some else NO_SUMS
-    whole = Fingerprint(some[0].seed)
-    for one in some:
-        whole.merge(one)
+def _merged(one: Sums, other: Sums) -> Sums:
+    if not one.keys or not other.keys:
+        return one if one.keys else other
+    whole = Fingerprint(one.seed)
+    whole.merge(one)
+    whole.merge(other)
     return whole.sums()
-
-
-def _packed(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode()
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else b64decode(text)
-
-
-def _saved(sums: Sums) -> list[Any]:
-    return [_packed(sums.seed), sums.keys, _packed(zlib.compress(sums.packed, 1))]
-
-
-def _sums(saved: list[Any]) -> Sums:
-    seed, keys, packed = saved
-    return Sums(b64decode(seed), keys, zlib.decompress(b64decode(packed)))

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import groupby, pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import bson
 from bson.objectid import ObjectId
@@ -17,21 +17,22 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake import codec
 from shake.check.batches import Batches
-from shake.check.documents import DECODED, content, cut, keyed, opened
-from shake.check.keys import Identity, SourceKey, StoredKeys, identity_of
+from shake.check.documents import DECODED, content, cut, keyed, opened, shown
+from shake.check.keys import Identity, SourceKey, StoredKeys
+from shake.check.meaning import Item, differing_fields
+from shake.check.source import SourcePage
+from shake.check.stored import Key, KeyRange, T
 from shake.checkpoint.records import repair_sessions
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, Bulk
-from shake.targets.mongodb.indexes import Index, wanted_indexes
+from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
-
-T = TypeVar("T")
 
 #: Documents that are asked for at once.
 _AT_ONCE = 2000
@@ -46,22 +47,8 @@ _SAMPLES_A_PART = 8
 _PARTIAL = frozenset({"sparse", "partialFilterExpression", "collation", "hidden"})
 
 
-class KeyRange(NamedTuple):
-    """The documents from ``low`` to before ``high`` (None: all), in the ``order`` of an index.
-
-    That of the key holds all that is wanted, so that no document is read for it. Without an
-    order it is the whole collection, in any order. Bounds are of any type, unlike those of a
-    query, which selects one type alone: each is a BSON array, as the value of the field "".
-    Source: https://www.mongodb.com/docs/manual/reference/method/cursor.min/
-    """
-
-    order: tuple[str, ...] | None = None
-    low: bytes | None = None
-    high: bytes | None = None
-
-
 class StoredTable:
-    """Reads and repairs the collection of a table; thread-safe.
+    """The Stored of a collection.
 
     ``seed`` is that of all digests. ``fence`` numbers what it writes; each process of a repair,
     from 1 on, has a separate session.
@@ -97,13 +84,13 @@ class StoredTable:
 
     # ---- reading
 
-    def match(self, documents: bytes, *, scanned: bool) -> codec.Matcher:
-        """Match the codec's documents, one behind the other, with the stored ones of their keys.
+    def match(self, page: SourcePage, *, scanned: bool) -> codec.Matcher:
+        """See Stored.
 
-        ``scanned``: see codec.Matcher. Where the server has to be asked again in the middle of an
-        answer, the stored documents come twice, so that they are doubtful.
+        Where the server has to be asked again in the middle of an answer, the stored documents come
+        twice, so that they are doubtful.
         """
-        matcher = codec.matcher(documents, self._seed, self.keys.ours.form, self.keys.form)
+        matcher = codec.matcher(page.packed, self._seed, self.keys.ours.form, self.keys.form)
         parts = -(-len(matcher) // _AT_ONCE)
         bounds = [number * len(matcher) // parts for number in range(parts)] + [len(matcher)]
         for first, last in pairwise(bounds):
@@ -120,10 +107,7 @@ class StoredTable:
     def copies(
         self, documents: list[bytes], keys: list[SourceKey]
     ) -> tuple[list[list[bytes]], set[int]]:
-        """For each of the codec's documents, the stored ones of the same key.
-
-        And the places of those for which there is one of the same bytes.
-        """
+        """See Stored: what says the same has the same bytes."""
         copies: list[list[bytes]] = [[] for _ in documents]
         equal: set[int] = set()
         if not documents:
@@ -143,14 +127,30 @@ class StoredTable:
         if others:
             by_key: dict[Identity, list[int]] = defaultdict(list)
             for number, key in enumerate(keys):
-                by_key[identity_of(key)].append(number)
+                by_key[self.keys.identity_of(key)].append(number)
             for stored in others:
                 for number in by_key.get(self.keys.identity(keyed(stored)), ()):
                     copies[number].append(stored)
         return copies, equal
 
+    def differing(self, item: Item, ours: bytes, theirs: bytes) -> list[str]:
+        """See Stored."""
+        return differing_fields(item, ours, theirs, self._table.keys, self._config)
+
+    def shown(self, document: bytes) -> str:
+        """See Stored: MongoDB Extended JSON."""
+        return shown(document)
+
+    def identity(self, document: bytes) -> Identity:
+        """See Stored."""
+        return self.keys.identity(opened(document))
+
+    def key(self, document: bytes) -> Key:
+        """See Stored."""
+        return bson.decode(document, DECODED)
+
     def ranges(self, count: int) -> list[KeyRange]:
-        """The whole collection, in about so many parts of about one size."""
+        """See Stored."""
         index = tuple(self.keys.paths) if self._has_key_index() else None
         if count == 1:
             return [KeyRange(index)]
@@ -164,12 +164,12 @@ class StoredTable:
             return [KeyRange(index)]
         return [KeyRange(split, *pair) for pair in pairwise([None, *points, None])]
 
-    def some_keys(self, count: int) -> list[dict[str, Any]]:
-        """Keys and ``_id`` of documents chosen at random."""
+    def some_keys(self, count: int) -> list[Key]:
+        """See Stored."""
         return self.patiently(lambda: self._sample(count))
 
-    def documents_of(self, keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Key and ``_id`` of each document that has one of these keys."""
+    def documents_of(self, keys: list[Key]) -> list[Key]:
+        """See Stored."""
         if not keys:
             return []
         query = {"$or": [self.keys.exactly(key) for key in keys]}
@@ -177,23 +177,23 @@ class StoredTable:
         return self.patiently(lambda: list(_decoded(find())))
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
-        """The documents of such a key, and ``_id`` if that is given."""
+        """The documents of a key, and ``_id`` if that is given."""
         return self.patiently(lambda: list(self._find(self.keys.exactly(key))))
 
     def holds(self, key: Mapping[str, Any]) -> bool:
-        """Whether a document of such a key, and ``_id`` if that is given, is there."""
+        """Whether a document of a key, and ``_id`` if that is given, is there."""
         query = self.keys.exactly(key)
         return self.patiently(lambda: self._collection.find_one(query, {"_id": 1}) is not None)
 
-    def missing_indexes(self) -> list[Index]:
-        """The indexes of contract section 4 that the collection does not have."""
+    def missing_indexes(self) -> list[str]:
+        """See Stored."""
         there = set()
         for index in self.patiently(lambda: list(self._collection.list_indexes())):
             if not index.get("sparse") and "partialFilterExpression" not in index:
                 key = tuple((path, _direction(value)) for path, value in index["key"].items())
                 there.add((key, bool(index.get("unique"))))
         wanted = wanted_indexes(self._table, self._config)
-        return [index for index in wanted if (index.fields, index.unique) not in there]
+        return [str(index) for index in wanted if (index.fields, index.unique) not in there]
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """See MongoTarget.call."""
@@ -202,16 +202,13 @@ class StoredTable:
     # ---- repair
 
     def add(self, document: bytes) -> bytes:
-        """Insert a document, unless its key is there, perhaps with newer content; return it.
-
-        The return value is the document as it is stored.
-        """
+        """See Stored."""
         new = self._stored(document)
         self._write("insert", new)
         return new
 
     def replace(self, old: bytes, document: bytes) -> None:
-        """Replace a stored document of the same key, if it is unchanged. An ObjectId stays."""
+        """See Stored. An ObjectId stays."""
         stored, new = opened(old), opened(document)
         if not self.keys.by_id:
             new = opened(_headed(stored, content(document, self._config)))
@@ -223,7 +220,7 @@ class StoredTable:
         self._write("update", bson.encode(update))
 
     def delete_unchanged(self, document: bytes) -> None:
-        """Delete a stored document, if it is unchanged."""
+        """See Stored."""
         self._write("delete", bson.encode({"q": self._unchanged(document), "limit": 1}))
 
     def _unchanged(self, document: bytes) -> dict[str, Any]:
@@ -266,7 +263,7 @@ class StoredTable:
             self.patiently(attempt)
 
     def build_indexes(self) -> None:
-        """Build what is missing. Raises RunError that names each refused index."""
+        """See Stored."""
         self._target.writer(self.namespace, self._table).build_indexes(log.info)
 
     def _has_key_index(self) -> bool:

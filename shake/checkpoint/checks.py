@@ -7,7 +7,7 @@ the state, and the differences. ``status_table`` names the check that is not com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,9 +18,9 @@ from shake.config.names import CHECKED, stored_name
 from shake.errors import RefusedError
 from shake.status.snapshot import CheckStatus
 
-#: Characters of one document: a document of MongoDB has 16 MB at most.
+#: Bytes of one document: a document of MongoDB has 16 MB at most.
 _CHUNK = 2_000_000
-#: Characters that are written by one call, so that a slow server takes them within its time.
+#: Bytes that are written by one call, so that a slow server takes them within its time.
 _AT_ONCE = 8_000_000
 
 #: The document in which a check tells how far it is.
@@ -147,24 +147,17 @@ class Checks:
         """The last completed check of a table."""
         return self._record(_name(table), "completed", TableCheck.of)
 
-    def load_state(self, table: str, progress: TableCheck) -> str:
+    def load_state(self, table: str, progress: TableCheck) -> bytes:
         """The state that was saved with this progress."""
-        return "".join(
-            Fields(_data(table), one).text("Text")
-            for one in self._documents(table, _state_names(progress))
-        )
+        return self._joined(table, _state_names(progress))
 
     def load_findings(self, table: str, record: TableCheck) -> list[str]:
         """The differences of a check, each as it was given to :meth:`save`."""
         wanted = [_findings_name(record.check, number) for number in range(record.findings)]
-        return [
-            line
-            for one in self._documents(table, wanted)
-            for line in Fields(_data(table), one).texts("Lines")
-        ]
+        return self._joined(table, wanted).decode().split("\n")[:-1]
 
-    def _documents(self, table: str, names: list[str]) -> list[dict[str, Any]]:
-        """The documents of these names. Raises RefusedError where one is missing."""
+    def _joined(self, table: str, names: list[str]) -> bytes:
+        """What the documents of these names hold. Raises RefusedError where one is missing."""
         found = {one["_id"]: one for one in self._store.read(_data(table))} if names else {}
         for name in names:
             if name not in found:
@@ -172,7 +165,7 @@ class Checks:
                     f"checkpoint {_data(table)} lacks the document {name}: begin the check again "
                     "with --anew"
                 )
-        return [found[name] for name in names]
+        return b"".join(Fields(_data(table), found[name]).data("Data") for name in names)
 
     def fresh_run(self, table: str) -> int:
         """A number above those of all processes that have saved anything of the table's checks."""
@@ -189,20 +182,20 @@ class Checks:
         kept = {progress.check, completed.check if completed else ""}
         self._forget(table, states=not progress.chunks, but=kept)
 
-    def save(self, table: str, last: TableCheck, state: str, lines: Sequence[str]) -> TableCheck:
-        """Save a state and more differences; return the progress that counts from then on.
+    def save(self, table: str, last: TableCheck, state: bytes, lines: Sequence[str]) -> TableCheck:
+        """Save a state and more differences, a line each; return the progress that counts then.
 
         Either all of it counts, or nothing: the documents that ``last`` names are not changed.
         """
         slot = 1 - last.slot
-        chunks = [state[at : at + _CHUNK] for at in range(0, len(state), _CHUNK)]
+        chunks = _cut(state)
         findings = _findings(last, lines)
         count = last.findings + len(findings)
         fresh = replace(last, slot=slot, chunks=len(chunks), findings=count)
         named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
         documents = [
-            {"_id": name, **named, "Text": text}
-            for name, text in zip(_state_names(fresh), chunks, strict=True)
+            {"_id": name, **named, "Data": data}
+            for name, data in zip(_state_names(fresh), chunks, strict=True)
         ]
         self._write(table, [*documents, *findings])
         self._store.write(_name(table), [fresh.document()])
@@ -257,23 +250,15 @@ def _findings_name(check: str, number: int) -> str:
 
 
 def _findings(last: TableCheck, lines: Sequence[str]) -> list[dict[str, Any]]:
-    """The documents of more differences of a check."""
+    """The documents of more differences of a check; a long one takes several."""
     named = {"Format": FORMAT, "Check": last.check, "Run": last.run}
+    text = "".join(f"{line}\n" for line in lines).encode()
     return [
-        {"_id": _findings_name(last.check, last.findings + number), **named, "Lines": some}
-        for number, some in enumerate(_batches(lines))
+        {"_id": _findings_name(last.check, last.findings + number), **named, "Data": data}
+        for number, data in enumerate(_cut(text))
     ]
 
 
-def _batches(lines: Sequence[str]) -> Iterable[list[str]]:
-    """The lines, so many together as fit into a document."""
-    some: list[str] = []
-    size = 0
-    for line in lines:
-        if some and size + len(line) > _CHUNK:
-            yield some
-            some, size = [], 0
-        some.append(line)
-        size += len(line)
-    if some:
-        yield some
+def _cut(data: bytes) -> list[bytes]:
+    """So much as fits into a document each."""
+    return [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from shake.errors import RunError
 
-Document = Mapping[str, Any]  # JSON values only, integers of at most 64 bits; ``_id`` is a str
+#: JSON values, and bytes, at most 16 MB in all; integers of at most 64 bits; ``_id`` is a str.
+Document = Mapping[str, Any]
 
 
 class StoreUnavailable(RunError):

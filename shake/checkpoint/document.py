@@ -29,6 +29,9 @@ class Fields:
     def text(self, name: str) -> str:
         return self._take(name, str)
 
+    def data(self, name: str) -> bytes:
+        return self._take(name, bytes)
+
     def number(self, name: str) -> int:
         """A whole number, 0 or more."""
         value = self._take(name, int)

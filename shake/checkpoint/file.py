@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,10 @@ log = logging.getLogger("shake.checkpoint")
 PERMANENT = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
 )
+
+
+#: The one field of an object that stands for bytes, in Base64.
+_BINARY = "$binary"
 
 
 class FileStore:
@@ -120,7 +125,7 @@ class FileStore:
             except FileNotFoundError:
                 return {}
         try:
-            documents = json.loads(content)
+            documents = json.loads(content, object_hook=_bytes)
         except ValueError:
             documents = None
         if isinstance(documents, list) and all(
@@ -134,7 +139,9 @@ class FileStore:
 
     def _replace(self, collection: str, documents: Mapping[str, Document]) -> None:
         path = self._path(collection)
-        lines = ",\n".join(json.dumps(one, allow_nan=False) for one in documents.values())
+        lines = ",\n".join(
+            json.dumps(one, allow_nan=False, default=_text) for one in documents.values()
+        )
         fresh = path.with_name(f"{path.name}.tmp")
         with _errors(path):
             handle = files.open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -214,3 +221,14 @@ def _errors(path: Path) -> Iterator[None]:
     except OSError as error:
         kind = RunError if error.errno in PERMANENT else StoreUnavailable
         raise kind(f"checkpoint file {path}: {error.strerror}") from error
+
+
+def _text(value: object) -> dict[str, str]:
+    """Bytes as JSON has them."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"a checkpoint cannot hold {value!r}")
+    return {_BINARY: b64encode(value).decode()}
+
+
+def _bytes(found: dict[str, Any]) -> Any:
+    return b64decode(found[_BINARY]) if found.keys() == {_BINARY} else found

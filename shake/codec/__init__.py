@@ -10,6 +10,7 @@ import os
 
 from shake.codec import reference, statements
 from shake.codec.contract import (
+    Body,
     ChangeOptions,
     ChangePage,
     Codec,
@@ -56,6 +57,7 @@ replacement = statements.replacement
 __all__ = [
     "IMPLEMENTATION",
     "NOTICE",
+    "Body",
     "ChangeOptions",
     "ChangePage",
     "CorruptPage",

@@ -7,6 +7,10 @@ import ctypes
 
 #: Source: https://man7.org/linux/man-pages/man3/mallopt.3.html (M_ARENA_MAX)
 _ARENA_MAX = -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+#: Bytes from which on a block is a mapping, and bytes at the end of the heap that stay there.
+_LARGE = 256 * 1024
 
 
 def share_memory_among_threads() -> None:
@@ -16,3 +20,15 @@ def share_memory_among_threads() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+
+
+def give_memory_back() -> None:
+    """Have large blocks go back to the system when they are freed, and what is free now.
+
+    Does nothing without glibc. By default glibc keeps blocks of the size of those that were freed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
+        library.malloc_trim(0)

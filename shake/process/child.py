@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Generic
 
 from shake.process import heartbeat
+from shake.process.alike import Process
 from shake.process.channel import SupervisorChannel
 from shake.process.heartbeat import Heartbeat, Liveness
 from shake.process.loop import Loop
@@ -24,8 +26,8 @@ class Child(Generic[SetUp, Taken, Sent]):
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
     it is killed, and ``on_death`` is called as for any other death. Before that, and when it
-    answers again, ``on_message`` receives that each Silent is over. Raises OSError where the
-    machine has no room for it.
+    answers again, ``on_message`` receives that each Silent is over. ``spawned`` is the process,
+    where it runs already. Raises OSError where the machine has no room for it.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Child(Generic[SetUp, Taken, Sent]):
         descriptors: tuple[int, ...],
         on_message: Callable[[FromChild | Sent], None],
         on_death: Callable[[str], None],
+        spawned: tuple[Process, socket.socket] | None = None,
     ) -> None:
-        self._process, ours = spawn(role.module, descriptors=descriptors)
+        self._process: Process
+        self._process, ours = spawned or spawn(role.module, descriptors=descriptors)
         self.pid = self._process.pid
         self.channel = SupervisorChannel(ours, role)
         self._loop = loop

@@ -21,20 +21,26 @@ def spawn(
     so that Ctrl-C at the terminal reaches only the parent. ``descriptors`` are inherited. Raises
     OSError if the machine lacks the resources for another process.
     """
-    # The child imports shake from the same place as this process: installed, or a checkout. A file
-    # in the user's current folder must not replace a module (Python 3.11).
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     ours, theirs = socket.socketpair()
     with theirs:
+        end = theirs.fileno()
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
-                pass_fds=(theirs.fileno(), *descriptors),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-            )
+            process = execute(module, str(end), *arguments, descriptors=(end, *descriptors))
         except OSError:
             ours.close()
             raise
     return process, ours
+
+
+def execute(module: str, *arguments: str, descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start a module of shake; see :func:`spawn`."""
+    # The child imports shake from the same place as this process: installed, or a checkout. A file
+    # in the user's current folder must not replace a module (Python 3.11).
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+    )

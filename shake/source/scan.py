@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class ScanPlan:
     """How one table is scanned: in ``total_segments`` parts, ``limit`` items a page (None: 1 MB).
 
+    ``attributes``: only these are sent. Not with a filter.
+
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html
     """
 
@@ -23,6 +25,7 @@ class ScanPlan:
     limit: int | None = None
     consistent: bool = False
     filter: ScanFilter | None = None
+    attributes: tuple[str, ...] = ()
 
     def request(self, segment: int, start: bytes | None) -> bytes:
         """The request for one page of ``segment`` (from 0).
@@ -41,5 +44,8 @@ class ScanPlan:
             request["Limit"] = self.limit
         if self.filter is not None:
             request |= self.filter.request()
+        if self.attributes:
+            names = {f"#a{n}": name for n, name in enumerate(self.attributes)}
+            request |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
         body = orjson.dumps(request)
         return body if start is None else b'%b,"ExclusiveStartKey":%b}' % (body[:-1], start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shake.config import Config
 from shake.schema import Table
@@ -14,6 +15,9 @@ from shake.targets.mongodb import fields, namespaces
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.target import MongoTarget
 
+if TYPE_CHECKING:
+    from shake.targets.dynamodb.target import Access
+
 
 def open_target(
     config: Config,
@@ -21,17 +25,18 @@ def open_target(
     stop: threading.Event,
     on_retry: Callable[[str], None],
     deadline: Deadline | None = None,
+    access: Access | None = None,
 ) -> Target:
     """The target that ``target.type`` names; no target is asked anything yet.
 
-    ``deadline``: until when this process is allowed to write.
+    ``deadline``: until when this process is allowed to write. ``access``: see DynamoTarget.
     """
     if config.target_type == "mongodb":
         return MongoTarget(config, stop, on_retry, deadline)
     # Imported here: it brings boto3, which no writer of a MongoDB needs.
     from shake.targets.dynamodb.target import DynamoTarget
 
-    return DynamoTarget(config, stop, on_retry, deadline)
+    return DynamoTarget(config, stop, on_retry, deadline, access)
 
 
 def problems(table: Table, config: Config) -> list[str]:

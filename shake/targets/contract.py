@@ -19,7 +19,7 @@ class Capabilities:
     ``documents``: the codec makes BSON, or each item's own DynamoDB JSON. ``deletes_ranges``:
     ranges of ObjectIds can be deleted (see Writer.forget), so that a copy stores no item twice.
     ``updates_only``: it can tell a change of an item that it does not hold, and leave it out.
-    ``is_checked``: shake-check can compare it. ``renames``: a collection can get another name;
+    ``renames``: a collection can get another name;
     where that depends on the server, see Target.staging. ``holds_checkpoints``: the target can be
     the checkpoint store too; then ``target.address`` is a connection string of MongoDB, else a URL.
     ``folds_case``: it refuses databases whose names differ only in upper and lower case.
@@ -28,7 +28,6 @@ class Capabilities:
     documents: Literal["bson", "json"]
     deletes_ranges: bool
     updates_only: bool
-    is_checked: bool
     renames: bool
     holds_checkpoints: bool
     folds_case: bool
@@ -205,6 +204,9 @@ class Target(Protocol):
 
     def find(self, namespace: str, table: Table) -> Found | None:
         """The collection of this name, None where there is none."""
+
+    def seen(self, namespace: str, table: Table) -> Found | None:
+        """The same as it is seen now, which a fail-over might undo."""
 
     def drop(self, namespace: str) -> None: ...
 

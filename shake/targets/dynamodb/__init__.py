@@ -6,7 +6,6 @@ CAPABILITIES = Capabilities(
     documents="json",
     deletes_ranges=False,
     updates_only=False,
-    is_checked=False,
     renames=False,
     holds_checkpoints=False,
     folds_case=False,

@@ -6,19 +6,20 @@ endpoints that NimoShake's users have do not look at, and which fit another regi
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from shake.config import Config
 from shake.errors import RefusedError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.client import Client, Endpoint, Retry, Unreachable
-from shake.source.session import open_source
+from shake.source.endpoint import Credentials
 from shake.targets.contract import NO_FENCE, Fence, Found
 from shake.targets.deadline import Deadline
 from shake.targets.dynamodb.schema import create_request, table_name
@@ -26,6 +27,8 @@ from shake.targets.dynamodb.writing import DynamoWriter, refusal
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun
+
+Access: TypeAlias = tuple[Endpoint, Callable[[], Credentials]]
 
 #: Tries of each request of a probe before the target counts as unreachable.
 ATTEMPTS = 5
@@ -47,8 +50,9 @@ _BUSY = "ResourceInUseException"
 class DynamoTarget:
     """The Target of ``target.address`` (see targets.contract).
 
-    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
-    Raises RefusedError where no credentials are found.
+    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated. ``access``
+    is the source's endpoint and its credentials, where the process has them already. Raises
+    RefusedError where no credentials are found.
     """
 
     weaknesses: tuple[str, ...] = ()
@@ -60,12 +64,13 @@ class DynamoTarget:
         stop: threading.Event,
         on_retry: Callable[[str], None],
         deadline: Deadline | None = None,
+        access: Access | None = None,
     ) -> None:
         self._config = config
         self._stop = stop
         self._deadline = deadline or Deadline()
         self._on_retry = on_retry
-        source, credentials = open_source(config)
+        source, credentials = access or _open(config)
         address = config.target_address
         region = signing_region(address) or source.region
 
@@ -76,7 +81,7 @@ class DynamoTarget:
         def connect(endpoint: Endpoint) -> Client:
             return Client(endpoint, credentials, on_retry=retried, stop=stop)
 
-        self._client = connect(replace(source, url=address, region=region))
+        self.client = connect(replace(source, url=address, region=region))
         self._source = connect(source)
 
     def probe(self, namespaces: list[str]) -> None:
@@ -88,26 +93,26 @@ class DynamoTarget:
                 "no databases; give each another name by namespace.map"
             )
         for namespace in namespaces:
-            try:
+            with _refused():
                 self._probe(namespace)
-            except Unreachable as error:
-                raise RefusedError(
-                    f"target.address: the target does not answer: {error.reason}", passes=True
-                ) from error
-            except RunError as error:
-                raise RefusedError(f"{error} (asked with the source's credentials)") from error
 
     def missing_rights(self, namespaces: list[str]) -> list[str]:
         return []
 
     def find(self, namespace: str, table: Table) -> Found | None:
         """See Target: a table of this name, in whatever state."""
-        found = self._describe(namespace)
+        found = self.describe(namespace)
         return None if found is None else Found(str(found.get("TableId") or ""), keyed=True)
+
+    def seen(self, namespace: str, table: Table) -> Found | None:
+        """See Target. Raises RefusedError where that is the source's own table."""
+        with _refused():
+            self._look(namespace)
+            return self.find(namespace, table)
 
     def drop(self, namespace: str) -> None:
         """Delete the table, and return when it is gone; harmless when there is none."""
-        while (found := self._describe(namespace)) is not None:
+        while (found := self.describe(namespace)) is not None:
             if _state(found) != "DELETING":
                 name = table_name(namespace)
                 self._ask(namespace, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
@@ -120,7 +125,7 @@ class DynamoTarget:
 
     def create(self, namespace: str, table: Table) -> None:
         """Create the table with its indexes, and return when it can be written to."""
-        while (found := self._describe(namespace)) is None or _state(found) not in (
+        while (found := self.describe(namespace)) is None or _state(found) not in (
             "ACTIVE",
             "UPDATING",
         ):
@@ -132,21 +137,26 @@ class DynamoTarget:
 
     def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> DynamoWriter:
         """A writer that shares this target's connections."""
-        return DynamoWriter(self._client, namespace, table, self._config, self._on_retry)
+        return DynamoWriter(self.client, namespace, table, self._config, self._on_retry)
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self.client.close()
         self._source.close()
 
-    def _probe(self, namespace: str) -> None:
+    def _look(self, namespace: str) -> None:
+        """Raise an error where the target does not answer, or RefusedError for a source table."""
         name = table_name(namespace)
-        found = self._describe(namespace, attempts=ATTEMPTS)
+        found = self.describe(namespace, attempts=ATTEMPTS)
         if found is not None and self._config.wants(name) and self._is_source(name, found):
             raise RefusedError(
                 f"{namespace}: the target's table {name} is the source's own: set target.address "
                 "to another endpoint, or give another name by namespace.map"
             )
+
+    def _probe(self, namespace: str) -> None:
+        self._look(namespace)
+        name = table_name(namespace)
         request: dict[str, Any] = {"RequestItems": {name: [{"DeleteRequest": {"Key": {}}}]}}
         accepted = ("ValidationException", _NO_TABLE)  # which come after the permission's check
         self._ask(namespace, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
@@ -162,7 +172,8 @@ class DynamoTarget:
         identity = [found.get(field) for field in _IDENTITY]
         return any(identity) and identity == [source["Table"].get(f) for f in _IDENTITY]
 
-    def _describe(self, namespace: str, *, attempts: int | None = None) -> dict[str, Any] | None:
+    def describe(self, namespace: str, *, attempts: int | None = None) -> dict[str, Any] | None:
+        """The table as DescribeTable shows it; None where there is none."""
         request = {"TableName": table_name(namespace)}
         answer = self._ask(namespace, "DescribeTable", request, _NO_TABLE, attempts=attempts)
         return None if answer is None else answer["Table"]
@@ -177,7 +188,7 @@ class DynamoTarget:
     ) -> dict[str, Any] | None:
         """The target's answer; None where it is an error of an accepted code."""
         try:
-            return self._client.ask(operation, request, attempts=attempts)
+            return self.client.ask(operation, request, attempts=attempts)
         except SourceError as error:
             if error.code in accepted:
                 return None
@@ -186,6 +197,26 @@ class DynamoTarget:
     def _pause(self, namespace: str) -> None:
         if self._stop.wait(POLL):
             raise Stopped(f"{namespace}: stopped while the target created or deleted the table")
+
+
+def _open(config: Config) -> Access:
+    # Imported here: it brings boto3, which a process with credentials does not need.
+    from shake.source.session import open_source
+
+    return open_source(config)
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Raise RefusedError for what the target refuses, or where it does not answer."""
+    try:
+        yield
+    except Unreachable as error:
+        raise RefusedError(
+            f"target.address: the target does not answer: {error.reason}", passes=True
+        ) from error
+    except RunError as error:
+        raise RefusedError(f"{error} (asked with the source's credentials)") from error
 
 
 def signing_region(address: str) -> str | None:

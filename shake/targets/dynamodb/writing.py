@@ -172,7 +172,7 @@ class DynamoWriter:
                 raise
             request = {"TableName": self._name, "Key": self._key(item), "ConsistentRead": True}
             stored = self._client.ask("GetItem", request).get("Item", {})
-            if _meaning({"M": stored}) != _meaning({"M": orjson.loads(item)}):
+            if meaning({"M": stored}) != meaning({"M": orjson.loads(item)}):
                 reason = "the target already holds this key, with other content"
                 raise self._item_error(item, reason) from error
 
@@ -189,7 +189,7 @@ def _size(requests: dict[str, list[Any]]) -> int:
     return sum(map(len, requests.values()))
 
 
-def _meaning(typed: dict[str, Any]) -> Any:
+def meaning(typed: dict[str, Any]) -> Any:
     """A value that compares as DynamoDB's do: numbers by value, sets in any order."""
     [(tag, value)] = typed.items()
     match tag:
@@ -200,7 +200,7 @@ def _meaning(typed: dict[str, Any]) -> Any:
         case "SS" | "BS":
             return tag, frozenset(value)
         case "L":
-            return tag, [_meaning(element) for element in value]
+            return tag, [meaning(element) for element in value]
         case "M":
-            return tag, {name: _meaning(element) for name, element in value.items()}
+            return tag, {name: meaning(element) for name, element in value.items()}
     return tag, value

@@ -6,7 +6,6 @@ CAPABILITIES = Capabilities(
     documents="bson",
     deletes_ranges=True,
     updates_only=True,
-    is_checked=True,
     renames=True,
     holds_checkpoints=True,
     folds_case=True,
