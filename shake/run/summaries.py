@@ -59,7 +59,7 @@ class Summaries:
     def _save(self, summary: TaskSummary, tries: int = 1) -> None:
         self._saving = time.monotonic()
         with suppress(ShakeError):  # whatever is wrong with the store, others notice and say
-            while tries and not self._checkpoints.save_summary(summary, self._lock.check):
+            while tries and not self._checkpoints.save_summary(summary, self._lock.renew):
                 tries -= 1
         self._saving = inf
 
