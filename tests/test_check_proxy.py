@@ -135,10 +135,10 @@ def test_every_kind_is_found_and_repaired(proxied: Proxied) -> None:
     assert one["source"]["as text"], one["target"][0]["as text"] == ({"S": "1"}, {"N": "1"})
     assert not any(line["repaired"] for line in found)
 
-    status, repaired = proxied.check("--repair")
+    status, repaired = proxied.check("--repair", "--yes")
     assert {line["kind"] for line in repaired if not line["repaired"]} == {"extra"}
     assert extra in proxied.stored()
-    status, [left] = proxied.check("--repair", "--delete-extra")
+    status, [left] = proxied.check("--repair", "--yes", "--delete-extra")
     assert (status, left["kind"], left["repaired"]) == (0, "extra", True)
     assert proxied.stored() == in_order([*items, new])
     assert proxied.check() == (0, [])

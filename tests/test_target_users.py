@@ -60,7 +60,9 @@ def test_another_user_of_a_repair_is_warned_of(
     check = [sys.executable, str(ROOT / "bin/shake-check"), "--conf", str(migration.conf)]
     with MongoClient[dict[str, Any]](address(own_mongo, "one")) as client:
         client[followed.name][followed.name].delete_one({"pk": "a"})
-    repaired = subprocess.run([*check, "--repair", *two], capture_output=True, text=True)
+    repaired = subprocess.run(
+        [*check, "--repair", "--yes", "--after-cutover", *two], capture_output=True, text=True
+    )
     warning = f"NO FENCE: table {followed.name}: changes were sent as another user"
     assert warning in repaired.stdout + repaired.stderr, repaired
     result = migration.run("--until-consistent")

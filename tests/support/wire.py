@@ -35,7 +35,8 @@ class Command:
     """A command that passes: ``insert`` into ``db.collection``.
 
     A staging collection counts as the one that it is for, and a delete of nothing, which only
-    waits for what was written before, as a command ``confirm``.
+    waits for what was written before, as a command ``confirm``. An update that says how the task
+    stands is a command ``summary``: it comes at times of its own.
 
     A retryable write has a session, and a number in it.
     """
@@ -46,9 +47,21 @@ class Command:
     number: int = field(default=-1, compare=False)
 
 
+#: The ``_id`` of what such an update writes, as a field in BSON.
+_SUMMARY = b"_id\0\x08\0\0\0summary\0"
 #: The commands that can change something, and what stands for all of them in ``stop_at``.
 WRITES = frozenset(
-    {"create", "insert", "update", "delete", "confirm", "createIndexes", "renameCollection", "drop"}
+    {
+        "create",
+        "insert",
+        "update",
+        "summary",
+        "delete",
+        "confirm",
+        "createIndexes",
+        "renameCollection",
+        "drop",
+    }
     | {"refreshSessions"}
 )
 ANY_WRITE = "any write"
@@ -251,6 +264,8 @@ def _command(body: bytes) -> Command | None:
     name, value = next(iter(document.items()))
     if name == "renameCollection":
         return Command(name, _final(value))
+    if name == "update" and _SUMMARY in body:
+        name = "summary"
     if name == "delete" and _confirms(body[5 + size :]):
         name = "confirm"
     collection = f".{value}" if isinstance(value, str) else ""
