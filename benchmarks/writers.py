@@ -86,7 +86,8 @@ def _findings(target: str, rows: list[dict[str, Value]]) -> Iterator[str]:
     """Each number of writers against the first."""
     first, *others = rows
     for row in others:
-        if row["items/s"] and first["items/s"]:
+        measured = (figures["items/s"] and float(figures["CPU us"]) > 0 for figures in (row, first))
+        if all(measured):  # else the table was too small
             faster = float(row["items/s"]) / float(first["items/s"])
             dearer = float(row["CPU us"]) / float(first["CPU us"])
             yield (

@@ -229,7 +229,7 @@ def test_numbers_of_writers_are_compared_at_each_target() -> None:
     assert [(row["target"], row["writers"]) for row in report.rows] == [
         (target, number) for target in ("slow sink", "sink", "mongod") for number in (1, 2)
     ]
-    assert all(figure(row, "CPU us") > 0 for row in report.rows)
+    assert all(figure(row, "peak MiB") > 10 for row in report.rows)  # the rest can be mere noise
 
 
 def test_tables_of_two_sizes_are_compared() -> None:

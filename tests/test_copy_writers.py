@@ -17,6 +17,7 @@ import pytest
 from shake.demo.servers import free_port
 from tests.support.crash import SLOWLY, MakeCopy, opened
 from tests.support.followed import Followed, stopped
+from tests.support.machine import SHORT_LOCK
 from tests.support.migration import Migration
 from tests.support.status import status
 from tests.support.wait import until
@@ -102,6 +103,19 @@ def test_writers_of_a_table_insert_at_the_same_time(make_copy: MakeCopy) -> None
         copy.wire.stop_at("request", "insert", copy.place, lambda: all_there.wait(30))
     assert copy.migration.run().status == 0
     assert not all_there.broken
+    copy.assert_exact()
+
+
+def test_each_writer_goes_on_for_as_long_as_the_task_lock_is_renewed(make_copy: MakeCopy) -> None:
+    copy = make_copy(qps__full=4)
+    copy.migration.first = SHORT_LOCK  # it ends before the copy does
+
+    def renewed() -> bool:
+        return copy.wire.count("update", copy.status_table) > 8
+
+    expired = copy.wire.stop_at("answer", "insert", copy.place, lambda: until(renewed), skip=3)
+    assert copy.migration.run().status == 0
+    assert expired.is_set()
     copy.assert_exact()
 
 
