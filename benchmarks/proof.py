@@ -63,14 +63,14 @@ class _Proof:
         self._table = table
         self._processes = processes
         self._report = place.folder / f"{table}.report"
-        self._checkpoint = place.folder / f"{table}.checkpoint"
 
     def copy(self) -> None:
         self._place.shake(self._table, 2, self._segments)
 
     def check(self, name: str, planted: Found | None = None, *arguments: str) -> dict[str, Value]:
         """Check; raise Failed where that does not find just what was planted."""
-        settings = self._segments, "target.db.exist=", f"checkpoint.address={self._checkpoint}"
+        checkpoint = "checkpoint.type=mongodb", "checkpoint.address="  # as by default
+        settings = self._segments, "target.db.exist=", *checkpoint
         command = self._place.shake_command(
             self._table, self._processes, *settings, program="shake-check"
         )

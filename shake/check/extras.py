@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -15,7 +15,7 @@ from shake import codec
 from shake.check.documents import DECODED, encoded, opened
 from shake.check.doubts import Doubts, Wrong
 from shake.check.findings import UNDECIDED
-from shake.check.fingerprint import Fingerprint, Sums, marks
+from shake.check.fingerprint import Fingerprint, marks
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.keys import digest
@@ -25,8 +25,8 @@ from shake.check.stored import Key, KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
-#: Parts whose keys are read at the same time: each takes the memory of a fingerprint.
-_READERS = 2
+#: Parts whose keys a process reads at the same time: each takes the memory of a fingerprint.
+_READERS = 1
 
 #: Why a key that has become a double is undecided.
 _DOUBLES = (
@@ -59,10 +59,10 @@ class Extras:
         self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
-    def read(self, part: KeyRange) -> Sums:
-        """Read the keys of a part."""
+    def read(self, part: KeyRange, merge: Callable[[Fingerprint], None]) -> None:
+        """Read the keys of a part, and give them to ``merge``."""
         with self._readers:
-            return self._sides.stored.patiently(lambda: self._fingerprint(part)).sums()
+            merge(self._sides.stored.patiently(lambda: self._fingerprint(part)))
 
     def name(self, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""

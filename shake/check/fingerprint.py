@@ -80,6 +80,12 @@ class Fingerprint:
             codec.add_sums(self._sums, other.packed)
             self.keys += other.keys
 
+    def add_all(self, other: Fingerprint) -> None:
+        """Count in all keys of another one of the same seed."""
+        with self._lock:
+            codec.add_sums(self._sums, other._sums)
+            self.keys += other.keys
+
     def unequal(self, other: Fingerprint) -> set[int]:
         """The buckets that do not hold the same keys in both."""
         if self._sums == other._sums:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shake.check import messages
 from shake.check.documents import encoded
 from shake.check.extras import Extras
-from shake.check.fingerprint import marks
+from shake.check.fingerprint import Fingerprint, marks
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.items import Items
@@ -139,10 +139,7 @@ class CheckPart:
                 self.items.doubts.resolve()
                 self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):
-                sums = self.extras.read(part)
-                with self._gate.step():
-                    self.extras.theirs.merge(sums)
-                    self._read.add(number)
+                self.extras.read(part, lambda keys: self._merge(number, keys))
             case messages.LookFor(buckets):
                 self.extras.marks = marks(buckets)
             case messages.NameExtras(number, part):
@@ -156,6 +153,12 @@ class CheckPart:
             case _:
                 unhandled(work)
         return messages.Done()
+
+    def _merge(self, number: int, keys: Fingerprint) -> None:
+        """The keys of a part of the target, which has this number, are read."""
+        with self._gate.step():
+            self.extras.theirs.add_all(keys)
+            self._read.add(number)
 
     def compare_keys(self, keys: list[Item]) -> None:
         """Compare typed keys, whether or not there is an item or a document of them."""

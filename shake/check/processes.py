@@ -34,7 +34,7 @@ _RENEWAL = 1.0
 _TICK = 1.0
 
 #: Processes that are asked at the same time how far they are: an answer takes 4 MB.
-_SAVES = 4
+_SAVES = 2
 
 R = TypeVar("R", bound=messages.Result)
 CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]

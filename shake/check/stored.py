@@ -94,7 +94,7 @@ class Stored(Protocol):
         """The indexes of contract section 4 that are not there."""
 
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again while the target is out of reach."""
+        """Try again while the target does not answer."""
 
     # ---- mending
 

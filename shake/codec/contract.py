@@ -247,7 +247,7 @@ class Codec(Protocol):
         cursor, such as that of an error, has no documents.
         """
 
-    def add_sums(self, sums: memoryview, more: bytes) -> None:
+    def add_sums(self, sums: memoryview, more: bytes | memoryview) -> None:
         """Add sums (see Digests) to others. Raises ValueError where these are not as many."""
 
 

@@ -293,12 +293,12 @@ def _bucket(digest: bytes, buckets: int) -> int:
     return int.from_bytes(digest[8:], "little") % buckets
 
 
-def add_sums(sums: memoryview, more: bytes) -> None:
+def add_sums(sums: memoryview, more: bytes | memoryview) -> None:
     """See contract.Codec."""
     buckets = _buckets(sums)
-    if len(more) != buckets.nbytes:
+    if memoryview(more).nbytes != buckets.nbytes:
         raise ValueError("there must be as many sums")
-    for number, value in enumerate(memoryview(more).cast("Q")):
+    for number, value in enumerate(memoryview(more).cast("B").cast("Q")):
         buckets[number] = (buckets[number] + value) % (1 << 64)
 
 
