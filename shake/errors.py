@@ -127,14 +127,18 @@ class ItemError(RunError):
     knows the table adds its name with :meth:`of_table`.
     """
 
-    def __init__(self, key: str, reason: str, table: str | None = None) -> None:
+    def __init__(
+        self, key: str, reason: str, table: str | None = None, *, can_be_kept: bool = False
+    ) -> None:
         self.key = key
         self.reason = reason
-        super().__init__(f"table {table or '?'}: item {key}: {reason}")
+        self._can_be_kept = can_be_kept
+        advice = "; bad.items = keep sets such items aside and goes on" if can_be_kept else ""
+        super().__init__(f"table {table or '?'}: item {key}: {reason}{advice}")
 
     def of_table(self, table: str) -> ItemError:
         """The same error, naming the table."""
-        return ItemError(self.key, self.reason, table)
+        return ItemError(self.key, self.reason, table, can_be_kept=self._can_be_kept)
 
 
 class Stopped(ShakeError):

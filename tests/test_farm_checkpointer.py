@@ -40,8 +40,9 @@ class MemoryStore:
     def collections(self) -> list[str]:
         return sorted(self.held)
 
-    def read(self, collection: str) -> list[dict[str, Any]]:
-        return list(self.held.get(collection, {}).values())
+    def read(self, collection: str, ids: Any = None) -> list[dict[str, Any]]:
+        held = self.held.get(collection, {})
+        return [one for key, one in held.items() if ids is None or key in ids]
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         self.ready.wait(20)

@@ -46,8 +46,8 @@ class Unsure:
         self.store = store
         self.fails = False
 
-    def read(self, collection: str) -> list[dict[str, Any]]:
-        return self.store.read(collection)
+    def read(self, collection: str, ids: Any = None) -> list[dict[str, Any]]:
+        return self.store.read(collection, ids)
 
     def write(self, collection: str, documents: Any) -> None:
         self.store.write(collection, documents)

@@ -282,3 +282,46 @@ def test_a_start_logs_the_main_lines_of_the_plan(mongo: Any, table: str, migrate
     assert f"at the source: streams ENABLED on 1 table: {table}" in lines
     assert f"existing collections: 1 DROPPED, 0 renamed: {table}.{table}" in lines
     assert len(lines) <= 10
+
+
+def test_a_profile_shows_what_items_consist_of_and_which_are_bad(
+    dynamodb: Any, mongo: Any, name: str, migrate: Migrate
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"), ("sk", "N"))
+    long, inexact = {"N": "1" * 36}, "1234567890123456789012345678901234"
+    items = [
+        {"pk": {"S": f"k{n}"}, "sk": {"N": str(n)}, "v": {"S": "x" * 100}, "a.b": {"BOOL": True}}
+        for n in range(50)
+    ]
+    items += [
+        {"pk": {"S": "long"}, "sk": {"N": "1"}, "v": {"M": {"in": {"L": [{"NS": [long["N"]]}]}}}},
+        {"pk": {"S": "odd"}, "sk": {"N": inexact}, "_id": {"S": "x"}, "$set": {"N": "1"}},
+        {"pk": {"S": "nul"}, "sk": {"N": "1"}, "a\0": {"S": "x"}},
+    ]
+    put_items(dynamodb.client, name, items)
+    before = mongo.client.list_database_names()
+    migration = migrate(convert__number__overflow="error")
+    result = migration.run("--dry-run", "--json", "--profile", "1000")
+    assert result.status == 0, result
+    [found] = json.loads(result.stdout)["profiles"]
+    assert found["items"] == 53
+    assert found["units"] > 0
+    attributes = {one["name"]: one for one in found["attributes"]}
+    assert attributes["v"]["types"] == {"S": 50, "M": 1}
+    assert attributes["pk"]["items"] == 53
+    assert attributes["a.b"]["bytes"] == 50 * 4
+    counts = ("long_numbers", "dotted", "dollars", "ids", "inexact_keys")
+    assert [found[one] for one in counts] == [1, 50, 1, 1, 1]
+    assert found["document_bytes"] > found["item_bytes"] > 5000
+    item, document = json.loads(found["before"]), json.loads(found["after"])
+    assert document["pk"] == item["pk"]["S"]
+    assert {json.loads(one["key"])["pk"]["S"] for one in found["bad"]} == {"long", "nul"}
+    assert found["bad_items"] == 2
+    text = migration.run("--dry-run", "--profile", "10").stdout
+    assert f"profile of table {name}: 10 items read, for " in text
+    assert "its document: {" in text
+    assert mongo.client.list_database_names() == before
+    refused = migration.run("--profile", "10")
+    assert refused.status == 2
+    assert "--profile is for --dry-run" in refused.stderr
+    assert migration.run("--dry-run", "--profile", "10001").status == 2

@@ -109,14 +109,15 @@ def test_a_copy_goes_on_only_as_it_was_begun(
     shown = refusals(migration.run("--dry-run", *changed))
     begun = f"the copy of table {table} was begun with"
     anew = (
-        f"start over under this id: remove its checkpoint (collection {table} of database "
-        f"{table}-checkpoint) and set target.db.exist for what"
+        f"start over under this id: shake forget --conf FILE {table} removes its checkpoint "
+        f"(collection {table} of database {table}-checkpoint); then start with target.db.exist = "
+        "rename or drop where"
     )
     assert shown == [
         f"{begun} id.mode = objectid, now it is key: set it back, or copy under another id, or "
-        f"{anew} {table}.else holds",
+        f"{anew} {table}.else exists",
         f"{begun} namespace.map = {table}.{table}, now it is {table}.else: set it back, or copy "
-        f"under another id, or {anew} {table}.else holds",
+        f"under another id, or {anew} {table}.else exists",
     ]
     plan = migration.run("--dry-run")
     assert (

@@ -128,6 +128,7 @@ def test_only_an_end_that_was_asked_for_once_all_is_applied_is_a_cutover(
         at=2.0,
         fraction=1.0,
         items=1,
+        kept=0,
         bytes=1,
         applied_through=3.0,
         consistent=True,

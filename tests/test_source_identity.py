@@ -53,7 +53,7 @@ def refused(migration: Migration, name: str) -> None:
         assert f"table {name} is not the table that this task began with" in said
         assert "source.region" in said
         assert "another id" in said
-        assert f"remove its checkpoint (collection {name} of database {name}-checkpoint)" in said
+        assert f"shake forget --conf FILE {name} removes its checkpoint" in said
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,25 @@ def at_now(*tables: TableStatus, **more: Any) -> Snapshot:
 
 def test_ready_is_said_with_the_time_and_what_holds() -> None:
     later = replace(GOOD, name="later", applied_through=NOW - 11)
-    assert readiness(at_now(GOOD, later)) == (
+    assert tuple(readiness(at_now(GOOD, later))) == (
         True,
         "every change made before 2019-07-01T16:53:08Z (source's clock) is applied; source and "
         "target are equal as of that time",
         NOW - 12,
+        0,
     )
+
+
+def test_kept_items_are_named_wherever_equal_or_consistent_is_said() -> None:
+    moment = at_now(replace(GOOD, kept=3, kept_older=1))
+    found = readiness(moment)
+    assert (found.ready, found.kept) == (True, 3)
+    assert found.reason.endswith("equal as of that time but for 3 kept items")
+    assert gate(moment, moment.tables[0]) == "consistent but for 3 kept items"
+    assert claim(moment) == found.reason
+    text = " ".join(summary(moment))
+    assert "KEPT, NOT STORED: table" in text
+    assert "3 items, of 1 the target has an older document: shake bad --conf FILE" in text
 
 
 @pytest.mark.parametrize(

@@ -531,7 +531,7 @@ def test_ready_answers_whether_one_could_switch(query: str, status: int) -> None
     assert response.status == status
     if status != 400:
         said = json.loads(body)
-        assert said.keys() == {"ready", "reason", "applied_through"}
+        assert said.keys() == {"ready", "reason", "applied_through", "kept"}
         assert said["ready"] is (status == 200)
         assert said["applied_through"] == "2019-07-01T16:53:20Z"
 

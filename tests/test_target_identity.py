@@ -81,7 +81,7 @@ def refused(followed: Followed, migration: Migration, said: str, *arguments: str
     for text in (planned.stdout, result.line):
         assert said in text
         assert "target.address" in text or "build that index" in text
-        assert f"remove the checkpoint of table {followed.name}" in text
+        assert f"shake forget --conf FILE {followed.name} removes" in text
     calls = followed.simulator.journal[before:]
     assert not any(
         call.operation in ("GetRecords", "UpdateTable") or copies(call) for call in calls
@@ -161,7 +161,7 @@ def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it
     result = migration.wait(process)
     assert result.status == 1, result
     assert said in result.line
-    assert "remove the checkpoint" in result.line
+    assert "removes its checkpoint" in result.line
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_a_staging_collection_that_is_gone_is_named_with_its_checkpoint(
     held = staging.begin()
     mongo.client.drop_database(name)
     there = rf"checkpoint \(collection things of database {name}-checkpoint\)"
-    with pytest.raises(RunError, match=rf"is gone: .*; remove the table's {there} to copy it anew"):
+    with pytest.raises(RunError, match=rf"is gone: .*; start over .* removes its {there}"):
         staging.resume(held.collection_uuid)
 
 

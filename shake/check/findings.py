@@ -25,9 +25,15 @@ SHOWN = 20
 #: The kind of what is neither equal nor a difference, since that cannot be decided.
 UNDECIDED = "undecided"
 
+#: The kind of an item that cannot be stored, and that the task has kept (bad.items = keep).
+KEPT = "kept"
+
+#: Kinds that are no differences: what is said of them is said apart.
+_APART = frozenset({UNDECIDED, KEPT})
+
 #: Kinds that every closing line counts, and those that are named only where there are any.
 _ALWAYS = ("missing", "different", "extra", "duplicate")
-_AT_TIMES = ("index", "folded", UNDECIDED)
+_AT_TIMES = ("index", "folded", KEPT, UNDECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class Difference:
     ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
     there, there more than once (``duplicate``), an ``index`` (named by ``fields``) that is not
     there, or ``folded``: several items of the source have one double as their key. It is
-    ``undecided`` where it cannot be decided whether the key differs. ``key`` is DynamoDB JSON.
+    ``undecided`` where it cannot be decided whether the key differs, and ``kept`` where the item
+    cannot be stored and the task has kept it beside its checkpoints. ``key`` is DynamoDB JSON.
     ``repaired`` means put right, and looked at again. ``source`` is the item as DynamoDB JSON, and
     ``target`` are the documents of its key as MongoDB Extended JSON, as far as they are known.
     """
@@ -102,6 +109,7 @@ class Findings:
         self._shown = 0
         self.total = 0
         self.undecided = 0
+        self.kept = 0
         self.repaired = 0
 
     def begin(self, header: Mapping[str, Any]) -> None:
@@ -115,7 +123,12 @@ class Findings:
             for (table, kind), number in self._kinds.items():
                 tables.setdefault(table, {})[kind] = number
         line = {"verdict": verdict, "time": _now(), "differences": self.total}
-        line |= {"undecided": self.undecided, "repaired": self.repaired, "tables": tables}
+        line |= {
+            "kept": self.kept,
+            "undecided": self.undecided,
+            "repaired": self.repaired,
+            "tables": tables,
+        }
         self._write(line | ({"reason": reason} if reason else {}))
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -137,7 +150,8 @@ class Findings:
                     return
                 self._odd.add(line)
             self._kinds[difference.table, difference.kind] += 1
-            self.total += difference.kind != UNDECIDED
+            self.total += difference.kind not in _APART
+            self.kept += difference.kind == KEPT
             self.undecided += difference.kind == UNDECIDED
             self.repaired += difference.repaired
             if self._report is not None:
@@ -165,16 +179,24 @@ class Findings:
     @property
     def unsaid(self) -> int:
         """How many differences were neither printed nor written."""
-        found = self.total + self.undecided
+        found = self.total + self.undecided + self.kept
         return 0 if self._report is not None else found - self._shown
 
     def verdict(self, table: str) -> str:
         """What the check of a table has shown, in a word."""
         with self._lock:
             kinds = {kind for name, kind in self._kinds if name == table}
-        if kinds - {UNDECIDED}:
+        if kinds - _APART:
             return "different"
-        return UNDECIDED if kinds else "equal"
+        for kind in (UNDECIDED, KEPT):
+            if kind in kinds:
+                return kind
+        return "equal"
+
+    def kept_of(self, table: str) -> int:
+        """How many kept items of a table were found."""
+        with self._lock:
+            return self._kinds[table, KEPT]
 
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import TypedDict
 
 from shake.check.doubts import Doubts, Wrong
-from shake.check.findings import UNDECIDED
+from shake.check.findings import KEPT, UNDECIDED
 from shake.check.fingerprint import Fingerprint
 from shake.check.following import Following
 from shake.check.gate import Gate
@@ -25,6 +25,8 @@ from shake.check.meaning import Item
 from shake.check.sides import Advanced, Sides
 from shake.check.snapshot import ScanPosition
 from shake.check.source import SourcePage
+from shake.check.stored import DocumentRefused
+from shake.checkpoint.kept import entry_id
 from shake.errors import Stopped
 
 #: Doubtful items that are looked at together.
@@ -184,20 +186,40 @@ class Items:
 
     # ---- repairs
 
-    def _repair(self, keys: list[Item]) -> None:
-        """Read both sides anew; mend, and name, what differs still."""
+    def replay(self, keys: list[Item]) -> set[str]:
+        """Store kept items of these keys that can be stored by now, and name those alone.
+
+        Returns the entry_id of all that need not be kept any more: both sides are equal.
+        """
+        self._repair(keys, replays=True)
+        page = self._sides.source.get(keys)
+        _, verdicts = self._judge(page)
+        wrong = [self._key(verdict.item) for verdict in verdicts if verdict.kind]
+        wrong += [self._key(item) for item, _ in page.unfit]
+        return set(map(entry_id, keys)) - set(map(entry_id, wrong))
+
+    def _repair(self, keys: list[Item], *, replays: bool = False) -> None:
+        """Read both sides anew; repair, and name, what differs still.
+
+        ``replays``: what is not repaired is named later, by the comparison.
+        """
         sides, identity_of = self._sides, self._sides.stored.keys.identity_of
         page = sides.source.get(keys)
-        self._unfit(page)
+        if not replays:
+            self._unfit(page)
         same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
+        refusals: dict[Identity, str] = {}
         right: set[Identity] = set()
         there: set[Identity] = set()
         if wrong:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
             added = []
             for verdict in wrong:
-                added += self._repair_item(verdict)
+                try:
+                    added += self._repair_item(verdict)
+                except DocumentRefused as error:
+                    refusals[identity_of(verdict.key)] = str(error)
                 sides.listener.advanced(Advanced(repaired=1))
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
@@ -209,8 +231,12 @@ class Items:
             if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
-            sides.differ(verdict.kind, key, repaired=repaired, **self._both(verdict))
-        self._count(same, verdicts)
+            if replays and not repaired:
+                continue
+            note = refusals.get(identity, "")
+            sides.differ(verdict.kind, key, repaired=repaired, note=note, **self._both(verdict))
+        if not replays:
+            self._count(same, verdicts)
 
     def _repair_item(self, verdict: Verdict) -> list[bytes]:
         """Make the item's document the only one of its key; return what was inserted."""
@@ -246,7 +272,8 @@ class Items:
             key = self._key(item)
             if not page.holds_all:
                 note = f"it cannot be stored: {reason}"
-                self._sides.differ("missing", key, note=note, source=json.dumps(item))
+                kind = KEPT if self._sides.kept.is_kept_soon(key) else "missing"
+                self._sides.differ(kind, key, note=note, source=json.dumps(item))
             elif _is_text(key):
                 keys.append(key)
             else:

@@ -14,6 +14,7 @@ from shake.check.fingerprint import Fingerprint, marks
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.items import Items
+from shake.check.kept import Keeping
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.check.sides import Advanced, Listener, Repair, Sides
@@ -119,7 +120,8 @@ class CheckPart:
         stored = _stored(opened, table, seed, fence)
         self.stop = opened.stop.set
         self.seed = seed
-        self.sides = Sides(table, config, source, stored, self._unsaved, repair)
+        kept = Keeping(config, table.name, opened.following)
+        self.sides = Sides(table, config, source, stored, self._unsaved, repair, kept)
         self._gate = gate = Gate()
         self.items = Items(self.sides, seed, opened.following, gate, opened.stop)
         self.extras = Extras(self.sides, seed, opened.following, gate, opened.stop)
@@ -159,6 +161,11 @@ class CheckPart:
         with self._gate.step():
             self.extras.theirs.add_all(keys)
             self._read.add(number)
+
+    def replay(self, keys: list[Item]) -> set[str]:
+        """Store kept items that can be stored by now; see Items.replay."""
+        with self._gate.step():
+            return self.items.replay(keys)
 
     def compare_keys(self, keys: list[Item]) -> None:
         """Compare typed keys, whether or not there is an item or a document of them."""

@@ -18,14 +18,15 @@ from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.pace import Pace
 from shake.check.source import SourcePage, SourceTable, dumped, loaded
-from shake.check.stored import Key, KeyRange, T
+from shake.check.stored import DocumentRefused, Key, KeyRange, T
+from shake.codec.typed import meaning
 from shake.config import Config
 from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Client
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 from shake.targets.dynamodb.target import DynamoTarget
-from shake.targets.dynamodb.writing import meaning, refusal
+from shake.targets.dynamodb.writing import ITEM_FAULTS, refusal
 
 #: Items in each random visit of a sample.
 _VISIT = 50
@@ -210,6 +211,9 @@ class ItemTable:
         try:
             self._client.call(operation, dumped(request))
         except SourceError as error:
+            if error.code in ITEM_FAULTS:
+                reason = f"{self.namespace}: {error.message}"
+                raise DocumentRefused(reason) from error
             if error.code != _CHANGED:
                 raise refusal(self.namespace, error) from error
 

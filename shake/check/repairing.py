@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
+from shake.checkpoint.kept import KeptItems
 from shake.checkpoint.records import repair_sessions
 from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import TaskHeld, TaskLock
@@ -70,6 +71,10 @@ class Repairs:
             self._checkpoints.save_identity(table, saved, identity, run)
         if len(identity.users) > 1:
             log.warning("%s", several_users([table]))
+
+    def kept(self, table: Table) -> KeptItems:
+        """The items of a table that could not be stored."""
+        return self._checkpoints.kept(table.name)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import platform
 import random
@@ -28,6 +29,7 @@ from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
 from shake.check.state import CheckState
 from shake.check.telling import telling
+from shake.checkpoint.kept import KeptItems
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
@@ -204,6 +206,8 @@ class _Run:
             processes=1,
         )
         with self.progress.table(table, part.sides.stored.namespace):
+            if self.repairs:
+                self._replay(part, self.repairs.kept(table))
             if self.config.sync_schema_only:
                 pass
             elif options.since:
@@ -218,6 +222,17 @@ class _Run:
             self.belonging.verify_again(table)
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
+
+    def _replay(self, part: CheckPart, kept: KeptItems) -> None:
+        """Store the kept items that can be stored by now; what both sides agree on leaves."""
+        if keys := [json.loads(item.key) for item in kept.items()]:
+            left = part.replay(keys)
+            for key in left:
+                kept.remove(key)
+            self.say(
+                f"table {part.sides.table.name}: {many(len(keys), 'kept item')}: {len(left)} "
+                f"stored, or gone from the source; {len(keys) - len(left)} left"
+            )
 
     def _compare(self, plan: CheckPlan, part: CheckPart, fence: Fence) -> list[str]:
         """Compare a table as a whole, or go on with that."""

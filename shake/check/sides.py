@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from shake.check.findings import Difference
+from shake.check.findings import KEPT, Difference
+from shake.check.kept import Keeping
 from shake.check.meaning import Item
 from shake.check.source import SourceTable
 from shake.check.stored import Stored
@@ -57,6 +59,7 @@ class Sides:
     stored: Stored
     listener: Listener
     repair: Repair
+    kept: Keeping
 
     def differ(
         self,
@@ -69,7 +72,12 @@ class Sides:
         source: str = "",
         target: tuple[str, ...] = (),
     ) -> None:
-        """Tell of a difference of this table (see Difference)."""
+        """Tell of a difference of this table (see Difference).
+
+        An item that the target refuses, and that is kept, is no difference.
+        """
+        if kind in ("missing", "different") and key and source and not repaired:
+            kind = KEPT if self.kept.is_kept(key, json.loads(source)) else kind
         name, namespace = self.table.name, self.stored.namespace
         self.listener.differs(
             Difference(name, namespace, kind, key, fields, repaired, note, source, target)

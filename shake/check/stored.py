@@ -9,11 +9,16 @@ from shake import codec
 from shake.check.keys import Identity, SourceKey, StoredKeys
 from shake.check.meaning import Item
 from shake.check.source import SourcePage
+from shake.errors import RunError
 
 T = TypeVar("T")
 
 #: A key of the target, and its ``_id`` where that is known.
 Key = dict[str, Any]
+
+
+class DocumentRefused(RunError):
+    """The target refuses a document for its own sake."""
 
 
 class KeyRange(NamedTuple):

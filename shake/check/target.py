@@ -21,7 +21,7 @@ from shake.check.documents import DECODED, content, cut, keyed, opened, shown
 from shake.check.keys import Identity, SourceKey, StoredKeys
 from shake.check.meaning import Item, differing_fields
 from shake.check.source import SourcePage
-from shake.check.stored import Key, KeyRange, T
+from shake.check.stored import DocumentRefused, Key, KeyRange, T
 from shake.checkpoint.records import repair_sessions
 from shake.config import Config
 from shake.errors import RunError
@@ -29,6 +29,7 @@ from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, Bulk
 from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.retrying import NOT_OF_A_DOCUMENT, transient, words
 from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 from shake.targets.mongodb.target import MongoTarget
 
@@ -250,7 +251,9 @@ class StoredTable:
             except BulkWriteError as error:
                 codes = {entry["code"] for entry in error.details["writeErrors"]}
                 if codes != {DUPLICATE_KEY} or error.details["writeConcernErrors"]:
-                    raise
+                    if transient(error) or codes & NOT_OF_A_DOCUMENT:
+                        raise
+                    raise DocumentRefused(f"{self.namespace}: {words(error)}") from error
             except OperationFailure as error:
                 if error.code != TOO_OLD:
                     raise

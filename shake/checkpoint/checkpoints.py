@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
+from shake.checkpoint.kept import PREFIX, KeptItems, Tally
 from shake.checkpoint.records import (
     STATUS_TABLE,
     AppliedRecord,
@@ -20,7 +21,7 @@ from shake.checkpoint.records import (
     shard_of,
 )
 from shake.checkpoint.summary import TaskSummary
-from shake.config.names import CHECKED, is_shortened, stored_name
+from shake.config.names import CHECKED, bad_name, is_shortened, stored_name
 from shake.errors import RefusedError
 from shake.stream.shard import Shard
 
@@ -28,6 +29,8 @@ SyncStatus = Literal["full_sync", "incr_sync"]
 
 #: Documents of a table that the task has begun with.
 _BEGUN = frozenset({"table", "stream"})
+#: All of them, but for those of its segments and shards.
+_OF_TABLE = frozenset({*_BEGUN, "identity", "repair"})
 
 
 class Checkpoints:
@@ -54,11 +57,35 @@ class Checkpoints:
                 or not (wanted(name) or is_shortened(name))
             ):
                 continue
-            documents = [one for one in self._store.read(name) if one["_id"] in _BEGUN]
+            documents = self._store.read(name, _BEGUN)
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)
             if documents and wanted(table):
                 found.append(table)
         return found
+
+    def kept(self, table: str) -> KeptItems:
+        """The items of a table that cannot be stored."""
+        return KeptItems(self._store, table)
+
+    def kept_tallies(self, tables: Iterable[str]) -> dict[str, Tally]:
+        """How many items are kept, of those tables that have some."""
+        there = set(self._store.collections())
+        found = {one: self.kept(one).tally for one in tables if bad_name(one) in there}
+        return {table: tally for table, tally in found.items() if tally.items}
+
+    def forget(self, table: str) -> int:
+        """Remove the checkpoint of a table; return how many documents it had.
+
+        The first write makes all of it void. Where that is all that happens, a start is refused.
+        """
+        name, kept = stored_name(table), bad_name(table)
+        ours = [one["_id"] for one in self._store.read(name) if _is_of_table(one["_id"])]
+        bad = [one["_id"] for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
+        for key in sorted(ours, key=lambda one: one != "table"):
+            self._store.swap(name, {"_id": key}, None)
+        for key in bad:
+            self._store.swap(kept, {"_id": key}, None)
+        return len(ours)
 
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
         """The table's record, None where its copy never began, and its segments in order.
@@ -265,6 +292,10 @@ class Checkpoints:
 
     def _date(self) -> dict[str, str]:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}
+
+
+def _is_of_table(key: str) -> bool:
+    return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
 
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from shake.errors import RunError
@@ -31,8 +31,8 @@ class Store(Protocol):
     def collections(self) -> list[str]:
         """The names of all collections, in any order; others may have put some there."""
 
-    def read(self, collection: str) -> list[dict[str, Any]]:
-        """All documents; none, where the collection does not exist."""
+    def read(self, collection: str, ids: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """All documents, or those of some ``_id``; none, where the collection does not exist."""
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         """Replace or insert each document by ``_id``; all of them are durable on return.

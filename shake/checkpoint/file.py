@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ class FileStore:
         with _errors(self._folder):
             return [one.name.removesuffix(".json") for one in self._folder.glob("*.json")]
 
-    def read(self, collection: str) -> list[dict[str, Any]]:
-        return list(self._load(collection).values())
+    def read(self, collection: str, ids: Collection[str] | None = None) -> list[dict[str, Any]]:
+        found = self._load(collection)
+        return [one for key, one in found.items() if ids is None or key in ids]
 
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         if documents:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,11 +107,12 @@ class MongoStore:
         with self._errors():
             return self._database.list_collection_names()
 
-    def read(self, collection: str) -> list[dict[str, Any]]:
+    def read(self, collection: str, ids: Collection[str] | None = None) -> list[dict[str, Any]]:
+        wanted = {} if ids is None else {"_id": {"$in": list(ids)}}
         with self._errors():
             return [
                 document
-                for document in self._database[collection].find()
+                for document in self._database[collection].find(wanted)
                 if isinstance(document["_id"], str)  # others are not shake's
             ]
 

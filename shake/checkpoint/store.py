@@ -29,3 +29,11 @@ def open_store(config: Config, *, writable: bool = True) -> Store:
     return MongoStore.open(
         config.checkpoint_location, config.checkpoint_database, key=key, writable=writable
     )
+
+
+def attach_store(config: Config) -> Store:
+    """The same store, for a process whose parent has proved it usable."""
+    location, database = config.checkpoint_location, config.checkpoint_database
+    if config.checkpoint_type == "file":
+        return FileStore(location, database)
+    return MongoStore(location, database)

@@ -31,7 +31,7 @@ class TaskSummary:
     ``token`` is that of its task lock. ``exit_status`` is -1 until the run has ended.
     ``state`` and ``reason`` are those of the Snapshot. ``last_error`` is kept over later runs,
     with the time when it was seen. ``applied_through`` is on the source's clock, all other times
-    are on the clock of the machine of the run.
+    are on the clock of the machine of the run. ``kept`` items cannot be stored.
     """
 
     token: str
@@ -48,6 +48,7 @@ class TaskSummary:
     consistent: bool
     tables: int
     tables_done: int
+    kept: int
     lines: tuple[TableLine, ...] = ()
     last_error: str = ""
     last_error_at: float = 0.0

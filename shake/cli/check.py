@@ -109,7 +109,8 @@ CHECK = Command(
     ),
     statuses={
         EQUAL: "equal, or made equal by --repair: every difference repaired and looked at again",
-        DIFFERENT: "different, not proven, or not all repaired",
+        DIFFERENT: "different, equal but for kept items (bad.items = keep), not proven, or not all "
+        "repaired",
         TROUBLE: "wrong command line or configuration, or not compared to the end",
         REFUSED: "refused, and nothing changed: source table and collection are not those of the "
         "task's checkpoint, the copy is not complete, another check runs, --since needs a full "
@@ -215,12 +216,20 @@ def _verdict(
     config: Config, chosen: CheckOptions, findings: Findings
 ) -> tuple[int, str, list[str]]:
     """The exit status, the verdict in a word, and the closing lines."""
+    if not findings.total and not findings.undecided and findings.kept:
+        kept = many(findings.kept, "kept item")
+        lines = [f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"]
+        return DIFFERENT, "equal but for kept items", lines
     if not findings.total and not findings.undecided:
         if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
             return EQUAL, "no difference", ["no difference in what was compared"]
         return EQUAL, "equal", [f"EQUAL: every item and every document of task {config.id}"]
     lines = []
     left = findings.total - findings.repaired
+    kept = f", and {many(findings.kept, 'kept item')}" if findings.kept else ""
+    if chosen.repair and not left and kept:
+        lines.append(f"{many(findings.total, 'difference')}, all repaired{kept} cannot be stored")
+        return DIFFERENT, "equal but for kept items", lines
     if chosen.repair and not left:
         lines.append(f"{many(findings.total, 'difference')}, all repaired and looked at again")
         return EQUAL, "repaired", lines
@@ -228,10 +237,10 @@ def _verdict(
         lines.append(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
     undecided = f"{many(findings.undecided, 'key')} undecided: check again when they rest"
     if not findings.total:
-        return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}"]
+        return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}{kept}"]
     repaired = f", {count(findings.repaired)} of them repaired" if chosen.repair else ""
     also = f", and {undecided}" if findings.undecided else ""
-    lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}")
+    lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}{kept}")
     return DIFFERENT, "different", lines
 
 

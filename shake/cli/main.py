@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shake.cli import command
+from shake.cli.bad import BAD
 from shake.cli.check import CHECK
 from shake.cli.control import CONTROL
 from shake.cli.definition import root_parser
+from shake.cli.forget import FORGET
 from shake.cli.keys import KEYS
 from shake.cli.status import STATUS
 from shake.cli.supervisor import PLAN, RUN
 from shake.demo.__main__ import DEMO
 
 #: In the order of a migration. A further command is one more entry here.
-COMMANDS = (PLAN, RUN, STATUS, CONTROL, CHECK, KEYS, DEMO)
+COMMANDS = (PLAN, RUN, STATUS, CONTROL, CHECK, BAD, FORGET, KEYS, DEMO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -146,6 +146,8 @@ def _of_summary(summary: TaskSummary, view: View, now: float) -> Iterator[str]:
         f"  copied: {percent(_known(summary.fraction))}, {count(summary.items)} items, "
         f"{size(summary.bytes)}; {summary.tables_done} of {summary.tables} tables done"
     )
+    if summary.kept:
+        yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"
     if summary.applied_through:
         yield f"  applied through: {utc(summary.applied_through)} (source's clock)"
     if summary.last_error and summary.last_error != summary.reason:

@@ -16,6 +16,7 @@ from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.errors import RefusedError, refuse
+from shake.plan.profile import MOST_ITEMS
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.ulimits import allow_many
@@ -52,6 +53,9 @@ def _run(
 ) -> int:
     if options.json and not options.dry_run:
         streams.complain(f"{options.prog}: --json is for --dry-run: give both, or none")
+        return 2
+    if options.profile and not options.dry_run:
+        streams.complain(f"{options.prog}: --profile is for --dry-run: give both, or none")
         return 2
     if options.standby and (options.dry_run or options.until_consistent):
         streams.complain(
@@ -90,7 +94,8 @@ def _act(
         say = streams.complain if options.json else make_reporter(sys.stdout).print
         with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
-            return _dry_run(config, workers, redactor if options.json else None)
+            json = redactor if options.json else None
+            return _dry_run(config, workers, options.profile, json)
     with (
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
@@ -120,12 +125,12 @@ def _notices(loaded: Loaded) -> None:
         log.warning("%s", codec.NOTICE)
 
 
-def _dry_run(config: Config, workers: int, json: Redactor | None) -> int:
+def _dry_run(config: Config, workers: int, profile: int, json: Redactor | None) -> int:
     """Print the plan, as JSON where ``json`` is given. Raises RefusedError for a start that is
     refused, after the plan or, where none could be made, after JSON with the refusal alone.
     """
     try:
-        report = task.dry_run(config, workers)
+        report = task.dry_run(config, workers, profile)
     except RefusedError as error:
         if json:
             _say_json({"task": config.id, "refusals": [json.redact(str(error))]})
@@ -156,11 +161,31 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
             "--print-config": "print the effective configuration",
         },
     )
+    _add_profile(parser, "with --dry-run: ")
+
+
+def _add_profile(parser: argparse.ArgumentParser, when: str) -> None:
+    parser.add_argument(
+        "--profile",
+        type=_profiled,
+        default=0,
+        metavar="N",
+        help=f"{when}read N items of each table (at most {MOST_ITEMS}), and print what they "
+        "consist of, one item with its document, and what cannot be stored",
+    )
+
+
+def _profiled(text: str) -> int:
+    items = command.positive(text)
+    if items > MOST_ITEMS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_ITEMS}")
+    return items
 
 
 def _define_plan(parser: argparse.ArgumentParser) -> None:
     command.add_common(parser, workers="worker processes of the run")
     command.add_flags(parser, {"--json": "print the plan as one JSON document"})
+    _add_profile(parser, "")
     parser.set_defaults(dry_run=True, until_consistent=False, standby=False, print_config=False)
 
 
@@ -203,6 +228,7 @@ PLAN = Command(
     examples=(
         ("print the plan", "{prog} --conf my.conf"),
         ("the plan as JSON", "{prog} --conf my.conf --json"),
+        ("what 200 items of each table consist of", "{prog} --conf my.conf --profile 200"),
         (
             "the plan of one table only",
             "{prog} --conf my.conf --set filter.collection.white=orders",

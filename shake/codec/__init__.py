@@ -19,6 +19,7 @@ from shake.codec.contract import (
     KeyForm,
     Matcher,
     Options,
+    Reject,
     ScanPage,
     Statements,
 )
@@ -53,6 +54,8 @@ add_sums = _codec.add_sums
 cut_reply = _codec.cut_reply
 next_start = reference.next_start
 replacement = statements.replacement
+query = statements.query
+key_document = statements.key_document
 
 __all__ = [
     "IMPLEMENTATION",
@@ -65,6 +68,7 @@ __all__ = [
     "KeyForm",
     "Matcher",
     "Options",
+    "Reject",
     "ScanPage",
     "Statements",
     "add_sums",
@@ -72,8 +76,10 @@ __all__ = [
     "change_page",
     "cut_reply",
     "digests",
+    "key_document",
     "matcher",
     "next_start",
+    "query",
     "replacement",
     "scan_page",
 ]

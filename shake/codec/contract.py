@@ -21,7 +21,8 @@ class Options:
 
     ``convert`` is ``change``, ``mchange``, ``raw``, or ``json`` (the item's own DynamoDB JSON, for
     a target that speaks DynamoDB). ``id_prefix`` renames a top-level ``_id``. ``overflow`` is
-    ``string`` or ``error``. ``id_mode`` is ``objectid`` or ``key``.
+    ``string`` or ``error``. ``id_mode`` is ``objectid`` or ``key``. ``rejects``: what cannot be
+    stored is left out and reported (see Reject), where without it ItemError is raised.
     """
 
     keys: Keys
@@ -29,6 +30,7 @@ class Options:
     id_prefix: str = "pre"
     overflow: str = "string"
     id_mode: str = "objectid"
+    rejects: bool = False
 
     @property
     def id_rule(self) -> IdRule:
@@ -44,6 +46,7 @@ class Options:
             config.convert_id,
             config.convert_number_overflow,
             config.id_mode,
+            config.bad_items == "keep",
             **more,
         )
 
@@ -67,10 +70,20 @@ class ChangeOptions(Options):
 Body: TypeAlias = bytes | memoryview
 
 
+class Reject(NamedTuple):
+    """An item of a page, or the last change of its key, that cannot be stored, and why.
+
+    ``number`` counts the items, or the records, of the response from 0.
+    """
+
+    number: int
+    reason: str
+
+
 class ScanPage(Protocol):
     """One Scan response on its way to documents, which it gives out once, in order.
 
-    Once it is ``done``, and not before: ``count`` documents were in the page; ``scanned`` items
+    Once it is ``done``, and not before: ``count`` documents were made of it; ``scanned`` items
     were read for it (more, where a filter is on); ``capacity`` is the consumed read capacity in
     units, 0.0 where the response has none; ``last_key`` is the raw typed JSON of LastEvaluatedKey,
     never converted, or None at the end of the segment.
@@ -92,12 +105,16 @@ class ScanPage(Protocol):
         int32 that counts itself: BSON does so by nature, ``json`` gets it as a header of 4 bytes.
 
         In ``objectid`` mode ``_id`` is ``prefix`` (7 bytes) + (``number`` + i) as 5 bytes
-        big-endian, where i is the document's place in the page, from 0: a page filled in several
+        big-endian, where i counts the documents of the page from 0: a page filled in several
         calls is always given the same ``number``.
 
         Raises CorruptPage where the page turns out not to be one, ItemError for an item that
-        cannot be stored, or is larger than an empty ``out``.
+        cannot be stored, or is larger than an empty ``out``. With ``Options.rejects`` it raises
+        ItemError only for an item without its key.
         """
+
+    def take_rejects(self) -> list[Reject]:
+        """What was left out since the last call."""
 
 
 class Statements(NamedTuple):
@@ -137,8 +154,12 @@ class ChangePage(Protocol):
         """Write the next statements, whole ones only, into ``out``.
 
         Raises CorruptPage where the response turns out not to be one, ItemError for an item that
-        cannot be stored, or whose statement is larger than an empty ``out``.
+        cannot be stored, or whose statement is larger than an empty ``out``. With
+        ``Options.rejects`` it raises ItemError only for a change without key or new image.
         """
+
+    def take_rejects(self) -> list[Reject]:
+        """What was left out since the last call."""
 
 
 class KeyForm(NamedTuple):

@@ -47,6 +47,16 @@ def key_text(options: Options, item: Item) -> str:
     return text if len(text) <= SHOWN_KEY else text[:SHOWN_KEY] + "..."
 
 
+def has_key(options: Options, item: Item) -> bool:
+    """Whether the item has its key, each attribute a string of its type."""
+    return all(
+        type(typed := item.get(key.name)) is dict
+        and list(typed) == [key.type]
+        and type(typed[key.type]) is str
+        for key in options.keys
+    )
+
+
 def encoder(options: Options) -> Callable[[Item, bytes], bytes]:
     """The function from an item, and the 12 bytes of an ObjectId for it, to its document."""
     if options.convert == "json":
@@ -117,8 +127,8 @@ def check_names(options: Options, item: Item) -> None:
 
 def check_keys(options: Options, item: Item) -> None:
     """Refuse an item without its key, or whose key two items could come to share."""
-    # A copy by ObjectId keeps both items; a change could not tell them apart.
-    selects = options.id_rule.by_key or isinstance(options, ChangeOptions)
+    # A copy by ObjectId stores both items; a change could not tell them apart.
+    selects = options.id_rule.by_key or isinstance(options, ChangeOptions) or options.rejects
     for key in options.keys:
         typed = item.get(key.name)
         if type(typed) is not dict or list(typed) != [key.type]:
@@ -129,7 +139,8 @@ def check_keys(options: Options, item: Item) -> None:
             and key.type == "N"
             and not survives_as_double(_string(typed["N"]))
         ):
-            way_out = "" if isinstance(options, ChangeOptions) else " or id.mode = objectid"
+            changes = isinstance(options, ChangeOptions) or options.rejects
+            way_out = "" if changes else " or id.mode = objectid"
             raise ValueError(
                 f"key attribute {key.name!a} changes as a double, so that two keys could "
                 f"become one; use convert.type = change{way_out}"

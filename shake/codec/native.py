@@ -23,6 +23,7 @@ from shake.codec.contract import (
     KeyForm,
     Matcher,
     Options,
+    Reject,
     Statements,
 )
 
@@ -73,8 +74,11 @@ class ScanPage:
             used, more = self._other.fill(out, prefix, number, used)
             documents += more
             if self._other.done:
-                self._finish(self._other.header)
+                self._finish(self._other.header._replace(documents=self._other.count))
         return used, documents
+
+    def take_rejects(self) -> list[Reject]:
+        return self._other.take_rejects() if self._other else []
 
     def _finish(self, header: reference.Header) -> None:
         self.count, self.scanned, self.capacity, self.last_key = header
@@ -133,6 +137,9 @@ class ChangePage:
                 self._other.skip(self._changes.count)
         return filled if self._other is None else self._other.fill(out, filled)
 
+    def take_rejects(self) -> list[Reject]:
+        return self._other.take_rejects() if self._other else []
+
 
 def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
     """See contract.Codec."""
@@ -175,6 +182,7 @@ class _Plan(NamedTuple):
     convert: int
     overflow_is_error: bool
     identity: int
+    exact_keys: bool
     renamed: bytes | None
     partition: bytes
     partition_type: int
@@ -199,6 +207,7 @@ def _plan(options: Options) -> _Plan | None:
         _CONVERTS[options.convert],
         options.overflow == "error",
         1 if options.id_rule.by_key else 2 * isinstance(options, ChangeOptions),
+        options.id_rule.by_key or isinstance(options, ChangeOptions) or options.rejects,
         None if renamed == b"_id" or b"\0" in renamed else renamed,
         names[0],
         types[0],

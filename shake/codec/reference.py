@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,10 +18,11 @@ from shake.codec.contract import (
     KeyForm,
     Matcher,
     Options,
+    Reject,
     Statements,
 )
-from shake.codec.items import Item, Typed, dump, encoder, key_text
-from shake.codec.statements import Change, maker
+from shake.codec.items import Item, Typed, dump, encoder, has_key, key_text
+from shake.codec.statements import Change, NoImage, maker
 from shake.errors import ItemError
 
 #: Bytes at the end of a page in which its LastEvaluatedKey is looked for; the largest key, of 3 KB
@@ -47,34 +49,43 @@ class ScanPage:
         for item in self._items:
             _object(item, "an item of the response")
         self.header = header(page, len(self._items))
-        self.count, self.scanned, self.capacity, self.last_key = self.header
+        _, self.scanned, self.capacity, self.last_key = self.header
         self._encode = encoder(options)
         self._options = options
-        self._next = 0
+        self._next = 0  # of the items
+        self.count = 0  # documents that are given out
+        self._rejects: list[Reject] = []
 
     @property
     def done(self) -> bool:
-        return self._next == self.count
+        return self._next == len(self._items)
 
     def skip(self, documents: int) -> None:
-        """Go on behind this many documents."""
+        """Go on behind this many documents, each of an item."""
         self._next += documents
+        self.count += documents
+
+    def take_rejects(self) -> list[Reject]:
+        """See contract.ScanPage."""
+        taken, self._rejects = self._rejects, []
+        return taken
 
     def fill(self, out: memoryview, prefix: bytes, number: int, used: int = 0) -> tuple[int, int]:
         """See contract.ScanPage; ``used`` bytes of ``out`` are taken already, and count."""
-        first = self._next
-        while self._next < self.count:
+        first = self.count
+        while not self.done:
             item = self._items[self._next]
-            object_id = prefix + (number + self._next).to_bytes(5, "big")
+            object_id = prefix + (number + self.count).to_bytes(5, "big")
             try:
                 document = self._encode(item, object_id)
+                if not _put(out, used, document):
+                    break
+                used += len(document)
+                self.count += 1
             except (ValueError, RecursionError) as error:
-                raise ItemError(key_text(self._options, item), str(error)) from error
-            if not _put(out, used, document, self._options, item):
-                break
-            used += len(document)
+                self._rejects.append(_reject(self._options, self._next, item, error))
             self._next += 1
-        return used, self._next - first
+        return used, self.count - first
 
 
 def change_page(body: Body, options: ChangeOptions) -> ChangePage:
@@ -104,21 +115,24 @@ class ChangePage:
         )
         self._options = options
         self._query, self._make = maker(options)
+        self._rejects: list[Reject] = []
         changes: dict[bytes, Change] = {}
-        for record in records:
-            self._add(changes, record)
+        for number, record in enumerate(records):
+            self._add(changes, number, record)
         self._changes = sorted(changes.values(), key=lambda change: change.kind(options))
         self._next = 0
 
-    def _add(self, changes: dict[bytes, Change], record: Record) -> None:
+    def _add(self, changes: dict[bytes, Change], number: int, record: Record) -> None:
         try:
             if record.event not in _EVENTS:
                 raise ValueError(f"its change {record.event!a} is none of {', '.join(_EVENTS)}")
             query = self._query(record.keys)
         except (ValueError, RecursionError) as error:
-            raise ItemError(key_text(self._options, record.keys), str(error)) from error
+            self._rejects.append(_reject(self._options, number, record.keys, error))
+            return
         before = changes.get(query)
         changes[query] = Change(
+            number,
             record.keys,
             query,
             first=before.first if before else record.event,
@@ -132,8 +146,21 @@ class ChangePage:
         return self._next == len(self._changes)
 
     def skip(self, statements: int) -> None:
-        """Go on behind this many statements."""
+        """Go on behind this many statements, each of a change."""
         self._next += statements
+
+    def take_rejects(self) -> list[Reject]:
+        """See contract.ChangePage."""
+        taken, self._rejects = self._rejects, []
+        return taken
+
+    def number_of(self, statement: bytes) -> int | None:
+        """The number of the record that this statement was made of."""
+        for change in self._changes:
+            with contextlib.suppress(ValueError, RecursionError):
+                if self._make(change) == statement:
+                    return change.number
+        return None
 
     def fill(self, out: memoryview, filled: Statements = _NOTHING) -> Statements:
         """See contract.ChangePage; what is ``filled`` of ``out`` already counts."""
@@ -142,13 +169,15 @@ class ChangePage:
             change = self._changes[self._next]
             try:
                 statement = self._make(change)
-            except (ValueError, RecursionError) as error:
+                used = sum(size for size, _ in runs)
+                if not _put(out, used, statement):
+                    break
+                size, count = runs[kind := change.kind(self._options)]
+                runs[kind] = (size + len(statement), count + 1)
+            except NoImage as error:
                 raise ItemError(key_text(self._options, change.key), str(error)) from error
-            used = sum(size for size, _ in runs)
-            if not _put(out, used, statement, self._options, change.key):
-                break
-            size, count = runs[kind := change.kind(self._options)]
-            runs[kind] = (size + len(statement), count + 1)
+            except (ValueError, RecursionError) as error:
+                self._rejects.append(_reject(self._options, change.number, change.key, error))
             self._next += 1
         return Statements(*runs)
 
@@ -189,14 +218,25 @@ def next_iterator(page: Typed) -> str | None:
     return iterator
 
 
-def _put(out: memoryview, used: int, document: bytes, options: Options, item: Item) -> bool:
-    """Write the item's document into ``out``; False where that holds something, and no more."""
+def _reject(options: Options, number: int, item: Item, error: Exception) -> Reject:
+    """Report an item that cannot be stored. Raises ItemError unless it can be kept by its key."""
+    keyed = has_key(options, item)
+    if options.rejects and keyed:
+        return Reject(number, str(error))
+    raise ItemError(key_text(options, item), str(error), can_be_kept=keyed) from error
+
+
+def _put(out: memoryview, used: int, document: bytes) -> bool:
+    """Write a document into ``out``; False where that holds something, and no more.
+
+    Raises ValueError where it is larger than an empty ``out``.
+    """
     end = used + len(document)
     if end > len(out):
         if used:
             return False
-        reason = f"its document of {len(document)} bytes is larger than the {len(out)} of"
-        raise ItemError(key_text(options, item), f"{reason} an empty slot")
+        size = f"its document of {len(document)} bytes is larger than the {len(out)} of"
+        raise ValueError(f"{size} an empty slot")
     out[used:end] = document
     return True
 
@@ -247,6 +287,11 @@ def next_start(body: Body) -> bytes | None:
     except ValueError:
         return None
     return dump(key) if key else None
+
+
+def parsed(body: Body) -> Any:
+    """A response as JSON says it. Raises CorruptPage."""
+    return _parse(text(body))
 
 
 def text(body: Body) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import bson
 from bson.raw_bson import RawBSONDocument
 
-from shake.codec.contract import ChangeOptions
+from shake.codec.contract import ChangeOptions, Options
 from shake.codec.items import (
     Convert,
     Item,
@@ -30,13 +30,18 @@ from shake.codec.items import (
 UPDATE, INSERT, DELETE = range(3)
 
 
+class NoImage(ValueError):
+    """A change came without its new image, which no item is to blame for."""
+
+
 @dataclass(slots=True)
 class Change:
-    """What the records of one key come to: the event of the first, and event and image of the last.
+    """What the records of one key come to: the event of the first, event and image of the last.
 
-    ``modifies``: none of them is anything else than a MODIFY.
+    ``number`` is that of the last record. ``modifies``: each of them is a MODIFY.
     """
 
+    number: int
     key: Item
     query: bytes
     first: str
@@ -62,6 +67,22 @@ def maker(options: ChangeOptions) -> tuple[Callable[[Item], bytes], Callable[[Ch
     return partial(_query, options, convert), partial(_statement, options, convert)
 
 
+def query(options: ChangeOptions, key: Item) -> bytes | None:
+    """The query in a statement for the document of a typed key; None where no document has it."""
+    try:
+        return maker(options)[0](key)
+    except (ValueError, RecursionError):
+        return None
+
+
+def key_document(options: Options, key: Item) -> bytes | None:
+    """A document of this typed key and nothing else; None where none can have it."""
+    try:
+        return encode(fields(options, converter(options), key, bytes(12)))
+    except (ValueError, RecursionError):
+        return None
+
+
 def replacement(document: RawBSONDocument) -> Any:
     """What an update command takes to replace a document by this one.
 
@@ -76,7 +97,7 @@ def replacement(document: RawBSONDocument) -> Any:
 def _image(query: Callable[[Item], bytes], change: Change) -> Item:
     """The new image, which must be there, and of the change's key."""
     if change.image is None:
-        raise ValueError(
+        raise NoImage(
             f"its {change.last} came without a new image; the stream's view type must be "
             "NEW_IMAGE or NEW_AND_OLD_IMAGES"
         )

@@ -26,7 +26,7 @@ from shake.config.kinds import (
     choice,
     whole,
 )
-from shake.config.names import mapped, selects, stored_name
+from shake.config.names import bad_name, mapped, selects, stored_name
 from shake.config.secrets import IN_ADDRESS, WHOLE
 from shake.config.windows import WINDOWS, Window
 from shake.errors import UsageError
@@ -298,6 +298,16 @@ class Config:
         "fail",
         "when a stream has lost changes: stop, or copy the table again and replace its collection",
     )
+    bad_items: str = key(
+        "bad.items",
+        choice("stop", "keep"),
+        "stop",
+        "an item that cannot be stored: stop the task, or keep the item beside the checkpoints and "
+        "go on; shake bad lists what is kept",
+    )
+    bad_items_max: int = key(
+        "bad.items.max", whole(1), 1000, "more kept items than this, of all tables, end the task"
+    )
     checkpoint_type: str = key(
         "checkpoint.type", choice("mongodb", "file"), "mongodb", "where checkpoints are kept"
     )
@@ -389,8 +399,23 @@ class Config:
         return mapped(self.namespace_map, table) or f"{self.id}.{table}"
 
     def checkpoint_of(self, table: str) -> str:
-        """Where a table's checkpoint is, in words: what to remove to copy the table anew."""
-        name, database = stored_name(table), self.checkpoint_database
+        """Where a table's checkpoint is, in words."""
+        return self._stored_at(stored_name(table))
+
+    def start_over(self, table: str) -> str:
+        """How a table is copied again under the same id, in words."""
+        return (
+            f"start over under this id: shake forget --conf FILE {table} removes its checkpoint "
+            f"({self.checkpoint_of(table)}); then start with target.db.exist = rename or drop "
+            f"where {self.namespace(table)} exists"
+        )
+
+    def bad_of(self, table: str) -> str:
+        """Where the kept items of a table are, in words."""
+        return self._stored_at(bad_name(table))
+
+    def _stored_at(self, name: str) -> str:
+        database = self.checkpoint_database
         if self.checkpoint_type == "file":
             return f"file {self.checkpoint_location}/{database}/{name}.json"
         return f"collection {name} of database {database}"

@@ -12,6 +12,8 @@ _LONGEST = 255
 _LONGEST_STORED = 170
 #: What the name of a table's checkpoint is followed by where its checks are saved.
 CHECKED = "~check"
+#: What it is followed by where the items are kept that cannot be stored.
+_BAD = ".bad"
 _SHORTENED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
 _ARN_TABLE = re.compile(r":table/([^/:]+)")
 
@@ -54,6 +56,16 @@ def stored_name(table: str) -> str:
         return table
     digest = hashlib.sha256(table.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{plain.removeprefix('system.')[: _LONGEST_STORED - 17]}~{digest}"
+
+
+def bad_name(table: str) -> str:
+    """How the kept items of a table are called, as a collection and as a file."""
+    return stored_name(table) + _BAD
+
+
+def is_bad_name(name: str) -> bool:
+    """Whether :func:`bad_name` gives such names; a table can have one, too."""
+    return name.endswith(_BAD)
 
 
 def is_shortened(name: str) -> bool:

@@ -93,7 +93,10 @@ class CopyScheduler:
         if message.slot < 0:  # an empty page
             self._ledger.acknowledge(number)
         else:
-            write = messages.Write(copy.number, number, lease.worker, message.slot, message.length)
+            write = messages.Write(
+                *(copy.number, number, lease.worker, message.slot, message.length),
+                *(lease.part.number, message.received),
+            )
             self._writers[copy.number].write(lease.part.writer, write)
 
     def acknowledged(self, lease: SegmentLease, published: Published[messages.Page]) -> None:

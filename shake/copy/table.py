@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from shake.checkpoint.kept import NOTHING_KEPT, Tally
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.codec.objectid import segment_tail
 from shake.farm.ledger import Lease, Published
@@ -74,7 +75,13 @@ class CopiedTable:
     """
 
     def __init__(
-        self, number: int, plan: TablePlan, budget: Budget, now: float, writers: int = 1
+        self,
+        number: int,
+        plan: TablePlan,
+        budget: Budget,
+        now: float,
+        writers: int = 1,
+        kept: Tally = NOTHING_KEPT,
     ) -> None:
         self.number = number
         self.plan = plan
@@ -86,6 +93,8 @@ class CopiedTable:
         self.leases: dict[int, SegmentLease] = {}
         self.error = ""
         self.keyed = True  # see messages.Done
+        self.kept = kept
+        self.kept_at = 0.0  # see messages.Kept
         self.throttles = 0
         self.retries = 0
         self.answers = 0
@@ -251,6 +260,8 @@ class CopiedTable:
             seconds_left=seconds_left(left * share, pace) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
+            kept=self.kept.items,
+            kept_older=self.kept.older,
             filtered=filtered,
             error=self.error,
             seconds=(self._ended or now) - self._began if self._began is not None else 0.0,

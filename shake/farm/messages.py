@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from shake.checkpoint.kept import Tally
 from shake.checkpoint.records import CopyRun, OnExisting
 from shake.process.messages import FromChild, Report
 from shake.schema import Keys, Table
@@ -122,11 +123,26 @@ class Revoke(NamedTuple):
 # ---- worker to supervisor
 
 
+class Received(NamedTuple):
+    """What a slot holds behind its documents or statements where bad items are to be kept.
+
+    ``size`` bytes of the response as it was received, and (number, reason) of what the codec has
+    left out (see codec.contract.Reject).
+    """
+
+    size: int = 0
+    rejects: Sequence[tuple[int, str]] = ()
+
+
+#: Bad items are not to be kept.
+NOT_KEPT = Received()
+
+
 class Page(NamedTuple):
     """A slot, or the last of several, of a Scan page.
 
     ``complete`` is False for all but the last slot of a page that needed several; only the last
-    one has a position. ``slot`` is -1 for a page without documents.
+    one has a position. ``slot`` is -1 for a page of which nothing is to be stored or kept.
     """
 
     lease: int
@@ -137,6 +153,7 @@ class Page(NamedTuple):
     last_key: bytes | None = None  # None with ``complete``: the segment ends here
     scanned: int = 0
     capacity: float = 0.0
+    received: Received = NOT_KEPT
 
 
 class Idle(NamedTuple):
@@ -165,6 +182,7 @@ class Batch(NamedTuple):
     records: int = 0
     sequence: str = ""
     created: float = 0.0
+    received: Received = NOT_KEPT
 
 
 class Tip(NamedTuple):
@@ -239,7 +257,8 @@ class OpenCollection(NamedTuple):
 
     ``namespace`` is where the table's documents are at the end; ``location`` is where they are now:
     elsewhere while a copy fills a staging collection (``staged``). ``run`` numbers the commands:
-    see targets.contract.Fence. ``resumed``: earlier runs have written.
+    see targets.contract.Fence. ``resumed``: earlier runs have written. ``kept``: there can be kept
+    items of the table, which are to leave when a change of their keys is stored.
     """
 
     table: int
@@ -250,6 +269,7 @@ class OpenCollection(NamedTuple):
     location: Location
     run: int
     resumed: bool
+    kept: bool
 
 
 class Prepare(NamedTuple):
@@ -291,13 +311,15 @@ class Publish(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Store a slot."""
+    """Store a slot, of a segment."""
 
     table: int
     page: int
     arena: int
     slot: int
     length: int
+    segment: int = 0
+    received: Received = NOT_KEPT
 
 
 class Apply(NamedTuple):
@@ -309,6 +331,7 @@ class Apply(NamedTuple):
     slot: int
     runs: Sequence[tuple[int, int]]
     shard: str
+    received: Received = NOT_KEPT
 
 
 class BuildIndexes(NamedTuple):
@@ -387,6 +410,14 @@ class Building(NamedTuple):
     share: float
 
 
+class Kept(NamedTuple):
+    """The kept items of a table are others than before, as of a ``moment`` of the boot clock."""
+
+    table: int
+    tally: Tally
+    moment: float
+
+
 class WriteRetried(NamedTuple):
     """A command to the target is tried again."""
 
@@ -413,5 +444,5 @@ Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report
 #: What a writer reports that acknowledges nothing.
-OfWriter: TypeAlias = FromChild | Done | Building | WriteRetried
+OfWriter: TypeAlias = FromChild | Done | Building | Kept | WriteRetried
 FromWriter: TypeAlias = OfWriter | Wrote | Applied

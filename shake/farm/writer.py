@@ -129,7 +129,8 @@ class TableWriter:
 
     Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
     forgetting, indexing and publishing is harmless when it is already done. ``location`` is where
-    it writes now. ``run`` is the run that numbers its commands. What it acknowledges goes to the
+    it writes now. ``run`` is the run that numbers its commands. ``kept``: see
+    messages.OpenCollection. What it acknowledges goes to the
     ledger, everything else to ``report``.
     """
 
@@ -142,6 +143,7 @@ class TableWriter:
     guard: LockGuard
     ledger: Ledger
     report: Callable[[OfWriter], None]
+    kept: bool = False
     _order: messages.Order | None = field(default=None, init=False)
     _asides: dict[type[messages.Aside], messages.Aside] = field(default_factory=dict, init=False)
     _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict, init=False)
@@ -192,6 +194,7 @@ class TableWriter:
             location=self.location,
             run=self.run,
             resumed=plan.action is Action.RESUME,
+            kept=self.kept,
         )
         if self._order is not None:
             yield self._order

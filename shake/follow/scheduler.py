@@ -107,12 +107,13 @@ class FollowScheduler:
         while lease.waiting and not lease.sent:
             published = self._ledger.send(lease)
             batch = published.load.batch
-            if published.load.statements:
+            if published.load.written:
                 self._writers[lease.table.number].write(
                     messages.Apply(
                         *(lease.table.number, published.number, lease.worker, batch.slot),
                         batch.runs,
                         lease.part.id,
+                        batch.received,
                     )
                 )
             else:
@@ -121,7 +122,7 @@ class FollowScheduler:
     def acknowledged(self, lease: ApplyingLease, published: Published[PublishedBatch]) -> None:
         """The target has applied a batch, and all before it."""
         lease.table.acknowledge(lease, published, self._loop.clock())
-        if published.load.statements:
+        if published.load.written:
             self._apply(lease)
 
     # ---- each second

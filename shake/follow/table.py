@@ -36,8 +36,9 @@ class PublishedBatch:
     tip: float = 0.0
 
     @property
-    def statements(self) -> int:
-        return sum(count for _, count in self.batch.runs)
+    def written(self) -> bool:
+        """Whether it has something for the target, or to be kept."""
+        return any(count for _, count in self.batch.runs) or bool(self.batch.received.rejects)
 
 
 ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, PublishedBatch]"

@@ -79,7 +79,7 @@ def changed_settings(config: Config, record: TableRecord) -> list[str]:
     return [
         f"the copy of table {record.table} was begun with {key} = {old or '(none)'}, now "
         f"it is {new or '(none)'}: set it back, or copy under another id, or "
-        + start_over(config, record.table)
+        + config.start_over(record.table)
         for key, (old, new) in changed.items()
     ]
 
@@ -89,13 +89,5 @@ def another_table(config: Config, name: str, difference: str) -> str:
     return (
         f"table {name} is not the table that this task began with: {difference}. To go on, set "
         "source.region, source.endpoint_url and the credentials (source.profile) back to those of "
-        "the first run. To migrate this table, use another id, or " + start_over(config, name)
-    )
-
-
-def start_over(config: Config, name: str) -> str:
-    """How a table is copied again under the same id."""
-    return (
-        f"start over under this id: remove its checkpoint ({config.checkpoint_of(name)}) and set "
-        f"target.db.exist for what {config.namespace(name)} holds"
+        "the first run. To migrate this table, use another id, or " + config.start_over(name)
     )

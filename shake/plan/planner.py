@@ -18,7 +18,6 @@ from shake.plan.origins import (
     changed_settings,
     recognise,
     shaping_settings,
-    start_over,
     with_origin,
 )
 from shake.plan.plan import Action, StreamPlan, TablePlan, count_segments
@@ -159,7 +158,7 @@ class Planner:
                 f"the copy of table {name} was begun with sync_mode = full, so what has changed "
                 "since is not in it: go on with full; or follow from the stream's oldest change, "
                 "at most 24 hours ago, with sync_mode = incr; or copy anew under another id; or "
-                + start_over(self._config, name)
+                + self._config.start_over(name)
             )
         return plan
 
@@ -272,8 +271,7 @@ class Planner:
         if location is None:
             self.refusals.append(
                 f"the staging collection of table {plan.table.name} is gone, but its copy is not "
-                "complete: check target.address; or remove its checkpoint "
-                f"({self._config.checkpoint_of(plan.table.name)}) to copy it anew"
+                "complete: check target.address; or " + self._config.start_over(plan.table.name)
             )
         elif location.namespace != plan.namespace:
             plan = self._make_room(plan)

@@ -17,6 +17,7 @@ from shake.plan.source_tables import (
     idle_names,
     list_tables,
     missing_tables,
+    shared_checkpoints,
     shared_namespaces,
     stream_refusals,
 )
@@ -57,7 +58,7 @@ def make_plan(
     streams = find_streams(config, source, [table.name for table, _ in found])
     planner.refusals += stream_refusals(source, [table for table, _ in found], streams)
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
-    planner.refusals += shared_namespaces(config, found)
+    planner.refusals += shared_namespaces(config, found) + shared_checkpoints(config, found)
     return Plan(
         plans,
         tuple(planner.refusals),

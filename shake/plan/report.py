@@ -16,6 +16,7 @@ from shake.plan.estimate import Limit, Margin
 from shake.plan.machine import machine, segments_left
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.plan.policy import Role, Statement, iam_policy, mongodb_roles
+from shake.plan.profile import ProfileReport
 from shake.plan.sample import Sample
 from shake.schema import RETENTION
 from shake.source.endpoint import Endpoint, in_aws, shown
@@ -155,6 +156,7 @@ class PlanReport:
     refusals: tuple[str, ...]
     iam_policy: Mapping[str, str | list[Statement]]
     mongodb_roles: Mapping[str, list[Role]]
+    profiles: tuple[ProfileReport, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ class Facts:
     workers: int
     now: float = 0.0
     samples: Mapping[str, Sample] = field(default_factory=dict)
+    profiles: tuple[ProfileReport, ...] = ()
 
 
 def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
@@ -191,6 +194,7 @@ def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
         refusals=plan.refusals,
         iam_policy=iam_policy(config, plan),
         mongodb_roles=mongodb_roles(config, plan),
+        profiles=facts.profiles,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 
 from shake import codec
+from shake.codec import received
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, SourceError
@@ -17,6 +18,7 @@ from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.source.item_size import item_bytes
 from shake.source.scan import ScanPlan
+from shake.status.figures import many
 from shake.targets.capabilities import capabilities
 
 #: A sample is a page of so many items from each of so many segments. It ends early once it has
@@ -81,7 +83,7 @@ def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
     for segment in range(SEGMENTS):
         try:
             body = source.sample(scan, segment, attempts=_ATTEMPTS)
-            sample += _measure(body, options)
+            sample += _measure(table.name, body, options)
         except ItemError as error:
             return sample + Sample(problem=f"{error.of_table(table.name)}")
         except (Unreachable, SourceError, codec.CorruptPage) as error:
@@ -91,11 +93,16 @@ def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
     return sample
 
 
-def _measure(body: bytes, options: codec.Options) -> Sample:
+def _measure(table: str, body: bytes, options: codec.Options) -> Sample:
     page, written = codec.scan_page(body, options), 0
     out = memoryview(bytearray(SLOT_BYTES))
     while not page.done:
         length, _ = page.fill(out, segment_prefix(0, 0), 0)
         written += length
     stored = sum(map(item_bytes, json.loads(body).get("Items", ())))
-    return Sample(page.scanned, page.count, stored, written, page.capacity)
+    problem = ""
+    if rejects := page.take_rejects():
+        [first, *_] = received.items(body, options, rejects)
+        table = f"{table}: {many(len(rejects), 'item')} of the sample"
+        problem = f"table {table} cannot be stored and would be kept: {first.key}: {first.reason}"
+    return Sample(page.scanned, page.count, stored, written, page.capacity, problem)

@@ -10,7 +10,7 @@ from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
 from shake.config import Config
-from shake.config.names import selects
+from shake.config.names import bad_name, selects, stored_name
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
 from shake.source.client import Unreachable
@@ -188,6 +188,20 @@ def _near_names(source: Source) -> list[str]:
 def _nearest(name: str, tables: Sequence[str]) -> str:
     near = get_close_matches(name, tables, n=1)
     return f"; the nearest is {near[0]}" if near else ""
+
+
+def shared_checkpoints(config: Config, found: list[tuple[Table, bool]]) -> list[str]:
+    """The tables whose checkpoint has the name under which items of another one are kept."""
+    if config.bad_items == "stop":
+        return []
+    checkpoints = {stored_name(table.name): table.name for table, _ in found}
+    return [
+        f"table {other}: its checkpoint ({config.checkpoint_of(other)}) has the name under which "
+        f"the bad items of table {table.name} are kept: leave one of them out by "
+        "filter.collection.*, to be copied by another task, or set bad.items = stop"
+        for table, _ in found
+        if (other := checkpoints.get(bad_name(table.name)))
+    ]
 
 
 def shared_namespaces(config: Config, found: list[tuple[Table, bool]]) -> list[str]:

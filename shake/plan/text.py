@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from shake.plan.profile_text import profile_lines
 from shake.plan.report import PlanReport, TableReport
 from shake.schema import OLD
 from shake.status.figures import count, duration, many, size
@@ -41,6 +42,8 @@ def describe(report: PlanReport) -> list[str]:
     ]
     for table in report.tables:
         lines += _table(report, table)
+    for profile in report.profiles:
+        lines += profile_lines(profile)
     lines += _rights(report)
     lines += [f"warning: {text}" for text in report.warnings]
     return lines + [f"REFUSED: {text}" for text in report.refusals]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.kept import NOTHING_KEPT, Tally
 from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
 from shake.config import Config
@@ -99,7 +100,9 @@ class Parts:
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
         self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
         workers = min(options.workers, workers_needed(config, plan))
-        self.copies = _copies(config, plan, workers, now)
+        names = [table.table.name for table in plan.tables]
+        kept = resources.checkpoints.kept_tallies(names)
+        self.copies = _copies(config, plan, workers, now, kept)
         followings = _followings(plan, resources.positions, now)
         self.pool = WorkerPool(
             loop,
@@ -155,12 +158,15 @@ class Parts:
         )
 
 
-def _copies(config: Config, plan: Plan, workers: int, now: float) -> list[CopiedTable]:
+def _copies(
+    config: Config, plan: Plan, workers: int, now: float, kept: Mapping[str, Tally]
+) -> list[CopiedTable]:
     copies = []
     for number, table in enumerate(plan.tables):
         budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
         writers = writers_of(config, table, workers)
-        copies.append(CopiedTable(number, table, budget, now, writers))
+        tally = kept.get(table.table.name, NOTHING_KEPT)
+        copies.append(CopiedTable(number, table, budget, now, writers, tally))
     return copies
 
 

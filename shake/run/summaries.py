@@ -86,6 +86,7 @@ def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") 
         consistent=everything.consistent,
         tables=len(snapshot.tables),
         tables_done=sum(table.state in COMPLETE for table in snapshot.tables),
+        kept=everything.kept,
         lines=tuple(map(_line, sorted(snapshot.tables, key=_need)[:MOST_TABLES])),
         last_error=error,
         last_error_at=now if error else 0.0,

@@ -36,6 +36,7 @@ from shake.run.shutdown import Ending, Shutdown, keep_status
 from shake.run.steering import Steering
 from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import total
+from shake.status.kept import too_many_kept
 from shake.status.readiness import claim, gate
 from shake.status.snapshot import ProcessStatus, Snapshot
 from shake.targets.contract import Location
@@ -107,6 +108,7 @@ class Supervisor:
             self._parts.checkpointer.start()
             self._parts.follow_phases.start()
             self._parts.copy_phases.begin_tables()
+            self._limit_kept()
             loop.run(self._over)
             self._resources.desk.close()
             self._end()
@@ -236,6 +238,7 @@ class Supervisor:
             guard=self._parts.guard,
             ledger=self._parts.pool.ledger,
             report=partial(self._from_writer, table, phases),
+            kept=bool(copy.kept.items),
         )
 
     def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
@@ -268,6 +271,10 @@ class Supervisor:
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
             case messages.Building(_, step, share):
                 copy.index_step, copy.index_progress = step, share
+            case messages.Kept(_, tally, moment):
+                if moment > copy.kept_at:  # the reports of several writers can come in any order
+                    copy.kept, copy.kept_at = tally, moment
+                    self._limit_kept()
             case messages.WriteRetried(_, reason):
                 copy.retries += 1
                 log.debug("table %s: %s", copy.plan.table.name, reason)
@@ -276,6 +283,13 @@ class Supervisor:
                 pass
             case _:
                 self._from_child(message)
+
+    def _limit_kept(self) -> None:
+        """End the task where more items are kept than is allowed."""
+        tables = [copy for copy in self._parts.copies if copy.kept.items]
+        kept, most = sum(copy.kept.items for copy in tables), self._config.bad_items_max
+        if kept > most:
+            self.fail(RunError(too_many_kept(kept, most, [one.plan.table.name for one in tables])))
 
     def _from_child(self, message: Log | Failed | Diagnosis | Silent) -> None:
         match message:

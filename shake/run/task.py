@@ -22,6 +22,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
 from shake.plan.preflight import local_problems, make_plan
+from shake.plan.profile import take_profiles
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
@@ -46,11 +47,11 @@ from shake.targets.choice import open_target
 log = logging.getLogger("shake")
 
 
-def dry_run(config: Config, workers: int) -> PlanReport:
+def dry_run(config: Config, workers: int, profile: int = 0) -> PlanReport:
     """The plan of a run, which is not begun: nothing is changed anywhere.
 
     Where nothing stands against the run, a few items of each table are read, to know their size in
-    the target.
+    the target; and so many for its profile.
     """
     with (
         open_connections(config) as opened,
@@ -68,6 +69,9 @@ def dry_run(config: Config, workers: int) -> PlanReport:
         facts = Facts(opened.endpoint, workers, time.time())
         if not plan.refusals:
             facts = replace(facts, samples=take_samples(config, source, plan.tables))
+            if profile:
+                taken = take_profiles(config, source, plan.tables, profile)
+                facts = replace(facts, profiles=taken)
         return make_report(config, plan, facts)
 
 

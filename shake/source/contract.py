@@ -86,8 +86,15 @@ class Source(Protocol):
     ) -> bool:
         """Whether the table holds any item, which proves that it can be read by this filter."""
 
-    def sample(self, plan: ScanPlan, segment: int, *, attempts: int | None = None) -> bytes:
-        """The first page of a segment, for the codec."""
+    def sample(
+        self,
+        plan: ScanPlan,
+        segment: int,
+        start: bytes | None = None,
+        *,
+        attempts: int | None = None,
+    ) -> bytes:
+        """The page at ``start`` of a segment, or its first one, for the codec."""
 
     # ---- streams
 

@@ -95,8 +95,15 @@ class DynamoSource(Client):
         answer = self.ask("Scan", request, attempts=attempts)
         return bool(answer.get("ScannedCount", answer.get("Items")))
 
-    def sample(self, plan: ScanPlan, segment: int, *, attempts: int | None = None) -> bytes:
-        return self.call("Scan", plan.request(segment, None), attempts=attempts)
+    def sample(
+        self,
+        plan: ScanPlan,
+        segment: int,
+        start: bytes | None = None,
+        *,
+        attempts: int | None = None,
+    ) -> bytes:
+        return self.call("Scan", plan.request(segment, start), attempts=attempts)
 
     def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""

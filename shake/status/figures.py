@@ -26,7 +26,8 @@ _SUMMED = (
     "items", "bytes", "scanned", "capacity", "expected_bytes", "segments", "segments_done",
     "rate", "pace", "byte_rate", "unit_rate", "answers", "throttles", "retries",
     "items_before", "bytes_before",
-    "changes", "skipped", "change_rate", "shards", "shards_reading", "pending", "journaled",
+    "changes", "skipped", "kept", "kept_older", "change_rate",
+    "shards", "shards_reading", "pending", "journaled",
 )  # fmt: skip
 
 

@@ -50,6 +50,12 @@ _TABLE: _Figures[TableStatus] = (
     ),
     (
         Gauge,
+        "bad_items",
+        "Items that cannot be stored, and are kept beside the checkpoints.",
+        lambda t: t.kept,
+    ),
+    (
+        Gauge,
         "lag_seconds",
         "Age of the oldest change not yet confirmed as applied; absent where none is followed.",
         lambda t: t.lag,

@@ -12,6 +12,7 @@ from shake.status.figures import (
     count,
     duration,
     fraction,
+    many,
     oldest_unread,
     percent,
     size,
@@ -110,6 +111,8 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
         parts.append(f"{count(table.journaled)} changes journaled")
     if table.unread is not None:
         parts.append(unread(table))
+    if table.kept:
+        parts.append(f"{many(table.kept, 'bad item')} kept")
     if table.filtered:
         parts.append(f"scan filter kept {count(table.items)} of {count(table.scanned)}")
     if table.throttles or table.retries:
@@ -130,6 +133,8 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
         *through,
         gate(snapshot, table),
     ]
+    if table.kept:
+        parts.append(f"{many(table.kept, 'bad item')} kept")
     if table.skipped:
         parts.append(f"{count(table.skipped)} changes found nothing to modify, and were left out")
     if table.throttles or table.retries:

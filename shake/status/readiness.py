@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shake.status.figures import count, duration, many, total, utc
+from shake.status.kept import but_for_kept
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Seconds, beyond ``incr.margin``, by which a task that keeps up is behind the source's clock.
@@ -12,11 +13,15 @@ _BEHIND = 10.0
 
 
 class Readiness(NamedTuple):
-    """Whether one could switch now, and why, or why not; ``applied_through`` is of the task."""
+    """Whether one could switch now, and why, or why not; ``applied_through`` is of the task.
+
+    ``kept`` items cannot be stored. They do not count against the switch; the reason names them.
+    """
 
     ready: bool
     reason: str
     applied_through: float | None
+    kept: int
 
 
 def claim(snapshot: Snapshot) -> str:
@@ -24,19 +29,23 @@ def claim(snapshot: Snapshot) -> str:
     through = total(snapshot).applied_through
     when = "this run started" if through is None else f"{utc(through)} (source's clock)"
     text = f"every change made before {when} is applied"
+    kept = but_for_kept(total(snapshot))
     if equal(snapshot):
-        return f"{text}; source and target are equal as of that time"
-    return text
+        return f"{text}; source and target are equal as of that time{kept}"
+    return f"{text}{kept}"
 
 
 def gate(snapshot: Snapshot, table: TableStatus) -> str:
     """Whether a table is applied through the start of this run, in words that fit what was done."""
     word = "consistent" if snapshot.whole and not table.skipped else "caught up"
-    return word if table.consistent else f"not {word} yet"
+    return f"{word}{but_for_kept(table)}" if table.consistent else f"not {word} yet"
 
 
 def equal(snapshot: Snapshot) -> bool:
-    """Whether the target holds all that the source held at the time that is applied through."""
+    """Whether the target holds all that the source held at the time that is applied through.
+
+    Kept items do not count: see claim.
+    """
     return snapshot.whole and all(
         table.consistent and not (table.error or table.filtered or table.skipped)
         for table in snapshot.tables
@@ -45,9 +54,10 @@ def equal(snapshot: Snapshot) -> bool:
 
 def readiness(snapshot: Snapshot, after: float = 0.0) -> Readiness:
     """Whether one could switch now; ``after``: only if changes are applied through a later time."""
-    through = total(snapshot).applied_through
-    problem = _obstacle(snapshot, through, after)
-    return Readiness(not problem, problem or claim(snapshot), through)
+    everything = total(snapshot)
+    problem = _obstacle(snapshot, everything.applied_through, after)
+    reason = problem or claim(snapshot)
+    return Readiness(not problem, reason, everything.applied_through, everything.kept)
 
 
 def _obstacle(snapshot: Snapshot, through: float | None, after: float) -> str:

@@ -152,11 +152,11 @@ def _ready(snapshot: Snapshot, query: Query) -> HttpResponse:
         return _json({"error": "after is given more than once"}, 400)
     after = given.get("after")
     try:
-        ready, reason, through = readiness(snapshot, 0.0 if after is None else _moment(after))
+        found = readiness(snapshot, 0.0 if after is None else _moment(after))
     except ValueError:
         return _json({"error": f"after = {after}: it must be like 2026-11-29T12:00:03Z"}, 400)
-    answer = {"ready": ready, "reason": reason, "applied_through": _iso(through)}
-    return _json(answer, 200 if ready else 503)
+    answer = found._asdict() | {"applied_through": _iso(found.applied_through)}
+    return _json(answer, 200 if found.ready else 503)
 
 
 def _moment(text: str) -> float:

@@ -61,6 +61,9 @@ class TableStatus:
     #: applied by this run; left out by all runs, since they found nothing to modify
     changes: int = 0
     skipped: int = 0
+    #: items that cannot be stored, and are kept; for how many the target has an older document
+    kept: int = 0
+    kept_older: int = 0
     #: changes a second of late
     change_rate: float = 0.0
     shards: int = 0

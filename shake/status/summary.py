@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shake.status.figures import COMPLETE, count, duration, percent, short, size, total, utc
+from shake.status.kept import kept
 from shake.status.readiness import gate
 from shake.status.snapshot import Snapshot, TableStatus
 
@@ -35,8 +36,9 @@ def summary(snapshot: Snapshot) -> list[str]:
     lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
     lines += [_RESUMED] * resumed
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
+    lines += [f"KEPT, NOT STORED: table {t.name}: {kept(t)}" for t in snapshot.tables if t.kept]
     lines += [_followed(snapshot, table) for table in snapshot.tables if table.lag is not None]
-    return lines + [_kept(table) for table in snapshot.tables if table.filtered]
+    return lines + [_filtered(table) for table in snapshot.tables if table.filtered]
 
 
 def _row(table: TableStatus) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def _followed(snapshot: Snapshot, table: TableStatus) -> str:
     )
 
 
-def _kept(table: TableStatus) -> str:
+def _filtered(table: TableStatus) -> str:
     part = percent(table.items / table.scanned) if table.scanned else "none"
     return (
         f"SCAN FILTER ON: table {table.name}: {count(table.items)} of "

@@ -30,6 +30,7 @@ from shake.status.figures import (
     utc,
 )
 from shake.status.headline import LAGGING, attention, banners, headline, loud
+from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
 from shake.status.readiness import gate
 from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
@@ -97,7 +98,8 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
         yield "Changes", f"{short(everything.change_rate)}/s", pending, ""
         whole = snapshot.whole and not everything.skipped
         name = "Consistent point" if whole else "Changes up to the start"
-        word = "reached" if everything.consistent else "not reached yet"
+        reached = f"reached{but_for_kept(everything)}"
+        word = reached if everything.consistent else "not reached yet"
         clock = f"source's clock: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
         yield name, word, clock, "good" if everything.consistent else ""
     elif snapshot.state in _ENDED:
@@ -115,9 +117,8 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
     share = everything.throttles / max(1, everything.throttles + everything.answers)
     below = f"{percent(share)} of all requests, {count(everything.retries)} retries"
     yield "Throttled", count(everything.throttles), below, ""
-    bad = sum(map(_bad, snapshot.tables))
-    if bad:
-        yield "Bad items", count(bad), "kept in the dead-letter store, not copied", "warn"
+    if everything.kept:
+        yield "Bad items", count(everything.kept), kept(everything), "warn"
 
 
 def _budget(tables: Sequence[TableStatus]) -> str:
@@ -127,12 +128,6 @@ def _budget(tables: Sequence[TableStatus]) -> str:
         return "no budget"
     more = " and tables without" if len(known) < len(budgets) else ""
     return f"budget {short(sum(known))}/s{more}"
-
-
-def _bad(table: TableStatus) -> int:
-    """Items that were kept because they cannot be stored."""
-    kept: int = getattr(table, "bad", 0)
-    return kept
 
 
 def _check(check: CheckStatus | None) -> dict[str, Any] | None:
@@ -229,12 +224,12 @@ def _notes(table: TableStatus) -> Iterable[tuple[str, str]]:
     if table.index_progress is not None:
         yield f"{table.index_step} {percent(table.index_progress)}".strip(), ""
     if table.filtered:
-        kept = f"scan filter: {count(table.items)} of {count(table.scanned)} scanned items kept"
-        yield kept, "warn"
+        copied = f"{count(table.items)} of {count(table.scanned)} scanned items kept"
+        yield f"scan filter: {copied}", "warn"
     if table.skipped:
         yield f"{count(table.skipped)} changes found nothing to modify, and were left out", ""
-    if _bad(table):
-        yield f"{count(_bad(table))} bad items kept, not copied", "warn"
+    if table.kept:
+        yield f"kept, not stored: {kept(table)}", "warn"
 
 
 #: A cell: its text, and a smaller line below.

@@ -10,6 +10,7 @@ from shake.schema import Table
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun, OnExisting
+    from shake.codec.items import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,21 @@ class BuildProgress(NamedTuple):
     share: float
 
 
-class Writer(Protocol):
-    """Writes one collection. Thread-safe: several ``write`` calls run at the same time."""
+class Refusal(NamedTuple):
+    """A document or statement (see codec.contract) that the target does not store, and why."""
 
-    def write(self, documents: memoryview) -> int:
+    document: bytes
+    reason: str
+
+
+class Writer(Protocol):
+    """Writes one collection. Thread-safe: several ``write`` calls run at the same time.
+
+    With a list for ``refused``, what the target refuses for its own sake is added to that, where
+    without it ItemError is raised.
+    """
+
+    def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """Store the documents of one slot (see codec.contract); return how many replaced others.
 
         Returns only when the target has acknowledged every one. Writing the same documents again
@@ -59,7 +71,7 @@ class Writer(Protocol):
         document that the target refuses, Stopped when the task stops while it waits.
         """
 
-    def apply(self, changes: Changes, shard: str) -> int:
+    def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
         """Carry out changes; return how many found nothing to modify, and were to leave it so.
 
         Those of a ``shard`` are applied one after the other: what was sent and never answered is
@@ -68,6 +80,9 @@ class Writer(Protocol):
         Returns when the target has acknowledged all of them. Doing it again is harmless. Raises
         as ``write`` does, and ItemError for an insert of a key that is there with other content.
         """
+
+    def holds(self, key: Item) -> bool:
+        """Whether a document of a typed key is there; False also where that cannot be told."""
 
     def missing(self, documents: int) -> int:
         """How many of so many written documents are not there any more, where that can be told."""

@@ -15,8 +15,7 @@ def mismatch(
     restored one gets a new UUID, unless mongorestore runs with --preserveUUID.
     Source: https://www.mongodb.com/docs/database-tools/mongorestore/
     """
-    checkpoint = config.checkpoint_of(table)
-    anew = f"or remove the checkpoint of table {table} ({checkpoint}) to start over"
+    anew = f"or {config.start_over(table)}"
     if found is None:
         where = f" on {server}" if server else ""
         return (

@@ -16,6 +16,7 @@ from shake.source.connection import Buffer
 from shake.source.contract import Pages, Pending
 from shake.source.scan import ScanPlan
 from shake.worker.context import WorkerContext
+from shake.worker.received import put_beside, room_beside
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class Scanner(threading.Thread):
             early = codec.next_start(body)
             ahead = self._ask_early(lease, table, early) if early else None
             try:
-                page = self._publish(lease, table, codec.scan_page(body, table.options), documents)
+                page = self._publish(lease, table, body, documents)
                 corrupt, start = 0, page.last_key
                 documents += page.count
             except codec.CorruptPage as error:
@@ -165,31 +166,37 @@ class Scanner(threading.Thread):
         return self._source.scan(table.plan, lease.segment, start, self._buffer)
 
     def _publish(
-        self, lease: messages.LeaseSegment, table: ScannedTable, page: codec.ScanPage, number: int
+        self, lease: messages.LeaseSegment, table: ScannedTable, body: memoryview, number: int
     ) -> codec.ScanPage:
         """Transcode a page into as many slots as it needs; its position goes with the last.
 
         Raises CorruptPage; ``_cut`` says then whether some slots of it are published already, which
         the supervisor takes back when the lease ends.
         """
+        page = codec.scan_page(body, table.options)
+        kept = body[:-1] if table.options.rejects else None
         prefix = segment_prefix(table.stamp, lease.segment)
         self._cut = False
         while True:
             slot = self.free.get()
             self._arena.trim(slot, self._used.get(slot, 0))
+            out = self._arena.slot(slot)
             try:
-                length, documents = page.fill(self._arena.slot(slot), prefix, number)
+                length, documents = page.fill(room_beside(out, kept), prefix, number)
             except codec.CorruptPage:
                 self.free.put(slot)
                 raise
-            self._used[slot] = length
+            received = put_beside(out, length, kept, page.take_rejects())
+            self._used[slot] = length + received.size
             self._cut = not page.done
             if page.done:
                 break
-            self._send(messages.Page(lease.lease, slot, length, documents, False))
-        if not documents:
+            self._send(
+                messages.Page(lease.lease, slot, length, documents, False, received=received)
+            )
+        if not documents and not received.rejects:
             self.free.put(slot)
             slot = -1
-        position = page.last_key, page.scanned, page.capacity
+        position = page.last_key, page.scanned, page.capacity, received
         self._send(messages.Page(lease.lease, slot, length, documents, True, *position))
         return page

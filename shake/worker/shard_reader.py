@@ -21,6 +21,7 @@ from shake.source.contract import Pages
 from shake.stream.journal import Appender, Damaged, entries
 from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
+from shake.worker.received import put_beside, room_beside
 
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
@@ -246,7 +247,9 @@ class ApplyingReader(Reader):
             if not entry.body:
                 return True
             self._next = ""  # of a position before this one
-            self._take(codec.change_page(entry.body, self._stream.options), memoryview(b""))
+            page = codec.change_page(entry.body, self._stream.options)
+            kept = entry.body + b"\0" if self._stream.options.rejects else b""
+            self._take(page, memoryview(kept))
             self._position = entry.sequence
             if self._lease.start:
                 self._sequence = entry.sequence
@@ -256,26 +259,32 @@ class ApplyingReader(Reader):
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
         if page.created >= self._stream.since:
-            self._publish(page)
+            self._publish(page, body[:-1] if self._stream.options.rejects else None)
         else:  # all too old: but they are behind us
             self._skip(page)
 
     def _tip(self, moment: float) -> None:
         self._send(messages.Tip(self._lease.lease, moment))
 
-    def _publish(self, page: codec.ChangePage) -> None:
-        """Statements into as many slots as they need; the position goes with the last one."""
+    def _publish(self, page: codec.ChangePage, kept: memoryview | None) -> None:
+        """Statements into as many slots as they need; the position goes with the last one.
+
+        ``kept`` is the answer, where bad items are to be kept.
+        """
         while True:
             slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
+            out = self._arena.slot(slot)
             try:
-                runs = list(page.fill(self._arena.slot(slot)))
+                runs = list(page.fill(room_beside(out, kept)))
             except codec.CorruptPage:
                 self._slots.give(slot)
                 raise
+            used = sum(size for size, _ in runs)
+            received = put_beside(out, used, kept, page.take_rejects())
             if page.done:
                 break
-            self._send(messages.Batch(self._lease.lease, slot, runs, False))
-        position = page.records, page.sequence, page.created
+            self._send(messages.Batch(self._lease.lease, slot, runs, False, received=received))
+        position = page.records, page.sequence, page.created, received
         self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
 
     def _skip(self, page: codec.ChangePage) -> None:

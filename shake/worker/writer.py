@@ -9,10 +9,12 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from setproctitle import setproctitle
 
 from shake.checkpoint.records import OnExisting
+from shake.checkpoint.store import Store, attach_store
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
 from shake.farm import messages, roles
@@ -23,6 +25,7 @@ from shake.targets.choice import open_target
 from shake.targets.contract import BuildProgress, Changes, Fence, Location, Staging, Target, Writer
 from shake.targets.deadline import Deadline
 from shake.targets.same_collection import mismatch
+from shake.worker.keeping import Keeper
 
 log = logging.getLogger("shake.writer")
 
@@ -69,9 +72,15 @@ class WriterMain:
                     threading.Thread(target=self._once, args=(message,), daemon=True).start()
 
     def _open(self, message: messages.OpenCollection) -> None:
-        writer = CollectionWriter(self._target, self._config, message, self._process)
+        store, wait = (lambda: self._store), self._deadline.wait
+        keeper = Keeper.of(self._config, message, store, wait, self._channel.send)
+        writer = CollectionWriter(self._target, self._config, message, self._process, keeper)
         self._writers[message.table] = writer
         setproctitle(f"shake: {self._role}")
+
+    @cached_property
+    def _store(self) -> Store:
+        return attach_store(self._config)
 
     @property
     def _role(self) -> str:
@@ -85,10 +94,10 @@ class WriterMain:
                 slot = self._arenas[message.arena].slot(message.slot)
                 writer = self._writer(message.table)
                 if isinstance(message, messages.Write):
-                    writer.write(slot[: message.length])
+                    writer.write(slot, message)
                     self._channel.send(messages.Wrote(message.table, message.page))
                 else:
-                    skipped = writer.apply(_changes(slot, message.runs), message.shard)
+                    skipped = writer.apply(slot, message)
                     self._channel.send(messages.Applied(message.table, message.page, skipped))
 
     def _once(self, message: messages.Order | messages.Aside) -> None:
@@ -128,7 +137,12 @@ class CollectionWriter:
     """Writes one collection, wherever it is stored by now."""
 
     def __init__(
-        self, target: Target, config: Config, opened: messages.OpenCollection, process: int
+        self,
+        target: Target,
+        config: Config,
+        opened: messages.OpenCollection,
+        process: int,
+        keeper: Keeper | None,
     ) -> None:
         if opened.resumed:  # what is there already is our own, maybe older than the item now
             config = replace(config, full_executor_insert_on_dup_update=True)
@@ -138,17 +152,24 @@ class CollectionWriter:
         self.namespace = opened.namespace
         self._copy = opened.copy
         self._staged = opened.staged
+        self._keeper = keeper
         self._numbers = opened.run, process
         self._move_to(opened.location)
 
-    def write(self, documents: memoryview) -> None:
-        """See Writer."""
-        self._writer.write(documents)
+    def write(self, slot: memoryview, message: messages.Write) -> None:
+        """Store the documents of a slot, and keep what cannot be stored."""
+        if self._keeper:
+            self._keeper.write(self._writer, slot, message)
+        else:
+            self._writer.write(slot[: message.length])
 
-    def apply(self, changes: Changes, shard: str) -> int:
+    def apply(self, slot: memoryview, message: messages.Apply) -> int:
         """See Writer. Where the collection is another one by now, the error says that."""
+        changes = _changes(slot, message.runs)
         try:
-            return self._writer.apply(changes, shard)
+            if self._keeper:
+                return self._keeper.apply(self._writer, changes, slot, message)
+            return self._writer.apply(changes, message.shard)
         except RunError:
             self._verify()
             raise
@@ -189,6 +210,8 @@ class CollectionWriter:
             case messages.Publish(_, collection_uuid, on_existing, backup, drops):
                 if staging:
                     self._move_to(staging.publish(collection_uuid, on_existing, backup, drops))
+                if self._keeper:
+                    self._keeper.end_copy()
             case _:
                 unhandled(order)
         return done._replace(
@@ -239,12 +262,13 @@ class CollectionWriter:
 
     def _expect(self, documents: int) -> None:
         """Raises RunError where documents that were acknowledged are missing."""
-        checkpoint = self._config.checkpoint_of(self._table.name)
+        if self._keeper:
+            documents -= self._keeper.counted
         if missing := self._writer.missing(documents):
             raise RunError(
                 f"{self._location.namespace}: {missing} of the {documents} documents that were "
                 f"stored for table {self._table.name} are not there any more: something else has "
-                f"removed them; remove the table's checkpoint ({checkpoint}) to copy it anew"
+                f"removed them; {self._config.start_over(self._table.name)}"
             )
 
     def _verify(self) -> None:

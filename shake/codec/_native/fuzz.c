@@ -135,10 +135,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct options options = base;
         options.convert = (enum convert)(choice / 4);
         options.identity = choice % 2 ? IDENTITY_KEY : IDENTITY_OBJECTID;
+        options.exact_keys = choice % 3;
         options.overflow_is_error = choice / 2 % 2;
         options.key_count = choice % 3 ? 1 : 2;
         transcode(body, size, &options, choice % 2 ? 1 << 16 : size + 40);
         options.identity = choice % 2 ? IDENTITY_KEY : IDENTITY_NONE;
+        options.exact_keys = true;
         options.sharded = options.insert_only = choice / 2 % 2;
         make_statements(body, size, &options, choice % 2 ? 1 << 16 : size / 2);
     }

@@ -441,7 +441,7 @@ static bool take_key(struct work *w, const uint8_t *p, int key, uint8_t *type_at
     if (*p != options->keys[key].type || p[1] != '"')
         return refuse(w, p, "a key attribute of another type");
     if (*p == 'N' && options->convert == CONVERT_MCHANGE &&
-        options->identity != IDENTITY_OBJECTID && !w->kept)
+        options->exact_keys && !w->kept)
         return refuse(w, p, "a key that may change as a double");
     keys[key] = (struct element){(size_t)(type_at - w->base), (size_t)(value_at - w->base),
                                  (size_t)(end - w->base)};

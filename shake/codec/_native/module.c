@@ -42,14 +42,15 @@ static bool take_plan(struct options *options, PyObject *plan)
 {
     const char *renamed, *names[2];
     Py_ssize_t renamed_length, lengths[2];
-    int convert, overflow_is_error, identity;
-    if (!PyArg_ParseTuple(plan, "ipiz#y#Iz#I;a plan", &convert, &overflow_is_error, &identity,
-                          &renamed, &renamed_length, &names[0], &lengths[0],
+    int convert, overflow_is_error, identity, exact_keys;
+    if (!PyArg_ParseTuple(plan, "ipipz#y#Iz#I;a plan", &convert, &overflow_is_error, &identity,
+                          &exact_keys, &renamed, &renamed_length, &names[0], &lengths[0],
                           &options->keys[0].type, &names[1], &lengths[1], &options->keys[1].type))
         return false;
     options->convert = (enum convert)convert;
     options->overflow_is_error = overflow_is_error;
     options->identity = (enum identity)identity;
+    options->exact_keys = exact_keys;
     options->renamed = bytes_of(renamed, renamed_length);
     for (; options->key_count < 2 && names[options->key_count]; options->key_count++)
         options->keys[options->key_count].name =

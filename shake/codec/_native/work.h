@@ -69,6 +69,7 @@ struct options {
     enum convert convert;
     bool overflow_is_error;
     enum identity identity;
+    bool exact_keys; /* a key must not change as a double */
     struct bytes renamed; /* what a top-level `_id` becomes; never `_id`, never with U+0000 */
     struct key keys[2];
     unsigned key_count; /* 1 or 2 */

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from shake import codec
+from shake.codec.items import Item
+from shake.codec.typed import meaning
 from shake.config import Config
 from shake.errors import IndexRefused, ItemError, RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Client
-from shake.targets.contract import BuildProgress, Changes
+from shake.targets.contract import BuildProgress, Changes, Refusal
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 
 #: Items in one request, and their bytes; DynamoDB takes 16 MB, what goes around them included.
@@ -64,21 +65,21 @@ class DynamoWriter:
         self._on_retry = on_retry
         self._most = min(config.full_document_write_batch, MOST_ITEMS)
 
-    def write(self, documents: memoryview) -> int:
+    def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. DynamoDB does not tell what was replaced: 0, whatever happened."""
         replace = self._config.full_executor_insert_on_dup_update
         try:
             for batch in batches(documents, self._most):
                 if replace:
-                    self._put_batch(batch)
+                    self._put_batch(batch, refused)
                 else:
                     for item in batch:
-                        self._put_new(item)
+                        self._put_new(item, refused)
         except SourceError as error:
             raise refusal(self._namespace, error) from error
         return 0
 
-    def apply(self, changes: Changes, shard: str) -> int:
+    def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
         """See Writer. Each statement is an item, or the key of one to delete.
 
         Requests have no order that the target could be told of.
@@ -86,15 +87,23 @@ class DynamoWriter:
         try:
             for batch in batches(changes.inserts, self._most):
                 for item in batch:
-                    self._put_new(item)
+                    self._put_new(item, refused)
             for batch in batches(changes.updates, self._most):
-                self._put_batch(batch)
+                self._put_batch(batch, refused)
             for batch in batches(changes.deletes, self._most):
                 deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
                 self._put_all({self._name: deletes})
         except SourceError as error:
             raise refusal(self._namespace, error) from error
         return 0
+
+    def holds(self, key: Item) -> bool:
+        """See Writer."""
+        request = {"TableName": self._name, "Key": key, "ConsistentRead": True}
+        try:
+            return "Item" in self._client.ask("GetItem", request)
+        except SourceError as error:
+            raise refusal(self._namespace, error) from error
 
     def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer: an item written again takes its own place, nothing needs to be forgotten."""
@@ -126,7 +135,7 @@ class DynamoWriter:
         """See Writer."""
         return None
 
-    def _put_batch(self, batch: list[bytes]) -> None:
+    def _put_batch(self, batch: list[bytes], refused: list[Refusal] | None) -> None:
         puts = [{"PutRequest": {"Item": orjson.Fragment(item)}} for item in batch]
         try:
             self._put_all({self._name: puts})
@@ -135,7 +144,7 @@ class DynamoWriter:
                 raise
             self._on_retry(f"{self._namespace}: a batch is sent item by item: {error.message}")
             for item in batch:
-                self._put(item)
+                self._put(item, refused)
 
     def _put_all(self, requests: dict[str, list[Any]]) -> None:
         """Send what the target leaves unprocessed again, for as long as it does."""
@@ -150,20 +159,24 @@ class DynamoWriter:
             self._on_retry(f"{self._namespace}: the target is throttled, it left items unprocessed")
             self._client.pause(fruitless)
 
-    def _put(self, item: bytes, **condition: Any) -> None:
+    def _put(self, item: bytes, refused: list[Refusal] | None, **condition: Any) -> None:
         request = {"TableName": self._name, "Item": orjson.Fragment(item), **condition}
         try:
             self._client.ask("PutItem", request)
         except SourceError as error:
             if error.code not in ITEM_FAULTS:
                 raise
-            raise self._item_error(item, error.message) from error
+            if refused is None:
+                raise self._item_error(item, error.message) from error
+            document = (HEADER + len(item)).to_bytes(HEADER, "little") + item
+            refused.append(Refusal(document, f"{self._namespace}: {error.message}"))
 
-    def _put_new(self, item: bytes) -> None:
+    def _put_new(self, item: bytes, refused: list[Refusal] | None) -> None:
         """Put an item whose key is free, or is taken by the item itself: a repeat."""
         try:
             self._put(
                 item,
+                refused,
                 ConditionExpression="attribute_not_exists(#key)",
                 ExpressionAttributeNames={"#key": self._table.keys.partition.name},
             )
@@ -187,20 +200,3 @@ class DynamoWriter:
 
 def _size(requests: dict[str, list[Any]]) -> int:
     return sum(map(len, requests.values()))
-
-
-def meaning(typed: dict[str, Any]) -> Any:
-    """A value that compares as DynamoDB's do: numbers by value, sets in any order."""
-    [(tag, value)] = typed.items()
-    match tag:
-        case "N":
-            return tag, Decimal(value)
-        case "NS":
-            return tag, frozenset(map(Decimal, value))
-        case "SS" | "BS":
-            return tag, frozenset(value)
-        case "L":
-            return tag, [meaning(element) for element in value]
-        case "M":
-            return tag, {name: meaning(element) for name, element in value.items()}
-    return tag, value

@@ -16,10 +16,17 @@ from shake import codec
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
-from shake.targets.contract import Changes
+from shake.targets.contract import Changes, Refusal
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
-from shake.targets.mongodb.retrying import Contended, Patience, is_transient_write, words
+from shake.targets.mongodb.retrying import (
+    NOT_OF_A_DOCUMENT,
+    Contended,
+    Patience,
+    is_of_a_document,
+    is_transient_write,
+    words,
+)
 from shake.targets.mongodb.session import TOO_OLD, Session
 
 #: Duplicate key errors in a row after which another unique index must be the cause. Two inserts of
@@ -44,6 +51,7 @@ class Applier:
     config: Config
     patience: Patience
     session: Session
+    refused: list[Refusal] | None = None  # see targets.contract.Writer
 
     def apply(self, changes: Changes) -> int:
         """See targets.contract.Writer: how many MODIFYs found nothing to modify."""
@@ -70,10 +78,12 @@ class Applier:
         count: int,
         judge: Callable[[Any, RawBSONDocument], None],
     ) -> int:
-        duplicates = 0
+        duplicates, before = 0, len(self.refused or ())
 
         def attempt() -> int:
             nonlocal duplicates
+            if self.refused:
+                del self.refused[before:]  # of an earlier attempt
             try:
                 return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:
@@ -101,9 +111,16 @@ class Applier:
         try:
             return self.patience.call(self.collection.full_name, attempt)
         except PyMongoError as error:
-            raise self._refused(error) from error
+            if self.refused is None or not is_of_a_document(error):
+                raise self._refused_command(error) from error
+            if count > 1:  # the server does not say which one it is
+                alone = codec.batches(batch, 1, MOST_BYTES)
+                return sum(self._apply_retrying(command, batch[s:e], 1, judge) for s, e, _ in alone)
+            reason = f"{self.collection.full_name}: {words(error)}"
+            self.refused.append(Refusal(batch.tobytes(), reason))
+            return 1
 
-    def _refused(self, error: PyMongoError) -> RunError:
+    def _refused_command(self, error: PyMongoError) -> RunError:
         namespace = self.collection.full_name
         if isinstance(error, OperationFailure) and error.code == TOO_OLD:
             return RunError(
@@ -118,13 +135,24 @@ class Applier:
         self.collection.delete_one({"_id": ObjectId()})
 
     def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:
-        raise self._item_error(bson.decode(statement.raw)["q"], entry["errmsg"])
+        if not self._refuse(entry, statement):
+            raise self._item_error(bson.decode(statement.raw)["q"], entry)
+
+    def _refuse(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> bool:
+        """Note that the target refuses a statement; False where that is an error."""
+        if self.refused is None or entry["code"] in NOT_OF_A_DOCUMENT:
+            return False
+        reason = f"{self.collection.full_name}: {entry['errmsg']}"
+        self.refused.append(Refusal(bytes(statement.raw), reason))
+        return True
 
     def _judge_insert(self, entry: Mapping[str, Any], document: RawBSONDocument) -> None:
         """A document that is there already as it is was inserted by an earlier try."""
         query = self.config.id_rule.selector(self.table.keys, document, sharded=False)
         if entry["code"] != DUPLICATE_KEY:
-            raise self._item_error(query, entry["errmsg"])
+            if self._refuse(entry, document):
+                return
+            raise self._item_error(query, entry)
         stored = self.patience.call(
             self.collection.full_name, lambda: self.collection.find_one(query)
         )
@@ -133,11 +161,13 @@ class Applier:
                 "the change inserts it, and the target holds this key already, with other content"
                 " (increase.executor.insert_on_dup_update = false)"
             )
-            raise self._item_error(query, reason)
+            raise self._item_error(query, {"code": DUPLICATE_KEY, "errmsg": reason})
 
-    def _item_error(self, query: Mapping[str, Any], reason: str) -> ItemError:
+    def _item_error(self, query: Mapping[str, Any], entry: Mapping[str, Any]) -> ItemError:
         key = fields.query_text(query, self.table, self.config)
-        return ItemError(key, f"{self.collection.full_name}: {reason}", self.table.name)
+        reason = f"{self.collection.full_name}: {entry['errmsg']}"
+        kept = entry["code"] not in NOT_OF_A_DOCUMENT | {DUPLICATE_KEY}
+        return ItemError(key, reason, self.table.name, can_be_kept=kept)
 
 
 def _only_duplicates(error: BulkWriteError) -> bool:

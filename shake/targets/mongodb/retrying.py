@@ -56,6 +56,13 @@ TRANSIENT_CODES = frozenset(
 #: Write concerns that the replica set can never fulfil: an unknown mode, more members than it has.
 HOPELESS_CONCERNS = frozenset({79, 100})
 
+#: Codes of write errors that name one document, and are not for its sake: rights, a full disk, a
+#: quota of Atlas.
+NOT_OF_A_DOCUMENT = frozenset({13, 8000, 14031})
+#: Codes by which a server refuses a whole command for one document: Overflow (it is nested too
+#: deeply), BSONObjectTooLarge.
+_OF_A_DOCUMENT = frozenset({15, 10334})
+
 #: How errors name their code where they do not have it as a field.
 _CODE = re.compile(r"\bE(?:rror=)?([0-9]{4,5})\b")
 
@@ -90,6 +97,11 @@ def transient(error: PyMongoError) -> bool:
 def is_transient_write(error: Mapping[str, Any]) -> bool:
     """Whether one entry of ``writeErrors`` may succeed later."""
     return code_of(error) in TRANSIENT_CODES
+
+
+def is_of_a_document(error: PyMongoError) -> bool:
+    """Whether a whole command was refused for one of its documents, which it does not name."""
+    return isinstance(error, OperationFailure) and error.code in _OF_A_DOCUMENT
 
 
 def code_of(error: Mapping[str, Any]) -> int:

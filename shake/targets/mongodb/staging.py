@@ -211,8 +211,8 @@ class MongoStaging:
         if (found := self.look(collection_uuid)) is None:
             raise RunError(
                 f"{self.namespace}: the staging collection of table {self.table.name} (UUID "
-                f"{collection_uuid}) is gone: something else has removed it; remove the table's "
-                f"checkpoint ({self.target.checkpoint_of(self.table)}) to copy it anew"
+                f"{collection_uuid}) is gone: something else has removed it; "
+                + self.target.start_over(self.table)
             )
         return found
 

@@ -261,9 +261,9 @@ class MongoTarget:
         """The task's id."""
         return self._config.id
 
-    def checkpoint_of(self, table: Table) -> str:
-        """Where the table's checkpoint is, in words."""
-        return self._config.checkpoint_of(table.name)
+    def start_over(self, table: Table) -> str:
+        """How the table is copied again, in words."""
+        return self._config.start_over(table.name)
 
     def create(self, namespace: str, table: Table) -> None:
         """See Target. Sharded on the hashed partition key, before the first document.

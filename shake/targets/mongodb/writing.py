@@ -17,16 +17,24 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, P
 from pymongo.read_concern import ReadConcern
 
 from shake import codec
+from shake.codec.items import Item
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
-from shake.targets.contract import BuildProgress, Changes, Fence
+from shake.targets.contract import BuildProgress, Changes, Fence, Refusal
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MOST_DUPLICATES, Applier
 from shake.targets.mongodb.build_progress import build_progress
 from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
-from shake.targets.mongodb.retrying import Contended, Patience, is_transient_write, words
+from shake.targets.mongodb.retrying import (
+    NOT_OF_A_DOCUMENT,
+    Contended,
+    Patience,
+    is_of_a_document,
+    is_transient_write,
+    words,
+)
 from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
 
 #: Ranges deleted by one bulk write.
@@ -57,12 +65,14 @@ class MongoWriter:
         self._numbers = numbers_from(fence.run, fence.process)
         self._sharded = config.target_mongodb_type == "sharding"
 
-    def write(self, documents: memoryview) -> int:
+    def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. A refusal that is not for a document's sake is a RunError."""
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
-        return sum(self._store_retrying(documents[start:end], count) for start, end, count in cuts)
+        return sum(
+            self._store_retrying(documents[start:end], count, refused) for start, end, count in cuts
+        )
 
-    def apply(self, changes: Changes, shard: str) -> int:
+    def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
         """See Writer."""
         return Applier(
             self._collection,
@@ -71,7 +81,19 @@ class MongoWriter:
             self._config,
             self._patience,
             self._session(shard),
+            refused,
         ).apply(changes)
+
+    def holds(self, key: Item) -> bool:
+        """See Writer."""
+        query = codec.query(codec.ChangeOptions.of(self._config, self._table.keys), key)
+        if query is None:
+            return False
+        where = RawBSONDocument(query)
+        found = self._patience.call(
+            self._namespace, lambda: self._collection.find_one(where, {"_id": 1})
+        )
+        return found is not None
 
     def keep_fences(self, shards: Sequence[str]) -> None:
         """See Writer. A server that keeps no sessions has nothing to forget.
@@ -141,24 +163,66 @@ class MongoWriter:
         except PyMongoError as error:
             raise self._refused(error) from error
 
-    def _store_retrying(self, batch: memoryview, count: int) -> int:
+    def _store_retrying(self, batch: memoryview, count: int, refused: list[Refusal] | None) -> int:
         contests: Counter[bytes] = Counter()
+        found: list[Refusal] | None = None if refused is None else []
         try:
-            return self._patience.call(self._namespace, lambda: self._store(batch, count, contests))
+            replaced = self._patience.call(
+                self._namespace, lambda: self._store(batch, count, contests, found)
+            )
         except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
-            raise self._item_error(RawBSONDocument(batch.tobytes()), str(error)) from error
+            replaced = 0
+            self._refuse(RawBSONDocument(batch.tobytes()), 0, str(error), found, error)
         except PyMongoError as error:
-            raise self._refused(error) from error
+            if found is None or not is_of_a_document(error):
+                raise self._refused(error) from error
+            if count > 1:  # the server does not say which one it is
+                alone = codec.batches(batch, 1, MOST_BYTES)
+                return sum(
+                    self._store_retrying(batch[start:end], 1, refused) for start, end, _ in alone
+                )
+            replaced, found = 0, [Refusal(batch.tobytes(), words(error))]
+        if refused is not None:
+            refused += found or ()
+        return replaced
 
-    def _store(self, batch: memoryview, count: int, contests: Counter[bytes]) -> int:
+    def _store(
+        self,
+        batch: memoryview,
+        count: int,
+        contests: Counter[bytes],
+        refused: list[Refusal] | None,
+    ) -> int:
         """One attempt at the whole batch; repeated as long as its error is transient."""
+        if refused:
+            refused.clear()  # of an earlier attempt
         try:
             self._bulk.run("insert", batch, count)
         except BulkWriteError as error:
-            return self._replace(self._duplicates(error, copies(batch)), contests)
+            duplicates = self._duplicates(error, copies(batch), refused)
+            return self._replace(duplicates, contests, refused) if duplicates else 0
         return 0
 
-    def _replace(self, duplicates: list[RawBSONDocument], contests: Counter[bytes]) -> int:
+    def _refuse(
+        self,
+        document: RawBSONDocument,
+        code: int,
+        reason: str,
+        refused: list[Refusal] | None,
+        cause: Exception,
+    ) -> None:
+        """Note a document that the target refuses. Raises ItemError where it is to be raised."""
+        if refused is None or code in NOT_OF_A_DOCUMENT:
+            kept = code not in NOT_OF_A_DOCUMENT
+            raise self._item_error(document, reason, can_be_kept=kept) from cause
+        refused.append(Refusal(bytes(document.raw), f"{self._namespace}: {reason}"))
+
+    def _replace(
+        self,
+        duplicates: list[RawBSONDocument],
+        contests: Counter[bytes],
+        refused: list[Refusal] | None,
+    ) -> int:
         """Replace the documents with the same ``_id``, even where they seem to be equal.
 
         The server might not have acknowledged yet what an earlier attempt inserted. The replace
@@ -178,14 +242,19 @@ class MongoWriter:
         try:
             return int(self._run("update", updates).get("nModified", 0))
         except BulkWriteError as error:
-            for document in self._duplicates(error, duplicates):
+            contended = False
+            for document in self._duplicates(error, duplicates, refused):
                 identifier = _id_of(document)
                 contests[identifier] += 1
-                if contests[identifier] == MOST_DUPLICATES:
-                    raise self._item_error(document, words(error)) from error
-            raise Contended(
-                f"{self._namespace}: another insert of the same _id is under way"
-            ) from error
+                if contests[identifier] >= MOST_DUPLICATES:
+                    self._refuse(document, DUPLICATE_KEY, words(error), refused, error)
+                else:
+                    contended = True
+            if contended:
+                raise Contended(
+                    f"{self._namespace}: another insert of the same _id is under way"
+                ) from error
+            return 0
 
     def _run(self, command: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
         encoded = b"".join(map(bson.encode, statements))
@@ -205,11 +274,11 @@ class MongoWriter:
         return query
 
     def _duplicates(
-        self, error: BulkWriteError, batch: list[RawBSONDocument]
+        self, error: BulkWriteError, batch: list[RawBSONDocument], refused: list[Refusal] | None
     ) -> list[RawBSONDocument]:
         """The documents whose ``_id`` the target holds already.
 
-        Raises ItemError for a document that the target refuses, and ``error`` itself where that
+        Those that the target refuses are noted (see Writer). Raises ``error`` itself where that
         was not all.
         """
         entries = error.details["writeErrors"]
@@ -218,13 +287,16 @@ class MongoWriter:
         on_id = {e["index"] for e in duplicates if list(e.get("keyPattern") or ()) == ["_id"]}
         on_id |= self._there({index: batch[index] for index in unclear})
         duplicates = []
+        left = bool(error.details["writeConcernErrors"])
         for entry in entries:
             document = batch[entry["index"]]
             if entry["index"] in on_id:
                 duplicates.append(document)
-            elif not is_transient_write(entry):
-                raise self._item_error(document, entry["errmsg"]) from error
-        if len(duplicates) < len(entries) or error.details["writeConcernErrors"]:
+            elif is_transient_write(entry):
+                left = True
+            else:
+                self._refuse(document, entry["code"], entry["errmsg"], refused, error)
+        if left:
             raise error
         return duplicates
 
@@ -255,9 +327,12 @@ class MongoWriter:
                 reason = "the target already holds this key, with other content"
                 raise self._item_error(stored, reason)
 
-    def _item_error(self, document: RawBSONDocument, reason: str) -> ItemError:
+    def _item_error(
+        self, document: RawBSONDocument, reason: str, *, can_be_kept: bool = False
+    ) -> ItemError:
         key = fields.key_text(document, self._table, self._config)
-        return ItemError(key, f"{self._namespace}: {reason}", self._table.name)
+        reason = f"{self._namespace}: {reason}"
+        return ItemError(key, reason, self._table.name, can_be_kept=can_be_kept)
 
     def _refused(self, error: PyMongoError) -> RunError:
         return RunError(f"{self._namespace}: the target refused a write: {words(error)}")

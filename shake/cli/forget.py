@@ -1,0 +1,74 @@
+"""``shake forget``: removes the checkpoint of tables, so that their copy begins anew."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+from contextlib import AbstractContextManager
+
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.task_lock import TaskLock
+from shake.cli import command, streams
+from shake.cli.definition import Command
+from shake.config import Config, Loaded, Redactor
+
+log = logging.getLogger("shake")
+
+FORGOTTEN, FAILED, WRONG, REFUSED = range(4)
+
+
+def _run(options: argparse.Namespace) -> int:
+    def body(loaded: Loaded, redactor: Redactor) -> int:
+        return _forget(loaded.config, options.table)
+
+    return command.run(
+        options,
+        body,
+        failed=lambda error: error.exit_status,
+        stopped=("stopped; the same command goes on", FAILED),
+    )
+
+
+def _forget(config: Config, tables: list[str]) -> int:
+    with contextlib.closing(open_store(config)) as store, _held(store) as lock:
+        checkpoints = Checkpoints(store)
+        for table in tables:
+            lock.check()
+            place = config.checkpoint_of(table)
+            if not checkpoints.forget(table):
+                streams.say(f"table {table}: it has no checkpoint ({place})")
+                continue
+            streams.say(
+                f"table {table}: its checkpoint is removed ({place}): the next start copies it "
+                f"anew; set target.db.exist = rename or drop where {config.namespace(table)} exists"
+            )
+    return FORGOTTEN
+
+
+def _held(store: Store) -> AbstractContextManager[TaskLock]:
+    return TaskLock.acquire(store, notice=log.warning).held()
+
+
+def _define(parser: argparse.ArgumentParser) -> None:
+    command.add_configuration(parser)
+    parser.add_argument("table", nargs="+", metavar="TABLE", help="name of a table at the source")
+
+
+FORGET = Command(
+    name="forget",
+    summary="remove the checkpoint of a table, to copy it anew",
+    description="Removes what the task remembers of some tables: how far the copy is, positions in "
+    "the stream, and kept items. The next start copies them anew. It changes nothing at the source "
+    "or the target, and is refused while the task runs.",
+    examples=(("copy table orders anew", "{prog} --conf my.conf orders"),),
+    statuses={
+        FORGOTTEN: "removed, or there was none",
+        FAILED: "failed; the same command goes on",
+        WRONG: "wrong command line or configuration",
+        REFUSED: "the task runs, or its checkpoints cannot be reached; nothing was changed",
+    },
+    define=_define,
+    act=_run,
+)

@@ -1,0 +1,182 @@
+"""Keeps the items of a table that cannot be stored, and lets them go when they are stored."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from shake import codec
+from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
+from shake.checkpoint.store import Store
+from shake.clock import boot_clock
+from shake.codec import received
+from shake.codec.received import Received
+from shake.config import Config
+from shake.farm import messages
+from shake.status.figures import many, utc
+from shake.targets.contract import Changes, Refusal, Writer
+from shake.worker.kept_index import KeptIndex
+
+log = logging.getLogger("shake.writer")
+
+
+class Keeper:
+    """Keeps bad items of one table beside the checkpoints, from pages and changes in a slot.
+
+    What is kept is durable before the slot counts as acknowledged. Doing it again is harmless.
+    Where ``bad.items`` is ``stop``, items that were kept before leave, and none comes. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        opened: messages.OpenCollection,
+        kept: KeptItems,
+        report: Callable[[messages.Kept], None],
+    ) -> None:
+        self._table = opened.table
+        self._name = opened.description.name
+        self._stamp = opened.copy.stamp
+        self._by_key = config.id_mode == "key"
+        keys = opened.description.keys
+        self._options = codec.Options.of(config, keys)
+        self._change_options = codec.ChangeOptions.of(
+            config,
+            keys,
+            sharded=config.target_mongodb_type == "sharding",
+            upsert=config.increase_executor_upsert,
+        )
+        self._kept = kept
+        self._place = config.bad_of(self._name)
+        self._report = report
+        self._index: KeptIndex | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        opened: messages.OpenCollection,
+        store: Callable[[], Store],
+        wait: Callable[[], None],
+        report: Callable[[messages.Kept], None],
+    ) -> Keeper | None:
+        """The keeper of a table; None where nothing is kept, or is to be kept.
+
+        ``store`` gives the checkpoint store. ``wait`` is called before each try to use it.
+        """
+        if config.bad_items == "stop" and not opened.kept:
+            return None
+        kept = KeptItems(store(), opened.description.name, wait=wait)
+        return cls(config, opened, kept, report)
+
+    @property
+    def counted(self) -> int:
+        """How many items this copy has counted, which the target has refused."""
+        self._kept.reload()  # other writers of this copy have kept items, too
+        return sum(item.counted and item.stamp == self._stamp for item in self._kept.items())
+
+    # ---- pages and changes
+
+    def write(self, writer: Writer, slot: memoryview, message: messages.Write) -> None:
+        """Store the documents of a slot, and keep what cannot be stored."""
+        options, size = self._options, message.received.size
+        documents = slot[: message.length]
+        body = slot[message.length : message.length + size].tobytes()
+        origin = f"segment {message.segment}"
+        older = writer if self._by_key else None  # else there is no index on the key yet
+        kept = self._keep(received.items(body, options, _rejects(message)), origin, older)
+        refused: list[Refusal] | None = [] if size else None
+        writer.write(documents, refused)
+        if refused:
+            bad = received.refused_items(body, options, refused)
+            kept |= self._keep(bad, origin, older, counted=True)
+        found = self._known().in_documents(documents) - kept
+        if found and size:  # keys that have become doubles can be equal
+            found &= set(map(entry_id, received.keys(body, options)))
+        self._let_go(found)
+
+    def apply(
+        self, writer: Writer, changes: Changes, slot: memoryview, message: messages.Apply
+    ) -> int:
+        """Carry out the statements of a slot, and keep what cannot be stored."""
+        options, size = self._change_options, message.received.size
+        used = sum(map(len, changes))
+        body = slot[used : used + size].tobytes()
+        origin = f"shard {message.shard}"
+        kept = self._keep(received.changes(body, options, _rejects(message)), origin, writer)
+        refused: list[Refusal] | None = [] if size else None
+        skipped = writer.apply(changes, message.shard, refused)
+        if refused:
+            kept |= self._keep(received.refused_changes(body, options, refused), origin, writer)
+        self._let_go(self._known().in_changes(changes) - kept)
+        return skipped
+
+    def end_copy(self) -> None:
+        """The copy has the final name: what was kept of an earlier one is void."""
+        self._kept.reload()
+        self._let_go(item.id for item in self._kept.items() if item.stamp != self._stamp)
+        self._kept.sweep()
+
+    # ---- what is kept
+
+    def _keep(
+        self, bad: list[Received], origin: str, older: Writer | None, *, counted: bool = False
+    ) -> set[str]:
+        """Keep items, in their order; return what they are known by.
+
+        ``older`` can tell whether the target has an older document.
+        """
+        for one in bad:
+            key = json.loads(one.key)
+            if one.item is None:  # the removal of an item that cannot be stored either
+                self._let_go([entry_id(key)])
+                continue
+            self._kept.put(
+                KeptItem(
+                    *(self._name, one.key, one.item, one.reason),
+                    f"{origin}, sequence number {one.sequence}" if one.sequence else origin,
+                    utc(time.time()),
+                    older=older.holds(key) if older else False,
+                    stamp=self._stamp,
+                    counted=counted,
+                )
+            )
+            log.warning(
+                "table %s: item %s cannot be stored, and is kept in %s: %s",
+                *(self._name, one.key, self._place, one.reason),
+            )
+        if bad:
+            self._changed()
+        return {entry_id(json.loads(one.key)) for one in bad if one.item is not None}
+
+    def _let_go(self, keys: Iterable[str]) -> None:
+        gone = [key for key in keys if key in self._kept]
+        for key in gone:
+            self._kept.remove(key)
+        if gone:
+            items = many(len(gone), "kept item")
+            log.info("table %s: %s left %s", self._name, items, self._place)
+            self._changed()
+
+    def _changed(self) -> None:
+        with self._lock:
+            self._index = None
+        moment = boot_clock()
+        self._kept.reload()
+        self._report(messages.Kept(self._table, self._kept.tally, moment))
+
+    def _known(self) -> KeptIndex:
+        """An index of the kept items, made again when they have changed."""
+        with self._lock:
+            if self._index is None:
+                keys = [json.loads(item.key) for item in self._kept.items()]
+                self._index = KeptIndex(self._change_options, keys)
+            return self._index
+
+
+def _rejects(message: messages.Write | messages.Apply) -> list[codec.Reject]:
+    return [codec.Reject(*one) for one in message.received.rejects]

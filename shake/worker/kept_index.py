@@ -1,0 +1,99 @@
+"""Finds the keys of kept items among documents and statements, without a look at all others."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from shake import codec
+from shake.checkpoint.kept import entry_id
+from shake.codec.contract import KeyForm
+from shake.codec.items import Item
+from shake.codec.siphash import SEED_LENGTH
+from shake.targets.contract import Changes
+
+#: Buckets of digests in which documents are looked up (see codec.Digests).
+_BUCKETS = 1 << 18
+#: Where the query of an update or a delete begins: behind length, type and name.
+_QUERY_AT = 4 + 3
+#: Larger than any batch.
+_MOST_BYTES = 1 << 30
+
+
+class KeptIndex:
+    """Knows some typed keys, and finds them again; what it gives is their entry_id."""
+
+    def __init__(self, options: codec.ChangeOptions, keys: Iterable[Item]) -> None:
+        self._options = options
+        self._digests = codec.digests(
+            secrets.token_bytes(SEED_LENGTH), KeyForm.of(options.id_rule, options.keys)
+        )
+        self._by_query: dict[bytes, str] = {}
+        self._by_digest: dict[bytes, str] = {}
+        self._known: set[str] = set()
+        marks = bytearray(_BUCKETS // 8)
+        copied = codec.Options(
+            *(options.keys, options.convert, options.id_prefix, options.overflow, options.id_mode)
+        )
+        for key in keys:
+            one = entry_id(key)
+            self._known.add(one)
+            if options.convert == "json":
+                continue
+            if (query := codec.query(options, key)) is not None:
+                self._by_query[query] = one
+            if (document := codec.key_document(copied, key)) is not None:
+                digest = self._digests.key(document)
+                self._by_digest[digest] = one
+                bucket = int.from_bytes(digest[8:], "little") % _BUCKETS
+                marks[bucket // 8] |= 1 << bucket % 8
+        self._marks = bytes(marks)
+
+    def in_documents(self, documents: memoryview) -> set[str]:
+        """The known keys of documents, one behind the other.
+
+        Of numbers that have become doubles, all that are equal by now.
+        """
+        if not self._known:
+            return set()
+        if self._options.convert == "json":
+            return self._known & set(map(self._of_json, _cut(documents)))
+        found = self._digests.within(documents.tobytes(), self._marks)
+        return {
+            self._by_digest[digest]
+            for document in found
+            if (digest := self._digests.key(document)) in self._by_digest
+        }
+
+    def in_changes(self, changes: Changes) -> set[str]:
+        """The known keys of statements."""
+        if not self._known:
+            return set()
+        if self._options.convert == "json":
+            return self._known & {self._of_json(one) for some in changes for one in _cut(some)}
+        queries = {_query(one) for some in (changes.updates, changes.deletes) for one in _cut(some)}
+        found = {self._by_query[query] for query in queries & self._by_query.keys()}
+        return found | self._in_inserts(changes.inserts)
+
+    def _in_inserts(self, inserts: memoryview) -> set[str]:
+        """Inserts are documents without an ``_id``, or with the key as theirs."""
+        return self.in_documents(inserts) if inserts else set()
+
+    def _of_json(self, document: bytes) -> str:
+        item = orjson.loads(document[4:])
+        with contextlib.suppress(KeyError):
+            return entry_id({key.name: item[key.name] for key in self._options.keys})
+        return ""
+
+
+def _cut(documents: memoryview) -> Iterator[bytes]:
+    for start, end, _ in codec.batches(documents, 1, _MOST_BYTES):
+        yield documents[start:end].tobytes()
+
+
+def _query(statement: bytes) -> bytes:
+    length = int.from_bytes(statement[_QUERY_AT : _QUERY_AT + 4], "little")
+    return statement[_QUERY_AT : _QUERY_AT + length]
