@@ -131,7 +131,7 @@ def _budget(tables: Sequence[TableStatus]) -> str:
 
 def _bad(table: TableStatus) -> int:
     """Items that were kept because they cannot be stored."""
-    kept: int = getattr(table, "bad", 0)
+    kept: int = getattr(table, "kept", 0)
     return kept
 
 
