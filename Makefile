@@ -37,7 +37,7 @@ define browser
 endef
 
 slow: $(READY) ## Run the tests that take the longest, which `make test` leaves out.
-	$(BIN)/python -m pytest -m slow --numprocesses 5 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses 8 --dist worksteal $(ARGS)
 
 browser: $(READY) ## Test the status page in a real browser (chromium and chromedriver).
 	@$(call browser,$@)

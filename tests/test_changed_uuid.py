@@ -19,6 +19,8 @@ from tests.support.migration import Migration
 from tests.support.wire import Wire
 from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["a", "b", "c"]
 
 

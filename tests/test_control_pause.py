@@ -19,6 +19,8 @@ from tests.support.steering import control, page, shake, socket_of
 from tests.support.streams_faults import slow
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for which nothing is read, as is to be shown.
 STILL = 2.0
 ITEMS = 600

@@ -121,11 +121,13 @@ def with_configuration(walk: Walk) -> Walk:
     return walk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", READERS_CONF)
 def test_the_commands_of_a_page_work(page: str, walk: Callable[[Path], Walk]) -> None:
     with_configuration(walk(DOCS / f"{page}.md")).run()
 
 
+@pytest.mark.slow
 def test_the_readme_does_the_main_job(
     walk: Callable[[Path], Walk], dynamodb: Any, mongo: Any, orders: str, words: Mapping[str, str]
 ) -> None:
@@ -136,6 +138,7 @@ def test_the_readme_does_the_main_job(
     compare(dynamodb.client, mongo.client, orders, f"{words['shop']}.{orders}")
 
 
+@pytest.mark.slow
 def test_a_rehearsal_copies_continues_and_leaves_nothing(
     walk: Callable[[Path], Walk], mongo: Any, words: Mapping[str, str]
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_rehearsal_copies_continues_and_leaves_nothing(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_day_of_the_cutover_ends_with_equal_sides(
     walk: Callable[[Path], Walk], dynamodb: Any, mongo: Any, orders: str, words: Mapping[str, str]
 ) -> None:
@@ -192,6 +196,7 @@ def writing(
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_way_back_before_the_first_write_goes_on(walk: Callable[[Path], Walk]) -> None:
     page = with_configuration(walk(DOCS / "rollback.md"))
     start = "nohup shake run --conf my.conf --workers 2 > first.log 2>&1 &\n"
@@ -199,12 +204,14 @@ def test_the_way_back_before_the_first_write_goes_on(walk: Callable[[Path], Walk
     page.run(before=[('kill "$(cat', page.here(start + started))])
 
 
+@pytest.mark.slow
 def test_the_metrics_are_served(walk: Callable[[Path], Walk]) -> None:
     page = with_configuration(walk(DOCS / "metrics.md"))
     said = page.run()
     assert 'shake_state{state="running"} 1.0' in said
 
 
+@pytest.mark.slow
 def test_a_file_of_nimoshake_is_planned(walk: Callable[[Path], Walk]) -> None:
     page = with_configuration(walk(DOCS / "nimoshake.md"))
     said = page.run()

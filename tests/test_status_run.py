@@ -20,6 +20,8 @@ from tests.support.migration import SMALL_PAGES, Migration
 from tests.support.status import status
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 Migrate = Callable[..., Migration]
 
 

@@ -137,6 +137,7 @@ def test_the_way_out_that_a_refusal_names_leads_out(followed: Followed) -> None:
     followed.compare()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

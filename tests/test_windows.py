@@ -91,6 +91,7 @@ def test_the_estimate_knows_the_windows() -> None:
     assert slowest(free, plan, 6 * 3600.0).seconds == 6 * 3600
 
 
+@pytest.mark.slow
 def test_the_next_window_begins_by_itself_and_a_command_outlives_it(followed: Followed) -> None:
     names = [f"{followed.name}-{number}" for number in range(2)]
     for name in names:
