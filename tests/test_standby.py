@@ -15,6 +15,7 @@ from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
+from shake.demo.servers import free_port
 from shake.errors import RefusedError
 from shake.run.standby import Standby
 from tests.support.followed import Followed, stopped
@@ -179,6 +180,23 @@ def test_a_standby_that_could_not_take_over_is_refused_at_once(task: Task) -> No
         blind = task.start("--standby", http_profile=port)
         until(waits(blind))  # the run of this machine can have the port
     assert task.runs(here)
+
+
+def test_a_standby_takes_over_from_a_failed_run_whose_page_stays(task: Task) -> None:
+    """Both serve the same port: the page of the run that has ended makes room."""
+    settings = {"http_profile": free_port(), "http__linger": 600}
+    here = task.start(**settings)
+    until(lambda: task.runs(here))
+    standby = task.start("--standby", **settings)
+    until(waits(standby))
+    task.followed.mongo.client[f"{task.followed.name}-checkpoint"].status_table.delete_one(
+        {"_id": "lease"}
+    )
+    until(lambda: task.runs(standby))
+    assert here.wait(here.running[-1]).status == 1
+    task.followed.put("late", n={"N": "2"})
+    task.followed.arrived("late")
+    stopped(standby, standby.running[-1])
 
 
 @pytest.mark.parametrize("other", ["--dry-run", "--until-consistent"])

@@ -12,6 +12,11 @@ from shake.errors import RefusedError, TaskRunning, UsageError
 from shake.files import open_own
 
 
+def pid_path(folder: str | Path, id: str) -> Path:
+    """Where the file is, while a run of the task holds it."""
+    return Path(folder) / f"{id}.pid"
+
+
 @contextmanager
 def hold(folder: str | Path, id: str) -> Iterator[Path]:
     """Keep ``folder/<id>.pid`` locked, with this process's number in it; removed at the end.
@@ -20,7 +25,7 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
     starts do not inherit it. Raises TaskRunning while another process holds the file, UsageError
     where it cannot be written.
     """
-    path = Path(folder) / f"{id}.pid"
+    path = pid_path(folder, id)
     try:
         handle = _lock(path)
         os.ftruncate(handle, 0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import isfinite
 
+from shake.checkpoint.pidfile import pid_path
 from shake.config import Config
 from shake.phase import Phase
 from shake.plan.plan import Plan
@@ -129,14 +130,20 @@ class Pages:
     # ---- after the end
 
     def linger(self, ending: Ending, seconds: float) -> None:
-        """Keep the pages for so long, or until a signal comes; not after an end by a signal."""
+        """Keep the pages for so long, or until a signal comes; not after an end by a signal.
+
+        A later run of the task on this machine needs their ports, so they go when it starts.
+        """
         if ending.signalled or not self._servers or not self.config.http_profile:
             return
         end = time.monotonic() + seconds
+        later = pid_path(self.config.pid_path, self.config.id)  # this run has removed its own
         if seconds:
             until = f"for {duration(seconds)}" if isfinite(seconds) else "until Ctrl-C"
             self.reporter.print(f"the status page stays up {until}")
         while not self.hurry() and time.monotonic() < end:
+            if later.exists():
+                return
             time.sleep(0.1)
 
 

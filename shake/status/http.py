@@ -5,6 +5,7 @@ It takes GET and HEAD, and POST where a route offers it.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import logging
@@ -31,6 +32,9 @@ logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that is slow i
 
 #: Bytes of a body at most.
 MOST_BODY = 4096
+
+#: Seconds in which the page of an earlier run, which has ended, makes room.
+_ROOM_SECONDS = 2.0
 
 #: Slow, idle and hostile clients cost no more than this. A body is refused where none is posted.
 #: https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html
@@ -155,15 +159,19 @@ def check_port(key: str, bind: str, port: int) -> None:
 
 
 def _listen(key: str, bind: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
-        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        return socket.create_server((bind, port), family=family, dualstack_ipv6=both)
-    except OSError as error:
-        raise RefusedError(
-            f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose another "
-            f"port or http.bind, or switch the page off with {key} = -1"
-        ) from error
+    until = time.monotonic() + _ROOM_SECONDS
+    while True:
+        try:
+            family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
+            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            return socket.create_server((bind, port), family=family, dualstack_ipv6=both)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise RefusedError(
+                    f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose "
+                    f"another port or http.bind, or switch the page off with {key} = -1"
+                ) from error
+        time.sleep(0.1)
 
 
 class _Application:
