@@ -18,6 +18,7 @@ from shake.demo.servers import free_port
 from tests.support.followed import Followed, stopped
 from tests.support.migration import SMALL_PAGES, Migration
 from tests.support.status import status
+from tests.support.steering import control
 from tests.support.wait import until
 
 Migrate = Callable[..., Migration]
@@ -84,8 +85,25 @@ def test_a_task_whose_page_stays_can_be_run_again(migrate: Migrate, table: str) 
     process = migration.start()
     shows(port, "Finished")
     result = migration.run("--set", "http_profile=-1")
-    assert (result.status, process.poll()) == (0, None)
+    assert result.status == 0
     assert "the full copy is complete already" in result.stdout
+    old = migration.wait(process)
+    assert old.status == 0
+    assert "this task runs again: its status page replaces this one" in old.stdout
+
+
+def test_a_run_right_after_another_one_takes_over_the_port_of_its_page(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    migration = followed.task(http_profile=(port := free_port()), http__linger=600)
+    ended = migration.start()
+    until(lambda: view(port) and view(port)["headline"]["title"] == "Applied through", 60)
+    control(migration, "finish")
+    assert shows(port, "Finished")
+    process = migration.start()
+    assert migration.wait(ended).status == 0
+    until(lambda: view(port) and view(port)["headline"]["title"] == "Applied through", 60)
+    assert process.poll() is None
+    stopped(migration, process)
 
 
 def test_a_stop_by_a_signal_waits_for_nothing(followed: Followed) -> None:

@@ -20,7 +20,7 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
     starts do not inherit it. Raises TaskRunning while another process holds the file, UsageError
     where it cannot be written.
     """
-    path = Path(folder) / f"{id}.pid"
+    path = _path(folder, id)
     try:
         handle = _lock(path)
         os.ftruncate(handle, 0)
@@ -37,6 +37,18 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
             if _names(path, handle):
                 path.unlink()
         os.close(handle)
+
+
+def has_begun_again(folder: str | Path, id: str) -> bool:
+    """Whether another run of the task has begun since this process released the file.
+
+    The file was removed then. Its lock is not tried here: that could refuse the other run.
+    """
+    return _path(folder, id).exists()
+
+
+def _path(folder: str | Path, id: str) -> Path:
+    return Path(folder) / f"{id}.pid"
 
 
 def _lock(path: Path) -> int:

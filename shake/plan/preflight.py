@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,11 @@ from shake.source.contract import Source
 from shake.status.http import check_port
 from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
+
+log = logging.getLogger("shake")
+
+#: How long a run waits for the ports of its pages.
+_PORT_SECONDS = 10.0
 
 
 def make_plan(
@@ -92,14 +98,30 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
             f"log.file: {file} cannot be opened; give a file in a folder that exists and is "
             "writable, or leave the key empty to log on stdout"
         )
+    return found + (_port_problems(config) if ports else [])
+
+
+def await_ports(config: Config) -> None:
+    """Wait until the page of the run before this one has given its ports up, or for 10 seconds.
+
+    The caller holds the pid file, which that page sees.
+    """
+    end = time.monotonic() + _PORT_SECONDS
+    if _port_problems(config):
+        log.info("the port of the status page is taken: waiting up to %.0fs for it", _PORT_SECONDS)
+    while _port_problems(config) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _port_problems(config: Config) -> list[str]:
     pages = [("http_profile", port) for port in config.http_profile]
     pages += [("system_profile", port) for port in (config.system_profile,) if port is not None]
+    found = []
     for key, port in pages:
-        if ports:
-            try:
-                check_port(key, config.http_bind, port)
-            except RefusedError as error:
-                found.append(str(error))
+        try:
+            check_port(key, config.http_bind, port)
+        except RefusedError as error:
+            found.append(str(error))
     return found
 
 

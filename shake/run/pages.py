@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import isfinite
 
+from shake.checkpoint import pidfile
 from shake.config import Config
 from shake.phase import Phase
 from shake.plan.plan import Plan
@@ -129,7 +130,10 @@ class Pages:
     # ---- after the end
 
     def linger(self, ending: Ending, seconds: float) -> None:
-        """Keep the pages for so long, or until a signal comes; not after an end by a signal."""
+        """Keep the pages for so long, or until a signal comes; not after an end by a signal.
+
+        The next run of the task gets their ports at once.
+        """
         if ending.signalled or not self._servers or not self.config.http_profile:
             return
         end = time.monotonic() + seconds
@@ -137,6 +141,9 @@ class Pages:
             until = f"for {duration(seconds)}" if isfinite(seconds) else "until Ctrl-C"
             self.reporter.print(f"the status page stays up {until}")
         while not self.hurry() and time.monotonic() < end:
+            if pidfile.has_begun_again(self.config.pid_path, self.config.id):
+                self.reporter.print("this task runs again: its status page replaces this one")
+                return
             time.sleep(0.1)
 
 

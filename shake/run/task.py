@@ -21,7 +21,7 @@ from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
-from shake.plan.preflight import local_problems, make_plan
+from shake.plan.preflight import await_ports, local_problems, make_plan
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
@@ -99,6 +99,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
             opened, lock, plan = taken
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
+            await_ports(config)
             opened = stack.enter_context(open_connections(config))
             lock = stack.enter_context(_hold_lock(config, workers, opened))
             plan = _planned(config, workers, opened, lock)
@@ -141,6 +142,7 @@ def _take_over(
         _, life = TaskLock.holder(opened.store)
         _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
+    await_ports(config)
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
     last = standby.retry(opened.checkpoints.load_summary)
