@@ -52,6 +52,7 @@ def test_the_page_stays_after_a_good_end_and_goes_when_a_signal_comes(
     page = shows(port, "Finished")
     assert page["headline"]["lines"][-1].startswith("1 of 1 table copied, 200 items, after ")
     assert page["ended"]
+    until(lambda: "stays up" in migration.printed())
     process.send_signal(signal.SIGTERM)
     result = migration.wait(process)
     assert result.status == 0

@@ -119,6 +119,10 @@ class Migration:
         texts = [one.read_text() for one in self._output(self.running.index(process))]
         return Result(status, *texts)
 
+    def printed(self) -> str:
+        """What the last run has printed on stdout so far."""
+        return self._output(len(self.running) - 1)[0].read_text()
+
     def _output(self, run: int) -> tuple[Path, Path]:
         return (
             self.folder / f"{self.conf.stem}.{run}.out",
