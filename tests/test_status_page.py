@@ -69,7 +69,8 @@ def test_a_task_that_follows_says_whether_one_can_switch_and_how() -> None:
     assert (
         "Stop writes at the source and note the time by its clock, rounded up. Add some seconds "
         "where you take it from this page or from another clock. Wait until this page shows a "
-        "later 'applied through' time. Then stop shake and switch." in head["lines"]
+        "later 'applied through' time. Then run shake control finish, which ends shake when all is "
+        "applied. Switch." in head["lines"]
     )
 
 

@@ -1,6 +1,6 @@
 """Keys whose two sides differ, until it is decided whether that is a difference.
 
-Where no task applies changes, a key is looked at once more, and what differs still is a
+Where no task applies changes, a key is compared once more. If it still differs, that is a
 difference. Beside a task, a change can be on its way to the target. So each look notes the time
 on the source's clock, and the next one comes when the task has applied all changes made before.
 A key counts as different when CONFIRMATIONS such looks have shown the same on both sides. Where

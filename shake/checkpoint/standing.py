@@ -1,4 +1,4 @@
-"""Whether a task runs, and what its last run has said: read from the store, nothing is written."""
+"""Finds out whether a task runs, and how its last run stood. It only reads the store."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
 from shake.errors import RunError, ShakeError, TaskRunning
 
-#: The names of the locks: for a run of the task, and for a check of it.
+#: The names of the locks: for a run of the task, and for a check of it. "lease" is the task lock's
+#: former name. It stays in the store, so that an older version and this one exclude each other.
 TASK, CHECK = "lease", "check-lease"
 
 #: Seconds between the renewals that are made before writes.
@@ -142,7 +143,7 @@ class TaskLock:
             self._renewed = started
 
     def check(self) -> None:
-        """What goes before each write: the lock is ours for a while yet. Raises as ``renew``."""
+        """Call before each write: renew the lock if that is due. Raises as ``renew``."""
         self.renew(INTERVAL)
 
     @contextmanager
@@ -188,7 +189,7 @@ class TaskLock:
 
     @property
     def token(self) -> str:
-        """What tells this run from all others."""
+        """Identifies this run."""
         return str(self._document["Token"])
 
     @property
@@ -206,7 +207,7 @@ class TaskLock:
             self._swap(lambda held: None)
 
     def discard(self) -> None:
-        """Give the lock back, with the collection that was made for it, if that holds no more."""
+        """Give the lock back; delete the collection made for it, if nothing else is in it."""
         with self._guard:
             self._store.discard(STATUS_TABLE, self._document)
 

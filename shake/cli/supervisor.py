@@ -67,7 +67,7 @@ def _run(
         options,
         lambda loaded, redactor: _act(options, loaded, redactor, linger, screen),
         failed=lambda error: error.exit_status,
-        # Later the farm hears of signals by itself.
+        # Later the supervisor handles signals itself.
         stopped=(
             "stopped before it took over the task"
             if options.standby

@@ -59,7 +59,10 @@ class CopyScheduler:
         )
 
     def closed(self, lease: SegmentLease) -> None:
-        """The rest of its segment is leased again; the task ends if that kills each worker."""
+        """Lease the rest of its segment again.
+
+        The task ends after more than MOST_DEATHS worker deaths in a row on one segment.
+        """
         copy, segment = lease.table, lease.part
         copy.close_lease(lease)
         segment.deaths += lease.end is End.LOST
@@ -72,7 +75,7 @@ class CopyScheduler:
         self.assign()
 
     def worker_died(self, worker: Worker) -> None:
-        """It needs no permits; what it read is for the others."""
+        """Drop its permits; its segments are leased to other workers."""
         for copy in self._copies:
             copy.budget.drop(worker.number)
         self.assign()

@@ -20,7 +20,9 @@ from shake.status.snapshot import TableStatus
 
 
 class Segment:
-    """One segment. Below ``acknowledged`` the target has everything, whatever dies above.
+    """One segment. The target has all pages up to ``acknowledged``.
+
+    That stays so even if a process that handles later pages dies.
 
     ``deaths`` counts the workers that died in a row while they read on from there. ``writer`` is
     the number of the writer that all its pages go to, 0 before its first lease.
@@ -41,7 +43,7 @@ class Segment:
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
     def adopt(self) -> None:
-        """Nothing of another run is behind what is acknowledged."""
+        """Count the segment as this run's: the leftovers of earlier runs are deleted."""
         self.acknowledged = self.acknowledged._replace(run=self._run)
 
     def acknowledge(self, page: Page) -> bool:
@@ -69,7 +71,7 @@ SegmentLease: TypeAlias = "Lease[CopiedTable, Segment, Page]"
 
 
 class CopiedTable:
-    """The state of one table's copy. It orders nothing itself and knows no process.
+    """The state of one table's copy. It holds state only, and sends no orders.
 
     At most ``writers`` processes store its pages.
     """
@@ -205,7 +207,7 @@ class CopiedTable:
         return records
 
     def cleaned(self) -> None:
-        """What earlier runs left behind is gone: the next run need not look for it again."""
+        """The leftovers of earlier runs are deleted: the next run need not look for them."""
         for segment in self._segments:
             segment.adopt()
             self._dirty.add(segment.number)
@@ -294,6 +296,6 @@ def _scattered(plan: TablePlan) -> deque[int]:
     """
     numbers = [record.segment for record in plan.segments if not record.done]
     random.Random(plan.record.stamp).shuffle(numbers)
-    if plan.action is Action.RESUME:  # those that were begun first: their tails are longest done
+    if plan.action is Action.RESUME:  # segments that an earlier run began come first
         numbers.sort(key=lambda number: plan.segments[number].last_key is None)
     return deque(numbers)

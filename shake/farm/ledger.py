@@ -17,7 +17,7 @@ Load = TypeVar("Load")
 
 
 class SlotOwner(Protocol):
-    """Who fills slots."""
+    """Fills slots, and is told when it can fill one again."""
 
     def free(self, worker: int, slot: int) -> None:
         """A slot can be filled again."""
@@ -162,7 +162,7 @@ class Ledger:
             self._slots.free(published.lease.worker, published.slot)
 
     def _close(self, lease: Lease[Any, Any, Any]) -> None:
-        # An answer of its job to ``acknowledged`` can have closed it already.
+        # Its job's ``acknowledged`` can have closed it already.
         if lease.closed and lease.number in self._leases:
             del self._leases[lease.number]
             lease.job.closed(lease)

@@ -22,8 +22,8 @@ from shake.targets.contract import LAST_PROCESS, Location
 class LockGuard:
     """Runs calls in order; they wait while ``ours`` says that the task lock may have been lost.
 
-    Another supervisor may have taken it over then. Its work must not be disturbed by what this one
-    still had in mind.
+    Another supervisor may have taken it over then. Orders that this one has not sent yet must not
+    disturb its work.
     """
 
     def __init__(self, ours: Callable[[], bool]) -> None:
@@ -78,7 +78,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         return writer_name(self._number, [writer.namespace for writer in self._writers.values()])
 
     def open(self, writer: TableWriter) -> None:
-        """Write a collection more; the first one starts the process."""
+        """Also write this collection; the first one starts the process."""
         self._writers[writer.table] = writer
         if len(self._writers) == 1:
             self.start()
@@ -183,7 +183,7 @@ class TableWriter:
         self.process.close()
 
     def unanswered(self) -> Iterator[ToWriter]:
-        """All that a new process must know and do."""
+        """All messages that a new process needs."""
         plan = self.plan
         yield messages.OpenCollection(
             table=self.table,
@@ -202,7 +202,7 @@ class TableWriter:
         yield from self._pages.values()
 
     def receive(self, message: FromWriter) -> None:
-        """Take in an answer, or what the process says of itself."""
+        """Handle an answer, or a report of the process about itself."""
         match message:
             case messages.Wrote(_, page):
                 del self._pages[page]

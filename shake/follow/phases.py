@@ -182,8 +182,8 @@ class FollowPhases:
             self._task.consistent()
 
     def _is_consistent(self, following: FollowedTable) -> bool:
-        settled = following.consistent and not following.shards.doubts
-        return settled and following.reaches(self._goal)
+        is_certain = following.consistent and not following.shards.doubts
+        return is_certain and following.reaches(self._goal)
 
     def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
         unread, now = following.unread(latest), self._loop.clock()
@@ -238,7 +238,7 @@ class FollowPhases:
         return [following for following in self._followings.values() if following.active]
 
     def save(self) -> None:
-        """Save what has moved; then what the journal held of shards that are over can go."""
+        """Save what has moved; then delete journal files of finished shards."""
         followings = list(self._followings.values())
         over = [(following, following.take_finished()) for following in followings]
 

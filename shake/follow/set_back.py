@@ -1,4 +1,4 @@
-"""What times of changes prove after the source's clock was set back."""
+"""Decides which times of changes can be used after the source's clock was set back."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from shake.stream.shards import Shards
 
 
 class SetBack:
-    """The last time that the clock was set back, of which some shards can still hold changes.
+    """The last time that the source's clock was set back.
 
-    A creation time of before can be later than the clock shows now, so it proves nothing.
+    Changes from before that can still be unread. Their creation times can be later than what the
+    clock shows now, so these times do not show what is applied.
     """
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._most, self._moment = -inf, -inf
-        self._proved: set[str] = set()  # shards that were read to a later tip
+        self._proved: set[str] = set()  # shards that were read to their tip since then
 
     def begin(self, most: float, moment: float) -> None:
-        """It was set back by ``moment`` on it; times of before prove nothing beyond ``most``."""
+        """The clock was set back. It shows ``moment`` now, or an earlier time.
+
+        A creation time from before counts as ``most`` at the latest.
+        """
         self._most, self._moment, self._proved = most, moment, set()
 
     def reach_tip(self, shard: Shard, moment: float) -> None:
@@ -30,9 +34,10 @@ class SetBack:
 
     @property
     def over(self) -> bool:
-        """All that was written before the clock was set back is read, or it never was.
+        """Whether all that was written before the clock was set back is read.
 
-        What descends from such a shard was written later still.
+        It is so for a shard that was read to its tip since then, and for all its descendants: they
+        were written later. True where the clock was never set back.
         """
         if self._moment > -inf:
             unread = self._shards.unread()
@@ -42,5 +47,8 @@ class SetBack:
         return True
 
     def believed(self, created: float, limit: float) -> float:
-        """A creation time, or an earlier one; the clock has reached ``limit``, or a later time."""
+        """The part of a creation time that can be trusted.
+
+        ``limit`` is a time that the source's clock has certainly reached.
+        """
         return min(created, limit if self.over else self._most)

@@ -46,7 +46,7 @@ JournalingLease: TypeAlias = "Lease[FollowedTable, Shard, None]"
 
 
 class FollowedTable:
-    """The state of one table's changes. It orders nothing itself and knows no process.
+    """The state of one table's changes. It holds state only, and sends no orders.
 
     Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds. All
     other times are on the source's clock, in Unix seconds; no argument is a later time than the
@@ -92,7 +92,7 @@ class FollowedTable:
 
     @property
     def readers(self) -> int:
-        """How many shards are read, or still to be applied as they were read."""
+        """How many shards are being read, or have batches that are not acknowledged."""
         return len(self.leases) + len(self.journal_leases)
 
     def lease(self, lease: ApplyingLease) -> TipIterator:
@@ -243,7 +243,7 @@ class FollowedTable:
         return 0.0 if through is None else max(0.0, now - through)
 
     def unread(self, now: float) -> float:
-        """The same of the oldest that is not confirmed as applied or in the journal."""
+        """Seconds to ``now`` from the time before which all is applied or in the journal."""
         through = self.shards.read_through()
         return 0.0 if through is None else max(0.0, now - through)
 
@@ -275,11 +275,11 @@ class FollowedTable:
 
 
 def spared(shard: Shard, now: float) -> bool:
-    """Whether what the stream has trimmed of a shard is applied, or in copy or journal.
+    """Whether no change is lost where the stream has trimmed records of a shard.
 
-    All that was written up to less than 24 hours ago is: what is trimmed by now is older. Where
-    following begins with what is left, what goes until the shard is first read is no loss either,
-    if it is read soon.
+    It is so if all records older than 24 hours are applied, or in the copy or journal, because only
+    those can be trimmed. Where following begins with the oldest record that is left (``horizon``),
+    records that are trimmed soon after are no loss either.
     """
     margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
     return now - shard.read_through < RETENTION + margin

@@ -234,12 +234,13 @@ class Planner:
             case "rename":
                 self.refusals.append(
                     f"collection {namespace} exists, and this target cannot rename it: set "
-                    "target.db.exist = drop, or give the table another place by namespace.map"
+                    "target.db.exist = drop, or give the table another namespace by "
+                    "namespace.map"
                 )
             case _:
                 self.refusals.append(
                     f"collection {namespace} exists: set target.db.exist to rename or drop, or "
-                    f"give table {plan.table.name} another place by namespace.map"
+                    f"give table {plan.table.name} another namespace by namespace.map"
                 )
         return replace(plan, action=Action.REFUSE)
 

@@ -23,8 +23,8 @@ FROZEN_AFTER = 600.0
 def end_if_frozen() -> None:
     """Have the kernel end this process if it is stopped for FROZEN_AFTER seconds.
 
-    A thread sets the timer anew as long as the process runs. No handler is set, so the signal ends
-    a process that was stopped before it goes on.
+    A thread restarts the timer while the process runs. In a stopped process the timer expires. It
+    has no handler, so its signal ends the process before any other instruction is executed.
     """
 
     def go_on() -> None:

@@ -1,4 +1,4 @@
-"""How a run ends: what ends it, how long it may take then, and what is said of it."""
+"""How a run ends: what ends it, how long it can take then, and what the user is shown of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shake.checkpoint.contract import Superseded
 from shake.errors import GapError, ShakeError
 
 #: Seconds that pages under way have to arrive when the task stops, and when it fails. Where the
-#: target hangs, checkpointer, lease and driver take some more, and all is to be over within ten.
+#: target hangs, checkpointer, task lock and driver need more, and all is to be over within ten.
 DRAIN_SECONDS = 5.0
 FAIL_SECONDS = 2.0
 #: The same for ``--until-consistent``: thousands of shards can need saving.
@@ -49,7 +49,7 @@ class Ending:
 
 
 class Shutdown:
-    """The stages of one run. It knows no process.
+    """The stages of one run. It holds state only, and sends no orders.
 
     ``resyncs``: a gap is repaired by a new copy, not fatal. ``until_consistent``: only being
     consistent is a good end. ``drain`` is called each time that an end is decided, with the seconds
@@ -86,9 +86,10 @@ class Shutdown:
         return not self.running and self._clock() >= self.ending.deadline
 
     def fail(self, error: ShakeError) -> None:
-        """End it for what no waiting cures. The first error counts, but for the loss of the task.
+        """End it because of an error that retrying cannot fix.
 
-        That another run has the task explains every other error.
+        The first error counts, except that losing the task lock replaces any other: that another
+        run has the task explains all of them.
         """
         if isinstance(error, Superseded) and self.stage is not Stage.ENDED:
             self.stage = Stage.RUNNING
@@ -108,7 +109,7 @@ class Shutdown:
         """Stop the task because of a signal; after a second signal, stop at once."""
         patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
         deadline = self._clock() + patience
-        if self.running or self.ending.gap:  # which the next start meets again
+        if self.running or self.ending.gap:  # the next start finds the same gap
             self.ending = self._stopped(number, deadline)
         else:
             self.ending = replace(
@@ -118,7 +119,7 @@ class Shutdown:
         self._drain(patience)
 
     def missed(self, who: str) -> None:
-        """The time is over before all is durable: ``who`` did not answer."""
+        """The time is over and not all is durable: ``who`` did not answer."""
         if self.ending.status == 0:
             line = f"stopped, but {who} did not answer in time; start again to go on"
             self.ending = replace(self.ending, status=1, line=line)
@@ -134,7 +135,7 @@ class Shutdown:
         self.ending = replace(self.ending, signalled=True)
 
     def stop_instead(self, number: int) -> None:
-        """A signal came before what a gap asks for was begun."""
+        """A signal came before the resync began."""
         self.ending = self._stopped(number, self._clock())
 
     def state(self, problem: str, *, complete: bool) -> tuple[str, str]:
@@ -167,7 +168,7 @@ class Shutdown:
 
     def _stopped(self, number: int, deadline: float) -> Ending:
         line = f"stopped by {signal.Signals(number).name}"
-        if self._until_consistent:  # a script that waits for that must not take it for a yes
+        if self._until_consistent:  # a script that waits for that must not see status 0
             line = f"{line} before all was consistent: start again to go on"
             return Ending(1, line, deadline, signalled=True)
         line = f"{line}: what is done is saved, start again to go on"
@@ -175,10 +176,10 @@ class Shutdown:
 
 
 def keep_status(status: int) -> Callable[[], bool]:
-    """What follows only closes things, so a signal does not change how the run has ended.
+    """From now on a signal does not change the exit status, because only closing is left.
 
-    It only makes sure that the process ends, also where a server does not answer. Returns what says
-    whether one came.
+    A signal then only makes sure that the process ends, also where a server does not answer.
+    Returns a function: True if a signal has come.
     """
     came: list[int] = []
 

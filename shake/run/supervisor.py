@@ -86,7 +86,7 @@ class Supervisor:
     # ---- life
 
     def run(self) -> Ending:
-        """Run to the end; tell how it went."""
+        """Run to the end; return how it ended."""
         gc.unfreeze()  # what an earlier run in this process has left
         gc.collect()
         # As in a child: each page is some small objects and no cycle.
@@ -113,11 +113,11 @@ class Supervisor:
             self._resources.desk.close()
             self._end()
             while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
-                time.sleep(0.1)  # nothing must be begun beside it
+                time.sleep(0.1)  # the resync must not begin before all of this run is closed
             if self._shutdown.ending.status and not self._shutdown.ending.gap:
                 keep_status(self._shutdown.ending.status)
         if self._shutdown.ending.gap and loop.signalled is not None:
-            self._shutdown.stop_instead(loop.signalled)  # from here on it is an exception again
+            self._shutdown.stop_instead(loop.signalled)  # a later signal raises an exception
             self._resources.screen.show(self.snapshot())
         elif loop.signalled is not None:
             self._shutdown.asked()
@@ -139,7 +139,7 @@ class Supervisor:
         self._resources.screen.show(self.snapshot())
 
     def _drain(self, patience: float) -> None:
-        """Begin nothing more; look again whether it is over when the time is."""
+        """Begin nothing more; check again at the deadline whether it is over."""
         self._parts.pool.drain()
         self._resources.screen.show(self.snapshot())
         self._loop.later(patience, _wake)
@@ -213,7 +213,7 @@ class Supervisor:
         return not self._shutdown.running
 
     def fail(self, error: ShakeError) -> None:
-        """End the task for what no waiting cures. A run that lost the task says that instead."""
+        """See Task. First renew the lock: if it is lost, that is the error which is reported."""
         if self._shutdown.running and not isinstance(error, GapError):
             self._parts.checkpointer.prove()
         self._shutdown.fail(error)
@@ -413,4 +413,4 @@ class Supervisor:
 
 
 def _wake() -> None:
-    """A timer that only has the loop look whether it is over."""
+    """Do nothing: the loop then checks whether it is over."""

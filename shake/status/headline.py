@@ -35,7 +35,7 @@ _RESTART = (
 SWITCH = (
     "Stop writes at the source and note the time by its clock, rounded up. Add some seconds where "
     "you take it from this page or from another clock. Wait until this page shows a later 'applied "
-    "through' time. Then stop shake and switch."
+    "through' time. Then run shake control finish, which ends shake when all is applied. Switch."
 )
 
 
@@ -112,7 +112,7 @@ def _indexing(total: TableStatus, building: list[TableStatus]) -> Headline:
     known = [one for one in building if one.index_progress is not None]
     lines = [f"All items are copied; the target builds indexes: {names}."]
     if not known:
-        lines.append("The target does not tell how far it is.")
+        lines.append("The target gives no progress.")
         return Headline("Index builds", "working", tuple(lines))
     part = min(one.index_progress or 0.0 for one in known)
     return Headline("Index builds", percent(part), tuple(lines), "", part)
@@ -155,7 +155,7 @@ def banners(snapshot: Snapshot) -> Iterator[Banner]:
         yield Banner(
             "bad",
             f"Table {oldest.name}: its oldest unread change is {duration(oldest.unread)} old, and "
-            "its stream forgets it after 24h: after that, the table must be copied again",
+            "its stream deletes it after 24h: after that, the table must be copied again",
         )
     if snapshot.state == "degraded":
         yield Banner("warn", f"Degraded: {snapshot.reason}")

@@ -199,7 +199,7 @@ def _row(snapshot: Snapshot, table: TableStatus) -> dict[str, Any]:
         "tone": _tone(table),
         "fraction": part,
         "percent": percent(part) if part is not None else "",
-        "place": table.namespace if table.namespace != f"{snapshot.id}.{table.name}" else "",
+        "namespace": table.namespace if table.namespace != f"{snapshot.id}.{table.name}" else "",
         "notes": list(_notes(table)),
         "cells": list(_following_cells(snapshot, table) if _following(table) else _cells(table)),
     }

@@ -74,7 +74,7 @@ class Shards:
 
         ``answers`` are those to some of :meth:`questions`. ``now`` is when the source was asked for
         all of this, in seconds of a clock that never goes back. Raises GapError where an unread
-        shard has vanished, or one appears behind one that did.
+        shard has vanished, or a shard is new whose parent has vanished unread.
         """
         listed = {one.id: one for one in listing}
         past = self._past(listed)
@@ -109,7 +109,7 @@ class Shards:
         self._offer(shard)
 
     def _inherited(self, shard: Shard) -> float:
-        """Through when the nearest shard above it is applied, of which that is known."""
+        """The applied-through time of the nearest ancestor that has one."""
         above = self._shards.get(shard.parent)
         while above is not None and not above.applied_through:
             above = self._shards.get(above.parent)
@@ -185,12 +185,12 @@ class Shards:
 
     @property
     def doubts(self) -> list[str]:
-        """What may be lost, in words, and what is waited for since it is not listed."""
+        """Lines about shards that can be lost, and about shards that are not listed yet."""
         return self._absence.texts
 
     @property
     def beginning(self) -> bool:
-        """Some shard waits for a parent that is not listed, and may be gone for long."""
+        """Some shard waits for a parent that is not listed, which can have expired long ago."""
         return bool(self._unlisted_parents())
 
     # ---- reading
@@ -301,7 +301,7 @@ class Shards:
             self._offer(child)
 
     def children(self, shard: Shard) -> list[Shard]:
-        """What of what follows a shard is known."""
+        """The known children of a shard."""
         return [self._shards[one] for one in self.offspring[shard.id]]
 
     def _offer(self, shard: Shard) -> None:
@@ -358,7 +358,10 @@ class Shards:
             above = self._shards.get(above.parent)
 
     def read_through(self) -> float | None:
-        """Every record created before this moment is applied, or in the journal; None as above."""
+        """Every record created before this moment is applied, or in the journal.
+
+        None: no shard is left to be read.
+        """
         if not self._shards:
             return self._began
         open_ = (shard for shard in self if shard.state is not ShardState.APPLIED)

@@ -55,5 +55,5 @@ def collation_problem(table: str, namespace: str, found: Found) -> str | None:
     return (
         f"collection {namespace} has a default collation ({found.collation}), by which different "
         f"keys of table {table} can be equal: create it anew without one, or give the table "
-        "another place by namespace.map"
+        "another namespace by namespace.map"
     )

@@ -260,7 +260,7 @@ class ApplyingReader(Reader):
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
         if page.created >= self._stream.since:
             self._publish(page, body[:-1] if self._stream.options.rejects else None)
-        else:  # all too old: but they are behind us
+        else:  # all older than the copy: only the position moves on
             self._skip(page)
 
     def _tip(self, moment: float) -> None:
@@ -308,7 +308,9 @@ class JournalingReader(Reader):
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 self._position = max(self._position, self._journal.sequence, key=_as_number)
-                if lease.start or self._records:  # the oldest was read already, by who died then
+                if (
+                    lease.start or self._records
+                ):  # the oldest was read already, by the worker that died
                     self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
                 over = self._journal.ended or self._read()
                 if over and not self._journal.ended:
@@ -320,7 +322,7 @@ class JournalingReader(Reader):
             return False
 
     def _wait(self) -> None:
-        """The worker of a run that has died still has it, for some seconds at most."""
+        """Wait for the journal's lock: a worker of a dead run can hold it for some seconds."""
         if self._leaving():
             raise Stopped
         self._waited += _LOCK_EVERY
@@ -348,7 +350,7 @@ class JournalingReader(Reader):
         self._send(messages.Journaled(self._lease.lease, "", 0, 0, moment))
 
     def _rehearse(self, page: codec.ChangePage) -> None:
-        """What no statement can be made of is found now, while it can be fetched again."""
+        """Find records of which no statement can be made, while they can be fetched again."""
         slot = self._slots.borrow(self._leaving)
         try:
             while not page.done:

@@ -127,7 +127,7 @@ function fillRow(row, table) {
   setBar(bar, table.state === "following" || table.state === "done" ? null : table.fraction);
   bar.setAttribute("aria-label", `${table.name} copied`);
   setClass(bar, table.tone);
-  const into = table.place && `to ${table.place}`;
+  const into = table.namespace && `to ${table.namespace}`;
   setText(how.lastChild, [bar.hidden ? "" : table.percent, into].filter(Boolean).join(" · "));
   sync(notes, table.notes, (note) => note[0], () => make("small"), (node, [text, tone]) => {
     setText(node, text);
@@ -184,7 +184,7 @@ function showProcesses(processes) {
   sync(table, groups, (group) => group.name, () => makeGroup(columns.length + 1), (body, group) => {
     const all = whole.has("processes");
     sync(body, all ? group.rows : group.rows.slice(0, 12), (row) => row.name, () => makeRow(columns), (row, one) => {
-      fillRow(row, { ...one, state: "", place: "", percent: "", notes: [], fraction: null });
+      fillRow(row, { ...one, state: "", namespace: "", percent: "", notes: [], fraction: null });
     });
     const top = body.querySelector(".group");
     top.hidden = group.rows.length <= 12;

@@ -40,7 +40,7 @@ def is_replaced(namespace: str, name: str) -> bool:
 
 
 def staging_stem(namespace: str) -> str:
-    """The place, or what of it leaves room for the suffix, with a digest of the whole."""
+    """The namespace; if it is too long for the suffix, its beginning with a digest of it."""
     most = min(NAMESPACE_BYTES, SHARDED_NAMESPACE_BYTES) - _SUFFIX_BYTES
     if len(namespace.encode()) <= most:
         return namespace

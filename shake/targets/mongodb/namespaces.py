@@ -13,7 +13,7 @@ SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 
 
 def namespace_problem(namespace: str, *, sharded: bool = False) -> str | None:
-    """Why MongoDB, or its driver, refuses this place, or None."""
+    """Why MongoDB, or its driver, refuses this namespace, or None."""
     database, dot, collection = namespace.partition(".")
     limit = SHARDED_NAMESPACE_BYTES if sharded else NAMESPACE_BYTES
     if not database or not dot or not collection:

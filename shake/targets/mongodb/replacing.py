@@ -39,7 +39,7 @@ _LATEST = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Replacing:
-    """The collections that the copies of a place have replaced; ``notice`` logs a line."""
+    """The collections that the copies into a namespace have replaced; ``notice`` logs a line."""
 
     target: MongoTarget
     namespace: str

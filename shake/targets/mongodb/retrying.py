@@ -160,7 +160,7 @@ class Contended(AutoReconnect):
 class Patience:
     """Repeats a call while its errors are transient, for as long as they last.
 
-    ``on_retry`` gets place and reason of each failed attempt. Each attempt waits for ``deadline``.
+    Each attempt waits for ``deadline``. ``on_retry`` gets namespace and reason of a failed one.
     Waits between attempts end at once when ``stop`` is set: then Stopped is raised.
     """
 

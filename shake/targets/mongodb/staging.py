@@ -58,7 +58,7 @@ class MongoStaging:
     def look(self, collection_uuid: str) -> Location | None:
         """See Staging. Found by its UUID.
 
-        Where the server tells none, or gives another one at a rename: by its mark where it has the
+        Where the server returns no UUID, or changes it at a rename: by its mark where it has the
         final name, else by the name of the last run. A late insert can make a staging collection
         anew when it was renamed, so the mark counts first.
         """
@@ -185,7 +185,7 @@ class MongoStaging:
                 f"collection {self.namespace} cannot be renamed to {new}, which exists: remove or "
                 "rename one of them, and start again"
             )
-        raise Contended(f"{self.namespace}: it was renamed or undone meanwhile")
+        raise Contended(f"{self.namespace}: it was renamed, or a fail-over undid the rename")
 
     def _size(self) -> str:
         stats = self._stats(self.namespace)
@@ -217,7 +217,7 @@ class MongoStaging:
         return found
 
     def _collections(self) -> dict[str, str]:
-        """UUIDs by name, of the staging collections of this place, and of the place itself."""
+        """UUIDs by name, of this namespace and of its staging collections."""
         named: dict[str, str] = {}
         for stem in {staging_stem(self.namespace), self.namespace}:
             named |= self.target.collections(self.namespace, stem)

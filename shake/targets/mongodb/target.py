@@ -163,7 +163,7 @@ class MongoTarget:
             if (kind := found.get("type", "collection")) != "collection":
                 raise RefusedError(
                     f"{namespace} is a {kind}, which cannot be renamed or replaced: remove it, or "
-                    "give the table another place by namespace.map"
+                    "give the table another namespace by namespace.map"
                 )
 
     def find(self, namespace: str, table: Table) -> Found | None:

@@ -66,7 +66,7 @@ class MongoWriter:
         self._sharded = config.target_mongodb_type == "sharding"
 
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
-        """See Writer. A refusal that is not for a document's sake is a RunError."""
+        """See Writer. Raises RunError where the target refuses a command as a whole."""
         cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
         return sum(
             self._store_retrying(documents[start:end], count, refused) for start, end, count in cuts
@@ -116,7 +116,7 @@ class MongoWriter:
             try:
                 self._patience.call(self._namespace, attempt)
             except OperationFailure as error:
-                if error.code != TOO_OLD:  # else a later run has seen to it
+                if error.code != TOO_OLD:  # else a later run has ended it already
                     raise self._refused(error) from error
 
     def _session(self, shard: str) -> Session:
