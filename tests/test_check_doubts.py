@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.check import doubts as module
-from shake.check.doubts import Doubts, Wrong
+from shake.check.doubts import Doubts, Mismatch
 from shake.check.following import NO_MARK, Following, Mark, Wait
 from shake.check.gate import Gate
 from shake.checkpoint.checkpoints import Checkpoints
@@ -47,19 +47,21 @@ class World:
             Checkpoints(self.store).save_applied(self.record)
         return False
 
-    # ---- as the Looker
+    # ---- as the Comparer
 
-    def look(self, keys: Sequence[bytes]) -> list[Wrong[None]]:
+    def look(self, keys: Sequence[bytes]) -> list[Mismatch[None]]:
         both = {key: (self.source.get(key), self.target.get(key)) for key in keys}
         return [
-            Wrong(key, repr(pair).encode(), None) for key, pair in both.items() if len({*pair}) > 1
+            Mismatch(key, repr(pair).encode(), None)
+            for key, pair in both.items()
+            if len({*pair}) > 1
         ]
 
     def moment(self) -> float:
         return self.now
 
-    def differs(self, wrong: Wrong[None]) -> None:
-        self.wrong.append(wrong.key)
+    def differs(self, mismatch: Mismatch[None]) -> None:
+        self.wrong.append(mismatch.key)
 
     def undecided(self, key: bytes, why: str) -> None:
         self.open.append(key)

@@ -13,7 +13,7 @@ from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import load
 from shake.copy.phases import CopyPhases
 from shake.copy.table import CopiedTable
-from shake.farm.messages import BuildIndexes, Done, Forget, Prepare, Publish, Resume
+from shake.farm.messages import BuildIndexes, DeleteRanges, Done, Prepare, Publish, Resume
 from shake.farm.task import Farm
 from shake.limits import Budget
 from shake.phase import Phase
@@ -87,8 +87,8 @@ class Stage:
         while self.unsaved:
             self.saved()
 
-    def done(self, number: int = 0, error: str = "", *, keyed: bool = True) -> None:
-        self.phases.carried_out(number, Done(number, error, keyed, "", UUID))
+    def done(self, number: int = 0, error: str = "", *, has_key_index: bool = True) -> None:
+        self.phases.carried_out(number, Done(number, error, has_key_index, "", UUID))
 
 
 def table(
@@ -114,8 +114,8 @@ def test_every_step_waits_until_the_one_before_is_durable() -> None:
     reading = Reading(copy)
     reading.publish(reading.lease(), page(1, None, 7))
     reading.store()
-    (forget,) = stage.after(lambda: stage.phases.all_stored(copy))
-    assert forget == Forget(0, copy.tails(before=1))
+    (delete_ranges,) = stage.after(lambda: stage.phases.all_stored(copy))
+    assert delete_ranges == DeleteRanges(0, copy.tails(before=1))
     assert stage.after(lambda: stage.phases.all_stored(copy)) == []  # told twice
     assert stage.after(stage.done) == [("segments", 1), Phase.INDEXING]
     assert stage.after(stage.saved) == [BuildIndexes(0, 7, 1)]
@@ -141,8 +141,8 @@ def test_a_copy_that_was_stopped_behind_its_last_page_settles_at_once() -> None:
     stage = Stage([table(0, Phase.COPYING, Action.RESUME, done)])
     (resume,) = stage.after(stage.phases.begin_tables, stage.saved)[1:]
     assert len(resume.ranges) == 1
-    (forget,) = stage.after(stage.done)
-    assert len(forget.ranges) == 1
+    (delete_ranges,) = stage.after(stage.done)
+    assert len(delete_ranges.ranges) == 1
     assert stage.copies[0].phase is Phase.TRIMMING
 
 
@@ -172,12 +172,15 @@ def test_a_table_that_was_stopped_while_indexing_goes_on_there() -> None:
     assert stage.after(stage.done, stage.saved) == [("segments", 0), Phase.DONE, "closed"]
 
 
-def refused(copy: CopiedTable, *, keyed: bool = True) -> Stage:
+def refused(copy: CopiedTable, *, has_key_index: bool = True) -> Stage:
     stage = Stage([copy])
     stage.phases.begin_tables()
     stage.saved()
     stage.done()
-    stage.after(lambda: stage.done(error="index a_1 was refused", keyed=keyed), stage.all_saved)
+    stage.after(
+        lambda: stage.done(error="index a_1 was refused", has_key_index=has_key_index),
+        stage.all_saved,
+    )
     assert copy.error == "index a_1 was refused"
     return stage
 
@@ -197,10 +200,10 @@ def test_a_refused_index_is_shown_and_tried_again_by_a_later_run_that_counts_no_
 
 def test_without_its_unique_index_a_table_is_not_followed_and_counted_again() -> None:
     copy = table(0, Phase.INDEXING, Action.RESUME)
-    stage = refused(copy, keyed=False)
+    stage = refused(copy, has_key_index=False)
     assert stage.steps == ["closed"]
     assert stage.phases.over
-    assert not copy.keyed
+    assert not copy.has_key_index
     assert copy.record.phase is Phase.INDEXING
 
 

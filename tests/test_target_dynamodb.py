@@ -345,7 +345,7 @@ def test_writing_again_replaces(stage: Open, stored: Callable[[], list[Any]]) ->
     one.writer().write(slot(things(30, x={"N": "1"})))
     one.writer().write(slot(things(30, x={"N": "2"})))
     assert stored() == things(30, x={"N": "2"})
-    assert one.writer().forget([(bytes(12), bytes([255] * 12))]) == 0
+    assert one.writer().delete_ranges([(bytes(12), bytes([255] * 12))]) == 0
     assert len(stored()) == 30
 
 

@@ -1,4 +1,4 @@
-"""What write and forget promise, against a server that fails in every way it can."""
+"""What write and delete_ranges promise, against a server that fails in every way it can."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_several_slots_are_written_at_once(stage: Stage, stored: Any) -> None:
     assert stored() == items(400)
 
 
-def test_forget_deletes_the_ranges_and_nothing_else(stage: Stage, stored: Any) -> None:
+def test_delete_ranges_deletes_them_and_nothing_else(stage: Stage, stored: Any) -> None:
     segments = (0, 1, 2, RANGES_AT_ONCE + 5, RANGES_AT_ONCE + 50)
     documents = [
         {"_id": object_id(i, segment), "pk": f"{segment}-{i}"}
@@ -240,17 +240,17 @@ def test_forget_deletes_the_ranges_and_nothing_else(stage: Stage, stored: Any) -
         (object_id(1, segment).binary, object_id(0, segment + 1).binary)
         for segment in range(1, RANGES_AT_ONCE + 20)
     ]
-    assert writer.forget(behind_first) == 3
+    assert writer.delete_ranges(behind_first) == 3
     gone = {object_id(1, segment) for segment in segments[1:4]}
     assert stored() == [document for document in documents if document["_id"] not in gone]
-    assert writer.forget([]) == 0
+    assert writer.delete_ranges([]) == 0
 
 
-def test_forget_rides_out_failures(stage: Stage, stored: Any, fail: Any) -> None:
+def test_delete_ranges_rides_out_failures(stage: Stage, stored: Any, fail: Any) -> None:
     writer = stage.writer()
     writer.write(slot(items(10)))
     fail(4, failCommands=["delete"], closeConnection=True)
-    writer.forget([(object_id(5).binary, ObjectId(b"\xff" * 12).binary)])
+    writer.delete_ranges([(object_id(5).binary, ObjectId(b"\xff" * 12).binary)])
     assert stored() == items(5)
     assert stage.retries
 

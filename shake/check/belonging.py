@@ -112,7 +112,7 @@ class Belonging:
         held = Location(self.config.namespace(table.name), saved.identity.collection_uuid)
         found = self._found(table)
         if found and not self.repair:  # the check reports the missing index among the differences
-            found = found._replace(keyed=True)
+            found = found._replace(has_key_index=True)
         if problem := mismatch(self.config, table.name, held, found, saved.identity.server):
             yield problem
 
@@ -125,7 +125,7 @@ class Belonging:
                 f"table {table.name} yet (it has no checkpoint): copy it with shake-supervisor, or "
                 "check id, target.address and namespace.map"
             )
-        elif self.repair and not found.keyed:
+        elif self.repair and not found.has_key_index:
             yield (
                 f"collection {namespace} lacks the unique index on the key of table {table.name}, "
                 "so --repair could store an item twice: build that index"

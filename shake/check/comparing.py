@@ -18,7 +18,7 @@ from shake.check.part import CheckPart
 from shake.check.plan import CheckPlan
 from shake.check.processes import Alone, CheckProcesses, Crew
 from shake.check.progress import CheckProgress
-from shake.check.recording import Unrecorded
+from shake.check.recording import CheckRecordBase
 from shake.check.snapshot import CheckSnapshot
 from shake.check.state import CheckPhase, Saving
 from shake.check.stored import KeyRange
@@ -58,7 +58,7 @@ class Comparison:
         children: CheckProcesses,
         fence: Fence,
         progress: CheckProgress,
-        record: Unrecorded,
+        record: CheckRecordBase,
     ) -> None:
         self._plan = plan
         self._part = part

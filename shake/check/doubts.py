@@ -41,7 +41,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong(Generic[V]):
+class Mismatch(Generic[V]):
     """A key whose sides differ: ``state`` stands for what both hold, ``verdict`` says what."""
 
     key: bytes
@@ -49,16 +49,16 @@ class Wrong(Generic[V]):
     verdict: V
 
 
-class Looker(Protocol[V]):
+class Comparer(Protocol[V]):
     """Compares both sides of some keys."""
 
-    def look(self, keys: Sequence[bytes]) -> Iterable[Wrong[V]]:
+    def look(self, keys: Sequence[bytes]) -> Iterable[Mismatch[V]]:
         """Read both sides now; give the keys that differ, and count the others as compared."""
 
     def moment(self) -> float:
         """The time on the source's clock, or a later one."""
 
-    def differs(self, wrong: Wrong[V]) -> None:
+    def differs(self, mismatch: Mismatch[V]) -> None:
         """It is a difference."""
 
     def undecided(self, key: bytes, why: str) -> None:
@@ -92,7 +92,7 @@ class Doubts(Generic[V]):
     def __init__(
         self,
         table: str,
-        looker: Looker[V],
+        comparer: Comparer[V],
         following: Following,
         gate: Gate,
         stop: threading.Event,
@@ -101,7 +101,7 @@ class Doubts(Generic[V]):
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._table = table
-        self._looker = looker
+        self._comparer = comparer
         self._following = following
         self._gate = gate
         self._stop = stop
@@ -149,7 +149,7 @@ class Doubts(Generic[V]):
             with self._gate.step():
                 why = f"{Wait.STUCK.value}: {self._following.through(self._table)}"
                 for key in stuck[first : first + AT_ONCE]:
-                    self._looker.undecided(key, why)
+                    self._comparer.undecided(key, why)
                     self._end(key)
         for first in range(0, len(ready), AT_ONCE):
             with self._gate.step():
@@ -179,31 +179,31 @@ class Doubts(Generic[V]):
     def _look(self, keys: list[bytes]) -> None:
         """Look at busy keys, and decide what can be decided."""
         mark = self._following.mark()
-        wrong = {one.key: one for one in self._looker.look(keys)}
-        moment, since = self._looker.moment(), self._clock()
+        mismatches = {one.key: one for one in self._comparer.look(keys)}
+        moment, since = self._comparer.moment(), self._clock()
         for key in keys:
             doubt = self._waiting[key]
-            if key not in wrong:
+            if key not in mismatches:
                 self._end(key)
                 continue
-            if self._judge(doubt, wrong[key]):
+            if self._judge(doubt, mismatches[key]):
                 self._end(key)  # not busy any more: another thread may have it put again
                 continue
             doubt.moment, doubt.mark, doubt.since = moment, mark, since
             doubt.due = since + PAUSES.pause(doubt.tries, self._chance)
             self._busy.discard(key)
 
-    def _judge(self, doubt: _Doubt, wrong: Wrong[V]) -> bool:
+    def _judge(self, doubt: _Doubt, mismatch: Mismatch[V]) -> bool:
         """Decide about a key whose sides differ; return whether it is decided."""
-        same = wrong.state == doubt.state
+        same = mismatch.state == doubt.state
         doubt.confirmed = doubt.confirmed + 1 if same else 0
         doubt.tries += not same
-        doubt.state = wrong.state
+        doubt.state = mismatch.state
         if doubt.confirmed >= CONFIRMATIONS or not self._following.runs:
-            self._looker.differs(wrong)
+            self._comparer.differs(mismatch)
             return True
         if doubt.tries > TRIES:
-            self._looker.undecided(doubt.key, f"it has changed between {doubt.tries} looks")
+            self._comparer.undecided(doubt.key, f"it has changed between {doubt.tries} looks")
             return True
         return False
 

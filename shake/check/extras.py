@@ -13,7 +13,7 @@ import bson
 
 from shake import codec
 from shake.check.documents import DECODED, encoded, opened
-from shake.check.doubts import Doubts, Wrong
+from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint, marks
 from shake.check.following import Following
@@ -40,7 +40,7 @@ class Extras:
 
     ``theirs`` has the keys of the target that were read. ``marks`` are those of the buckets that
     have been found unequal (see fingerprint.marks): the source is asked only for the few keys that
-    share one of them. It is the Looker for its ``doubts``, each by a Key as BSON.
+    share one of them. It is the Comparer for its ``doubts``, each by a Key as BSON.
     """
 
     def __init__(
@@ -140,16 +140,16 @@ class Extras:
         """Look at typed keys, which the target can hold and the source not, within a step."""
         self.doubts.put(map(encoded, self._sides.source.stored_keys(list(keys))))
 
-    # ---- as the Looker
+    # ---- as the Comparer
 
-    def look(self, keys: Sequence[bytes]) -> list[Wrong[list[Key]]]:
-        """See Looker: a deletion may be on its way from the source to the target."""
+    def look(self, keys: Sequence[bytes]) -> list[Mismatch[list[Key]]]:
+        """See Comparer: a deletion may be on its way from the source to the target."""
         found: dict[bytes, list[Key]] = defaultdict(list)
         decoded = bson.decode_all(b"".join(keys), DECODED)
         names = {self._document_name(one, one): key for one, key in zip(decoded, keys, strict=True)}
         for document in self._absent(self._sides.stored.documents_of(decoded)):
             found[names[self._document_name(document, decoded[0])]].append(document)
-        return [Wrong(key, _state(some), some) for key, some in found.items()]
+        return [Mismatch(key, _state(some), some) for key, some in found.items()]
 
     def _document_name(self, document: Key, like: Key) -> Any:
         """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
@@ -160,8 +160,8 @@ class Extras:
     def moment(self) -> float:
         return self._sides.source.moment()
 
-    def differs(self, wrong: Wrong[list[Key]]) -> None:
-        for document in wrong.verdict:
+    def differs(self, mismatch: Mismatch[list[Key]]) -> None:
+        for document in mismatch.verdict:
             self._name(document)
 
     def undecided(self, key: bytes, why: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypedDict
 
-from shake.check.doubts import Doubts, Wrong
+from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import KEPT, UNDECIDED
 from shake.check.fingerprint import Fingerprint
 from shake.check.following import Following
@@ -62,7 +62,7 @@ class Verdict:
 class Items:
     """Compares items; ``found`` has the keys of all documents that were found in the target.
 
-    ``positions`` say how far segments are compared. It is the Looker for its ``doubts``, each by
+    ``positions`` say how far segments are compared. It is the Comparer for its ``doubts``, each by
     the typed key as JSON. A page is one step of ``gate``.
     """
 
@@ -159,16 +159,16 @@ class Items:
         """Look at typed keys, within a step of the gate."""
         self.doubts.put(json.dumps(key).encode() for key in keys)
 
-    # ---- as the Looker
+    # ---- as the Comparer
 
-    def look(self, keys: Sequence[bytes]) -> list[Wrong[Verdict]]:
-        """See Looker. An item that the source has deleted is no difference of this side."""
+    def look(self, keys: Sequence[bytes]) -> list[Mismatch[Verdict]]:
+        """See Comparer. An item that the source has deleted is no difference of this side."""
         page = self._sides.source.get(list(map(json.loads, keys)))
         self._unfit(page)
         same, verdicts = self._judge(page)
         self._count(same, (verdict for verdict in verdicts if not verdict.kind))
         return [
-            Wrong(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
+            Mismatch(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
             for verdict in verdicts
             if verdict.kind
         ]
@@ -176,8 +176,8 @@ class Items:
     def moment(self) -> float:
         return self._sides.source.moment()
 
-    def differs(self, wrong: Wrong[Verdict]) -> None:
-        verdict = wrong.verdict
+    def differs(self, mismatch: Mismatch[Verdict]) -> None:
+        verdict = mismatch.verdict
         self._count([], [verdict])
         self._sides.differ(verdict.kind, self._key(verdict.item), **self._both(verdict))
 

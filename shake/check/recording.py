@@ -32,8 +32,8 @@ class CheckHeld(RefusedError):
     """Another check of the task runs."""
 
 
-class Unrecorded:
-    """The check of one table of which nothing is saved; see state.Keeper.
+class CheckRecordBase:
+    """The record of one table's check; see state.Keeper. This base saves nothing.
 
     ``state`` and ``differences`` are what it begins with, ``line`` says so, and ``over`` that
     nothing is left to compare.
@@ -54,8 +54,8 @@ class Unrecorded:
         """The table is compared, with this verdict, at a time on the source's clock."""
 
 
-class RecordedCheck(Unrecorded):
-    """The check of one table that is saved."""
+class RecordedCheck(CheckRecordBase):
+    """A record that is in the checkpoint store."""
 
     saved = True
 

@@ -23,7 +23,7 @@ from shake.check.part import CheckConnections, CheckPart, connect
 from shake.check.plan import CheckPlan, plan
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, showing
-from shake.check.recording import Recording, Unrecorded, recording
+from shake.check.recording import CheckRecordBase, Recording, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
@@ -237,7 +237,7 @@ class _Run:
     def _compare(self, plan: CheckPlan, part: CheckPart, fence: Fence) -> list[str]:
         """Compare a table as a whole, or go on with that."""
         table = plan.table
-        record = Unrecorded(CheckState(plan.segments))
+        record = CheckRecordBase(CheckState(plan.segments))
         if self.recording:
             record = self.recording.begin(plan)
         if record.line:

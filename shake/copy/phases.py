@@ -88,11 +88,11 @@ class CopyPhases:
                 self._advance(copy, Phase.DONE)
 
     def _indexed(self, copy: CopiedTable, done: messages.Done) -> None:
-        copy.error, copy.keyed = done.error, done.keyed
+        copy.error, copy.has_key_index = done.error, done.has_key_index
         if done.error:
             log.error("%s", done.error)
         published = copy.saved_phase is Phase.BROKEN
-        if not done.keyed or (published and done.error):
+        if not done.has_key_index or (published and done.error):
             self._enter(copy, Phase.BROKEN)
         elif published:
             self._advance(copy, Phase.DONE)
@@ -190,7 +190,7 @@ class CopyPhases:
                     list(record.drops),
                 )
             case Phase.TRIMMING:  # what this run has left too
-                return messages.Forget(table, self._tails(copy, copy.record.run + 1))
+                return messages.DeleteRanges(table, self._tails(copy, copy.record.run + 1))
             case _:
                 raise AssertionError(f"phase {phase.name} needs no order")
 

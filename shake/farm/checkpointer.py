@@ -131,7 +131,7 @@ class Checkpointer(threading.Thread):
         if self.idle:
             self._put(partial(self._checkpoints.save_applied, record))
 
-    def prove(self) -> None:
+    def renew_lock_now(self) -> None:
         """Renew the lock: where another run has the task, that ends this one, and says why."""
         self._put(self._lock.renew)
 

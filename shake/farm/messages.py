@@ -293,7 +293,7 @@ class Resume(NamedTuple):
     ranges: Sequence[tuple[bytes, bytes]]
 
 
-class Forget(NamedTuple):
+class DeleteRanges(NamedTuple):
     """Delete ranges of ``_id``, [from, to)."""
 
     table: int
@@ -391,13 +391,14 @@ class Applied(NamedTuple):
 class Done(NamedTuple):
     """The writer's order is carried out; ``error`` names the indexes that the target refused.
 
-    ``keyed``: each key has one document nevertheless, so that changes can be applied. ``namespace``
-    and ``collection_uuid`` tell where documents are stored now: see targets.contract.Location.
+    ``has_key_index``: an index, or the ``_id``, gives each key one document, so that changes can be
+    applied. ``namespace`` and ``collection_uuid`` are where documents are stored now: see
+    targets.contract.Location.
     """
 
     table: int
     error: str = ""
-    keyed: bool = True
+    has_key_index: bool = True
     namespace: str = ""
     collection_uuid: str = ""
 
@@ -439,7 +440,7 @@ OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ReadRetried
 FromWorker: TypeAlias = OfWorker | OfLease
 
 #: What a writer does in the order of its orders, each answered by Done.
-Order: TypeAlias = Prepare | Resume | Forget | BuildIndexes | Publish
+Order: TypeAlias = Prepare | Resume | DeleteRanges | BuildIndexes | Publish
 #: What a writer does beside that.
 Aside: TypeAlias = Sweep | Verify | KeepFences
 ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUntil | Report

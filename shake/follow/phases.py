@@ -143,7 +143,7 @@ class FollowPhases:
     def carried_out(self, table: int, done: messages.Done) -> None:
         """The table has its indexes, but for those that the target refused."""
         self._task.indexed(table, done)
-        if not done.keyed:
+        if not done.has_key_index:
             self._task.fail(RunError(done.error))
             return
         if done.error:
@@ -174,7 +174,7 @@ class FollowPhases:
         for following in followings:
             self._look_at_lag(following, latest)
             if following.active and not (following.consistent or following.shards.doubts):
-                self._look_at_gate(following)
+                self._look_at_consistency(following)
         self._journaling.tend()
         self._monitor.tend()
         self._scheduler.tend()
@@ -197,7 +197,7 @@ class FollowPhases:
                 "" if self._config.incr_sync_parallel else "; incr_sync_parallel = true keeps it",
             )
 
-    def _look_at_gate(self, following: FollowedTable) -> None:
+    def _look_at_consistency(self, following: FollowedTable) -> None:
         if following.reaches(following.consistent_from):
             following.consistent = True
             self._writers[following.number].say(messages.Sweep(following.number))

@@ -18,7 +18,7 @@ from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.spawn import spawn
 
 #: Seconds that a dismissed child has to end by itself.
-PATIENCE = 2.0
+EXIT_SECONDS = 2.0
 
 
 class Child(Generic[SetUp, Taken, Sent]):
@@ -50,7 +50,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._on_message = on_message
         self._on_death = on_death
         self._over = False
-        self._last = 0.0  # when it is killed, once it is dismissed
+        self._kill_at = 0.0  # on the monotonic clock, once it is dismissed
         self._killed = ""  # why, where it did not answer
         self._heartbeat = Heartbeat(loop.clock())
         self._reported: set[str] = set()
@@ -112,14 +112,14 @@ class Child(Generic[SetUp, Taken, Sent]):
     def dismiss(self) -> None:
         """Close the channel: the child ends by itself; ``reap`` waits for that."""
         self._over = True
-        self._last = time.monotonic() + PATIENCE
+        self._kill_at = time.monotonic() + EXIT_SECONDS
         self._loop.forget(self)
         self.channel.close()
 
     def reap(self) -> None:
-        """Wait for a dismissed child, until PATIENCE after that: many are waited for together."""
+        """Wait for a dismissed child; kill it EXIT_SECONDS after it was dismissed."""
         try:
-            self._process.wait(timeout=max(0.0, self._last - time.monotonic()))
+            self._process.wait(timeout=max(0.0, self._kill_at - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -215,7 +215,7 @@ class Supervisor:
     def fail(self, error: ShakeError) -> None:
         """See Task. First renew the lock: if it is lost, that is the error which is reported."""
         if self._shutdown.running and not isinstance(error, GapError):
-            self._parts.checkpointer.prove()
+            self._parts.checkpointer.renew_lock_now()
         self._shutdown.fail(error)
 
     def retrying(self, text: str) -> None:
@@ -334,7 +334,7 @@ class Supervisor:
         self._parts.copy_phases.all_stored(copy)
 
     def copied(self, copy: CopiedTable) -> None:
-        if not copy.keyed:
+        if not copy.has_key_index:
             self._parts.follow_phases.give_up(copy.number)
         else:
             self._parts.follow_phases.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)

@@ -170,11 +170,11 @@ def banners(snapshot: Snapshot) -> Iterator[Banner]:
             f"{many(len(lagging), 'table')} lagging: {worst.name} is {duration(worst.lag)} behind",
         )
     for notice in snapshot.notices:
-        if loud(notice):
+        if is_capital_warning(notice):
             yield Banner("warn", notice)
 
 
-def loud(notice: str) -> bool:
+def is_capital_warning(notice: str) -> bool:
     """Whether a warning begins with capitals: ``NO FENCE: ...``."""
     head, colon, _ = notice.partition(":")
     return bool(colon) and head == head.upper()

@@ -29,7 +29,7 @@ from shake.status.figures import (
     unread,
     utc,
 )
-from shake.status.headline import LAGGING, attention, banners, headline, loud
+from shake.status.headline import LAGGING, attention, banners, headline, is_capital_warning
 from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
 from shake.status.readiness import gate
@@ -66,7 +66,7 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
         "time": f"As of {_moment(snapshot.time)}. shake {__version__}",
         "headline": headline(snapshot, everything, watched.finish)._asdict(),
         "banners": [banner._asdict() for banner in banners(snapshot)],
-        "notices": [notice for notice in snapshot.notices if not loud(notice)],
+        "notices": [notice for notice in snapshot.notices if not is_capital_warning(notice)],
         "facts": list(_facts(watched, everything)),
         "check": _check(snapshot.check),
         "columns": COLUMNS,
@@ -175,13 +175,13 @@ _GROUPS: tuple[tuple[str, Callable[[TableStatus], bool], float], ...] = (
 def _groups(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The groups that have tables. Within each, the ones that are slowest or last come first."""
     left, groups = list(snapshot.tables), []
-    for name, belongs, many_of_them in _GROUPS:
+    for name, belongs, fold_from in _GROUPS:
         members = [table for table in left if belongs(table)]
         left = [table for table in left if not belongs(table)]
         if members:
             members.sort(key=_need)
             rows = [_row(snapshot, table) for table in members]
-            groups.append({"name": name, "folded": len(rows) >= many_of_them, "rows": rows})
+            groups.append({"name": name, "folded": len(rows) >= fold_from, "rows": rows})
     return groups
 
 

@@ -18,12 +18,12 @@ class Capabilities:
     """What a type of target takes, and what it can do.
 
     ``documents``: the codec makes BSON, or each item's own DynamoDB JSON. ``deletes_ranges``:
-    ranges of ObjectIds can be deleted (see Writer.forget), so that a copy stores no item twice.
-    ``updates_only``: it can tell a change of an item that it does not hold, and leave it out.
-    ``renames``: a collection can get another name;
-    where that depends on the server, see Target.staging. ``holds_checkpoints``: the target can be
-    the checkpoint store too; then ``target.address`` is a connection string of MongoDB, else a URL.
-    ``folds_case``: it refuses databases whose names differ only in upper and lower case.
+    ranges of ObjectIds can be deleted (see Writer.delete_ranges), so a copy stores no item twice.
+    ``updates_only``: it can leave out a change of an item that it does not hold. ``renames``: a
+    collection can get another name; where that depends on the server, see Target.staging.
+    ``holds_checkpoints``: the target can be the checkpoint store too; then ``target.address`` is a
+    connection string of MongoDB, else a URL. ``folds_case``: it refuses databases whose names
+    differ only in upper and lower case.
     """
 
     documents: Literal["bson", "json"]
@@ -87,7 +87,7 @@ class Writer(Protocol):
     def missing(self, documents: int) -> int:
         """How many of so many written documents are not there any more, where that can be told."""
 
-    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
+    def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
 
     def keep_fences(self, shards: Sequence[str]) -> None:
@@ -142,7 +142,7 @@ class Found(NamedTuple):
     """
 
     collection_uuid: str
-    keyed: bool
+    has_key_index: bool
     collation: str = ""
 
 

@@ -36,7 +36,7 @@ def mismatch(
         )
     if problem := collation_problem(table, location.namespace, found):
         return problem
-    if not found.keyed:
+    if not found.has_key_index:
         return (
             f"collection {location.namespace} lacks the unique index on the key of table {table}, "
             f"so changes could store an item twice: build that index, {anew}"

@@ -335,7 +335,7 @@ class JournalingReader(Reader):
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
         if page.created >= self._stream.since:
-            self._rehearse(page)
+            self._validate(page)
         self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
         self._records += page.records
         self._created = page.created
@@ -349,7 +349,7 @@ class JournalingReader(Reader):
     def _tip(self, moment: float) -> None:
         self._send(messages.Journaled(self._lease.lease, "", 0, 0, moment))
 
-    def _rehearse(self, page: codec.ChangePage) -> None:
+    def _validate(self, page: codec.ChangePage) -> None:
         """Find records of which no statement can be made, while they can be fetched again."""
         slot = self._slots.borrow(self._leaving)
         try:

@@ -202,9 +202,9 @@ class CollectionWriter:
             case messages.Resume(_, collection_uuid, ranges):
                 if staging:
                     self._move_to(staging.resume(collection_uuid))
-                self._forget(ranges)
-            case messages.Forget(_, ranges):
-                self._forget(ranges)
+                self._delete_ranges(ranges)
+            case messages.DeleteRanges(_, ranges):
+                self._delete_ranges(ranges)
             case messages.BuildIndexes(table, documents, segments):
                 done = self._build_indexes(table, documents, segments)
             case messages.Publish(_, collection_uuid, on_existing, backup, drops):
@@ -233,24 +233,24 @@ class CollectionWriter:
             self._target.drop(self.namespace)
         return self._found()
 
-    def _forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
-        if forgotten := self._writer.forget(ranges):
+    def _delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        if deleted := self._writer.delete_ranges(ranges):
             log.info(
                 "%s: %d documents behind the checkpoint removed, to be copied again",
                 self.namespace,
-                forgotten,
+                deleted,
             )
 
     def _build_indexes(self, table: int, documents: int, segments: int) -> messages.Done:
         if not self._location.collection_uuid:
             self._move_to(self._found())
         self._expect(documents)
-        error, keyed = "", True
+        error, has_key_index = "", True
         try:
             self._writer.build_indexes(log.info, segments)
         except RunError as refused:
-            error, keyed = str(refused), isinstance(refused, IndexRefused)
-        return messages.Done(table, error, keyed)
+            error, has_key_index = str(refused), isinstance(refused, IndexRefused)
+        return messages.Done(table, error, has_key_index)
 
     def _found(self) -> Location:
         """The collection, made where it is missing, so that all commands can name its UUID."""

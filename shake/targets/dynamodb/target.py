@@ -102,7 +102,7 @@ class DynamoTarget:
     def find(self, namespace: str, table: Table) -> Found | None:
         """See Target: a table of this name, in whatever state."""
         found = self.describe(namespace)
-        return None if found is None else Found(str(found.get("TableId") or ""), keyed=True)
+        return None if found is None else Found(str(found.get("TableId") or ""), has_key_index=True)
 
     def seen(self, namespace: str, table: Table) -> Found | None:
         """See Target. Raises RefusedError where that is the source's own table."""

@@ -179,7 +179,7 @@ class MongoTarget:
         wanted = wanted_indexes(table, self._config)[:1]
         unique = wanted[0].fields if wanted and wanted[0].unique else ()
         stored = self.call(namespace, self.collection(namespace).index_information)
-        keyed = any(
+        has_key_index = any(
             one.get("unique")
             and tuple(map(tuple, one["key"])) == unique
             and not one.keys() & {"collation", "partialFilterExpression"}
@@ -187,7 +187,7 @@ class MongoTarget:
         )
         collation = found.get("options", {}).get("collation", {})
         shown = ", ".join(f"{name} {collation[name]}" for name in _COLLATION if name in collation)
-        return Found(_uuid_of(found), keyed or not unique, shown)
+        return Found(_uuid_of(found), has_key_index or not unique, shown)
 
     def collections(self, namespace: str, stem: str) -> dict[str, str]:
         """UUIDs, by name, of the collections whose names begin with ``stem``.

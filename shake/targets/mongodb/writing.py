@@ -122,7 +122,7 @@ class MongoWriter:
     def _session(self, shard: str) -> Session:
         return Session.of(self._config.id, self._namespace, self._uuid, shard, self._numbers)
 
-    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
+    def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer."""
         deletes = [
             DeleteMany({"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}})
