@@ -11,6 +11,8 @@ from dataclasses import dataclass
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 RETENTION = 24 * 3600.0
 OLD = RETENTION / 2
+#: Seconds by which records can be trimmed early, or the source's clock can differ from this one.
+TRIM_MARGIN = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ import orjson
 from shake.check.meaning import Item
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError, Stopped
-from shake.schema import RETENTION
+from shake.schema import RETENTION, TRIM_MARGIN
+from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.connection import Buffer
-from shake.source.dynamodb import NOT_FOUND, TRIMMED, DynamoSource
+from shake.source.dynamodb import DynamoSource
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
 from shake.stream.tip import Silence
@@ -31,15 +32,11 @@ _THREADS = 16
 #: Records in one answer, the most that there can be.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 _LIMIT = 1000
-#: Seconds by which records can be trimmed early, or seem to.
-_TRIM_MARGIN = 3600.0
 #: Seconds for which what follows an ended shard can be missing from the listing, and between looks.
 _LISTED_WITHIN, _LOOK_EVERY = 60.0, 1.0
 
 #: Seconds by which a creation time is rounded down at most, and by which they can be out of order.
 _ROUNDED, _DISORDER = 60.0, 2.0
-
-_EXPIRED = "ExpiredIteratorException"
 
 
 class FullCheckNeeded(RefusedError):
@@ -70,7 +67,7 @@ class RecentChanges:
         """
         moment = self.source.clock.latest()
         self._verify()
-        if moment - self.began > RETENTION - _TRIM_MARGIN:
+        if moment - self.began > RETENTION - TRIM_MARGIN:
             raise self._refused("a stream keeps changes for 24 hours")
         starts = {shard.id: shard.start for shard in self.shards}
         done: set[str] = set()
@@ -164,7 +161,7 @@ class RecentChanges:
             try:
                 body = self.source.records(iterator, _LIMIT, buffer)
             except SourceError as error:
-                if error.code != _EXPIRED:
+                if error.code != EXPIRED_ITERATOR:
                     raise
                 iterator = self.source.iterator(self.arn, shard, start, sequence, buffer)
                 silence = Silence()

@@ -14,13 +14,11 @@ from shake.farm.messages import Batch, Journaled
 from shake.follow.set_back import SetBack
 from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan
-from shake.schema import RETENTION
+from shake.schema import RETENTION, TRIM_MARGIN
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
 
-#: Seconds by which records may be trimmed early, or the source's clock differ from this one.
-_TRIM_MARGIN = 3600.0
 #: How many shards of a table are in doubt at once: those behind them are trimmed later.
 _DOUBTFUL = 20
 
@@ -281,5 +279,5 @@ def spared(shard: Shard, now: float) -> bool:
     those can be trimmed. Where following begins with the oldest record that is left (``horizon``),
     records that are trimmed soon after are no loss either.
     """
-    margin = _TRIM_MARGIN if shard.horizon else -_TRIM_MARGIN
+    margin = TRIM_MARGIN if shard.horizon else -TRIM_MARGIN
     return now - shard.read_through < RETENTION + margin

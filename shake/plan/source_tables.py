@@ -13,6 +13,7 @@ from shake.config import Config
 from shake.config.names import bad_name, selects, stored_name
 from shake.errors import RefusedError, SourceError
 from shake.schema import Table
+from shake.source.answer import NOT_FOUND
 from shake.source.client import Unreachable
 from shake.source.contract import Source, Stream
 from shake.targets.capabilities import capabilities
@@ -107,7 +108,7 @@ def _unless_missing(source: Source, ask: Callable[[], T], looks: int = _LOOKS) -
         try:
             return ask()
         except SourceError as error:
-            if error.code != "ResourceNotFoundException":
+            if error.code != NOT_FOUND:
                 raise
     return None
 

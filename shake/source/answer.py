@@ -39,6 +39,9 @@ _FAULTS = frozenset(
         "ServiceUnavailable",
     }
 )
+#: Codes that say what is not there, or not any more.
+NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
+EXPIRED_ITERATOR = "ExpiredIteratorException"
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 #: How the source refuses keys that are not valid, or not any more.
 INVALID_KEYS = EXPIRED | {"InvalidClientTokenId", "UnrecognizedClientException"}

@@ -11,6 +11,7 @@ import orjson
 from shake.backoff import Backoff
 from shake.errors import RunError, SourceError
 from shake.schema import Table
+from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
 from shake.source.endpoint import in_aws
@@ -31,16 +32,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Codes of errors that say what is no longer there.
-NOT_FOUND, TRIMMED = "ResourceNotFoundException", "TrimmedDataAccessException"
-
 #: Waits between two looks at a table or stream that is being changed.
 _LOOKS = Backoff(first=1.0, longest=20.0, least=0.5)
 
 #: Codes by which IAM refuses a request.
 _DENIALS = frozenset({"AccessDeniedException", "AccessDenied"})
 #: Codes which say that a shard that was listed is gone.
-_NOT_THERE = (NOT_FOUND, TRIMMED, "ExpiredIteratorException")
+_NOT_THERE = (NOT_FOUND, TRIMMED, EXPIRED_ITERATOR)
 #: Names of no index, stream, shard or iterator: a request for them changes nothing.
 _NO_INDEX = "shake-tries-its-rights"
 _NO_STREAM = "2000-01-01T00:00:00.000"

@@ -15,6 +15,7 @@ from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import messages
 from shake.limits import BURST, Bucket
 from shake.process import entry as child
+from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import Pages
@@ -43,9 +44,6 @@ _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
 _LOCK_EVERY = 0.1
 #: Seconds after which that counts as a journal that takes no more.
 _LOCK_SECONDS = 30.0
-
-_TRIMMED, _GONE = "TrimmedDataAccessException", "ResourceNotFoundException"
-_EXPIRED = "ExpiredIteratorException"
 
 #: Tries before a shard counts as gone. AWS might not know a newly listed shard everywhere yet.
 _GONE_AFTER = 5
@@ -111,10 +109,10 @@ class Reader(threading.Thread):
                 self._send(messages.ShardGap(self._lease.lease, "damaged", f"the journal {error}"))
                 return
             except SourceError as error:
-                if error.code not in (_TRIMMED, _GONE):
+                if error.code not in (TRIMMED, NOT_FOUND):
                     raise
                 reason = f"{error.code}: {error.message}"
-                kind = "trimmed" if error.code == _TRIMMED else "gone"
+                kind = "trimmed" if error.code == TRIMMED else "gone"
                 if not self._lease.start:  # the oldest record can be read, so the answer is false
                     self._rest(1.0)
                 self._send(messages.ShardGap(self._lease.lease, kind, reason))
@@ -192,9 +190,9 @@ class Reader(threading.Thread):
                 self._take(page, body)
             return page
         except SourceError as error:
-            self._gone += error.code == _GONE
-            new = error.code == _GONE and self._gone < _GONE_AFTER
-            if error.code != _EXPIRED and not new:
+            self._gone += error.code == NOT_FOUND
+            new = error.code == NOT_FOUND and self._gone < _GONE_AFTER
+            if error.code != EXPIRED_ITERATOR and not new:
                 raise
             self._drop_iterator(1.0 if new else FIRST_IDLE)
         except codec.CorruptPage as error:

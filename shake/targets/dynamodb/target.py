@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from shake.config import Config
 from shake.errors import RefusedError, RunError, SourceError, Stopped
 from shake.schema import Table
+from shake.source.answer import NOT_FOUND
 from shake.source.client import Client, Endpoint, Retry, Unreachable
 from shake.source.endpoint import Credentials
 from shake.targets.contract import NO_FENCE, Fence, Found
@@ -43,7 +44,6 @@ _AWS_HOST = re.compile(
 #: What tells one table from every other.
 _IDENTITY = ("TableArn", "TableId", "CreationDateTime")
 
-_NO_TABLE = "ResourceNotFoundException"
 _BUSY = "ResourceInUseException"
 
 
@@ -115,7 +115,7 @@ class DynamoTarget:
         while (found := self.describe(namespace)) is not None:
             if _state(found) != "DELETING":
                 name = table_name(namespace)
-                self._ask(namespace, "DeleteTable", {"TableName": name}, _BUSY, _NO_TABLE)
+                self._ask(namespace, "DeleteTable", {"TableName": name}, _BUSY, NOT_FOUND)
             self._pause(namespace)
 
     def staging(
@@ -158,7 +158,7 @@ class DynamoTarget:
         self._look(namespace)
         name = table_name(namespace)
         request: dict[str, Any] = {"RequestItems": {name: [{"DeleteRequest": {"Key": {}}}]}}
-        accepted = ("ValidationException", _NO_TABLE)  # which come after the permission's check
+        accepted = ("ValidationException", NOT_FOUND)  # which come after the permission's check
         self._ask(namespace, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
 
     def _is_source(self, name: str, found: dict[str, Any]) -> bool:
@@ -166,7 +166,7 @@ class DynamoTarget:
         try:
             source = self._source.ask("DescribeTable", {"TableName": name}, attempts=ATTEMPTS)
         except SourceError as error:
-            if error.code == _NO_TABLE:
+            if error.code == NOT_FOUND:
                 return False
             raise
         identity = [found.get(field) for field in _IDENTITY]
@@ -175,7 +175,7 @@ class DynamoTarget:
     def describe(self, namespace: str, *, attempts: int | None = None) -> dict[str, Any] | None:
         """The table as DescribeTable shows it; None where there is none."""
         request = {"TableName": table_name(namespace)}
-        answer = self._ask(namespace, "DescribeTable", request, _NO_TABLE, attempts=attempts)
+        answer = self._ask(namespace, "DescribeTable", request, NOT_FOUND, attempts=attempts)
         return None if answer is None else answer["Table"]
 
     def _ask(
