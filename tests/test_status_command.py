@@ -103,7 +103,7 @@ def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict
     before = stored(followed, migration)
     found = standing(migration)
     assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
-    assert "start it again" in found["what_to_do"]
+    assert "start the task again" in found["what_to_do"]
     assert stored(followed, migration) == before
 
 
@@ -139,7 +139,7 @@ def test_a_failed_run_names_its_error_and_a_later_run_remembers_it(
     found = standing(migration)
     assert (found["state"], found["exit_status"], found["running"]) == ("failed", 1, False)
     assert "AccessDenied" in found["reason"]
-    assert "start it again" in found["what_to_do"]
+    assert "start the task again" in found["what_to_do"]
     followed.simulator.faults.clear()
     process = migration.start()
     followed.equal()

@@ -23,13 +23,12 @@ from shake.control.address import socket_path
 from shake.control.client import ask
 from shake.control.commands import GetStatus
 from shake.errors import GapError, RunError, ShakeError, UsageError
-from shake.status.figures import COMPLETE, count, duration, many, percent, size, utc
+from shake.status.figures import COMPLETE, count, duration, iso, many, percent, size, utc
+from shake.status.headline import RESTART
 from shake.status.logs import one_line
 
 #: Tables that are listed for a user; with --json all that are saved.
 _LISTED = 20
-
-_NEXT = "start it again: it goes on from what is saved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _advice(config: Config, view: View) -> str:
         case Run.NONE:
             return "start it: shake run"
         case Run.KILLED:
-            return _NEXT
+            return RESTART
         case Run.SILENT:
             return (
                 f"look after {view.holder}: it is gone, or cut off from its checkpoints; a start "
@@ -115,9 +114,9 @@ def _advice(config: Config, view: View) -> str:
         return "start it again with gap.policy = resync, which copies that table again"
     return {
         "paused": "shake control resume lets it read on",
-        "degraded": "it is retried; put right what the reason names",
-        "failed": f"put right what the reason names, then {_NEXT}",
-        "stopped": "" if summary.consistent else _NEXT,
+        "degraded": "it is retried; remove the cause",
+        "failed": f"remove the cause, then {RESTART}",
+        "stopped": "" if summary.consistent else RESTART,
     }.get(summary.state, "")
 
 
@@ -181,7 +180,7 @@ def _document(config: Config, view: View, now: float) -> dict[str, Any]:
     }
     if summary is None:
         return document
-    times = {name: _iso(getattr(summary, name)) for name in ("started", "applied_through")}
+    times = {name: iso(getattr(summary, name)) for name in ("started", "applied_through")}
     figures = asdict(summary) | times
     for name in ("token", "state", "at", "lines", "last_error_at"):
         del figures[name]
@@ -195,7 +194,7 @@ def _document(config: Config, view: View, now: float) -> dict[str, Any]:
             "exit_status": summary.exit_status if summary.ended else None,
             "fraction": _known(summary.fraction),
             "last_error": summary.last_error or None,
-            "last_error_at": _iso(summary.last_error_at),
+            "last_error_at": iso(summary.last_error_at),
             "tables": [_table(one) for one in summary.lines],
             "tables_total": summary.tables,
         }
@@ -205,13 +204,9 @@ def _document(config: Config, view: View, now: float) -> dict[str, Any]:
 def _table(line: TableLine) -> dict[str, Any]:
     return asdict(line) | {
         "fraction": _known(line.fraction),
-        "applied_through": _iso(line.applied_through),
+        "applied_through": iso(line.applied_through),
         "error": line.error or None,
     }
-
-
-def _iso(moment: float) -> str | None:
-    return utc(moment) if moment else None
 
 
 def _define(parser: argparse.ArgumentParser) -> None:

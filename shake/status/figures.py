@@ -176,6 +176,11 @@ def utc(moment: float | None) -> str:
     return datetime.fromtimestamp(int(moment), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso(moment: float | None) -> str | None:
+    """The same for JSON: None when unknown, or 0."""
+    return utc(moment) if moment else None
+
+
 def clock_time(now: float, seconds: float) -> str:
     """UTC in so many seconds: ``14:20:05`` soon, ``14:20`` today, ``Mon 30 Nov 14:20`` later.
 

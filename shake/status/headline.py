@@ -28,10 +28,8 @@ from shake.status.snapshot import Snapshot, TableStatus
 #: Seconds of lag from which on a task that was consistent lags.
 LAGGING = 300.0
 
-_RESTART = (
-    "Remove the cause, then start the task again with the same configuration: it goes on from what "
-    "is saved."
-)
+#: How a user continues a task that has ended.
+RESTART = "start the task again: it goes on from what is saved"
 SWITCH = (
     "Stop writes at the source and note the time by its clock, rounded up. Add some seconds where "
     "you take it from this page or from another clock. Wait until this page shows a later 'applied "
@@ -84,7 +82,7 @@ def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
     lines = [snapshot.reason, f"{so_far}.", *([through] if total.applied_through else [])]
     tone = {"failed": "bad", "finished": "good"}.get(snapshot.state, "warn")
     if snapshot.state == "failed" and not snapshot.gap:  # whose reason says what to do
-        lines.append(_RESTART)
+        lines.append(f"Remove the cause, then {RESTART}.")
     shown = tuple(line for line in lines if line)
     part = fraction(total)
     title = "The task ends" if snapshot.state == "stopping" else "The task has ended"

@@ -13,7 +13,7 @@ from typing import Any
 from shake.control.commands import AwaitEnd, Command, GetStatus, Reply, read_command
 from shake.status import nimoshake
 from shake.status.charts import charts
-from shake.status.figures import fraction, total, utc
+from shake.status.figures import fraction, iso, total
 from shake.status.http import HttpResponse, PostRoute, Query, Route, Server
 from shake.status.monitor import Monitor
 from shake.status.readiness import readiness
@@ -118,11 +118,11 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
     ISO 8601, or null.
     """
     return asdict(snapshot) | {
-        "time": _iso(snapshot.time),
-        "saved_at": _iso(snapshot.saved_at),
-        "paused_at": _iso(snapshot.paused_at),
-        "source_time": _iso(snapshot.source_time),
-        "check": snapshot.check and snapshot.check._asdict() | {"time": _iso(snapshot.check.time)},
+        "time": iso(snapshot.time),
+        "saved_at": iso(snapshot.saved_at),
+        "paused_at": iso(snapshot.paused_at),
+        "source_time": iso(snapshot.source_time),
+        "check": snapshot.check and snapshot.check._asdict() | {"time": iso(snapshot.check.time)},
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),
     }
@@ -131,10 +131,10 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
 def _table(table: TableStatus) -> dict[str, Any]:
     return asdict(table) | {
         "fraction": fraction(table),
-        "applied_through": _iso(table.applied_through),
-        "newest_change": _iso(table.newest_change),
+        "applied_through": iso(table.applied_through),
+        "newest_change": iso(table.newest_change),
         "open_shards": [
-            one._asdict() | {"applied_through": _iso(one.applied_through)}
+            one._asdict() | {"applied_through": iso(one.applied_through)}
             for one in table.open_shards
         ],
     }
@@ -155,7 +155,7 @@ def _ready(snapshot: Snapshot, query: Query) -> HttpResponse:
         found = readiness(snapshot, 0.0 if after is None else _moment(after))
     except ValueError:
         return _json({"error": f"after = {after}: it must be like 2026-11-29T12:00:03Z"}, 400)
-    answer = found._asdict() | {"applied_through": _iso(found.applied_through)}
+    answer = found._asdict() | {"applied_through": iso(found.applied_through)}
     return _json(answer, 200 if found.ready else 503)
 
 
@@ -166,10 +166,6 @@ def _moment(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(text)
     return moment.timestamp()
-
-
-def _iso(moment: float | None) -> str | None:
-    return utc(moment) if moment else None
 
 
 def _json(data: dict[str, Any], status: int = 200) -> HttpResponse:
