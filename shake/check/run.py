@@ -109,16 +109,7 @@ def check(
             *(config, options, findings, opened, children, chance, progress, belonging, repairs),
             *(records, say),
         )
-        run.announce(plans)
-        with (
-            telling(records, progress, findings, len(plans)),
-            showing(progress, reporter, refresh),
-        ):
-            for one in plans:
-                for line in run.check(one):
-                    say(line)
-        if records and not options.since:
-            records.done()
+        run.check_all(plans, reporter, refresh)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
 
@@ -188,6 +179,19 @@ class _Run:
             for one in plans:
                 self.say(one.describe(config))
         self.findings.begin(_header(config, options, tables))
+
+    def check_all(self, plans: list[CheckPlan], reporter: Reporter, refresh: float) -> None:
+        """Check one table after the other; show and save how far that is."""
+        self.announce(plans)
+        with (
+            telling(self.recording, self.progress, self.findings, len(plans)),
+            showing(self.progress, reporter, refresh),
+        ):
+            for one in plans:
+                for line in self.check(one):
+                    self.say(line)
+        if self.recording and not self.options.since:
+            self.recording.done()
 
     def check(self, plan: CheckPlan) -> list[str]:
         """Check a table; return what is to be said of it."""

@@ -102,6 +102,23 @@ DEMO = Command(
 )
 
 
+def _configuration(options: argparse.Namespace, folder: str, source: str, target: str) -> Path:
+    """Write the configuration file."""
+    conf = Path(folder, "demo.conf")
+    conf.write_text(
+        _CONF.format(
+            id=_ID,
+            folder=folder,
+            port=options.port,
+            calls=_CALLS,
+            batch=max(1, options.items // (_CALLS * options.seconds)),
+            source=source,
+            target=target,
+        )
+    )
+    return conf
+
+
 def _demo(options: argparse.Namespace) -> int:
     items, once = options.items, options.once
     _expect_free(options.port)
@@ -120,19 +137,7 @@ def _demo(options: argparse.Namespace) -> int:
     ):
         say(f"seeding table {TABLE} with {items:,} items")
         seed(source.url, items)
-        conf = Path(folder, "demo.conf")
-        conf.write_text(
-            _CONF.format(
-                id=_ID,
-                folder=folder,
-                port=options.port,
-                calls=_CALLS,
-                batch=max(1, items // (_CALLS * options.seconds)),
-                source=source.url,
-                target=target.uri,
-            )
-        )
-        command = ["--conf", str(conf)]
+        command = ["--conf", str(_configuration(options, folder, source.url, target.uri))]
         page = f"http://127.0.0.1:{options.port}/"
         verified: list[int] = []
 
