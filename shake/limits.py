@@ -9,7 +9,7 @@ _GRANT_SECONDS = 0.05
 _MOST_CALLS = 64
 #: Seconds of capacity that are there at once after a pause: others read the table too.
 BURST = 0.05
-#: Units of an eventually consistent 1 MB page: the guess until DynamoDB has told.
+#: Units of an eventually consistent 1 MB page: the guess until the first answer of DynamoDB.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
 _FIRST_GUESS = 128.0
 

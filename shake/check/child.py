@@ -18,7 +18,7 @@ from shake.config import Config
 from shake.process import entry as child
 from shake.source.endpoint import Credentials
 
-#: Seconds between two messages that tell how far this process is.
+#: Seconds between two messages about the progress of this process.
 _EVERY = 0.25
 
 

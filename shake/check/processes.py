@@ -58,7 +58,7 @@ class Crew(Protocol):
     ) -> Iterator[tuple[int, CheckSnapshot]]:
         """The number of each process, and what it has done; ``durable``: see messages.Save.
 
-        Raises Unfinished where one of them does not tell within so many seconds.
+        Raises Unfinished where one of them sends no progress within so many seconds.
         """
 
 
@@ -174,7 +174,7 @@ class CheckProcesses:
                 child.send(messages.Save(durable.get(number, 0)))
             self._loop.run(lambda: bool(self._snapshots) or self._loop.clock() >= end)
             if not self._snapshots:
-                raise Unfinished("a process of the check does not tell how far it is")
+                raise Unfinished("a process of the check sends no progress")
             number, snapshot = self._snapshots.popleft()
             if number in left:
                 left.remove(number)

@@ -23,7 +23,7 @@ _CHUNK = 2_000_000
 #: Bytes that are written by one call, so that a slow server takes them within its time.
 _AT_ONCE = 8_000_000
 
-#: The document in which a check tells how far it is.
+#: The document with the progress of a check.
 _TOLD = "check_progress"
 
 R = TypeVar("R", bound="CheckRecord | TableCheck")
@@ -132,7 +132,7 @@ class Checks:
         self._store.write(STATUS_TABLE, [document])
 
     def load_told(self) -> CheckStatus | None:
-        """What a check has told last."""
+        """The last saved status of a check."""
         for document in self._store.read(STATUS_TABLE):
             if document["_id"] == _TOLD:
                 # A later version can tell more.

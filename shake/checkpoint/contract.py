@@ -42,7 +42,7 @@ class Store(Protocol):
         """
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
-        """Put ``new`` in the place of ``old`` if that is what is stored; tell whether it was.
+        """Put ``new`` in the place of ``old`` if that is what is stored; return whether it was.
 
         ``old`` None: no document has the ``_id`` of ``new``. ``new`` None: delete. The stored
         document is ``old`` when it has each field of ``old``. Atomic between threads, processes

@@ -14,7 +14,7 @@ from shake.checkpoint.document import Fields
 
 
 class Life(Enum):
-    """What can be told of a process from here."""
+    """What is known of a process on this machine or another."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -23,7 +23,7 @@ class Life(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, told apart from every other one that there was or will be.
+    """A process, identified so that no other one, past or future, is equal.
 
     ``start`` is the process's start in clock ticks since boot: unlike a date it does not move
     when the clock is set, so together with ``boot`` it tells a reused ``pid``. ``boot`` is empty
@@ -52,7 +52,7 @@ class Holder:
         return cls(socket.gethostname(), boot, namespace, pid, start[1])
 
     def life(self, seen_by: Holder) -> Life:
-        """Whether this process lives, as ``seen_by`` can tell; of another machine: unknown."""
+        """Whether this process lives, as ``seen_by`` sees it; on another machine: unknown."""
         here = (seen_by.host, seen_by.boot, seen_by.namespace)
         if not self.boot or (self.host, self.boot, self.namespace) != here:
             return Life.UNKNOWN

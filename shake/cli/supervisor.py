@@ -1,4 +1,4 @@
-"""``shake-supervisor``: runs a migration, or tells what it would do."""
+"""``shake-supervisor``: runs a migration, or shows what it would do."""
 
 from __future__ import annotations
 

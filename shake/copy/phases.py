@@ -20,7 +20,7 @@ class CopyPhases:
     """Copies as many tables at once as allowed; a phase sends one order to a table's first writer.
 
     A phase that changes the target begins only when the phase before it is durable. So a restart
-    always knows what was intended. ``writers`` are the running writers by table number.
+    always finds what was intended. ``writers`` are the running writers by table number.
     """
 
     def __init__(

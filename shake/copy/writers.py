@@ -12,7 +12,7 @@ class CopyWriters:
     """The first writer carries out the orders. The others only insert, into the same collection.
 
     ``start_another`` starts one of them, by the first one and its own number, from 2 on. It starts
-    with its first page, when the first writer knows the collection.
+    with its first page, when the first writer has reported the collection.
     """
 
     def __init__(

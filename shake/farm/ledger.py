@@ -17,7 +17,7 @@ Load = TypeVar("Load")
 
 
 class SlotOwner(Protocol):
-    """Fills slots, and is told when it can fill one again."""
+    """Owns the slots of workers."""
 
     def free(self, worker: int, slot: int) -> None:
         """A slot can be filled again."""

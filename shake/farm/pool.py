@@ -32,10 +32,10 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.arena = arena.create(self.slots)
         self.readers = readers  # shards that it may read at once
         self.shards: set[int] = set()  # leases of shards that it holds
-        self.following: dict[int, bool] = {}  # streams that the process knows: strict or not
+        self.following: dict[int, bool] = {}  # streams that the process was sent: strict or not
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
-        self.opened: set[int] = set()  # tables that the present process knows
+        self.opened: set[int] = set()  # tables that the present process was sent
         self._pool = pool
 
     @property
@@ -121,7 +121,7 @@ class WorkerPool:
     def lease(
         self, worker: Worker, table: messages.OpenTable, lease: messages.LeaseSegment
     ) -> None:
-        """Hand a lease to a scanner, describing the table first if the process does not know it."""
+        """Hand a lease to a scanner; first send the table if the process does not have it."""
         if table.table not in worker.opened:
             worker.opened.add(table.table)
             worker.send(table)
@@ -148,7 +148,7 @@ class WorkerPool:
     def lease_shard(
         self, worker: Worker, stream: messages.OpenStream, lease: messages.LeaseShard
     ) -> None:
-        """Have a worker read a shard, describing its stream first where that is news to it."""
+        """Have a worker read a shard; first send its stream if the process does not have it."""
         if worker.following.get(stream.table) is not stream.strict:
             worker.following[stream.table] = stream.strict
             worker.send(stream)
@@ -179,7 +179,7 @@ class WorkerPool:
         self.workers[worker].free(slot)
 
     def restrict(self, stream: messages.OpenStream) -> None:
-        """Tell the workers that know a stream what has changed about it."""
+        """Send a changed stream to the workers that have it."""
         for worker in self.workers:
             if stream.table in worker.following:
                 worker.following[stream.table] = stream.strict
@@ -197,7 +197,7 @@ class WorkerPool:
         self.send_all(credentials)
 
     def drain(self) -> None:
-        """Have every scanner finish its page and no more; who dies now is not replaced."""
+        """Have every scanner finish its page and no more; replace no worker that dies now."""
         for worker in self.workers:
             worker.retire()
         self.send_all(messages.Drain())

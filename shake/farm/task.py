@@ -1,4 +1,4 @@
-"""What the parts of a running task tell it and ask of it: the run implements this interface."""
+"""The interface of a running task to its parts: the run implements it."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Journaling:
             self._deletions.put(partial(self._delete, following.name, shard))
 
     def close(self) -> None:
-        """Delete what is left; :attr:`deleting` tells for how long that takes."""
+        """Delete what is left; :attr:`deleting` is true until that is done."""
         self._deletions.close(0)
 
     @property

@@ -48,7 +48,7 @@ class View:
 
 
 class Views(Protocol):
-    """Who wants to know what the source says, in the loop."""
+    """Receives what the source says, in the loop."""
 
     def seen(self, following: FollowedTable, view: View) -> None:
         """A stream was viewed."""

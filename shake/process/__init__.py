@@ -1,1 +1,1 @@
-"""Child processes: started, watched, spoken to. This layer knows no table."""
+"""Child processes: started, watched, sent messages. Nothing here depends on tables."""

@@ -129,7 +129,7 @@ class Loop:
             peer.died()
 
     def _expect(self, peer: Peer, descriptor: int, events: int) -> None:
-        """Be told when a full socket can take more, and only then: it can most of the time."""
+        """Wait for a full socket to take more, and only for that: it can most of the time."""
         if self._peers.get(descriptor) is peer:
             self._selector.modify(descriptor, events)
 

@@ -1,4 +1,4 @@
-"""What is outside of a run and deals with it: commands come in, summary and webhook hear of it."""
+"""Connects a run with the outside: commands come in, summaries and webhook go out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class Oversight:
-    """Shows each snapshot to those who watch the run, and tells them how it has ended."""
+    """Gives each snapshot, and the end of the run, to summaries and webhook."""
 
     def __init__(self, config: Config, checkpoints: Checkpoints, lock: TaskLock) -> None:
         self.desk = Desk()
@@ -57,7 +57,7 @@ class Oversight:
 
 @contextlib.contextmanager
 def overseen(config: Config, checkpoints: Checkpoints, lock: TaskLock) -> Iterator[Oversight]:
-    """Take commands, and tell how the run stands, until it has ended in whatever way."""
+    """Take commands, and publish how the run stands, until it has ended in whatever way."""
     oversight = Oversight(config, checkpoints, lock)
     with serving(socket_path(config.pid_path, config.id), oversight.desk.ask):
         try:

@@ -31,7 +31,7 @@ class Asked:
     """Whom the pages ask: the supervisor and the checkpoint store, while they are there.
 
     ``fresh`` gives the present snapshot, None where the supervisor's loop does not answer.
-    ``check`` is what a check of the task has told.
+    ``check`` returns the last status of a check of the task.
     """
 
     fresh: Callable[[], Snapshot | None] | None = None

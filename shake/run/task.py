@@ -125,7 +125,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
             if not resync.met:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
-        except KeyboardInterrupt:  # while no supervisor is there to hear of it
+        except KeyboardInterrupt:  # while no supervisor handles signals
             if not resync.met or options.until_consistent:
                 raise
             log.info("stopped: what is done is saved, start again to go on")

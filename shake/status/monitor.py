@@ -20,7 +20,7 @@ log = logging.getLogger("shake.http")
 
 #: Seconds between two looks at the task, at its processes, and at a check of it.
 _LOOK_SECONDS, _USAGE_SECONDS, _CHECK_SECONDS = 1.0, 4.0, 5.0
-#: Seconds after which a check that has told nothing more counts as stopped.
+#: Seconds after which a check that has saved nothing new counts as stopped.
 _CHECK_SILENCE = 30.0
 #: Seconds by which a figure of "now" is judged.
 _NOW = 10.0
@@ -109,7 +109,7 @@ class Monitor:
         self._meter.read(pids, self._clock())
 
     def ask_check(self) -> None:
-        """Read what a check has told; one that runs and tells nothing more has been killed."""
+        """Read the status of a check; one that runs and saves nothing new has been killed."""
         told, now = self._check(), self._clock()
         if told != self._told:
             self._told, self._told_at = told, now

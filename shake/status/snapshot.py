@@ -1,4 +1,4 @@
-"""What the supervisor knows at one moment, as plain data for bars, log, page and metrics."""
+"""The state of a task at one moment, as plain data for bars, log, page and metrics."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ class ProcessStatus:
 
 
 class CheckStatus(NamedTuple):
-    """A ``shake-check`` of this task, as it last told.
+    """A ``shake-check`` of this task, as it was last saved.
 
     ``state`` is running, stopped, failed or finished. ``table`` is compared now, the ``number``-th
     of ``tables``. ``items`` of about ``expected`` are compared, ``rate`` a second; ``units`` are
-    the read units that the table has cost. ``time`` is when it told, in Unix seconds.
+    the read units that the table has cost. ``time`` is when that was, in Unix seconds.
     """
 
     state: str

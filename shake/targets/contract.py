@@ -85,13 +85,13 @@ class Writer(Protocol):
         """Whether a document of a typed key is there; False also where that cannot be told."""
 
     def missing(self, documents: int) -> int:
-        """How many of so many written documents are not there any more, where that can be told."""
+        """How many of so many written documents are missing, where that can be counted."""
 
     def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """Delete what lies in the ``_id`` ranges [from, to), 12 raw bytes each; return how many."""
 
     def keep_fences(self, shards: Sequence[str]) -> None:
-        """Keep the target from forgetting what it refuses late changes of these shards by."""
+        """Keep the target from deleting the numbers by which it refuses late changes of shards."""
 
     def end_shards(self, shards: list[str]) -> None:
         """Have the target refuse all that was sent for these shards and has not arrived yet.
@@ -110,7 +110,7 @@ class Writer(Protocol):
         """
 
     def build_progress(self) -> BuildProgress | None:
-        """How far ``build_indexes`` is in another thread; None where the target does not tell."""
+        """How far ``build_indexes`` is in another thread; None where there is no progress."""
 
 
 #: The number of a process that ends what all others have sent: above those of a run's writers, of
@@ -214,7 +214,7 @@ class Target(Protocol):
     def missing_rights(self, namespaces: list[str]) -> list[str]:
         """What the target does not allow of what a run will do there, a line each.
 
-        Empty also where the target does not tell.
+        Empty also where the target does not show that.
         """
 
     def find(self, namespace: str, table: Table) -> Found | None:

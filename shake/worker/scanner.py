@@ -21,7 +21,7 @@ from shake.worker.received import put_beside, room_beside
 
 @dataclass(slots=True)
 class ScannedTable:
-    """What a worker knows of a table."""
+    """A table as a worker needs it."""
 
     number: int
     name: str

@@ -51,7 +51,7 @@ _GONE_AFTER = 5
 
 @dataclass(slots=True)
 class FollowedStream:
-    """What a worker knows of a table's stream; ``options`` may change while it is read."""
+    """A table's stream as a worker needs it; ``options`` can change while it is read."""
 
     number: int
     name: str

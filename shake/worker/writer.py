@@ -107,7 +107,7 @@ class WriterMain:
 
     @contextlib.contextmanager
     def _telling(self, message: messages.Order | messages.Aside) -> Iterator[None]:
-        """While indexes are built, tell how far that is."""
+        """While indexes are built, send the progress."""
         over = threading.Event()
 
         def tell() -> None:

@@ -82,7 +82,7 @@ class DynamoWriter:
     def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
         """See Writer. Each statement is an item, or the key of one to delete.
 
-        Requests have no order that the target could be told of.
+        The target takes requests in any order.
         """
         try:
             for batch in batches(changes.inserts, self._most):
@@ -110,7 +110,7 @@ class DynamoWriter:
         return 0
 
     def missing(self, documents: int) -> int:
-        """See Writer: DynamoDB's own count is up to six hours old, so nothing can be told."""
+        """See Writer: DynamoDB's own count is up to six hours old, so nothing can be counted."""
         return 0
 
     def keep_fences(self, shards: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""How far the index builds of a collection are, as the server tells of its operations."""
+"""How far the index builds of a collection are, by the server's list of operations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE = 2000
 
 
 def build_progress(client: MongoClient[Any], namespace: str) -> BuildProgress | None:
-    """How far the builds are, over all shards; None where the server tells nothing.
+    """How far the builds are, over all shards; None where the server shows none.
 
     Without the privilege ``inprog`` a user sees its own operations only.
     Source: https://www.mongodb.com/docs/manual/reference/operator/aggregation/currentOp/

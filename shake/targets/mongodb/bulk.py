@@ -123,7 +123,7 @@ class Bulk:
         return version
 
     def _probe(self) -> bool:
-        """Whether the driver's inside is as expected: a ping tells."""
+        """Whether the driver's inside is as expected, found out by a ping."""
         try:
             return self._send_directly({"ping": 1}, "", memoryview(b""), 0, None) is not None
         except PyMongoError:

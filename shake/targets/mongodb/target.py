@@ -192,12 +192,12 @@ class MongoTarget:
     def collections(self, namespace: str, stem: str) -> dict[str, str]:
         """UUIDs, by name, of the collections whose names begin with ``stem``.
 
-        Both are ``database.collection``; the UUID is "" where the server tells none.
+        Both are ``database.collection``; the UUID is "" where the server returns none.
         """
         return {name: _uuid_of(one) for name, one in self._listed(namespace, stem).items()}
 
     def _listed(self, namespace: str, stem: str) -> dict[str, Mapping[str, Any]]:
-        """What the server tells of the collections whose names begin with ``stem``."""
+        """What listCollections returns of collections whose names begin with ``stem``."""
         database, _, prefix = stem.partition(".")
         named = {"name": {"$regex": f"^{re.escape(prefix)}"}}
         found = self.call(
@@ -369,5 +369,5 @@ class MongoTarget:
 
 
 def _uuid_of(listed: Mapping[str, Any]) -> str:
-    """The UUID of a collection that listCollections tells of, "" where it has none."""
+    """The UUID in an entry of listCollections, "" where it has none."""
     return bytes(listed.get("info", {}).get("uuid", b"")).hex()
