@@ -94,7 +94,7 @@ class CopiedTable:
         self.writers = writers
         self.leases: dict[int, SegmentLease] = {}
         self.error = ""
-        self.keyed = True  # see messages.Done
+        self.has_key_index = True  # see messages.Done
         self.kept = kept
         self.kept_at = 0.0  # see messages.Kept
         self.throttles = 0

@@ -127,10 +127,9 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 class TableWriter:
     """The writer of one collection, in a process that can write others too.
 
-    Every order can be executed twice. Documents are stored by ``_id``, and each step of preparing,
-    forgetting, indexing and publishing is harmless when it is already done. ``location`` is where
-    it writes now. ``run`` is the run that numbers its commands. ``kept``: see
-    messages.OpenCollection. What it acknowledges goes to the
+    Every order can be executed twice: documents are stored by ``_id``, and each step of an order is
+    harmless when it is already done. ``location`` is where it writes now. ``run`` is the run that
+    numbers its commands. ``kept``: see messages.OpenCollection. What it acknowledges goes to the
     ledger, everything else to ``report``.
     """
 

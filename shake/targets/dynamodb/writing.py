@@ -66,7 +66,7 @@ class DynamoWriter:
         self._most = min(config.full_document_write_batch, MOST_ITEMS)
 
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
-        """See Writer. DynamoDB does not tell what was replaced: 0, whatever happened."""
+        """See Writer. DynamoDB does not report what was replaced: 0, whatever happened."""
         replace = self._config.full_executor_insert_on_dup_update
         try:
             for batch in batches(documents, self._most):
@@ -105,7 +105,7 @@ class DynamoWriter:
         except SourceError as error:
             raise refusal(self._namespace, error) from error
 
-    def forget(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
+    def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer: an item written again takes its own place, nothing needs to be forgotten."""
         return 0
 
