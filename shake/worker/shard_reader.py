@@ -306,9 +306,7 @@ class JournalingReader(Reader):
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 self._position = max(self._position, self._journal.sequence, key=_as_number)
-                if (
-                    lease.start or self._records
-                ):  # the oldest was read already, by the worker that died
+                if lease.start or self._records:  # a worker that died has read the oldest
                     self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
                 over = self._journal.ended or self._read()
                 if over and not self._journal.ended:

@@ -82,7 +82,7 @@ class DynamoWriter:
     def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
         """See Writer. Each statement is an item, or the key of one to delete.
 
-        The target takes requests in any order.
+        Requests carry no number by which the target could refuse a late one.
         """
         try:
             for batch in batches(changes.inserts, self._most):
