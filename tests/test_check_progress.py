@@ -14,7 +14,7 @@ from shake.check.sides import Advanced
 from shake.errors import RunError
 from shake.schema import Attribute, Keys, Table
 from shake.status.bars import Bars
-from shake.status.figures import total
+from shake.status.figures import fraction, total
 
 TABLE = Table("t", Keys(Attribute("pk", "S")), items=1000)
 #: Seconds that no test takes.
@@ -67,3 +67,11 @@ def test_the_last_picture_of_a_check_that_failed_says_less(progress: CheckProgre
     sums, foot = last_picture(progress, fails=True)
     assert "99.9%" in sums
     assert "stopped after 0s, 1 of 1 table done" in foot
+
+
+def test_what_is_left_of_a_part_of_a_table_is_not_guessed(progress: CheckProgress) -> None:
+    with progress.table(TABLE, "check.t", whole=False):
+        progress.advanced(Advanced(compared=900, scanned=900))
+        snapshot = progress.snapshot()
+        for one in (snapshot.tables[0], total(snapshot)):
+            assert (fraction(one), one.seconds_left) == (None, None)

@@ -126,3 +126,27 @@ def test_keys_names_the_nearest_key_for_an_unknown_one() -> None:
     answer = shake("keys", "qsp.full")
     assert answer.returncode == 2
     assert "nearest: qps.full" in answer.stderr
+
+
+def test_a_mistyped_command_or_action_is_answered_with_the_nearest_one() -> None:
+    for words, near in (
+        (["rnu"], "run"),
+        (["chekc", "--conf", "my.conf"], "check"),
+        (["control", "paus"], "pause"),
+    ):
+        answer = shake(*words)
+        assert answer.returncode == 2
+        assert answer.stderr.endswith(f"; the nearest is {near}\n")
+    assert "nearest" not in shake("frobnicate").stderr
+
+
+def test_help_is_a_command_too() -> None:
+    assert shake("help").stdout == shake("--help").stdout
+    assert shake("help", "run").stdout == shake("run", "--help").stdout
+
+
+def test_a_configuration_file_without_its_option_is_answered_with_the_option() -> None:
+    for name in ("run", "status"):
+        answer = shake(name, "my.conf")
+        assert answer.returncode == 2
+        assert "give the configuration file as --conf FILE" in answer.stderr

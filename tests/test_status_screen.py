@@ -63,7 +63,7 @@ def test_of_the_pictures_that_wait_only_the_last_is_drawn_and_lines_keep_their_o
     assert "t999 " in seen
     places = [seen.index(text) for text in ("t999 ", "full sync done!", "the summary")]
     assert places == sorted(places)
-    assert "finished, 1 of 1 tables done" in seen
+    assert "finished after 10s, 1 of 1 table done" in seen
 
 
 def test_a_terminal_that_never_takes_anything_keeps_no_run_from_its_end(terminal: Gate) -> None:

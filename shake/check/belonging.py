@@ -122,7 +122,7 @@ class Belonging:
         if found is None:
             yield (
                 f"collection {namespace} does not exist, and task {self.config.id} has not copied "
-                f"table {table.name} yet (it has no checkpoint): copy it with shake-supervisor, or "
+                f"table {table.name} yet (it has no checkpoint): copy it with shake run, or "
                 "check id, target.address and namespace.map"
             )
         elif self.repair and not found.has_key_index:

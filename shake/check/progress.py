@@ -35,8 +35,8 @@ class CheckProgress:
         self._rates = Rates(time.monotonic())
 
     @contextmanager
-    def table(self, table: Table, namespace: str) -> Iterator[None]:
-        """The table that is being checked now."""
+    def table(self, table: Table, namespace: str, *, whole: bool = True) -> Iterator[None]:
+        """The table that is being checked now; how much there is to do is known of a whole one."""
         with self._lock:
             self.done = Advanced()
             self._state = _CHECKING
@@ -45,7 +45,7 @@ class CheckProgress:
                     table.name,
                     namespace,
                     _CHECKING,
-                    expected_items=table.items,
+                    expected_items=table.items if whole else 0,
                     filtered=self._filtered,
                 )
             )
@@ -98,6 +98,7 @@ class CheckProgress:
         pace = self._rates.pace.value(now)
         # The pace counts what the scan filter keeps, so what is ahead is counted likewise.
         left = max(0, last.expected_items - scanned) * (items / scanned if scanned else 1.0)
+        unknown = not last.expected_items
         repairing = done.repaired < done.to_repair
         number = f"{count(done.repaired + 1)} of {count(done.to_repair)}"
         self._tables[-1] = replace(
@@ -111,7 +112,7 @@ class CheckProgress:
             byte_rate=self._rates.bytes.value(now),
             unit_rate=self._rates.units.value(now),
             pace=pace,
-            seconds_left=None if repairing else seconds_left(left, pace),
+            seconds_left=None if repairing or unknown else seconds_left(left, pace),
         )
 
 

@@ -209,7 +209,9 @@ class _Run:
             fence=fence,
             processes=1,
         )
-        with self.progress.table(table, part.sides.stored.namespace):
+        namespace = part.sides.stored.namespace
+        whole = not options.since and options.sample is None
+        with self.progress.table(table, namespace, whole=whole):
             if self.repairs:
                 self._replay(part, self.repairs.kept(table))
             if self.config.sync_schema_only:

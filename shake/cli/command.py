@@ -72,7 +72,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         setproctitle(f"shake: {parser.prog}")
         if more:
             shown = [one if re.fullmatch(r"[\w-]+", one) else MASK for one in more]
-            parser.error(f"unknown arguments: {' '.join(shown)}; write --set KEY=VALUE as one word")
+            parser.error(
+                f"unknown arguments: {' '.join(shown)}; give the configuration file as "
+                "--conf FILE, and write --set KEY=VALUE as one word"
+            )
         return options
     except OSError:  # before Python 3.11
         raise SystemExit(2) from None

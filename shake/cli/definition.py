@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from shake import __version__
 
 _WIDTH = 79
+
+#: What argparse says of a mistyped command or action, and what it offers.
+_INVALID = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +73,21 @@ class Command:
         parser.set_defaults(act=self.act, prog=parser.prog)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest choice where one was mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with 2."""
+        if found := _INVALID.search(message):
+            typed, choices = found.groups()
+            for near in get_close_matches(typed, re.findall(r"[\w-]+", choices), 1, 0.65):
+                message += f"; the nearest is {near}"
+        super().error(message)
+
+
 def root_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
     """The parser of ``shake``, which has all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="shake",
         description="Moves Amazon DynamoDB tables into MongoDB: one full copy, then every change.",
         epilog="shake COMMAND --help shows options, examples and exit statuses of a command.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from shake.cli import command
@@ -21,6 +22,9 @@ COMMANDS = (PLAN, RUN, STATUS, CONTROL, CHECK, BAD, FORGET, KEYS, DEMO)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; return its exit status."""
-    options = command.parse(root_parser(COMMANDS), argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["help"]:  # shake help, shake help run
+        given = [*given[1:2], "--help"]
+    options = command.parse(root_parser(COMMANDS), given)
     status: int = options.act(options)
     return status

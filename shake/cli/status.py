@@ -143,7 +143,7 @@ def _of_summary(summary: TaskSummary, view: View, now: float) -> Iterator[str]:
         yield f"  reason: {summary.reason}"
     yield (
         f"  copied: {percent(_known(summary.fraction))}, {count(summary.items)} items, "
-        f"{size(summary.bytes)}; {summary.tables_done} of {summary.tables} tables done"
+        f"{size(summary.bytes)}; {summary.tables_done} of {many(summary.tables, 'table')} done"
     )
     if summary.kept:
         yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"

@@ -61,19 +61,23 @@ def work_left(table: TableStatus) -> float:
 def total(snapshot: Snapshot) -> TableStatus:
     """All tables as one, in the state of the task, with ``expected_items`` as now known.
 
+    That is 0 where nothing is known of what is still to be done.
+
     It has a lag, the greatest, once no table is left to be copied: until then that is what counts.
     It is applied through the earliest time of all tables that are, or will be, followed.
     """
     tables = snapshot.tables
     copied = all(table.state in COMPLETE | ILL for table in tables)
+    unready = [table for table in tables if table.state not in COMPLETE]
+    known = not unready or any(table.expected_items for table in unready)
     sums = {name: sum(getattr(table, name) for table in tables) for name in _SUMMED}
     return TableStatus(
         name="total",
         namespace="",
         state=snapshot.state,
-        expected_items=sum(map(expected, tables)),
+        expected_items=sum(map(expected, tables)) if known else 0,
         seconds=snapshot.seconds,
-        seconds_left=_seconds_left(tables, sums["pace"]),
+        seconds_left=_seconds_left(tables, sums["pace"]) if known else None,
         filtered=any(table.filtered for table in tables),
         error=snapshot.reason,
         lag=max((t.lag for t in tables if t.lag is not None and copied), default=None),

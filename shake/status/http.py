@@ -168,10 +168,15 @@ def _listen(key: str, bind: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > until:
                 raise RefusedError(
-                    f"{key}: cannot listen on {bind} port {port} ({error.strerror}); choose "
+                    f"{key}: cannot listen on {bind} port {port} ({_reason(error)}); choose "
                     f"another port or http.bind, or switch the page off with {key} = -1"
                 ) from error
         time.sleep(0.1)
+
+
+def _reason(error: OSError) -> str:
+    """Why, without the address that Python appends."""
+    return (error.strerror or str(error)).split(" (while attempting")[0]
 
 
 class _Application:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shake.status.figures import COMPLETE, count, duration, percent, short, size, total, utc
+from shake.status.figures import COMPLETE, count, duration, many, percent, short, size, total, utc
 from shake.status.kept import kept
 from shake.status.readiness import gate
 from shake.status.snapshot import Snapshot, TableStatus
@@ -29,7 +29,7 @@ def summary(snapshot: Snapshot) -> list[str]:
     done = sum(table.state in COMPLETE for table in snapshot.tables)
     head = (
         f"{snapshot.id} {snapshot.state} after {duration(snapshot.seconds)}: "
-        f"{done} of {len(snapshot.tables)} tables done, "
+        f"{done} of {many(len(snapshot.tables), 'table')} done, "
         f"{count(everything.items)} items, {size(everything.bytes)}{' in all runs' * resumed}"
     )
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]

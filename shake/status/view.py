@@ -261,7 +261,7 @@ def _following_cells(snapshot: Snapshot, table: TableStatus) -> Iterable[Cell]:
     yield f"{short(table.change_rate)}/s", f"{count(table.pending)} pending"
     yield "", ""
     yield f"lag {duration(table.lag)}", ", ".join(filter(None, [gate(snapshot, table), through]))
-    yield count(table.shards_reading), "shards read"
+    yield count(table.shards_reading), "shard read" if table.shards_reading == 1 else "shards read"
     yield _throttles(table)
 
 
