@@ -208,7 +208,7 @@ def test_a_standby_that_could_not_take_over_is_refused_at_once(task: Task) -> No
 
 def test_a_standby_takes_over_from_a_failed_run_whose_page_stays(task: Task) -> None:
     """Both serve the same port: the page of the run that has ended makes room."""
-    settings = {"http_profile": free_port(), "http__linger": 600}
+    settings: dict[str, Any] = {"http_profile": free_port(), "http__linger": 600}
     here = task.start(**settings)
     until(lambda: task.runs(here))
     standby = task.start("--standby", **settings)
