@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from shake.checkpoint.contract import StoreUnavailable
@@ -107,6 +108,29 @@ def test_a_standby_on_another_machine_takes_over_after_a_death_and_the_end_is_ex
     task.followed.equal()
     stopped(elsewhere, elsewhere.running[-1])
     task.followed.compare()
+
+
+@needs_machines
+def test_a_run_that_was_frozen_while_it_planned_says_that_another_has_the_task(task: Task) -> None:
+    """It meets the collection of the other run, and must not tell the user to have it dropped."""
+    stop = (
+        "import os, signal; from shake.run import task; from shake.plan.planner import Planner; "
+        "plan, look = task._planned, Planner._make_room; "
+        "stop = lambda *those: (os.kill(os.getpid(), signal.SIGSTOP), look(*those))[1]; "
+        "task._planned = lambda *those: (setattr(Planner, '_make_room', stop), plan(*those))[1]"
+    )
+    here = task.start(first=f"{SHORT_LOCK}; {stop}")
+    frozen = psutil.Process(here.running[-1].pid)
+    until(lambda: frozen.status() == psutil.STATUS_STOPPED)
+    elsewhere = task.start("--standby", first=ELSEWHERE, pid_path=task.folder / "1")
+    task.followed.arrived("k1")
+    frozen.resume()
+    result = here.wait(here.running[-1])
+    assert result.status == 1, result
+    assert "took over" in result.line
+    task.followed.put("late", n={"N": "2"})
+    task.followed.arrived("late")
+    stopped(elsewhere, elsewhere.running[-1])
 
 
 def test_of_two_standbys_on_one_machine_one_takes_over_and_the_other_waits_on(task: Task) -> None:

@@ -318,11 +318,12 @@ def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLoc
     """The plan, which a late command of an earlier run cannot make wrong before it is begun.
 
     A late rename can give an unfinished copy the final name. So one that is to be begun again is
-    removed first, and then planned.
+    removed first, and then planned. What stands against the plan counts only while this run has the
+    task: else it is what another run has made.
     """
-    plan = _checked(_plan(config, workers, opened))
+    plan = _plan(config, workers, opened)
     lock.check()
-    return _checked(_plan(config, workers, opened)) if sweep(config, plan) else plan
+    return _checked(_plan(config, workers, opened)) if sweep(config, _checked(plan)) else plan
 
 
 @contextlib.contextmanager
