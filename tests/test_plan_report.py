@@ -82,6 +82,11 @@ def report(migration: Migration, *arguments: str, status: int = 0) -> dict[str, 
             "16h 57m at the least: table {}, 40,000 units a second: the default quota of AWS",
         ),
         (
+            ON_DEMAND_20_TB,
+            ("source.read_budget=100000", "qps.full=10000"),
+            "6h 46m at the least: table {}, 100,000 units a second: source.read_budget, above the",
+        ),
+        (
             ON_DEMAND_20_TB | {"OnDemandThroughput": {"MaxReadRequestUnits": 20_000}},
             (),
             "1d 09h at the least: table {}, 20,000 units a second: its on-demand maximum",

@@ -143,6 +143,28 @@ def test_the_effective_configuration_is_printed_without_secrets(make: Make) -> N
     assert "geheim" not in result.stdout + result.stderr
 
 
+def test_each_printed_value_has_its_origin(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"incr_sync.http_port": 9341, "full_sync.http_port": 9342, "qps.incr": ""}
+    migration = make(http_profile="", **settings)
+    conf = migration.conf
+    monkeypatch.setenv("SHAKE_QPS_FULL", "5")
+    lines = migration.run("--print-config", "--set", "log.level=warn").stdout.splitlines()
+    origins = dict(zip(lines[1::2], lines[::2], strict=True))
+    numbers = {line: n for n, line in enumerate(conf.read_text().splitlines(), start=1)}
+    first, second = (
+        numbers[f"{one}_sync.http_port = {port}"] for one, port in (("incr", 9341), ("full", 9342))
+    )
+    assert origins["log.level = warn"] == "# --set"
+    assert origins["qps.full = 5"] == "# environment variable SHAKE_QPS_FULL"
+    assert (
+        origins["source.region = us-east-1"] == f"# {conf}:{numbers['source.region = us-east-1']}"
+    )
+    assert origins["http_profile = 9341;9342"] == f"# {conf}:{first}, {conf}:{second}"
+    assert origins["qps.incr = 1000"] == origins["full.concurrency = 4"] == "# default"
+
+
 @pytest.mark.parametrize("end", ["source", "target"])
 def test_an_end_that_is_out_of_reach_is_refused_before_anything_begins(
     make: Make, tmp_path: Path, end: str

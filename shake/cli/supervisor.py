@@ -86,7 +86,7 @@ def _act(
 ) -> int:
     config = loaded.config
     if options.print_config:
-        streams.say("\n".join(config.effective_lines()))
+        streams.say("\n".join(loaded.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
     workers = options.workers or usable_cpus()
@@ -158,7 +158,7 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
             "applied: run it once more after the writes have stopped, and switch",
             "--standby": "where another supervisor runs this task, wait, and take over when it is "
             "gone",
-            "--print-config": "print the effective configuration",
+            "--print-config": "print the effective configuration, and where each value is from",
         },
     )
     _add_profile(parser, "with --dry-run: ")

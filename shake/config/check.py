@@ -15,6 +15,7 @@ from shake.config.windows import overlap
 from shake.errors import UsageError
 from shake.targets.capabilities import capabilities
 
+_ONE_HOST = "behind mongodb+srv:// stands one host name and no port; DNS has the others"
 _QUOTED = "remove the quotes around the value"
 _NOT_ENCODED = (
     "a user or password that is not percent-encoded: write %40 for @, %3A for :, %2F for /, %3F "
@@ -210,6 +211,8 @@ def _check_connection(key: str, address: str) -> None:
             if address.startswith("mongodb+srv://"):
                 plain, _, options = address.replace("+srv", "", 1).partition("?")
                 uri_parser.parse_uri(plain)
+                if _advice(address) == _ONE_HOST:  # which the driver checks with DNS only
+                    raise ValueError(_ONE_HOST)
                 if options:
                     uri_parser.split_options(options, warn=True)
             else:
@@ -230,9 +233,11 @@ def _advice(address: str) -> str:
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("mongodb", "mongodb+srv"):
         return "it has to begin with mongodb:// or mongodb+srv://, such as mongodb://host:27017"
-    user, _, _ = rest.rpartition("@")
+    user, _, host = rest.rpartition("@")
     if re.search(r"[/?#\[\]@]|:.*:|%(?![0-9A-Fa-f]{2})", user):
         return f"it holds {_NOT_ENCODED}"
+    if scheme == "mongodb+srv" and re.search(r"[:,]", re.split(r"[/?]", host)[0]):
+        return _ONE_HOST
     return ""
 
 

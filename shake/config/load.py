@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,10 +22,20 @@ _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked configuration, and lines that the log should show about it."""
+    """A checked configuration, and lines that the log should show about it.
+
+    ``origins`` says for each key that was given, by its name, where its value stands.
+    """
 
     config: Config
     notices: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def effective_lines(self) -> Iterator[str]:
+        """The lines of ``Config.effective_lines``, each behind a comment with its origin."""
+        for key, line in zip(KEYS, self.config.effective_lines(), strict=True):
+            yield f"# {self.origins.get(key.name, 'default')}"
+            yield line
 
 
 def load(path: str | None, environment: Mapping[str, str], settings: Sequence[str]) -> Loaded:
@@ -46,7 +56,8 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
     config = Config.parse(chosen, "" if path else "; give a configuration file with --conf FILE")
     check(config)
     check_proxies(environment)
-    return Loaded(config, tuple(notices))
+    origins = {name: setting.where for name, setting in chosen.items() if setting.text}
+    return Loaded(config, tuple(notices), origins)
 
 
 def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
@@ -66,7 +77,12 @@ def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
         if named:
             first = chosen[k.name] = next((s for s in named if s.text), named[0])
             if k.joins:
-                chosen[k.name] = replace(first, text=";".join(s.text for s in named if s.text))
+                used = [s for s in named if s.text] or [first]
+                chosen[k.name] = replace(
+                    first,
+                    text=";".join(s.text for s in used),
+                    where=", ".join(s.where for s in used),
+                )
                 continue
             notices += [
                 f"{s.where}: {s.name} is not used, {first.name} counts"

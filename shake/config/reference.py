@@ -18,7 +18,8 @@ An empty value means the default. An unknown key is an error, which names the ne
 
 Each key can also be given on the command line, as `--set key=value`, or in the environment:
 `SHAKE_` and the key in capitals, with dots as underscores. The command line beats the environment,
-and the environment beats the file. `--print-config` prints the effective values, and masks secrets.
+and the environment beats the file. `--print-config` prints the effective values, each behind
+a comment that says where it is from, and masks secrets. What it prints is a configuration file.
 
 A key that *shapes the data* cannot change after the copy of a table has begun. The next start is
 then refused with status 3, and names the key. The same is true of the collection that

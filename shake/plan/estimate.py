@@ -93,16 +93,19 @@ def _limits(config: Config, plan: TablePlan, start: float) -> Iterator[Limit]:
 def _rates(config: Config, table: Table) -> Iterator[tuple[float, str, str]]:
     """Limits in units a second, with reason and remedy; of equal ones the first counts."""
     budget = capacity_rate(config, table)
+    on_demand = not table.read_capacity and not table.read_maximum
+    raised = on_demand and budget is not None and budget > TABLE_QUOTA
     if budget and not config.source_windows:
         chosen = config.source_read_budget
         share = f" = {chosen.amount:g}%" if chosen.share else ""
         by_default = "" if chosen.chosen else ", the default"
-        yield budget, f"source.read_budget{share}{by_default}", "raise source.read_budget"
+        above = f", above the default quota of {count(TABLE_QUOTA)}" if raised else ""
+        yield budget, f"source.read_budget{share}{by_default}{above}", "raise source.read_budget"
     if table.read_capacity:
         yield table.read_capacity, "its provisioned capacity", "provision more read capacity"
     elif table.read_maximum:
         yield table.read_maximum, "its on-demand maximum", "raise the table's on-demand maximum"
-    else:
+    elif not raised:  # a budget above it says that AWS has raised it
         yield TABLE_QUOTA, "the default quota of AWS for a table", "ask AWS for a higher quota"
 
 

@@ -31,4 +31,6 @@ def advice(error: BaseException | None, key: str) -> str:
         return f"correct replicaSet in {key}, or leave it out"
     if "not known" in text or "name resolution" in text or "No address" in text:
         return f"check the host name in {key}"
+    if "SSL" in text:
+        return f"check the options of tls in {key}: certificates, and whether the server uses TLS"
     return f"check host and port in {key}, and that the server is up"

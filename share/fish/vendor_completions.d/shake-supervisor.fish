@@ -65,5 +65,5 @@ complete -c shake-supervisor -n _shtab_shake_supervisor_using -l dry-run -d 'che
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l json -d 'with --dry-run: print the plan as one JSON document'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
-complete -c shake-supervisor -n _shtab_shake_supervisor_using -l print-config -d 'print the effective configuration'
+complete -c shake-supervisor -n _shtab_shake_supervisor_using -l print-config -d 'print the effective configuration, and where each value is from'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'

@@ -74,7 +74,7 @@ complete -c shake -n '_shtab_shake_using run' -l dry-run -d 'check, print the pl
 complete -c shake -n '_shtab_shake_using run' -l json -d 'with --dry-run: print the plan as one JSON document'
 complete -c shake -n '_shtab_shake_using run' -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake -n '_shtab_shake_using run' -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
-complete -c shake -n '_shtab_shake_using run' -l print-config -d 'print the effective configuration'
+complete -c shake -n '_shtab_shake_using run' -l print-config -d 'print the effective configuration, and where each value is from'
 complete -c shake -n '_shtab_shake_using run' -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a status -d 'show how a task stands, or how it has ended'
 complete -c shake -n '_shtab_shake_using status' -s h -l help -d 'show this help message and exit'
