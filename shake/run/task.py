@@ -142,13 +142,15 @@ def _take_over(
     """
     standby = Standby()
     with open_connections(config) as opened:
+        before = opened.checkpoints.load_summary()
         _, life = TaskLock.holder(opened.store)
         _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
     last = standby.retry(opened.checkpoints.load_summary)
-    if standby.waited and last and last.finished_by_cutover:
+    # A run that died early has not replaced the summary of the run before it.
+    if standby.waited and last and last != before and last.finished_by_cutover:
         log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
         return None
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
