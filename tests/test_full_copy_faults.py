@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,12 +67,7 @@ def test_faults_and_throttles_are_ridden_out_and_counted(
         result = migration.run()
     assert result.status == 0, result
     compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
-    head, row = (
-        re.split(r"\s{2,}", line.strip())
-        for line in result.stdout.splitlines()
-        if line.startswith(("table ", f"{name}  "))
-    )
-    figures = dict(zip(head, row, strict=True))
+    figures = result.figures(name)
     assert (figures["throttles"], int(figures["retries"]) >= 5) == ("2", True)
 
 

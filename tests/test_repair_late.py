@@ -18,7 +18,7 @@ from tests.support.wait import until
 from tests.support.wire import Wire
 
 MODES = pytest.mark.parametrize("mode", ["objectid", "key"])
-REPAIR = ("--repair", "--yes", "--delete-extra")
+REPAIR = ("--repair", "--yes", "--delete-extra", "--after-cutover")
 Command = Literal["update", "insert", "delete"]
 
 

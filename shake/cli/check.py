@@ -191,8 +191,8 @@ def _confirm(
 ) -> None:
     """Say what --repair will do and, but with --yes, ask. Raises RepairRefused for a no."""
     say(
-        f"--repair changes {in_short([*collections])} at {hosts(config.target_address)}: it stores "
-        "what is missing or different there"
+        f"--repair stores what is missing or different in {in_short([*collections])} at "
+        f"{hosts(config.target_address)}"
     )
     say(
         "it deletes documents whose key the source does not have"

@@ -34,7 +34,7 @@ logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that is slow i
 MOST_BODY = 4096
 
 #: Seconds in which the page of an earlier run, which has ended, makes room.
-_ROOM_SECONDS = 5.0
+_ROOM_SECONDS = 3.0
 
 #: Slow, idle and hostile clients cost no more than this. A body is refused where none is posted.
 #: https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html
