@@ -137,7 +137,6 @@ def test_the_way_out_that_a_refusal_names_leads_out(followed: Followed) -> None:
     followed.compare()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -165,6 +164,7 @@ def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it
     assert "removes its checkpoint" in result.line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
