@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -205,10 +206,19 @@ def test_the_removal_of_what_cannot_be_stored_is_reported(codec: ModuleType) -> 
     assert json.loads(second.item or "") == good | {"x": {"S": "\udfff"}}
 
 
+def _by_value(keys: Any) -> Any:
+    """Keys in which equal numbers are written in one way: ``1.`` and ``0.1e1`` are one key."""
+
+    def plain(one: dict[str, Any]) -> dict[str, Any]:
+        return {"N": str(Decimal(one["N"]).normalize())} if one.keys() == {"N"} else one
+
+    return json.loads(json.dumps(keys), object_hook=plain)
+
+
 @examples
 @given(found=st.lists(items(), min_size=1, max_size=5), options=st.sampled_from(OPTIONS))
 def test_an_item_is_found_again_by_its_document(found: list[Any], options: Options) -> None:
-    keys = [json.dumps(received.keys(page([item]), options)) for item in found]
+    keys = [json.dumps(_by_value(received.keys(page([item]), options))) for item in found]
     body = page([item for n, item in enumerate(found) if keys[n] not in keys[:n]])
     scan = native.scan_page(body, options)
     out = memoryview(bytearray(1 << 16))
