@@ -87,6 +87,24 @@ def test_finish_during_the_copy_ends_the_run_when_it_has_caught_up(followed: Fol
     followed.compare()
 
 
+def test_what_finish_has_answered_is_saved_already(followed: Followed) -> None:
+    """The machine can die right behind the answer, and a standby reads what is saved."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
+    migration.first = (
+        "import time; from shake.run.summaries import Summaries; save = Summaries._save; "
+        "Summaries._save = lambda *those, **more: (time.sleep(0.5), save(*those, **more))"
+    )
+    process = migration.start()
+    followed.arrived("a")
+    control(migration, "finish")
+    store = followed.mongo.client[f"{followed.name}-checkpoint"].status_table
+    saved = store.find_one({"_id": "summary"})
+    assert (saved["State"], saved["ExitStatus"]) == ("finished", 0)
+    assert migration.wait(process).status == 0
+
+
 def test_finish_says_so_when_the_run_ends_otherwise(followed: Followed, running: Migration) -> None:
     followed.simulator.faults.rule(1.0, slow(60), where=lambda call: call.operation == "GetRecords")
     command = [sys.executable, str(ROOT / "bin/shake"), "control", "--conf", str(running.conf)]

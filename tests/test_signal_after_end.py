@@ -11,6 +11,12 @@ from tests.support.followed import Followed
 from tests.support.wait import until
 from tests.support.wire import Wire
 
+#: Sends the supervisor a signal when the farm has ended, before it reports how.
+SIGNALLED = (
+    "import os, signal; from shake.run.resync import Resync; look = Resync.look; "
+    "Resync.look = lambda *those: (os.kill(os.getpid(), signal.{}), look(*those))"
+)
+
 
 @pytest.mark.parametrize("bad", [False, True], ids=["consistent", "failed"])
 def test_a_signal_while_the_lock_is_released_changes_no_status(
@@ -48,10 +54,7 @@ def test_a_signal_right_behind_a_bad_end_does_not_make_it_a_good_one(followed: F
     followed.simulator.table(followed.name)
     followed.put("a")
     migration = followed.task()
-    migration.first = (
-        "import os, signal; from shake.run.resync import Resync; look = Resync.look; "
-        "Resync.look = lambda *those: (os.kill(os.getpid(), signal.SIGTERM), look(*those))"
-    )
+    migration.first = SIGNALLED.format("SIGTERM")
     process = migration.start()
     until(lambda: followed.collection.find_one({"pk": "a"}), 60)
     followed.collection.drop()
@@ -59,3 +62,29 @@ def test_a_signal_right_behind_a_bad_end_does_not_make_it_a_good_one(followed: F
     result = migration.wait(process)
     assert result.status == 1, result
     assert "before the copy began" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_right_behind_a_good_end_does_not_make_it_a_bad_one(
+    followed: Followed, name: str
+) -> None:
+    """What was asked for is done: a script must not take it for undone."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
+    migration.first = SIGNALLED.format(name)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    assert "finished after" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_signal_right_behind_a_full_copy_hides_no_last_line(followed: Followed) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(sync_mode="full")
+    migration.first = SIGNALLED.format("SIGTERM")
+    result = migration.run()
+    assert result.status == 0, result
+    assert "full sync done!" in result.stdout.splitlines()
+    assert result.stderr == ""

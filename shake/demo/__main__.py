@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
@@ -151,6 +152,8 @@ def _demo(options: argparse.Namespace) -> int:
         def linger() -> None:
             if not story.told:  # Ctrl-C, before all was shown
                 return
+            for number in (signal.SIGINT, signal.SIGTERM):  # the run has ended: Ctrl-C ends this
+                signal.signal(number, signal.default_int_handler)
             arguments = [*command, "--set", "qps.full=1000"]
             say(f"shake-check {' '.join(arguments)}")
             screen.flush()

@@ -47,12 +47,13 @@ class Oversight:
             return
         self._over = True
         line = self._redact(line)
-        self.desk.conclude(Reply(status == 0 and complete, line))
         self._summaries.end(status, line)
         if self._webhook:
             self._webhook.end(status, line, complete=complete)
             self._webhook.close(_CLOSE_SECONDS / 2 if status or complete else 0.0)
         self._summaries.close(_CLOSE_SECONDS / 2)
+        # A user who reads "finished" acts on it, so a standby must be able to read it too.
+        self.desk.conclude(Reply(status == 0 and complete, line))
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ class Supervisor:
             self._end()
             while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
                 time.sleep(0.1)  # the resync must not begin before all of this run is closed
-            if self._shutdown.ending.status and not self._shutdown.ending.gap:
+            if not self._shutdown.ending.gap:
                 keep_status(self._shutdown.ending.status)
         if self._shutdown.ending.gap and loop.signalled is not None:
             self._shutdown.stop_instead(loop.signalled)  # a later signal raises an exception
