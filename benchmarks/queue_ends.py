@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from setproctitle import setproctitle
 
 from shake.config import Config
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.process import arena
 from shake.process import entry as child
 from shake.process.arena import Arena
@@ -34,8 +34,8 @@ class EndSetup(NamedTuple):
     touch: bool
 
 
-ToEnd: TypeAlias = messages.Free | messages.Write
-FromEnd: TypeAlias = messages.Page | messages.Wrote
+ToEnd: TypeAlias = worker_messages.Free | writer_messages.Write
+FromEnd: TypeAlias = worker_messages.Page | writer_messages.Wrote
 ROLE = Role[EndSetup, ToEnd, FromEnd]("benchmarks.queue_ends", EndSetup, ToEnd, FromEnd)
 EndChannel: TypeAlias = ChildChannel[EndSetup, ToEnd, FromEnd]
 
@@ -91,12 +91,12 @@ class Hub:
         if self._published < self._pages:
             self._slot_of[self._published] = slot
             self._published += 1
-            self._worker.send(messages.Free(slot))
+            self._worker.send(worker_messages.Free(slot))
 
-    def _page(self, page: messages.Page) -> None:
-        self._writer.send(messages.Write(0, page.lease, 0, page.slot, page.length))
+    def _page(self, page: worker_messages.Page) -> None:
+        self._writer.send(writer_messages.Write(0, page.lease, 0, page.slot, page.length))
 
-    def _answer(self, wrote: messages.Wrote) -> None:
+    def _answer(self, wrote: writer_messages.Wrote) -> None:
         self.wrote += 1
         self._publish(self._slot_of.pop(wrote.page))
 
@@ -122,16 +122,16 @@ class End:
         with child.guarded(self._channel):
             while True:
                 match self._waiting.get():
-                    case messages.Free(slot):
+                    case worker_messages.Free(slot):
                         if self._touch:
                             self._arena.slot(slot)[: len(self._page)] = self._page
                         fields = (pages, slot, len(self._page), 1000, True, b'{"pk":{"S":""}}')
                         pages += 1
-                        self._channel.send(messages.Page(*fields, 1000, 128.0))
-                    case messages.Write(_, page, _, slot, length):
+                        self._channel.send(worker_messages.Page(*fields, 1000, 128.0))
+                    case writer_messages.Write(_, page, _, slot, length):
                         if self._touch:
                             self._page[:] = self._arena.slot(slot)[:length]
-                        self._channel.send(messages.Wrote(0, page))
+                        self._channel.send(writer_messages.Wrote(0, page))
 
 
 def main() -> None:

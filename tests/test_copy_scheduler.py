@@ -7,7 +7,7 @@ from typing import Any, cast
 from shake.checkpoint.records import SegmentRecord
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.task import Farm
 from shake.farm.writer import LockGuard

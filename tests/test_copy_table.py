@@ -24,7 +24,7 @@ from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
 from shake.codec.objectid import segment_prefix, segment_tail
 from shake.copy.table import CopiedTable, SegmentLease
 from shake.farm.ledger import Ledger
-from shake.farm.messages import Page
+from shake.farm.worker_messages import Page
 from shake.limits import Budget
 from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan

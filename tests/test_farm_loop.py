@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from shake.farm import messages, roles
+from shake.farm import roles
+from shake.farm import worker_messages as messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.loop import Loop
 from shake.process.messages import Log, Ready

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.check.messages import CHECKER
-from shake.farm import messages, roles
+from shake.farm import roles, worker_messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Log, Report
 from shake.process.packing import Packing, unpacker
@@ -127,15 +127,15 @@ def test_a_stream_that_is_cut_anywhere_gives_the_whole_messages_before(
 def test_a_child_that_dies_with_orders_unread_has_its_messages_heard() -> None:
     with pair() as (channel, child):
         channel.send(Report())
-        child.sendall(roles.WORKER.sent.encode(messages.Idle(1)))
+        child.sendall(roles.WORKER.sent.encode(worker_messages.Idle(1)))
         child.close()  # with the order unread, which resets the connection
-        assert received_to_the_end(channel) == [messages.Idle(1)]
+        assert received_to_the_end(channel) == [worker_messages.Idle(1)]
 
 
 def test_sending_to_a_child_that_reads_nothing_never_waits_and_keeps_the_order() -> None:
     with pair() as (channel, child):
         for number in range(100_000):
-            channel.send(messages.Free(number))
+            channel.send(worker_messages.Free(number))
         assert channel.backlog > 0
         received = ChildChannel(child, roles.WORKER).receive()
         reader = threading.Thread(
@@ -145,7 +145,7 @@ def test_sending_to_a_child_that_reads_nothing_never_waits_and_keeps_the_order()
         reader.start()
         while reader.is_alive():
             channel.flush()
-        assert seen == [messages.Free(number) for number in range(100_000)]
+        assert seen == [worker_messages.Free(number) for number in range(100_000)]
         assert channel.backlog == 0
 
 
@@ -153,11 +153,11 @@ def test_sending_to_a_dead_child_is_harmless_and_keeps_nothing() -> None:
     with pair() as (channel, child):
         child.close()
         for _ in range(3):
-            channel.send(messages.Drain())
+            channel.send(worker_messages.Drain())
         assert channel.backlog == 0
         assert channel.receive() == ([], False)
         channel.close()
-        channel.send(messages.Drain())
+        channel.send(worker_messages.Drain())
         assert channel.backlog == 0
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import Config, load
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.farm.ledger import End, Lease, Ledger, Published
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.writer import LockGuard, TableWriter, WriterProcess
@@ -89,7 +89,10 @@ Begin = Callable[[str], Stage]
 
 def test_a_child_hears_and_is_heard(stage: Begin) -> None:
     echo = stage("echo")
-    sent: list[Any] = [messages.Drain(), *(messages.Free(number) for number in range(5000))]
+    sent: list[Any] = [
+        worker_messages.Drain(),
+        *(worker_messages.Free(number) for number in range(5000)),
+    ]
     for message in sent:
         echo.child.send(message)
     assert echo.until(lambda: len(echo.heard) == len(sent)) == sent
@@ -100,7 +103,7 @@ def test_what_a_child_said_whole_before_it_was_killed_counts_and_the_rest_does_n
 ) -> None:
     one = stage("die")
     heard = one.until(lambda: one.heard and isinstance(one.heard[-1], str))
-    assert heard == [*(messages.Idle(number) for number in range(1000)), "signal 9"]
+    assert heard == [*(worker_messages.Idle(number) for number in range(1000)), "signal 9"]
 
 
 def test_a_child_that_is_killed_from_outside_is_noticed(stage: Begin) -> None:
@@ -146,8 +149,8 @@ def test_signals_of_the_terminal_and_of_service_managers_are_for_the_supervisor(
     assert os.getpgid(echo.child.pid) != os.getpgid(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(echo.child.pid, number)
-    echo.child.send(messages.Drain())
-    assert echo.until(lambda: len(echo.heard) == 2)[1] == messages.Drain()
+    echo.child.send(worker_messages.Drain())
+    assert echo.until(lambda: len(echo.heard) == 2)[1] == worker_messages.Drain()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python always looks there first")
@@ -267,8 +270,8 @@ class Pool(Notes):
         assert found
         worker, scanner = found
         number = self.pool.ledger.grant(self.job, "t", 0, worker.number, 0.0).number
-        table = messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
-        self.pool.lease(worker, table, messages.LeaseSegment(number, scanner, 0, 0, None, 0))
+        table = worker_messages.OpenTable(0, "t", Keys(Attribute("pk", "S")), 1, 1)
+        self.pool.lease(worker, table, worker_messages.LeaseSegment(number, scanner, 0, 0, None, 0))
         return number
 
 
@@ -299,7 +302,7 @@ def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) ->
 def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -> None:
     pool.ready(1)
     for slot in (0, 4):
-        pool.pool.received(pool.worker, messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
+        pool.pool.received(pool.worker, worker_messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
     assert pool.worker.status().slots_used == 2
     pool.kill()
     pool.ready(2)
@@ -397,22 +400,22 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
     )
 
     def done(times: int) -> bool:
-        return sum(isinstance(one, messages.Done) for one in heard) == times
+        return sum(isinstance(one, writer_messages.Done) for one in heard) == times
 
     try:
-        writer.order(messages.Prepare(7, "create"))
+        writer.order(writer_messages.Prepare(7, "create"))
         run(loop, lambda: done(1), 30.0)
         first = process.status().pid
         for number in range(4):
             ledger.publish(lease, number, number)
             page = ledger.send(lease).number
-            writer.write(messages.Write(7, page, 0, number, lengths[number]))
+            writer.write(writer_messages.Write(7, page, 0, number, lengths[number]))
         run(loop, lambda: job.loads, 30.0)
         os.kill(first, signal.SIGKILL)
         run(loop, lambda: len(job.loads) >= 4, 30.0)
         assert job.loads == [0, 1, 2, 3]
         run(loop, lambda: process.status().restarts == 1, 30.0)
-        writer.order(messages.BuildIndexes(7, 0, 0))
+        writer.order(writer_messages.BuildIndexes(7, 0, 0))
         run(loop, lambda: done(2), 30.0)
         assert process.status().pid != first
         assert sorted(d["pk"] for d in mongo.client[name].t.find()) == [d["pk"] for d in documents]

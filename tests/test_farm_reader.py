@@ -16,7 +16,8 @@ import pytest
 
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.farm import messages, roles
+from shake.farm import roles
+from shake.farm import worker_messages as messages
 from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Diagnosis, Failed, Report

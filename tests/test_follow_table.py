@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
 from shake.farm.ledger import End, Ledger
-from shake.farm.messages import Batch, Journaled
+from shake.farm.worker_messages import Batch, Journaled
 from shake.follow.table import ApplyingLease, FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shake.checkpoint.records import StreamRecord, TableRecord
 from shake.farm.ledger import End, Ledger
-from shake.farm.messages import Batch
+from shake.farm.worker_messages import Batch
 from shake.follow.table import ApplyingLease, FollowedTable
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table

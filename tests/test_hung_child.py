@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from shake.demo.servers import free_port
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
 from tests.support.status import status

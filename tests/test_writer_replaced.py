@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
-from shake.farm import messages
+from shake.farm import writer_messages as messages
 from shake.farm.ledger import Ledger
 from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.plan.plan import Action, TablePlan

@@ -43,8 +43,8 @@ class Difference:
     ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
     there, there more than once (``duplicate``), an ``index`` (named by ``fields``) that is not
     there, or ``folded``: several items of the source have one double as their key.
-    ``undecided``: the check could not decide whether the key differs. ``kept``: the item cannot be stored, and
-    the task has kept it beside its checkpoints. ``key`` is DynamoDB JSON.
+    ``undecided``: the check could not decide whether the key differs. ``kept``: the item cannot be
+    stored, and the task has kept it beside its checkpoints. ``key`` is DynamoDB JSON.
     ``repaired`` means put right, and looked at again. ``source`` is the item as DynamoDB JSON, and
     ``target`` are the documents of its key as MongoDB Extended JSON, as far as they are known.
     """

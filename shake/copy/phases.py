@@ -8,7 +8,7 @@ from dataclasses import replace
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
 from shake.copy.writers import CopyWriters
-from shake.farm import messages
+from shake.farm import writer_messages as messages
 from shake.farm.task import Farm
 from shake.phase import Phase
 from shake.targets.capabilities import capabilities

@@ -7,7 +7,7 @@ import math
 from shake.copy.table import CopiedTable, SegmentLease
 from shake.copy.writers import CopyWriters
 from shake.errors import RunError
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
@@ -48,7 +48,7 @@ class CopyScheduler:
         self._pool.lease(
             worker,
             _open_table(copy),
-            messages.LeaseSegment(
+            worker_messages.LeaseSegment(
                 lease=lease.number,
                 scanner=scanner,
                 table=copy.number,
@@ -82,9 +82,9 @@ class CopyScheduler:
 
     # ---- pages
 
-    def received(self, lease: SegmentLease, message: messages.OfLease) -> None:
+    def received(self, lease: SegmentLease, message: worker_messages.OfLease) -> None:
         """A worker has filled a slot: have it stored."""
-        assert isinstance(message, messages.Page)
+        assert isinstance(message, worker_messages.Page)
         copy = lease.table
         self._ledger.publish(lease, message.slot, message)
         number = self._ledger.send(lease).number
@@ -96,13 +96,13 @@ class CopyScheduler:
         if message.slot < 0:  # an empty page
             self._ledger.acknowledge(number)
         else:
-            write = messages.Write(
+            write = writer_messages.Write(
                 *(copy.number, number, lease.worker, message.slot, message.length),
                 *(lease.part.number, message.received),
             )
             self._writers[copy.number].write(lease.part.writer, write)
 
-    def acknowledged(self, lease: SegmentLease, published: Published[messages.Page]) -> None:
+    def acknowledged(self, lease: SegmentLease, published: Published[worker_messages.Page]) -> None:
         """The target has a page, and all before it."""
         copy = lease.table
         copy.acknowledge(lease, published, self._loop.clock())
@@ -128,7 +128,7 @@ class CopyScheduler:
             return
         now = self._loop.clock()
         for worker, calls in copy.budget.grants(now):
-            self._pool.workers[worker].send(messages.Permit(copy.number, calls))
+            self._pool.workers[worker].send(worker_messages.Permit(copy.number, calls))
         due = now + copy.budget.wait(now)
         if copy.budget.wanted and due < self._grants_due.get(copy.number, math.inf):
             self._grants_due[copy.number] = due
@@ -152,9 +152,9 @@ class CopyScheduler:
         self._grant(copy)
 
 
-def _open_table(copy: CopiedTable) -> messages.OpenTable:
+def _open_table(copy: CopiedTable) -> worker_messages.OpenTable:
     table = copy.plan.table
     record = copy.record
-    return messages.OpenTable(
+    return worker_messages.OpenTable(
         copy.number, table.name, table.keys, record.segments, record.stamp + record.run
     )

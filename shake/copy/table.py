@@ -11,7 +11,7 @@ from shake.checkpoint.kept import NOTHING_KEPT, Tally
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.codec.objectid import segment_tail
 from shake.farm.ledger import Lease, Published
-from shake.farm.messages import Page
+from shake.farm.worker_messages import Page
 from shake.limits import Budget
 from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan

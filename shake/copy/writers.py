@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from shake.farm import messages
+from shake.farm import writer_messages as messages
 from shake.farm.writer import TableWriter
 
 

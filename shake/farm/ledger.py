@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from shake.farm.messages import OfLease
+from shake.farm.worker_messages import OfLease
 
 Table = TypeVar("Table")
 Part = TypeVar("Part")

@@ -8,11 +8,11 @@ from typing import Any
 
 from shake.config import Config
 from shake.errors import RunError
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from shake.farm.ledger import Lease, Ledger
-from shake.farm.messages import FromWorker, ToWorker
 from shake.farm.roles import WORKER, WorkerSetup
 from shake.farm.task import Task
+from shake.farm.worker_messages import FromWorker, ToWorker
 from shake.process import arena
 from shake.process.loop import Loop
 from shake.process.supervised import SupervisedChild

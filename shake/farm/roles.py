@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from shake.farm.messages import FromWorker, FromWriter, ToWorker, ToWriter
+from shake.farm.worker_messages import FromWorker, ToWorker
+from shake.farm.writer_messages import FromWriter, ToWriter
 from shake.process.channel import ChildChannel
 from shake.process.role import Role
 from shake.source.endpoint import Credentials, Endpoint

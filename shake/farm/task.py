@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from shake.errors import ShakeError
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 
 if TYPE_CHECKING:
     from shake.config import Config
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Phases(Protocol):
     """Who gives a writer its orders."""
 
-    def carried_out(self, table: int, done: messages.Done) -> None:
+    def carried_out(self, table: int, done: writer_messages.Done) -> None:
         """A writer has carried out its order."""
 
 
@@ -48,7 +48,7 @@ class Task(Protocol):
 
     # ---- children
 
-    def from_worker(self, worker: Worker, message: messages.OfWorker) -> None:
+    def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
         """A worker reports something that belongs to no lease."""
 
     def worker_died(self, worker: Worker) -> None:
@@ -71,7 +71,7 @@ class Task(Protocol):
     def copied(self, copy: CopiedTable) -> None:
         """The copy of a table is over: done, done before, or broken."""
 
-    def indexed(self, table: int, done: messages.Done) -> None:
+    def indexed(self, table: int, done: writer_messages.Done) -> None:
         """A table that is to be followed has its indexes, but for those that were refused."""
 
     def shards_changed(self, following: FollowedTable) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from shake.config import Config
 from shake.errors import RunError
-from shake.farm import messages
+from shake.farm import writer_messages as messages
 from shake.farm.ledger import Ledger
-from shake.farm.messages import FromWriter, OfWriter, ToWriter
 from shake.farm.roles import WRITER, WriterSetup, writer_name
 from shake.farm.task import Task
+from shake.farm.writer_messages import FromWriter, OfWriter, ToWriter
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.supervised import SupervisedChild

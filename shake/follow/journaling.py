@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm

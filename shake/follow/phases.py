@@ -11,7 +11,7 @@ from typing import Any
 from shake.checkpoint.records import AppliedRecord, repair_sessions
 from shake.clock import boot_clock
 from shake.errors import RunError
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
@@ -123,7 +123,7 @@ class FollowPhases:
         until = boot_clock() + QUICK
         if until > self._quick_until + 1.0:
             self._quick_until = until
-            self._pool.send_all(messages.PollQuickly(until))
+            self._pool.send_all(worker_messages.PollQuickly(until))
 
     # ---- phases
 
@@ -136,11 +136,11 @@ class FollowPhases:
         self._writers[table] = self._task.start_writer(table, following.record.run, False, self)
         log.info("table %s: following its changes", following.name)
         if indexes:
-            self._writers[table].order(messages.BuildIndexes(table, 0, 0))
+            self._writers[table].order(writer_messages.BuildIndexes(table, 0, 0))
         else:
             self._activate(following)
 
-    def carried_out(self, table: int, done: messages.Done) -> None:
+    def carried_out(self, table: int, done: writer_messages.Done) -> None:
         """The table has its indexes, but for those that the target refused."""
         self._task.indexed(table, done)
         if not done.has_key_index:
@@ -153,7 +153,7 @@ class FollowPhases:
 
     def _activate(self, following: FollowedTable) -> None:
         following.active = True
-        self._writers[following.number].say(messages.Sweep(following.number))
+        self._writers[following.number].say(writer_messages.Sweep(following.number))
         self._keep_fence(following)
         following.shards.begin_applying()
         self._journaling.give_way(following)
@@ -200,7 +200,7 @@ class FollowPhases:
     def _look_at_consistency(self, following: FollowedTable) -> None:
         if following.reaches(following.consistent_from):
             following.consistent = True
-            self._writers[following.number].say(messages.Sweep(following.number))
+            self._writers[following.number].say(writer_messages.Sweep(following.number))
             whole = following.plan.whole(self._config) and not following.record.skipped
             log.info(
                 "table %s: %s: every change made before %s (source's clock) is applied",
@@ -213,7 +213,7 @@ class FollowPhases:
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""
         for following in self._active():
-            self._writers[following.number].say(messages.Verify(following.number))
+            self._writers[following.number].say(writer_messages.Verify(following.number))
 
     def _keep_fences(self) -> None:
         for following in self._active():
@@ -232,7 +232,7 @@ class FollowPhases:
     def _keep_fence(self, following: FollowedTable) -> None:
         sessions = [shard.id for shard in following.shards]
         sessions += repair_sessions(following.record.repairs)
-        self._writers[following.number].say(messages.KeepFences(following.number, sessions))
+        self._writers[following.number].say(writer_messages.KeepFences(following.number, sessions))
 
     def _active(self) -> list[FollowedTable]:
         return [following for following in self._followings.values() if following.active]

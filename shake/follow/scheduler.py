@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
@@ -58,14 +58,14 @@ class FollowScheduler:
             self._pool.lease_shard(worker, self._open_stream(claim.following), lease)
             self._turns.served(claim, lease.lease)
 
-    def _lease(self, following: FollowedTable, worker: Worker) -> messages.LeaseShard:
+    def _lease(self, following: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
         clock, shard = self._loop.clock(), following.shards.first()
         lease = self._ledger.grant(self, following, shard, worker.number, clock)
         iterator = following.lease(lease)
         journaled = shard.journal.sequence if shard.journal else None
         start, sequence = shard.position
         numbers = lease.number, following.number
-        return messages.LeaseShard(
+        return worker_messages.LeaseShard(
             *(*numbers, shard.id, start, sequence, False, journaled, 0), *iterator
         )
 
@@ -78,26 +78,26 @@ class FollowScheduler:
 
     # ---- batches
 
-    def received(self, lease: ApplyingLease, message: messages.OfLease) -> None:
+    def received(self, lease: ApplyingLease, message: worker_messages.OfLease) -> None:
         """A worker has filled a slot, or has read a shard to its tip, or as far as it can."""
         following, shard = lease.table, lease.part
         match message:
-            case messages.Batch():
+            case worker_messages.Batch():
                 following.answers += message.complete
                 changes = following.publish(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
                 self._ledger.publish(lease, message.slot, changes)
                 self._apply(lease)
-            case messages.Tip(_, moment):
+            case worker_messages.Tip(_, moment):
                 following.answers += 1
                 following.tip(lease, min(moment, self._source_clock.earliest()))
                 self._turns.rest_at_tip(lease)
-            case messages.ShardEnd(_, over):
+            case worker_messages.ShardEnd(_, over):
                 shard.iterator = TipIterator(message.iterator, message.asked, message.since)
                 self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
                 self.assign(following)
-            case messages.ShardGap():
+            case worker_messages.ShardGap():
                 self._monitor.from_reader(following, shard, message)
                 self._ledger.end(lease)
                 self.assign(following)
@@ -109,7 +109,7 @@ class FollowScheduler:
             batch = published.load.batch
             if published.load.written:
                 self._writers[lease.table.number].write(
-                    messages.Apply(
+                    writer_messages.Apply(
                         *(lease.table.number, published.number, lease.worker, batch.slot),
                         batch.runs,
                         lease.part.id,
@@ -136,9 +136,9 @@ class FollowScheduler:
         """From its consistent point on, a table can have a stricter rule for inserts."""
         self._pool.restrict(self._open_stream(following))
 
-    def _open_stream(self, following: FollowedTable) -> messages.OpenStream:
+    def _open_stream(self, following: FollowedTable) -> worker_messages.OpenStream:
         table, record = following.plan.table, following.record
         strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
-        return messages.OpenStream(
+        return worker_messages.OpenStream(
             following.number, table.name, table.keys, record.arn, record.since, strict
         )

@@ -7,8 +7,8 @@ from functools import partial
 from math import inf
 
 from shake.errors import GapError
-from shake.farm.messages import ShardGap
 from shake.farm.task import Farm
+from shake.farm.worker_messages import ShardGap
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
 from shake.stream import suspicion

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from shake.checkpoint.records import StreamRecord
 from shake.farm.ledger import End, Lease, Published
-from shake.farm.messages import Batch, Journaled
+from shake.farm.worker_messages import Batch, Journaled
 from shake.follow.set_back import SetBack
 from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan

@@ -21,7 +21,7 @@ from shake.config import Redactor
 from shake.control.commands import Command, GetStatus, Reply
 from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
-from shake.farm import messages
+from shake.farm import worker_messages, writer_messages
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.health import Health
 from shake.farm.pool import Worker
@@ -180,7 +180,7 @@ class Supervisor:
         if (until := self._lock.until) != self._until:
             self._until = until
             for process in self._parts.writing:
-                process.send(messages.WriteUntil(until))
+                process.send(writer_messages.WriteUntil(until))
         self._steering.tend()
         if self._ends_when_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
@@ -248,15 +248,15 @@ class Supervisor:
         self._parts.copy_scheduler.worker_died(worker)
         self._parts.follow_scheduler.assign()
 
-    def from_worker(self, worker: Worker, message: messages.OfWorker) -> None:
+    def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
         match message:
-            case messages.Want(table):
+            case worker_messages.Want(table):
                 self._parts.copy_scheduler.wanted(worker, table)
             case Bounds():
                 self._parts.follow_phases.learn_time(message)
-            case messages.ReadRetried():
+            case worker_messages.ReadRetried():
                 self._read_retried(message)
-            case messages.Idle():
+            case worker_messages.Idle():
                 self._parts.copy_scheduler.assign()
             case Ready():
                 self._parts.copy_scheduler.assign()
@@ -264,18 +264,18 @@ class Supervisor:
             case _:
                 self._from_child(message)
 
-    def _from_writer(self, table: int, phases: Phases, message: messages.OfWriter) -> None:
+    def _from_writer(self, table: int, phases: Phases, message: writer_messages.OfWriter) -> None:
         copy = self._parts.copies[table]
         match message:
-            case messages.Done():
+            case writer_messages.Done():
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
-            case messages.Building(_, step, share):
+            case writer_messages.Building(_, step, share):
                 copy.index_step, copy.index_progress = step, share
-            case messages.Kept(_, tally, moment):
+            case writer_messages.Kept(_, tally, moment):
                 if moment > copy.kept_at:  # the reports of several writers can come in any order
                     copy.kept, copy.kept_at = tally, moment
                     self._limit_kept()
-            case messages.WriteRetried(_, reason):
+            case writer_messages.WriteRetried(_, reason):
                 copy.retries += 1
                 log.debug("table %s: %s", copy.plan.table.name, reason)
                 self.retrying(reason)  # without a table: a failing target fails all of them
@@ -305,7 +305,7 @@ class Supervisor:
             case Silent(text):
                 self.doubt(text)
 
-    def _read_retried(self, retried: messages.ReadRetried) -> None:
+    def _read_retried(self, retried: worker_messages.ReadRetried) -> None:
         copy = self._parts.copies[retried.table]
         if retried.scan:
             self._parts.copy_scheduler.failed(copy, throttled=retried.throttled)
@@ -344,7 +344,7 @@ class Supervisor:
             if not self._parts.follow_phases.over:
                 self._parts.checkpointer.save_status("incr_sync")
 
-    def indexed(self, table: int, done: messages.Done) -> None:
+    def indexed(self, table: int, done: writer_messages.Done) -> None:
         copy = self._parts.copies[table]
         copy.error = done.error
         self._parts.copy_phases.save_collection(copy, done.collection_uuid)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 
 from shake.config import Config
-from shake.farm import messages, roles
+from shake.farm import roles
+from shake.farm import worker_messages as messages
 from shake.process.arena import Arena, Slots
 from shake.source.client import Retry
 from shake.source.clock import SourceClock

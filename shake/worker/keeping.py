@@ -15,7 +15,7 @@ from shake.clock import boot_clock
 from shake.codec import received
 from shake.codec.received import Received
 from shake.config import Config
-from shake.farm import messages
+from shake.farm import writer_messages as messages
 from shake.status.figures import many, utc
 from shake.targets.contract import Changes, Refusal, Writer
 from shake.worker.kept_index import KeptIndex

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from shake import codec
 from shake.config import Config
-from shake.farm import messages, roles
+from shake.farm import roles
+from shake.farm import worker_messages as messages
 from shake.process import entry as child
 from shake.process.arena import SLOTS_PER_SCANNER
 from shake.process.messages import Ready, Report, unhandled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shake import codec
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 
 
 def room_beside(slot: memoryview, response: memoryview | None) -> memoryview:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shake import codec
 from shake.codec.objectid import segment_prefix
 from shake.errors import ItemError, Stopped
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from shake.process import entry as child
 from shake.source.connection import Buffer
 from shake.source.contract import Pages, Pending
@@ -166,7 +166,11 @@ class Scanner(threading.Thread):
         return self._source.scan(table.plan, lease.segment, start, self._buffer)
 
     def _publish(
-        self, lease: messages.LeaseSegment, table: ScannedTable, body: memoryview, number: int
+        self,
+        lease: messages.LeaseSegment,
+        table: ScannedTable,
+        body: memoryview,
+        number: int,
     ) -> codec.ScanPage:
         """Transcode a page into as many slots as it needs; its position goes with the last.
 

@@ -12,7 +12,7 @@ import orjson
 from shake import codec
 from shake.clock import boot_clock
 from shake.errors import ItemError, SourceError, Stopped
-from shake.farm import messages
+from shake.farm import worker_messages as messages
 from shake.limits import BURST, Bucket
 from shake.process import entry as child
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED

@@ -17,7 +17,8 @@ from shake.checkpoint.records import OnExisting
 from shake.checkpoint.store import Store, attach_store
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
-from shake.farm import messages, roles
+from shake.farm import roles
+from shake.farm import writer_messages as messages
 from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.config import Config
 from shake.errors import RunError
-from shake.farm.messages import Drain, Free, Idle
+from shake.farm.worker_messages import Drain, Free, Idle
 from shake.process import entry as child
 from shake.process import heartbeat
 from shake.process.channel import ChildChannel

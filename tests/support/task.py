@@ -8,10 +8,10 @@ from typing import Any
 from shake.copy.table import CopiedTable
 from shake.errors import ShakeError
 from shake.farm.ledger import Lease, Published
-from shake.farm.messages import Done
 from shake.farm.pool import Worker
 from shake.farm.task import Phases
 from shake.farm.writer import TableWriter
+from shake.farm.writer_messages import Done
 from shake.follow.table import FollowedTable
 from shake.plan.plan import TablePlan
 
