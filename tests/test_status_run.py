@@ -192,8 +192,10 @@ def test_a_check_of_the_running_task_is_on_its_page(
     until(lambda: view(port) and view(port)["headline"]["answer"] == "yes", 60)
     assert view(port)["check"] is None
     assert check.main(["--conf", str(migration.conf)]) == 0
-    shown = until(lambda: view(port)["check"], 30)
-    assert shown["text"].startswith("The check is finished (")
+    finished = "The check is finished ("
+    shown = until(
+        lambda: (shown := view(port)["check"]) and shown["text"].startswith(finished) and shown, 30
+    )
     assert shown["text"].endswith("): no difference")
     assert shown["tone"] == "good"
     stopped(migration, process)
