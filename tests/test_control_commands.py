@@ -8,13 +8,17 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shake.control.address import connect
+from shake.control.client import ask
+from shake.control.commands import Command, Pause, Reply, write_reply
 from shake.demo.servers import free_port
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import ROOT, Migration
@@ -243,8 +247,11 @@ def test_a_stranger_is_refused_by_name_too(running: Migration, followed: Followe
         folder = folder.parent
     try:
         said = as_nobody(
-            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
-            's.sendall(b\'{"action": "pause"}\\n\'); print(s.makefile().readline())',
+            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+            "import contextlib\n"
+            "with contextlib.suppress(BrokenPipeError):\n"  # where the refusal was quicker
+            ' s.sendall(b\'{"action": "pause"}\\n\')\n'
+            "print(s.makefile().readline())",
             str(path),
         )
     finally:
@@ -252,6 +259,30 @@ def test_a_stranger_is_refused_by_name_too(running: Migration, followed: Followe
             one.chmod(mode)
     assert "only the user that runs the task" in said
     assert status(port_of(running))["state"] == "running"
+
+
+def test_a_refusal_that_comes_before_the_command_is_read(tmp_path: Path) -> None:
+    closed = threading.Event()
+
+    class Late(list[Command]):
+        """Commands that are written when the server has closed the connection."""
+
+        def __iter__(self) -> Iterator[Command]:
+            closed.wait(30)
+            return super().__iter__()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+
+        def refuse() -> None:
+            with listener.accept()[0] as peer:
+                peer.sendall(write_reply(Reply(False, "only the user that runs the task")))
+            closed.set()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        replies = list(ask(tmp_path / "sock", Late([Pause()])))
+    assert [one.line for one in replies] == ["only the user that runs the task"]
 
 
 def test_a_socket_of_a_dead_run_is_replaced(running: Migration) -> None:

@@ -32,7 +32,8 @@ def ask(path: Path, commands: Sequence[Command]) -> Iterator[Reply]:
         raise NoAnswer(f"{path}: {error.strerror or error}") from error
     with contextlib.closing(connection), connection.makefile("rb") as replies:
         try:
-            connection.sendall(b"".join(map(write_command, commands)))
+            with contextlib.suppress(BrokenPipeError):  # a refusal can come before, and is read
+                connection.sendall(b"".join(map(write_command, commands)))
             for command in commands:
                 waits = isinstance(command, AwaitEnd)
                 connection.settimeout(None if waits else ANSWER_SECONDS)
