@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # uvx
     "PIP_FIND_LINKS": f"{DIST} {os.environ.get('PIP_FIND_LINKS', '')}",
     "UV_FIND_LINKS": f"{DIST},{os.environ.get('UV_FIND_LINKS', '')}".strip(","),
+    "UV_NO_CACHE": "1",  # uvx would run an older wheel of the same version
     "SHAKE_CODEC": "native",  # fails where the wheel's codec does not load
 }
 
