@@ -168,7 +168,7 @@ def test_a_copy_that_is_still_in_its_staging_collection_is_not_compared_with_an_
     settings = {"full__read__concurrency": 1, "qps__full__batch_num": 10, "qps__full": 5}
     migration = followed.task(sync_mode="full", target__db__exist="rename", **settings)
     process = migration.start()
-    until(lambda: followed.checkpoint.find_one({"_id": "segment-000000"}))
+    until(lambda: followed.checkpoint.find_one({"Segment": 0}))
     migration.kill(process)
     said = f"table {followed.name}: the copy is not complete (status copying)"
     refused(followed, migration, capsys, said, *arguments)

@@ -8,9 +8,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,14 +19,16 @@ from hypothesis import strategies as st
 
 from shake import files
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.contract import Store, StoreUnavailable, Superseded
+from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superseded
 from shake.checkpoint.file import FileStore
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.mongodb import MongoStore
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord, shard_document
 from shake.checkpoint.store import open_store
 from shake.config import Config, load
 from shake.config.names import stored_name
 from shake.errors import RefusedError, RunError
+from shake.stream.shard import Shard, ShardState
 
 Settings = list[str]
 
@@ -127,6 +130,117 @@ def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store
     assert {one["_id"]: one["at"] for one in store.read("orders")} == {"a": 21, "b": 5, "c": 6}
     store.write("orders", [{"_id": "b", "Run": 3, "at": 7}])
     assert {one["_id"]: one["at"] for one in store.read("orders")}["b"] == 7
+
+
+class OneLife:
+    """What a task saves of a table from its first run on, until its checkpoint is removed."""
+
+    def __init__(self, checkpoints: Checkpoints, life: str, runs: int) -> None:
+        self.checkpoints = checkpoints
+        self.first = TableRecord("orders", "shop.orders", 1700000000, 2, life=life)
+        self.table = replace(self.first, run=runs)
+        self.stream = StreamRecord("orders", f"arn:{life}", runs, life=life, stamp=1700000000)
+        self.segment = SegmentRecord(0, b'{"k": 1}', 10 + runs, run=runs)
+        self.identity = Identity(server=life)
+        self.shard = Shard("s1", "", "100", str(200 + runs), state=ShardState.READY)
+
+    def begin(self) -> None:
+        self.checkpoints.save_identity("orders", None, self.identity, 0, self.table.life)
+        self.checkpoints.begin_stream(self.stream, lambda: None)
+        self.checkpoints.save_stream(self.stream, [self.shard])
+        self.checkpoints.begin_table(self.first)
+
+    def writes(self) -> list[Callable[[], None]]:
+        """All that a run saves, each of which can be held up on its way."""
+        saves = self.checkpoints
+        run, life = self.table.run, self.table.life
+        filled = replace(self.identity, collection_uuid=life)
+        return [
+            lambda: saves.save_segments(self.table, [self.segment]),
+            lambda: saves.save_table(self.table),
+            lambda: saves.save_shards(self.stream, [shard_document(self.shard)]),
+            lambda: saves.save_stream(self.stream, []),
+            lambda: saves.save_identity("orders", self.identity, filled, run, life),
+        ]
+
+    def land(self) -> None:
+        for write in self.writes():
+            with suppress(Superseded):
+                write()
+
+    def assert_saved(self) -> None:
+        assert self.checkpoints.load("orders") == (self.table, [self.segment])
+        assert self.checkpoints.load_stream("orders") == (self.stream, [self.shard])
+        saved = self.checkpoints.load_identity("orders")
+        assert saved
+        assert saved.collection_uuid == self.table.life
+
+
+@pytest.mark.parametrize("how", ["shake forget", "by hand"])
+def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
+    store: Store, how: str
+) -> None:
+    checkpoints = Checkpoints(store)
+    dead, fresh = (OneLife(checkpoints, life * 16, run) for life, run in [("a", 5), ("b", 0)])
+    dead.begin()
+    dead.land()
+    dead.assert_saved()
+    if how == "shake forget":
+        checkpoints.forget("orders")
+    else:
+        for key in documents(store, "orders"):
+            store.swap("orders", {"_id": key}, None)
+    dead.land()
+    assert checkpoints.load_identity("orders") is None
+    assert checkpoints.load("orders") == (None, [])
+    assert checkpoints.load_stream("orders") == (None, [])
+    fresh.begin()
+    for write in fresh.writes():
+        dead.land()
+        write()
+    dead.land()
+    fresh.assert_saved()
+
+
+def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store) -> None:
+    removed: list[tuple[str, Document | None, Document | None]] = []
+
+    class Recording:
+        """The store, which notes what it exchanges."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def swap(self, *exchange: Any) -> bool:
+            removed.append(exchange)
+            return store.swap(*exchange)
+
+    old, fresh = (OneLife(Checkpoints(store), life * 16, 0) for life in "ab")
+    old.begin()
+    old.land()
+    Checkpoints(cast(Store, Recording())).forget("orders")
+    fresh.begin()
+    fresh.land()
+    for exchange in removed:
+        store.swap(*exchange)
+    fresh.assert_saved()
+
+
+def test_a_stream_counts_only_once_all_of_its_shards_are_saved(store: Store) -> None:
+    checkpoints = Checkpoints(store)
+    dead, fresh = (OneLife(checkpoints, life * 16, 0) for life in "ab")
+    checkpoints.begin_stream(dead.stream, lambda: None)
+    assert checkpoints.load_stream("orders") == (None, [])
+
+    def overtaken() -> None:
+        checkpoints.begin_stream(fresh.stream, lambda: None)
+        checkpoints.save_stream(fresh.stream, [fresh.shard])
+
+    with pytest.raises(Superseded):
+        checkpoints.begin_stream(dead.stream, overtaken)
+    with pytest.raises(Superseded):
+        checkpoints.save_stream(dead.stream, [dead.shard])
+    assert checkpoints.load_stream("orders") == (fresh.stream, [fresh.shard])
 
 
 @settings(

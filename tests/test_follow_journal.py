@@ -38,9 +38,9 @@ def journaling(followed: Followed, tmp_path: Path, **settings: object) -> Migrat
 
 def journaled(followed: Followed) -> bool:
     """Whether the checkpoint says that the journal has all that the stream said."""
-    saved = {one["_id"]: one for one in followed.checkpoint.find({"_id": {"$regex": "^shard-"}})}
+    saved = {one["ShardId"]: one for one in followed.checkpoint.find({"ShardId": {"$ne": None}})}
     for shard in followed.table.stream.shards:
-        document = saved.get(f"shard-{shard.id}", {})
+        document = saved.get(shard.id, {})
         if shard.records and int(document.get("JournalSequenceNumber") or 0) < shard.last:
             return False
         if shard.closed and document.get("JournalStatus") != "ended":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import KeptItems
-from shake.checkpoint.records import repair_sessions
+from shake.checkpoint.records import TableRecord, repair_sessions
 from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import TaskHeld, TaskLock
 from shake.config import Config
@@ -56,19 +56,20 @@ class Repairs:
             raise RepairRefused(
                 f"collection {namespace} is missing: it has gone since the check began"
             )
-        self._save_user(table.name, record.run if record else 0)
+        self._save_user(table.name, record)
         repair = self._checkpoints.begin_repair(table.name, processes)
         self._lock.renew()  # who takes the task over from here on, reads that record
         fence = Fence(found.collection_uuid, repair.run)
         self._target.writer(namespace, table, fence).end_shards(repair_sessions(repair.sessions))
         return fence._replace(process=1)
 
-    def _save_user(self, table: str, run: int) -> None:
+    def _save_user(self, table: str, record: TableRecord | None) -> None:
         """Save as whom the repair changes the table; warn if the task has done so as another."""
         saved = self._checkpoints.load_identity(table)
         known = saved or Identity(server=hosts(self._config.target_address))
         if (identity := known.used_by(self._target.user)) != saved:
-            self._checkpoints.save_identity(table, saved, identity, run)
+            run, life = (record.run, record.life) if record else (0, "")
+            self._checkpoints.save_identity(table, saved, identity, run, life)
         if len(identity.users) > 1:
             log.warning("%s", several_users([table]))
 

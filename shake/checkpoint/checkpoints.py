@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded
@@ -27,6 +28,8 @@ from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 
+#: How :func:`_named` ends a name.
+_LIFE = re.compile("@[0-9a-f]{16}$")
 #: Documents of a table that the task has begun with.
 _BEGUN = frozenset({"table", "stream"})
 #: All of them, but for those of its segments and shards.
@@ -79,12 +82,12 @@ class Checkpoints:
         The first write makes all of it void. Where that is all that happens, a start is refused.
         """
         name, kept = stored_name(table), bad_name(table)
-        ours = [one["_id"] for one in self._store.read(name) if _is_of_table(one["_id"])]
-        bad = [one["_id"] for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
-        for key in sorted(ours, key=lambda one: one != "table"):
-            self._store.swap(name, {"_id": key}, None)
-        for key in bad:
-            self._store.swap(kept, {"_id": key}, None)
+        ours = [one for one in self._store.read(name) if _is_of_table(one["_id"])]
+        bad = [one for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
+        for document in sorted(ours, key=lambda one: one["_id"] != "table"):
+            self._store.swap(name, document, None)  # this one alone: it can land late
+        for document in bad:
+            self._store.swap(kept, document, None)
         return len(ours)
 
     def load(self, table: str) -> tuple[TableRecord | None, list[SegmentRecord]]:
@@ -98,8 +101,8 @@ class Checkpoints:
         segments = sorted(
             (
                 SegmentRecord.of(table, one)
-                for one in documents
-                if one["_id"].startswith("segment-") and (record is None or record.owns(one))
+                for one in _of_life(documents, "segment-", record.life if record else "")
+                if record is None or record.owns(one)
             ),
             key=lambda one: one.segment,
         )
@@ -121,13 +124,13 @@ class Checkpoints:
         documents = self._read(table)
         copy = _table_record(table, documents)
         stream = next((one for one in documents if one["_id"] == "stream"), None)
-        if stream is None or (copy is not None and not copy.owns(stream)):
+        if stream is None or "Begun" in stream or (copy is not None and not copy.owns(stream)):
             return None, []
         record = StreamRecord.of(table, stream)
         return record, [
             shard_of(table, one)
-            for one in documents
-            if one["_id"].startswith("shard-") and one["Run"] >= record.run
+            for one in _of_life(documents, "shard-", record.life)
+            if one["Run"] >= record.run
         ]
 
     def load_identity(self, table: str) -> Identity | None:
@@ -136,19 +139,23 @@ class Checkpoints:
         found = next((one for one in documents if one["_id"] == "identity"), None)
         return None if found is None else Identity.of(table, found)
 
-    def save_identity(self, table: str, old: Identity | None, new: Identity, run: int = 0) -> None:
+    def save_identity(
+        self, table: str, old: Identity | None, new: Identity, run: int = 0, life: str = ""
+    ) -> None:
         """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
-        ``run`` is the copy's. Raises Superseded where something else is stored. The exchange is
-        atomic, so what an earlier run sent late does not replace what a later one saved.
+        ``run`` and ``life`` are the copy's. Raises Superseded where something else is stored. The
+        exchange is atomic, so what an earlier run sent late does not replace what a later one
+        saved.
         """
-        before, document = None if old is None else old.document(), new.document() | {"Run": run}
+        before = None if old is None else old.document()
+        document = new.document() | {"Run": run, "Life": life}
         if self._swap(table, before, document):
             return
         stored = next((one for one in self._read(table) if one["_id"] == "identity"), None)
         if stored is not None and Identity.of(table, stored) == new:
             return
-        late = stored is not None and stored.get("Run", 0) < run
+        late = stored and stored.get("Run", 0) < run and stored.get("Life", life) == life
         if not (late and self._swap(table, stored, document)):
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
@@ -177,6 +184,20 @@ class Checkpoints:
             if self._swap(table, saved, record.document() | self._date()):
                 return record
 
+    def begin_stream(self, record: StreamRecord, check: Callable[[], None]) -> None:
+        """Make room for the first record of a stream, which does not count before it is saved.
+
+        ``check`` raises where the task lock is lost. It comes between the look at what is saved
+        and the exchange, so what a dead run sends late replaces nothing of a later run. Raises
+        Superseded where another run has begun.
+        """
+        saved = next((one for one in self._read(record.table) if one["_id"] == "stream"), None)
+        check()
+        if not self._swap(record.table, saved, record.document() | {"Begun": True}):
+            raise Superseded(
+                f"the stream of table {record.table} was begun by another run: start again"
+            )
+
     def save_stream(self, record: StreamRecord, shards: Iterable[Shard]) -> None:
         """Save shards, then the stream, as its run; the stream counts once it is there."""
         self.save_shards(record, map(shard_document, shards))
@@ -184,11 +205,12 @@ class Checkpoints:
 
     def save_shards(self, record: StreamRecord, documents: Iterable[dict[str, Any]]) -> None:
         """Save shards (see :func:`shard_document`), unless a later run has begun."""
-        self._write(record.table, [one | {"Run": record.run} for one in documents])
+        run = {"Run": record.run}
+        self._write(record.table, [_named(one, record.life) | run for one in documents])
 
     def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
-        gone = {f"shard-{shard_id}" for shard_id in shard_ids}
+        gone = {f"shard-{shard_id}{_suffix(record.life)}" for shard_id in shard_ids}
         for document in self._read(record.table):
             if document["_id"] in gone and document.get("Run") == record.run:
                 self._swap(record.table, document, None)
@@ -200,11 +222,17 @@ class Checkpoints:
         """
         self._begin(None, record)
 
-    def begin_anew(self, record: TableRecord, segments: int, gap: str) -> TableRecord:
+    def begin_anew(
+        self,
+        record: TableRecord,
+        segments: int,
+        gap: str,
+        check: Callable[[], None] = lambda: None,
+    ) -> TableRecord:
         """Begin another copy of a table, by one write: all that was saved of the last one is void.
 
         ``record`` is the table's where none is saved, since its changes alone were followed.
-        Raises Superseded where another run is at work.
+        ``check``: see :meth:`begin_stream`. Raises Superseded where another run is at work.
         """
         documents = self._read(record.table)
         saved = next((one for one in documents if one["_id"] == "table"), None)
@@ -212,6 +240,7 @@ class Checkpoints:
         filled = next((one for one in documents if one["_id"] == "identity"), None)
         uuid = Identity.of(record.table, filled).collection_uuid if filled else ""
         fresh = last.anew(int(self._now()), segments, gap, uuid)
+        check()
         self._begin(saved, fresh)
         return fresh
 
@@ -229,7 +258,8 @@ class Checkpoints:
     def save_segments(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
         """Save segments as the run of the table's copy, unless a later one has begun."""
         copy = {"Run": record.run, "Stamp": record.stamp}
-        self._write(record.table, [one.document() | copy for one in segments])
+        documents = [_named(one.document(), record.life) | copy for one in segments]
+        self._write(record.table, documents)
 
     def status(self) -> SyncStatus | None:
         """Which sync the task is in; None before it began."""
@@ -296,6 +326,24 @@ class Checkpoints:
 
 def _is_of_table(key: str) -> bool:
     return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
+
+
+def _suffix(life: str) -> str:
+    return f"@{life}" if life else ""
+
+
+def _named(document: dict[str, Any], life: str) -> dict[str, Any]:
+    """The document by a name that no other life has. So none of another one is in its way."""
+    return document | {"_id": document["_id"] + _suffix(life)}
+
+
+def _of_life(documents: Iterable[Document], kind: str, life: str) -> Iterator[dict[str, Any]]:
+    """The documents of a kind, and of this life, as they were before they were :func:`_named`."""
+    for one in documents:
+        name: str = one["_id"]
+        found = _LIFE.search(name)
+        if name.startswith(kind) and (found[0] if found else "") == _suffix(life):
+            yield {**one, "_id": name.removesuffix(_suffix(life))}
 
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:

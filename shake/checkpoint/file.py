@@ -77,8 +77,11 @@ class FileStore:
             with self._locked():
                 stored = self._load(collection)
                 for one in documents:
-                    if stored.get(one["_id"], {}).get("Run", 0) > one.get("Run", math.inf):
-                        raise Superseded(f"{self._path(collection)}: a later run has written there")
+                    if not _may_replace(stored.get(one["_id"], {}), one):
+                        raise Superseded(
+                            f"{self._path(collection)}: a later run has written there, or it was "
+                            "removed"
+                        )
                 self._replace(collection, stored | {one["_id"]: dict(one) for one in documents})
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
@@ -207,6 +210,12 @@ class FileStore:
             self._sync(handle)
         finally:
             os.close(handle)
+
+
+def _may_replace(current: Document, new: Document) -> bool:
+    return current.get("Run", 0) <= new.get("Run", math.inf) and (
+        "Life" not in new or current.get("Life") == new["Life"]
+    )
 
 
 def _is(current: Document | None, old: Document | None) -> bool:

@@ -121,10 +121,16 @@ class MongoStore:
             self._write(collection, documents[start : start + AT_ONCE])
 
     def _write(self, collection: str, documents: Sequence[Document]) -> None:
-        replaces = [ReplaceOne(_not_later(one), dict(one), upsert=True) for one in documents]
+        replaces = [
+            ReplaceOne(_not_later(one), dict(one), upsert="Life" not in one) for one in documents
+        ]
         with self._errors():
             try:
-                self._database[collection].bulk_write(replaces, ordered=False)
+                done = self._database[collection].bulk_write(replaces, ordered=False)
+                if done.matched_count + done.upserted_count < len(replaces):
+                    raise Superseded(
+                        f"{self._name}: a later run has written there, or {collection} was removed"
+                    )
             except BulkWriteError as error:
                 # Our own earlier attempt, still under way, collides as well: that one passes.
                 if _code(error) == DUPLICATE_KEY and self._superseded(collection, documents):
@@ -181,7 +187,8 @@ class MongoStore:
 def _not_later(document: Document) -> dict[str, Any]:
     """Selects what the document may replace; a later run's stays, and so the upsert collides."""
     run = {"Run": {"$not": {"$gt": document["Run"]}}} if "Run" in document else {}
-    return {"_id": document["_id"], **run}
+    life = {"Life": document["Life"]} if "Life" in document else {}
+    return {"_id": document["_id"], **run, **life}
 
 
 def _exactly(old: Document) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -16,6 +17,19 @@ STATUS_TABLE = "status_table"
 
 #: What happens to a collection that has the name already.
 OnExisting = Literal["create", "rename", "drop", "resync"]
+
+
+def new_life() -> str:
+    """Identifies a record, and what belongs to it, until a user removes the checkpoint.
+
+    Runs are counted from 0 again then. What an earlier run has sent late is of another life, and
+    changes nothing. Records of older versions have none: "".
+    """
+    return uuid.uuid4().hex[:16]
+
+
+def _life(life: str) -> dict[str, str]:
+    return {"Life": life} if life else {}
 
 
 class CopyRun(NamedTuple):
@@ -39,7 +53,7 @@ class TableRecord:
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
     task's own collection that a new copy replaces. ``drops`` are the UUIDs of all collections that
     the copy, or an unfinished one before it, was to drop. ``first`` is the stamp of the task's
-    first copy, 0 while this is it.
+    first copy, 0 while this is it. ``life``: see :func:`new_life`.
     """
 
     table: str
@@ -56,6 +70,7 @@ class TableRecord:
     replaces: str = ""
     first: int = 0
     drops: tuple[str, ...] = ()
+    life: str = ""
 
     def moved(self, phase: Phase) -> TableRecord:
         """The record in its next phase; ValueError for a step that shake.phase does not allow."""
@@ -121,6 +136,7 @@ class TableRecord:
             "Drops": list(self.drops),
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
+            **_life(self.life),
         }
 
     @classmethod
@@ -150,6 +166,7 @@ class TableRecord:
             replaces=fields.text("Replaces") if "Replaces" in document else "",
             first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
             drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
+            life=fields.text("Life") if "Life" in document else "",
         )
 
 
@@ -217,7 +234,7 @@ class StreamRecord:
     are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
     is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
     out because the target lacked their key: the target does not hold all items then. ``repairs``
-    is the number of repair sessions that this run has ended.
+    is the number of repair sessions that this run has ended. ``life``: see :func:`new_life`.
     """
 
     table: str
@@ -228,6 +245,7 @@ class StreamRecord:
     began: float = 0.0
     skipped: int = 0
     repairs: int = 0
+    life: str = ""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -241,6 +259,7 @@ class StreamRecord:
             "Began": self.began,
             "Skipped": self.skipped,
             "Repairs": self.repairs,
+            **_life(self.life),
         }
 
     @classmethod
@@ -256,6 +275,7 @@ class StreamRecord:
             began=fields.real("Began") if "Began" in document else 0.0,
             skipped=fields.number("Skipped") if "Skipped" in document else 0,
             repairs=fields.number("Repairs") if "Repairs" in document else 0,
+            life=fields.text("Life") if "Life" in document else "",
         )
 
 

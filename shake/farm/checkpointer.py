@@ -75,7 +75,8 @@ class Checkpointer(threading.Thread):
 
     def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
-        self._put(partial(self._checkpoints.save_identity, record.table, old, new, record.run))
+        save = self._checkpoints.save_identity
+        self._put(partial(save, record.table, old, new, record.run, record.life))
 
     def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.

@@ -56,8 +56,9 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
     for table in plan.tables:
         if table.identity != table.saved:
             ours()
+            record = table.record
             checkpoints.save_identity(
-                table.table.name, table.saved, table.identity, table.record.run
+                table.table.name, table.saved, table.identity, record.run, record.life
             )
 
 

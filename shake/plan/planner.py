@@ -9,7 +9,13 @@ from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import STATUS_TABLE, OnExisting, SegmentRecord, TableRecord
+from shake.checkpoint.records import (
+    STATUS_TABLE,
+    OnExisting,
+    SegmentRecord,
+    TableRecord,
+    new_life,
+)
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.phase import Phase
@@ -174,6 +180,7 @@ class Planner:
                 stamp=self._stamp,
                 segments=count_segments(config, table, self._scanners, holds_items=holds_items),
                 settings=self._settings,
+                life=new_life(),
             )
         else:
             self.refusals += changed_settings(config, record)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import StreamRecord
+from shake.checkpoint.records import StreamRecord, new_life
 from shake.config import Config
 from shake.plan.plan import Plan, StreamPlan, TablePlan
 from shake.source.contract import Source
@@ -76,8 +76,11 @@ class _Chooser:
 
     def choose(self, table: TablePlan) -> StreamPosition:
         assert table.stream is not None
-        position = self._go_on(table, table.stream) or self._begin(table, table.stream)
+        begun = self._go_on(table, table.stream)
+        position = begun or self._begin(table, table.stream)
         with self.lock:
+            if begun is None:
+                self.checkpoints.begin_stream(position.record, self.ours)
             self.ours()
             self.checkpoints.save_stream(position.record, position.shards)
         return position
@@ -117,5 +120,6 @@ class _Chooser:
             stamp=table.record.stamp,
             began=now,
             repairs=self.checkpoints.load_repair(name).sessions,
+            life=new_life(),
         )
         return StreamPosition(record, shards)

@@ -84,8 +84,7 @@ class Resync:
             return
         segments = self._segments(gap, planned, source)
         self._end_shards(planned)
-        self._lock.renew()
-        record = self._checkpoints.begin_anew(planned.record, segments, gap.what)
+        record = self._checkpoints.begin_anew(planned.record, segments, gap.what, self._lock.renew)
         self._behind.add(gap.table)
         log.warning(
             "table %s: changes are lost: %s; it is copied again%s, while other tables go on",
