@@ -416,11 +416,11 @@ def test_names_are_filtered_by_stars_and_question_marks_alone() -> None:
         ("a+b", False),
         ("a.b", True),
     ]:
-        assert white.wants(table) is wanted
+        assert white.selects_table(table) is wanted
     assert white.plain_white_names == ("a.b",)
     black = configure("filter.collection.black=tmp*")
-    assert (black.wants("tmp1"), black.wants("a_tmp1")) == (False, True)
-    assert configure().wants("anything")
+    assert (black.selects_table("tmp1"), black.selects_table("a_tmp1")) == (False, True)
+    assert configure().selects_table("anything")
 
 
 def test_a_table_goes_where_the_map_says_or_under_the_id() -> None:

@@ -60,7 +60,7 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved]:
                 checkpoints.load_stream(name)[0],
                 checkpoints.load_identity(name) or UNKNOWN,
             )
-            for name in checkpoints.begun(config.wants)
+            for name in checkpoints.begun(config.selects_table)
         }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
-from shake.config.declared_keys import Config
+from shake.config.config import Config
 from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.windows import overlap

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from shake.config.check import check, check_proxies
-from shake.config.declared_keys import KEYS, Config
+from shake.config.config import Config
+from shake.config.declared_keys import KEYS
 from shake.config.key_type import Setting
 from shake.errors import UsageError
 

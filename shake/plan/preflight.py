@@ -43,7 +43,7 @@ def make_plan(
     ``scanners`` is how many segments the farm reads at once. Raises RefusedError when source,
     target or checkpoints cannot be looked at, or a place is none that the target can have.
     """
-    begun = checkpoints.begun(config.wants)
+    begun = checkpoints.begun(config.selects_table)
     try:
         listed = list_tables(config, source)
         found = find_tables(config, source, listed, begun)

@@ -72,7 +72,7 @@ def find_tables(
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
     """
-    names = [name for name in listed if config.wants(name)]
+    names = [name for name in listed if config.selects_table(name)]
     known = {*begun} if _plain_list(config) else {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:

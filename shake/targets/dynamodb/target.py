@@ -148,7 +148,7 @@ class DynamoTarget:
         """Raise an error where the target does not answer, or RefusedError for a source table."""
         name = table_name(namespace)
         found = self.describe(namespace, attempts=ATTEMPTS)
-        if found is not None and self._config.wants(name) and self._is_source(name, found):
+        if found is not None and self._config.selects_table(name) and self._is_source(name, found):
             raise RefusedError(
                 f"{namespace}: the target's table {name} is the source's own: set target.address "
                 "to another endpoint, or give another name by namespace.map"
