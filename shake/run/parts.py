@@ -134,6 +134,11 @@ class Parts:
         )
 
     @property
+    def complete(self) -> bool:
+        """All tables are copied, and no changes are followed."""
+        return self.copy_phases.over and self.follow_phases.over
+
+    @property
     def writing(self) -> list[WriterProcess]:
         """The processes that write to the target."""
         copying = itertools.chain.from_iterable(self._copy_writers.values())

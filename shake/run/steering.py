@@ -25,10 +25,9 @@ from shake.control.desk import Steered
 from shake.copy.table import CopiedTable
 from shake.run.parts import Parts
 from shake.run.shutdown import Shutdown
-from shake.run.summaries import summarize
 from shake.schema import OLD, RETENTION
 from shake.status.figures import count, duration, in_short, utc
-from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.snapshot import TableStatus
 
 log = logging.getLogger("shake.control")
 
@@ -45,14 +44,12 @@ class Steering:
         parts: Parts,
         shutdown: Shutdown,
         steered: Steered,
-        status: Callable[[], Snapshot],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._parts = parts
         self._shutdown = shutdown
         self._steered = steered
-        self._status = status
         self._now = now
         self._window = window_at(config.source_windows, now())
         for copy in parts.copies:
@@ -72,8 +69,6 @@ class Steering:
 
     def obey(self, command: Command) -> Reply:
         """Carry out a command, or say why not."""
-        if isinstance(command, GetStatus):
-            return Reply(True, "", summarize(self._status(), "").document())
         if not self._shutdown.running:
             return Reply(False, f"the task is ending: {self._shutdown.ending.line}")
         match command:
@@ -85,8 +80,8 @@ class Steering:
                 return self._set_budget(table, units)
             case Finish():
                 return self._finish()
-            case AwaitEnd():
-                raise AssertionError("the desk answers it")
+            case GetStatus() | AwaitEnd():
+                raise AssertionError("answered elsewhere")
 
     # ---- pause
 

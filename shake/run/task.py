@@ -350,9 +350,9 @@ def _supervised(
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
     supervisor = Supervisor(options, plan, resources)
-    pages.show(supervisor.snapshot())
+    pages.show(supervisor.snapshots.take())
     pages.asked = Asked(
-        *(supervisor.look, supervisor.diagnostics.gather, supervisor.switching),
+        *(supervisor.snapshots.look, supervisor.diagnostics.gather, supervisor.switching),
         checks.load_told,
     )
     if resources.checkpoints.status() is None:

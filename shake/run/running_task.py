@@ -1,0 +1,228 @@
+"""A running task: its parts, and what is done about what they report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from shake.config import Redactor
+from shake.copy.table import CopiedTable
+from shake.errors import GapError, RunError, ShakeError
+from shake.farm import worker_messages, writer_messages
+from shake.farm.diagnostics import Diagnostics
+from shake.farm.health import Health
+from shake.farm.pool import Worker
+from shake.farm.task import Phases
+from shake.farm.writer import TableWriter
+from shake.follow.table import FollowedTable
+from shake.plan.plan import Action, Plan, TablePlan
+from shake.process.loop import Loop
+from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
+from shake.run.parts import Parts, RunOptions, RunResources
+from shake.run.shutdown import Shutdown
+from shake.run.snapshots import Snapshots
+from shake.run.steering import Steering
+from shake.source.clock import Bounds
+from shake.status.figures import total
+from shake.status.kept import too_many_kept
+from shake.status.readiness import claim, gate
+from shake.targets.contract import Location
+
+log = logging.getLogger("shake.farm")
+
+
+class RunningTask:
+    """The Task of all parts of one run, which it builds."""
+
+    def __init__(self, options: RunOptions, plan: Plan, resources: RunResources) -> None:
+        self._config = config = options.config
+        self._options = options
+        self._plan = plan
+        self._screen = resources.screen
+        self._redact = Redactor(config.secrets()).redact
+        self.loop = loop = Loop()
+        self.shutdown = Shutdown(
+            loop.clock,
+            resyncs=config.gap_policy == "resync",
+            until_consistent=options.until_consistent,
+            drain=self._drain,
+        )
+        self._health = Health(loop.clock)
+        self.parts = parts = Parts(options, plan, resources, loop, self)
+        self.steering = Steering(config, parts, self.shutdown, resources.desk.steered)
+        self.snapshots = Snapshots(
+            *(config, plan, loop, parts, self.shutdown, self.steering, self._health),
+            resources.watch.clock,
+        )
+        self.diagnostics = Diagnostics(loop.post, self._ask_all)
+
+    def show(self) -> None:
+        """Show how the task stands now."""
+        self._screen.show(self.snapshots.take())
+
+    @property
+    def ends_when_consistent(self) -> bool:
+        return self._options.until_consistent or self.steering.finishing
+
+    def _drain(self, patience: float) -> None:
+        """Begin nothing more; check again at the deadline whether it is over."""
+        self.parts.pool.drain()
+        self.show()
+        self.loop.later(patience, _wake)
+
+    # ---- what goes wrong
+
+    @property
+    def draining(self) -> bool:
+        return not self.shutdown.running
+
+    def fail(self, error: ShakeError) -> None:
+        """See Task. First renew the lock: if it is lost, that is the error which is reported."""
+        if self.shutdown.running and not isinstance(error, GapError):
+            self.parts.checkpointer.renew_lock_now()
+        self.shutdown.fail(error)
+
+    def retrying(self, text: str) -> None:
+        self._health.failed_again(text)
+
+    def doubt(self, text: str) -> None:
+        self._health.doubt(text)
+
+    # ---- children
+
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
+        copy = self.parts.copies[table]
+        return TableWriter(
+            self.parts.process(alone=phases is self.parts.copy_phases),
+            table,
+            copy.plan,
+            Location(copy.plan.namespace, copy.identity.collection_uuid),
+            run,
+            staged=staged,
+            guard=self.parts.guard,
+            ledger=self.parts.pool.ledger,
+            report=partial(self._from_writer, table, phases),
+            kept=bool(copy.kept.items),
+        )
+
+    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+        return replace(first, process=self.parts.process(alone=True, number=number))
+
+    def worker_died(self, worker: Worker) -> None:
+        self.parts.copy_scheduler.worker_died(worker)
+        self.parts.follow_scheduler.assign()
+
+    def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
+        match message:
+            case worker_messages.Want(table):
+                self.parts.copy_scheduler.wanted(worker, table)
+            case Bounds():
+                self.parts.follow_phases.learn_time(message)
+            case worker_messages.ReadRetried():
+                self._read_retried(message)
+            case worker_messages.Idle():
+                self.parts.copy_scheduler.assign()
+            case Ready():
+                self.parts.copy_scheduler.assign()
+                self.parts.follow_scheduler.assign()
+            case _:
+                self._from_child(message)
+
+    def _from_writer(self, table: int, phases: Phases, message: writer_messages.OfWriter) -> None:
+        copy = self.parts.copies[table]
+        match message:
+            case writer_messages.Done():
+                phases.carried_out(table, message._replace(error=self._redact(message.error)))
+            case writer_messages.Building(_, step, share):
+                copy.index_step, copy.index_progress = step, share
+            case writer_messages.Kept(_, tally, moment):
+                if moment > copy.kept_at:  # the reports of several writers can come in any order
+                    copy.kept, copy.kept_at = tally, moment
+                    self.limit_kept()
+            case writer_messages.WriteRetried(_, reason):
+                copy.retries += 1
+                log.debug("table %s: %s", copy.plan.table.name, reason)
+                self.retrying(reason)  # without a table: a failing target fails all of them
+            case Ready():
+                pass
+            case _:
+                self._from_child(message)
+
+    def limit_kept(self) -> None:
+        """End the task where more items are kept than is allowed."""
+        tables = [copy for copy in self.parts.copies if copy.kept.items]
+        kept, most = sum(copy.kept.items for copy in tables), self._config.bad_items_max
+        if kept > most:
+            self.fail(RunError(too_many_kept(kept, most, [one.plan.table.name for one in tables])))
+
+    def _from_child(self, message: Log | Failed | Diagnosis | Silent) -> None:
+        match message:
+            case Log(level, logger, text):
+                logging.getLogger(logger).log(level, "%s", text)
+            case Failed(text, detail):
+                log.debug("%s", detail)
+                self.fail(RunError(text))
+            case Diagnosis():
+                self.diagnostics.add(message)
+            case Silent(text, over=True):
+                self._health.resolve(text)
+            case Silent(text):
+                self.doubt(text)
+
+    def _read_retried(self, retried: worker_messages.ReadRetried) -> None:
+        copy = self.parts.copies[retried.table]
+        if retried.scan:
+            self.parts.copy_scheduler.failed(copy, throttled=retried.throttled)
+        copy.retries += 1
+        copy.throttles += retried.throttled
+        table = copy.plan.table.name
+        log.debug("table %s: %s", table, retried.reason)
+        if retried.tries >= self._config.source_session_max_retries:
+            self.retrying(f"table {table}: {retried.reason}")
+
+    def _ask_all(self) -> int:
+        """Have every child send its diagnosis; return how many were asked."""
+        self.parts.pool.send_all(Report())
+        writing = self.parts.writing
+        for process in writing:
+            process.send(Report())
+        alive = [worker for worker in self.parts.pool.workers if worker.child]
+        return len(alive) + len(writing)
+
+    # ---- tables
+
+    def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
+        self.parts.monitor.watcher.verify(plan, then)
+
+    def all_stored(self, copy: CopiedTable) -> None:
+        self.parts.copy_phases.all_stored(copy)
+
+    def copied(self, copy: CopiedTable) -> None:
+        if not copy.has_key_index:
+            self.parts.follow_phases.give_up(copy.number)
+        else:
+            self.parts.follow_phases.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
+        if self.parts.copy_phases.over:
+            if any(table.copies for table in self._plan.tables):
+                self._screen.copied()
+            if not self.parts.follow_phases.over:
+                self.parts.checkpointer.save_status("incr_sync")
+
+    def indexed(self, table: int, done: writer_messages.Done) -> None:
+        copy = self.parts.copies[table]
+        copy.error = done.error
+        self.parts.copy_phases.save_collection(copy, done.collection_uuid)
+
+    def shards_changed(self, following: FollowedTable) -> None:
+        self.parts.follow_scheduler.assign(following)
+
+    def consistent(self) -> None:
+        if self.ends_when_consistent and self.shutdown.running:
+            snapshot = self.snapshots.take()
+            self.shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
+
+
+def _wake() -> None:
+    """Do nothing: the loop then checks whether it is over."""
