@@ -13,9 +13,11 @@ from shake.process.arena import SLOTS_PER_SCANNER
 from shake.process.messages import Ready, Report, unhandled
 from shake.source.endpoint import Credentials
 from shake.source.scan import ScanPlan
+from shake.worker.applying_reader import ApplyingReader
 from shake.worker.context import WorkerContext
+from shake.worker.journaling_reader import JournalingReader
 from shake.worker.scanner import Allowance, ScannedTable, Scanner
-from shake.worker.shard_reader import ApplyingReader, FollowedStream, JournalingReader, Reader
+from shake.worker.shard_reader import FollowedStream, Reader
 
 
 class WorkerMain:

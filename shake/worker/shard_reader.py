@@ -1,8 +1,7 @@
-"""Reads one shard of a stream: its records become statements in slots, or go into its journal."""
+"""Reads one shard of a stream: asks for records, asks again, and finds out where its tip is."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import Pages
-from shake.stream.journal import Appender, Damaged, entries
+from shake.stream.journal import Damaged
 from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
-from shake.worker.received import put_beside, room_beside
 
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
@@ -37,13 +35,6 @@ _BUSY = 0.5
 
 #: Seconds, of the source's time, by which a tip must have moved before it is reported again.
 _TIP_EVERY = 0.2
-
-#: Seconds, and bytes, between two syncs of a journal that grows.
-_SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000
-#: Seconds between two checks whether another process has released the journal's lock.
-_LOCK_EVERY = 0.1
-#: Seconds after which that counts as a journal that takes no more.
-_LOCK_SECONDS = 30.0
 
 #: Tries before a shard counts as gone. AWS might not know a newly listed shard everywhere yet.
 _GONE_AFTER = 5
@@ -217,7 +208,7 @@ class Reader(threading.Thread):
         if self._sequence or not self._position:
             return False
         first = orjson.loads(body[:-1])["Records"][0]["dynamodb"]["SequenceNumber"]
-        return _as_number(first) <= _as_number(self._position)
+        return as_number(first) <= as_number(self._position)
 
     def _leaving(self) -> bool:
         return self.ended.is_set() or self._stopping.is_set()
@@ -231,138 +222,6 @@ class Reader(threading.Thread):
         return self._source.iterator(self._stream.arn, shard, *position, self._buffer)
 
 
-class ApplyingReader(Reader):
-    """Makes statements of a shard's records, of the journal's first, and publishes them."""
-
-    def _serve(self) -> bool:
-        return self._replay() or self._read()
-
-    def _replay(self) -> bool:
-        """Whether the journal holds the shard to its end."""
-        if self._lease.journaled is None:
-            return False
-        for entry in entries(self._file, self._lease.sequence, self._lease.journaled):
-            if not entry.body:
-                return True
-            self._next = ""  # of a position before this one
-            page = codec.change_page(entry.body, self._stream.options)
-            kept = entry.body + b"\0" if self._stream.options.rejects else b""
-            self._take(page, memoryview(kept))
-            self._position = entry.sequence
-            if self._lease.start:
-                self._sequence = entry.sequence
-            if self._leaving():
-                raise Stopped
-        return False
-
-    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
-        if page.created >= self._stream.since:
-            self._publish(page, body[:-1] if self._stream.options.rejects else None)
-        else:  # all older than the copy: only the position moves on
-            self._skip(page)
-
-    def _tip(self, moment: float) -> None:
-        self._send(messages.Tip(self._lease.lease, moment))
-
-    def _publish(self, page: codec.ChangePage, kept: memoryview | None) -> None:
-        """Statements into as many slots as they need; the position goes with the last one.
-
-        ``kept`` is the answer, where bad items are to be kept.
-        """
-        while True:
-            slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
-            out = self._arena.slot(slot)
-            try:
-                runs = list(page.fill(room_beside(out, kept)))
-            except codec.CorruptPage:
-                self._slots.give(slot)
-                raise
-            used = sum(size for size, _ in runs)
-            received = put_beside(out, used, kept, page.take_rejects())
-            if page.done:
-                break
-            self._send(messages.Batch(self._lease.lease, slot, runs, False, received=received))
-        position = page.records, page.sequence, page.created, received
-        self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
-
-    def _skip(self, page: codec.ChangePage) -> None:
-        nothing = [(0, 0)] * 3
-        self._send(
-            messages.Batch(self._lease.lease, -1, nothing, True, 0, page.sequence, page.created)
-        )
-
-
-class JournalingReader(Reader):
-    """Puts a shard's answers into its journal, and reports them once they are durable."""
-
-    _journal: Appender
-    _records = _bytes = 0  # since the last report
-    _created = _reported = _waited = 0.0
-
-    def _serve(self) -> bool:
-        lease = self._lease
-        try:
-            self._journal = Appender(self._file, lease.journaled or "", lease.size, self._wait)
-            with contextlib.closing(self._journal):
-                self._records, self._bytes, self._created = self._journal.found
-                self._position = max(self._position, self._journal.sequence, key=_as_number)
-                if lease.start or self._records:  # a worker that died has read the oldest
-                    self._sequence = max(self._sequence, self._journal.sequence, key=_as_number)
-                over = self._journal.ended or self._read()
-                if over and not self._journal.ended:
-                    self._bytes += self._journal.end()
-                self._report()
-                return over
-        except OSError as error:
-            self._send(messages.JournalFull(lease.lease, f"{self._file}: {error.strerror}"))
-            return False
-
-    def _wait(self) -> None:
-        """Wait for the journal's lock: a worker of a dead run can hold it for some seconds."""
-        if self._leaving():
-            raise Stopped
-        self._waited += _LOCK_EVERY
-        if self._waited > _LOCK_SECONDS:
-            raise TimeoutError(
-                0,
-                f"another process has held its lock for {_LOCK_SECONDS:g} s; end it (see lslocks)",
-            )
-        self._rest(_LOCK_EVERY)
-
-    def _take(self, page: codec.ChangePage, body: memoryview) -> None:
-        if page.created >= self._stream.since:
-            self._validate(page)
-        self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
-        self._records += page.records
-        self._created = page.created
-        if time.monotonic() - self._reported > _SYNC_EVERY or self._bytes > _SYNC_BYTES:
-            self._report()
-
-    def _pause(self) -> None:
-        if self._bytes:
-            self._report()
-
-    def _tip(self, moment: float) -> None:
-        self._send(messages.Journaled(self._lease.lease, "", 0, 0, moment))
-
-    def _validate(self, page: codec.ChangePage) -> None:
-        """Find records of which no statement can be made, while they can be fetched again."""
-        slot = self._slots.borrow(self._leaving)
-        try:
-            while not page.done:
-                page.fill(self._arena.slot(slot))
-        finally:
-            self._slots.give(slot)
-
-    def _report(self) -> None:
-        self._journal.sync()
-        self._reported = time.monotonic()
-        sequence, created = self._journal.sequence, self._created
-        self._send(
-            messages.Journaled(self._lease.lease, sequence, self._records, self._bytes, created)
-        )
-        self._records = self._bytes = 0
-
-
-def _as_number(sequence: str) -> int:
+def as_number(sequence: str) -> int:
+    """A sequence number to compare; the empty one is less than all others."""
     return int(sequence or 0)
