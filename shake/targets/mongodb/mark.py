@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import bson
 from bson.binary import UUID_SUBTYPE, Binary
@@ -20,9 +19,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from shake.targets.contract import Location
 from shake.targets.mongodb.bulk import DUPLICATE_KEY, UUID_MISMATCH, Bulk
 from shake.targets.mongodb.retrying import Contended
-
-if TYPE_CHECKING:
-    from shake.targets.mongodb.target import MongoTarget
+from shake.targets.mongodb.server import MongoServer
 
 _NAMESPACE = uuid.UUID("5d3f1c1e-4f0a-4c53-9a0e-9b6a1f0a7c11")
 
@@ -31,7 +28,7 @@ _NAMESPACE = uuid.UUID("5d3f1c1e-4f0a-4c53-9a0e-9b6a1f0a7c11")
 class Mark:
     """The mark of one copy, which has the stamp ``stamp``, into ``namespace``."""
 
-    target: MongoTarget
+    server: MongoServer
     namespace: str
     stamp: int
 
@@ -43,7 +40,7 @@ class Mark:
         """
         name = staging.namespace
         document = memoryview(bson.encode({"_id": self._id}))
-        bulk = Bulk(self.target.collection(name), staging.collection_uuid)
+        bulk = Bulk(self.server.collection(name), staging.collection_uuid)
         try:
             bulk.run("insert", document, 1)
         except BulkWriteError as error:
@@ -53,22 +50,22 @@ class Mark:
             if error.code != UUID_MISMATCH:
                 raise
             raise Contended(f"{name}: it was renamed meanwhile") from error
-        if self.target.collections(name, name).get(name) != staging.collection_uuid:
+        if self.server.collections(name, name).get(name) != staging.collection_uuid:
             raise Contended(f"{name}: it was renamed meanwhile")
 
     @property
     def is_there(self) -> bool:
         """Whether what has the final name is this copy."""
-        find = self.target.collection(self.namespace).find_one
-        return self.target.call(self.namespace, lambda: find({"_id": self._id})) is not None
+        find = self.server.collection(self.namespace).find_one
+        return self.server.call(self.namespace, lambda: find({"_id": self._id})) is not None
 
     def remove(self) -> None:
         """Delete it from what has the final name."""
-        delete = self.target.collection(self.namespace).delete_one
-        self.target.call(self.namespace, lambda: delete({"_id": self._id}))
+        delete = self.server.collection(self.namespace).delete_one
+        self.server.call(self.namespace, lambda: delete({"_id": self._id}))
 
     @property
     def _id(self) -> Binary:
-        named = "\0".join((self.target.task, self.namespace, str(self.stamp)))
+        named = "\0".join((self.server.config.id, self.namespace, str(self.stamp)))
         identifier: Binary = Binary(uuid.uuid5(_NAMESPACE, named).bytes, UUID_SUBTYPE)
         return identifier

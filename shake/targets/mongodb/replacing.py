@@ -19,16 +19,14 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
 from shake.schema import Table
 from shake.targets.mongodb.names import is_replaced, replaced_name, spare_name, staging_stem
 from shake.targets.mongodb.retrying import Contended
-
-if TYPE_CHECKING:
-    from shake.targets.mongodb.target import MongoTarget
+from shake.targets.mongodb.server import MongoServer
 
 #: The ``_id`` of the one document of a placeholder.
 _NOTE = "shake"
@@ -41,7 +39,7 @@ _LATEST = timedelta(days=1)
 class Replacing:
     """The collections that the copies into a namespace have replaced; ``notice`` logs a line."""
 
-    target: MongoTarget
+    server: MongoServer
     namespace: str
     table: Table
     notice: Callable[[str], None]
@@ -50,13 +48,13 @@ class Replacing:
         """Rename to ``new`` what an earlier run has moved away, to be dropped then."""
         for uuid in uuids:
             if (name := replaced_name(self.namespace, uuid)) in self.left():
-                self.target.rename(name, new, uuid)
+                self.server.rename(name, new, uuid)
 
     def take_names(self, uuids: Iterable[str], backup: str) -> None:
         """Leave none of the names free to which a late command can rename the final collection."""
         names = [replaced_name(self.namespace, uuid) for uuid in uuids]
         for name in [*names, backup] if backup else names:
-            if name not in self.target.collections(self.namespace, name):
+            if name not in self.server.collections(self.namespace, name):
                 self._replace(name, drop=False)
 
     def drop(self, uuids: Iterable[str]) -> None:
@@ -66,7 +64,7 @@ class Replacing:
             found = self._collections().get(name)
             if found is None or self._note(name):
                 continue
-            if found == uuid or not self.target.keeps_uuids:
+            if found == uuid or not self.server.keeps_uuids:
                 self._replace(name, drop=True)
             else:
                 self.notice(
@@ -88,7 +86,7 @@ class Replacing:
         for name, uuid in self._collections().items():
             note = self._note(name)
             if note and note["since"] + _LATEST < self._now():
-                self.target.drop(name, uuid)
+                self.server.drop(name, uuid)
 
     def left(self) -> set[str]:
         """Collections that were moved away, and not dropped yet."""
@@ -97,17 +95,17 @@ class Replacing:
     def _replace(self, name: str, *, drop: bool) -> None:
         """Give the name to a placeholder. ``drop``: what has the name is dropped in that step."""
         spare = spare_name(self.namespace, name)
-        if self.target.sharded:
-            self.target.create(spare, self.table)
+        if self.server.sharded:
+            self.server.create(spare, self.table)
         note = {"_id": _NOTE, "note": _TEXT, "since": self._now()}
 
         def write() -> None:
             with contextlib.suppress(DuplicateKeyError):
-                self.target.collection(spare).insert_one(note)  # type: ignore[arg-type]
+                self.server.collection(spare).insert_one(note)  # type: ignore[arg-type]
 
-        self.target.call(spare, write)
-        renamed = self.target.rename(spare, name, drop=drop)
-        if not renamed and (drop or name not in self.target.collections(self.namespace, name)):
+        self.server.call(spare, write)
+        renamed = self.server.rename(spare, name, drop=drop)
+        if not renamed and (drop or name not in self.server.collections(self.namespace, name)):
             raise Contended(f"{name}: it was renamed or created meanwhile")
         self.notice(
             f"{name} holds a note only; it stays so that late commands fail; a start after a day "
@@ -116,17 +114,17 @@ class Replacing:
 
     def _note(self, name: str) -> Mapping[str, Any] | None:
         """The document that makes the collection a placeholder."""
-        find = self.target.collection(name).find_one
-        return self.target.call(name, lambda: find({"_id": _NOTE, "note": _TEXT}))
+        find = self.server.collection(name).find_one
+        return self.server.call(name, lambda: find({"_id": _NOTE, "note": _TEXT}))
 
     def _now(self) -> datetime:
-        admin = self.target.database("admin")
-        now: datetime = self.target.call(self.namespace, lambda: admin.command("hello"))[
+        admin = self.server.database("admin")
+        now: datetime = self.server.call(self.namespace, lambda: admin.command("hello"))[
             "localTime"
         ]
         return now.replace(tzinfo=None)  # UTC; the connection string can ask for a time zone
 
     def _collections(self) -> dict[str, str]:
         """UUIDs by name, of what was moved away, and of placeholders."""
-        found = self.target.collections(self.namespace, staging_stem(self.namespace))
+        found = self.server.collections(self.namespace, staging_stem(self.namespace))
         return {name: uuid for name, uuid in found.items() if is_replaced(self.namespace, name)}

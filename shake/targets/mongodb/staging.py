@@ -21,10 +21,10 @@ from shake.targets.mongodb.mark import Mark
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
 from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
+from shake.targets.mongodb.server import MongoServer
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun, OnExisting
-    from shake.targets.mongodb.target import MongoTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class MongoStaging:
     ``notice`` gets a line for the log.
     """
 
-    target: MongoTarget
+    server: MongoServer
     namespace: str
     table: Table
     copy: CopyRun
@@ -50,7 +50,7 @@ class MongoStaging:
         self.sweep(published=False)
 
         def step() -> str:
-            self.target.create(self.name, self.table)
+            self.server.create(self.name, self.table)
             return self.name
 
         return self._until_durable(step)
@@ -66,11 +66,11 @@ class MongoStaging:
         for name, uuid in found.items():
             if uuid and uuid == collection_uuid:
                 return Location(name, uuid)
-        if self.namespace in found and not self.target.keeps_uuids and self._mark.is_there:
+        if self.namespace in found and not self.server.keeps_uuids and self._mark.is_there:
             return Location(self.namespace, found[self.namespace])
         runs = {run: name for name in found if (run := run_of(self.namespace, name))}
         ours = [run for run in runs if run[0] == self.copy.stamp and run[1] <= self.copy.run]
-        if ours and (not collection_uuid or not self.target.keeps_uuids):
+        if ours and (not collection_uuid or not self.server.keeps_uuids):
             return Location(runs[max(ours)], found[runs[max(ours)]])
         if collection_uuid:
             return None
@@ -99,18 +99,18 @@ class MongoStaging:
             found = self._find(collection_uuid)
             if found.namespace == self.namespace:  # by an attempt without an answer, or a dead run
                 return self.namespace
-            if not self.target.keeps_uuids:
+            if not self.server.keeps_uuids:
                 self._mark.put(found)
             drop = self._make_room(found, on_existing, backup, drops)
             return self._rename(found, self.namespace, drop=drop)
 
         location = self._until_durable(step, collection_uuid)
-        if location.collection_uuid == collection_uuid and not self.target.keeps_uuids:
+        if location.collection_uuid == collection_uuid and not self.server.keeps_uuids:
             self._mark.remove()
-        if not self.target.takes_uuids:
-            keeps = self.target.keeps_existing and on_existing != "resync"
+        if not self.server.takes_uuids:
+            keeps = self.server.config.target_db_exist == "rename" and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
-            self.target.call(self.namespace, lambda: end(drops))
+            self.server.call(self.namespace, lambda: end(drops))
         self.sweep(published=True)
         return location
 
@@ -121,7 +121,7 @@ class MongoStaging:
             run = run_of(self.namespace, name)
             if run and first <= run < after:
                 self.notice(f"{name}: removed, a late command of an earlier run had created it")
-                self.target.drop(name, uuid)
+                self.server.drop(name, uuid)
         self._replacing.sweep()
 
     def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
@@ -134,20 +134,20 @@ class MongoStaging:
 
     @property
     def _replacing(self) -> Replacing:
-        return Replacing(self.target, self.namespace, self.table, self.notice)
+        return Replacing(self.server, self.namespace, self.table, self.notice)
 
     @property
     def _mark(self) -> Mark:
-        return Mark(self.target, self.namespace, self.copy.stamp)
+        return Mark(self.server, self.namespace, self.copy.stamp)
 
     def _make_room(
         self, ours: Location, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> bool:
         """Rename what has the final name by now; whether it is to be dropped instead."""
-        existing = self.target.seen(self.namespace, self.table)
+        existing = self.server.seen(self.namespace, self.table)
         if existing and self._is_ours(existing, ours):
             raise Contended(f"{ours.namespace}: it was renamed to {self.namespace} meanwhile")
-        atomic = self.target.takes_uuids
+        atomic = self.server.takes_uuids
         what = f"collection {self.namespace} ({self._size()})" if existing else ""
         if existing is None:
             if on_existing == "rename":
@@ -172,15 +172,15 @@ class MongoStaging:
 
     def _is_ours(self, existing: Found, ours: Location) -> bool:
         """Whether the copy has its final name by now, through a command that landed late."""
-        if self.target.keeps_uuids:
+        if self.server.keeps_uuids:
             return bool(ours.collection_uuid) and existing.collection_uuid == ours.collection_uuid
         return self._mark.is_there
 
     def _move(self, existing: Found, new: str) -> None:
         """Rename the collection that has the final name."""
-        if self.target.rename(self.namespace, new, existing.collection_uuid):
+        if self.server.rename(self.namespace, new, existing.collection_uuid):
             return
-        if all(name in self.target.collections(name, name) for name in (self.namespace, new)):
+        if all(name in self.server.collections(name, name) for name in (self.namespace, new)):
             raise RunError(
                 f"collection {self.namespace} cannot be renamed to {new}, which exists: remove or "
                 "rename one of them, and start again"
@@ -196,14 +196,14 @@ class MongoStaging:
     def _stats(self, name: str) -> Mapping[str, Any]:
         """Empty without the right to ask, which nothing else needs."""
         database, _, collection = name.partition(".")
-        ask = self.target.database(database)
+        ask = self.server.database(database)
         try:
-            return self.target.call(name, lambda: ask.command("collStats", collection))
+            return self.server.call(name, lambda: ask.command("collStats", collection))
         except RunError:
             return {}
 
     def _rename(self, old: Location, new: str, *, drop: bool = False) -> str:
-        if not self.target.rename(old.namespace, new, old.collection_uuid, drop=drop):
+        if not self.server.rename(old.namespace, new, old.collection_uuid, drop=drop):
             raise Contended(f"{old.namespace}: it was renamed, or {new} was created, meanwhile")
         return new
 
@@ -212,7 +212,7 @@ class MongoStaging:
             raise RunError(
                 f"{self.namespace}: the staging collection of table {self.table.name} (UUID "
                 f"{collection_uuid}) is gone: something else has removed it; "
-                + self.target.start_over(self.table)
+                + self.server.config.start_over(self.table.name)
             )
         return found
 
@@ -220,7 +220,7 @@ class MongoStaging:
         """UUIDs by name, of this namespace and of its staging collections."""
         named: dict[str, str] = {}
         for stem in {staging_stem(self.namespace), self.namespace}:
-            named |= self.target.collections(self.namespace, stem)
+            named |= self.server.collections(self.namespace, stem)
         return {
             name: uuid
             for name, uuid in named.items()
@@ -236,13 +236,13 @@ class MongoStaging:
 
         def attempt() -> Location:
             name = step()
-            self.target.confirm(name)
+            self.server.confirm(name)
             found = self._collections().get(name)
             other = (
-                collection_uuid and found and found != collection_uuid and self.target.keeps_uuids
+                collection_uuid and found and found != collection_uuid and self.server.keeps_uuids
             )
             if found is None or other:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
             return Location(name, found)
 
-        return self.target.call(self.namespace, attempt)
+        return self.server.call(self.namespace, attempt)

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from bson.binary import UUID_SUBTYPE, Binary
 from bson.objectid import ObjectId
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
-from pymongo import MongoClient, ReadPreference
-from pymongo.collection import Collection
-from pymongo.database import Database
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from shake.config import Config, Redactor
-from shake.errors import RefusedError, RunError
+from shake.errors import RefusedError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence, Found
-from shake.targets.deadline import Deadline
 from shake.targets.mongodb.advice import advice
-from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
-from shake.targets.mongodb.concern import durable, weakness
-from shake.targets.mongodb.indexes import wanted_indexes
+from shake.targets.mongodb.concern import weakness
 from shake.targets.mongodb.names import staging_name
-from shake.targets.mongodb.retrying import Patience, after_election, transient, words
+from shake.targets.mongodb.retrying import after_election, transient, words
 from shake.targets.mongodb.rights import Rights, refusals
+from shake.targets.mongodb.server import SELECTION_TIMEOUT, MongoServer
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
@@ -38,22 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Milliseconds to wait for a primary in one attempt, where the connection string does not say.
-SELECTION_TIMEOUT = 10_000
-
-ALREADY_INITIALIZED = 23
-NAMESPACE_NOT_FOUND = 26
-NAMESPACE_EXISTS = 48
-
-#: What a sharded cluster before MongoDB 5.0 cannot refuse: there is no staging collection.
-NO_STAGING = (
-    "WEAK FENCE: a sharded cluster before MongoDB 5.0 cannot rename collections, so the copy fills "
-    "the final one, and a late insert or drop of a dead run can reach it; use MongoDB 5.0 or "
-    "later, or run shake-check before you switch"
-)
-
 #: Of MongoDB 5.0.
-SHARDED_RENAME_WIRE_VERSION = 13
 DOLLAR_NAMES_WIRE_VERSION = 13
 
 #: Source: https://www.mongodb.com/docs/manual/core/dot-dollar-considerations/
@@ -62,63 +37,41 @@ NO_DOLLAR_NAMES = (
     "begins with $: such an item stops the task; if there are any, use MongoDB 5.0 or later"
 )
 
+#: What a sharded cluster before MongoDB 5.0 cannot refuse: there is no staging collection.
+NO_STAGING = (
+    "WEAK FENCE: a sharded cluster before MongoDB 5.0 cannot rename collections, so the copy fills "
+    "the final one, and a late insert or drop of a dead run can reach it; use MongoDB 5.0 or "
+    "later, or run shake-check before you switch"
+)
 
-#: What is shown of a collation.
-_COLLATION = ("locale", "strength")
 
+class MongoTarget(MongoServer):
+    """The Target of ``target.address`` (see targets.contract and MongoServer)."""
 
-class MongoTarget:
-    """The Target of ``target.address`` (see targets.contract).
-
-    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        stop: threading.Event,
-        on_retry: Callable[[str], None],
-        deadline: Deadline | None = None,
-    ) -> None:
-        options: dict[str, Any] = {"appname": "shake"}
-        if "serverselectiontimeoutms" not in config.target_address.lower():
-            options["serverSelectionTimeoutMS"] = SELECTION_TIMEOUT
-        try:
-            self._client: MongoClient[dict[str, Any]] = MongoClient(
-                config.target_address, **options
-            )
-            self._concern = durable(self._client.write_concern)
-        except (PyMongoError, ValueError, OSError) as error:  # OSError: of tlsCAFile and the like
-            reason = Redactor(config.secrets()).redact(str(error))
-            raise RefusedError(f"target.address cannot be used: {reason}") from None
-        self._config = config
-        self.sharded = config.target_mongodb_type == "sharding"
-        self._patience = Patience(stop, on_retry, deadline)
-        self._hello: dict[str, Any] = {}
-        self.weaknesses: tuple[str, ...] = ()
+    weaknesses: tuple[str, ...] = ()
 
     def probe(self, namespaces: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
         where = "target.address"
-        if not self._client.write_concern.acknowledged:
+        if not self.client.write_concern.acknowledged:
             raise RefusedError(
                 f"{where}: w=0 acknowledges nothing; remove w from it, or use w=majority"
             )
         try:
-            self._hello = self._elected(lambda: self.database("admin").command("hello"))
-            if self._client.is_mongos != self.sharded:
+            self.hello = self._elected(lambda: self.database("admin").command("hello"))
+            if self.client.is_mongos != self.sharded:
                 raise RefusedError(
                     f"{where} is not a sharded cluster: set target.mongodb.type = replica"
                     if self.sharded
                     else f"{where} is a sharded cluster: set target.mongodb.type = sharding"
                 )
-            follows = self._config.sync_mode != "full"
-            unfence = unfenced(self._client.options, self._hello) if follows else None
-            weak = weakness(self._concern, self._hello)
-            old = None if self._renames else NO_STAGING
-            dollars = self._wire_version < DOLLAR_NAMES_WIRE_VERSION and NO_DOLLAR_NAMES
+            follows = self.config.sync_mode != "full"
+            unfence = unfenced(self.client.options, self.hello) if follows else None
+            weak = weakness(self.concern, self.hello)
+            old = None if self.renames else NO_STAGING
+            dollars = self.wire_version < DOLLAR_NAMES_WIRE_VERSION and NO_DOLLAR_NAMES
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
-            quick = WriteConcern(**{**self._concern.document, "wtimeout": SELECTION_TIMEOUT})
+            quick = WriteConcern(**{**self.concern.document, "wtimeout": SELECTION_TIMEOUT})
             for where in namespaces:
                 self._elected(partial(self._refuse_other_kinds, where))
                 collection = self.collection(where).with_options(write_concern=quick)
@@ -131,16 +84,16 @@ class MongoTarget:
 
     def _elected(self, attempt: Callable[[], T]) -> T:
         def log(reason: str) -> None:
-            self._patience.on_retry(f"target.address: {reason}; retrying")
+            self.patience.on_retry(f"target.address: {reason}; retrying")
 
-        return after_election(self._client, log, attempt)
+        return after_election(self.client, log, attempt)
 
     def missing_rights(self, namespaces: list[str]) -> list[str]:
         """See Target."""
-        copies = self._config.sync_mode != "incr" or self._config.gap_policy == "resync"
+        copies = self.config.sync_mode != "incr" or self.config.gap_policy == "resync"
         found: dict[str, None] = {}  # each line once, in order
         for namespace in namespaces:
-            staging = staging_name(namespace, 0, 0) if self._renames and copies else ""
+            staging = staging_name(namespace, 0, 0) if self.renames and copies else ""
             found |= dict.fromkeys(refusals(self._rights, namespace, staging, sharded=self.sharded))
         return list(found)
 
@@ -171,203 +124,12 @@ class MongoTarget:
         self.confirm(namespace)
         return self.seen(namespace, table)
 
-    def seen(self, namespace: str, table: Table) -> Found | None:
-        """What a primary shows now, which a fail-over might undo. A view counts too."""
-        found = self._listed(namespace, namespace).get(namespace)
-        if found is None:
-            return None
-        wanted = wanted_indexes(table, self._config)[:1]
-        unique = wanted[0].fields if wanted and wanted[0].unique else ()
-        stored = self.call(namespace, self.collection(namespace).index_information)
-        has_key_index = any(
-            one.get("unique")
-            and tuple(map(tuple, one["key"])) == unique
-            and not one.keys() & {"collation", "partialFilterExpression"}
-            for one in stored.values()
-        )
-        collation = found.get("options", {}).get("collation", {})
-        shown = ", ".join(f"{name} {collation[name]}" for name in _COLLATION if name in collation)
-        return Found(_uuid_of(found), has_key_index or not unique, shown)
-
-    def collections(self, namespace: str, stem: str) -> dict[str, str]:
-        """UUIDs, by name, of the collections whose names begin with ``stem``.
-
-        Both are ``database.collection``; the UUID is "" where the server returns none.
-        """
-        return {name: _uuid_of(one) for name, one in self._listed(namespace, stem).items()}
-
-    def _listed(self, namespace: str, stem: str) -> dict[str, Mapping[str, Any]]:
-        """What listCollections returns of collections whose names begin with ``stem``."""
-        database, _, prefix = stem.partition(".")
-        named = {"name": {"$regex": f"^{re.escape(prefix)}"}}
-        found = self.call(
-            namespace, lambda: list(self.database(database).list_collections(filter=named))
-        )
-        return {f"{database}.{one['name']}": one for one in found}
-
-    def drop(self, namespace: str, uuid: str = "") -> None:
-        """Drop the collection, if its UUID is still this one; harmless when there is none."""
-        database, _, collection = namespace.partition(".")
-        command = {"drop": collection, **self._only(uuid), **self._options}
-        self.call(namespace, lambda: self._unless_gone(self.database(database), command))
-
-    def rename(self, namespace: str, new: str, uuid: str = "", *, drop: bool = False) -> bool:
-        """Rename the collection, if its UUID is still this one; False where that cannot be done.
-
-        Then it is not there, or ``new`` is. ``drop``: whatever has the new name is dropped in the
-        same step. Sharded collections: MongoDB 5.0 and later, in one database.
-        Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
-        """
-        command = {
-            "renameCollection": namespace,
-            "to": new,
-            "dropTarget": drop,
-            **self._only(uuid),
-            **self._options,
-        }
-        return self.call(
-            namespace, lambda: self._unless_gone(self.database("admin"), command, NAMESPACE_EXISTS)
-        )
-
-    def confirm(self, namespace: str) -> None:
-        """Return when no fail-over can undo what is visible now.
-
-        A write that changes nothing waits, by its write concern, for all that came before it.
-        """
-        collection = self.collection(namespace)
-        self.call(namespace, lambda: collection.delete_one({"_id": ObjectId()}))
-
-    @property
-    def takes_uuids(self) -> bool:
-        """Whether commands can name the UUID of their collection: since MongoDB 6.0.
-
-        Source: https://www.mongodb.com/docs/manual/reference/command/insert/
-        """
-        return self._wire_version >= UUID_WIRE_VERSION
-
-    @property
-    def keeps_existing(self) -> bool:
-        """Whether no collection is to be dropped that the task did not fill."""
-        return self._config.target_db_exist == "rename"
-
     def staging(
         self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
         """See Target."""
-        return MongoStaging(self, namespace, table, copy, notice) if self._renames else None
-
-    @property
-    def task(self) -> str:
-        """The task's id."""
-        return self._config.id
-
-    def start_over(self, table: Table) -> str:
-        """How the table is copied again, in words."""
-        return self._config.start_over(table.name)
-
-    def create(self, namespace: str, table: Table) -> None:
-        """See Target. Sharded on the hashed partition key, before the first document.
-
-        Source: https://www.mongodb.com/docs/manual/reference/command/shardCollection/
-        """
-        self.call(
-            namespace,
-            lambda: self._shard(namespace, table) if self.sharded else self._new(namespace),
-        )
+        return MongoStaging(self, namespace, table, copy, notice) if self.renames else None
 
     def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:
         """A writer that shares this target's connections."""
-        return MongoWriter(self.collection(namespace), table, self._config, self._patience, fence)
-
-    def collection(self, namespace: str) -> Collection[RawBSONDocument]:
-        """A collection that gives its documents as they are stored, read from the primary."""
-        database, _, collection = namespace.partition(".")
-        client: MongoClient[Any] = self._client
-        return client.get_database(
-            database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY, self._concern
-        )[collection]
-
-    def call(self, namespace: str, attempt: Callable[[], T]) -> T:
-        """Call ``attempt``, again and again while the target fails in a way that passes.
-
-        Raises RunError for any other failure.
-        """
-        try:
-            return self._patience.call(namespace, attempt)
-        except PyMongoError as error:
-            raise RunError(f"{namespace}: the target refused: {words(error)}") from error
-
-    def close(self) -> None:
-        """Close all connections; writers of this target end with it."""
-        self._client.close()
-
-    def database(self, name: str) -> Database[dict[str, Any]]:
-        """A database, whose primary answers, and confirms what is durable only."""
-        return self._client.get_database(name, None, ReadPreference.PRIMARY, self._concern)
-
-    @cached_property
-    def keeps_uuids(self) -> bool:
-        """Whether a renamed collection has the UUID that it had before.
-
-        Not so on sharded clusters, and in SecantusDB, which says in buildInfo that it is that.
-        """
-        ask = self.database("admin")
-        return not self.sharded and "secantusVersion" not in self.call(
-            "target", lambda: ask.command("buildInfo")
-        )
-
-    @property
-    def _renames(self) -> bool:
-        """Whether a collection can be renamed: where it is sharded, since MongoDB 5.0."""
-        return not self.sharded or self._wire_version >= SHARDED_RENAME_WIRE_VERSION
-
-    @property
-    def _wire_version(self) -> int:
-        if not self._hello:
-            self._hello = self.call("target", lambda: self.database("admin").command("hello"))
-        version: int = self._hello["maxWireVersion"]
-        return version
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"writeConcern": self._concern.document}
-
-    def _only(self, uuid: str) -> dict[str, Any]:
-        """The field that makes a command refused where the name is another collection's now."""
-        named = {"collectionUUID": Binary(bytes.fromhex(uuid), UUID_SUBTYPE)}
-        return named if uuid and self.takes_uuids else {}
-
-    def _unless_gone(
-        self, database: Database[dict[str, Any]], command: dict[str, Any], *codes: int
-    ) -> bool:
-        """Run a command; False where its collection is not there, or another one; or for codes."""
-        try:
-            database.command(command)
-        except OperationFailure as error:
-            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
-                raise
-            return False
-        return True
-
-    def _new(self, namespace: str) -> None:
-        database, _, collection = namespace.partition(".")
-        try:
-            self.database(database).create_collection(collection, check_exists=False)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
-
-    def _shard(self, namespace: str, table: Table) -> None:
-        admin = self.database("admin")
-        try:
-            admin.command("enableSharding", namespace.partition(".")[0])
-        except OperationFailure as error:
-            if error.code != ALREADY_INITIALIZED:  # what older servers say the second time
-                raise
-        key = {self._config.id_rule.path(table.keys.partition): "hashed"}
-        admin.command("shardCollection", namespace, key=key)
-
-
-def _uuid_of(listed: Mapping[str, Any]) -> str:
-    """The UUID in an entry of listCollections, "" where it has none."""
-    return bytes(listed.get("info", {}).get("uuid", b"")).hex()
+        return MongoWriter(self.collection(namespace), table, self.config, self.patience, fence)
