@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from shake.config.kinds import BUDGET, ReadBudget
 from shake.config.windows import WINDOWS, Window, overlap, seconds_until_change, window_at
 from shake.demo.servers import free_port
 from shake.errors import UsageError
-from shake.plan.estimate import slowest
+from shake.plan.estimate import read_units, slowest
 from tests.support.followed import Followed, stopped
 from tests.support.status import status
 from tests.support.steering import control
@@ -88,7 +89,23 @@ def test_the_estimate_knows_the_windows() -> None:
     rate = (6 * 0.001 + 18 * 0.002) / 24
     assert slowest(slow, plan, 6 * 3600.0).seconds == pytest.approx(12_800 / rate, rel=0.01)
     free = config_of("source.windows=06:00-12:00=0.5;12:00-06:00=none")
-    assert slowest(free, plan, 6 * 3600.0).seconds == 6 * 3600
+    assert slowest(free, plan, 6 * 3600.0).seconds == pytest.approx(6 * 3600, abs=1)
+
+
+def test_a_window_above_the_default_quota_says_that_it_was_raised() -> None:
+    plan = plan_of("t", 1, 80 * 2**40)
+    units = read_units(config_of(), plan)
+    raised = config_of("source.windows=00:00-12:00=60000;12:00-00:00=80000", "qps.full=99999")
+    found = slowest(raised, plan)
+    assert found.seconds == pytest.approx(units / 70_000, rel=0.03)
+    assert "above the default quota of 40,000" in found.reason
+    # Of times without a budget the highest budget tells the quota.
+    partly = config_of("source.windows=00:00-12:00=80000", "source.read_budget=none")
+    found = slowest(replace(partly, qps_full=99999), plan)
+    assert found.seconds == pytest.approx(units / 80_000, rel=0.01)
+    plain = slowest(config_of("source.windows=00:00-12:00=30000", "qps.full=99999"), plan)
+    assert plain.seconds > units / 40_000
+    assert "above" not in plain.reason
 
 
 @pytest.mark.slow

@@ -78,11 +78,12 @@ def slowest(config: Config, plan: TablePlan, start: float = 0.0) -> Limit:
 
 def _limits(config: Config, plan: TablePlan, start: float) -> Iterator[Limit]:
     units = read_units(config, plan)
-    if config.source_windows:
-        seconds = _in_windows(config, plan.table, units, start)
-        yield Limit(seconds, f"the budgets of {windows(config)}", "raise them")
     for rate, reason, remedy in _rates(config, plan.table):
         yield Limit(units / rate, f"{count(rate)} units a second: {reason}", remedy)
+    if config.source_windows:
+        seconds = _in_windows(config, plan.table, units, start)
+        reason = f"the budgets of {windows(config)}{_raised(config, plan.table)}"
+        yield Limit(seconds, reason, "raise them")
     calls = f"{count(config.qps_full)} Scan calls a second"
     keys = "qps.full"
     if items := config.qps_full_batch_num:
@@ -92,21 +93,38 @@ def _limits(config: Config, plan: TablePlan, start: float) -> Iterator[Limit]:
 
 def _rates(config: Config, table: Table) -> Iterator[tuple[float, str, str]]:
     """Limits in units a second, with reason and remedy; of equal ones the first counts."""
-    budget = capacity_rate(config, table)
-    on_demand = not table.read_capacity and not table.read_maximum
-    raised = on_demand and budget is not None and budget > TABLE_QUOTA
+    budget, raised = capacity_rate(config, table), _raised(config, table)
     if budget and not config.source_windows:
         chosen = config.source_read_budget
         share = f" = {chosen.amount:g}%" if chosen.share else ""
         by_default = "" if chosen.chosen else ", the default"
-        above = f", above the default quota of {count(TABLE_QUOTA)}" if raised else ""
-        yield budget, f"source.read_budget{share}{by_default}{above}", "raise source.read_budget"
+        reason = f"source.read_budget{share}{by_default}{raised}"
+        yield budget, reason, "raise source.read_budget"
     if table.read_capacity:
         yield table.read_capacity, "its provisioned capacity", "provision more read capacity"
     elif table.read_maximum:
         yield table.read_maximum, "its on-demand maximum", "raise the table's on-demand maximum"
-    elif not raised:  # a budget above it says that AWS has raised it
+    elif not raised:
         yield TABLE_QUOTA, "the default quota of AWS for a table", "ask AWS for a higher quota"
+
+
+def _quota(config: Config, table: Table) -> float:
+    """Read units a second that AWS allows the table: a budget above it says that AWS raised it."""
+    budgets = [config.source_read_budget, *(window.budget for window in config.source_windows)]
+    rates = (one.units(table.read_capacity, in_aws=table.in_aws) for one in budgets)
+    return max(TABLE_QUOTA, *(rate or 0.0 for rate in rates))
+
+
+def _raised(config: Config, table: Table) -> str:
+    """Words for a budget that only a raised quota allows; empty for others."""
+    if not _on_demand(table) or _quota(config, table) <= TABLE_QUOTA:
+        return ""
+    return f", above the default quota of {count(TABLE_QUOTA)}"
+
+
+def _on_demand(table: Table) -> bool:
+    """Whether only the quota limits the table."""
+    return not table.read_capacity and not table.read_maximum
 
 
 def windows(config: Config) -> str:
@@ -119,15 +137,16 @@ def windows(config: Config) -> str:
 def _in_windows(config: Config, table: Table, units: float, start: float) -> float:
     """Seconds from ``start`` until so many units are read within the budgets of each time of day.
 
-    Infinite rates are those of times without a limit.
+    Without a limit, the quota of an on-demand table counts; other tables have a limit of their own.
     """
+    unlimited = _quota(config, table) if _on_demand(table) else math.inf
     spans, passed = [], 0.0
     while passed < _DAY:
         moment = start + passed
         length = min(seconds_until_change(config.source_windows, moment), _DAY - passed)
         budget = budget_at(config.source_windows, config.source_read_budget, moment)
         rate = budget.units(table.read_capacity, in_aws=table.in_aws)
-        spans.append((length, math.inf if rate is None else rate))
+        spans.append((length, unlimited if rate is None else rate))
         passed += length
     days = units // sum(length * rate for length, rate in spans)
     units -= days * sum(length * rate for length, rate in spans) if days else 0.0
