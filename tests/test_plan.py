@@ -158,7 +158,7 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "table events -> prod.events: continue where the last run was stopped",
     ]
     rights = lines.index(
-        "least IAM policy (shake-check also needs dynamodb:BatchGetItem on the tables):"
+        "least IAM policy (shake check also needs dynamodb:BatchGetItem on the tables):"
     )
     assert lines[22:rights] == [
         "  9,000,000 items, 80.0 GB, key pk (S) + sk (N)",

@@ -53,6 +53,21 @@ def test_only_what_is_done_is_allowed() -> None:
     }
 
 
+def test_only_a_run_that_can_read_items_is_allowed_to_scan() -> None:
+    facts = Facts(Endpoint("https://dynamodb.eu-central-1.amazonaws.com", "eu-central-1"), 1)
+    for scans, *given in (
+        (True, "sync_mode=full"),
+        (False, "sync_mode=incr"),
+        (True, "sync_mode=incr", "gap.policy=resync"),
+        (False, "sync_schema_only=true", "gap.policy=resync"),
+    ):
+        config, plan = config_of(*given), Plan((plan_of("a"),))
+        policy: Any = iam_policy(config, plan)
+        assert ("dynamodb:Scan" in policy["Statement"][0]["Action"]) is scans, given
+        text = "\n".join(describe(make_report(config, plan, facts)))
+        assert ("needs dynamodb:Scan and dynamodb:BatchGetItem" in text) is not scans
+
+
 def test_the_keys_of_encrypted_tables_are_named_once() -> None:
     key = "arn:aws:kms:eu-central-1:123456789012:key/1"
     tables = [

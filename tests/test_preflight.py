@@ -182,6 +182,20 @@ def test_a_right_that_is_missing_at_the_source_is_named(
     assert table not in mongo.client.list_database_names()
 
 
+def test_a_run_that_reads_no_item_needs_no_right_to_scan(
+    dynamodb: Any, table: str, migrate: Migrate
+) -> None:
+    answer = forward(dynamodb.url)
+
+    def deny(request: Request) -> Reply:
+        return error("AccessDeniedException") if request.operation == "Scan" else answer(request)
+
+    with Faulty(otherwise=deny) as source:
+        migration = migrate(source=source.url)
+        assert migration.run("--dry-run", "--set", "sync_mode=incr").status == 0
+        assert migration.run("--set", "sync_schema_only=true").status == 0
+
+
 @pytest.mark.parametrize(
     ("operation", "enabled"),
     [

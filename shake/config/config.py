@@ -64,6 +64,13 @@ class Config(DeclaredKeys):
         )
 
     @property
+    def scans(self) -> bool:
+        """Whether a run can have to read items: to copy, or to copy again after a gap."""
+        if self.sync_schema_only:
+            return False
+        return self.sync_mode != "incr" or self.gap_policy == "resync"
+
+    @property
     def checkpoint_database(self) -> str:
         """The database that holds checkpoints."""
         return self.checkpoint_db or f"{self.id}-checkpoint"

@@ -14,7 +14,7 @@ Statement: TypeAlias = Mapping[str, str | list[str]]
 Role: TypeAlias = Mapping[str, str]
 
 _VERSION = "2012-10-17"
-_OF_TABLES = ["dynamodb:DescribeTable", "dynamodb:Scan"]
+_DESCRIBE, _SCAN = "dynamodb:DescribeTable", "dynamodb:Scan"
 _OF_STREAMS = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
 #: A table of unknown ARN, in any region and account.
 _ANY_ARN = "arn:aws:dynamodb:*:*:table/{name}"
@@ -27,9 +27,11 @@ def iam_policy(config: Config, plan: Plan) -> dict[str, str | list[Statement]]:
     """
     followed = [table for table in plan.tables if table.stream]
     unstreamed = [table for table in followed if table.enables_stream]
-    keys = dict.fromkeys(table.table.key_arn for table in plan.tables if table.table.key_arn)
+    scanned = config.scans or any(table.gap for table in plan.tables)
+    read = plan.tables if scanned else followed
+    keys = dict.fromkeys(table.table.key_arn for table in read if table.table.key_arn)
     statements = [
-        _statement("ReadTables", _OF_TABLES, map(_arn, plan.tables)),
+        _statement("ReadTables", [_DESCRIBE, *[_SCAN] * scanned], map(_arn, plan.tables)),
         # A stream that is enabled anew has another label.
         _statement("ReadStreams", _OF_STREAMS, (f"{_arn(table)}/stream/*" for table in followed)),
         _statement("EnableStreams", ["dynamodb:UpdateTable"], map(_arn, unstreamed)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
 from shake.errors import RefusedError, SourceError, refuse
+from shake.phase import Phase
 from shake.plan.plan import Plan
 from shake.plan.planner import Planner
 from shake.plan.source_tables import (
@@ -46,7 +47,8 @@ def make_plan(
     begun = checkpoints.begun(config.selects_table)
     try:
         listed = list_tables(config, source)
-        found = find_tables(config, source, listed, begun)
+        scans = config.scans or _copies_again(checkpoints, begun)
+        found = find_tables(config, source, listed, begun, scans=scans)
     except (Unreachable, SourceError) as error:
         raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
@@ -70,6 +72,12 @@ def make_plan(
             *warnings(config, scanners, plans, now()),
         ),
     )
+
+
+def _copies_again(checkpoints: Checkpoints, begun: Sequence[str]) -> bool:
+    """Whether a table is being copied again after a gap, whatever gap.policy says now."""
+    records = (checkpoints.load(name)[0] for name in begun)
+    return any(record and record.gap and record.phase is not Phase.DONE for record in records)
 
 
 def _neighbours(config: Config, checkpoints: Checkpoints) -> Iterator[str]:

@@ -64,10 +64,16 @@ def idle_names(config: Config, tables: Sequence[str]) -> list[str]:
 
 
 def find_tables(
-    config: Config, source: Source, listed: Sequence[str], begun: Sequence[str] = ()
+    config: Config,
+    source: Source,
+    listed: Sequence[str],
+    begun: Sequence[str] = (),
+    *,
+    scans: bool = True,
 ) -> list[tuple[Table, bool]]:
     """The wanted tables of those that list_tables gave, and whether each holds any item.
 
+    Without ``scans`` that is not asked: it needs the right to scan.
     ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
@@ -78,7 +84,7 @@ def find_tables(
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
             table = source.describe(name, attempts=_ATTEMPTS)
-            return table, _holds_items(config, source, name)
+            return table, scans and _holds_items(config, source, name)
 
         return _unless_missing(source, ask, _LOOKS if name in known else 1)
 

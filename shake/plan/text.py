@@ -219,7 +219,10 @@ def _rights(report: PlanReport) -> list[str]:
     """What to grant, as JSON that can be pasted."""
     if not report.tables:
         return []
-    lines = ["least IAM policy (shake-check also needs dynamodb:BatchGetItem on the tables):"]
+    scan = "" if "dynamodb:Scan" in json.dumps(report.iam_policy) else "dynamodb:Scan and "
+    lines = [
+        f"least IAM policy (shake check also needs {scan}dynamodb:BatchGetItem on the tables):"
+    ]
     if len(json.dumps(report.iam_policy, separators=(",", ":"))) > _MANAGED_POLICY:
         lines.append(
             f"  (IAM takes {count(_MANAGED_POLICY)} characters for a managed policy: shorten this "
