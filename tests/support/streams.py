@@ -260,7 +260,8 @@ class Simulator:
             if len(items) == limit or scanned >= PAGE_BYTES:
                 last = {"LastEvaluatedKey": table.key_of(item)}
                 break
-        answer = {"Items": items, "Count": len(items), "ScannedCount": len(items), **last}
+        shown = [projected(item, request) for item in items]
+        answer = {"Items": shown, "Count": len(items), "ScannedCount": len(items), **last}
         if request.get("ReturnConsumedCapacity", "NONE") != "NONE":
             units = max(1, -(-scanned // 4096)) * (1.0 if consistent else 0.5)
             answer["ConsumedCapacity"] = {"TableName": table.name, "CapacityUnits": units}
@@ -271,7 +272,7 @@ class Simulator:
         found = {}
         for name, wanted in request["RequestItems"].items():
             items = map(self._table({"TableName": name}).get, wanted["Keys"])
-            found[name] = [item for item in items if item is not None]
+            found[name] = [projected(item, wanted) for item in items if item is not None]
         return {"Responses": found, "UnprocessedKeys": {}}
 
     def _table(self, request: Item) -> Table:
@@ -451,6 +452,18 @@ def check_trimmed(shard: Shard, number: int) -> None:
     if number <= shard.trimmed:
         message = "The data you are trying to access has been trimmed."
         raise Refusal("TrimmedDataAccessException", message)
+
+
+def projected(item: Item, request: Item) -> Item:
+    """The top-level attributes that a read asks for; all of them without a projection.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.ProjectionExpressions.html
+    """
+    if "ProjectionExpression" not in request:
+        return item
+    names = request.get("ExpressionAttributeNames", {})
+    wanted = {names.get(one, one) for one in request["ProjectionExpression"].split(",")}
+    return {name: value for name, value in item.items() if name in wanted}
 
 
 def checked_limit(request: Item, most: int) -> int:
