@@ -155,6 +155,29 @@ def test_a_holder_of_another_boot_container_or_host_cannot_be_seen_dead(
     assert there.life(me) is Life.UNKNOWN
 
 
+@pytest.mark.parametrize("free", [True, False])
+def test_a_lock_that_was_taken_without_an_answer_is_taken_by_the_next_try(
+    store: Store, free: bool
+) -> None:
+    """A standby that tries again must not wait for itself."""
+    time, unsure, notices = Time(), Unsure(store), list[str]()
+    if not free:
+        take(store, time, replace(Holder.me(), start=1))
+    unsure.fails = True
+
+    def attempt() -> TaskLock:
+        return TaskLock.acquire(
+            unsure, notice=notices.append, clock=time.clock, wait=time.wait, token="one"
+        )
+
+    with pytest.raises(StoreUnavailable):
+        attempt()
+    lock = attempt()
+    lock.renew()
+    assert time.now == 1000.0
+    assert notices == []
+
+
 def test_a_process_is_told_from_a_later_one_of_the_same_number(store: Store) -> None:
     me = Holder.me()
     earlier = replace(me, start=me.start - 1)

@@ -84,13 +84,15 @@ class TaskLock:
         wait: Callable[[float], None] = time.sleep,
         me: Holder | None = None,
         name: str = TASK,
+        token: str = "",
     ) -> TaskLock:
         """Take the task lock: at once if it is free or its holder is dead, else when it expires.
 
-        ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive.
+        ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive. Who tries
+        again gives the same ``token``: an earlier try can have taken the lock without an answer.
         """
-        me = me or Holder.me()
-        mine = {"_id": name, "Format": FORMAT, "Token": uuid.uuid4().hex, "Renewals": 0}
+        me, token = me or Holder.me(), token or uuid.uuid4().hex
+        mine = {"_id": name, "Format": FORMAT, "Token": token, "Renewals": 0}
         mine |= me.document()
         watched: Document | None = None
         since = 0.0
@@ -101,13 +103,15 @@ class TaskLock:
                 if store.swap(STATUS_TABLE, None, mine):
                     return cls(store, mine, clock, now)
             else:
-                holder = Holder.of(STATUS_TABLE, held)
-                life = holder.life(me)
+                holder, ours = Holder.of(STATUS_TABLE, held), held["Token"] == token
+                life = Life.GONE if ours else holder.life(me)
                 if life is Life.ALIVE or (watched and _sign(held) != _sign(watched)):
                     raise TaskHeld(holder)
                 if life is Life.GONE or (watched and now - since >= EXPIRY):
+                    mine["Renewals"] = held["Renewals"] + 1
                     if store.swap(STATUS_TABLE, held, mine):
-                        notice(f"took this task over from {holder}, which is gone")
+                        if not ours:
+                            notice(f"took this task over from {holder}, which is gone")
                         return cls(store, mine, clock, now)
                 elif not watched:
                     notice(f"{holder} holds this task: waiting {EXPIRY:g} s for a sign of life")

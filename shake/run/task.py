@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -140,14 +141,14 @@ def _take_over(
     None where that one has finished the task by cutover: to go on would undo what users do since.
     All is checked first: a standby that could not go on with the task is refused at once.
     """
-    standby = Standby()
+    standby, token = Standby(), uuid.uuid4().hex
     with open_connections(config) as opened:
         before = opened.checkpoints.load_summary()
         _, life = TaskLock.holder(opened.store)
         _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
     standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
-    lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice)))
+    lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice, token)))
     last = standby.retry(opened.checkpoints.load_summary)
     # A run that died early has not replaced the summary of the run before it.
     if standby.waited and last and last != before and last.finished_by_cutover:
@@ -275,11 +276,13 @@ def _first_plan(config: Config, workers: int, opened: RunConnections, *, ports: 
 
 
 @contextlib.contextmanager
-def _acquire(opened: RunConnections, notice: Callable[[str], None]) -> Iterator[TaskLock]:
+def _acquire(
+    opened: RunConnections, notice: Callable[[str], None], token: str = ""
+) -> Iterator[TaskLock]:
     """Hold the task lock. A refusal behind it leaves no checkpoint database that it created."""
     first = STATUS_TABLE not in opened.store.collections()
     try:
-        held = TaskLock.acquire(opened.store, notice=notice).held()
+        held = TaskLock.acquire(opened.store, notice=notice, token=token).held()
     except RunError as error:  # nothing has run yet
         raise RefusedError(str(error), passes=error.passes) from error
     with held as lock:
