@@ -195,6 +195,35 @@ def test_a_check_names_kept_items_and_a_repair_stores_them_when_it_can(
     assert check.main(arguments) == 0
 
 
+def test_an_older_document_of_a_kept_item_is_not_extra(
+    dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration], capsys: Any
+) -> None:
+    """Where keys have become doubles, too; a repair does not delete it."""
+    create_table(dynamodb.client, name, pk=("pk", "N"))
+    put_items(dynamodb.client, name, [{"pk": {"N": "1"}}, {"pk": {"N": "2"}, "a\0": {"S": ""}}])
+    migration = migrate(convert__type="mchange", **KEEP)
+    assert migration.run().status == 0
+    mongo.client[name][name].insert_one({"pk": 2.0, "v": "older"})
+    repair = ["--repair", "--yes", "--delete-extra"]
+    for arguments in ([], repair):
+        assert check.main(["--conf", str(migration.conf), *arguments]) == 1
+        assert "EQUAL but for 1 kept item" in capsys.readouterr().out
+    assert mongo.client[name][name].count_documents({"v": "older"}) == 1
+
+
+def test_a_check_says_that_a_newer_bad_item_is_not_kept(
+    dynamodb: Any, name: str, migrate: Callable[..., Migration], capsys: Any
+) -> None:
+    """Changed after the end of the task; what is kept is not what the source holds."""
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}, "n": LONG}])
+    migration = migrate(**KEEP)
+    assert migration.run().status == 0
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}, "n": LONG, "v": {"S": "newer"}}])
+    assert check.main(["--conf", str(migration.conf)]) == 1
+    assert "NOT equal: 1 difference" in capsys.readouterr().out
+
+
 def test_a_check_names_what_the_target_refuses_as_kept(make_copy: Any, capsys: Any) -> None:
     copy = make_copy(**KEEP, full__read__concurrency=1)
     item = {"pk": {"S": "k1"}, "sk": {"N": "1"}, "v": {"S": "wrong"}}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 
 from shake.check import following
 from shake.cli import check
-from tests.support.followed import Followed, stopped
+from tests.support.bad import KEEP, LONG
+from tests.support.faulty import Reply
+from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import ROOT, Migration
+from tests.support.streams_faults import Call
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 
@@ -120,6 +124,28 @@ def test_a_difference_of_a_quiet_table_beside_a_task_is_reported(
     assert check.main(["--conf", str(migration.conf), "--report", str(report)]) == 1
     assert differences(report) == planted
     stopped(migration, process)
+
+
+def test_an_item_that_can_be_stored_again_by_now_is_no_difference(
+    followed: Followed, capsys: Any
+) -> None:
+    """The scan shows an item that cannot be stored, which the task has never seen alone."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(full__read__concurrency=1, **KEEP)
+    process = migration.start()
+    consistent(migration)
+
+    def bad_for_a_moment(call: Call, answer: Callable[[], Reply]) -> Reply:
+        followed.put("a", n=LONG)
+        reply = answer()
+        followed.put("a", v={"S": "new"})
+        return reply
+
+    followed.simulator.faults.rule(1.0, bad_for_a_moment, where=copies)
+    assert check.main(["--conf", str(migration.conf)]) == 0, capsys.readouterr().out
+    stopped(migration, process)
+    followed.compare()
 
 
 def test_what_a_frozen_task_has_not_applied_is_undecided(

@@ -81,7 +81,7 @@ class Extras:
         ours: Counter[bytes] = Counter()
         keys = self._keys.ours
         digests = codec.digests(self._seed, keys.form)
-        for page in self._sides.source.pages(segment, segments, filtered=False):
+        for page in self._sides.source.pages(segment, segments, filtered=False, only_keys=True):
             for document in digests.within(page.packed, self.marks):
                 ours[digest(keys.identity(opened(document)))] += 1
         return ours

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import TypedDict
 
 from shake.check.doubts import Doubts, Mismatch
-from shake.check.findings import KEPT, UNDECIDED
+from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
 from shake.check.following import Following
 from shake.check.gate import Gate
@@ -48,7 +48,7 @@ class Verdict:
     """What became of one document of the source: ``kind`` is empty where the target agrees.
 
     ``key`` is that of the document; ``copies`` are the target's documents of it, the one that
-    differs least first.
+    differs least first. An item that no document can be made of has an empty one, and no copies.
     """
 
     document: bytes
@@ -57,6 +57,7 @@ class Verdict:
     item: Item
     kind: str = ""
     fields: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Items:
@@ -106,7 +107,7 @@ class Items:
 
     def _check(self, page: SourcePage) -> int:
         """Compare a page; return how many items it has."""
-        self._doubt(self._unfit(page))
+        self._doubt([self._key(verdict.item) for verdict in self._unfit(page)])
         scanned = self._sides.config.scan_filter is None
         matcher = self._sides.stored.match(page, scanned=scanned)
         self.found.add_matched(matcher)
@@ -164,12 +165,11 @@ class Items:
     def look(self, keys: Sequence[bytes]) -> list[Mismatch[Verdict]]:
         """See Comparer. An item that the source has deleted is no difference of this side."""
         page = self._sides.source.get(list(map(json.loads, keys)))
-        self._unfit(page)
         same, verdicts = self._judge(page)
         self._count(same, (verdict for verdict in verdicts if not verdict.kind))
         return [
             Mismatch(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
-            for verdict in verdicts
+            for verdict in [*verdicts, *self._unfit(page)]
             if verdict.kind
         ]
 
@@ -177,9 +177,12 @@ class Items:
         return self._sides.source.moment()
 
     def differs(self, mismatch: Mismatch[Verdict]) -> None:
-        verdict = mismatch.verdict
-        self._count([], [verdict])
-        self._sides.differ(verdict.kind, self._key(verdict.item), **self._both(verdict))
+        self._count([], [mismatch.verdict])
+        self._name(mismatch.verdict)
+
+    def _name(self, verdict: Verdict) -> None:
+        key, note = self._key(verdict.item), verdict.note
+        self._sides.differ(verdict.kind, key, note=note, **self._both(verdict))
 
     def undecided(self, key: bytes, why: str) -> None:
         self._sides.differ(UNDECIDED, json.loads(key), note=why)
@@ -205,8 +208,8 @@ class Items:
         """
         sides, identity_of = self._sides, self._sides.stored.keys.identity_of
         page = sides.source.get(keys)
-        if not replays:
-            self._unfit(page)
+        for verdict in [] if replays else self._unfit(page):
+            self._name(verdict)
         same, verdicts = self._judge(page)
         wrong = [verdict for verdict in verdicts if verdict.kind]
         refusals: dict[Identity, str] = {}
@@ -265,20 +268,19 @@ class Items:
         [copies], _ = stored.copies([verdict.document], [verdict.key])
         return bool(copies)
 
-    def _unfit(self, page: SourcePage) -> list[Item]:
-        """Name the items that the target cannot hold; the keys of the others that are unfit."""
-        keys = []
+    def _unfit(self, page: SourcePage) -> list[Verdict]:
+        """Name the unfit items that are kept; the others, which the task might keep soon."""
+        found = []
         for item, reason in page.unfit:
-            key = self._key(item)
-            if not page.holds_all:
-                note = f"it cannot be stored: {reason}"
-                kind = KEPT if self._sides.kept.is_kept_soon(key) else "missing"
-                self._sides.differ(kind, key, note=note, source=json.dumps(item))
-            elif _is_text(key):
-                keys.append(key)
-            else:
+            key, note = self._key(item), f"it cannot be stored: {reason}"
+            verdict = Verdict(b"", (None, ()), [], item, "missing", note=note)
+            if page.holds_all and not _is_text(key):
                 self._sides.differ(UNDECIDED, key, note=_NO_TEXT)
-        return keys
+            elif not page.holds_all and self._sides.kept.is_kept(key, item):
+                self._name(verdict)
+            else:
+                found.append(verdict)
+        return found
 
     def _count(self, same: list[SourceKey], verdicts: Iterable[Verdict]) -> None:
         """Note which keys the target holds, each as often as it does."""

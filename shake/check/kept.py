@@ -7,26 +7,22 @@ import json
 import threading
 import time
 
-from shake.check.following import Following
 from shake.check.meaning import Item
 from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
 from shake.checkpoint.store import Store, StoreUnavailable, attach_store
 from shake.codec.typed import meaning
 from shake.config import Config
 
-#: Seconds for which what was read counts, and between two looks for an item.
+#: Seconds for which what was read counts.
 _FRESH = 1.0
-#: Seconds that a task which runs has to keep an item that cannot be stored, beyond incr.margin.
-_PATIENCE = 15.0
 
 
 class Keeping:
     """What the task has kept of a table; read when it is first needed. Thread-safe."""
 
-    def __init__(self, config: Config, table: str, following: Following) -> None:
+    def __init__(self, config: Config, table: str) -> None:
         self._config = config
         self._table = table
-        self._following = following
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._read = float("-inf")
@@ -36,16 +32,6 @@ class Keeping:
         """Whether this item is kept, and not an earlier or later one of its key."""
         kept = self._of(key)
         return kept is not None and _equal(json.loads(kept.item), item)
-
-    def is_kept_soon(self, key: Item) -> bool:
-        """Whether an item of this key is kept, or will be by the task that runs."""
-        end = time.monotonic() + self._config.incr_margin + _PATIENCE
-        while self._of(key) is None:
-            late = time.monotonic() > end
-            if late or self._config.bad_items == "stop" or not self._following.runs:
-                return False
-            time.sleep(_FRESH)
-        return True
 
     def _of(self, key: Item) -> KeptItem | None:
         with self._lock:

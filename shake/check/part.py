@@ -120,7 +120,7 @@ class CheckPart:
         stored = _stored(opened, table, seed, fence)
         self.stop = opened.stop.set
         self.seed = seed
-        kept = Keeping(config, table.name, opened.following)
+        kept = Keeping(config, table.name)
         self.sides = Sides(table, config, source, stored, self._unsaved, repair, kept)
         self._gate = gate = Gate()
         self.items = Items(self.sides, seed, opened.following, gate, opened.stop)
