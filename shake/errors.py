@@ -4,35 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shake.source.advice import advice
 from shake.stream.suspicion import Question
-
-_ACCESS_KEY = (
-    "the access key is wrong: check source.access_key_id, source.profile or the AWS environment"
-)
-_EXPIRED = (
-    "get new temporary keys for source.* or the environment, or use source.profile, whose files "
-    "are read again when keys expire"
-)
-#: What to do, by the code of a refusal.
-#: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
-_ADVICE = {
-    "AccessDeniedException": "allow {operation} in the IAM policy of this user or role",
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "InvalidClientTokenId": _ACCESS_KEY,
-    "InvalidSignatureException": "the secret key is wrong: check source.secret_access_key, "
-    "source.profile or the AWS environment",
-    "OptInRequired": "the account does not have this region: check source.region",
-    "SubscriptionRequiredException": "the account does not have this region: check source.region",
-    "UnrecognizedClientException": _ACCESS_KEY,
-}
-_WRONG_REGION = "the region is wrong: check source.region, and that source.endpoint_url is in it"
-
-
-def _advice(operation: str, code: str, message: str) -> str:
-    if message.startswith("Credential should be scoped to a valid region"):
-        return _WRONG_REGION
-    return _ADVICE.get(code, "").format(operation=f"dynamodb:{operation}")
 
 
 class ShakeError(Exception):
@@ -117,7 +90,7 @@ class SourceError(RunError):
         self.message = message
         reason = ": ".join(filter(None, [code, message]))
         text = f"{operation} was refused by the source: {reason}"
-        super().__init__("; ".join(filter(None, [text, _advice(operation, code, message)])))
+        super().__init__("; ".join(filter(None, [text, advice(operation, code, message)])))
 
 
 class ItemError(RunError):

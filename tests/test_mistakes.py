@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    ProfileNotFound,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 from pymongo import MongoClient
 
 from shake.config import load
 from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
 from shake.demo.servers import free_port
-from shake.errors import UsageError
+from shake.errors import SourceError, UsageError
+from shake.source.advice import advice_on_session
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result
 from tests.support.tables import create_table, put_items
@@ -25,6 +32,10 @@ GOOD = """id = orders
 source.endpoint_url = http://127.0.0.1:8000
 target.address = mongodb://127.0.0.1:27017/
 """
+
+
+def _refused_by(operation: str, code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
 
 
 def said(lines: str, *, without: str = "", folder: Path) -> str:
@@ -177,6 +188,54 @@ def test_what_the_source_refuses_names_the_right_or_the_key(
     with Faulty(otherwise=deny) as source:
         wild = {"filter__collection__white": f"{table}*", "sync_mode": "all"}
         _one_line(migrate(source=source.url, **wild).run(), words)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        ("AccessDenied", "not authorized", ["allow dynamodb:Scan in the IAM policy"]),
+        ("AccessDeniedException", "KMS key access denied error: x", ["kms:Decrypt", "enabled"]),
+        ("AccessDeniedException", "role/kms-reader is not", ["allow dynamodb:Scan"]),
+        ("AccessDeniedException", "not authorized to perform: kms:Decrypt", ["key's policy"]),
+        ("KMSAccessDeniedException", "", ["kms:Decrypt", "key's policy"]),
+        ("KMSDisabledException", "", ["check that the key is enabled"]),
+        ("SignatureDoesNotMatch", "", ["the secret key is wrong", "source.secret_access_key"]),
+        ("MissingAuthenticationToken", "", ["a proxy", "header Authorization"]),
+        ("MissingAuthenticationTokenException", "", ["a proxy", "header Authorization"]),
+        ("IncompleteSignature", "", ["a proxy", "header Authorization"]),
+        ("UnrecognizedClientException", "", ["source.access_key_id", "source.session_token"]),
+        ("InvalidClientTokenId", "", ["source.access_key_id"]),
+        ("UnknownOperationException", "", ["source.streams_endpoint_url"]),
+        ("OptInRequired", "", ["source.region"]),
+    ],
+)
+def test_each_refusal_of_aws_says_what_to_do(code: str, message: str, words: list[str]) -> None:
+    line = str(SourceError("Scan", code, message))
+    assert code in line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (_refused_by("AssumeRole", "AccessDenied"), ["sts:AssumeRole", "source.external_id"]),
+        (_refused_by("AssumeRole", "InvalidClientTokenId"), ["source.access_key_id"]),
+        (_refused_by("AssumeRole", "SignatureDoesNotMatch"), ["secret key is wrong"]),
+        (_refused_by("GetRoleCredentials", "ForbiddenException"), ["sso_role_name"]),
+        (_refused_by("GetRoleCredentials", "UnauthorizedException"), ["aws sso login"]),
+        (UnauthorizedSSOTokenError(), ["aws sso login"]),
+        (TokenRetrievalError(provider="sso", error_msg="expired"), ["aws sso login"]),
+        (ProfileNotFound(profile="x"), []),
+    ],
+)
+def test_each_failure_to_get_credentials_says_what_to_do(
+    failure: Exception, words: list[str]
+) -> None:
+    line = advice_on_session(failure)
+    assert bool(line) is bool(words)
+    for word in words:
+        assert word in line
 
 
 @pytest.mark.parametrize("key", ["log.file", "checkpoint.address", "journal.path"])

@@ -356,8 +356,9 @@ def test_errors_that_no_waiting_cures(code: str) -> None:
     assert e.value.code == code
 
 
-def test_a_clock_that_is_off_is_waited_for() -> None:
-    body = faulty.error("InvalidSignatureException", "Signature expired: 20200101T000000Z").body
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch"])
+def test_a_clock_that_is_off_is_waited_for(code: str) -> None:
+    body = faulty.error(code, "Signature expired: 20200101T000000Z").body
     with pytest.raises(Transient, match="clocks"):
         judge("Scan", 400, {}, memoryview(body), KEYS)
 

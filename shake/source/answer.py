@@ -18,6 +18,7 @@ Kind = Literal["throttle", "fault"]
 _THROTTLES = frozenset(
     {
         "BandwidthLimitExceeded",
+        "KMSThrottlingException",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
@@ -45,6 +46,7 @@ EXPIRED_ITERATOR = "ExpiredIteratorException"
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 #: How the source refuses keys that are not valid, or not any more.
 INVALID_KEYS = EXPIRED | {"InvalidClientTokenId", "UnrecognizedClientException"}
+_BAD_SIGNATURE = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch"})
 #: A clock that is off, or a machine that slept between signing and sending.
 _CLOCK = ("Signature expired", "Signature not yet current")
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
@@ -106,7 +108,7 @@ def judge(
         raise Transient("throttle", f"{code}: {message}")
     if code in EXPIRED and credentials.refreshable:
         raise Transient("fault", f"HTTP {status} {code}: {message}", RENEW)
-    if code in _SKEWED or (code == "InvalidSignatureException" and message.startswith(_CLOCK)):
+    if code in _SKEWED or (code in _BAD_SIGNATURE and message.startswith(_CLOCK)):
         reason = f"the clocks of this machine and the source differ: {message}"
         raise Transient("fault", reason, SET_CLOCK)
     if status >= 500 or code in _FAULTS:

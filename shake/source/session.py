@@ -19,6 +19,7 @@ from botocore.credentials import (
 
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
+from shake.source.advice import advice_on_session
 from shake.source.answer import INVALID_KEYS
 from shake.source.aws_profile import ask_for_code, profile_files, reason, stamps
 from shake.source.client import Client, Unreachable
@@ -105,10 +106,11 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
     except RefusedError:
         raise
     except Exception as error:  # botocore lets through whatever its many providers raise
-        raise RefusedError(
-            f"no AWS session: {reason(error)}; check source.profile, source.assume_role_arn,"
-            " source.endpoint_url and the AWS environment"
-        ) from error
+        way_out = advice_on_session(error) or (
+            "check source.profile, source.assume_role_arn, source.endpoint_url and the AWS "
+            "environment"
+        )
+        raise RefusedError(f"no AWS session: {reason(error)}; {way_out}") from error
 
 
 def _session(config: Config) -> boto3.Session:

@@ -36,6 +36,7 @@ WHOLE = (
     "plan/warnings",
     "process/ulimits",
     "run/shutdown",
+    "source/advice",
     "source/answer",
     "source/aws_profile",
     "source/client",
