@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from pymongo import MongoClient
 from shake.demo import fetch
 from shake.demo.mongo import Mongod
 from tests.support.crash import Held, opened
-from tests.support.followed import Followed
+from tests.support.followed import HASTY, Followed, stopped
 from tests.support.held import Case, Trial
 from tests.support.migration import MANY_PAGES, ROOT, Migration, compare
 from tests.support.streams import Clock, Simulator
@@ -87,6 +89,68 @@ def test_a_late_change_does_not_land_in_a_collection_that_was_copied_anew(
     ):
         mongo = SimpleNamespace(uri=server.uri, client=client)
         assert Trial(Followed(simulator, mongo, migrate, name), wire, case).run()
+
+
+#: Two pages of ten items in a second.
+SLOW = {"full__read__concurrency": 1, "qps__full__batch_num": 10, "qps__full": 2}
+
+
+@pytest.mark.timeout(900)
+def test_a_late_change_does_not_land_after_a_new_copy_that_took_long(
+    migrate: Callable[..., Migration], name: str, tmp_path: Path
+) -> None:
+    """The server forgets the numbers of a session that was not used for 30 minutes.
+
+    So they are kept during the copy, which can take hours.
+    """
+    with (
+        Mongod(version="5.0.4", folder=tmp_path / "mongod") as server,
+        MongoClient[Any](server.uri) as client,
+        Simulator(clock=Clock(time.time)) as simulator,
+        Wire("127.0.0.1", server.port) as wire,
+    ):
+        followed = Followed(
+            simulator, SimpleNamespace(uri=server.uri, client=client), migrate, name
+        )
+        table = simulator.table(name, shards=1)
+        for number in range(150):
+            followed.put(f"k{number}")
+        migration = followed.task(target=wire.uri, gap__policy="resync", **SLOW)
+        migration.first = f"{HASTY}; import shake.follow.phases as p; p.FENCES_EVERY = 0.3"
+        process = migration.start()
+        followed.put("before")
+        until(lambda: followed.collection.find_one({"pk": "before"}), 120)
+        released, answered = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            migration.kill(process)
+            released.wait(180)
+
+        place = f"{name}.{name}"
+        held = wire.stop_at("request", "update", place, hold, late=True, answered=answered)
+        followed.put("k1", n={"N": "1"})  # its update is held
+        assert held.wait(60)
+        until(lambda: process.poll() is not None)
+        table.disable_stream()
+        table.delete({"pk": {"S": "k1"}})
+        process = migration.start()
+        until(lambda: _copying(client, name))
+        kept = wire.count("refreshSessions", "admin")
+        until(lambda: wire.count("refreshSessions", "admin") > kept + 2)
+        assert _copying(client, name)  # so the table is not followed yet
+        until(lambda: not _copying(client, name))
+        released.set()
+        until(answered.is_set)
+        followed.put("last")
+        until(lambda: followed.collection.find_one({"pk": "last"}))
+        followed.compare()
+        stopped(migration, process)
+
+
+def _copying(client: Any, name: str) -> bool:
+    """Whether there is a staging collection."""
+    names = client[name].list_collection_names()
+    return any(re.search(r"\.shake-\d+-\d+$", one) for one in names)
 
 
 @pytest.mark.timeout(900)

@@ -133,6 +133,11 @@ class Checkpoints:
             if one["Run"] >= record.run
         ]
 
+    def shard_names(self, table: str) -> list[str]:
+        """The shards of which something is saved, also of streams that were followed before."""
+        saved = self._read(table)
+        return sorted({str(one["ShardId"]) for one in saved if one["_id"].startswith("shard-")})
+
     def load_identity(self, table: str) -> Identity | None:
         """What the table's checkpoint is of; None where that was never saved."""
         documents = self._read(table)

@@ -33,7 +33,7 @@ from shake.run.oversight import Oversight, overseen
 from shake.run.pages import Asked, Pages
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
-from shake.run.sessions import end_repairs
+from shake.run.sessions import end_repairs, replaced_fenced
 from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
@@ -192,6 +192,7 @@ def _run_plan(
         save_identities(opened.checkpoints, plan, lock.check)
         watch, positions = stack.enter_context(_watching(config, opened, lock, plan))
         end_repairs(config, opened.checkpoints, plan, positions)
+        stack.enter_context(replaced_fenced(config, opened.checkpoints, plan, positions))
         resources = RunResources(
             *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
             pages,

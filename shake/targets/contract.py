@@ -205,6 +205,10 @@ class Target(Protocol):
         """What can undo acknowledged writes or changes, as warnings. Known after :meth:`probe`."""
 
     @property
+    def takes_uuids(self) -> bool:
+        """Whether no command reaches another collection of the same name."""
+
+    @property
     def user(self) -> str:
         """A digest of the user that changes are sent as; "" where that does not matter."""
 

@@ -57,6 +57,7 @@ class DynamoTarget:
 
     weaknesses: tuple[str, ...] = ()
     user = ""
+    takes_uuids = True  # nothing is replaced: the protocol has no fence
 
     def __init__(
         self,
