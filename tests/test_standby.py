@@ -223,6 +223,18 @@ def test_a_standby_takes_over_from_a_failed_run_whose_page_stays(task: Task) -> 
     stopped(standby, standby.running[-1])
 
 
+def test_a_standby_that_is_started_while_the_page_of_an_earlier_run_stays_has_its_port(
+    task: Task,
+) -> None:
+    settings: dict[str, Any] = {"http_profile": free_port(), "http__linger": 600}
+    settings["sync_mode"] = "full"
+    here = task.start(**settings)
+    until(lambda: "stays up" in said(here))
+    standby = task.start("--standby", **settings)
+    assert standby.wait(standby.running[-1]).status == 0
+    assert here.wait(here.running[-1]).status == 0
+
+
 @pytest.mark.parametrize("other", ["--dry-run", "--until-consistent"])
 def test_a_standby_that_makes_no_sense_is_refused(task: Task, other: str) -> None:
     result = task.start("--standby", other).wait(task.made[-1].running[-1])

@@ -88,6 +88,9 @@ def test_a_task_whose_page_stays_can_be_run_again_at_the_same_port(
     migration = migrate(http_profile=(port := free_port()), http__linger=600)
     process = migration.start()
     shows(port, "Finished")
+    plan = migration.run("--dry-run")
+    assert plan.status == 0, plan  # the page is not in the way, and stays
+    shows(port, "Finished")
     result = migration.run()
     assert result.status == 0, result
     assert "the full copy is complete already" in result.stdout

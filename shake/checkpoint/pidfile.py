@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shake.errors import RefusedError, TaskRunning, UsageError
 from shake.files import open_own
+
+#: Seconds that the holder of the file has to write its number.
+_WRITE_SECONDS = 1.0
 
 
 def pid_path(folder: str | Path, id: str) -> Path:
@@ -53,7 +57,7 @@ def _lock(path: Path) -> int:
                 _expect_pid(path, handle)
                 return handle
         except BlockingIOError:
-            pid = _content(handle)
+            pid = _pid_of_holder(handle)
             os.close(handle)
             if pid.isdigit():
                 raise TaskRunning(
@@ -77,6 +81,14 @@ def _expect_pid(path: Path, handle: int) -> None:
         raise RefusedError(
             f"pid file {path} exists and is something else: move it, or set another pid_path"
         )
+
+
+def _pid_of_holder(handle: int) -> str:
+    """What its holder has written there, which it does directly after it has locked the file."""
+    until = time.monotonic() + _WRITE_SECONDS
+    while not (pid := _content(handle)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return pid
 
 
 def _content(handle: int) -> str:

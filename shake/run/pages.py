@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
 from math import isfinite
 
 from shake.checkpoint.pidfile import pid_path
@@ -24,6 +26,8 @@ from shake.status.summary import FULL_SYNC_DONE
 
 #: Seconds without a new snapshot after which the supervisor counts as silent.
 _SILENT_SECONDS = 15.0
+#: Seconds in which a page must answer to be known.
+_PAGE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -145,6 +149,21 @@ class Pages:
             if later.exists():
                 return
             time.sleep(0.1)
+
+
+def page_stays(config: Config) -> bool:
+    """Whether the status page of a run of the task is up, as it is for a while after its end."""
+    return any(_is_of_task(config, port) for port in config.http_profile)
+
+
+def _is_of_task(config: Config, port: int) -> bool:
+    token = {"Authorization": f"Bearer {config.http_token}"} if config.http_token else {}
+    connection = HTTPConnection(config.http_bind, port, timeout=_PAGE_SECONDS)
+    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException, ValueError):
+        connection.request("GET", "/status", headers=token)
+        shown = json.loads(connection.getresponse().read())
+        return isinstance(shown, dict) and shown.get("id") == config.id
+    return False
 
 
 def _waiting(config: Config, plan: Plan) -> Snapshot:

@@ -17,7 +17,7 @@ from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
-from shake.errors import GapError, RefusedError, RunError, ShakeError, refuse
+from shake.errors import GapError, RefusedError, RunError, ShakeError, TaskRunning, refuse
 from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
@@ -30,7 +30,7 @@ from shake.plan.text import brief
 from shake.process.ulimits import check_files, files_problem
 from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
-from shake.run.pages import Asked, Pages
+from shake.run.pages import Asked, Pages, page_stays
 from shake.run.parts import RunOptions, RunResources
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs, replaced_fenced
@@ -64,7 +64,9 @@ def dry_run(config: Config, workers: int, profile: int = 0) -> PlanReport:
         holder, life = TaskLock.holder(opened.store)
         if holder and life is Life.ALIVE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
-        refusals += local_problems(config, ports=life is not Life.ALIVE)  # it has the ports
+        # A run has the ports while it is alive, and its page gives way when the next one starts.
+        ports = life is not Life.ALIVE and not page_stays(config)
+        refusals += local_problems(config, ports=ports)
         refusals += filter(None, [files_problem(workers, _writers(config, workers))])
         plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
         facts = Facts(opened.endpoint, workers, time.time())
@@ -142,11 +144,13 @@ def _take_over(
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby, token = Standby(), uuid.uuid4().hex
+    alone = _first_here(config, stack)  # then the page of a run that has ended gives way
+    standby.waited = not alone
     with open_connections(config) as opened:
         before = opened.checkpoints.load_summary()
-        _, life = TaskLock.holder(opened.store)
-        _checked(_first_plan(config, workers, opened, ports=life is not Life.ALIVE))
-    standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
+        _checked(_first_plan(config, workers, opened, ports=alone))
+    if not alone:
+        standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice, token)))
     last = standby.retry(opened.checkpoints.load_summary)
@@ -155,6 +159,15 @@ def _take_over(
         log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
         return None
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
+
+
+def _first_here(config: Config, stack: contextlib.ExitStack) -> bool:
+    """Whether no other supervisor of this machine runs the task; then the pid file is held."""
+    try:
+        stack.enter_context(pidfile.hold(config.pid_path, config.id))
+    except TaskRunning:
+        return False
+    return True
 
 
 def _carry_out(
