@@ -194,6 +194,26 @@ def test_another_configuration_begins_anew_and_says_so(
         assert "300 items compared: 15 missing, 15 different, 15 extra" in output
 
 
+def test_a_check_that_went_on_says_since_when_it_proves_equality(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+) -> None:
+    """What has changed meanwhile it might have compared before."""
+    rows = [{"pk": {"S": f"p{number}"}} for number in range(60)]
+    copied = make_table(dynamodb, mongo, name, tmp_path, rows)
+    copied.copy()
+    source = Interrupted(dynamodb.url, "Scan", 8)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, LAZY, "--workers=1")
+        until(source.reached.is_set)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        source.released.set()
+    assert check.main([*copied.arguments, *SMALL]) == 0
+    assert "; this check was begun at " in capsys.readouterr().out.splitlines()[-1]
+    assert check.main([*copied.arguments, *SMALL]) == 0
+    assert capsys.readouterr().out.endswith(f"EQUAL: every item and every document of task {name}\n")
+
+
 def test_two_checks_of_one_task_do_not_run_at_the_same_time(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:

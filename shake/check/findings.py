@@ -111,6 +111,8 @@ class Findings:
         self.undecided = 0
         self.kept = 0
         self.repaired = 0
+        #: When the check of a table was begun that goes on, on the source's clock; else 0.
+        self.since = 0.0
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """Write the header of the report."""
@@ -164,8 +166,13 @@ class Findings:
         """From now on, count what is found again as found once: a key can be compared often."""
         self._once = True
 
-    def restore(self, differences: list[Difference]) -> None:
-        """Add what an interrupted check has found; what it finds once more counts once."""
+    def restore(self, differences: list[Difference], since: float = 0.0) -> None:
+        """Add what a check has found that was begun at ``since``, and was interrupted.
+
+        What it finds once more counts once.
+        """
+        if since:
+            self.since = min(since, self.since or since)
         for difference in differences:
             self.add(difference)
             with self._lock:

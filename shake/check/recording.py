@@ -41,6 +41,8 @@ class CheckRecordBase:
 
     saved = False
     over = False
+    #: When an earlier process began this check, on the source's clock; 0 where this one does.
+    since = 0.0
 
     def __init__(self, state: CheckState) -> None:
         self.state = state
@@ -127,6 +129,7 @@ class Recording:
         self.checks.begin(name, progress)
         record = RecordedCheck(name, state, self.checks, self.lock, progress)
         record.differences = list(map(Difference.of_json, lines))
+        record.since = progress.began
         if not record.over:
             record.line = (
                 f"table {name}: the check of {utc(progress.began)} goes on, after "

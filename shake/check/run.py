@@ -248,7 +248,7 @@ class _Run:
             record = self.recording.begin(plan)
         if record.line:
             self.say(record.line)
-        self.findings.restore(record.differences)
+        self.findings.restore(record.differences, record.since)
         if record.over:
             differences = self.findings.closing(table.name) or "no difference"
             return [f"table {table.name}: this check has compared it already: {differences}"]

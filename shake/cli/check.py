@@ -25,7 +25,7 @@ from shake.config import Config, Loaded, Redactor
 from shake.config.secrets import hosts
 from shake.errors import UsageError
 from shake.process.cpus import usable_cpus
-from shake.status.figures import count, in_short, many
+from shake.status.figures import count, in_short, many, utc
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
 
@@ -218,12 +218,16 @@ def _verdict(
     """The exit status, the verdict in a word, and the closing lines."""
     if not findings.total and not findings.undecided and findings.kept:
         kept = many(findings.kept, "kept item")
-        lines = [f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"]
-        return DIFFERENT, "equal but for kept items", lines
+        text = f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"
+        return DIFFERENT, "equal but for kept items", [text + _since(findings)]
     if not findings.total and not findings.undecided:
         if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
             return EQUAL, "no difference", ["no difference in what was compared"]
-        return EQUAL, "equal", [f"EQUAL: every item and every document of task {config.id}"]
+        return (
+            EQUAL,
+            "equal",
+            [f"EQUAL: every item and every document of task {config.id}{_since(findings)}"],
+        )
     lines = []
     left = findings.total - findings.repaired
     kept = f", and {many(findings.kept, 'kept item')}" if findings.kept else ""
@@ -242,6 +246,16 @@ def _verdict(
     also = f", and {undecided}" if findings.undecided else ""
     lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}{kept}")
     return DIFFERENT, "different", lines
+
+
+def _since(findings: Findings) -> str:
+    """From when on the proof is, of a check that went on where it was interrupted."""
+    if not findings.since:
+        return ""
+    return (
+        f"; this check was begun at {utc(findings.since)}: shake check --since compares what "
+        "changed since then"
+    )
 
 
 @contextlib.contextmanager
