@@ -281,10 +281,10 @@ def test_what_says_the_same_is_matched_in_any_order(table: Any, random: Random, 
         filters = [one.filter(min(first, len(ours) - 1), len(ours), way) for way in (True, False)]
         added = one.add(memoryview(sums))
         codec.digests(SEED, form_of(*table[0])).add(b"".join(stored), memoryview(expected))
-        return one.doubtful(), added, filters, list(sums) == list(expected)
+        return one.unmatched(), added, filters, list(sums) == list(expected)
 
-    doubtful, added, filters, one_sum = both(make)
-    assert (doubtful, added, one_sum) == ([], len(ours), True)
+    unmatched, added, filters, one_sum = both(make)
+    assert (unmatched, added, one_sum) == ([], len(ours), True)
     for one in filters:
         bson.decode(one)
 
@@ -306,7 +306,7 @@ def test_what_is_matched_does_not_differ(table: Any, data: st.DataObject) -> Non
     def make(codec: ModuleType) -> Any:
         one = matcher(codec, table[0], ours)
         one.match(theirs)
-        return one.doubtful()
+        return one.unmatched()
 
     if both(make) == []:
         config = Config(id="t", target_address="", convert_type=convert, id_mode=id_mode)
@@ -314,14 +314,14 @@ def test_what_is_matched_does_not_differ(table: Any, data: st.DataObject) -> Non
 
 
 def one_way(item: Item, change: Callable[[bytes], list[bytes]]) -> list[int]:
-    """The doubtful ones of a page with one item, stored as objectid, and changed."""
+    """The unmatched ones of a page with one item, stored as objectid, and changed."""
     way = (PARTITION, "change", "objectid")
     [ours], [stored] = ours_of([item], way), stored_of([item], *way)
 
     def make(codec: ModuleType) -> list[int]:
         one = matcher(codec, way, [ours])
         one.match(b"".join(change(stored)))
-        return one.doubtful()
+        return one.unmatched()
 
     found: list[int] = both(make)
     return found
@@ -380,12 +380,12 @@ def test_the_same_is_matched(change: Callable[[bytes], list[bytes]]) -> None:
         replaced(b"\x08y\0\1", b"\x08y\0\2"),
     ],
 )
-def test_what_is_not_surely_the_same_is_doubtful(change: Callable[[bytes], list[bytes]]) -> None:
+def test_what_is_not_surely_the_same_is_unmatched(change: Callable[[bytes], list[bytes]]) -> None:
     assert one_way(ITEM, change) == [0]
 
 
 @every_codec
-def test_elements_of_an_array_that_are_out_of_order_are_doubtful(codec: ModuleType) -> None:
+def test_elements_of_an_array_that_are_out_of_order_are_unmatched(codec: ModuleType) -> None:
     digests: Digests = codec.digests(SEED, form_of(*WAYS[0]))
     right = bson.encode({"l": ["x", "y"]})
     assert right.count(b"\x020\0") == right.count(b"\x021\0") == 1
@@ -422,7 +422,7 @@ def test_what_is_nested_too_deeply_has_no_digest(codec: ModuleType) -> None:
     assert digests.fields(document) is None
 
 
-def test_two_of_one_key_in_a_page_are_doubtful() -> None:
+def test_two_of_one_key_in_a_page_are_unmatched() -> None:
     way = (BY_NUMBERS, "mchange", "objectid")
     item = {"pk": {"N": "1"}, "sk": {"B": "AA=="}}
     ours = stored_of([item, item, item | {"pk": {"N": "2"}}], *way)
@@ -430,7 +430,7 @@ def test_two_of_one_key_in_a_page_are_doubtful() -> None:
     def make(codec: ModuleType) -> Any:
         one = matcher(codec, way, ours)
         one.match(b"".join(ours[1:]))
-        return len(one), one.doubtful(), one.add(memoryview(array("Q", [0])))
+        return len(one), one.unmatched(), one.add(memoryview(array("Q", [0])))
 
     assert both(make) == (3, [0, 1], 1)
 

@@ -75,10 +75,10 @@ def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
         assert len(caplog.records) == 2
 
 
-def test_a_doubt_that_is_over_is_not_shown_and_leaves_the_others() -> None:
+def test_an_uncertainty_that_is_over_is_not_shown_and_leaves_the_others() -> None:
     health = Health(lambda: 1.0)
     health.failed_again("the source is throttled")
-    health.doubt("worker 0 has not answered for 30 s")
+    health.uncertain("worker 0 has not answered for 30 s")
     health.resolve("worker 0 has not answered for 30 s")
     assert health.text == "the source is throttled"
     health.resolve("the source is throttled")

@@ -138,7 +138,7 @@ def test_a_table_that_is_gone_since_the_last_run_is_not_left_out_silently(
 
 
 @pytest.mark.parametrize("fault", [stale, replaced, GONE])
-def test_while_a_stream_is_in_doubt_the_task_is_degraded_and_changes_go_on(
+def test_while_a_stream_seems_lost_the_task_is_degraded_and_changes_go_on(
     followed: Followed, fault: Any
 ) -> None:
     port = free_port()
@@ -190,7 +190,7 @@ def test_a_position_that_one_answer_calls_trimmed_is_no_gap(followed: Followed) 
     followed.compare()
 
 
-def test_with_a_stream_in_doubt_nothing_is_called_consistent(followed: Followed) -> None:
+def test_while_a_stream_seems_lost_nothing_is_called_consistent(followed: Followed) -> None:
     migration = caught_up(followed)
     migration.first = HASTY
     followed.table.disable_stream()

@@ -1,4 +1,4 @@
-"""Changes are followed exactly, whatever a stream does: it splits, forgets, lies and fails."""
+"""Changes are followed exactly, though streams split, trim, fail and give false answers."""
 
 from __future__ import annotations
 

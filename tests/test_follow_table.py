@@ -133,7 +133,7 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
 
 
-def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> None:
+def test_an_unread_shard_is_looked_at_once_the_stream_may_have_trimmed_it() -> None:
     """The furthest behind come first. Whoever reads a shard meets its trimmed head as it is."""
     late = NOW + RETENTION - 1800
     names = ("s1", "s2", "s3", "s4", "s5")
@@ -145,8 +145,8 @@ def test_what_nobody_reads_is_in_doubt_once_the_stream_may_have_trimmed_it() -> 
     one.shards.begin_journaling(one.shards["s5"])
     one.add_to_journal(one.shards["s5"], Journaled(0, "9", 1, 1, NOW - 3), LATER, NOW)
     one.shards.end_journaling(one.shards["s5"], over=False)
-    assert one.doubtful(NOW) == []
-    assert [(shard.id, shard.reached) for shard in one.doubtful(late)] == [
+    assert one.possibly_trimmed(NOW) == []
+    assert [(shard.id, shard.reached) for shard in one.possibly_trimmed(late)] == [
         ("s5", ("1", "9")),
         ("s2", ("1", "7")),
         ("s1", ("1", "")),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.status.progress import Lines
-from shake.status.readiness import claim, gate, readiness
+from shake.status.readiness import claim, consistency, readiness
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import summary
 from tests.support.page import shown, texts
@@ -53,7 +53,7 @@ def test_kept_items_are_named_wherever_equal_or_consistent_is_said() -> None:
     found = readiness(moment)
     assert (found.ready, found.kept) == (True, 3)
     assert found.reason.endswith("equal as of that time but for 3 kept items")
-    assert gate(moment, moment.tables[0]) == "consistent but for 3 kept items"
+    assert consistency(moment, moment.tables[0]) == "consistent but for 3 kept items"
     assert claim(moment) == found.reason
     text = " ".join(summary(moment))
     assert "KEPT, NOT STORED: table" in text
@@ -128,4 +128,4 @@ def test_consistent_is_never_said_of_less_than_all(
         said += texts(page)
         assert not [line for line in said if re.search("consistent|equal", line, re.IGNORECASE)]
         assert any("caught up" in line for line in said)
-    assert gate(at_now(GOOD), GOOD) == "consistent"
+    assert consistency(at_now(GOOD), GOOD) == "consistent"

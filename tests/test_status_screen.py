@@ -18,7 +18,7 @@ from shake.status.screen import Screen
 from tests.support.snapshots import table, task
 
 
-class Gate(io.StringIO):
+class StalledTerminal(io.StringIO):
     """A terminal that takes nothing while it is shut."""
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ def at_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Gate:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> StalledTerminal:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    return Gate()
+    return StalledTerminal()
 
 
 def test_of_the_pictures_that_wait_only_the_last_is_drawn_and_lines_keep_their_order(
-    terminal: Gate,
+    terminal: StalledTerminal,
 ) -> None:
     with Screen(make_reporter(terminal)) as screen:
         with at_once():
@@ -66,7 +66,9 @@ def test_of_the_pictures_that_wait_only_the_last_is_drawn_and_lines_keep_their_o
     assert "finished after 10s, 1 of 1 table done" in seen
 
 
-def test_a_terminal_that_never_takes_anything_keeps_no_run_from_its_end(terminal: Gate) -> None:
+def test_a_terminal_that_never_takes_anything_keeps_no_run_from_its_end(
+    terminal: StalledTerminal,
+) -> None:
     with at_once(), Screen(make_reporter(terminal)) as screen:
         screen.tick(task(table()), 0.0)
         for _ in range(20_000):

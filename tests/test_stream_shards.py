@@ -219,7 +219,7 @@ def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten(
     for after in (61, 90, 121):
         assert shards.forgotten == []
         assert shards.learn(rest, whole=True, now=NOW + after) == []
-        assert shards.doubts == []
+        assert shards.suspicions == []
     assert shards.forgotten == ["s1"]
     assert list(states(shards)) == ["s2"]
 
@@ -234,9 +234,9 @@ def test_a_shard_that_one_listing_lacks_is_no_gap_also_after_a_restart(restarted
     for moment in (NOW + 1, NOW + 100):  # far from each other, and it is listed in between
         for after in (0, 20, 40, 59):
             shards.learn(one, whole=True, now=moment + after, answers=gone("s2"))
-        assert "shard s2 is not listed" in shards.doubts[0]
+        assert "shard s2 is not listed" in shards.suspicions[0]
         shards.learn(both, whole=True, now=moment + 60)
-        assert not shards.doubts
+        assert not shards.suspicions
     for after in (200, 230):
         shards.learn(one, whole=True, now=NOW + after, answers=gone("s2"))
     with pytest.raises(GapError, match="shard s2 is not listed"):
@@ -273,7 +273,7 @@ def test_without_a_direct_answer_nothing_counts_as_lost() -> None:
 
 def test_a_shard_that_its_reader_finds_gone_is_read_again_once_it_answers() -> None:
     shards = Shards("t", first_shards([listed("s1"), listed("s2")], NOW))
-    shards.doubt(shards["s1"], ShardAnswer.GONE, NOW)
+    shards.suspect(shards["s1"], ShardAnswer.GONE, NOW)
     assert (shards.waiting, shards.first().id) == (1, "s2")
     assert shards.questions() == [Question("s1")]
     both = [listed("s1"), listed("s2")]
@@ -281,13 +281,13 @@ def test_a_shard_that_its_reader_finds_gone_is_read_again_once_it_answers() -> N
     shards.learn(both, whole=True, now=NOW + 10)  # it was not asked for
     assert shards.waiting == 1
     shards.learn(both, whole=True, now=NOW + 15, answers={"s1": ShardAnswer.THERE})
-    assert (shards.waiting, shards.doubts) == (2, [])
+    assert (shards.waiting, shards.suspicions) == (2, [])
 
 
 def test_what_is_trimmed_before_it_was_read_is_a_gap_when_the_source_says_so_twice() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     shards.advance(shards["s1"], listed("s7").start, NOW)
-    shards.doubt(shards["s1"], ShardAnswer.TRIMMED, NOW)
+    shards.suspect(shards["s1"], ShardAnswer.TRIMMED, NOW)
     asked = Question("s1", listed("s1").start, listed("s7").start)
     assert shards.questions() == [asked]
     with pytest.raises(GapError, match="shard s1: TrimmedDataAccessException") as caught:
@@ -298,18 +298,18 @@ def test_what_is_trimmed_before_it_was_read_is_a_gap_when_the_source_says_so_twi
 def test_a_stream_that_is_gone_is_a_gap_after_three_answers_in_a_minute() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     for after, loss in ((0, "gone"), (30, "gone"), (45, ""), (60, "gone"), (90, "gone")):
-        shards.doubt_stream(loss, NOW + after)
-        assert bool(shards.doubts) == bool(loss)
+        shards.suspect_stream(loss, NOW + after)
+        assert bool(shards.suspicions) == bool(loss)
         assert shards.waiting == 1  # what can still be read is
     with pytest.raises(GapError, match="gone"):
-        shards.doubt_stream("gone", NOW + 120)
+        shards.suspect_stream("gone", NOW + 120)
 
 
 def test_an_applied_shard_that_one_listing_lacks_is_not_read_again() -> None:
     shards = Shards("t", first_shards([listed("s1")], NOW))
     apply(shards, "s1")
     shards.learn([], whole=True, now=NOW)
-    assert not shards.doubts  # nothing more of it is needed
+    assert not shards.suspicions  # nothing more of it is needed
     assert shards.learn([listed("s1", closed=True)], whole=True, now=NOW + 30) == []
 
 
@@ -341,7 +341,7 @@ def test_a_shard_whose_parent_is_there_but_not_listed_waits_for_it() -> None:
         there = {"s2": ShardAnswer.THERE} if after % 90 == 0 else gone("s2")
         assert shards.learn(orphan, whole=True, now=NOW + after, answers=there) == []
     shards.learn([listed("s1")], whole=True, now=NOW + 600)  # it is no longer listed itself
-    assert shards.doubts == []
+    assert shards.suspicions == []
 
 
 def test_a_parent_that_is_listed_after_following_began_is_read_before_its_child() -> None:
@@ -371,7 +371,7 @@ def test_what_lies_before_the_beginning_is_not_waited_for_by_its_other_child() -
     assert "s1" not in states(shards)
     assert states(shards)["s3"] is ShardState.READY
     assert not shards.beginning
-    assert shards.doubts == []
+    assert shards.suspicions == []
 
 
 @pytest.mark.parametrize("begin", [first_shards, all_shards])
@@ -381,7 +381,7 @@ def test_a_parent_gone_before_following_began_is_not_waited_for_long(begin: Begi
     assert shards.questions() == [Question("s2")]
     shards.learn(first, whole=True, now=NOW, answers=gone("s2"))
     shards.learn(first, whole=True, now=NOW + 1, answers=gone("s2"))
-    assert (shards.waiting, shards.doubts, shards.beginning) == (0, [], True)
+    assert (shards.waiting, shards.suspicions, shards.beginning) == (0, [], True)
     shards.learn(first, whole=True, now=NOW + 2, answers=gone("s2"))
     assert (shards.waiting, shards.beginning) == (1, False)
 
@@ -406,7 +406,7 @@ def test_a_child_is_never_read_before_a_parent_that_is_there_however_late_it_is_
     assert (shards.first().id, shards.waiting) == ("s2", 1)
     apply(shards, "s2")
     assert shards.waiting == 3
-    assert shards.doubts == []
+    assert shards.suspicions == []
 
 
 def test_what_may_follow_an_end_counts_as_behind_until_it_is_settled() -> None:
@@ -571,7 +571,7 @@ class Model:
             self.open_shard(shard.name, self.chance.randint(0, 3) if apart else late)
 
     def forget(self) -> None:
-        """The stream forgets the oldest of what is applied, or in the journal.
+        """The stream trims the oldest of what is applied, or in the journal.
 
         That is a day after it has ended: its children were listed by then.
         """
@@ -750,10 +750,10 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     assert model.consumer.applied_through() is None
 
 
-def test_a_parent_that_is_listed_late_is_no_doubt_any_more() -> None:
+def test_a_parent_that_is_listed_late_is_not_suspected_any_more() -> None:
     parent, child = Listed("parent", "", "10", True), Listed("child", "parent", "20", False)
     shards = Shards("t", first_shards([child], 100.0), 100.0)
     shards.learn([child], whole=True, now=1.0, answers={"parent": ShardAnswer.THERE})
-    assert shards.doubts == ["shard parent is there, but not listed; waiting for that"]
+    assert shards.suspicions == ["shard parent is there, but not listed; waiting for that"]
     shards.learn([parent, child], whole=True, now=2.0)
-    assert shards.doubts == []
+    assert shards.suspicions == []

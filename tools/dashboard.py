@@ -101,7 +101,7 @@ ROWS: Sequence[Sequence[Panel]] = (
             "Oldest change that only the stream holds",
             "s",
             [_gauge("shake_unread_seconds")],
-            "A stream forgets it after 24 hours.",
+            "The retention of a stream is 24 hours.",
             alarm=12 * 3600,
         ),
     ),

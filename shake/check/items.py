@@ -29,7 +29,7 @@ from shake.check.stored import DocumentRefused
 from shake.checkpoint.kept import entry_id
 from shake.errors import Stopped
 
-#: Doubtful items that are looked at together.
+#: Unmatched items that are looked at together.
 _AT_ONCE = 1000
 
 #: Why a key is undecided that is no text.
@@ -111,7 +111,7 @@ class Items:
         scanned = self._sides.config.scan_filter is None
         matcher = self._sides.stored.match(page, scanned=scanned)
         self.found.add_matched(matcher)
-        unmatched = matcher.doubtful()
+        unmatched = matcher.unmatched()
         for first in range(0, len(unmatched), _AT_ONCE):
             same, verdicts = self._judge(page, unmatched[first : first + _AT_ONCE])
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))

@@ -89,7 +89,7 @@ class StoredTable:
         """See Stored.
 
         Where the server has to be asked again in the middle of an answer, the stored documents come
-        twice, so that they are doubtful.
+        twice, so that they are unmatched.
         """
         matcher = codec.matcher(page.packed, self._seed, self.keys.ours.form, self.keys.form)
         parts = -(-len(matcher) // _AT_ONCE)

@@ -190,7 +190,7 @@ class Matcher(Protocol):
 
     A document is matched where one stored document, and no other, has its key, and says the same:
     byte for byte, or with fields in another order, or whole numbers of the other size. The ``_id``
-    counts where it is the key. All others are doubtful, among them those whose stored documents
+    counts where it is the key. All others are unmatched, among them those whose stored documents
     are broken, or hold a name twice.
     """
 
@@ -207,7 +207,7 @@ class Matcher(Protocol):
     def match(self, stored: bytes) -> None:
         """Look at stored documents, one behind the other. Raises ValueError where they are none."""
 
-    def doubtful(self) -> list[int]:
+    def unmatched(self) -> list[int]:
         """The numbers of those that are not matched."""
 
     def add(self, sums: memoryview) -> int:

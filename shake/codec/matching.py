@@ -55,7 +55,7 @@ class Matcher:
                 self._equal[number] = self._say_the_same(self._documents[number], document)
             self._copies[number] = min(2, self._copies[number] + 1)
 
-    def doubtful(self) -> list[int]:
+    def unmatched(self) -> list[int]:
         return [number for number in range(len(self)) if not self._is_matched(number)]
 
     def add(self, sums: memoryview) -> int:

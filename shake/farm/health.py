@@ -12,7 +12,7 @@ _SECONDS = 30.0
 
 
 class Health:
-    """Remembers repeated failures and doubts, and which were logged of late."""
+    """Repeated failures and what is uncertain, and which of them were logged of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -22,12 +22,12 @@ class Health:
         """Something has failed again."""
         self._remember(text, "; retrying")
 
-    def doubt(self, text: str) -> None:
+    def uncertain(self, text: str) -> None:
         """Something is uncertain; the text says what is done about it."""
         self._remember(text, "")
 
     def resolve(self, text: str) -> None:
-        """A doubt is over."""
+        """It is certain now."""
         self._since.pop(text, None)
 
     def _remember(self, text: str, what_is_done: str) -> None:

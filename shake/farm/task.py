@@ -43,7 +43,7 @@ class Task(Protocol):
     def retrying(self, text: str) -> None:
         """Something has failed again, and is tried again."""
 
-    def doubt(self, text: str) -> None:
+    def uncertain(self, text: str) -> None:
         """Something is uncertain; the text says what is done about it."""
 
     # ---- children

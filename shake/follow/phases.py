@@ -29,8 +29,8 @@ log = logging.getLogger("shake.farm")
 
 #: Seconds between two looks whether a collection is still the one that was filled.
 VERIFY_EVERY = 30.0
-#: Seconds between two commands that keep the target from forgetting the numbers of commands: it
-#: forgets them after 30 minutes.
+#: Seconds between two commands that keep sessions alive in the target: they expire after 30
+#: minutes.
 #: https://www.mongodb.com/docs/manual/reference/parameters/#mongodb-parameter-param.localLogicalSessionTimeoutMinutes
 FENCES_EVERY = 600.0
 #: Seconds between two saves of how far changes are applied, which a check of the tables waits for.
@@ -173,7 +173,7 @@ class FollowPhases:
         followings, latest = self._followings.values(), self._source_clock.latest()
         for following in followings:
             self._look_at_lag(following, latest)
-            if following.active and not (following.consistent or following.shards.doubts):
+            if following.active and not (following.consistent or following.shards.suspicions):
                 self._look_at_consistency(following)
         self._journaling.tend()
         self._monitor.tend()
@@ -182,7 +182,7 @@ class FollowPhases:
             self._task.consistent()
 
     def _is_consistent(self, following: FollowedTable) -> bool:
-        is_certain = following.consistent and not following.shards.doubts
+        is_certain = following.consistent and not following.shards.suspicions
         return is_certain and following.reaches(self._goal)
 
     def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
@@ -223,7 +223,7 @@ class FollowPhases:
         through = {
             following.name: moment
             for following in self._active()
-            if following.listed and not following.shards.doubts
+            if following.listed and not following.shards.suspicions
             if (moment := following.applied_through) is not None
         }
         self._applied = AppliedRecord(self._applied.run, self._applied.number + 1, through)

@@ -47,15 +47,15 @@ class StreamMonitor:
     def tend(self) -> None:
         """Each second: report what is uncertain."""
         for following in self._followings:
-            for doubt in following.shards.doubts:
-                self._task.doubt(f"table {following.name}: {doubt}")
+            for one in following.shards.suspicions:
+                self._task.uncertain(f"table {following.name}: {one}")
 
     def from_reader(self, following: FollowedTable, shard: Shard, gap: ShardGap) -> None:
         """A shard's reader, which has ended, was refused what follows the position."""
         if gap.kind == "damaged":
             self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
-            self._doubt(following, shard, ShardAnswer.GONE)
+            self._suspect(following, shard, ShardAnswer.GONE)
         elif spared(shard, self._source_clock.latest()):
             text = f"table {following.name}: shard {shard.id}: {gap.reason}; read from its oldest"
             if shard.oldest:  # as it was read
@@ -64,18 +64,18 @@ class StreamMonitor:
                 log.info("%s", text)
             following.shards.rewind(shard)
         else:
-            self._doubt(following, shard, ShardAnswer.TRIMMED)
+            self._suspect(following, shard, ShardAnswer.TRIMMED)
 
     def trimmed(self, following: FollowedTable, question: Question) -> None:
         """See Views."""
-        for shard in following.doubtful(self._source_clock.latest()):
+        for shard in following.possibly_trimmed(self._source_clock.latest()):
             if Question(shard.id, *shard.reached) == question:  # it is still so
-                self._doubt(following, shard, ShardAnswer.TRIMMED)
+                self._suspect(following, shard, ShardAnswer.TRIMMED)
 
-    def _doubt(self, following: FollowedTable, shard: Shard, answer: ShardAnswer) -> None:
+    def _suspect(self, following: FollowedTable, shard: Shard, answer: ShardAnswer) -> None:
         log.info("table %s: shard %s is %s; asking again", following.name, shard.id, answer.value)
         try:
-            following.shards.doubt(shard, answer, self._loop.clock())
+            following.shards.suspect(shard, answer, self._loop.clock())
         except GapError as error:
             self._task.fail(error)
         self.watcher.look(following)
@@ -84,7 +84,7 @@ class StreamMonitor:
         """See Views."""
         shards = following.shards
         try:
-            shards.doubt_stream(view.loss, view.asked)
+            shards.suspect_stream(view.loss, view.asked)
             new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)
         except GapError as error:
             self._task.fail(error)
@@ -102,7 +102,7 @@ class StreamMonitor:
         shards = following.shards
         if shards.offspring.may_be_missing or shards.beginning or not len(shards):
             pause = LIST_SOON
-        elif shards.doubts:
+        elif shards.suspicions:
             pause = suspicion.LOSS.every
         elif shards.offspring.siblings_may_be_missing:
             pause = SIBLING_AFTER
@@ -121,5 +121,5 @@ class StreamMonitor:
     def _view_all(self) -> None:
         for following in self._followings:
             self.watcher.look(following)
-            for shard in following.doubtful(self._source_clock.latest()):
+            for shard in following.possibly_trimmed(self._source_clock.latest()):
                 self.watcher.probe(following, shard)

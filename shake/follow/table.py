@@ -19,8 +19,8 @@ from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
 
-#: How many shards of a table are in doubt at once: those behind them are trimmed later.
-_DOUBTFUL = 20
+#: How many shards of a table are looked at together: those behind them are trimmed later.
+_MOST_PROBED = 20
 
 
 @dataclass(slots=True)
@@ -245,17 +245,17 @@ class FollowedTable:
         through = self.shards.read_through()
         return 0.0 if through is None else max(0.0, now - through)
 
-    def doubtful(self, now: float) -> list[Shard]:
+    def possibly_trimmed(self, now: float) -> list[Shard]:
         """Shards without a reader whose unread records might be trimmed; oldest first."""
         idle = [
             shard
             for shard in self.shards
             if shard.state in (ShardState.WAITING, ShardState.READY)
             and not (
-                shard.journaling or shard.fully_journaled or shard.doubted or spared(shard, now)
+                shard.journaling or shard.fully_journaled or shard.suspected or spared(shard, now)
             )
         ]
-        return heapq.nsmallest(_DOUBTFUL, idle, key=lambda shard: shard.read_through)
+        return heapq.nsmallest(_MOST_PROBED, idle, key=lambda shard: shard.read_through)
 
     @property
     def pending(self) -> int:

@@ -16,7 +16,7 @@ EVERY = 5.0
 REPORT_AFTER, KILL_AFTER = 30.0, 120.0
 #: Seconds after which the kernel ends a child that is stopped. One that was stopped just before it
 #: sends a command would send it when it goes on. A target refuses a late command by its number, but
-#: MongoDB forgets a number after 30 minutes.
+#: its session in MongoDB expires after 30 minutes, and the number with it.
 FROZEN_AFTER = 600.0
 
 

@@ -27,7 +27,7 @@ from shake.run.steering import Steering
 from shake.source.clock import Bounds
 from shake.status.figures import total
 from shake.status.kept import too_many_kept
-from shake.status.readiness import claim, gate
+from shake.status.readiness import claim, consistency
 from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")
@@ -87,8 +87,8 @@ class RunningTask:
     def retrying(self, text: str) -> None:
         self._health.failed_again(text)
 
-    def doubt(self, text: str) -> None:
-        self._health.doubt(text)
+    def uncertain(self, text: str) -> None:
+        self._health.uncertain(text)
 
     # ---- children
 
@@ -169,7 +169,7 @@ class RunningTask:
             case Silent(text, over=True):
                 self._health.resolve(text)
             case Silent(text):
-                self.doubt(text)
+                self.uncertain(text)
 
     def _read_retried(self, retried: worker_messages.ReadRetried) -> None:
         copy = self.parts.copies[retried.table]
@@ -221,7 +221,7 @@ class RunningTask:
     def consistent(self) -> None:
         if self.ends_when_consistent and self.shutdown.running:
             snapshot = self.snapshots.take()
-            self.shutdown.finish(f"{gate(snapshot, total(snapshot))}: {claim(snapshot)}")
+            self.shutdown.finish(f"{consistency(snapshot, total(snapshot))}: {claim(snapshot)}")
 
 
 def _wake() -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from shake.phase import Phase
 from shake.status.figures import COMPLETE, ILL, count, many, size
-from shake.status.readiness import gate
+from shake.status.readiness import consistency
 from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
 
 #: Events that are kept.
@@ -60,7 +60,7 @@ def _of_table(now: Snapshot, before: TableStatus | None, table: TableStatus) -> 
     if table.error and table.error != (before.error if before else ""):
         yield Event(now.time, table.error, "bad")
     if before and table.consistent and not before.consistent:
-        yield Event(now.time, f"table {table.name}: {gate(now, table)}", "good")
+        yield Event(now.time, f"table {table.name}: {consistency(now, table)}", "good")
 
 
 def _entered(table: TableStatus) -> str:

@@ -76,7 +76,7 @@ _TABLE: _Figures[TableStatus] = (
     (
         Gauge,
         "unread_seconds",
-        "Age of the oldest change that only the stream holds, which forgets it after 24 hours.",
+        "Age of the oldest change that only the stream holds; its retention is 24 hours.",
         lambda t: t.unread,
     ),
     (

@@ -21,7 +21,7 @@ from shake.status.figures import (
     utc,
 )
 from shake.status.logs import one_line
-from shake.status.readiness import gate
+from shake.status.readiness import consistency
 from shake.status.snapshot import Snapshot, TableStatus
 
 log = logging.getLogger("shake.progress")
@@ -131,7 +131,7 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
         f"{count(table.pending)} pending",
         f"lag {duration(table.lag)}",
         *through,
-        gate(snapshot, table),
+        consistency(snapshot, table),
     ]
     if table.kept:
         parts.append(f"{many(table.kept, 'bad item')} kept")

@@ -35,7 +35,7 @@ def claim(snapshot: Snapshot) -> str:
     return f"{text}{kept}"
 
 
-def gate(snapshot: Snapshot, table: TableStatus) -> str:
+def consistency(snapshot: Snapshot, table: TableStatus) -> str:
     """Whether a table is applied through the start of this run, in words that fit what was done."""
     word = "consistent" if snapshot.whole and not table.skipped else "caught up"
     return f"{word}{but_for_kept(table)}" if table.consistent else f"not {word} yet"
@@ -89,7 +89,7 @@ def _table_obstacle(snapshot: Snapshot, table: TableStatus) -> str:
     if table.state != "following":
         return f"it is not followed yet ({table.state})"
     if not table.consistent:
-        return f"it is {gate(snapshot, table)}, {count(table.lag or 0)} s behind"
+        return f"it is {consistency(snapshot, table)}, {count(table.lag or 0)} s behind"
     return ""
 
 

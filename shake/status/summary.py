@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shake.status.figures import COMPLETE, count, duration, many, percent, short, size, total, utc
 from shake.status.kept import kept
-from shake.status.readiness import gate
+from shake.status.readiness import consistency
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Printed on stdout when the full copy is complete, whatever the log settings.
@@ -76,7 +76,7 @@ def _followed(snapshot: Snapshot, table: TableStatus) -> str:
     return (
         f"table {table.name}: {count(table.changes)} changes applied in this run"
         f"{skipped if table.skipped else ''}, "
-        f"{gate(snapshot, table)}, "
+        f"{consistency(snapshot, table)}, "
         f"{through or f'{duration(table.lag)} behind'}"
     )
 

@@ -32,7 +32,7 @@ from shake.status.figures import (
 from shake.status.headline import LAGGING, attention, banners, headline, is_capital_warning
 from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
-from shake.status.readiness import gate
+from shake.status.readiness import consistency
 from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
 
 _MODES = {"full": "full copy", "all": "full copy, then changes", "incr": "changes only"}
@@ -260,7 +260,10 @@ def _following_cells(snapshot: Snapshot, table: TableStatus) -> Iterable[Cell]:
     yield size(table.bytes), ""
     yield f"{short(table.change_rate)}/s", f"{count(table.pending)} pending"
     yield "", ""
-    yield f"lag {duration(table.lag)}", ", ".join(filter(None, [gate(snapshot, table), through]))
+    yield (
+        f"lag {duration(table.lag)}",
+        ", ".join(filter(None, [consistency(snapshot, table), through])),
+    )
     yield count(table.shards_reading), "shard read" if table.shards_reading == 1 else "shards read"
     yield _throttles(table)
 

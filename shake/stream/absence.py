@@ -59,7 +59,7 @@ class Absence:
 
     def was_read(self, shard: Shard) -> None:
         """Its reader got an answer: it is there, whatever listings say."""
-        if not shard.doubted:
+        if not shard.suspected:
             self._losses.clear(shard.id)
 
     def is_past(self, parent: str, now: float, answer: ShardAnswer | None) -> bool:
@@ -78,17 +78,17 @@ class Absence:
             self._losses.clear(parent)
             return
         text = f"shard {parent}, which others follow, is not listed, and was not read"
-        self._believe(parent, text, now, answer, Question(parent))
+        self._add_loss(parent, text, now, answer, Question(parent))
 
     def judge(self, shard: Shard, listed: bool, now: float, answer: ShardAnswer | None) -> bool:
         """A known shard; whether it is gone and nothing more is needed of it."""
         self._awaited.discard(shard.id)  # a listing has shown it since
         done = shard.state is ShardState.APPLIED or shard.fully_journaled
-        if shard.doubted and answer is not ShardAnswer.THERE:
+        if shard.suspected and answer is not ShardAnswer.THERE:
             if answer is not None:
-                self._judge_doubted(shard, now, answer)
+                self._judge_suspected(shard, now, answer)
         elif listed or answer is ShardAnswer.THERE:
-            shard.doubted = None
+            shard.suspected = None
             self._losses.clear(shard.id)
             self._finished.clear(shard.id)
         elif done:
@@ -99,20 +99,20 @@ class Absence:
                 return True
         else:
             text = f"shard {shard.id} is not listed, and was not read to its end"
-            self._believe(shard.id, text, now, answer, Question(shard.id))
+            self._add_loss(shard.id, text, now, answer, Question(shard.id))
         return False
 
-    def _judge_doubted(self, shard: Shard, now: float, answer: ShardAnswer) -> None:
-        shard.doubted = answer
+    def _judge_suspected(self, shard: Shard, now: float, answer: ShardAnswer) -> None:
+        shard.suspected = answer
         if answer is ShardAnswer.GONE:
             text = f"shard {shard.id}: ResourceNotFoundException, and it was not read to its end"
-            self._believe(shard.id, text, now, answer, shard.question)
+            self._add_loss(shard.id, text, now, answer, shard.question)
             return
         text = f"shard {shard.id}: TrimmedDataAccessException: what follows its position is trimmed"
         if self._losses.add(shard.id, text, now, suspicion.STATEMENT):
             raise GapError(self._table, text, question=shard.question)
 
-    def _believe(
+    def _add_loss(
         self, name: str, text: str, now: float, answer: ShardAnswer | None, question: Question
     ) -> None:
         agreed = self._losses.add(name, text, now, suspicion.LOSS)

@@ -70,7 +70,7 @@ class Shard:
     it, of which nothing is read yet.
 
     These are not saved: ``oldest``: read from the oldest record that is left; ``journaling``: a
-    worker reads it into the journal; ``doubted``: the source said that it is gone, or what is
+    worker reads it into the journal; ``suspected``: the source said that it is gone, or what is
     unread of it trimmed, so it is not read until the source has said more; ``iterator``: reads on
     from its position.
     """
@@ -85,7 +85,7 @@ class Shard:
     horizon: bool = False
     oldest: bool = False
     journaling: bool = False
-    doubted: ShardAnswer | None = None
+    suspected: ShardAnswer | None = None
     iterator: TipIterator = NO_ITERATOR
 
     @property
@@ -106,7 +106,7 @@ class Shard:
     @property
     def question(self) -> Question:
         """What to ask the source where it is not certain that what is unread is there."""
-        trimmed = self.doubted is ShardAnswer.TRIMMED
+        trimmed = self.suspected is ShardAnswer.TRIMMED
         return Question(self.id, *self.reached) if trimmed else Question(self.id)
 
     @property

@@ -148,10 +148,10 @@ class Shards:
         for parent in parents - began:
             absence.judge_parent(parent, now, answers.get(parent))
         for shard in list(self):
-            doubted = shard.doubted
+            suspected = shard.suspected
             if absence.judge(shard, shard.id in listed, now, answers.get(shard.id)):
                 self._forget(shard)
-            elif doubted and not shard.doubted:
+            elif suspected and not shard.suspected:
                 self._offer(shard)
 
     def _begin_behind(self, parent: str) -> None:
@@ -160,16 +160,17 @@ class Shards:
             if child.state is ShardState.WAITING:
                 self._enter(child, ShardState.READY)
 
-    def doubt(self, shard: Shard, answer: ShardAnswer, now: float) -> None:
+    def suspect(self, shard: Shard, answer: ShardAnswer, now: float) -> None:
         """The source says that a shard, which has no reader now, is gone, or its position trimmed.
 
-        It is not read until the source has said more. Raises GapError where that is believed.
+        It is not read until the source has answered again. Raises GapError where enough answers
+        agree.
         """
-        shard.doubted, shard.iterator = answer, NO_ITERATOR
+        shard.suspected, shard.iterator = answer, NO_ITERATOR
         self._offer(shard)
         self._absence.judge(shard, True, now, answer)
 
-    def doubt_stream(self, text: str, now: float) -> None:
+    def suspect_stream(self, text: str, now: float) -> None:
         """The source says why the stream counts as gone, "" where it does not."""
         self._absence.judge_stream(text, now)
 
@@ -184,7 +185,7 @@ class Shards:
         return [self[one].question if one in self._shards else Question(one) for one in names]
 
     @property
-    def doubts(self) -> list[str]:
+    def suspicions(self) -> list[str]:
         """Lines about shards that can be lost, and about shards that are not listed yet."""
         return self._absence.texts
 
@@ -308,7 +309,7 @@ class Shards:
         """Queue a shard for the kind of reader that is allowed to read it now."""
         self._ready.discard(shard.id)
         self._journalable.discard(shard.id)
-        if shard.journaling or shard.doubted:
+        if shard.journaling or shard.suspected:
             return
         ready = shard.state is ShardState.READY
         if ready:

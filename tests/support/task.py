@@ -38,7 +38,7 @@ class Notes:
     def retrying(self, text: str) -> None:
         self.told.append(text)
 
-    def doubt(self, text: str) -> None:
+    def uncertain(self, text: str) -> None:
         self.told.append(text)
 
     def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:

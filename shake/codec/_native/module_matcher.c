@@ -91,9 +91,9 @@ static PyObject *matcher_match(Matcher *self, PyObject *args)
     return NULL;
 }
 
-PyDoc_STRVAR(matcher_doubtful_doc, "doubtful(): see shake.codec.contract.Matcher.");
+PyDoc_STRVAR(matcher_unmatched_doc, "unmatched(): see shake.codec.contract.Matcher.");
 
-static PyObject *matcher_doubtful(Matcher *self, PyObject *args)
+static PyObject *matcher_unmatched(Matcher *self, PyObject *args)
 {
     (void)args;
     PyObject *numbers = PyList_New(0);
@@ -137,7 +137,7 @@ static Py_ssize_t matcher_length(Matcher *self)
 static PyMethodDef matcher_methods[] = {
     {"filter", (PyCFunction)matcher_filter, METH_VARARGS, matcher_filter_doc},
     {"match", (PyCFunction)matcher_match, METH_VARARGS, matcher_match_doc},
-    {"doubtful", (PyCFunction)matcher_doubtful, METH_NOARGS, matcher_doubtful_doc},
+    {"unmatched", (PyCFunction)matcher_unmatched, METH_NOARGS, matcher_unmatched_doc},
     {"add", (PyCFunction)matcher_add, METH_VARARGS, matcher_add_doc},
     {0},
 };

@@ -106,7 +106,7 @@ class DynamoWriter:
             raise refusal(self._namespace, error) from error
 
     def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
-        """See Writer: an item written again takes its own place, nothing needs to be forgotten."""
+        """See Writer: an item written again takes its own place, so nothing is to be done."""
         return 0
 
     def missing(self, documents: int) -> int:

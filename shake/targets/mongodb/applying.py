@@ -126,7 +126,7 @@ class Applier:
             return RunError(
                 f"{namespace}: the target has seen later changes of this task: another "
                 "shake-supervisor runs it; or an older checkpoint was restored: then start again "
-                "when the target has forgotten the later changes, in half an hour"
+                "in half an hour, when the sessions of the later changes have expired"
             )
         return RunError(f"{namespace}: the target refused a change: {words(error)}")
 

@@ -96,7 +96,7 @@ class MongoWriter:
         return found is not None
 
     def keep_fences(self, shards: Sequence[str]) -> None:
-        """See Writer. A server that keeps no sessions has nothing to forget.
+        """See Writer. On a server without sessions nothing expires.
 
         Source: https://www.mongodb.com/docs/manual/reference/command/refreshSessions/
         """

@@ -1,4 +1,4 @@
-"""The gate by itself, against a model of a source: no change is claimed that is not applied."""
+"""Consistency, against a model of a source: no change is claimed that is not applied."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Reading:
     chance: int = 0
 
 
-class Gate:
+class Model:
     """A source with a clock, a delay and empty answers; and what shake makes of it."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -101,7 +101,7 @@ class Gate:
         self.begin()
 
     def begin(self) -> None:
-        """All that is made from now on is behind the gate."""
+        """Consistent is now once all that was made until now is applied."""
         self.following.consistent_from = self.clock.latest(self.now)
         self.following.listed = False
 
@@ -263,38 +263,38 @@ ACTIONS = ("write", "read", "apply", "learn", "lease", "reshape", "stop_reading"
 WEIGHTS = (6, 60, 12, 4, 8, 1, 1, 6, 1)
 
 
-def run(gate: Gate, steps: int, *, clock_is_set: bool) -> None:
-    chance = gate.chance
+def run(model: Model, steps: int, *, clock_is_set: bool) -> None:
+    chance = model.chance
     for _ in range(steps):
         [action] = chance.choices(ACTIONS, WEIGHTS)
         if clock_is_set and chance.random() < 0.01:
-            gate.set_clock()
-            gate.begin()
+            model.set_clock()
+            model.begin()
         if action == "rest":
-            gate.wait(chance.choice([0.2, MARGIN, 30.0]))
+            model.wait(chance.choice([0.2, MARGIN, 30.0]))
         else:
-            getattr(gate, action)()
-        gate.check()
+            getattr(model, action)()
+        model.check()
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_no_change_is_claimed_that_is_not_applied(seed: int, clock_is_set: bool) -> None:
-    run(Gate(random.Random(seed)), 400, clock_is_set=clock_is_set)
+    run(Model(random.Random(seed)), 400, clock_is_set=clock_is_set)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
-def test_once_the_writes_have_stopped_the_gate_is_reached(seed: int) -> None:
-    gate = Gate(random.Random(seed))
-    run(gate, 200, clock_is_set=False)
-    gate.begin()
+def test_once_the_writes_have_stopped_it_gets_consistent(seed: int) -> None:
+    model = Model(random.Random(seed))
+    run(model, 200, clock_is_set=False)
+    model.begin()
     for _ in range(3000):
         for action in ("lease", "read", "apply", "learn"):
-            getattr(gate, action)()
-            gate.check()
-        gate.wait(0.1)
-        if gate.following.reaches(gate.following.consistent_from):
+            getattr(model, action)()
+            model.check()
+        model.wait(0.1)
+        if model.following.reaches(model.following.consistent_from):
             break
-    assert gate.following.reaches(gate.following.consistent_from)
-    assert not list(gate.unapplied())
+    assert model.following.reaches(model.following.consistent_from)
+    assert not list(model.unapplied())
