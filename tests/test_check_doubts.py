@@ -18,7 +18,8 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder
-from shake.checkpoint.records import STATUS_TABLE, AppliedRecord
+from shake.checkpoint.records import STATUS_TABLE
+from shake.checkpoint.stream_records import AppliedRecord
 from shake.checkpoint.task_lock import EXPIRY, TaskLock
 from shake.config import Config
 

@@ -16,12 +16,8 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import (
-    OnExisting,
-    SegmentRecord,
-    StreamRecord,
-    TableRecord,
-)
+from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.errors import RefusedError
 from shake.phase import SAVED, Phase
 from shake.stream.shard import Shard, ShardState

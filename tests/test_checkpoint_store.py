@@ -23,8 +23,9 @@ from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superse
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.mongodb import MongoStore
-from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord, shard_document
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.store import open_store
+from shake.checkpoint.stream_records import StreamRecord, shard_document
 from shake.config import Config, load
 from shake.config.names import stored_name
 from shake.errors import RefusedError, RunError

@@ -11,7 +11,8 @@ from math import ceil, floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.farm.ledger import End, Ledger
 from shake.farm.worker_messages import Batch
 from shake.follow.table import ApplyingLease, FollowedTable

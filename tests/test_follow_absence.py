@@ -14,7 +14,8 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file import FileStore
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import load
 from shake.demo.servers import free_port

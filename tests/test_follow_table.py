@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shake.checkpoint.records import StreamRecord, TableRecord, shard_document, shard_of
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import StreamRecord, shard_document, shard_of
 from shake.farm.ledger import End, Ledger
 from shake.farm.worker_messages import Batch, Journaled
 from shake.follow.table import ApplyingLease, FollowedTable, spared

@@ -8,7 +8,8 @@ import sys
 import threading
 from typing import Any, cast
 
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.clock import boot_clock
 from shake.copy.table import CopiedTable
 from shake.farm.pool import WorkerPool

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config, load
 from shake.plan import estimate
 from shake.plan.machine import machine, writers_of

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config, load
 from shake.plan.estimate import dollars, finishes, margins, read_units, scan_calls, slowest, whole
 from shake.plan.plan import Action, StreamPlan, TablePlan

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config, load
 from shake.plan.plan import Action, Plan, StreamPlan, TablePlan
 from shake.plan.policy import iam_policy, mongodb_roles

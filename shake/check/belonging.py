@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import UNKNOWN, Identity
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
 from shake.checkpoint.store import open_store
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.holder import Holder, Life
-from shake.checkpoint.records import AppliedRecord
 from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.stream_records import AppliedRecord
 from shake.checkpoint.task_lock import EXPIRY, TaskLock
 from shake.config import Config
 from shake.errors import ShakeError

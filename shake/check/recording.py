@@ -15,8 +15,8 @@ from shake.check.part import CheckConnections
 from shake.check.plan import CheckPlan
 from shake.check.state import CheckState
 from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
-from shake.checkpoint.records import shard_document
 from shake.checkpoint.store import open_store
+from shake.checkpoint.stream_records import shard_document
 from shake.checkpoint.task_lock import CHECK, TaskHeld, TaskLock
 from shake.config import Config
 from shake.errors import RefusedError, SourceError

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import KeptItems
-from shake.checkpoint.records import TableRecord, repair_sessions
+from shake.checkpoint.records import TableRecord
 from shake.checkpoint.store import open_store
+from shake.checkpoint.stream_records import repair_sessions
 from shake.checkpoint.task_lock import TaskHeld, TaskLock
 from shake.config import Config
 from shake.config.secrets import hosts

@@ -15,7 +15,7 @@ from shake.check.part import CheckConnections, CheckPart
 from shake.check.recording import Recording
 from shake.check.sides import Advanced
 from shake.checkpoint.checks import TableCheck
-from shake.checkpoint.records import shard_of
+from shake.checkpoint.stream_records import shard_of
 from shake.schema import Table
 
 log = logging.getLogger("shake.check")

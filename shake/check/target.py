@@ -22,7 +22,7 @@ from shake.check.keys import Identity, SourceKey, StoredKeys
 from shake.check.meaning import Item, differing_fields
 from shake.check.source import SourcePage
 from shake.check.stored import DocumentRefused, Key, KeyRange, T
-from shake.checkpoint.records import repair_sessions
+from shake.checkpoint.stream_records import repair_sessions
 from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table

@@ -11,13 +11,11 @@ from shake.checkpoint.contract import Document, Store, Superseded
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
-from shake.checkpoint.records import (
-    STATUS_TABLE,
+from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import (
     AppliedRecord,
     RepairRecord,
-    SegmentRecord,
     StreamRecord,
-    TableRecord,
     shard_document,
     shard_of,
 )

@@ -14,7 +14,8 @@ from multiprocessing.pool import ThreadPool
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import AppliedRecord, StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import AppliedRecord, StreamRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError

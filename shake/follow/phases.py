@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from shake.checkpoint.records import AppliedRecord, repair_sessions
+from shake.checkpoint.stream_records import AppliedRecord, repair_sessions
 from shake.clock import boot_clock
 from shake.errors import RunError
 from shake.farm import worker_messages, writer_messages

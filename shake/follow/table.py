@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeAlias
 
-from shake.checkpoint.records import StreamRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.farm.ledger import End, Lease, Published
 from shake.farm.worker_messages import Batch, Journaled
 from shake.follow.set_back import SetBack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shake.checkpoint.records import shard_document
+from shake.checkpoint.stream_records import shard_document
 from shake.stream.shard import Shard
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.

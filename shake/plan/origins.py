@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import StreamRecord, TableRecord
+from shake.checkpoint.records import TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
 from shake.config.declared_keys import KEYS
 from shake.plan.plan import Plan, TablePlan

@@ -8,7 +8,8 @@ from enum import Enum
 
 from shake.checkpoint.identity import UNKNOWN as NO_IDENTITY
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import SegmentRecord, StreamRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
 from shake.schema import UNKNOWN, Origin, Table
 from shake.source.contract import Stream

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import StreamRecord, new_life
+from shake.checkpoint.records import new_life
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
 from shake.plan.plan import Plan, StreamPlan, TablePlan
 from shake.source.contract import Source

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from shake.backoff import Backoff
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import repair_sessions
+from shake.checkpoint.stream_records import repair_sessions
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import StreamRecord, repair_sessions
+from shake.checkpoint.stream_records import StreamRecord, repair_sessions
 from shake.config import Config
 from shake.follow import phases
 from shake.plan.plan import Plan, TablePlan

@@ -9,7 +9,7 @@ with the same keys: once that is acknowledged, no older one can alter any of its
 whichever shard of a cluster they are. So nothing more is to be done when a shard ends either.
 A new copy of a table has another collection, with other sessions. A command for the old collection
 names its UUID, so the server refuses it. Each process of ``shake-check --repair`` has a session,
-too (checkpoint.records.RepairRecord). A session that was not used for 30 minutes
+too (checkpoint.stream_records.RepairRecord). A session that was not used for 30 minutes
 expires. So shake refreshes the sessions that are still needed (MongoWriter.keep_fences). With
 authentication a session also belongs to the user, so another user's numbers do not count: see
 shake.checkpoint.identity.Identity.users.

@@ -1,0 +1,187 @@
+"""What a checkpoint contains of the changes of a table, and how that is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shake.checkpoint.contract import Document
+from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.records import life_field
+from shake.stream.shard import Shard, ShardJournal, ShardState
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """The stream that a table's changes come from.
+
+    ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
+    ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
+    are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
+    is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
+    out because the target lacked their key: the target does not hold all items then. ``repairs``
+    is the number of repair sessions that this run has ended. ``life``: see :func:`new_life`.
+    """
+
+    table: str
+    arn: str
+    run: int = 0
+    since: float = 0.0
+    stamp: int = 0
+    began: float = 0.0
+    skipped: int = 0
+    repairs: int = 0
+    life: str = ""
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "stream",
+            "Format": FORMAT,
+            "Table": self.table,
+            "StreamArn": self.arn,
+            "Run": self.run,
+            "Since": self.since,
+            "Stamp": self.stamp,
+            "Began": self.began,
+            "Skipped": self.skipped,
+            "Repairs": self.repairs,
+            **life_field(self.life),
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> StreamRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(
+            table=collection,
+            arn=fields.text("StreamArn"),
+            run=fields.number("Run"),
+            since=fields.real("Since"),
+            stamp=fields.number("Stamp") if "Stamp" in document else 0,
+            began=fields.real("Began") if "Began" in document else 0.0,
+            skipped=fields.number("Skipped") if "Skipped" in document else 0,
+            repairs=fields.number("Repairs") if "Repairs" in document else 0,
+            life=fields.text("Life") if "Life" in document else "",
+        )
+
+
+def repair_sessions(count: int) -> list[str]:
+    """The names of the first ``count`` repair sessions of a table, in the place of shard ids."""
+    return [f"repair-{number}" for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRecord:
+    """The last repair of a table by ``shake-check --repair``, which counts as a run of the task.
+
+    ``run`` is above those of all runs before it. ``sessions`` is the largest number of sessions
+    that any repair of the table has used: one for each process. See :func:`repair_sessions`.
+    """
+
+    table: str
+    run: int = 0
+    sessions: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return {"_id": "repair", "Format": FORMAT, "Run": self.run, "Sessions": self.sessions}
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> RepairRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        return cls(collection, fields.number("Run"), fields.number("Sessions"))
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """How far a run has applied the changes of the tables that it follows.
+
+    ``through`` has a time for each table, in Unix seconds on the source's clock: every change made
+    before it is applied. ``run`` names the run, and ``number`` counts what it has saved of this.
+    """
+
+    run: str
+    number: int = 0
+    through: Mapping[str, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "_id": "applied",
+            "Format": FORMAT,
+            "FollowRun": self.run,
+            "Number": self.number,
+            # Not as fields: older servers take no dots in their names.
+            "Through": [f"{table}={moment!r}" for table, moment in self.through.items()],
+        }
+
+    @classmethod
+    def of(cls, collection: str, document: Document) -> AppliedRecord:
+        """The record that ``document()`` wrote. Raises RefusedError for any other."""
+        fields = Fields(collection, document)
+        pairs = (line.partition("=") for line in fields.texts("Through"))
+        try:
+            through = {table: float(moment) for table, _, moment in pairs}
+        except ValueError:
+            raise fields.wrong("Through", document["Through"]) from None
+        return cls(fields.text("FollowRun"), fields.number("Number"), through)
+
+
+def shard_document(shard: Shard) -> dict[str, Any]:
+    """A shard as it is saved; one that is being read counts as one that may be."""
+    state = ShardState.READY if shard.state is ShardState.READING else shard.state
+    document = {
+        "_id": f"shard-{shard.id}",
+        "Format": FORMAT,
+        "ShardId": shard.id,
+        "FatherId": shard.parent,
+        "Start": shard.start,
+        "SequenceNumber": shard.sequence,
+        "Status": state.value,
+        "ApproximateTime": shard.applied_through,
+    }
+    if shard.horizon:
+        document["TrimHorizon"] = True
+    if (journal := shard.journal) is not None:
+        document |= {
+            "JournalSequenceNumber": journal.sequence,
+            "JournalTime": journal.through,
+            "JournalRecords": journal.left,
+            "JournalBytes": journal.size,
+            "JournalStatus": "ended" if journal.ended else "open",
+        }
+    return document
+
+
+def shard_of(collection: str, document: Document) -> Shard:
+    """The shard of :func:`shard_document`. Raises RefusedError for what is none."""
+    fields = Fields(collection, document)
+    status = fields.text("Status")
+    if status not in {state.value for state in ShardState} - {ShardState.READING.value}:
+        raise fields.wrong("Status", status)
+    journaled = "JournalStatus" in document
+    for name in ("Start", "SequenceNumber") + ("JournalSequenceNumber",) * journaled:
+        if (text := fields.text(name)) and not text.isdecimal():
+            raise fields.wrong(name, text)
+    return Shard(
+        fields.text("ShardId"),
+        fields.text("FatherId"),
+        fields.text("Start"),
+        fields.text("SequenceNumber"),
+        fields.real("ApproximateTime"),
+        ShardState(status),
+        _journal_of(fields) if journaled else None,
+        horizon="TrimHorizon" in document,
+    )
+
+
+def _journal_of(fields: Fields) -> ShardJournal:
+    if (status := fields.text("JournalStatus")) not in ("open", "ended"):
+        raise fields.wrong("JournalStatus", status)
+    return ShardJournal(
+        fields.text("JournalSequenceNumber"),
+        fields.real("JournalTime"),
+        fields.number("JournalRecords"),
+        fields.number("JournalBytes"),
+        status == "ended",
+    )
