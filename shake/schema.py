@@ -57,9 +57,9 @@ class SecondaryIndex:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Tells one table from every other of the same name.
+    """Distinguishes one table from every other of the same name.
 
-    ``created`` is Unix seconds. A field is empty, or 0, where the source does not tell it.
+    ``created`` is Unix seconds. A field is empty, or 0, where the source does not show it.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
     """
 
@@ -83,7 +83,7 @@ class Origin:
         return ""
 
     def filled(self, other: Origin) -> Origin:
-        """The same, with what ``other`` tells where this one lacks it."""
+        """The same, with what ``other`` has where this one lacks it."""
         return Origin(
             self.arn or other.arn, self.table_id or other.table_id, self.created or other.created
         )

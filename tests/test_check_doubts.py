@@ -187,7 +187,7 @@ def test_a_task_on_another_machine_runs_while_it_renews_its_lock(
         if renewed:
             lock.renew()
     assert seen.runs == renewed
-    wanted = Wait.NOT_YET if renewed else Wait.NOBODY
+    wanted = Wait.NOT_YET if renewed else Wait.NO_TASK
     assert seen.wait("t", 0.0, NO_MARK, world.now) is wanted
 
 

@@ -278,6 +278,6 @@ def test_a_user_who_can_only_read_checks_and_learns_what_is_not_known(
     address = own_mongo.uri.replace("://", "://reader:secret@")
     assert check_of(table, f"--set=target.address={address}") == 0
     captured = capsys.readouterr()
-    assert "cannot tell whether this task has filled the collections" in captured.err
+    assert "cannot find out whether this task has filled the collections" in captured.err
     assert "5 items equal" in captured.out
     assert check_of(table, f"--set=target.address={address}", "--repair", "--yes") != 0

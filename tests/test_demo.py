@@ -97,7 +97,7 @@ def test_a_story_that_cannot_go_on_ends_the_run() -> None:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
     assert story.failure.startswith("the demo failed: ValueError: ")
-    assert not story.told
+    assert not story.complete
 
 
 def test_the_servers_for_work_by_hand_print_a_configuration_that_works(tmp_path: Path) -> None:

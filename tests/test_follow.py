@@ -79,7 +79,7 @@ def test_following_alone_removes_no_document_that_is_there_already(
     mongo.client[name][name].insert_many(theirs)
     result = migrate(sync_mode="incr").run("--until-consistent")
     assert result.status == 1
-    assert f"table {name}: somebody else has stored a document of the same key" in result.line
+    assert f"table {name}: another program has stored a document of the same key" in result.line
     assert list(mongo.client[name][name].find()) == theirs
 
 

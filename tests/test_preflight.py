@@ -144,7 +144,8 @@ def test_what_a_copy_without_a_checkpoint_has_left_is_named(
     mongo.client[f"{table}-checkpoint"].drop_collection(table)
     words = (
         f"{table}.{left.name} ({documents} documents) is what a copy into {table}.{table} has "
-        "left, which this task knows nothing of: remove it, unless another task is at work there"
+        "left, and this task has no checkpoint of it: remove it, unless another task is at work "
+        "there"
     )
     assert words in migration.run("--dry-run").stdout
     result = migration.run()

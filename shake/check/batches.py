@@ -1,4 +1,4 @@
-"""Reads documents in batches, of which Python sees none.
+"""Reads documents in batches, of which Python decodes none.
 
 pymongo's own raw batches make an object of each document on the way, which costs several times as
 much as all else that is done with it here.

@@ -48,8 +48,8 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved]:
         if repair:
             raise
         log.warning(
-            "%s; the check goes on, and cannot tell whether this task has filled the collections "
-            "from this source",
+            "%s; the check goes on, and cannot find out whether this task has filled the "
+            "collections from this source",
             error,
         )
         return {}

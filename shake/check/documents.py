@@ -1,4 +1,4 @@
-"""Documents as bytes: cut apart, opened, told from one another."""
+"""Documents as bytes: cut apart, opened, compared."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Doubts(Generic[V]):
         self._lock = threading.Lock()
         self._waiting: dict[bytes, _Doubt] = {}
         self._busy: set[bytes] = set()  # looked at just now
-        self._asked = -inf  # when it was last seen which keys are due
+        self._asked = -inf  # when it was last asked which keys are due
 
     def put(self, keys: Iterable[bytes]) -> None:
         """Look at keys, and hold those that are in doubt then; within a step of the gate."""
@@ -168,7 +168,7 @@ class Doubts(Generic[V]):
                 if one.due <= now and one.key not in self._busy
             ]
             waits = {one.key: self._wait(one) for one in due}
-            ready = [key for key, wait in waits.items() if wait in (Wait.APPLIED, Wait.NOBODY)]
+            ready = [key for key, wait in waits.items() if wait in (Wait.APPLIED, Wait.NO_TASK)]
             stuck = [key for key, wait in waits.items() if wait is Wait.STUCK]
             self._busy |= {*ready, *stuck}
         return ready, stuck

@@ -1,4 +1,4 @@
-"""Tells whether two large sets of keys are the same, and where not, in little memory.
+"""Compares two large sets of keys in little memory, and finds where they differ.
 
 Keys fall into buckets by their digests, and a bucket keeps the sum of its keys' digests. Buckets
 with equal sums hold the same keys; a key that only one side has leaves one bucket unequal, so that

@@ -1,4 +1,4 @@
-"""Tells whether a task applies changes beside the check, and through which time it has."""
+"""Whether a task applies changes beside the check, and through which time it has."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ NO_MARK = Mark()
 class Wait(Enum):
     """Whether the changes made before a moment are applied."""
 
-    NOBODY = "no task applies changes"
+    NO_TASK = "no task applies changes"
     APPLIED = "they are applied"
-    NOT_YET = "the task has not said so yet"
-    STUCK = "the task has said nothing new for long"
+    NOT_YET = "the task has not saved that yet"
+    STUCK = "the task has saved nothing new for long"
 
 
 class Following:
@@ -90,7 +90,7 @@ class Following:
         with self._lock:
             self._refresh()
             if not self._runs:
-                return Wait.NOBODY
+                return Wait.NO_TASK
             applied, now = self._applied, self._clock()
             through = applied.through.get(table, 0.0)
             # The first save after the mark can have been worked out before it.

@@ -1,6 +1,6 @@
 """Source to target: every item, or some, against the documents of its key.
 
-A difference is believed only when both sides, read once more, still say so: a live table changes
+A difference counts only when both sides, read once more, still differ: a live table changes
 between two reads (see doubts).
 """
 
@@ -35,7 +35,7 @@ _AT_ONCE = 1000
 #: Why a key is undecided that is no text.
 _NO_TEXT = "its key is not UTF-8, so it cannot be compared"
 
-#: A sample visits random segments and reads this many items in each; where DynamoDB does not know
+#: A sample visits random segments and reads this many items in each; where DynamoDB does not say
 #: the table's size, the table has this many segments.
 _VISIT = 50
 _SEGMENTS = 64

@@ -1,4 +1,4 @@
-"""The kept items of a table, which a check tells from differences and a repair stores."""
+"""The kept items of a table, which a check separates from differences and a repair stores."""
 
 from __future__ import annotations
 

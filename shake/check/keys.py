@@ -215,7 +215,7 @@ def _canonical(value: Any) -> Any:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if value is _NOTHING or value is None:  # an index does not tell them apart
+    if value is _NOTHING or value is None:  # for an index they are equal
         return ("nothing",)
     if isinstance(value, (float, Decimal128)):
         exact = value.to_decimal() if isinstance(value, Decimal128) else value

@@ -28,7 +28,7 @@ from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
 from shake.check.state import CheckState
-from shake.check.telling import telling
+from shake.check.status import status_saved
 from shake.checkpoint.kept import KeptItems
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
@@ -184,7 +184,7 @@ class _Run:
         """Check one table after the other; show and save how far that is."""
         self.announce(plans)
         with (
-            telling(self.recording, self.progress, self.findings, len(plans)),
+            status_saved(self.recording, self.progress, self.findings, len(plans)),
             showing(self.progress, reporter, refresh),
         ):
             for one in plans:
@@ -306,7 +306,7 @@ class _Run:
         if sample and lossy:
             lines.append(
                 f"{name}: extra documents were not looked for: with convert.type = mchange only a "
-                "check without --sample can tell"
+                "check without --sample can find out"
             )
         if filtered:
             lines.append(

@@ -32,7 +32,7 @@ class Advanced(NamedTuple):
 
 
 class Listener(Protocol):
-    """Hears what a check finds, and how far it is; thread-safe."""
+    """Receives what a check finds, and how far it is; thread-safe."""
 
     def differs(self, difference: Difference) -> None:
         """A difference was found."""
@@ -72,7 +72,7 @@ class Sides:
         source: str = "",
         target: tuple[str, ...] = (),
     ) -> None:
-        """Tell of a difference of this table (see Difference).
+        """Report a difference of this table (see Difference).
 
         An item that the target refuses, and that is kept, is no difference.
         """

@@ -46,7 +46,7 @@ class SinceCheck:
         if stored_keys(self._table, self._opened.config).lossy:
             raise FullCheckNeeded(
                 name,
-                "with convert.type = mchange, keys are stored as doubles, which do not tell what "
+                "with convert.type = mchange, keys are stored as doubles, which do not show what "
                 "was deleted or folded",
             )
         if last is None:

@@ -231,7 +231,7 @@ class SourceTable:
         return read
 
     def _read_singly(self, read: SourcePage) -> codec.ScanPage:
-        """Tell fit items from unfit ones; return the page without its items."""
+        """Separate fit items from unfit ones; return the page without its items."""
         fit = []
         read.packed, read.count = b"", 0
         for item in _items(read.body):

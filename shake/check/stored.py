@@ -25,7 +25,7 @@ class KeyRange(NamedTuple):
     """A part of the target.
 
     Of a collection: the documents from ``low`` to before ``high`` (None: all), in the ``order`` of
-    an index. That of the key holds all that is wanted, so that no document is read for it. Without
+    an index. That of the key holds all that is needed, so that no document is read for it. Without
     an order it is the whole collection, in any order. Bounds are of any type, unlike those of a
     query, which selects one type alone: each is a BSON array, as the value of the field "".
     Source: https://www.mongodb.com/docs/manual/reference/method/cursor.min/

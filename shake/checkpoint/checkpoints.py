@@ -48,19 +48,19 @@ class Checkpoints:
         """See Store."""
         return self._store.others()
 
-    def begun(self, wanted: Callable[[str], bool]) -> list[str]:
-        """The wanted tables whose copy, or whose changes, the task has begun with."""
+    def begun(self, selected: Callable[[str], bool]) -> list[str]:
+        """The selected tables whose copy, or whose changes, the task has begun with."""
         found = []
         for name in self._store.collections():
             if (
                 name == STATUS_TABLE
                 or name.endswith(CHECKED)
-                or not (wanted(name) or is_shortened(name))
+                or not (selected(name) or is_shortened(name))
             ):
                 continue
             documents = self._store.read(name, _BEGUN)
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)
-            if documents and wanted(table):
+            if documents and selected(table):
                 found.append(table)
         return found
 

@@ -126,16 +126,16 @@ class Checks:
     def save_check(self, record: CheckRecord) -> None:
         self._store.write(STATUS_TABLE, [record.document()])
 
-    def tell(self, status: CheckStatus) -> None:
+    def save_status(self, status: CheckStatus) -> None:
         """Save how far the check is, for the page of the task."""
         document = {"_id": _TOLD, "Format": FORMAT, **status._asdict()}
         self._store.write(STATUS_TABLE, [document])
 
-    def load_told(self) -> CheckStatus | None:
+    def load_status(self) -> CheckStatus | None:
         """The last saved status of a check."""
         for document in self._store.read(STATUS_TABLE):
             if document["_id"] == _TOLD:
-                # A later version can tell more.
+                # A later version can save more.
                 return CheckStatus(**{name: document[name] for name in CheckStatus._fields})
         return None
 

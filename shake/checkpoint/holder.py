@@ -1,4 +1,4 @@
-"""Who holds a task lock: which process of which machine, and whether it still lives."""
+"""Who holds a task lock: which process of which machine, and whether it still runs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Holder:
     """A process, identified so that no other one, past or future, is equal.
 
     ``start`` is the process's start in clock ticks since boot: unlike a date it does not move
-    when the clock is set, so together with ``boot`` it tells a reused ``pid``. ``boot`` is empty
-    where the system does not tell.
+    when the clock is set, so together with ``boot`` it shows that a ``pid`` was reused. ``boot`` is
+    empty where the system does not show it.
     Source: proc_pid_stat(5), field 22
     """
 
@@ -52,7 +52,7 @@ class Holder:
         return cls(socket.gethostname(), boot, namespace, pid, start[1])
 
     def life(self, seen_by: Holder) -> Life:
-        """Whether this process lives, as ``seen_by`` sees it; on another machine: unknown."""
+        """Whether this process runs, as seen by another one; on another machine: unknown."""
         here = (seen_by.host, seen_by.boot, seen_by.namespace)
         if not self.boot or (self.host, self.boot, self.namespace) != here:
             return Life.UNKNOWN

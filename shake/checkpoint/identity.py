@@ -13,12 +13,12 @@ from shake.schema import Origin
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Tells one table, and one collection, from every other of the same name.
+    """Distinguishes one table, and one collection, from every other of the same name.
 
     ``origin`` is the source table. ``collection_uuid`` is the UUID of the collection, as 32
     hexadecimal digits, and ``server`` names the server, for messages. A field is empty where the
-    target does not tell, or nothing is known yet. ``users`` are digests of the users of the target
-    that changes were sent as: one, or two if there was ever another one.
+    target does not show it, or nothing is known yet. ``users`` are digests of the users that
+    changes were sent as: one, or two if there was ever another one.
     Source: https://www.mongodb.com/docs/manual/reference/command/listCollections/
     """
 

@@ -46,7 +46,7 @@ class TableRecord:
     ``namespace`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy
     was begun, and ``run`` how often it was resumed: ObjectIds begin with their sum. ``on_existing``
     is what happens to a collection that is there already (``resync``: it is our own, and dropped),
-    and ``backup`` the name it is renamed to, fixed before the rename so that a restart knows it
+    and ``backup`` the name it is renamed to, fixed before the rename so that a restart finds it
     again. ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of
     changes for which the table was copied anew. ``staged``: the copy fills a staging collection,
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the

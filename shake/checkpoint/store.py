@@ -1,4 +1,4 @@
-"""The only place that chooses where checkpoints live."""
+"""The only place that chooses where checkpoints are."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def positive(text: str) -> int:
 
 
 def _log_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Log what a library warns of, such as an option of target.address that it does not know."""
+    """Log what a library warns of, such as an unknown option of target.address."""
     log.warning("%s", one_line(str(message)))
 
 

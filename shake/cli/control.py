@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
         options,
         body,
         failed=lambda error: {UsageError: USAGE, NotRunning: NOT_RUNNING}.get(type(error), REFUSED),
-        stopped=("not waiting any longer: the task goes on as it was told", REFUSED),
+        stopped=("not waiting any longer: the task carries out the command", REFUSED),
     )
 
 

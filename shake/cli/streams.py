@@ -50,7 +50,7 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print on stderr; where that is lost or not read, only the exit status is left to tell."""
+    """Print on stderr; where that is lost or not read, only the exit status is left."""
 
     def write() -> None:
         with contextlib.suppress(OSError, ValueError):

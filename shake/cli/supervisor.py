@@ -199,7 +199,7 @@ RUN = Command(
         ("print what a run would do; change nothing", "{prog} --conf my.conf --dry-run"),
         ("copy with 32 worker processes, then follow", "{prog} --conf my.conf --workers 32"),
         ("copy, apply every change made so far, end", "{prog} --conf my.conf --until-consistent"),
-        ("take over when the run on another machine dies", "{prog} --conf my.conf --standby"),
+        ("take over when the run on another machine has ended", "{prog} --conf my.conf --standby"),
         (
             "limit the scan of each table to 500 read units a second",
             "{prog} --conf my.conf --set source.read_budget=500",

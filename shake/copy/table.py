@@ -22,7 +22,7 @@ from shake.status.snapshot import TableStatus
 class Segment:
     """One segment. The target has all pages up to ``acknowledged``.
 
-    That stays so even if a process that handles later pages dies.
+    That stays so even if a process that handles later pages exits.
 
     ``deaths`` counts the workers that died in a row while they read on from there. ``writer`` is
     the number of the writer that all its pages go to, 0 before its first lease.

@@ -150,7 +150,7 @@ def _demo(options: argparse.Namespace) -> int:
         story = Story(source.url, target.uri, _ID, page, items, say, finish)
 
         def linger() -> None:
-            if not story.told:  # Ctrl-C, before all was shown
+            if not story.complete:  # Ctrl-C, before all was shown
                 return
             for number in (signal.SIGINT, signal.SIGTERM):  # the run has ended: Ctrl-C ends this
                 signal.signal(number, signal.default_int_handler)

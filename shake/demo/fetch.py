@@ -208,7 +208,7 @@ def download(npm: list[str], package: Package, folder: Path) -> bytes:
 def pip_download(pip: list[str], wheel: Wheel, folder: Path) -> bytes:
     """The wheel, verified; ``pip`` is the command that runs pip.
 
-    The Python version and the platforms are fixed, so that pip chooses the file that we know.
+    The Python version and the platforms are fixed, so that pip chooses the expected file.
     """
     platforms = ["--platform=manylinux1_x86_64", "--platform=manylinux2014_x86_64"]
     fixed = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", *platforms]

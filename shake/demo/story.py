@@ -28,7 +28,7 @@ class Story(threading.Thread):
     """Acts on the migration as its status page shows it, says what it does, and ends it.
 
     ``database`` holds the copied collection. ``finish`` has the supervisor end when all is applied.
-    ``told``: all was shown. ``failure``: why the story could not go on.
+    ``complete``: all was shown. ``failure``: why the story could not go on.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Story(threading.Thread):
         finish: Callable[[], None],
     ) -> None:
         super().__init__(daemon=True)
-        self.told = False
+        self.complete = False
         self.failure = ""
         self._client = connect(source)
         self._target = target
@@ -58,7 +58,7 @@ class Story(threading.Thread):
             self._wait(lambda status: _table(status)["state"] == "following")
             self._show_an_item()
             self._write()
-            self.told = True
+            self.complete = True
             self._finish()
         except Exception as error:
             self.failure = f"the demo failed: {type(error).__name__}: {error}"

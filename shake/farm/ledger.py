@@ -88,7 +88,7 @@ class Lease(Generic[Table, Part, Load]):
 
 
 class Ledger:
-    """Knows each lease from :meth:`grant` until it is closed.
+    """Holds each lease from :meth:`grant` until it is closed.
 
     A lease is acknowledged in the order in which it was published, whatever the order of the
     target's answers. What was sent of a lost lease still counts when the target acknowledges it;

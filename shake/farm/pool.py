@@ -197,7 +197,7 @@ class WorkerPool:
         self.send_all(credentials)
 
     def drain(self) -> None:
-        """Have every scanner finish its page and no more; replace no worker that dies now."""
+        """Have every scanner finish its page and no more; replace no worker that exits now."""
         for worker in self.workers:
             worker.retire()
         self.send_all(messages.Drain())

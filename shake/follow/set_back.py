@@ -46,8 +46,8 @@ class SetBack:
             self._moment = -inf
         return True
 
-    def believed(self, created: float, limit: float) -> float:
-        """The part of a creation time that can be trusted.
+    def usable(self, created: float, limit: float) -> float:
+        """What of a creation time can be used.
 
         ``limit`` is a time that the source's clock has certainly reached.
         """

@@ -119,7 +119,7 @@ class FollowedTable:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         if batch.records:
             self._saw(batch.created, clock)
-        created = self._set_back.believed(batch.created, limit)
+        created = self._set_back.usable(batch.created, limit)
         return PublishedBatch(batch._replace(created=created))
 
     def _saw(self, created: float, clock: float) -> None:
@@ -168,7 +168,7 @@ class FollowedTable:
         _, sequence, records, size, through = message
         if records:
             self._saw(through, clock)
-        through = self._set_back.believed(through, limit) if records else min(through, limit)
+        through = self._set_back.usable(through, limit) if records else min(through, limit)
         self.shards.add_to_journal(shard, sequence, records, size, through)
         self.journaled += records
         self.journal_bytes += size

@@ -78,7 +78,7 @@ class Turns:
                 self._waiting.discard(demand.name)
 
     def _demands(self, one: FollowedTable) -> tuple[ReadDemand, ReadDemand]:
-        """What a table wants readers for: for what it applies, and for what it journals."""
+        """What a table needs readers for: what it applies, and what it journals."""
         return (
             ReadDemand(one, False, one.leases, one.shards.waiting if one.active else 0),
             ReadDemand(one, True, one.journal_leases, self._journaling.waiting(one)),

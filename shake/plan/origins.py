@@ -20,7 +20,7 @@ from shake.source.streams import table_arn
 def recognise(plan: TablePlan) -> tuple[TablePlan, str]:
     """The plan with its origin, and what shows that the source table is another one, or "".
 
-    What the checkpoint does not tell is taken from the table that is there.
+    What the checkpoint lacks is taken from the table that is there.
     """
     record = plan.stream.record if plan.stream else None
     saved = saved_origin(plan.identity, record)

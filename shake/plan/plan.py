@@ -53,7 +53,7 @@ class StreamPlan:
 class TablePlan:
     """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one.
 
-    ``identity`` tells what the checkpoint is of, and ``saved`` what of that is stored already.
+    ``identity`` is what the checkpoint is of, and ``saved`` what of that is stored already.
     ``origin`` is the source table that this run must find: the checkpoint's, or the one there is.
     """
 

@@ -102,8 +102,8 @@ class Planner:
         for name, documents in staging.others(plan.record.drops) if staging else ():
             self.warnings.append(
                 f"{name} ({count(documents)} documents) is what a copy into {plan.namespace} has "
-                "left, which this task knows nothing of: remove it, unless another task is at work "
-                "there"
+                "left, and this task has no checkpoint of it: remove it, unless another task is at "
+                "work there"
             )
 
     def _begun(self, plan: TablePlan) -> bool:

@@ -1,4 +1,4 @@
-"""Reads some items of each table, and tells what they consist of and what becomes of them."""
+"""Reads some items of each table, and says what they consist of and what becomes of them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Sample:
         )
 
     def target_bytes(self, table_bytes: int) -> int | None:
-        """The documents of a table of this size; None where the sample cannot tell."""
+        """The documents of a table of this size; None where the sample does not show that."""
         if not self.scanned:
             return None
         if not self.items:

@@ -71,7 +71,7 @@ def find_tables(
     *,
     scans: bool = True,
 ) -> list[tuple[Table, bool]]:
-    """The wanted tables of those that list_tables gave, and whether each holds any item.
+    """The selected tables of those that list_tables gave, and whether each holds any item.
 
     Without ``scans`` that is not asked: it needs the right to scan.
     ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
@@ -163,7 +163,7 @@ def stream_refusals(
 def missing_tables(
     config: Config, source: Source, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
 ) -> list[str]:
-    """What is wanted and not there, in words; ``begun``: see find_tables."""
+    """What is selected and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
     missing = [name for name in config.plain_white_names if name not in names]
     there = _near_names(source) if missing else []

@@ -35,7 +35,7 @@ class ChildChannel(Generic[SetUp, Taken, Sent]):
         return None
 
     def receive(self) -> Iterator[Taken]:
-        """Messages until the supervisor closes its end, or dies. Pings are answered here."""
+        """Messages until the supervisor closes its end, or exits. Pings are answered here."""
         for packed in self._incoming:
             message = self._role.taken.decode(packed)
             if isinstance(message, Ping):

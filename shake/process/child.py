@@ -1,4 +1,4 @@
-"""A child process of the supervisor: started afresh, watched by the loop, replaced when it dies."""
+"""A child process of the supervisor: started, watched by the loop, replaced when it exits."""
 
 from __future__ import annotations
 

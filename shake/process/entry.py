@@ -94,7 +94,7 @@ def log_thread_error(ended: threading.ExceptHookArgs) -> None:
 
 @contextlib.contextmanager
 def guarded(channel: LogChannel) -> Iterator[None]:
-    """Tell the supervisor of any error, so that the user gets one clear line, not a silence."""
+    """Report any error to the supervisor, so that the user gets one clear line."""
     try:
         yield
     except Stopped:
@@ -114,7 +114,7 @@ def _tell(channel: LogChannel, text: str) -> None:
     try:
         channel.send(Failed(text, traceback.format_exc()))
     except OSError:
-        os._exit(0)  # the supervisor is gone, or has heard of an error before this one
+        os._exit(0)  # the supervisor is gone, or has had an error before this one
 
 
 def diagnosis(role: str, queue: str) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""A child that is replaced whenever it dies, each time later while it makes no progress."""
+"""A child that is replaced whenever it exits, each time later while it makes no progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shake.process.ulimits import shortage
 
 log = logging.getLogger("shake.farm")
 
-#: A child that dies so often in a row without progress will not make any.
+#: A child that exits so often in a row without progress will not make any.
 MOST_DEATHS = 10
 #: Seconds before a replacement starts.
 REVIVAL = Backoff(first=0.1, longest=5.0)

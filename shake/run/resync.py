@@ -27,7 +27,7 @@ _BACKOFF = Backoff(first=0.1, longest=10.0, least=1.0)
 
 
 class Resync:
-    """What one process knows of its gaps; ``scanners``: segments that the farm reads at once."""
+    """The gaps that one process has met; ``scanners``: segments that the farm reads at once."""
 
     def __init__(
         self, config: Config, scanners: int, checkpoints: Checkpoints, lock: TaskLock

@@ -370,7 +370,7 @@ def _supervised(
     pages.show(supervisor.snapshots.take())
     pages.asked = Asked(
         *(supervisor.snapshots.look, supervisor.diagnostics.gather, supervisor.switching),
-        checks.load_told,
+        checks.load_status,
     )
     if resources.checkpoints.status() is None:
         resources.lock.check()

@@ -9,7 +9,7 @@ import sys
 
 import boto3
 
-#: Errors that say only where they come from: what the user has to know as well.
+#: Errors that say only where they come from: what the user needs besides.
 _WITHOUT_WORDS = {
     "custom-process": "the program of credential_process failed and printed no reason on stderr; "
     "run it by hand",

@@ -28,7 +28,7 @@ NO_DATE = (
     "the source's answers have no Date header: this machine's clock stands in for the source's; "
     f"all times of changes can be wrong by {UNDATED:g} s, or by more if this clock is wrong"
 )
-#: Seconds by which bounds must become tighter before others need to know.
+#: Seconds by which bounds must become tighter to be reported again.
 _NEWS = 0.005
 
 
@@ -88,8 +88,8 @@ class _Epoch:
 class SourceClock:
     """What is known of a source's clock. Thread-safe; times are Unix seconds and local seconds.
 
-    Bounds that contradict each other (the clock was set, or several servers answer) are all
-    believed until the older ones have aged out. ``on_news`` is called with bounds that are news.
+    Bounds that contradict each other (the clock was set, or several servers answer) all count
+    until the older ones have aged out. ``on_news`` is called with bounds that are news.
     """
 
     def __init__(self, on_news: Callable[[Bounds], None] = lambda bounds: None) -> None:

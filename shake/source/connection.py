@@ -54,7 +54,7 @@ class Answer(NamedTuple):
     """One answer. ``headers`` are in lower case.
 
     ``body`` lies in the buffer it was received into and ends in a 0 byte that is not part of it,
-    as the codec wants it; it is good until the buffer's next use.
+    as the codec needs it; it is valid until the buffer's next use.
     """
 
     status: int

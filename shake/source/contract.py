@@ -126,10 +126,10 @@ class Source(Protocol):
         """All shards of a stream, None where there is no such stream."""
 
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
-        """The children of a shard; None where the source does not tell, or there is no stream."""
+        """The children of a shard; None where it does not list them, or there is no stream."""
 
     def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> ShardAnswer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:
-        """Ask once more, directly, whether what was believed to be lost is."""
+        """Ask once more, directly, whether what seemed to be lost is."""

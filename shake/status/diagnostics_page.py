@@ -31,7 +31,7 @@ class ProcessReport:
 def report(role: str, queue: str = "") -> ProcessReport:
     """The report of the process that calls this."""
     rss, cpu = 0, 0.0
-    with suppress(psutil.Error, OSError):  # where /proc does not tell
+    with suppress(psutil.Error, OSError):  # where /proc does not show it
         me = psutil.Process()
         rss, cpu = me.memory_info().rss, sum(me.cpu_times()[:2])
     names = {thread.ident: thread.name for thread in threading.enumerate()}

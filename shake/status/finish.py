@@ -28,7 +28,7 @@ class Finish(NamedTuple):
 
 
 def finish(snapshot: Snapshot, past: Sequence[Point]) -> Finish | None:
-    """When the copy ends if it goes on as in the past; None while that cannot be told.
+    """When the copy ends if it goes on as in the past; None while that cannot be estimated.
 
     The mean rate gives the guess. The range comes from the rates of parts of the past, without
     their best and worst quarter. A table that says that it needs longer counts.

@@ -53,7 +53,7 @@ class Headline(NamedTuple):
 
 
 class Banner(NamedTuple):
-    """Something that is wrong, or that the user must know; ``tone`` is bad or warn."""
+    """Something that is wrong, or that needs attention; ``tone`` is bad or warn."""
 
     tone: str
     text: str
@@ -122,7 +122,7 @@ def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Head
     if snapshot.state == "paused":
         when = "It is paused: nothing is copied until it is resumed."
     elif end is None:
-        when = "It is too early to tell when the copy ends."
+        when = "It is too early to estimate when the copy ends."
     else:
         when = _when(snapshot.time, end)
     part = fraction(total)

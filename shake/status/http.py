@@ -92,7 +92,7 @@ class Server:
     """Serves ``routes`` from separate threads, as a context manager.
 
     ``key`` is the configuration key that the port comes from, for the error. Port 0 takes any free
-    one; ``port`` tells which. Raises RefusedError when the address cannot be had.
+    one, which ``port`` gives. Raises RefusedError when the address is in use or not allowed.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def logging_to(
 ) -> Iterator[None]:
     """Send Python's logging to ``file``, or line by line to ``write`` where ``file`` is empty.
 
-    ``level`` (of :data:`LEVELS`) rules the loggers under ``shake``; the libraries' own are heard
+    ``level`` (of :data:`LEVELS`) rules the loggers under ``shake``; the libraries' own log
     from ``warning`` on, since their debug records show requests with their credentials. Lines for
     a file wait at most ``hold`` seconds when ``buffered``, never at ``warning`` and above. Raises
     UsageError when the file cannot be opened.

@@ -92,7 +92,7 @@ _TABLE: _Figures[TableStatus] = (
     (
         Gauge,
         "remaining_seconds",
-        "Time left at the present rate; absent when it cannot be told.",
+        "Time left at the present rate; absent when it is not known.",
         lambda t: t.seconds_left,
     ),
     (

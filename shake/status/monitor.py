@@ -40,8 +40,8 @@ class Watched:
 class Monitor:
     """Looks at the last snapshot each second; a context manager that looks while it is entered.
 
-    ``last`` gives the snapshot that was shown last: it costs the loop nothing. ``check`` asks what
-    a check of the task has told, and can wait for a server.
+    ``last`` gives the snapshot that was shown last: it costs the loop nothing. ``check`` returns
+    the last status that a check of the task has saved, and can wait for a server.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Monitor:
         self._clock = clock
         self._cpus = cpus or usable_cpus()
         self._checked: CheckStatus | None = None
-        self._told: CheckStatus | None = None
-        self._told_at = 0.0
+        self._saved: CheckStatus | None = None
+        self._saved_at = 0.0
         self._meter = Meter()
         self._events = Events()
         self._points = 0
@@ -110,12 +110,12 @@ class Monitor:
 
     def ask_check(self) -> None:
         """Read the status of a check; one that runs and saves nothing new has been killed."""
-        told, now = self._check(), self._clock()
-        if told != self._told:
-            self._told, self._told_at = told, now
-        elif told and told.state == "running" and now - self._told_at > _CHECK_SILENCE:
-            told = told._replace(state="stopped")
-        self._checked = told
+        saved, now = self._check(), self._clock()
+        if saved != self._saved:
+            self._saved, self._saved_at = saved, now
+        elif saved and saved.state == "running" and now - self._saved_at > _CHECK_SILENCE:
+            saved = saved._replace(state="stopped")
+        self._checked = saved
 
     # ---- what is known
 

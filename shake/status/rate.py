@@ -31,7 +31,7 @@ class Rate:
 
     def value(self, now: float) -> float:
         self._decay(now)
-        # Early on, less time has been seen than the memory is long.
+        # Early on, less time has passed than the memory is long.
         seen = -math.expm1(-max(now - self._start, 0.1) / self._memory)
         return self._weight / self._memory / seen
 

@@ -161,7 +161,7 @@ def _ready(snapshot: Snapshot, query: Query) -> HttpResponse:
 
 def _moment(text: str) -> float:
     """Unix seconds of an ISO 8601 time. Raises ValueError for one without its offset from UTC."""
-    # A + of the address is a blank here; Python 3.10 knows no Z.
+    # A + of the address is a blank here; Python 3.10 reads no Z.
     moment = datetime.fromisoformat(text.strip().replace(" ", "+").replace("Z", "+00:00"))
     if moment.tzinfo is None:
         raise ValueError(text)

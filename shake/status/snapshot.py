@@ -46,7 +46,7 @@ class TableStatus:
     unit_rate: float = 0.0
     #: answers to requests that read it, in this run
     answers: int = 0
-    #: None when it cannot be told
+    #: None when it is not known
     seconds_left: float | None = None
     throttles: int = 0
     retries: int = 0

@@ -32,7 +32,7 @@ class Meter:
         before, seconds = self._used, now - self._then
         self._used, self._then = {}, now
         for pid in pids:
-            with suppress(psutil.Error, OSError):  # it has ended, or /proc does not tell
+            with suppress(psutil.Error, OSError):  # it has ended, or /proc does not show it
                 process = psutil.Process(pid)
                 with process.oneshot():
                     spent = sum(process.cpu_times()[:2])

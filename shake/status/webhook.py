@@ -1,4 +1,4 @@
-"""Posts a line of JSON to ``webhook.url`` when something happens that a user wants to know."""
+"""Posts a line of JSON to ``webhook.url`` when something important happens."""
 
 from __future__ import annotations
 

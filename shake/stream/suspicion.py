@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Proof(NamedTuple):
-    """What it takes to believe: so many answers that agree, over so many seconds at least.
+    """What proves it: so many answers that agree, over so many seconds at least.
 
     The source is asked again ``every`` so many seconds.
     """
@@ -62,7 +62,7 @@ class Suspicion:
     answers: int = 1
 
     @property
-    def believed(self) -> bool:
+    def proved(self) -> bool:
         enough = self.answers >= self.proof.answers
         return enough and self.last - self.first >= self.proof.seconds
 
@@ -80,7 +80,7 @@ class Suspicions:
         return iter(self._open)
 
     def add(self, name: str, text: str, asked: float, proof: Proof) -> bool:
-        """Take in an answer that says it is missing; return whether that is believed now.
+        """Take in an answer that says it is missing; return whether that is proved now.
 
         An answer that was not asked for later than the last one says nothing new.
         """
@@ -89,7 +89,7 @@ class Suspicions:
             known = self._open[name] = Suspicion(text, proof, asked, asked)
         elif asked > known.last:
             known.text, known.last, known.answers = text, asked, known.answers + 1
-        return known.believed
+        return known.proved
 
     def clear(self, name: str) -> None:
         """An answer says that it is there."""

@@ -27,8 +27,8 @@ QUIET_AFTER = 60.0
 class Silence:
     """Answers without records since an iterator was new, and what they prove.
 
-    All times are of the boot clock, in seconds. ``cold``: so many more are needed before a tip is
-    believed. ``row``: when the last answers, none of which had records, were asked for. ``since``:
+    All times are of the boot clock, in seconds. ``cold``: so many more are needed before a tip
+    counts. ``row``: when the last answers, none of which had records, were asked for. ``since``:
     the shard has been at its tip since then, without a record; inf where it is not known to be.
     ``last``: when the last answer was asked for.
     """

@@ -82,7 +82,7 @@ class Writer(Protocol):
         """
 
     def holds(self, key: Item) -> bool:
-        """Whether a document of a typed key is there; False also where that cannot be told."""
+        """Whether a document of a typed key is there; False also where that is not known."""
 
     def missing(self, documents: int) -> int:
         """How many of so many written documents are missing, where that can be counted."""

@@ -126,9 +126,9 @@ class Keeper:
     def _keep(
         self, bad: list[Received], origin: str, older: Writer | None, *, counted: bool = False
     ) -> set[str]:
-        """Keep items, in their order; return what they are known by.
+        """Keep items, in their order; return their entry_ids.
 
-        ``older`` can tell whether the target has an older document.
+        ``older`` is asked whether the target has an older document.
         """
         for one in bad:
             key = json.loads(one.key)

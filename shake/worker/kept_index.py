@@ -24,7 +24,7 @@ _MOST_BYTES = 1 << 30
 
 
 class KeptIndex:
-    """Knows some typed keys, and finds them again; what it gives is their entry_id."""
+    """Some typed keys, to be found again by their entry_id."""
 
     def __init__(self, options: codec.ChangeOptions, keys: Iterable[Item]) -> None:
         self._options = options

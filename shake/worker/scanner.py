@@ -85,8 +85,8 @@ class Allowance:
 class Scanner(threading.Thread):
     """Scans one leased segment after another, through slots that no other scanner uses.
 
-    The scanner requests the next page as soon as it knows where that page starts, before it
-    transcodes the current page. So waiting for the network and transcoding overlap, in one thread.
+    The scanner requests the next page as soon as it has its position, before it transcodes the
+    current page. So waiting for the network and transcoding overlap, in one thread.
     """
 
     def __init__(self, context: WorkerContext, number: int) -> None:

@@ -31,7 +31,7 @@ from shake.worker.keeping import Keeper
 log = logging.getLogger("shake.writer")
 
 #: Seconds between two reports on an index build.
-_TELL_SECONDS = 2.0
+_PROGRESS_SECONDS = 2.0
 
 
 class WriterMain:
@@ -102,23 +102,23 @@ class WriterMain:
                     self._channel.send(messages.Applied(message.table, message.page, skipped))
 
     def _once(self, message: messages.Order | messages.Aside) -> None:
-        with child.guarded(self._channel), self._telling(message):
+        with child.guarded(self._channel), self._reporting_progress(message):
             if done := self._writer(message.table).carry_out(message):
                 self._channel.send(done)
 
     @contextlib.contextmanager
-    def _telling(self, message: messages.Order | messages.Aside) -> Iterator[None]:
+    def _reporting_progress(self, message: messages.Order | messages.Aside) -> Iterator[None]:
         """While indexes are built, send the progress."""
         over = threading.Event()
 
-        def tell() -> None:
+        def report() -> None:
             with contextlib.suppress(OSError):  # the supervisor is gone
-                while not over.wait(_TELL_SECONDS):
+                while not over.wait(_PROGRESS_SECONDS):
                     if progress := self._writers[message.table].build_progress():
                         self._channel.send(messages.Building(message.table, *progress))
 
         if isinstance(message, messages.BuildIndexes):
-            threading.Thread(target=tell, name="build progress", daemon=True).start()
+            threading.Thread(target=report, name="build progress", daemon=True).start()
         try:
             yield
         finally:

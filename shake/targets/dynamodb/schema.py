@@ -43,7 +43,7 @@ def describe(index: SecondaryIndex) -> str:
 
 
 def missing_indexes(table: Table, config: Config, description: dict[str, Any]) -> list[str]:
-    """The wanted indexes that DescribeTable does not show, in words."""
+    """The configured indexes that DescribeTable does not show, in words."""
     found = {
         (index["IndexName"], local): index["KeySchema"]
         for kind, local in _KINDS

@@ -41,7 +41,7 @@ _AWS_HOST = re.compile(
     r".*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"
 )
 
-#: What tells one table from every other.
+#: What distinguishes one table from every other.
 _IDENTITY = ("TableArn", "TableId", "CreationDateTime")
 
 _BUSY = "ResourceInUseException"

@@ -124,7 +124,7 @@ class Applier:
         namespace = self.collection.full_name
         if isinstance(error, OperationFailure) and error.code == TOO_OLD:
             return RunError(
-                f"{namespace}: the target has seen later changes of this task: another "
+                f"{namespace}: the target has later changes of this task: another "
                 "shake-supervisor runs it; or an older checkpoint was restored: then start again "
                 "in half an hour, when the sessions of the later changes have expired"
             )

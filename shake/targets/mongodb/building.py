@@ -114,7 +114,7 @@ class Builder:
         )
 
     def _extra(self, group: Mapping[str, Any], unique: Index) -> list[DeleteOne]:
-        # On another shard another document may have the same _id: the key tells them apart.
+        # On another shard another document can have the same _id: the key distinguishes them.
         values = [group["_id"].get(f"k{number}") for number in range(len(unique.fields))]
         key = dict(zip([path for path, _ in unique.fields], values, strict=True))
         query = {"_id": {"$in": group["ids"]}, **key}
@@ -124,9 +124,9 @@ class Builder:
         segment, *others = {_segment(one) for one in ids}
         if others or segment >= self.segments:
             raise RunError(
-                f"{self._namespace}: {unique} was refused: table {self.table.name}: somebody else "
-                f"has stored a document of the same key, {key}: of the _ids {ids} remove those "
-                "that are not wanted, and start again"
+                f"{self._namespace}: {unique} was refused: table {self.table.name}: another "
+                f"program has stored a document of the same key, {key}: of the _ids {ids} remove "
+                "those that do not belong there, and start again"
             )
         copies = sorted(found, key=lambda document: document["_id"])
         # mchange makes doubles of numbers: then only one position, read by two runs, is one item.

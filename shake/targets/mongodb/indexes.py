@@ -14,9 +14,9 @@ from shake.targets.mongodb import fields
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One wanted index.
+    """One index that the target is to have.
 
-    ``fields`` are paths with 1 or ``hashed``; ``source`` says for whose sake it is wanted;
+    ``fields`` are paths with 1 or ``hashed``; ``source`` says what it is for;
     ``problem`` says why it cannot be built right, where MongoDB would build a wrong one.
     """
 

@@ -1,6 +1,6 @@
 """The mark by which a complete copy is recognised after its rename, where that changes its UUID.
 
-A sharded cluster can give a renamed collection another UUID. A run that dies before it has saved
+A sharded cluster can give a renamed collection another UUID. A run that is killed before it saves
 that UUID leaves a collection that no checkpoint names. So a document, the mark, is inserted into
 the complete staging collection directly before the rename, and is deleted when the UUID is saved.
 Its ``_id`` is a UUID that names the copy. DynamoDB has no type that becomes a UUID, so no item has

@@ -15,7 +15,7 @@ authentication a session also belongs to the user, so another user's numbers do 
 shake.checkpoint.identity.Identity.users.
 Source: https://www.mongodb.com/docs/manual/reference/server-sessions/
 
-Drivers call these retryable writes. But here each retry has a new number, so what the server knows
+Drivers call these retryable writes. But here each retry has a new number, so what the server has
 of the older number does not matter.
 Source: https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
 
@@ -38,7 +38,7 @@ from pymongo.client_options import ClientOptions
 from shake.errors import RunError
 from shake.targets.contract import LAST_PROCESS
 
-#: What a server answers to a number that is lower than one it has seen.
+#: What a server answers to a number that is lower than one it has had.
 #: Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TOO_OLD = 225
 

@@ -1,4 +1,4 @@
-"""Tells a running task how far its check is, for the status page: by the checkpoint store."""
+"""Saves how far a check is, for the status page of a running task."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from shake.status.snapshot import CheckStatus
 
 log = logging.getLogger("shake.check")
 
-#: Seconds between two tellings, and for which the last one is waited for.
+#: Seconds between two saves, and for which the last one is waited for.
 _EVERY, _LAST = 5.0, 2.0
 
 
 @contextmanager
-def telling(
+def status_saved(
     records: Recording | None, progress: CheckProgress, findings: Findings, tables: int
 ) -> Iterator[None]:
-    """Tell how far the check of so many tables is, from a separate thread, and how it ends.
+    """Save how far the check of so many tables is, from a separate thread, and how it ends.
 
     The check does not depend on it: what cannot be saved is left out.
     """
@@ -34,14 +34,14 @@ def telling(
         return
     over = threading.Event()
 
-    def tell() -> None:
-        save = records.checks.tell
+    def save_until_over() -> None:
+        save = records.checks.save_status
         while not over.wait(_EVERY):
-            _tell(save, status(progress, findings, tables, "running"))
-        _tell(save, status(progress, findings, tables, state))
+            _save(save, status(progress, findings, tables, "running"))
+        _save(save, status(progress, findings, tables, state))
 
     state = "stopped"
-    thread = threading.Thread(target=tell, name="telling", daemon=True)
+    thread = threading.Thread(target=save_until_over, name="check status", daemon=True)
     thread.start()
     try:
         yield
@@ -51,11 +51,11 @@ def telling(
         thread.join(_LAST)
 
 
-def _tell(save: Callable[[CheckStatus], None], status: CheckStatus) -> None:
+def _save(save: Callable[[CheckStatus], None], status: CheckStatus) -> None:
     try:
         save(status)
     except ShakeError as error:
-        log.debug("the task is not told how far the check is: %s", error)
+        log.debug("the status of the check is not saved: %s", error)
 
 
 def status(progress: CheckProgress, findings: Findings, tables: int, state: str) -> CheckStatus:
