@@ -211,7 +211,9 @@ def test_a_check_that_went_on_says_since_when_it_proves_equality(
     assert check.main([*copied.arguments, *SMALL]) == 0
     assert "; this check was begun at " in capsys.readouterr().out.splitlines()[-1]
     assert check.main([*copied.arguments, *SMALL]) == 0
-    assert capsys.readouterr().out.endswith(f"EQUAL: every item and every document of task {name}\n")
+    assert capsys.readouterr().out.endswith(
+        f"EQUAL: every item and every document of task {name}\n"
+    )
 
 
 def test_two_checks_of_one_task_do_not_run_at_the_same_time(
