@@ -200,11 +200,6 @@ class Findings:
                 return kind
         return "equal"
 
-    def kept_of(self, table: str) -> int:
-        """How many kept items of a table were found."""
-        with self._lock:
-            return self._kinds[table, KEPT]
-
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""
         with self._lock:
