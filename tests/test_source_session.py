@@ -194,6 +194,17 @@ def test_a_profile_that_gives_no_keys_is_refused_in_words(
         opened("source.profile=p", "source.region=eu-west-1")
 
 
+@pytest.mark.parametrize("role", ["", "role_arn = arn:aws:iam::1:role/r\nsource_profile = base\n"])
+def test_a_program_for_credentials_that_hangs_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    monkeypatch.setattr("shake.source.aws_profile.PROGRAM_SECONDS", 0.2)
+    hangs = "credential_process = sleep 1000\n"
+    (tmp_path / "config").write_text(f"[profile p]\n{role or hangs}[profile base]\n{hangs}")
+    with pytest.raises(RefusedError, match=r"credential_process .* has not ended within 0\.2 s"):
+        opened("source.profile=p", "source.region=eu-west-1")
+
+
 def test_a_dead_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"127.0.0.1:{gone.getsockname()[1]}"

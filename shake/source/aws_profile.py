@@ -5,9 +5,17 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import boto3
+from botocore.credentials import ProcessProvider
+
+#: Seconds that the program of ``credential_process`` has.
+PROGRAM_SECONDS = 60.0
 
 #: Errors that say only where they come from: what the user needs besides.
 _WITHOUT_WORDS = {
@@ -45,6 +53,41 @@ def ask_for_code(session: boto3.Session) -> None:
     for provider in resolver.providers:
         if hasattr(provider, "_prompter"):
             provider._prompter = _code
+
+
+def limit_programs(session: boto3.Session) -> None:
+    """Have a program of ``credential_process`` end within a time, where it has not."""
+    resolver = session._session.get_component("credential_provider")
+    for provider in resolver.providers:
+        if isinstance(provider, ProcessProvider):
+            provider._popen = _Program
+        if builder := getattr(provider, "_profile_provider_builder", None):  # of assumed roles
+            make = builder._create_process_provider
+            builder._create_process_provider = partial(_limited, make)
+
+
+def _limited(make: Callable[..., ProcessProvider], *arguments: Any, **named: Any) -> Any:
+    provider = make(*arguments, **named)
+    provider._popen = _Program
+    return provider
+
+
+class ProgramHangs(Exception):
+    """The program of ``credential_process`` does not end."""
+
+
+class _Program(subprocess.Popen[bytes]):
+    """The program of ``credential_process``."""
+
+    def communicate(self, *_: Any) -> tuple[bytes, bytes]:
+        try:
+            return super().communicate(timeout=PROGRAM_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ProgramHangs(
+                "the program of credential_process (or one that it has started) has not ended "
+                f"within {PROGRAM_SECONDS:g} s; run it by hand"
+            ) from None
 
 
 def _code(prompt: str) -> str:

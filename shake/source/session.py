@@ -21,7 +21,7 @@ from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
 from shake.source.advice import advice_on_session
 from shake.source.answer import INVALID_KEYS
-from shake.source.aws_profile import ask_for_code, profile_files, reason, stamps
+from shake.source.aws_profile import ask_for_code, limit_programs, profile_files, reason, stamps
 from shake.source.client import Client, Unreachable
 from shake.source.endpoint import Credentials, Endpoint, in_aws
 
@@ -114,13 +114,16 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
 
 
 def _session(config: Config) -> boto3.Session:
-    return boto3.Session(
+    session = boto3.Session(
         aws_access_key_id=config.source_access_key_id,
         aws_secret_access_key=config.source_secret_access_key,
         aws_session_token=config.source_session_token,
         profile_name=config.source_profile,
         region_name=config.source_region,
     )
+    ask_for_code(session)
+    limit_programs(session)
+    return session
 
 
 def _from_profile(config: Config) -> bool:
@@ -197,7 +200,6 @@ def _sets_services(session: boto3.Session) -> bool:
 
 def _chain(session: boto3.Session, config: Config) -> Any:
     """Botocore's credentials object, which refreshes itself where the kind allows."""
-    ask_for_code(session)
     base = session.get_credentials()
     if base is None:
         raise RefusedError(
