@@ -15,6 +15,7 @@ import pytest
 from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder
+from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.demo.servers import free_port
 from shake.errors import RefusedError
@@ -274,6 +275,19 @@ def test_a_standby_outlasts_a_store_that_is_out_of_reach_and_says_so_once(
     assert Standby(pauses.append).retry(attempt) == "taken"
     assert len(pauses) == 3
     assert [one.message for one in caplog.records] == ["standby: no primary; retrying"]
+
+
+def test_a_standby_outlasts_a_store_that_cannot_be_opened_yet(mongo: Any, name: str) -> None:
+    """As where the network that the run has lost is the standby's, too."""
+    addresses = [f"mongodb://127.0.0.1:{free_port()}/", mongo.uri]
+    pauses: list[float] = []
+
+    def attempt() -> MongoStore:
+        timeout = 8.0 if len(addresses) == 1 else 0.3
+        return MongoStore.open(addresses.pop(0), name, timeout=timeout)
+
+    Standby(pauses.append).retry(attempt).close()
+    assert len(pauses) == 1
 
 
 def test_a_standby_ends_at_what_no_waiting_cures() -> None:

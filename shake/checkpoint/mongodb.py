@@ -90,7 +90,8 @@ class MongoStore:
                 after_election(store._client, store._log, lambda: store._try(writable))
         except ShakeError as error:
             store.close()
-            raise RefusedError(f"{error}; {advice(error.__cause__, key)}") from error
+            text = f"{error}; {advice(error.__cause__, key)}"
+            raise RefusedError(text, passes=error.passes) from error
         return store
 
     def _log(self, reason: str) -> None:
