@@ -141,7 +141,7 @@ def test_a_child_that_is_killed_ends_the_check_with_2_and_one_line(
 ) -> None:
     status = interrupted(dynamodb, mongo, name, tmp_path, lambda: children()[0].kill())
     assert status == 2
-    assert said(capsys).startswith("shake-check: a process of the check has died (signal 9)")
+    assert said(capsys).startswith("shake-check: a process of the check has crashed (signal 9)")
 
 
 def test_a_child_that_does_not_answer_ends_the_check_with_2_and_one_line(
@@ -156,7 +156,7 @@ def test_a_child_that_does_not_answer_ends_the_check_with_2_and_one_line(
         monkeypatch.setattr(heartbeat, constant, seconds)
     status = interrupted(dynamodb, mongo, name, tmp_path, lambda: children()[0].suspend())
     assert status == 2
-    assert "has died (killed: no answer for 3 s)" in said(capsys)
+    assert "has crashed (killed: no answer for 3 s)" in said(capsys)
 
 
 def test_a_signal_ends_all_processes_at_once(

@@ -194,4 +194,4 @@ def test_a_writer_that_hangs_is_replaced_and_what_it_has_sent_changes_nothing(
         followed.arrived("new")
         followed.compare()
         result = stopped(migration, process)
-        assert "died (killed: no answer for 12 s); it is replaced" in result.stdout
+        assert "crashed (killed: no answer for 12 s); it is replaced" in result.stdout

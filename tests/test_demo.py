@@ -39,7 +39,7 @@ def test_the_demo_migrates_kills_a_worker_verifies_and_ends(tmp_path: Path) -> N
     lines = result.stdout.splitlines()
     for told in (
         r"demo: killing worker \d+ \(process \d+\) with SIGKILL: the supervisor replaces it",
-        r".* worker \d+ died \(signal 9\); it is replaced",
+        r".* worker \d+ crashed \(signal 9\); it is replaced",
         r"full sync done!",
         r'demo: an item in DynamoDB: \{.*"total": \{"N": "[\d.]+"\}.*',
         r"demo: the same in MongoDB: \{'_id': ObjectId\(.*'total': Decimal128\(.*",

@@ -60,7 +60,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_copy_is_equal(followed: Followe
     until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     result = stopped(migration, process)
-    assert "worker 0 died (killed: no answer for 12 s); it is replaced" in result.stdout
+    assert "worker 0 crashed (killed: no answer for 12 s); it is replaced" in result.stdout
 
 
 def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -> None:
@@ -78,7 +78,7 @@ def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -
     until(lambda: status(port)["state"] == "running", 120)
     followed.equal()
     result = stopped(migration, process)
-    assert f"writer {place} died (killed: no answer for 12 s)" in result.stdout
+    assert f"writer {place} crashed (killed: no answer for 12 s)" in result.stdout
 
 
 def test_a_worker_that_answers_again_ends_the_report(followed: Followed) -> None:

@@ -296,7 +296,9 @@ def test_a_table_with_a_key_that_is_not_known_is_refused() -> None:
     with (
         Faulty([described(KeySchema=keys)]) as server,
         client_of(server.url) as (client, _),
-        pytest.raises(RefusedError, match=r"table t: .* does not know a key like a HASH, b HASH"),
+        pytest.raises(
+            RefusedError, match=r"table t: .* does not support a key like a HASH, b HASH"
+        ),
     ):
         client.describe("t")
 

@@ -224,7 +224,7 @@ def test_events_say_in_words_what_has_changed() -> None:
         )
     )
     assert list(events.latest) == [
-        Event(NOW + 2, "worker 1 died and is replaced", "warn"),
+        Event(NOW + 2, "worker 1 crashed and is replaced", "warn"),
         Event(NOW + 2, "table a: 1,200 items copied, 3.00 kB; indexes are built"),
         Event(NOW + 2, "the task is degraded: target: refused", "warn"),
         Event(NOW + 1, "table a: the copy begins, 4 segments"),

@@ -254,6 +254,6 @@ def _expected(result: messages.Result, kind: type[R]) -> R:
 
 def _died(how: str) -> None:
     raise RunError(
-        f"a process of the check has died ({how}), so nothing is proven: start it again, with "
+        f"a process of the check has crashed ({how}), so nothing is proven: start it again, with "
         "fewer --workers if memory ran out"
     )

@@ -1,1 +1,1 @@
-"""What a task remembers between its runs, and who may run it: checkpoints, task lock, pid file."""
+"""What is saved of a task between its runs, and which process runs it."""

@@ -22,7 +22,7 @@ class Fields:
         written = self.number("Format")
         if written > FORMAT:
             raise RefusedError(
-                f"{self._where} was written by a newer shake (format {written}, this one knows "
+                f"{self._where} was written by a newer shake (format {written}, this one reads "
                 f"{FORMAT}): go on with that version"
             )
 

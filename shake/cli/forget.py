@@ -59,7 +59,7 @@ def _define(parser: argparse.ArgumentParser) -> None:
 FORGET = Command(
     name="forget",
     summary="remove the checkpoint of a table, to copy it anew",
-    description="Removes what the task remembers of some tables: how far the copy is, positions in "
+    description="Removes what the task has saved of some tables: how far the copy is, positions in "
     "the stream, and kept items. The next start copies them anew. It changes nothing at the source "
     "or the target, and is refused while the task runs.",
     examples=(("copy table orders anew", "{prog} --conf my.conf orders"),),

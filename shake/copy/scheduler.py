@@ -68,8 +68,8 @@ class CopyScheduler:
         segment.deaths += lease.end is End.LOST
         if lease.end is End.LOST and segment.deaths > MOST_DEATHS:
             text = (
-                f"table {copy.plan.table.name}: worker processes died {segment.deaths} times in a "
-                f"row while reading segment {segment.number}; log.level = debug can show why"
+                f"table {copy.plan.table.name}: worker processes crashed {segment.deaths} times in "
+                f"a row while reading segment {segment.number}; log.level = debug can show why"
             )
             self._task.fail(RunError(text))
         self.assign()

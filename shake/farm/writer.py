@@ -95,7 +95,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
     def start(self) -> None:
         if self.restarts >= LAST_PROCESS:
-            self.fail(RunError(f"{self.name} died {self.restarts} times: start again"))
+            self.fail(RunError(f"{self.name} crashed {self.restarts} times: start again"))
             return
         super().start()
         for writer in self._writers.values():

@@ -47,7 +47,8 @@ def following_problems(config: Config) -> list[str]:
             refusals.append(problem)
         if not (config.increase_executor_upsert or capabilities(config).updates_only):
             refusals.append(
-                f"increase.executor.upsert = false: target.type = {config.target_type} cannot tell"
+                f"increase.executor.upsert = false: target.type = {config.target_type} cannot "
+                "leave out changes of missing items"
             )
     return refusals
 

@@ -96,9 +96,9 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
             return
         self.deaths += 1
         self.restarts += 1
-        log.warning("%s died (%s); it is replaced", self.name, how)
+        log.warning("%s crashed (%s); it is replaced", self.name, how)
         if self.deaths > MOST_DEATHS:
-            self.fail(RunError(f"{self.name} died {self.deaths} times in a row ({how})"))
+            self.fail(RunError(f"{self.name} crashed {self.deaths} times in a row ({how})"))
         else:
             self._loop.later(REVIVAL.most(self.deaths - 1), self._revive)
 

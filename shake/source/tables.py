@@ -35,7 +35,7 @@ def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> T
     """The table that a TableDescription is of; ``in_aws``: an endpoint of AWS has given it.
 
     Raises RefusedError when the table is in a state that cannot be read, or has a key that shake
-    does not know.
+    does not support.
     """
     status = answer.get("TableStatus", "unknown")
     if status not in _READABLE:
@@ -74,8 +74,8 @@ def _keys(name: str, schema: list[dict[str, str]], types: Mapping[str, str]) -> 
     partition, sort = _parts(schema, types) or ((), ())
     if len(partition) != 1 or len(sort) > 1:
         raise RefusedError(
-            f"table {name}: this version of shake does not know a key like {_shown(schema)}: leave "
-            "the table out by filter.collection.black, or use a later version"
+            f"table {name}: this version of shake does not support a key like {_shown(schema)}: "
+            "leave the table out by filter.collection.black, or use a later version"
         )
     return Keys(partition[0], *sort)
 
@@ -83,7 +83,7 @@ def _keys(name: str, schema: list[dict[str, str]], types: Mapping[str, str]) -> 
 def _index(
     index: Mapping[str, Any], types: Mapping[str, str], local: bool
 ) -> SecondaryIndex | None:
-    """The index; None where shake does not know a key like this."""
+    """The index; None where shake does not support a key like this."""
     parts = _parts(index["KeySchema"], types)
     return None if parts is None else SecondaryIndex(index["IndexName"], *parts, local)
 

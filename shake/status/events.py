@@ -84,7 +84,7 @@ def _of_process(
     now: Snapshot, before: ProcessStatus | None, process: ProcessStatus
 ) -> Iterator[Event]:
     if process.restarts > (before.restarts if before else 0):
-        yield Event(now.time, f"{process.role} died and is replaced", "warn")
+        yield Event(now.time, f"{process.role} crashed and is replaced", "warn")
 
 
 def _of_check(now: Snapshot, before: CheckStatus | None, check: CheckStatus) -> Iterator[Event]:

@@ -147,7 +147,7 @@ def _ready(snapshot: Snapshot, query: Query) -> HttpResponse:
     """
     given = dict(query)
     if unknown := sorted(given.keys() - {"after"}):
-        return _json({"error": f"{unknown[0]} is unknown: /ready knows after only"}, 400)
+        return _json({"error": f"{unknown[0]} is unknown: /ready takes after only"}, 400)
     if len(query) > 1:
         return _json({"error": "after is given more than once"}, 400)
     after = given.get("after")
