@@ -440,6 +440,9 @@ def test_a_lock_that_another_process_keeps_is_an_error_that_names_the_file(
         fcntl.flock(stranger, fcntl.LOCK_SH)
         with pytest.raises(StoreUnavailable, match=r"\.lock: another process has held its lock"):
             store.write("t", [{"_id": "b"}])
+        FileStore.open(tmp_path, "db", writable=False)
+        with pytest.raises(RefusedError, match=r"\.lock: another process has held its lock"):
+            FileStore.open(tmp_path, "db")  # as a plan does
     store.write("t", [{"_id": "b"}])
 
 

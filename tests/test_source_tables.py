@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from shake.backoff import Backoff
 from shake.config import ScanFilter
 from shake.errors import RefusedError, SourceError
 from shake.schema import Attribute, Keys, SecondaryIndex
@@ -308,6 +309,14 @@ def test_an_answer_without_a_count_still_shows_items() -> None:
     with Faulty(answers) as server, client_of(server.url) as (client, _):
         assert client.holds_items("t")
         assert not client.holds_items("t")
+
+
+def test_a_table_that_is_being_created_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shake.source.dynamodb._LOOKS", Backoff(first=0.01, longest=0.01))
+    answers = [described(TableStatus="CREATING")] * 3 + [described()]
+    with Faulty(answers) as server, client_of(server.url) as (client, retries):
+        assert client.describe("t").keys.partition.name == "p"
+    assert [one.reason for one in retries] == ["table t is being created"] * 3
 
 
 def test_a_table_that_is_being_deleted_is_refused() -> None:

@@ -52,7 +52,10 @@ class FileStore:
 
     @classmethod
     def open(cls, folder: str | Path, database: str, *, writable: bool = True) -> FileStore:
-        """A store that, if ``writable``, can be written to; else raises RefusedError."""
+        """A store that, if ``writable``, can be written to; else raises RefusedError.
+
+        Where another program keeps the lock of the folder, nothing can be written.
+        """
         store = cls(folder, database)
         near = store._folder
         while not near.exists() and near != near.parent:
@@ -62,6 +65,11 @@ class FileStore:
                 f"checkpoint folder {store._folder}: {near} is not a folder that this user may "
                 "write to; change its rights or checkpoint.address"
             )
+        if writable:
+            try:
+                _try_lock(store._folder / ".lock")
+            except RunError as error:
+                raise RefusedError(str(error), passes=error.passes) from error
         return store
 
     def collections(self) -> list[str]:
@@ -208,6 +216,16 @@ class FileStore:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._sync(handle)
+        finally:
+            os.close(handle)
+
+
+def _try_lock(path: Path) -> None:
+    """Lock the file for a moment, where it is there."""
+    with _errors(path), suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            files.lock(handle)
         finally:
             os.close(handle)
 

@@ -81,9 +81,19 @@ class DynamoSource(Client):
             request = {"ExclusiveStartTableName": answer["LastEvaluatedTableName"]}
 
     def describe(self, name: str, *, attempts: int | None = None) -> Table:
-        """See Source. Raises SourceError (ResourceNotFoundException) where there is none."""
-        answer = self.ask("DescribeTable", {"TableName": name}, attempts=attempts)
-        return table_of(name, answer["Table"], in_aws=in_aws(self.endpoint.url))
+        """See Source. Raises SourceError (ResourceNotFoundException) where there is none.
+
+        Waits for a table that is being created.
+        """
+
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.ask(
+                "DescribeTable", {"TableName": name}, attempts=attempts
+            )["Table"]
+            return None if found.get("TableStatus") == "CREATING" else found
+
+        answer = self._repeat(look, f"table {name} is being created", "DescribeTable")
+        return table_of(name, answer, in_aws=in_aws(self.endpoint.url))
 
     def holds_items(
         self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
@@ -198,12 +208,14 @@ class DynamoSource(Client):
             raise RunError(f"table {table}: its stream cannot be enabled: {error}") from error
         return True
 
-    def _repeat(self, ask: Callable[[], T | None], reason: str) -> T:
+    def _repeat(
+        self, ask: Callable[[], T | None], reason: str, operation: str = "UpdateTable"
+    ) -> T:
         """The first result of ``ask`` that is not None; ``reason`` is logged until then."""
         tries = 0
         while (found := ask()) is None:
             tries += 1
-            self.on_retry(Retry("fault", "UpdateTable", reason, tries))
+            self.on_retry(Retry("fault", operation, reason, tries))
             self.wait(_LOOKS.pause(tries))
         return found
 
