@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +262,24 @@ def test_a_standby_has_the_task_lock_within_35_seconds_of_a_death_far_away(tmp_p
         lambda: TaskLock.acquire(store, notice=standby.notice, clock=lambda: now, wait=wait)
     )
     assert died < now <= died + 35
+
+
+def test_a_plan_sees_a_run_on_another_machine(task: Task) -> None:
+    place = task.followed.mongo.uri, f"{task.followed.name}-checkpoint"
+    with closing(MongoStore.open(*place)) as store, ThreadPool(1) as beside:
+        lock = TaskLock.acquire(store, notice=lambda line: None, me=FAR)
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(0.2):
+                lock.renew()
+
+        beside.apply_async(renew)
+        plan = task.start("--dry-run")
+        result = plan.wait(plan.running[-1])
+        over.set()
+    assert result.status == 3, result
+    assert f"this task is already run by {FAR}" in result.stderr
 
 
 def test_a_standby_outlasts_a_store_that_is_out_of_reach_and_says_so_once(

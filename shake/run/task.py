@@ -15,6 +15,7 @@ from shake.checkpoint import pidfile
 from shake.checkpoint.checks import Checks
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
+from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, TaskRunning, refuse
@@ -62,7 +63,10 @@ def dry_run(config: Config, workers: int, profile: int = 0) -> PlanReport:
         refusals = list(plan.refusals)
         gaps = () if refusals else gap_warnings(source, plan)
         holder, life = TaskLock.holder(opened.store)
-        if holder and life is Life.ALIVE:
+        if life is Life.UNKNOWN:  # on another machine: it is watched, as a start does
+            stood = standing(opened.store)
+            holder = stood.holder if stood.run in (Run.STARTING, Run.RUNNING) else None
+        if holder and life is not Life.GONE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         # A run has the ports while it is alive, and its page gives way when the next one starts.
         ports = life is not Life.ALIVE and not page_stays(config)
