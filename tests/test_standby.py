@@ -26,6 +26,7 @@ from shake.run.standby import Standby
 from tests.support.followed import Followed, stopped
 from tests.support.machine import ELSEWHERE, OTHER, SHORT_LOCK, why_no_other_machine
 from tests.support.migration import Migration
+from tests.support.steering import control
 from tests.support.wait import until
 
 ITEMS = 60
@@ -185,6 +186,27 @@ def test_a_standby_ends_when_the_task_was_finished_by_cutover(task: Task) -> Non
     task.followed.put("late", n={"N": "2"})
     assert task.followed.collection.find_one({"pk": "late"}) is None
     assert task.holder == ("", 0)
+
+
+def test_a_standby_takes_a_cutover_for_the_end_that_came_while_it_was_starting(task: Task) -> None:
+    here = task.start()
+    until(lambda: task.runs(here))
+    began, over = task.folder / "began", task.folder / "over"
+    slow = (
+        f"{SHORT_LOCK}; import pathlib, time; from shake.plan.planner import Planner;"
+        f"made = Planner.__init__; began, over = pathlib.Path({str(began)!r}), "
+        f"pathlib.Path({str(over)!r});"
+        "Planner.__init__ = lambda *a: (began.touch(), [time.sleep(0.1) for _ in range(600) "
+        "if not over.exists()], made(*a))[-1]"
+    )
+    standby = task.start("--standby", first=slow)
+    until(began.exists)
+    control(here, "finish")
+    assert here.wait(here.running[-1]).status == 0
+    over.touch()
+    result = standby.wait(standby.running[-1])
+    assert result.status == 0, result
+    assert "finished by cutover" in result.stdout
 
 
 def test_a_standby_without_another_run_runs_the_task_at_once(task: Task) -> None:

@@ -21,7 +21,6 @@ class Standby:
     def __init__(self, wait: Callable[[float], None] = time.sleep) -> None:
         self._wait = wait
         self._logged = set[str]()
-        self.waited = False  # for another supervisor
 
     def notice(self, line: str) -> None:
         """Log a line that is new."""
@@ -39,7 +38,6 @@ class Standby:
             try:
                 return attempt()
             except TaskRunning as error:
-                self.waited = True
                 self.notice(f"standby: {error.runner} runs this task; waiting until it is gone")
             except ShakeError as error:
                 if not error.passes:

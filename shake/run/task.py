@@ -148,10 +148,9 @@ def _take_over(
     All is checked first: a standby that could not go on with the task is refused at once.
     """
     standby, token = Standby(), uuid.uuid4().hex
-    alone = _first_here(config, stack)  # then the page of a run that has ended gives way
-    standby.waited = not alone
     with open_connections(config) as opened:
         before = opened.checkpoints.load_summary()
+        alone = _first_here(config, stack)  # then the page of a run that has ended gives way
         _checked(_first_plan(config, workers, opened, ports=alone))
     if not alone:
         standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
@@ -159,7 +158,7 @@ def _take_over(
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice, token)))
     last = standby.retry(opened.checkpoints.load_summary)
     # A run that died early has not replaced the summary of the run before it.
-    if standby.waited and last and last != before and last.finished_by_cutover:
+    if last and last != before and last.finished_by_cutover:
         log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
         return None
     return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
