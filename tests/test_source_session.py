@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from shake.config import load
+from shake.demo.servers import free_port
 from shake.errors import RefusedError
 from shake.source.endpoint import Credentials, Endpoint
 from shake.source.session import CredentialSource, open_source
@@ -314,6 +315,15 @@ def test_a_role_that_may_not_be_assumed_is_refused(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
         with pytest.raises(RefusedError, match=r"AccessDenied.*not you.*source\.assume_role_arn"):
             opened(*ROLE)
+
+
+def test_a_role_that_cannot_be_asked_for_now_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a standby tries again; a role that is refused ends it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(RefusedError, match="no AWS session") as refused:
+        opened(*ROLE)
+    assert refused.value.passes
 
 
 def test_a_refresh_that_fails_keeps_the_old_credentials_and_says_why(

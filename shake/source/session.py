@@ -16,6 +16,8 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
     RefreshableCredentials,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.exceptions import HTTPClientError
 
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
@@ -110,7 +112,8 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
             "check source.profile, source.assume_role_arn, source.endpoint_url and the AWS "
             "environment"
         )
-        raise RefusedError(f"no AWS session: {reason(error)}; {way_out}") from error
+        passes = isinstance(error, (BotoConnectionError, HTTPClientError))
+        raise RefusedError(f"no AWS session: {reason(error)}; {way_out}", passes=passes) from error
 
 
 def _session(config: Config) -> boto3.Session:
