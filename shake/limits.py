@@ -119,7 +119,7 @@ class Budget(Limiter):
         self._waiting.append(worker)
 
     def drop(self, worker: int) -> None:
-        """Forget a worker that died."""
+        """A worker has crashed: drop its place."""
         self._waiting = deque(w for w in self._waiting if w != worker)
 
     def grants(self, now: float) -> list[tuple[int, int]]:

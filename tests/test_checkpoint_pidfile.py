@@ -1,4 +1,4 @@
-"""The pid file keeps a second supervisor out exactly as long as the first one lives."""
+"""The pid file keeps a second supervisor out exactly as long as the first one runs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.crash import SLOWLY, MakeCopy, lives, opened
+from tests.support.crash import SLOWLY, MakeCopy, opened, runs
 from tests.support.wait import until
 from tests.support.wire import Moment
 
@@ -158,7 +158,7 @@ def test_nobody_outlives_the_supervisor(make_copy: MakeCopy) -> None:
 
     copy.wire.stop_at("request", "insert", copy.place, kill, skip=2)
     copy.run_killed()
-    until(lambda: not any(map(lives, orphans)), deadline=10)
+    until(lambda: not any(map(runs, orphans)), deadline=10)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_CRASH_ROUNDS", "3"))))

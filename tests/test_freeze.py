@@ -1,7 +1,7 @@
 """A run that was frozen while another machine took its task over changes nothing when it wakes.
 
 The run on another machine has another host name (UTS namespace), so that neither run can tell
-whether the other one lives.
+whether the other one runs.
 """
 
 from __future__ import annotations

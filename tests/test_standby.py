@@ -71,7 +71,7 @@ class Task:
         return held["Host"], held["Pid"]
 
     def runs(self, migration: Migration) -> bool:
-        """Whether this supervisor, which still lives, has the task lock."""
+        """Whether this supervisor, which still runs, has the task lock."""
         process = migration.running[-1]
         assert process.poll() is None, said(migration)
         return self.holder[1] == process.pid

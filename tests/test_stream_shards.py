@@ -206,7 +206,7 @@ def test_a_rewound_shard_is_read_from_its_oldest_record_until_it_moves() -> None
     assert shards["s1"].position[1] == "1" + "0" * 21
 
 
-def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten() -> None:
+def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_removed() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
     rest, lost = [listed("s2", "s1")], gone("s1")
     shards.learn(rest, whole=True, now=NOW)
@@ -217,10 +217,10 @@ def test_an_unread_shard_that_vanishes_is_a_gap_and_an_applied_one_is_forgotten(
     assert caught.value.question == Question("s1")
     apply(shards, "s1")
     for after in (61, 90, 121):
-        assert shards.forgotten == []
+        assert shards.removed == []
         assert shards.learn(rest, whole=True, now=NOW + after) == []
         assert shards.suspicions == []
-    assert shards.forgotten == ["s1"]
+    assert shards.removed == ["s1"]
     assert list(states(shards)) == ["s2"]
 
 
@@ -497,7 +497,7 @@ def test_once_changes_are_applied_only_what_must_wait_is_journaled() -> None:
     assert (shards.waiting, shards.journalable) == (2, 0)
 
 
-def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> None:
+def test_what_the_journal_holds_to_its_end_can_be_trimmed_by_the_stream() -> None:
     shards = Shards("t", first_shards([listed("s1", closed=True), listed("s2", "s1")], NOW))
     journal(shards, "s1")
     assert shards.learn([listed("s2", "s1")], whole=True, now=NOW) == []
@@ -507,7 +507,7 @@ def test_what_the_journal_holds_to_its_end_may_be_forgotten_by_the_stream() -> N
     shards.learn([listed("s2", "s1")], whole=True, now=NOW)
     for after in AGREED:
         shards.learn([listed("s2", "s1")], whole=True, now=NOW + after)
-    assert shards.forgotten == ["s1"]
+    assert shards.removed == ["s1"]
     for after in AGREED:
         shards.learn([], whole=True, now=NOW + 60 + after, answers=gone("s2"))
     with pytest.raises(GapError, match="s2 is not listed"):
@@ -570,7 +570,7 @@ class Model:
         for _ in range(self.chance.choice([1, 1, 2])):
             self.open_shard(shard.name, self.chance.randint(0, 3) if apart else late)
 
-    def forget(self) -> None:
+    def trim(self) -> None:
         """The stream trims the oldest of what is applied, or in the journal.
 
         That is a day after it has ended: its children were listed by then.
@@ -725,7 +725,7 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
         (model.lease, 8),
         (model.let_go, 8),
         (model.restart, 1),
-        (model.forget, 1),
+        (model.trim, 1),
     ]
     if journal:
         actions += [(model.journal, 8), (model.end_journaling, 8), (model.begin_applying, 1)]

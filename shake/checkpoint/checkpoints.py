@@ -211,7 +211,7 @@ class Checkpoints:
         run = {"Run": record.run}
         self._write(record.table, [_named(one, record.life) | run for one in documents])
 
-    def forget_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
+    def delete_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
         gone = {f"shard-{shard_id}{_suffix(record.life)}" for shard_id in shard_ids}
         for document in self._read(record.table):

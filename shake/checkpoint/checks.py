@@ -180,7 +180,7 @@ class Checks:
         completed = self.load_completed(table)
         self._store.write(_name(table), [progress.document()])
         kept = {progress.check, completed.check if completed else ""}
-        self._forget(table, states=not progress.chunks, but=kept)
+        self._delete(table, states=not progress.chunks, but=kept)
 
     def save(self, table: str, last: TableCheck, state: bytes, lines: Sequence[str]) -> TableCheck:
         """Save a state and more differences, a line each; return the progress that counts then.
@@ -209,7 +209,7 @@ class Checks:
     def complete(self, table: str, progress: TableCheck, completed: TableCheck) -> None:
         """Save that the check of a table is completed; the one before it goes."""
         self._store.write(_name(table), [completed.document(), progress.document()])
-        self._forget(table, states=True, but={completed.check})
+        self._delete(table, states=True, but={completed.check})
 
     def complete_since(self, table: str, completed: TableCheck, lines: Sequence[str]) -> None:
         """Save a completed check that had no progress; an interrupted one stays as it is."""
@@ -217,9 +217,9 @@ class Checks:
         self._write(table, findings)
         self._store.write(_name(table), [replace(completed, findings=len(findings)).document()])
         kept = {completed.check, progress.check if progress else ""}
-        self._forget(table, states=False, but=kept)
+        self._delete(table, states=False, but=kept)
 
-    def _forget(self, table: str, *, states: bool, but: set[str]) -> None:
+    def _delete(self, table: str, *, states: bool, but: set[str]) -> None:
         """Delete all states, and the differences of all checks but some."""
         for one in self._store.read(_data(table)):
             state = one["_id"].startswith("state-") and states

@@ -137,10 +137,10 @@ class Checkpointer(threading.Thread):
         """Renew the lock: where another run has the task, that ends this one, and says why."""
         self._put(self._lock.renew)
 
-    def forget_shards(self, record: StreamRecord, shards: list[str]) -> None:
+    def delete_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
         if shards:
-            self._put(partial(self._checkpoints.forget_shards, record, shards))
+            self._put(partial(self._checkpoints.delete_shards, record, shards))
 
     def _put(self, *works: Callable[[], None], then: Callable[[], None] = _nothing) -> None:
         """A job that a stop waits for, if there is something to do."""

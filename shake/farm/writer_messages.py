@@ -124,7 +124,7 @@ class Verify(NamedTuple):
 
 
 class KeepFences(NamedTuple):
-    """Keep the target from forgetting the numbers of these shards' commands. Not answered."""
+    """Keep the sessions of these shards from expiring in the target. Not answered."""
 
     table: int
     shards: Sequence[str]

@@ -92,7 +92,7 @@ class StreamMonitor:
         following.unsaved.add(*new)
         if view.whole:
             following.listed = True
-            self._checkpointer.forget_shards(following.record, following.take_forgotten())
+            self._checkpointer.delete_shards(following.record, following.take_removed())
         if view.whole or view.loss or shards.offspring.siblings_may_be_missing:
             self._view_soon(following)
         self._task.shards_changed(following)

@@ -189,11 +189,11 @@ class FollowedTable:
 
     # ---- checkpoints
 
-    def take_forgotten(self) -> list[str]:
+    def take_removed(self) -> list[str]:
         """Shards that have become unneeded since the last call."""
-        forgotten, self.shards.forgotten = self.shards.forgotten, []
-        self.unsaved.forget(forgotten)
-        return forgotten
+        removed, self.shards.removed = self.shards.removed, []
+        self.unsaved.remove(removed)
+        return removed
 
     def take_skips(self) -> bool:
         """Whether more changes were left out since the last call."""

@@ -29,7 +29,7 @@ class UnsavedShards:
         if shard.read_through - self._saved.get(shard.id, 0.0) > _QUIET_EVERY:
             self.add(shard)
 
-    def forget(self, shards: Iterable[str]) -> None:
+    def remove(self, shards: Iterable[str]) -> None:
         """Nothing will be saved of these shards any more."""
         for shard in shards:
             self._saved.pop(shard, None)

@@ -30,7 +30,7 @@ class ShardChildren:
         """A shard is known."""
         self._known.setdefault(shard.parent, set()).add(shard.id)
 
-    def forget(self, shard: Shard) -> None:
+    def remove(self, shard: Shard) -> None:
         self._known.pop(shard.id, None)
         self._known.get(shard.parent, set()).discard(shard.id)
         self._ends.discard(shard.id)

@@ -35,7 +35,7 @@ class ShardJournal:
     ``sequence`` is that of the last record, "" before the first; every record created before
     ``through``, in Unix seconds, is applied or in it; ``left`` counts those that are not applied
     yet; ``size`` is bytes on disk. ``ended``: the journal holds the shard to its end, so that the
-    stream may forget it.
+    stream can trim it.
     """
 
     sequence: str = ""

@@ -37,7 +37,7 @@ class Shards:
         self._before: set[str] = set()  # see _past
         self._absence = Absence(table)
         #: Removed by :meth:`learn`: nothing will ask for them again.
-        self.forgotten: list[str] = []
+        self.removed: list[str] = []
         for shard in shards:
             self._take(shard)
         for shard in self:
@@ -150,7 +150,7 @@ class Shards:
         for shard in list(self):
             suspected = shard.suspected
             if absence.judge(shard, shard.id in listed, now, answers.get(shard.id)):
-                self._forget(shard)
+                self._remove(shard)
             elif suspected and not shard.suspected:
                 self._offer(shard)
 
@@ -174,10 +174,10 @@ class Shards:
         """The source says why the stream counts as gone, "" where it does not."""
         self._absence.judge_stream(text, now)
 
-    def _forget(self, shard: Shard) -> None:
-        self.offspring.forget(shard)
+    def _remove(self, shard: Shard) -> None:
+        self.offspring.remove(shard)
         del self._shards[shard.id]
-        self.forgotten.append(shard.id)
+        self.removed.append(shard.id)
 
     def questions(self) -> list[Question]:
         """What to ask the source directly, since listings lack it, or a reader has said so."""

@@ -23,7 +23,7 @@ SLOWLY = {"qps__full": 12}
 ITEMS = 320
 
 
-def lives(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
     """Whether the process still runs."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
@@ -33,7 +33,7 @@ def lives(process: psutil.Process) -> bool:
 
 def await_death(process: psutil.Process) -> None:
     """Wait until a killed process has ended."""
-    until(lambda: not lives(process))
+    until(lambda: not runs(process))
 
 
 class Held:
@@ -118,7 +118,7 @@ class Copy:
 
     @property
     def runs(self) -> bool:
-        """Whether the last supervisor lives."""
+        """Whether the last supervisor runs."""
         return self.migration.running[-1].poll() is None
 
     def run_killed(self) -> None:

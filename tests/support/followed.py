@@ -13,8 +13,8 @@ from tests.support.streams import Call, Simulator, Table
 from tests.support.tables import connect
 from tests.support.wait import until
 
-#: Run first by a supervisor that believes a loss sooner than after a minute. It still takes three
-#: answers; the minute itself is tested by test_stream_suspicion and test_follow_absence.
+#: Run first by a supervisor for which a loss is certain sooner than after a minute. It still takes
+#: three answers; test_stream_suspicion and test_follow_absence test the minute itself.
 HASTY = "from shake.stream import suspicion as s; s.LOSS = s.Proof(3, 1.5, 0.5)"
 
 

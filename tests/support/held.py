@@ -1,4 +1,4 @@
-"""One command of a run that is held up on its way, while its sender dies and others go on."""
+"""One command of a run that is held up on its way, while its sender is killed and others go on."""
 
 from __future__ import annotations
 

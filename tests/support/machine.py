@@ -9,7 +9,7 @@ import sys
 
 import psutil
 
-from tests.support.crash import lives
+from tests.support.crash import runs
 from tests.support.migration import Migration
 from tests.support.wait import until
 
@@ -63,4 +63,4 @@ class Frozen:
 
     def gone(self) -> bool:
         """Whether none of them does anything any more."""
-        return not any(map(lives, self.processes))
+        return not any(map(runs, self.processes))

@@ -8,7 +8,7 @@ from shake.status.snapshot import Snapshot, TableStatus
 
 
 def table(name: str = "orders", state: str = "copying", **figures: Any) -> TableStatus:
-    """A table of 1,000 expected items in 4 segments, unless told otherwise."""
+    """A table of 1,000 expected items in 4 segments, unless given otherwise."""
     figures = {"expected_items": 1000, "segments": 4} | figures
     if "items" in figures:
         figures.setdefault("scanned", figures["items"])

@@ -77,7 +77,7 @@ class Simulator:
     ``most_shards``: a page of DescribeStream.
     ``enabling``: how many answers show a stream that was enabled over HTTP as not ready yet.
     ``table_ids``: tables have a TableId, which DynamoDB Local does not give.
-    ``iterator_age``: seconds, by ``clock``, that an iterator lives.
+    ``iterator_age``: seconds, by ``clock``, for which an iterator is valid.
 
     ``trials`` are the calls that a check before the start makes, to learn whether they are allowed;
     they are not in the ``journal``.
@@ -144,7 +144,7 @@ class Simulator:
         self.trim(self.clock() - RETENTION)
 
     def trim(self, before: float) -> None:
-        """Forget records older than a time, shards closed before it, and streams without shards."""
+        """Trim records older than a time, shards closed before it, and streams without shards."""
         with self._shared.lock:
             for table in self.tables.values():
                 for stream in table.streams:
@@ -445,7 +445,7 @@ def read_token(rest: str) -> tuple[str, int, float, int]:
 
 
 def check_trimmed(shard: Shard, number: int) -> None:
-    """Refuse what lies behind the trim point.
+    """Refuse what is older than the trim point.
 
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """

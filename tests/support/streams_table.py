@@ -1,4 +1,4 @@
-"""DynamoDB tables in memory, and their streams: shards that open, split, close and forget.
+"""DynamoDB tables in memory, and their streams: shards that open, split, close and trim.
 
 What a test does to a table and its stream, it does here; ``streams`` serves both over HTTP.
 """
@@ -24,7 +24,7 @@ from tests.support.tables import REGION, Key
 
 #: A typed item, binary values as base64 text: ``{"pk": {"S": "a"}}``.
 Item = dict[str, Any]
-#: Where an item lies: the hash of its partition key, then its whole key.
+#: Where an item is: the hash of its partition key, then its whole key.
 Place = tuple[int, bytes]
 
 #: Partition keys hash to whole numbers below this.
@@ -42,7 +42,7 @@ class Refusal(Exception):
 
 
 class Clock:
-    """Seconds since 1970, which pass when told to; on top of ``base``, such as ``time.time``."""
+    """Seconds since 1970, which pass only by a call; on top of ``base``, such as ``time.time``."""
 
     def __init__(self, base: Callable[[], float] = lambda: 1_700_000_000.0) -> None:
         self._base = base
@@ -179,7 +179,7 @@ class Stream:
         """Close two neighbours; one child of the first goes on for both.
 
         AWS documents no merge, and its one ParentShardId could not express it: ``other`` ends as a
-        leaf, and nothing tells a consumer that its records come before the child's.
+        leaf, and nothing shows a consumer that its records come before the child's.
         """
         ranges = ((min(shard.low, other.low), max(shard.high, other.high)),)
         return self._replace([shard, other], ranges)[0]
@@ -231,7 +231,7 @@ class Stream:
             shard.late.append((number, max(before, after)))
 
     def trim(self, before: float) -> None:
-        """Forget records older than a time, and shards closed before it."""
+        """Trim records older than a time, and shards closed before it."""
         with self._shared.lock:
             for shard in self.shards:
                 gone = bisect_left(shard.records, before, key=lambda record: record[1])
@@ -285,7 +285,7 @@ class Stream:
             return new
 
     def _new(self, parent: str | None, low: int, high: int) -> Shard:
-        # Named by time, and by chance within it: names tell neither age nor lineage.
+        # Named by time, and by chance within it: names show neither age nor lineage.
         stamp = int(self._shared.clock() * 1000)
         name = f"shardId-{stamp:020}-{self._shared.random.getrandbits(32):08x}"
         shard = Shard(name, parent, low, high, self._next_number())

@@ -1,4 +1,4 @@
-"""A task that only notes what its parts tell it, and what the ledger needs of workers."""
+"""A task that only notes what its parts report, and what the ledger needs of workers."""
 
 from __future__ import annotations
 

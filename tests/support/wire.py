@@ -203,7 +203,7 @@ class Wire:
                     self._open[moment].wait()
                     sink.sendall(header + body)
         finally:
-            with contextlib.suppress(OSError):  # what the server still answers is heard to the end
+            with contextlib.suppress(OSError):  # what the server still answers is read to the end
                 sink.shutdown(socket.SHUT_WR)
 
     def _too_old(self, command: Command) -> bool:
