@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shake.source.advice import advice
 from shake.stream.suspicion import Question
 
 
@@ -82,15 +81,18 @@ class GapError(ShakeError):
 
 
 class SourceError(RunError):
-    """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request)."""
+    """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request).
 
-    def __init__(self, operation: str, code: str, message: str) -> None:
+    ``advice`` is what the user can do, where that is known.
+    """
+
+    def __init__(self, operation: str, code: str, message: str, advice: str = "") -> None:
         self.operation = operation
         self.code = code
         self.message = message
         reason = ": ".join(filter(None, [code, message]))
         text = f"{operation} was refused by the source: {reason}"
-        super().__init__("; ".join(filter(None, [text, advice(operation, code, message)])))
+        super().__init__("; ".join(filter(None, [text, advice])))
 
 
 class ItemError(RunError):

@@ -20,7 +20,7 @@ from shake.config import load
 from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
 from shake.demo.servers import free_port
 from shake.errors import SourceError, UsageError
-from shake.source.advice import advice_on_session
+from shake.source.advice import advice, advice_on_session
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result
 from tests.support.tables import create_table, put_items
@@ -210,7 +210,7 @@ def test_what_the_source_refuses_names_the_right_or_the_key(
     ],
 )
 def test_each_refusal_of_aws_says_what_to_do(code: str, message: str, words: list[str]) -> None:
-    line = str(SourceError("Scan", code, message))
+    line = str(SourceError("Scan", code, message, advice("Scan", code, message)))
     assert code in line
     for word in words:
         assert word in line

@@ -9,6 +9,7 @@ import orjson
 from zlib_ng import zlib_ng
 
 from shake.errors import SourceError
+from shake.source.advice import advice
 from shake.source.endpoint import Credentials
 
 Kind = Literal["throttle", "fault"]
@@ -113,7 +114,8 @@ def judge(
         raise Transient("fault", reason, SET_CLOCK)
     if status >= 500 or code in _FAULTS:
         raise Transient("fault", f"HTTP {status} {code}: {message}")
-    raise SourceError(operation, code or f"HTTP {status}", message)
+    code = code or f"HTTP {status}"
+    raise SourceError(operation, code, message, advice(operation, code, message))
 
 
 def _damage(headers: Mapping[str, str], body: memoryview) -> str:
