@@ -140,6 +140,30 @@ def test_a_mistyped_command_or_action_is_answered_with_the_nearest_one() -> None
     assert "nearest" not in shake("frobnicate").stderr
 
 
+def test_a_word_that_is_no_command_is_answered_with_what_is_meant() -> None:
+    for words, meant in (
+        (["stop"], "shake control finish ends a run"),
+        (["control", "stop"], "SIGTERM"),
+        (["pause"], "instead: shake control pause"),
+        (["verify", "--conf", "my.conf"], "instead: shake check"),
+        ([], "shake COMMAND --help shows"),
+    ):
+        answer = shake(*words)
+        assert answer.returncode == 2
+        assert meant in answer.stderr
+
+
+def test_what_is_said_without_a_configuration_file_begins_with_that(tmp_path: Path) -> None:
+    answer = shake("status")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(
+        "shake status: no configuration file is given: give one by --conf FILE, such as "
+    )
+    (tmp_path / "shop.conf").touch()
+    answer = shake("run", "--conf", str(tmp_path / "sohp.conf"))
+    assert f"; the nearest is {tmp_path / 'shop.conf'}\n" in answer.stderr
+
+
 def test_help_is_a_command_too() -> None:
     assert shake("help").stdout == shake("--help").stdout
     assert shake("help", "run").stdout == shake("run", "--help").stdout

@@ -18,6 +18,32 @@ _WIDTH = 79
 _INVALID = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
+_FINISH = "shake control finish ends a run once every change made so far is applied"
+#: What is meant by words that are no commands or actions.
+_MEANT = {
+    "budget": "shake control budget",
+    "compare": "shake check",
+    "config": "shake run --print-config",
+    "copy": "shake run",
+    "cutover": _FINISH,
+    "diff": "shake check",
+    "dry-run": "shake plan",
+    "finish": _FINISH,
+    "migrate": "shake run",
+    "pause": "shake control pause",
+    "repair": "shake check --repair",
+    "replay": "shake check --repair",
+    "restart": "shake run, which goes on from what is saved",
+    "resume": "shake control resume; a run that has ended goes on by shake run",
+    "start": "shake run",
+    "stop": f"{_FINISH}; Ctrl-C, or SIGTERM to its process, ends it at once with everything saved",
+    "switch": _FINISH,
+    "sync": "shake run",
+    "verify": "shake check",
+    "version": "shake --version",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A command of ``shake``, which can also be a separate program.
@@ -74,14 +100,19 @@ class Command:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names the nearest choice where one was mistyped."""
+    """Names what is meant, or the nearest choice, where a word is none of the choices."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with 2."""
         if found := _INVALID.search(message):
             typed, choices = found.groups()
-            for near in get_close_matches(typed, re.findall(r"[\w-]+", choices), 1, 0.65):
-                message += f"; the nearest is {near}"
+            if meant := _MEANT.get(typed.lower()):
+                message += f"; instead: {meant}"
+            else:
+                for near in get_close_matches(typed, re.findall(r"[\w-]+", choices), 1, 0.65):
+                    message += f"; the nearest is {near}"
+        elif message.endswith("required: COMMAND"):
+            message += f"; {self.epilog}"
         super().error(message)
 
 

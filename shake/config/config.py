@@ -24,7 +24,7 @@ class Config(DeclaredKeys):
     def parse(cls, settings: Mapping[str, Setting], hint: str = "") -> Config:
         """Read settings, by key name; an empty one means the default.
 
-        Raises UsageError, which ends in ``hint`` where a required one is missing.
+        Raises UsageError, which begins with ``hint`` where a required one is missing.
         """
         values: dict[str, Any] = {}
         for k in KEYS:
@@ -32,7 +32,7 @@ class Config(DeclaredKeys):
             if setting is not None and setting.text:
                 values[k.attribute] = k.read(setting)
             elif k.required:
-                raise UsageError(f"{k.name} is required ({k.doc}): add {k.name} = VALUE{hint}")
+                raise UsageError(f"{hint}{k.name} is required ({k.doc}): add {k.name} = VALUE")
         return cls(**values)
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,7 @@ from shake.errors import UsageError
 #: Keys of NimoShake that mean nothing here.
 _IGNORED = ("conf.version", "increase.persist.dir", "full.enable_index.primary")
 _KNOWN = (*(name for k in KEYS for name in k.names), *_IGNORED)
+_NO_FILE = "no configuration file is given: give one by --conf FILE, such as --conf my.conf; "
 _NO_EQUALS = "no '=' found; write key = value"
 _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN}
 
@@ -54,7 +56,7 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
         _on_command_line(settings),
     ):
         chosen.update(_by_key(layer, notices))
-    config = Config.parse(chosen, "" if path else "; give a configuration file with --conf FILE")
+    config = Config.parse(chosen, "" if path else _NO_FILE)
     check(config)
     check_proxies(environment)
     origins = {name: setting.where for name, setting in chosen.items() if setting.text}
@@ -118,7 +120,19 @@ def _text(path: str) -> str:
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read the configuration file {path!r}: {reason}") from None
+        near = ""
+        if isinstance(error, FileNotFoundError):
+            near = _near(Path(path))
+        raise UsageError(f"cannot read the configuration file {path!r}: {reason}{near}") from None
+
+
+def _near(path: Path) -> str:
+    """The file of the same folder that has the nearest name, in words."""
+    with suppress(OSError):
+        names = [one.name for one in path.parent.iterdir() if one.suffix == path.suffix]
+        for name in get_close_matches(path.name, names, n=1):
+            return f"; the nearest is {path.with_name(name)}"
+    return ""
 
 
 def _in_environment(environment: Mapping[str, str], notices: list[str]) -> Iterator[Setting]:
