@@ -169,8 +169,8 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "table tiny -> prod.tiny: copy, then rename the existing collection and take its name",
         "  5 items, 500 B, key pk (S) + sk (N)",
         "  the existing collection becomes prod.tiny.2026-11-23Z10:00:00",
-        "  1 of 1 segment to read: about 0 read capacity units (less than $0.01), 0s at the least "
-        "(1,000 Scan calls a second: qps.full)",
+        "  1 of 1 segment to read: about 1 read capacity unit (less than $0.01), less than a "
+        "second (1,000 Scan calls a second: qps.full)",
         indexes,
         "table late -> prod.late: continue where the last run was stopped",
         "  5 items, 500 B, key pk (S) + sk (N)",
@@ -322,7 +322,10 @@ def test_what_has_passed_since_the_position_was_chosen_counts() -> None:
 def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:
     plan = Plan(tuple(followed(plan_of(name, 5, 500)) for name in ("a", "b")))
     lines = said(plan, config_of("sync_mode=all"), 1)
-    kept = "  changes meanwhile:    kept by their streams for 24 hours, of which the copy needs 0s"
+    kept = (
+        "  changes meanwhile:    kept by their streams for 24 hours, of which the copy needs less "
+        "than a second"
+    )
     assert lines.count(kept) == 1
     assert lines.count("  changes: by arn:stream") == 2
     settings = "incr_sync_parallel=true", "pid_path=/x", "journal.max_mb=100000"

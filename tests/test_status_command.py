@@ -56,6 +56,9 @@ def test_a_task_that_was_never_started_is_said_to_be_so_and_nothing_is_written(
     migration = task(followed, store)
     found = standing(migration)
     assert (found["state"], found["running"]) == ("not begun", False)
+    assert "start it by shake run" in found["what_to_do"]
+    place = f"{followed.name}-checkpoint"
+    assert f"/{place}" in found["what_to_do"] or f"database {place} at " in found["what_to_do"]
     assert f"{followed.name}-checkpoint" not in followed.mongo.client.list_database_names()
     assert not (migration.folder / "checkpoints").exists()
 
@@ -99,6 +102,8 @@ def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict
         process = migration.start()
         scanned(followed)
         until(lambda: standing(migration).get("phase") == "copy")
+        text = shake(migration, "status").stdout
+        assert "  applied through: not known yet: changes are applied once the copy is" in text
         migration.kill(process)
     before = stored(followed, migration)
     found = standing(migration)
@@ -126,6 +131,7 @@ def test_a_finished_copy_says_so(followed: Followed) -> None:
     found = standing(migration)
     assert (found["state"], found["exit_status"], found["fraction"]) == ("finished", 0, 1.0)
     assert found["what_to_do"] is None
+    assert "applied through" not in shake(migration, "status").stdout
 
 
 @each_store

@@ -245,6 +245,22 @@ def test_the_summary_fits_80_columns() -> None:
     assert max(map(len, lines[1:4])) <= 80
 
 
+def test_the_summary_of_a_long_name_has_its_figures_in_two_rows() -> None:
+    name = "customers-with-a-long-name-eu-central-1"
+    moment = task(table(name, "done", items=1000, retries=3), table("b", "done"), seconds=5.0)
+    lines = summary(moment, 80)
+    assert max(map(len, lines)) <= 80
+    cells = [line.split() for line in lines if line.startswith(name)]
+    wide = [line.split() for line in summary(moment) if line.startswith(name)]
+    assert [cells[0] + cells[1][1:]] == wide
+
+
+def test_the_bars_leave_a_good_end_to_the_summary() -> None:
+    reason = "consistent: all is applied"
+    for state in ("finished", "stopped"):
+        assert reason not in " ".join(drawn(task(table(), state=state, reason=reason)))
+
+
 def test_the_summary_of_a_resumed_run_does_not_credit_it_with_earlier_work() -> None:
     resumed = table(items=1000, items_before=900, bytes=10**9, bytes_before=10**9, seconds=10.0)
     row = summary(task(resumed))[2].split()

@@ -35,7 +35,7 @@ class CheckPlan:
         whole = TablePlan(table, Action.CREATE, record, segments)
         limit = slowest(config, whole)
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
-        about = f"about {count(table.items)} items, {size(table.bytes)}"
+        about = f"about {many(table.items, 'item')}, {size(table.bytes)}"
         if self.holds_items and not table.items:
             about = "DynamoDB's count says empty, which may be hours old; the least"
         return (

@@ -22,7 +22,7 @@ from shake.config import Config
 from shake.errors import RefusedError, SourceError
 from shake.plan.origins import shaping_settings
 from shake.schema import Table
-from shake.status.figures import count, utc
+from shake.status.figures import many, utc
 from shake.stream.beginning import first_shards
 
 log = logging.getLogger("shake.check")
@@ -133,7 +133,7 @@ class Recording:
         if not record.over:
             record.line = (
                 f"table {name}: the check of {utc(progress.began)} goes on, after "
-                f"{count(state.done.compared)} items (--anew begins again)"
+                f"{many(state.done.compared, 'item')} (--anew begins again)"
             )
         return record
 

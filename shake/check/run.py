@@ -281,10 +281,11 @@ class _Run:
             findings=0,
         )
         self.recording.complete(table, done, list(part.snapshot(0).differences))
-        compared, moment = count(self.progress.done.compared), utc(since.last.began)
+        compared = many(self.progress.done.compared, "key")
+        moment = utc(since.last.began)
         differences = self.findings.closing(table.name) or "no difference"
         return [
-            f"table {table.name}: {compared} keys that changed since {moment}, or differed then, "
+            f"table {table.name}: {compared} that changed since {moment}, or differed then, "
             f"compared: {differences}"
         ]
 
@@ -292,7 +293,7 @@ class _Run:
         name = f"table {table.name}"
         sample = self.options.sample is not None
         compared, scanned = self.progress.done.compared, self.progress.done.scanned
-        what = f"{'a sample of ' * sample}{count(compared)} items"
+        what = f"{'a sample of ' * sample}{many(compared, 'item')}"
         if self.config.sync_schema_only:
             what = "indexes"
         filtered = self.config.scan_filter is not None

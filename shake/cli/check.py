@@ -28,6 +28,7 @@ from shake.process.cpus import usable_cpus
 from shake.status.figures import count, in_short, many, utc
 from shake.status.logs import logging_to, one_line
 from shake.status.progress import make_reporter
+from shake.status.wrapping import terminal_width, wrapped
 
 log = logging.getLogger("shake.check")
 
@@ -127,11 +128,13 @@ def _check(
     config = loaded.config
     setproctitle(f"shake: check {config.id}")
     reporter = make_reporter(sys.stderr)
+    width = terminal_width()
     # Where both streams are one terminal, lines must go above the bars.
     write = reporter.print if sys.stderr.isatty() and sys.stdout.isatty() else streams.say
 
     def say(line: str) -> None:
-        write(one_line(redactor.redact(line)))
+        for part in wrapped([one_line(redactor.redact(line))], width):
+            write(part)
 
     findings = Findings(say, report)
     with logging_to(None, config.log_level, False, redactor, reporter.print):

@@ -19,13 +19,15 @@ from shake.checkpoint.summary import TableLine, TaskSummary
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
+from shake.config.secrets import hosts
 from shake.control.address import socket_path
 from shake.control.client import ask
 from shake.control.commands import GetStatus
 from shake.errors import GapError, RunError, ShakeError, UsageError
-from shake.status.figures import COMPLETE, count, duration, iso, many, percent, size, utc
+from shake.status.figures import COMPLETE, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
 from shake.status.logs import one_line
+from shake.status.wrapping import terminal_width, wrapped
 
 #: Tables that are listed for a user; with --json all that are saved.
 _LISTED = 20
@@ -53,8 +55,8 @@ def _run(options: argparse.Namespace) -> int:
             document = _document(loaded.config, view, now)
             streams.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         else:
-            for line in _lines(loaded.config, view, now):
-                streams.say(one_line(redactor.redact(line)))
+            lines = map(one_line, map(redactor.redact, _lines(loaded.config, view, now)))
+            streams.say("\n".join(wrapped(lines, terminal_width())))
         return 0
 
     return command.run(
@@ -100,7 +102,10 @@ def _advice(config: Config, view: View) -> str:
     summary = view.summary
     match view.run:
         case Run.NONE:
-            return "start it: shake run"
+            return (
+                f"start it by shake run. If it has run before, check id and the address: there is "
+                f"no checkpoint of it in {_where(config)}"
+            )
         case Run.KILLED:
             return RESTART
         case Run.SILENT:
@@ -120,20 +125,27 @@ def _advice(config: Config, view: View) -> str:
     }.get(summary.state, "")
 
 
+def _where(config: Config) -> str:
+    """Where the checkpoints of a task are, in words."""
+    if config.checkpoint_type == "file":
+        return f"folder {config.checkpoint_location}/{config.checkpoint_database}"
+    return f"database {config.checkpoint_database} at {hosts(config.checkpoint_location)}"
+
+
 def _lines(config: Config, view: View, now: float) -> Iterator[str]:
     summary = view.summary
     yield f"task {config.id}: {view.state}"
     if view.holder:
         yield f"  run by: {view.holder}"
     if summary:
-        yield from _of_summary(summary, view, now)
+        yield from _of_summary(config, summary, view, now)
     if advice := _advice(config, view):
         yield f"  what to do: {advice}"
     if summary:
         yield from _of_tables(summary)
 
 
-def _of_summary(summary: TaskSummary, view: View, now: float) -> Iterator[str]:
+def _of_summary(config: Config, summary: TaskSummary, view: View, now: float) -> Iterator[str]:
     origin = "from the run itself" if view.live else "from its checkpoint"
     clock = time.strftime("%H:%M:%S", time.gmtime(summary.at))
     yield f"  as of: {clock} UTC, {duration(max(0.0, now - summary.at))} ago ({origin})"
@@ -142,15 +154,28 @@ def _of_summary(summary: TaskSummary, view: View, now: float) -> Iterator[str]:
     if summary.reason:
         yield f"  reason: {summary.reason}"
     yield (
-        f"  copied: {percent(_known(summary.fraction))}, {count(summary.items)} items, "
+        f"  copied: {percent(_known(summary.fraction))}, {many(summary.items, 'item')}, "
         f"{size(summary.bytes)}; {summary.tables_done} of {many(summary.tables, 'table')} done"
     )
     if summary.kept:
         yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"
-    if summary.applied_through:
-        yield f"  applied through: {utc(summary.applied_through)} (source's clock)"
+    if not config.sync_schema_only and config.sync_mode != "full":
+        yield f"  applied through: {_applied_through(config, summary)}"
     if summary.last_error and summary.last_error != summary.reason:
         yield f"  last error: {utc(summary.last_error_at)}: {summary.last_error}"
+
+
+def _applied_through(config: Config, summary: TaskSummary) -> str:
+    """The time, or why there is none."""
+    yet = "" if summary.ended else " yet"
+    if summary.applied_through:
+        through = f"{utc(summary.applied_through)} (source's clock)"
+        return through if summary.consistent else f"{through}; not consistent{yet}"
+    if config.sync_mode == "incr":
+        return f"not known{yet}: the streams are read first"
+    if summary.phase == "copy":
+        return f"not known{yet}: changes are applied once the copy is complete"
+    return f"not known{yet}: changes from the time of the copy are applied first"
 
 
 def _of_tables(summary: TaskSummary) -> Iterator[str]:

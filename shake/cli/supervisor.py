@@ -25,6 +25,7 @@ from shake.run.parts import RunOptions
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
+from shake.status.wrapping import terminal_width, wrapped
 
 log = logging.getLogger("shake")
 
@@ -113,6 +114,7 @@ def _act(
                 *(config, workers, shown, refresh, until_consistent, standby),
                 linger,
                 linger_seconds,
+                terminal_width(),
             )
         )
         return 0
@@ -138,7 +140,7 @@ def _dry_run(config: Config, workers: int, profile: int, json: Redactor | None) 
     if json:
         _say_json(report)
     else:
-        streams.say("\n".join(describe(report)))
+        streams.say("\n".join(wrapped(describe(report), terminal_width())))
     refuse(report.refusals, "the plan shows all")
     return 0
 

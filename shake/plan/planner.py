@@ -30,7 +30,7 @@ from shake.plan.plan import Action, StreamPlan, TablePlan, count_segments
 from shake.schema import Table
 from shake.source.contract import Stream
 from shake.source.streams import stream_problem
-from shake.status.figures import count
+from shake.status.figures import many
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, ShardState
 from shake.targets.capabilities import capabilities
@@ -102,7 +102,7 @@ class Planner:
         staging = self._staging(plan) if plan.record.staged else None
         for name, documents in staging.others(plan.record.drops) if staging else ():
             self.warnings.append(
-                f"{name} ({count(documents)} documents) is what a copy into {plan.namespace} has "
+                f"{name} ({many(documents, 'document')}) is what a copy into {plan.namespace} has "
                 "left, and this task has no checkpoint of it: remove it, unless another task is at "
                 "work there"
             )

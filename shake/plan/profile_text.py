@@ -14,7 +14,7 @@ _SHOWN, _ATTRIBUTES = 400, 40
 def profile_lines(profile: ProfileReport) -> Iterator[str]:
     """What was read, and what becomes of it."""
     read = f"profile of table {profile.table}: {many(profile.items, 'item')}"
-    yield f"{read} read, for {count(profile.units)} read capacity units"
+    yield f"{read} read, for {many(profile.units, 'read capacity unit')}"
     if profile.problem:
         yield f"  {profile.problem}"
     if not profile.items:

@@ -36,7 +36,7 @@ def describe(report: PlanReport) -> list[str]:
     """The whole, then each table, then the rights that it needs, then what speaks against it."""
     lines = [
         f"task {report.task}, sync_mode = {report.sync_mode}: "
-        f"{many(len(report.tables), 'table')}, {count(report.items)} items, {size(report.bytes)} "
+        f"{many(len(report.tables), 'table')}, {many(report.items, 'item')}, {size(report.bytes)} "
         "(DynamoDB's own counts, up to six hours old)",
         *(f"  {label + ':':<{_LABEL}}{text}" for label, text in _whole(report)),
     ]
@@ -65,7 +65,7 @@ def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
     yield "checkpoints", report.target.checkpoints
     yield "to be read", _units(report)
     if report.reading.seconds:
-        yield "time", f"{duration(report.reading.seconds)} at the least: {report.reading.limit}"
+        yield "time", f"{_at_least(report.reading.seconds)}: {report.reading.limit}"
         yield "cost", _cost(report)
     if report.reading.windows:
         yield "read windows", f"{report.reading.windows}; else source.read_budget"
@@ -78,7 +78,7 @@ def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
         yield (
             "sample",
             f"{many(one.items, 'item')} of {many(one.tables, 'table')}, for "
-            f"{count(one.units)} read capacity units",
+            f"{many(one.units, 'read capacity unit')}",
         )
     yield "this machine", _machine(report)
     yield "at the source", _changed_at_source(report)
@@ -101,7 +101,7 @@ def _source(report: PlanReport) -> str:
 
 def _units(report: PlanReport) -> str:
     reads = "consistent" if report.reading.consistent else "eventually consistent"
-    return f"about {count(report.reading.units)} read capacity units ({reads} reads)"
+    return f"{_read(report.reading.units)} ({reads} reads)"
 
 
 def _cost(report: PlanReport) -> str:
@@ -109,7 +109,7 @@ def _cost(report: PlanReport) -> str:
     copied = sum(table.segments_left > 0 for table in report.tables)
     if copied > reading.provisioned_tables:
         parts.append(
-            f"about {_money(reading.dollars)} at ${reading.price:g} per million units on demand "
+            f"{_about(reading.dollars)} at ${reading.price:g} per million units on demand "
             "(source.price)"
         )
     if number := reading.provisioned_tables:
@@ -119,6 +119,20 @@ def _cost(report: PlanReport) -> str:
 
 def _money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars >= 0.005 or not dollars else "less than $0.01"
+
+
+def _read(units: float) -> str:
+    """``about 104 read capacity units``; what is less than one is one."""
+    return f"about {many(max(units, 1.0) if units else 0.0, 'read capacity unit')}"
+
+
+def _about(dollars: float) -> str:
+    money = _money(dollars)
+    return money if money.startswith("less") else f"about {money}"
+
+
+def _at_least(seconds: float) -> str:
+    return "less than a second" if seconds < 1 else f"{duration(seconds)} at the least"
 
 
 def _meanwhile(report: PlanReport) -> str:
@@ -131,7 +145,8 @@ def _meanwhile(report: PlanReport) -> str:
     state = "TOO LONG, see the warnings" if needed > kept else "NEAR, see the warnings"
     return (
         f"kept by their streams for {kept / 3600:g} hours, of which the copy needs "
-        f"{duration(needed)}{f': {state}' if needed > OLD else ''}"
+        f"{'less than a second' if needed < 1 else duration(needed)}"
+        f"{f': {state}' if needed > OLD else ''}"
     )
 
 
@@ -181,7 +196,7 @@ def _table(report: PlanReport, table: TableReport) -> Iterator[str]:
     yield f"table {table.name} -> {table.place}: {table.action_text}"
     stored = "" if table.target_bytes is None else f", about {size(table.target_bytes)} as BSON"
     yield (
-        f"  {count(table.items)} items, {size(table.bytes)}{stored}, key {' + '.join(table.key)}"
+        f"  {many(table.items, 'item')}, {size(table.bytes)}{stored}, key {' + '.join(table.key)}"
     )
     if table.backup:
         yield f"  the existing collection becomes {table.backup}"
@@ -201,9 +216,9 @@ def _reading(report: PlanReport, table: TableReport) -> str:
         return "  all segments are copied, the indexes are left"
     cost = "provisioned" if table.provisioned else _money(table.dollars)
     return (
-        f"  {count(table.segments_left)} of {many(table.segments, 'segment')} to read: about "
-        f"{count(table.units)} read capacity units ({cost}), {duration(table.seconds)} at the "
-        f"least ({table.limit})"
+        f"  {count(table.segments_left)} of {many(table.segments, 'segment')} to read: "
+        f"{_read(table.units)} ({cost}), {_at_least(table.seconds)} "
+        f"({table.limit})"
     )
 
 

@@ -73,7 +73,8 @@ class RunOptions:
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
     change made before its start is applied. A ``standby`` first waits until no other supervisor
     runs the task. ``linger`` is called at a good end, while the status
-    page is still up. After the end it stays for ``linger_seconds``.
+    page is still up. After the end it stays for ``linger_seconds``. The closing summary is not
+    wider than ``width`` where that is not 0.
     """
 
     config: Config
@@ -84,6 +85,7 @@ class RunOptions:
     standby: bool
     linger: Callable[[], None]
     linger_seconds: float
+    width: int
 
 
 class Parts:

@@ -44,6 +44,7 @@ from shake.source.contract import Source
 from shake.status.figures import utc
 from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
+from shake.status.wrapping import wrapped
 from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
@@ -236,12 +237,13 @@ def _report_ending(
     if ending.status:
         pages.hurry = keep_status(ending.status)
     oversight.end(ending.status, ending.line or last.state, complete=last.state == "finished")
-    for line in summary(last):
+    for line in wrapped(summary(last, options.width), options.width):
         options.reporter.print(line)
     if ending.status:
         raise Ended(ending)
     if last.state != "finished" or plan.follows:
-        log.info("%s", ending.line)
+        if options.config.log_file:  # else it stands above the summary's figures
+            log.info("%s", ending.line)
     elif not options.config.sync_schema_only:
         options.reporter.print(FULL_SYNC_DONE)
     if last.state == "finished" or plan.follows:  # what follows ends well when it is stopped, too

@@ -43,6 +43,11 @@ _STYLES = {
 } | dict.fromkeys(ILL, "red")
 
 
+#: States of a task that has ended.
+_WELL = frozenset({"finished", "stopped"})
+_ENDED = _WELL | {"failed"}
+
+
 class Bars:
     """For people: a bar for each table that is being worked on, and one for all."""
 
@@ -96,7 +101,7 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
             style=_STYLES.get(table.state, "yellow"),
         )
         for table in (*busy[:room], everything)
-        if table.error
+        if table.error and table.state not in _WELL  # of which the closing summary says it
     ]
     return Group(grid, *errors, _foot(snapshot, everything, len(busy) - room))
 
@@ -115,7 +120,7 @@ def _magnitude(number: float) -> int:
 def _foot(snapshot: Snapshot, everything: TableStatus, hidden: int) -> Text:
     """What the task is at, for how long, until when, and at what cost."""
     done = sum(table.state in COMPLETE for table in snapshot.tables)
-    word = "after" if snapshot.state in ("finished", "failed", "stopped") else "for"
+    word = "after" if snapshot.state in _ENDED else "for"
     parts = [
         f"{snapshot.state} {word} {duration(snapshot.seconds)}",
         f"{done} of {many(len(snapshot.tables), 'table')} done",

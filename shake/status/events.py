@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from shake.phase import Phase
-from shake.status.figures import COMPLETE, ILL, count, many, size
+from shake.status.figures import COMPLETE, ILL, many, size
 from shake.status.readiness import consistency
 from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
 
@@ -69,7 +69,7 @@ def _entered(table: TableStatus) -> str:
         case Phase.COPYING.value:
             return f"the copy begins, {many(table.segments, 'segment')}"
         case Phase.INDEXING.value:
-            return f"{count(table.items)} items copied, {size(table.bytes)}; indexes are built"
+            return f"{many(table.items, 'item')} copied, {size(table.bytes)}; indexes are built"
         case Phase.DONE.value:
             return "the copy is complete"
         case Phase.FOLLOWING.value:

@@ -134,9 +134,9 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def many(number: int, what: str, plural: str = "") -> str:
+def many(number: float, what: str, plural: str = "") -> str:
     """``1 table``, ``1,234 tables``; ``plural``: where it is not the word with an s."""
-    return f"{count(number)} {what if number == 1 else plural or what + 's'}"
+    return f"{count(number)} {what if round(number) == 1 else plural or what + 's'}"
 
 
 def in_short(names: list[str]) -> str:

@@ -12,7 +12,6 @@ from shake.status.figures import (
     COPIED,
     ILL,
     clock_time,
-    count,
     duration,
     fraction,
     in_short,
@@ -75,7 +74,7 @@ def headline(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Head
 def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
     done = sum(table.state in COMPLETE for table in snapshot.tables)
     so_far = (
-        f"{done} of {many(len(snapshot.tables), 'table')} copied, {count(total.items)} items, "
+        f"{done} of {many(len(snapshot.tables), 'table')} copied, {many(total.items, 'item')}, "
         f"after {duration(snapshot.seconds)}"
     )
     through = f"Changes are applied through {utc(total.applied_through)}."

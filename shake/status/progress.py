@@ -97,7 +97,7 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
     parts = [
         table.state,
         percent(fraction(table)),
-        f"{count(table.items)} items",
+        many(table.items, "item"),
         size(table.bytes),
         f"{count(table.rate)} items/s",
     ]
@@ -108,7 +108,7 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
     if table.segments:
         parts.append(f"{table.segments_done}/{table.segments} segments")
     if table.journaled:
-        parts.append(f"{count(table.journaled)} changes journaled")
+        parts.append(f"{many(table.journaled, 'change')} journaled")
     if table.unread is not None:
         parts.append(unread(table))
     if table.kept:
@@ -126,7 +126,7 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
     through = [f"applied through {utc(table.applied_through)}"] if table.applied_through else []
     parts = [
         table.state,
-        f"{count(table.changes)} changes applied",
+        f"{many(table.changes, 'change')} applied",
         f"{count(table.change_rate)} changes/s",
         f"{count(table.pending)} pending",
         f"lag {duration(table.lag)}",
@@ -136,7 +136,7 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
     if table.kept:
         parts.append(f"{many(table.kept, 'bad item')} kept")
     if table.skipped:
-        parts.append(f"{count(table.skipped)} changes found nothing to modify, and were left out")
+        parts.append(f"{many(table.skipped, 'change')} found nothing to modify, and were left out")
     if table.throttles or table.retries:
         parts.append(f"{count(table.throttles)} throttles, {count(table.retries)} retries")
     return ", ".join(parts)

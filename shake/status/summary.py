@@ -15,11 +15,17 @@ _HEADS = (
     "retries", "throttles", "units",
 )  # fmt: skip
 
+#: Columns of the first grid where there are two.
+_FIRST_HEADS = 5
+
 _RESUMED = "items, size and read units are those of all runs, all other figures those of this run"
 
 
-def summary(snapshot: Snapshot) -> list[str]:
+def summary(snapshot: Snapshot, width: int = 0) -> list[str]:
     """The lines to print when the task ends, in whatever state.
+
+    The figures of a table are in two rows where one would be wider than ``width`` (0: it has no
+    limit).
 
     Items, size and read units count all runs of the task, and the lines say so where there was an
     earlier one. All else counts this run. MB/s is in 10^6 bytes.
@@ -30,10 +36,10 @@ def summary(snapshot: Snapshot) -> list[str]:
     head = (
         f"{snapshot.id} {snapshot.state} after {duration(snapshot.seconds)}: "
         f"{done} of {many(len(snapshot.tables), 'table')} done, "
-        f"{count(everything.items)} items, {size(everything.bytes)}{' in all runs' * resumed}"
+        f"{many(everything.items, 'item')}, {size(everything.bytes)}{' in all runs' * resumed}"
     )
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
-    lines += _grid([_HEADS, *map(_row, (*snapshot.tables, everything))])
+    lines += _grids([_HEADS, *map(_row, (*snapshot.tables, everything))], width)
     lines += [_RESUMED] * resumed
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
     lines += [f"KEPT, NOT STORED: table {t.name}: {kept(t)}" for t in snapshot.tables if t.kept]
@@ -58,12 +64,23 @@ def _row(table: TableStatus) -> tuple[str, ...]:
     )
 
 
-def _grid(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell, words to the left and figures to the right."""
+def _grids(rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """One grid, or two with the same first column where one would be too wide."""
+    grid = _grid(rows)
+    if not 0 < width < max(map(len, grid)):
+        return grid
+    return [
+        *_grid([row[:_FIRST_HEADS] for row in rows]),
+        *_grid([(row[0], *row[_FIRST_HEADS:]) for row in rows], words=1),
+    ]
+
+
+def _grid(rows: list[tuple[str, ...]], words: int = 2) -> list[str]:
+    """Columns as wide as their widest cell, ``words`` of them to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         " ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
+            cell.ljust(width) if place < words else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
@@ -74,7 +91,7 @@ def _followed(snapshot: Snapshot, table: TableStatus) -> str:
     through = f"applied through {utc(table.applied_through)}" if table.applied_through else ""
     skipped = f", {count(table.skipped)} left out in all runs (nothing to modify)"
     return (
-        f"table {table.name}: {count(table.changes)} changes applied in this run"
+        f"table {table.name}: {many(table.changes, 'change')} applied in this run"
         f"{skipped if table.skipped else ''}, "
         f"{consistency(snapshot, table)}, "
         f"{through or f'{duration(table.lag)} behind'}"

@@ -227,7 +227,7 @@ def _notes(table: TableStatus) -> Iterable[tuple[str, str]]:
         copied = f"{count(table.items)} of {count(table.scanned)} scanned items kept"
         yield f"scan filter: {copied}", "warn"
     if table.skipped:
-        yield f"{count(table.skipped)} changes found nothing to modify, and were left out", ""
+        yield f"{many(table.skipped, 'change')} found nothing to modify, and were left out", ""
     if table.kept:
         yield f"kept, not stored: {kept(table)}", "warn"
 
@@ -256,7 +256,7 @@ def _cells(table: TableStatus) -> Iterable[Cell]:
 
 def _following_cells(snapshot: Snapshot, table: TableStatus) -> Iterable[Cell]:
     through = f"through {utc(table.applied_through)}" if table.applied_through else ""
-    yield count(table.items), f"{count(table.changes)} changes"
+    yield count(table.items), many(table.changes, "change")
     yield size(table.bytes), ""
     yield f"{short(table.change_rate)}/s", f"{count(table.pending)} pending"
     yield "", ""

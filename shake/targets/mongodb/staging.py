@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shake.errors import RunError
 from shake.schema import Table
-from shake.status.figures import count, size
+from shake.status.figures import many, size
 from shake.targets.contract import Found, Location
 from shake.targets.mongodb.mark import Mark
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
@@ -191,7 +191,7 @@ class MongoStaging:
         stats = self._stats(self.namespace)
         if not stats:
             return "of unknown size"
-        return f"{count(stats.get('count', 0))} documents, {size(stats.get('size', 0))}"
+        return f"{many(stats.get('count', 0), 'document')}, {size(stats.get('size', 0))}"
 
     def _stats(self, name: str) -> Mapping[str, Any]:
         """Empty without the right to ask, which nothing else needs."""
