@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pytest
 
 from shake.check.findings import Difference
-from shake.check.fingerprint import Sums
+from shake.check.fingerprint import Fingerprint, Sums
 from shake.check.sides import Advanced
 from shake.check.snapshot import ScanPosition
 from shake.check.state import CheckPhase, CheckState
@@ -362,3 +362,15 @@ def test_a_difference_survives_as_json() -> None:
     )
     assert Difference.of_json(one.as_json()) == one
     assert json.loads(one.as_json())["source"] == {"pk": {"S": "a"}}
+
+
+@pytest.mark.parametrize("extra", [[], [("c",)]])
+def test_a_saved_state_still_tells_which_keys_differ(extra: list[tuple[str]]) -> None:
+    ours, theirs = Fingerprint(b"s" * 16), Fingerprint(b"s" * 16)
+    ours.add([("a",), ("b",)])
+    theirs.add([("a",), ("b",), *extra])
+    state = replace(STATE, found=ours.sums(), theirs=theirs.sums())
+    again = CheckState.of(state.packed())
+    assert again.unequal() == state.unequal()
+    assert len(again.unequal()) == len(extra)
+    assert (again.found.keys, again.theirs.keys) == (2, 2 + len(extra))

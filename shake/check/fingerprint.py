@@ -30,12 +30,16 @@ _NAMES = (b"0", b"1")
 class Sums(NamedTuple):
     """How many keys a fingerprint has, and its sums in this machine's byte order.
 
-    Only sums of one ``seed`` can be added up, or compared.
+    Without any bytes they are all zero. Only sums of one ``seed`` can be added up, or compared.
     """
 
     seed: bytes
     keys: int
     packed: bytes
+
+    def numbers(self) -> memoryview:
+        """The sums, one after the other."""
+        return memoryview(self.packed or bytes(BUCKETS * _SUM_BYTES)).cast("Q")
 
 
 #: Those of no key.
@@ -60,7 +64,7 @@ class Fingerprint:
             form = KeyForm(False, False, names, (b"S",) * len(key))
             self.add_documents(codec.digests(self._seed, form), bson.encode(document))
 
-    def add_documents(self, digests: codec.Digests, documents: bytes) -> int:
+    def add_documents(self, digests: codec.Digests, documents: bytes | memoryview) -> int:
         """Count in the keys of documents, one behind the other; return how many there are."""
         with self._lock:
             added = digests.add(documents, self._sums)
@@ -77,7 +81,8 @@ class Fingerprint:
         if other.seed != self._seed:
             raise ValueError("sums of another seed")
         with self._lock:
-            codec.add_sums(self._sums, other.packed)
+            if other.packed:
+                codec.add_sums(self._sums, other.packed)
             self.keys += other.keys
 
     def add_all(self, other: Fingerprint) -> None:
