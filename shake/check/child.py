@@ -16,6 +16,7 @@ from shake.check.sides import Advanced
 from shake.check.snapshot import messages_of
 from shake.config import Config
 from shake.process import entry as child
+from shake.process.allocator import release_free_memory
 from shake.source.endpoint import Credentials
 
 #: Seconds between two messages about the progress of this process.
@@ -94,6 +95,7 @@ class Checker:
                     self._work.put((part, message))
 
     def _save(self, part: CheckPart, durable: int) -> None:
+        release_free_memory()  # the parent needs some meanwhile
         with child.guarded(self._channel), contextlib.suppress(Unfinished), self._saving:
             for message in messages_of(part.snapshot(durable)):
                 self._channel.send(message)

@@ -17,6 +17,7 @@ from shake.check.items import Items
 from shake.check.kept import Keeping
 from shake.check.meaning import Item
 from shake.check.pace import Pace
+from shake.check.rooms import PageRooms
 from shake.check.sides import Advanced, Listener, Repair, Sides
 from shake.check.snapshot import CheckSnapshot, UnsavedFindings
 from shake.check.source import SourceTable
@@ -24,7 +25,11 @@ from shake.check.stored import Stored
 from shake.check.target import StoredTable
 from shake.config import Config
 from shake.plan.plan import capacity_rate
-from shake.process.allocator import give_memory_back, share_memory_among_threads
+from shake.process.allocator import (
+    keep_large_blocks,
+    release_free_memory,
+    share_memory_among_threads,
+)
 from shake.process.messages import unhandled
 from shake.schema import Table
 from shake.source.client import Retry
@@ -60,7 +65,7 @@ def connect(
 ) -> CheckConnections:
     """The clients of this process; ``live``: a task may apply changes beside the check."""
     share_memory_among_threads()
-    give_memory_back()
+    keep_large_blocks()
     stop = threading.Event()
 
     def retried(retry: Retry) -> None:
@@ -76,7 +81,9 @@ def connect(
     return CheckConnections(config, client, target, following, stop)
 
 
-def _stored(opened: CheckConnections, table: Table, seed: bytes, fence: Fence) -> Stored:
+def _stored(
+    opened: CheckConnections, table: Table, seed: bytes, fence: Fence, rooms: PageRooms
+) -> Stored:
     """What the target holds of a table."""
     config, namespace = opened.config, opened.config.namespace(table.name)
     if isinstance(opened.target, MongoTarget):
@@ -86,7 +93,8 @@ def _stored(opened: CheckConnections, table: Table, seed: bytes, fence: Fence) -
     from shake.targets.dynamodb.target import DynamoTarget
 
     assert isinstance(opened.target, DynamoTarget)
-    return ItemTable(opened.target, namespace, table, config, seed, opened.stop)
+    own = opened.stop, rooms
+    return ItemTable(opened.target, namespace, table, config, seed, *own)
 
 
 class CheckPart:
@@ -109,6 +117,7 @@ class CheckPart:
     ) -> None:
         config = opened.config
         capacity = capacity_rate(config, table)
+        rooms = self._rooms = PageRooms(processes)
         unsaved = self._unsaved = UnsavedFindings(listener)
         pace = Pace(
             config.qps_full / processes,
@@ -116,8 +125,8 @@ class CheckPart:
             opened.stop,
             spent=lambda units: unsaved.advanced(Advanced(units=units)),
         )
-        source = SourceTable(opened.client, table, config, pace)
-        stored = _stored(opened, table, seed, fence)
+        source = SourceTable(opened.client, table, config, pace, rooms)
+        stored = _stored(opened, table, seed, fence, rooms)
         self.stop = opened.stop.set
         self.seed = seed
         kept = Keeping(config, table.name)
@@ -138,6 +147,8 @@ class CheckPart:
                     self.items.doubts.put(items)
                     self.extras.doubts.put(extras)
             case messages.ResolveDoubts():
+                self._rooms.clear()
+                release_free_memory()
                 self.items.doubts.resolve()
                 self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):

@@ -19,6 +19,7 @@ from shake.check.snapshot import CheckSnapshot, Joined, SumsPart
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.alike import spawn_alike
+from shake.process.allocator import give_memory_back
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
@@ -34,7 +35,7 @@ _RENEWAL = 1.0
 _TICK = 1.0
 
 #: Processes that are asked at the same time how far they are: an answer takes 4 MB.
-_SAVES = 2
+_SAVES = 1
 
 R = TypeVar("R", bound=messages.Result)
 CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
@@ -193,7 +194,9 @@ class CheckProcesses:
             child.reap()
 
     def _start(self, count: int) -> None:
-        """Start so many more."""
+        """Start so many more. This process reads no pages then."""
+        if count > 0:
+            give_memory_back()
         try:
             spawned = spawn_alike(messages.CHECKER.module, count)
         except OSError as error:

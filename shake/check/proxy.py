@@ -17,6 +17,7 @@ from shake import codec
 from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.pace import Pace
+from shake.check.rooms import PageRooms
 from shake.check.source import SourcePage, SourceTable, dumped, loaded
 from shake.check.stored import DocumentRefused, Key, KeyRange, T
 from shake.codec.typed import meaning
@@ -24,6 +25,7 @@ from shake.config import Config
 from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Client
+from shake.source.connection import Buffer
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 from shake.targets.dynamodb.target import DynamoTarget
 from shake.targets.dynamodb.writing import ITEM_FAULTS, refusal
@@ -52,9 +54,11 @@ class _Refusing:
         except SourceError as error:
             raise refusal(self._namespace, error) from error
 
-    def receive(self, operation: str, body: bytes) -> memoryview:
+    def receive(
+        self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
+    ) -> memoryview:
         try:
-            return self._client.receive(operation, body)
+            return self._client.receive(operation, body, buffer)
         except SourceError as error:
             raise refusal(self._namespace, error) from error
 
@@ -74,6 +78,7 @@ class ItemTable:
         config: Config,
         seed: bytes,
         stop: threading.Event,
+        rooms: PageRooms,
     ) -> None:
         self.namespace = namespace
         self._target = target
@@ -88,6 +93,7 @@ class ItemTable:
             replace(table, name=self._name),
             whole,
             Pace(math.inf, None, stop),
+            rooms,
         )
         self.keys = self._reader.stored
         self._form = self.keys.ours.form
@@ -137,7 +143,7 @@ class ItemTable:
         """See Stored."""
         return [KeyRange(segment=number, segments=count) for number in range(count)]
 
-    def batches(self, part: KeyRange) -> Iterator[bytes]:
+    def batches(self, part: KeyRange) -> Iterator[bytes | memoryview]:
         """See Stored."""
         for page in self._reader.pages(part.segment, part.segments, filtered=False, only_keys=True):
             for item, reason in page.unfit:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -15,15 +13,17 @@ import bson
 import orjson
 
 from shake import codec
-from shake.check.documents import DECODED, ROOM, cut
+from shake.check.documents import DECODED, cut
 from shake.check.keys import SourceKey, StoredKeys, stored_keys, typed_identity
 from shake.check.meaning import Item
 from shake.check.pace import Pace
+from shake.check.rooms import PageRoom, PageRooms
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.source.clock import SourceClock
+from shake.source.connection import Buffer
 from shake.source.scan import ScanPlan
 from shake.targets.capabilities import capabilities
 
@@ -37,7 +37,8 @@ _TRIES = 5
 class SourcePage:
     """Items as they were sent, and the document of each (see StoredKeys.ours).
 
-    ``packed`` has the ``count`` documents one behind the other. ``unfit`` are items that the codec
+    ``packed`` has the ``count`` documents one behind the other. It lies in the room of the page,
+    as ``body`` does: both are good until that is free again. ``unfit`` are items that the codec
     cannot turn into documents, and why; they are in none of the others. ``holds_all``: the target
     can hold these, too.
     """
@@ -46,7 +47,7 @@ class SourcePage:
 
     body: codec.Body
     stored_keys: StoredKeys
-    packed: bytes = b""
+    packed: bytes | memoryview = b""
     count: int = 0
     unfit: list[tuple[Item, str]] = field(default_factory=list)
     scanned: int = 0
@@ -90,7 +91,9 @@ class Reads(Protocol):
 
     def call(self, operation: str, body: bytes) -> bytes: ...
 
-    def receive(self, operation: str, body: bytes) -> memoryview: ...
+    def receive(
+        self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
+    ) -> memoryview: ...
 
     def pause(self, tries: int) -> None: ...
 
@@ -98,16 +101,17 @@ class Reads(Protocol):
 class SourceTable:
     """Reads a table, of the source, or of a target that holds items; thread-safe."""
 
-    def __init__(self, client: Reads, table: Table, config: Config, pace: Pace) -> None:
+    def __init__(
+        self, client: Reads, table: Table, config: Config, pace: Pace, rooms: PageRooms
+    ) -> None:
         self._client = client
         self._table = table
         self._config = config
         self._pace = pace
+        self._rooms = rooms
         self.stored = stored_keys(table, config)
         self._keys = self.stored.ours
         self._kind = SourcePage if capabilities(config).documents == "bson" else ItemPage
-        self._room = memoryview(mmap.mmap(-1, ROOM))  # no memory until it is written
-        self._filling = threading.Lock()  # one page after the other is turned into documents
         self._options = self._keys.options
 
     def page(
@@ -119,8 +123,12 @@ class SourceTable:
         *,
         filtered: bool = True,
         only_keys: bool = False,
+        room: Callable[[], PageRoom] = PageRoom,
     ) -> SourcePage:
-        """One page of a segment, through the scan filter of the configuration or without."""
+        """One page of a segment, through the scan filter of the configuration or without.
+
+        It lies in ``room``, which is called when the request is on its way.
+        """
         config = self._config
         plan = ScanPlan(
             table=self._table.name,
@@ -134,7 +142,7 @@ class SourceTable:
         for left in reversed(range(_TRIES)):
             self._pace.take()
             try:
-                page = self._read(self._client.receive("Scan", request))
+                page = self._scan(request, room)
                 break
             except codec.CorruptPage as error:
                 self._pace.failed()
@@ -142,6 +150,10 @@ class SourceTable:
                     raise RunError(f"table {self._table.name}: {error}, {_TRIES} times") from error
         self._pace.used(page.capacity)
         return page
+
+    def _scan(self, request: bytes, room: Callable[[], PageRoom]) -> SourcePage:
+        body = self._client.receive("Scan", request, lambda: room().answer)
+        return self._read(body, room())
 
     def pages(
         self,
@@ -152,10 +164,12 @@ class SourceTable:
         filtered: bool = True,
         only_keys: bool = False,
     ) -> Iterator[SourcePage]:
-        """All pages of a segment from ``start`` on."""
+        """All pages of a segment from ``start`` on, each until the next one is asked for."""
+        settings = {"filtered": filtered, "only_keys": only_keys}
         while True:
-            page = self.page(segment, segments, start, filtered=filtered, only_keys=only_keys)
-            yield page
+            with self._rooms.lease() as room:
+                page = self.page(segment, segments, start, room=room, **settings)
+                yield page
             start = page.last_key
             if start is None:
                 return
@@ -165,11 +179,11 @@ class SourceTable:
         found = self._get(keys, whole)
         if self._kind is ItemPage:  # all of them can be compared, packed or not
             return ItemPage(_page_of(found), self._keys, count=len(found))
-        return self._read(_page_of(found))
+        return self._read(_page_of(found), PageRoom())
 
-    def packed(self, keys: list[Item]) -> bytes:
+    def packed(self, keys: list[Item]) -> bytes | memoryview:
         """The documents of these keys one behind the other, without those of unfit items."""
-        return self._read(_page_of(self._get(keys, whole=True))).packed
+        return self._read(_page_of(self._get(keys, whole=True)), PageRoom()).packed
 
     def _get(self, keys: list[Item], whole: bool) -> list[Item]:
         left = list({typed_identity(key): key for key in keys}.values())
@@ -190,10 +204,10 @@ class SourceTable:
         Without those that no document can have.
         """
         options = self.stored.options
-        read = SourcePage(b"", self.stored)
+        read, room = SourcePage(b"", self.stored), PageRoom()
         for key in keys:
             with contextlib.suppress(ItemError):
-                self._fill(codec.scan_page(_page_of([key]), options), read)
+                _fill(codec.scan_page(_page_of([key]), options), read, room)
         return [self.decoded(one) for one in read.documents]
 
     def decoded(self, document: bytes) -> dict[str, Any]:
@@ -220,39 +234,41 @@ class SourceTable:
         left = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
         return answer["Responses"][name], left
 
-    def _read(self, body: codec.Body) -> SourcePage:
+    def _read(self, body: codec.Body, room: PageRoom) -> SourcePage:
         page = codec.scan_page(body, self._options)
         read = self._kind(body, self._keys)
         try:
-            self._fill(page, read)
+            _fill(page, read, room)
         except ItemError:
-            page = self._read_singly(read)
+            page = self._read_singly(read, room)
         read.scanned, read.capacity, read.last_key = page.scanned, page.capacity, page.last_key
         return read
 
-    def _read_singly(self, read: SourcePage) -> codec.ScanPage:
+    def _read_singly(self, read: SourcePage, room: PageRoom) -> codec.ScanPage:
         """Separate fit items from unfit ones; return the page without its items."""
         fit = []
         read.packed, read.count = b"", 0
         for item in _items(read.body):
             try:
-                self._fill(codec.scan_page(_page_of([item]), self._options), read)
+                _fill(codec.scan_page(_page_of([item]), self._options), read, room)
                 fit.append(item)
             except ItemError as error:
                 read.unfit.append((item, error.reason))
         rest = loaded(read.body) | {"Items": [], "Count": 0}
         page = codec.scan_page(dumped(rest), self._options)
-        self._fill(page, read)
+        _fill(page, read, room)
         read.body = _page_of(fit)
         return page
 
-    def _fill(self, page: codec.ScanPage, read: SourcePage) -> None:
-        """Add the documents of a page."""
-        with self._filling:
-            while not page.done:
-                length, count = page.fill(self._room, segment_prefix(0, 0), 0)
-                read.packed += self._room[:length]
-                read.count += count
+
+def _fill(page: codec.ScanPage, read: SourcePage, room: PageRoom) -> None:
+    """Add the documents of a page. They are copied where they need the room more than once."""
+    while not page.done:
+        before = bytes(read.packed)
+        length, count = page.fill(room.documents, segment_prefix(0, 0), 0)
+        documents = room.documents[:length]
+        read.packed = before + documents if before else documents
+        read.count += count
 
 
 def _items(body: codec.Body) -> list[Item]:

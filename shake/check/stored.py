@@ -74,7 +74,7 @@ class Stored(Protocol):
     def ranges(self, count: int) -> list[KeyRange]:
         """All that is stored, in about so many parts of about one size."""
 
-    def batches(self, part: KeyRange) -> Iterator[bytes]:
+    def batches(self, part: KeyRange) -> Iterator[bytes | memoryview]:
         """The key of each stored document, some at a time, as BSON documents in a row.
 
         To be gone through by :meth:`patiently`.

@@ -204,7 +204,7 @@ class Matcher(Protocol):
         partitions but the first and the last are there as a whole, and selected by their key.
         """
 
-    def match(self, stored: bytes) -> None:
+    def match(self, stored: bytes | memoryview) -> None:
         """Look at stored documents, one behind the other. Raises ValueError where they are none."""
 
     def unmatched(self) -> list[int]:
@@ -221,10 +221,10 @@ class Digests(Protocol):
     8 bytes of its key's digest say, a document adds the first 8.
     """
 
-    def add(self, documents: bytes, sums: memoryview) -> int:
+    def add(self, documents: bytes | memoryview, sums: memoryview) -> int:
         """Add the keys of documents, one behind the other; return how many there are."""
 
-    def within(self, documents: bytes, marks: bytes) -> list[bytes]:
+    def within(self, documents: bytes | memoryview, marks: bytes) -> list[bytes]:
         """Those documents whose keys fall into marked buckets: each has a bit of ``marks``."""
 
     def key(self, document: bytes) -> bytes:
@@ -255,7 +255,9 @@ class Codec(Protocol):
         Raises ValueError where a length does not fit.
         """
 
-    def matcher(self, documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+    def matcher(
+        self, documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm
+    ) -> Matcher:
         """Begin to match documents, one behind the other, that hold their keys as ``ours``."""
 
     def digests(self, seed: bytes, form: KeyForm) -> Digests:

@@ -58,9 +58,9 @@ class Field(NamedTuple):
 NOTHING = Field(0, b"", b"")
 
 
-def documents_of(documents: bytes) -> Iterator[bytes]:
+def documents_of(packed: bytes | memoryview) -> Iterator[bytes]:
     """Documents that stand one behind the other. Raises ValueError where they do not."""
-    at = 0
+    documents, at = bytes(packed), 0
     while at < len(documents):
         length = int.from_bytes(documents[at : at + 4], "little")
         if not 5 <= length <= len(documents) - at or documents[at + length - 1]:
@@ -264,12 +264,12 @@ class Digests:
         self._seed = seed
         self._form = form
 
-    def add(self, documents: bytes, sums: memoryview) -> int:
+    def add(self, documents: bytes | memoryview, sums: memoryview) -> int:
         keys = [self.key(document) for document in documents_of(documents)]
         add_keys(keys, sums)
         return len(keys)
 
-    def within(self, documents: bytes, marks: bytes) -> list[bytes]:
+    def within(self, documents: bytes | memoryview, marks: bytes) -> list[bytes]:
         found = []
         for document in documents_of(documents):
             number = _bucket(self.key(document), len(marks) * 8)

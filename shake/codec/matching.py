@@ -29,7 +29,9 @@ from shake.codec.digests import (
 class Matcher:
     """See contract.Matcher."""
 
-    def __init__(self, documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> None:
+    def __init__(
+        self, documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm
+    ) -> None:
         self._documents = list(documents_of(documents))
         self._seed = seed
         self._ours = ours
@@ -46,7 +48,7 @@ class Matcher:
     def __len__(self) -> int:
         return len(self._documents)
 
-    def match(self, stored: bytes) -> None:
+    def match(self, stored: bytes | memoryview) -> None:
         for document in documents_of(stored):
             number = self._table.get(key_digest(self._seed, self._stored, document[4:-1]))
             if number is None:

@@ -141,7 +141,7 @@ class ChangePage:
         return self._other.take_rejects() if self._other else []
 
 
-def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+def matcher(documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
     """See contract.Codec."""
     made: Matcher = _transcoder.Matcher(documents, seed, _form(ours), _form(stored))
     return made

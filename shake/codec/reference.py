@@ -257,7 +257,7 @@ def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int
     return cuts + [(start, at, count)] * bool(count)
 
 
-def matcher(documents: bytes, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
+def matcher(documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
     """See contract.Codec."""
     return matching.Matcher(documents, seed, ours, stored)
 

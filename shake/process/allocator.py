@@ -9,8 +9,9 @@ import ctypes
 _ARENA_MAX = -8
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-#: Bytes from which on a block is a mapping, and bytes at the end of the heap that stay there.
-_LARGE = 256 * 1024
+#: Bytes from which on a block is a mapping of its own: twice as many can stay free at the end of
+#: the heap.
+_LARGE, _KEPT = 256 * 1024, 4 * 2**20
 
 
 def share_memory_among_threads() -> None:
@@ -22,13 +23,31 @@ def share_memory_among_threads() -> None:
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
+def keep_large_blocks() -> None:
+    """Have blocks of up to _KEPT bytes used again: new memory from the system costs much CPU time.
+
+    Does nothing without glibc.
+    """
+    _map_from(_KEPT)
+
+
 def give_memory_back() -> None:
     """Have large blocks go back to the system when they are freed, and what is free now.
 
     Does nothing without glibc. By default glibc keeps blocks of the size of those that were freed.
     """
+    _map_from(_LARGE)
+    release_free_memory()
+
+
+def release_free_memory() -> None:
+    """Give free memory back to the system, once. Does nothing without glibc."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _map_from(size: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, _LARGE)
-        library.mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
-        library.malloc_trim(0)
+        library.mallopt(_MMAP_THRESHOLD, size)
+        library.mallopt(_TRIM_THRESHOLD, 2 * size)

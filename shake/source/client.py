@@ -106,9 +106,16 @@ class Client:
         """
         return self.begin(operation, body, Buffer()).result(_copy, attempts=attempts)
 
-    def receive(self, operation: str, body: bytes) -> memoryview:
-        """As :meth:`call`, without a copy of the answer: a view that ends with a closing 0."""
-        return self.begin(operation, body, Buffer()).result()
+    def receive(
+        self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
+    ) -> memoryview:
+        """As :meth:`call`, without a copy of the answer: a view that ends with a closing 0.
+
+        ``buffer`` is called, and can wait for one, when the request is on its way.
+        """
+        call = self.begin(operation, body, Buffer())
+        call.buffer = buffer()
+        return call.result()
 
     def ask(
         self, operation: str, request: dict[str, Any], *, attempts: int | None = None
@@ -144,13 +151,16 @@ class Client:
 
 
 class Call:
-    """A request under way. The thread that sent it may do other work before it takes the answer."""
+    """A request under way. The thread that sent it may do other work before it takes the answer.
+
+    ``buffer`` is what the answer will be received into.
+    """
 
     def __init__(self, client: Client, operation: str, body: bytes, buffer: Buffer) -> None:
         self._client = client
         self._operation = operation
         self._body = body
-        self._buffer = buffer
+        self.buffer = buffer
         service, self._url = "DynamoDB", client.endpoint.url
         if operation in _STREAMS:
             service, self._url = "DynamoDBStreams", client.endpoint.streams_url or self._url
@@ -184,7 +194,7 @@ class Call:
         try:
             if problem is not None or connection is None:
                 raise problem or ConnectionBroken("the request was not sent")
-            answer = connection.receive(self._buffer)
+            answer = connection.receive(self.buffer)
         except ConnectionBroken as error:
             if connection is not None:
                 connection.close()

@@ -6,25 +6,30 @@
 typedef struct {
     PyObject_HEAD
     struct matcher matcher;
-    PyObject *arguments; /* hold the documents, and names of the forms */
+    Py_buffer documents;
+    PyObject *arguments; /* hold the names of the forms */
 } Matcher;
 
 static PyObject *matcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *ours, *stored;
-    const char *documents, *seed, *reason;
-    Py_ssize_t documents_length, seed_length;
+    const char *seed, *reason;
+    Py_buffer documents;
+    Py_ssize_t seed_length;
     bool accepted;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "y#y#O!O!:Matcher", &documents, &documents_length, &seed,
-                          &seed_length, &PyTuple_Type, &ours, &PyTuple_Type, &stored))
+    if (!PyArg_ParseTuple(args, "y*y#O!O!:Matcher", &documents, &seed, &seed_length, &PyTuple_Type,
+                          &ours, &PyTuple_Type, &stored))
         return NULL;
     Matcher *self = (Matcher *)PyType_GenericAlloc(type, 0);
-    if (!self)
+    if (!self) {
+        PyBuffer_Release(&documents);
         return NULL;
+    }
     struct matcher *m = &self->matcher;
     self->arguments = Py_NewRef(args);
-    m->documents = bytes_of(documents, documents_length);
+    self->documents = documents;
+    m->documents = whole(&documents);
     if (!take_seed(&m->seed, seed, seed_length) || !take_form(&m->ours, ours) ||
         !take_form(&m->stored, stored))
         goto failed;
@@ -44,6 +49,7 @@ static void matcher_dealloc(PyObject *object)
     Matcher *self = (Matcher *)object;
     PyTypeObject *type = Py_TYPE(object);
     free_matcher(&self->matcher);
+    PyBuffer_Release(&self->documents);
     Py_XDECREF(self->arguments);
     PyObject_Free(self);
     Py_DECREF((PyObject *)type);
