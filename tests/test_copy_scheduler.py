@@ -14,6 +14,7 @@ from shake.farm.writer import LockGuard
 from shake.limits import Budget
 from shake.phase import Phase
 from shake.process.loop import Loop
+from shake.process.site import HERE
 from shake.process.supervised import MOST_DEATHS
 from shake.source.client import Credentials, Endpoint
 from tests.support.task import Notes
@@ -64,13 +65,13 @@ class Stage:
             config_of("full.document.parser=2"),
             Endpoint("http://127.0.0.1:9", "us-east-1"),
             Credentials("test", "test"),
-            0,
+            [],
             0,
             self.task,
         )
         self.far = [Far() for _ in range(workers)]
         for number, far in enumerate(self.far):
-            worker = Worker(self.pool, number, 2, 0)
+            worker = Worker(self.pool, number, HERE, number, 2, 0)
             worker.child = far  # type: ignore[assignment]  # keeps what it is sent
             self.pool.workers.append(worker)
         self.copies = []

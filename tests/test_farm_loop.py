@@ -31,7 +31,7 @@ class Peer:
         self.channel = SupervisorChannel(ours, roles.WORKER)
         self.heard: list[Any] = []
         self.dead = 0
-        loop.watch(self)
+        loop.watch(self.channel, self)
 
     def read(self) -> bool:
         heard, alive = self.channel.receive()
@@ -126,8 +126,8 @@ def test_a_peer_that_dies_has_its_whole_messages_heard_first_and_the_cut_one_nev
 def test_a_forgotten_peer_is_not_heard_and_does_not_die() -> None:
     loop = Loop()
     peer, other = Peer(loop), Peer(loop)
-    loop.forget(peer)
-    loop.forget(peer)  # twice is harmless
+    loop.forget(peer.channel)
+    loop.forget(peer.channel)  # twice is harmless
     for each in (peer, other):
         each.far.sendall(encode(Ready()))
         each.far.close()
@@ -144,7 +144,7 @@ def test_a_peer_that_closes_another_while_both_have_news_leaves_no_trace_of_it(
 
     def close(one: Peer) -> Callable[[], bool]:
         def close_it() -> bool:
-            loop.forget(one)
+            loop.forget(one.channel)
             one.channel.close()
             return True
 

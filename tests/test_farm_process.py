@@ -29,6 +29,7 @@ from shake.process.arena import Arena
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Ready, Report, Start
+from shake.process.site import HERE
 from shake.process.supervised import REVIVAL
 from shake.process.ulimits import allow_many
 from shake.schema import Attribute, Keys, Table
@@ -245,7 +246,7 @@ class Pool(Notes):
             config_of("full.document.parser=2"),
             Endpoint("http://127.0.0.1:9", "us-east-1"),
             Credentials("test", "test"),
-            1,
+            [HERE],
             0,
             self,
         )

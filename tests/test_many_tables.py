@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import threading
@@ -22,6 +21,7 @@ from shake.follow.table import FollowedTable
 from shake.limits import Budget
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
+from shake.process.site import HERE
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
@@ -49,7 +49,7 @@ class Task:
         offset = NOW - boot_clock()
         client.clock.learn(Bounds(offset - 0.1, offset + 0.1), boot_clock())
         self.pool = WorkerPool(
-            *(loop, config, endpoint, credentials, 1, 16),
+            *(loop, config, endpoint, credentials, [HERE], 16),
             self.task,
         )
         self.copies, followings = [], []
@@ -69,7 +69,7 @@ class Task:
         monitor = StreamMonitor(farm, followings)
         journaling = Journaling(farm, followings, monitor)
         scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling)
-        self.follow = FollowPhases(farm, by_number, {}, scheduler, monitor, journaling)
+        self.follow = FollowPhases(farm, by_number, {}, {}, scheduler, monitor, journaling)
 
     def second(self) -> None:
         """What is done each second."""
@@ -79,7 +79,7 @@ class Task:
 
     def close(self) -> None:
         for worker in self.pool.workers:
-            os.close(worker.arena)
+            HERE.close_arena(worker.arena)
         assert not self.task.told + self.task.heard
 
 

@@ -20,6 +20,7 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.process.alike import spawn_alike
 from shake.process.allocator import give_memory_back
+from shake.process.channel import SupervisorChannel
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
@@ -204,8 +205,9 @@ class CheckProcesses:
                 f"the {count} processes of the check cannot be started: {error.strerror}: the "
                 "machine has no room for so many; use fewer --workers"
             ) from error
-        for number, one in enumerate(spawned, len(self._children)):
+        for number, (process, ours) in enumerate(spawned, len(self._children)):
             self._joined.append(Joined())
+            channel = SupervisorChannel(ours, messages.CHECKER)
             self._children.append(
                 Child(
                     self._loop,
@@ -215,7 +217,7 @@ class CheckProcesses:
                     (),
                     on_message=partial(self._received, number),
                     on_death=_died,
-                    spawned=one,
+                    launched=(process, channel),
                 )
             )
 

@@ -43,7 +43,7 @@ class CopyScheduler:
     def _lease(self, copy: CopiedTable, worker: Worker, scanner: int) -> None:
         clock, segment = self._loop.clock(), copy.first()
         lease = self._ledger.grant(self, copy, segment, worker.number, clock)
-        copy.lease(lease)
+        copy.lease(lease, self._pool.writer_numbers(worker, copy.writers))
         position = segment.acknowledged
         self._pool.lease(
             worker,
@@ -97,7 +97,8 @@ class CopyScheduler:
             self._ledger.acknowledge(number)
         else:
             write = writer_messages.Write(
-                *(copy.number, number, lease.worker, message.slot, message.length),
+                *(copy.number, number, self._pool.workers[lease.worker].place),
+                *(message.slot, message.length),
                 *(lease.part.number, message.received),
             )
             self._writers[copy.number].write(lease.part.writer, write)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from shake.checkpoint.kept import NOTHING_KEPT, Tally
@@ -25,7 +25,7 @@ class Segment:
     That stays so even if a process that handles later pages exits.
 
     ``deaths`` counts the workers that died in a row while they read on from there. ``writer`` is
-    the number of the writer that all its pages go to, 0 before its first lease.
+    the number of the writer that its pages go to, 0 before its first lease.
     """
 
     __slots__ = ("_documents", "_length", "_run", "acknowledged", "deaths", "number", "writer")
@@ -73,7 +73,7 @@ SegmentLease: TypeAlias = "Lease[CopiedTable, Segment, Page]"
 class CopiedTable:
     """The state of one table's copy. It holds state only, and sends no orders.
 
-    At most ``writers`` processes store its pages.
+    At most ``writers`` processes at each site store its pages.
     """
 
     def __init__(
@@ -159,15 +159,16 @@ class CopiedTable:
         """The next segment to be leased; there must be one."""
         return self._segments[self._pending[0]]
 
-    def lease(self, lease: SegmentLease) -> None:
+    def lease(self, lease: SegmentLease, writers: Sequence[int]) -> None:
         """A segment is leased, to be read from what is acknowledged of it.
 
-        At its first lease it gets the writer that stores the fewest of the segments being read.
+        It keeps its writer if that is one of ``writers``, which are at the site of the lease's
+        worker. Else it gets the one of them that stores the fewest of the segments being read.
         """
         self._pending.remove(lease.part.number)
-        if not lease.part.writer:
+        if lease.part.writer not in writers:
             stored = Counter(one.part.writer for one in self.leases.values())
-            lease.part.writer = min(range(1, self.writers + 1), key=lambda number: stored[number])
+            lease.part.writer = min(writers, key=lambda number: stored[number])
         self.leases[lease.number] = lease
 
     def close_lease(self, lease: SegmentLease) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Sequence
 from typing import Any
 
 from shake.config import Config
@@ -15,6 +15,7 @@ from shake.farm.task import Task
 from shake.farm.worker_messages import FromWorker, ToWorker
 from shake.process import arena
 from shake.process.loop import Loop
+from shake.process.site import HERE, Site
 from shake.process.supervised import SupervisedChild
 from shake.source.client import Credentials, Endpoint
 from shake.status.snapshot import ProcessStatus
@@ -23,13 +24,16 @@ log = logging.getLogger("shake.farm")
 
 
 class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
-    """One place in the pool."""
+    """One place in the pool, the ``place``-th of its site."""
 
-    def __init__(self, pool: WorkerPool, number: int, scanners: int, readers: int) -> None:
-        super().__init__(pool.loop, WORKER, pool.config)
+    def __init__(
+        self, pool: WorkerPool, number: int, site: Site, place: int, scanners: int, readers: int
+    ) -> None:
+        super().__init__(pool.loop, WORKER, pool.config, site)
         self.number = number
+        self.place = place
         self.slots = scanners * arena.SLOTS_PER_SCANNER + readers * arena.SLOTS_PER_READER
-        self.arena = arena.create(self.slots)
+        self.arena = site.create_arena(self.slots)
         self.readers = readers  # shards that it may read at once
         self.shards: set[int] = set()  # leases of shards that it holds
         self.following: dict[int, bool] = {}  # streams that the process was sent: strict or not
@@ -41,6 +45,11 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
     @property
     def name(self) -> str:
         return f"worker {self.number}"
+
+    @property
+    def usable(self) -> bool:
+        """Its process runs, and can be reached."""
+        return self.child is not None and self.site.reachable
 
     def set_up(self) -> tuple[WorkerSetup, tuple[int, ...]]:
         self.opened.clear()
@@ -72,11 +81,14 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.send(messages.Free(slot))
 
     def status(self) -> ProcessStatus:
-        return ProcessStatus(self.name, self.pid, self.slots, len(self.busy), self.restarts)
+        used = len(self.busy)
+        return ProcessStatus(
+            self.name, self.pid, self.slots, used, self.restarts, node=self.site.node
+        )
 
 
 class WorkerPool:
-    """Keeps ``count`` workers alive.
+    """Keeps workers alive: one for each entry of ``sites``, where it runs.
 
     Each reads ``readers`` shards at once at most. What a worker reports on a lease goes to the job
     whose lease it is, everything else to the task.
@@ -88,7 +100,7 @@ class WorkerPool:
         config: Config,
         endpoint: Endpoint,
         credentials: Credentials,
-        count: int,
+        sites: Sequence[Site],
         readers: int,
         task: Task,
     ) -> None:
@@ -99,9 +111,14 @@ class WorkerPool:
         self.task = task
         self.paused = False
         self.ledger = Ledger(self)
-        self.workers = [
-            Worker(self, number, config.full_document_parser, readers) for number in range(count)
-        ]
+        self.workers: list[Worker] = []
+        self.at: dict[Site, list[Worker]] = {site: [] for site in sites}
+        scanners = config.full_document_parser
+        for number, site in enumerate(sites):
+            worker = Worker(self, number, site, len(self.at[site]), scanners, readers)
+            self.workers.append(worker)
+            self.at[site].append(worker)
+        self._sites = list(self.at)
 
     def start(self) -> None:
         """Start all processes."""
@@ -112,11 +129,25 @@ class WorkerPool:
 
     def idle_scanner(self) -> tuple[Worker, int] | None:
         """A scanner without a lease, of the worker that has the fewest; none during a pause."""
-        candidates = [w for w in self.workers if w.child is not None and None in w.scanners]
+        candidates = [w for w in self.workers if w.usable and None in w.scanners]
         if self.paused or not candidates:
             return None
         worker = max(candidates, key=lambda w: w.scanners.count(None))
         return worker, worker.scanners.index(None)
+
+    def writer_numbers(self, worker: Worker, each: int) -> range:
+        """Numbers of the writers of a copy that can read a worker's arena, ``each`` at a site.
+
+        The first writer, number 1, is on this machine, and is one of them where workers are, too.
+        """
+        if worker.site is HERE:
+            return range(1, each + 1)
+        first = 2 + self._sites.index(worker.site) * each
+        return range(first, first + each)
+
+    def site_of(self, writer: int, each: int) -> Site:
+        """Where the writer of this number is."""
+        return self._sites[(writer - 2) // each] if HERE not in self.at else HERE
 
     def lease(
         self, worker: Worker, table: messages.OpenTable, lease: messages.LeaseSegment
@@ -128,22 +159,23 @@ class WorkerPool:
         worker.scanners[lease.scanner] = lease.lease
         worker.send(lease)
 
-    def idle_reader(self) -> Worker | None:
-        """The worker that reads the fewest shards, if it can read more; none during a pause."""
+    def idle_reader(self, site: Site) -> Worker | None:
+        """The worker of a site that reads the fewest shards, if it can read more.
+
+        None during a pause.
+        """
         if self.paused:
             return None
-        candidates = [w for w in self.workers if w.child and len(w.shards) < w.readers]
+        candidates = [w for w in self.at[site] if w.usable and len(w.shards) < w.readers]
         return min(candidates, key=lambda w: len(w.shards), default=None)
 
-    @property
-    def idle_readers(self) -> int:
-        """How many more shards could be read."""
-        return sum(w.readers - len(w.shards) for w in self.workers if w.child)
+    def idle_readers(self, site: Site) -> int:
+        """How many more shards could be read at a site."""
+        return sum(w.readers - len(w.shards) for w in self.at[site] if w.child)
 
-    @property
-    def busy_readers(self) -> int:
-        """How many shards are read."""
-        return sum(len(w.shards) for w in self.workers)
+    def busy_readers(self, site: Site) -> int:
+        """How many shards are read at a site."""
+        return sum(len(w.shards) for w in self.at[site])
 
     def lease_shard(
         self, worker: Worker, stream: messages.OpenStream, lease: messages.LeaseShard
@@ -191,6 +223,11 @@ class WorkerPool:
         for worker in self.workers:
             worker.send(message)
 
+    def poll_quickly(self, until: float) -> None:
+        """Have quiet shards read quickly until a moment of this machine's boot clock."""
+        for worker in self.workers:
+            worker.send(messages.PollQuickly(until + worker.site.ahead))
+
     def renew_credentials(self, credentials: Credentials) -> None:
         """Pass on what the supervisor's chain has refreshed."""
         self.credentials = credentials
@@ -208,7 +245,7 @@ class WorkerPool:
             worker.dismiss()
         for worker in self.workers:
             worker.reap()
-            os.close(worker.arena)
+            worker.site.close_arena(worker.arena)
 
     def received(self, worker: Worker, message: FromWorker) -> None:
         """A worker has sent a message."""

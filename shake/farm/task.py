@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shake.follow.table import FollowedTable
     from shake.plan.plan import TablePlan
     from shake.process.loop import Loop
+    from shake.process.site import Site
     from shake.source.contract import Source
 
 
@@ -59,6 +60,9 @@ class Task(Protocol):
 
     def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
         """Start a further process that writes to the collection where ``first`` writes now."""
+
+    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
+        """What applies changes at a site, where ``first`` writes now: it itself, if it is there."""
 
     # ---- tables
 

@@ -14,6 +14,7 @@ from shake.farm.task import Task
 from shake.farm.writer_messages import FromWriter, OfWriter, ToWriter
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
+from shake.process.site import HERE, Site
 from shake.process.supervised import SupervisedChild
 from shake.status.snapshot import ProcessStatus
 from shake.targets.contract import LAST_PROCESS, Location
@@ -47,8 +48,9 @@ class LockGuard:
 class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
     """A process that writes collections: one while it is copied, several while they are followed.
 
-    ``number`` is 1, or a higher one of the further processes that a collection has.
-    ``until`` is the time of the boot clock from which on it is not allowed to write.
+    ``number`` is 1, or a higher one of the further processes that a collection has. ``arenas`` are
+    those of the workers at its ``site``. ``until`` is the time of the boot clock from which on it
+    is not allowed to write; elsewhere than on this machine the site keeps it.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         number: int = 1,
         until: Callable[[], float],
         task: Task,
+        site: Site = HERE,
     ) -> None:
-        super().__init__(loop, WRITER, config)
+        super().__init__(loop, WRITER, config, site)
         self._arenas = arenas
         self._number = number
         self._until = until
@@ -91,7 +94,12 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self.reap()
 
     def status(self) -> ProcessStatus:
-        return ProcessStatus(self.name, self.pid, restarts=self.restarts)
+        return ProcessStatus(self.name, self.pid, restarts=self.restarts, node=self.site.node)
+
+    def extend(self) -> None:
+        """Have it write until the later time that is known by now."""
+        if self.site is HERE:
+            self.send(messages.WriteUntil(self._until()))
 
     def start(self) -> None:
         if self.restarts >= LAST_PROCESS:
@@ -102,7 +110,8 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
             self._introduce(writer)
 
     def set_up(self) -> tuple[WriterSetup, tuple[int, ...]]:
-        set_up = WriterSetup(self._number, self.restarts, self._until(), self._arenas)
+        until = self._until() if self.site is HERE else 0.0
+        set_up = WriterSetup(self._number, self.restarts, until, self._arenas)
         return set_up, self._arenas
 
     def fail(self, error: RunError) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from shake.checkpoint.stream_records import AppliedRecord, repair_sessions
 from shake.clock import boot_clock
 from shake.errors import RunError
-from shake.farm import worker_messages, writer_messages
+from shake.farm import writer_messages
 from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
@@ -42,7 +42,8 @@ QUICK = 10.0
 class FollowPhases:
     """Begins to follow each table when it is copied, and says when all of them are consistent.
 
-    ``followings`` are the followed tables, and ``writers`` the running writers, by table number.
+    ``followings`` are the followed tables, by table number. So are the running writers:
+    ``appliers`` apply changes, and ``writers`` do all else.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FollowPhases:
         farm: Farm,
         followings: dict[int, FollowedTable],
         writers: dict[int, TableWriter],
+        appliers: dict[int, TableWriter],
         scheduler: FollowScheduler,
         monitor: StreamMonitor,
         journaling: Journaling,
@@ -59,6 +61,7 @@ class FollowPhases:
         self._checkpointer = farm.checkpointer
         self._followings = followings
         self._writers = writers
+        self._appliers = appliers
         self._scheduler = scheduler
         self._monitor = monitor
         self._journaling = journaling
@@ -123,7 +126,7 @@ class FollowPhases:
         until = boot_clock() + QUICK
         if until > self._quick_until + 1.0:
             self._quick_until = until
-            self._pool.send_all(worker_messages.PollQuickly(until))
+            self._pool.poll_quickly(until)
 
     # ---- phases
 
@@ -153,6 +156,8 @@ class FollowPhases:
 
     def _activate(self, following: FollowedTable) -> None:
         following.active = True
+        table = following.number
+        self._appliers[table] = self._task.start_applier(self._writers[table], following.home)
         self._writers[following.number].say(writer_messages.Sweep(following.number))
         self._keep_fence(following)
         following.shards.begin_applying()

@@ -19,14 +19,15 @@ from shake.stream.shard import TipIterator
 class FollowScheduler:
     """Decides which worker reads which shard. It holds no item data.
 
-    ``followings`` are the followed tables, and ``writers`` the running writers, by table number.
+    ``followings`` are the followed tables, and ``appliers`` the running writers of their changes,
+    by table number.
     """
 
     def __init__(
         self,
         farm: Farm,
         followings: Mapping[int, FollowedTable],
-        writers: Mapping[int, TableWriter],
+        appliers: Mapping[int, TableWriter],
         monitor: StreamMonitor,
         journaling: Journaling,
     ) -> None:
@@ -34,11 +35,11 @@ class FollowScheduler:
         self._config = farm.config
         self._ledger = farm.pool.ledger
         self._followings = followings
-        self._writers = writers
+        self._appliers = appliers
         self._monitor = monitor
         self._journaling = journaling
         self._source_clock = farm.source.clock
-        self._turns = Turns(farm, followings, journaling)
+        self._turns = {site: Turns(farm, followings, journaling, site) for site in farm.pool.at}
 
     # ---- leases
 
@@ -48,15 +49,16 @@ class FollowScheduler:
         ``changed``: tables that can have other claims than before.
         """
         for following in changed:
-            self._turns.queue(following)
-        while not self._task.draining and (worker := self._pool.idle_reader()):
-            claim = self._turns.next()
-            if claim is None:
-                return
-            grant = self._journaling.lease if claim.journal else self._lease
-            lease = grant(claim.following, worker)
-            self._pool.lease_shard(worker, self._open_stream(claim.following), lease)
-            self._turns.served(claim, lease.lease)
+            self._turns[following.home].queue(following)
+        for site, turns in self._turns.items():
+            while not self._task.draining and (worker := self._pool.idle_reader(site)):
+                claim = turns.next()
+                if claim is None:
+                    break
+                grant = self._journaling.lease if claim.journal else self._lease
+                lease = grant(claim.following, worker)
+                self._pool.lease_shard(worker, self._open_stream(claim.following), lease)
+                turns.served(claim, lease.lease)
 
     def _lease(self, following: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
         clock, shard = self._loop.clock(), following.shards.first()
@@ -92,7 +94,7 @@ class FollowScheduler:
             case worker_messages.Tip(_, moment):
                 following.answers += 1
                 following.tip(lease, min(moment, self._source_clock.earliest()))
-                self._turns.rest_at_tip(lease)
+                self._turns[following.home].rest_at_tip(lease)
             case worker_messages.ShardEnd(_, over):
                 shard.iterator = TipIterator(message.iterator, message.asked, message.since)
                 self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
@@ -108,9 +110,10 @@ class FollowScheduler:
             published = self._ledger.send(lease)
             batch = published.load.batch
             if published.load.written:
-                self._writers[lease.table.number].write(
+                place = self._pool.workers[lease.worker].place
+                self._appliers[lease.table.number].write(
                     writer_messages.Apply(
-                        *(lease.table.number, published.number, lease.worker, batch.slot),
+                        *(lease.table.number, published.number, place, batch.slot),
                         batch.runs,
                         lease.part.id,
                         batch.received,
@@ -129,7 +132,8 @@ class FollowScheduler:
 
     def tend(self) -> None:
         """Let those have a turn that wait, and lease what can be read by now."""
-        self._turns.take()
+        for turns in self._turns.values():
+            turns.take()
         self.assign(*self._followings.values())
 
     def restrict(self, following: FollowedTable) -> None:

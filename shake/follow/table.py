@@ -14,6 +14,7 @@ from shake.farm.worker_messages import Batch, Journaled
 from shake.follow.set_back import SetBack
 from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan
+from shake.process.site import HERE, Site
 from shake.schema import RETENTION, TRIM_MARGIN
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
@@ -46,15 +47,23 @@ JournalingLease: TypeAlias = "Lease[FollowedTable, Shard, None]"
 class FollowedTable:
     """The state of one table's changes. It holds state only, and sends no orders.
 
-    Batches of one shard are applied one after the other. ``clock`` is the loop's, in seconds. All
+    All its shards are read, and its changes are applied, at ``home``. Batches of one shard are
+    applied one after the other. ``clock`` is the loop's, in seconds. All
     other times are on the source's clock, in Unix seconds; no argument is a later time than the
     source's clock can have reached.
     """
 
     def __init__(
-        self, number: int, plan: TablePlan, record: StreamRecord, shards: list[Shard], clock: float
+        self,
+        number: int,
+        plan: TablePlan,
+        record: StreamRecord,
+        shards: list[Shard],
+        clock: float,
+        home: Site = HERE,
     ) -> None:
         self.number = number
+        self.home = home
         self.plan = plan
         self.record = record
         self.shards = Shards(plan.table.name, shards, record.began)

@@ -10,6 +10,7 @@ from shake.farm.ledger import Lease
 from shake.farm.task import Farm
 from shake.follow.journaling import Journaling
 from shake.follow.table import ApplyingLease, FollowedTable
+from shake.process.site import Site
 from shake.stream.queue import Queue
 
 #: Seconds that a shard is read while others wait for their turn, where there is something to read.
@@ -37,14 +38,22 @@ class ReadDemand(NamedTuple):
 
 
 class Turns:
-    """The demands of all tables for readers. ``followings`` are the followed tables by number."""
+    """The demands for the readers of one site, of the tables whose home that is.
+
+    ``followings`` are the followed tables by number, of all sites.
+    """
 
     def __init__(
-        self, farm: Farm, followings: Mapping[int, FollowedTable], journaling: Journaling
+        self,
+        farm: Farm,
+        followings: Mapping[int, FollowedTable],
+        journaling: Journaling,
+        site: Site,
     ) -> None:
         self._most = farm.config.increase_concurrency
         self._loop, self._pool = farm.loop, farm.pool
         self._followings = followings
+        self._site = site
         self._journaling = journaling
         self._served: dict[tuple[int, bool], int] = {}  # by demand: the number of its last lease
         #: Demands that have shards to be read, by readers and last lease; and some that had.
@@ -94,8 +103,9 @@ class Turns:
         Of the same demand; where that has no reader at all, of the table's other one, if the table
         is full, or else of those that have most.
         """
-        self._unserved = -self._pool.idle_readers
-        pairs = [self._demands(following) for following in self._followings.values()]
+        self._unserved = -self._pool.idle_readers(self._site)
+        ours = [one for one in self._followings.values() if one.home is self._site]
+        pairs = [self._demands(following) for following in ours]
         for demand, other in [*pairs, *(pair[::-1] for pair in pairs)]:
             if demand.waiting and demand.leases:
                 self._give_way(demand.held[: demand.waiting])
@@ -115,7 +125,7 @@ class Turns:
     def rest_at_tip(self, lease: ApplyingLease) -> None:
         """A shard that is read to its tip gives way soon: the more wait, the sooner."""
         if waiting := self._unserved or lease.table.shards.waiting:
-            readers = self._pool.busy_readers
+            readers = self._pool.busy_readers(self._site)
             turn = TIP_TURN * readers / (readers + waiting)
             if self._loop.clock() - lease.since >= turn:
                 self._unserved = max(0, self._unserved - 1)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from shake.process.messages import FromChild, Ping, Pong, Start
 from shake.process.packing import unpacker
 from shake.process.role import START, Role, Sent, SetUp, Taken
+
+if TYPE_CHECKING:
+    from shake.process.loop import Loop, Peer
 
 _CHUNK = 64 * 1024
 
@@ -63,6 +66,13 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
         self._role = role
         self._unpacker = unpacker()
         self._outgoing = bytearray()
+
+    def attach(self, loop: Loop, peer: Peer) -> None:
+        """Have the loop watch the socket for ``peer``."""
+        loop.watch(self, peer)
+
+    def detach(self, loop: Loop) -> None:
+        loop.forget(self)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,12 +9,11 @@ from typing import Generic
 
 from shake.process import heartbeat
 from shake.process.alike import Process
-from shake.process.channel import SupervisorChannel
 from shake.process.heartbeat import Heartbeat, Liveness
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Ping, Pong, Silent, Start
 from shake.process.role import Role, Sent, SetUp, Taken
-from shake.process.spawn import spawn
+from shake.process.site import HERE, ChildConnection, Site
 
 #: Seconds that a dismissed child has to end by itself.
 EXIT_SECONDS = 2.0
@@ -26,8 +24,9 @@ class Child(Generic[SetUp, Taken, Sent]):
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
     it is killed, and ``on_death`` is called as for any other death. Before that, and when it
-    answers again, ``on_message`` receives that each Silent is over. ``spawned`` is the process,
-    where it runs already. Raises OSError where the machine has no room for it.
+    answers again, ``on_message`` receives that each Silent is over. ``launched`` is the process,
+    where it runs already; else it is started at the ``site``. Raises OSError where the machine has
+    no room for it.
     """
 
     def __init__(
@@ -39,14 +38,12 @@ class Child(Generic[SetUp, Taken, Sent]):
         descriptors: tuple[int, ...],
         on_message: Callable[[FromChild | Sent], None],
         on_death: Callable[[str], None],
-        spawned: tuple[Process, socket.socket] | None = None,
+        launched: tuple[Process, ChildConnection[SetUp, Taken, Sent]] | None = None,
+        site: Site = HERE,
     ) -> None:
-        self._process: Process
-        self._process, ours = spawned or spawn(role.module, descriptors=descriptors)
-        self.pid = self._process.pid
-        self.channel = SupervisorChannel(ours, role)
+        self._process, self.channel = launched or site.launch(role, descriptors)
         self._loop = loop
-        self._name = f"{start.name} (process {self.pid})"
+        self._name = start.name
         self._on_message = on_message
         self._on_death = on_death
         self._over = False
@@ -54,9 +51,13 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._killed = ""  # why, where it did not answer
         self._heartbeat = Heartbeat(loop.clock())
         self._reported: set[str] = set()
-        loop.watch(self)
+        self.channel.attach(loop, self)
         self.channel.begin(start, set_up)
         self._beat()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, message: Taken) -> None:
         self.channel.send(message)
@@ -100,7 +101,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._loop.later(heartbeat.EVERY, self._beat)
 
     def _report(self, seconds: float) -> None:
-        text = f"{self._name} has not answered for {seconds:.0f} s"
+        text = f"{self._name} (process {self.pid}) has not answered for {seconds:.0f} s"
         self._reported.add(text)
         self._on_message(Silent(text))
 
@@ -113,7 +114,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         """Close the channel: the child ends by itself; ``reap`` waits for that."""
         self._over = True
         self._kill_at = time.monotonic() + EXIT_SECONDS
-        self._loop.forget(self)
+        self.channel.detach(self._loop)
         self.channel.close()
 
     def reap(self) -> None:

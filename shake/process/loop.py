@@ -30,9 +30,6 @@ class Channel(Protocol):
 class Peer(Protocol):
     """Something at the other end of a channel."""
 
-    @property
-    def channel(self) -> Channel: ...
-
     def read(self) -> bool:
         """Handle the messages that are there; False where the other end is closed."""
 
@@ -45,7 +42,7 @@ class Loop:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._selector = selectors.DefaultSelector()
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, tuple[Channel, Peer]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -56,15 +53,15 @@ class Loop:
         self._wake_out.setblocking(False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
 
-    def watch(self, peer: Peer) -> None:
-        descriptor = peer.channel.fileno()
-        self._peers[descriptor] = peer
+    def watch(self, channel: Channel, peer: Peer) -> None:
+        descriptor = channel.fileno()
+        self._peers[descriptor] = channel, peer
         self._selector.register(descriptor, selectors.EVENT_READ)
         both = selectors.EVENT_READ | selectors.EVENT_WRITE
-        peer.channel.on_backlog = lambda: self._expect(peer, descriptor, both)
+        channel.on_backlog = lambda: self._expect(channel, descriptor, both)
 
-    def forget(self, peer: Peer) -> None:
-        descriptor = peer.channel.fileno()
+    def forget(self, channel: Channel) -> None:
+        descriptor = channel.fileno()
         if self._peers.pop(descriptor, None) is not None:
             self._selector.unregister(descriptor)
 
@@ -112,25 +109,25 @@ class Loop:
             for key, events in self._selector.select(self._patience()):
                 if key.fd == self._wake_in.fileno():
                     self._drain_wakeups()
-                elif peer := self._peers.get(key.fd):
-                    self._serve(peer, events)
+                elif watched := self._peers.get(key.fd):
+                    self._serve(*watched, events)
             for _ in range(self._posted.qsize()):  # what these post waits for the next round
                 self._posted.get()()
             while self._timers and self._timers[0][0] <= self.clock():
                 heapq.heappop(self._timers)[2]()
 
-    def _serve(self, peer: Peer, events: int) -> None:
+    def _serve(self, channel: Channel, peer: Peer, events: int) -> None:
         if events & selectors.EVENT_WRITE:
-            peer.channel.flush()
-            if not peer.channel.backlog:
-                self._expect(peer, peer.channel.fileno(), selectors.EVENT_READ)
+            channel.flush()
+            if not channel.backlog:
+                self._expect(channel, channel.fileno(), selectors.EVENT_READ)
         if events & selectors.EVENT_READ and not peer.read():
-            self.forget(peer)
+            self.forget(channel)
             peer.died()
 
-    def _expect(self, peer: Peer, descriptor: int, events: int) -> None:
+    def _expect(self, channel: Channel, descriptor: int, events: int) -> None:
         """Wait for a full socket to take more, and only for that: it can most of the time."""
-        if self._peers.get(descriptor) is peer:
+        if (watched := self._peers.get(descriptor)) and watched[0] is channel:
             self._selector.modify(descriptor, events)
 
     def _patience(self) -> float | None:

@@ -13,6 +13,7 @@ from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Start
 from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.site import HERE, Site
 from shake.process.ulimits import shortage
 
 log = logging.getLogger("shake.farm")
@@ -24,15 +25,18 @@ REVIVAL = Backoff(first=0.1, longest=5.0)
 
 
 class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
-    """Keeps a process of a role alive; a subclass says what it is for."""
+    """Keeps a process of a role alive at a site; a subclass says what it is for."""
 
-    def __init__(self, loop: Loop, role: Role[SetUp, Taken, Sent], config: Config) -> None:
+    def __init__(
+        self, loop: Loop, role: Role[SetUp, Taken, Sent], config: Config, site: Site = HERE
+    ) -> None:
         self.child: Child[SetUp, Taken, Sent] | None = None  # None: between death and replacement
         self.restarts = 0
         self.deaths = 0  # in a row, without progress in between
         self._loop = loop
         self._role = role
         self._config = config
+        self.site = site
         self._retired = False
 
     @property
@@ -65,7 +69,8 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
         start = Start(self.name, self._config.as_settings())
         try:
             self.child = Child(
-                self._loop, self._role, start, set_up, descriptors, self.received, self._died
+                *(self._loop, self._role, start, set_up, descriptors, self.received, self._died),
+                site=self.site,
             )
         except OSError as error:
             self._died(f"it cannot be started: {shortage(error) or error.strerror}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shake.checkpoint.checkpoints import Checkpoints
@@ -31,6 +32,7 @@ from shake.plan.machine import APPLIERS, READERS, workers_needed, writers_of
 from shake.plan.plan import Plan, capacity_rate
 from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
+from shake.process.site import HERE, Site
 from shake.source.client import Endpoint
 from shake.source.contract import Source
 from shake.source.session import CredentialSource
@@ -102,16 +104,17 @@ class Parts:
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
         self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
         workers = min(options.workers, workers_needed(config, plan))
+        sites = [HERE] * workers
         names = [table.table.name for table in plan.tables]
         kept = resources.checkpoints.kept_tallies(names)
-        self.copies = _copies(config, plan, workers, now, kept)
-        followings = _followings(plan, resources.positions, now)
+        self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)
+        followings = _followings(plan, resources.positions, list(dict.fromkeys(sites)), now)
         self.pool = WorkerPool(
             loop,
             config,
             resources.endpoint,
             resources.credentials(),
-            workers,
+            sites,
             READERS if followings else 0,
             task,
         )
@@ -126,13 +129,14 @@ class Parts:
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
     def _connect_follow(self, farm: Farm, followings: dict[int, FollowedTable]) -> None:
-        tables, writers = list(followings.values()), dict[int, TableWriter]()
-        self._follow_writers = writers
+        tables = list(followings.values())
+        writers, appliers = dict[int, TableWriter](), dict[int, TableWriter]()
+        self._follow_writers, self._appliers = writers, appliers
         self.monitor = monitor = StreamMonitor(farm, tables)
         journaling = Journaling(farm, tables, monitor)
-        self.follow_scheduler = FollowScheduler(farm, followings, writers, monitor, journaling)
+        self.follow_scheduler = FollowScheduler(farm, followings, appliers, monitor, journaling)
         self.follow_phases = FollowPhases(
-            farm, followings, writers, self.follow_scheduler, monitor, journaling
+            farm, followings, writers, appliers, self.follow_scheduler, monitor, journaling
         )
 
     @property
@@ -144,44 +148,63 @@ class Parts:
     def writing(self) -> list[WriterProcess]:
         """The processes that write to the target."""
         copying = itertools.chain.from_iterable(self._copy_writers.values())
-        writers = [*copying, *self._follow_writers.values()]
-        return list(dict.fromkeys(writer.process for writer in writers))
+        return _processes([*copying, *self._follow_writers.values(), *self._appliers.values()])
 
-    def process(self, *, alone: bool, number: int = 1) -> WriterProcess:
+    def process(self, *, alone: bool, number: int = 1, site: Site = HERE) -> WriterProcess:
         """A process to write a collection: a new one or, where there are many, a shared one.
 
         Changes cost little, so followed tables can share processes. ``number``: see WriterProcess.
         """
-        shared = list(dict.fromkeys(writer.process for writer in self._follow_writers.values()))
+        following = [*self._follow_writers.values(), *self._appliers.values()]
+        shared = [process for process in _processes(following) if process.site is site]
         if not alone and len(shared) >= APPLIERS:
             return min(shared, key=lambda one: one.load)
         return WriterProcess(
             self._loop,
             self._config,
-            tuple(worker.arena for worker in self.pool.workers),
+            tuple(worker.arena for worker in self.pool.at[site]) if site in self.pool.at else (),
             number=number,
             until=lambda: self._lock.until,
             task=self._task,
+            site=site,
         )
+
+    def another_writer(self, first: TableWriter, number: int) -> TableWriter:
+        """See Task.start_another_writer."""
+        site = self.pool.site_of(number, self.copies[first.table].writers)
+        return replace(first, process=self.process(alone=True, number=number, site=site))
+
+    def applier(self, first: TableWriter, site: Site) -> TableWriter:
+        """See Task.start_applier."""
+        if first.process.site is site:
+            return first
+        return replace(first, process=self.process(alone=False, site=site))
+
+
+def _processes(writers: Iterable[TableWriter]) -> list[WriterProcess]:
+    """Each process once."""
+    return list(dict.fromkeys(writer.process for writer in writers))
 
 
 def _copies(
-    config: Config, plan: Plan, workers: int, now: float, kept: Mapping[str, Tally]
+    config: Config, plan: Plan, workers: int, sites: int, now: float, kept: Mapping[str, Tally]
 ) -> list[CopiedTable]:
     copies = []
     for number, table in enumerate(plan.tables):
         budget = Budget(config.qps_full, capacity_rate(config, table.table), now)
-        writers = writers_of(config, table, workers)
+        writers = math.ceil(writers_of(config, table, workers) / max(1, sites))
         tally = kept.get(table.table.name, NOTHING_KEPT)
         copies.append(CopiedTable(number, table, budget, now, writers, tally))
     return copies
 
 
 def _followings(
-    plan: Plan, positions: Mapping[str, StreamPosition], now: float
+    plan: Plan, positions: Mapping[str, StreamPosition], sites: Sequence[Site], now: float
 ) -> dict[int, FollowedTable]:
+    """The followed tables by number, each with the next site as its home."""
+    homes = itertools.cycle(sites)
     return {
-        number: FollowedTable(number, table, one.record, one.shards, now)
+        number: FollowedTable(number, table, one.record, one.shards, now, next(homes))
         for number, table in enumerate(plan.tables)
         if (one := positions.get(table.table.name))
     }

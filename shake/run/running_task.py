@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from shake.config import Redactor
@@ -20,6 +19,7 @@ from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
+from shake.process.site import Site
 from shake.run.parts import Parts, RunOptions, RunResources
 from shake.run.shutdown import Shutdown
 from shake.run.snapshots import Snapshots
@@ -108,7 +108,10 @@ class RunningTask:
         )
 
     def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
-        return replace(first, process=self.parts.process(alone=True, number=number))
+        return self.parts.another_writer(first, number)
+
+    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
+        return self.parts.applier(first, site)
 
     def worker_died(self, worker: Worker) -> None:
         self.parts.copy_scheduler.worker_died(worker)

@@ -8,7 +8,6 @@ import threading
 import time
 
 from shake.control.commands import Command, GetStatus, Reply
-from shake.farm import writer_messages
 from shake.plan.plan import Plan
 from shake.run.parts import RunOptions, RunResources
 from shake.run.running_task import RunningTask
@@ -127,7 +126,7 @@ class Supervisor:
         if (until := self._lock.until) != self._until:
             self._until = until
             for process in self._parts.writing:
-                process.send(writer_messages.WriteUntil(until))
+                process.extend()
         self._task.steering.tend()
         if self._task.ends_when_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()

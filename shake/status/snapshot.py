@@ -96,6 +96,7 @@ class ProcessStatus:
 
     ``slots`` and ``slots_used`` are of a worker's arena. ``cpu`` is how many CPUs it uses of late,
     ``cpu_seconds`` what it has used so far, and ``memory`` its resident bytes, None where unknown.
+    ``node`` is where it runs, "" for the supervisor's machine.
     """
 
     role: str
@@ -106,6 +107,7 @@ class ProcessStatus:
     cpu: float | None = None
     cpu_seconds: float | None = None
     memory: int | None = None
+    node: str = ""
 
 
 class CheckStatus(NamedTuple):

@@ -14,6 +14,7 @@ from shake.farm.writer import TableWriter
 from shake.farm.writer_messages import Done
 from shake.follow.table import FollowedTable
 from shake.plan.plan import TablePlan
+from shake.process.site import Site
 
 
 class Notes:
@@ -46,6 +47,9 @@ class Notes:
         return writer
 
     def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+        return first
+
+    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
         return first
 
     def from_worker(self, worker: Worker, message: Any) -> None:

@@ -1,0 +1,88 @@
+"""Where child processes run: this machine, or another one that shake.nodes reaches."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from shake.process import arena
+from shake.process.alike import Process
+from shake.process.channel import SupervisorChannel
+from shake.process.messages import FromChild, Ping, Pong, Start
+from shake.process.packing import Message
+from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.spawn import spawn
+
+if TYPE_CHECKING:
+    from shake.process.loop import Loop, Peer
+
+
+TakenSetUp = TypeVar("TakenSetUp", bound=Message, contravariant=True)
+TakenMessage = TypeVar("TakenMessage", bound=Message, contravariant=True)
+
+
+class ChildConnection(Protocol[TakenSetUp, TakenMessage, Sent]):
+    """The supervisor's end of the connection to a child: see SupervisorChannel."""
+
+    def attach(self, loop: Loop, peer: Peer) -> None:
+        """Have ``peer`` read what comes, and hear of the child's end."""
+
+    def detach(self, loop: Loop) -> None: ...
+
+    def begin(self, start: Start, set_up: TakenSetUp) -> None: ...
+
+    def send(self, message: Ping | TakenMessage) -> None: ...
+
+    def receive(self) -> tuple[list[Pong | FromChild | Sent], bool]: ...
+
+    def close(self) -> None: ...
+
+
+class Site(Protocol):
+    """A machine on which children run.
+
+    ``node`` is its name, "" for this machine. ``ahead`` is by how many seconds its boot clock is
+    ahead of this machine's. ``reachable``: what is sent to its children arrives.
+    """
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def ahead(self) -> float: ...
+
+    @property
+    def reachable(self) -> bool: ...
+
+    def create_arena(self, slots: int) -> int:
+        """The descriptor, there, of memory for so many slots."""
+
+    def close_arena(self, descriptor: int) -> None: ...
+
+    def launch(
+        self, role: Role[SetUp, Taken, Sent], descriptors: tuple[int, ...]
+    ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
+        """Start a child, which inherits descriptors. Raises OSError where there is no room."""
+
+
+class ThisMachine:
+    """The machine of this process: a Site."""
+
+    node = ""
+    ahead = 0.0
+    reachable = True
+
+    def create_arena(self, slots: int) -> int:
+        return arena.create(slots)
+
+    def close_arena(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def launch(
+        self, role: Role[SetUp, Taken, Sent], descriptors: tuple[int, ...]
+    ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
+        process, ours = spawn(role.module, descriptors=descriptors)
+        return process, SupervisorChannel(ours, role)
+
+
+HERE = ThisMachine()
