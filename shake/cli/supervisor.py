@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from shake.errors import RefusedError, refuse
 from shake.plan.profile import MOST_ITEMS
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
+from shake.process.site import Sites
 from shake.process.ulimits import allow_many
 from shake.run import task
 from shake.run.parts import RunOptions
@@ -115,9 +117,27 @@ def _act(
                 linger,
                 linger_seconds,
                 terminal_width(),
+                _sites(options),
             )
         )
         return 0
+
+
+def _sites(
+    options: argparse.Namespace,
+) -> Callable[[], contextlib.AbstractContextManager[Sites]] | None:
+    """Where children run; None for this machine."""
+    if not options.nodes:
+        return None
+    kind, _, count = options.nodes.partition(":")
+    assert kind == "local"
+
+    def open_sites() -> contextlib.AbstractContextManager[Sites]:
+        from shake.nodes.local import open_local
+
+        return open_local(int(count), options.workers or usable_cpus())
+
+    return open_sites
 
 
 def _notices(loaded: Loaded) -> None:
@@ -163,6 +183,12 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
             "--print-config": "print the effective configuration, and where each value is from",
         },
     )
+    parser.add_argument(
+        "--nodes",
+        metavar="WHERE",
+        default="",
+        help="local:N: work in N nodes on this machine",
+    )
     _add_profile(parser, "with --dry-run: ")
 
 
@@ -188,7 +214,9 @@ def _define_plan(parser: argparse.ArgumentParser) -> None:
     command.add_common(parser, workers="worker processes of the run")
     command.add_flags(parser, {"--json": "print the plan as one JSON document"})
     _add_profile(parser, "")
-    parser.set_defaults(dry_run=True, until_consistent=False, standby=False, print_config=False)
+    parser.set_defaults(
+        dry_run=True, until_consistent=False, standby=False, print_config=False, nodes=""
+    )
 
 
 RUN = Command(

@@ -156,6 +156,14 @@ class Ledger:
                 self._take(lease.waiting.popleft())
             self.end(lease, End.LOST)
 
+    def abandon(self, worker: int) -> None:
+        """No target gets what this worker has published: its machine is lost.
+
+        Its leases are never closed: the run ends, and the next one reads from what is acknowledged.
+        """
+        published = self._unacknowledged.items()
+        self._unacknowledged = {n: one for n, one in published if one.lease.worker != worker}
+
     def _take(self, published: Published[Any]) -> None:
         del self._unacknowledged[published.number]
         if published.slot >= 0:

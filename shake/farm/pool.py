@@ -18,6 +18,7 @@ from shake.process.loop import Loop
 from shake.process.site import HERE, Site
 from shake.process.supervised import SupervisedChild
 from shake.source.client import Credentials, Endpoint
+from shake.source.clock import Bounds
 from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")
@@ -65,7 +66,9 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         return set_up, (self.arena,)
 
     def received(self, message: FromWorker) -> None:
-        self._pool.received(self, message)
+        # The source's clock is measured by the clock of the machine, of which each has another.
+        if self.site is HERE or not isinstance(message, Bounds):
+            self._pool.received(self, message)
 
     def lost(self) -> None:
         self.scanners = [None] * len(self.scanners)
@@ -238,6 +241,13 @@ class WorkerPool:
         for worker in self.workers:
             worker.retire()
         self.send_all(messages.Drain())
+
+    def abandon(self, sites: Sequence[Site]) -> None:
+        """Expect nothing more of workers at sites that are lost."""
+        for worker in self.workers:
+            if worker.site in sites:
+                worker.retire()
+                self.ledger.abandon(worker.number)
 
     def close(self) -> None:
         """End all processes."""

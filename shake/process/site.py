@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from shake.process import arena
 from shake.process.alike import Process
@@ -15,6 +16,7 @@ from shake.process.spawn import spawn
 
 if TYPE_CHECKING:
     from shake.process.loop import Loop, Peer
+    from shake.status.snapshot import NodeStatus
 
 
 TakenSetUp = TypeVar("TakenSetUp", bound=Message, contravariant=True)
@@ -86,3 +88,51 @@ class ThisMachine:
 
 
 HERE = ThisMachine()
+
+#: Why other sites are to be used, and those that are lost.
+Changed: TypeAlias = Callable[[str, Sequence[Site]], None]
+
+
+class Sites(Protocol):
+    """The sites of a task. One run after another uses them, each with those that are there."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers they have room for."""
+
+    def wait(self) -> None:
+        """Wait until there is one."""
+
+    def places(self, count: int) -> list[Site]:
+        """A run begins: where each of so many workers runs."""
+
+    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
+        """While the run lasts: ``until`` is when its right to write ends, on the boot clock."""
+
+    def end(self, hurried: Callable[[], bool]) -> None:
+        """The run has ended: return when nothing of it can write any more, or is ``hurried``."""
+
+    def status(self) -> tuple[NodeStatus, ...]:
+        """The nodes, for those who look."""
+
+
+class Alone:
+    """This machine only: Sites."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def wait(self) -> None:
+        """It is there."""
+
+    def places(self, count: int) -> list[Site]:
+        return [HERE] * count
+
+    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
+        """It does not change."""
+
+    def end(self, hurried: Callable[[], bool]) -> None:
+        """Its children have been waited for."""
+
+    def status(self) -> tuple[NodeStatus, ...]:
+        return ()

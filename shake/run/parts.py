@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,7 +33,7 @@ from shake.plan.machine import APPLIERS, READERS, workers_needed, writers_of
 from shake.plan.plan import Plan, capacity_rate
 from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
-from shake.process.site import HERE, Site
+from shake.process.site import HERE, Site, Sites
 from shake.source.client import Endpoint
 from shake.source.contract import Source
 from shake.source.session import CredentialSource
@@ -52,7 +53,7 @@ class Display(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunResources:
-    """What a run needs of the world outside: source, store of checkpoints, screen, commands.
+    """What a run needs of the world outside: source, store of checkpoints, screen, commands, sites.
 
     ``positions`` are those of the tables whose changes are followed, by name, and ``watch`` is a
     client for their streams.
@@ -66,6 +67,7 @@ class RunResources:
     lock: TaskLock
     screen: Display
     desk: Desk
+    sites: Sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class RunOptions:
 
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
     change made before its start is applied. A ``standby`` first waits until no other supervisor
-    runs the task. ``linger`` is called at a good end, while the status
-    page is still up. After the end it stays for ``linger_seconds``. The closing summary is not
-    wider than ``width`` where that is not 0.
+    runs the task. ``linger`` is called at a good end, while the status page is still up. After the
+    end it stays for ``linger_seconds``. The closing summary is not wider than ``width`` where that
+    is not 0. ``open_sites`` gives the sites of children, where that is not this machine.
     """
 
     config: Config
@@ -88,6 +90,7 @@ class RunOptions:
     linger: Callable[[], None]
     linger_seconds: float
     width: int
+    open_sites: Callable[[], AbstractContextManager[Sites]] | None = None
 
 
 class Parts:
@@ -104,7 +107,8 @@ class Parts:
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
         self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
         workers = min(options.workers, workers_needed(config, plan))
-        sites = [HERE] * workers
+        self.sites = resources.sites
+        sites = self.sites.places(workers)
         names = [table.table.name for table in plan.tables]
         kept = resources.checkpoints.kept_tallies(names)
         self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)

@@ -38,7 +38,7 @@ class Resync:
         self._lock = lock
         self._behind: set[str] = set()  # copied anew, and not caught up since
         self._failures = 0  # in a row
-        #: Whether there was any gap.
+        #: Whether there was any gap, or another reason to plan anew in this process.
         self.met = False
 
     @contextlib.contextmanager

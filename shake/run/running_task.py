@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from shake.config import Redactor
@@ -112,6 +112,13 @@ class RunningTask:
 
     def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
         return self.parts.applier(first, site)
+
+    def sites_changed(self, why: str, lost: Sequence[Site]) -> None:
+        """End this run, so that the next one works at the sites that are there by now."""
+        self.parts.pool.abandon(lost)
+        if self.shutdown.running:
+            log.warning("%s: all of them finish what they have read, and go on", why)
+        self.shutdown.regroup(why)
 
     def worker_died(self, worker: Worker) -> None:
         self.parts.copy_scheduler.worker_died(worker)

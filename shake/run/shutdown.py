@@ -36,8 +36,9 @@ class Stage(Enum):
 class Ending:
     """How a run ends: exit status, the line that says why, and until when it may take.
 
-    ``gap``: a table is to be copied anew, and all to go on then. ``consistent``: the run was to
-    end when all is consistent, and it was. ``signalled``: the user has asked for the end.
+    ``gap``: a table is to be copied anew, and all to go on then. ``regroup``: all is to go on at
+    once, at other sites. ``consistent``: the run was to end when all is consistent, and it was.
+    ``signalled``: the user has asked for the end.
     """
 
     status: int
@@ -46,6 +47,12 @@ class Ending:
     gap: GapError | None = None
     consistent: bool = False
     signalled: bool = False
+    regroup: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Another run follows in this process."""
+        return self.gap is not None or self.regroup
 
 
 class Shutdown:
@@ -101,6 +108,12 @@ class Shutdown:
         patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
         self._begin(error.exit_status, str(error), patience)
 
+    def regroup(self, why: str) -> None:
+        """End the run because the task goes on at other sites."""
+        if self.running:
+            line = f"{why}: the task goes on with those that are there"
+            self._begin(0, line, DRAIN_SECONDS, regroup=True)
+
     def finish(self, line: str) -> None:
         """End it because all tables are consistent; ``line`` says what that means."""
         self._begin(0, line, FINISH_SECONDS, consistent=True)
@@ -109,7 +122,7 @@ class Shutdown:
         """Stop the task because of a signal; after a second signal, stop at once."""
         patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
         deadline = self._clock() + patience
-        if self.running or self.ending.gap:  # the next start finds the same gap
+        if self.running or self.ending.goes_on:  # the next start finds the same gap
             self.ending = self._stopped(number, deadline)
         else:
             self.ending = replace(
@@ -120,14 +133,14 @@ class Shutdown:
 
     def missed(self, who: str) -> None:
         """The time is over and not all is durable: ``who`` did not answer."""
-        if self.ending.status == 0:
+        if self.ending.status == 0 and not self.ending.regroup:
             line = f"stopped, but {who} did not answer in time; start again to go on"
             self.ending = replace(self.ending, status=1, line=line)
 
     def end(self, errors: str) -> None:
         """It is over; no end is good where the target has refused an index (``errors``)."""
         self.stage = Stage.ENDED
-        if errors and self.ending.status == 0:
+        if errors and self.ending.status == 0 and not self.ending.regroup:
             self.ending = replace(self.ending, status=1, line=errors)
 
     def asked(self) -> None:
@@ -143,7 +156,7 @@ class Shutdown:
         if self.running:
             return "degraded" if problem else "running", problem
         line = self.ending.line
-        if self.ending.gap:
+        if self.ending.goes_on:
             return "degraded", line
         if self.ending.status:
             return "failed", line
@@ -160,10 +173,12 @@ class Shutdown:
         gap: GapError | None = None,
         *,
         consistent: bool = False,
+        regroup: bool = False,
     ) -> None:
         if self.running:
             self.stage = Stage.ENDING
-            self.ending = Ending(status, line, self._clock() + patience, gap, consistent)
+            deadline = self._clock() + patience
+            self.ending = Ending(status, line, deadline, gap, consistent, regroup=regroup)
             self._drain(patience)
 
     def _stopped(self, number: int, deadline: float) -> Ending:

@@ -85,6 +85,7 @@ class Snapshots:
             saved_at=self._parts.checkpointer.saved_at,
             paused_at=paused_at,
             gap=self._shutdown.gap,
+            nodes=self._parts.sites.status(),
         )
 
     def look(self) -> Snapshot | None:

@@ -60,6 +60,8 @@ class Supervisor:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
             signals.append(signal.SIGHUP)
         with loop.signals(signals, self._shutdown.signalled):
+            lock, changed = self._lock, self._task.sites_changed
+            self._parts.sites.attach(loop, lambda: lock.until, changed)
             self._parts.pool.start()
             self._parts.checkpointer.start()
             self._parts.follow_phases.start()
@@ -68,11 +70,11 @@ class Supervisor:
             loop.run(self._over)
             self._resources.desk.close()
             self._end()
-            while self._shutdown.ending.gap and not self._closed and loop.signalled is None:
-                time.sleep(0.1)  # the resync must not begin before all of this run is closed
-            if not self._shutdown.ending.gap:
+            while self._shutdown.ending.goes_on and not self._closed and loop.signalled is None:
+                time.sleep(0.1)  # the next run must not begin before all of this one is closed
+            if not self._shutdown.ending.goes_on:
                 keep_status(self._shutdown.ending.status)
-        if self._shutdown.ending.gap and loop.signalled is not None:
+        if self._shutdown.ending.goes_on and loop.signalled is not None:
             self._shutdown.stop_instead(loop.signalled)  # a later signal raises an exception
             self._task.show()
         elif loop.signalled is not None:
@@ -92,6 +94,8 @@ class Supervisor:
         parts.follow_phases.close()
         self._save()
         parts.checkpointer.close(timeout=1.0)
+        ending, loop = self._shutdown.ending, self._loop
+        parts.sites.end(lambda: not ending.goes_on or loop.signalled is not None)
         self._task.show()
 
     def _over(self) -> bool:

@@ -28,6 +28,7 @@ from shake.plan.profile import take_profiles
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.plan.text import brief
+from shake.process.site import Alone, Sites
 from shake.process.ulimits import check_files, files_problem
 from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
@@ -102,8 +103,14 @@ def run(options: RunOptions) -> None:
 
 def _run(options: RunOptions, pages: Pages) -> Ending | None:
     """Run the task; how it ended, None where nothing was to be done."""
-    config, workers = options.config, options.workers
+    config = options.config
     with contextlib.ExitStack() as stack:
+        sites: Sites = Alone(options.workers)
+        if options.open_sites:
+            sites = stack.enter_context(options.open_sites())
+        sites.wait()
+        options = replace(options, workers=sites.workers)
+        workers = options.workers
         if options.standby:
             taken = _take_over(config, workers, stack)
             if taken is None:
@@ -128,7 +135,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
         resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
         oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         try:
-            return _carry_out(options, pages, opened, lock, plan, resync, oversight)
+            return _carry_out(options, pages, opened, lock, plan, resync, oversight, sites)
         except RefusedError as error:
             if not resync.met:
                 raise
@@ -182,13 +189,19 @@ def _carry_out(
     first: Plan,
     resync: Resync,
     oversight: Oversight,
+    sites: Sites,
 ) -> Ending:
-    """Carry out the first plan; all is planned anew after a gap, and after what may pass then."""
+    """Carry out the first plan.
+
+    All is planned anew after a gap, for other sites, and after what may pass then.
+    """
     plan: Plan | None = first
     while True:
         with resync.waiting_out_outages():
+            sites.wait()
+            options = replace(options, workers=sites.workers)
             plan = plan or _planned(options.config, options.workers, opened, lock)
-            if ending := _run_plan(options, pages, opened, lock, plan, resync, oversight):
+            if ending := _run_plan(options, pages, opened, lock, plan, resync, oversight, sites):
                 return ending
         plan = None
 
@@ -201,6 +214,7 @@ def _run_plan(
     plan: Plan,
     resync: Resync,
     oversight: Oversight,
+    sites: Sites,
 ) -> Ending | None:
     """Carry out the plan; its good end, None where all is to be planned anew, as by a restart."""
     config = options.config
@@ -214,9 +228,14 @@ def _run_plan(
             *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
             pages,
             oversight.desk,
+            sites,
         )
         ending, last = _supervised(options, plan, resources, pages, Checks(opened.store))
         resync.look(last)
+        if ending.regroup:
+            resync.met = True
+            pages.last = last
+            return None
         if ending.gap:
             try:
                 _mark(ending.gap, opened, plan, resync)

@@ -110,6 +110,20 @@ class ProcessStatus:
     node: str = ""
 
 
+class NodeStatus(NamedTuple):
+    """A machine on which children run. ``state`` is a word of nodes.membership.State.
+
+    ``cpu`` is how many CPUs its processes use of late, and ``memory`` their resident bytes.
+    """
+
+    name: str
+    address: str
+    state: str
+    workers: int
+    cpu: float
+    memory: int
+
+
 class CheckStatus(NamedTuple):
     """A ``shake-check`` of this task, as it was last saved.
 
@@ -161,4 +175,5 @@ class Snapshot:
     saved_at: float = 0.0
     paused_at: float | None = None
     gap: bool = False
+    nodes: tuple[NodeStatus, ...] = ()
     check: CheckStatus | None = None

@@ -1,0 +1,1 @@
+"""Several machines: a head that runs the task, and nodes on which its children work."""

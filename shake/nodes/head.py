@@ -1,0 +1,265 @@
+"""The head's side of all nodes: who has joined, who works, and until when."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from shake.clock import boot_clock
+from shake.nodes import messages
+from shake.nodes.connection import Stream, exchange
+from shake.nodes.membership import Membership
+from shake.nodes.node import Node
+from shake.process.loop import Loop
+from shake.process.site import Changed, Site
+from shake.status.snapshot import NodeStatus
+
+log = logging.getLogger("shake.nodes")
+
+#: Seconds between two looks at the nodes while the task runs.
+_LOOK_EVERY = 0.25
+#: Seconds that others have to join when the first node is there.
+_PAUSE = 1.0
+#: Seconds that a node has to begin an epoch.
+_BEGIN_SECONDS = 10.0
+#: Seconds between two lines of the log while no node is there.
+_NOTICE_EVERY = 30.0
+
+
+class Link(Protocol):
+    """A connection to a node that both sides have authenticated."""
+
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def peer(self) -> str: ...
+
+
+class Listener(Protocol):
+    """Where nodes connect."""
+
+    def accept(self) -> Link | None:
+        """The next node, None when it is closed."""
+
+    def close(self) -> None: ...
+
+
+class Head:
+    """The nodes of a task: Sites, over all runs of this process; a context manager.
+
+    The first run begins when ``expected`` nodes are there, each later one with those that are left.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        expected: int = 1,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self._listener = listener
+        self._expected = expected
+        self._clock = clock
+        self._arrived: queue.SimpleQueue[Link] = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
+        self._epochs = itertools.count(1)
+        self._epoch = 0
+        self._changing = True  # nodes can be about to join
+        self._nodes: dict[int, Node] = {}
+        self._members = Membership()
+        self._begun: set[int] = set()
+        self._loop: Loop | None = None
+        self._until: Callable[[], float] = lambda: 0.0
+
+    def __enter__(self) -> Head:
+        threading.Thread(target=self._accept, name="nodes", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The task has ended: the nodes need not wait for it."""
+        self._listener.close()
+        for node in self._nodes.values():
+            node.post(messages.Over())
+            node.stream.close()
+
+    def _accept(self) -> None:
+        while link := self._listener.accept():
+            self._arrived.put(link)
+
+    # ---- between two runs
+
+    @property
+    def workers(self) -> int:
+        """How many workers the nodes that are there can run."""
+        return sum(self._nodes[number].workers for number in self._ready())
+
+    def _ready(self) -> list[int]:
+        return [number for number in self._members.ready if number in self._nodes]
+
+    def wait(self) -> None:
+        """Wait until there are nodes to work; for a moment longer where more can come."""
+        self._await(self._expected)
+        if self._changing and self._expected == 1:
+            end = self._clock() + _PAUSE
+            while (left := end - self._clock()) > 0:
+                self._serve(min(left, 0.1))
+        self._changing, self._expected = False, 1
+
+    def _await(self, expected: int) -> None:
+        noticed = -_NOTICE_EVERY
+        while len(self._ready()) < expected:
+            if self._clock() - noticed >= _NOTICE_EVERY:
+                noticed = self._clock()
+                log.info("waiting for nodes: %d of %d have joined", len(self._ready()), expected)
+            self._serve(0.1)
+
+    def places(self, count: int) -> list[Site]:
+        """Begin an epoch with the nodes that are there; where each of so many workers runs."""
+        self._end_epoch(lambda: False)
+        while True:
+            self._await(1)
+            self._begin()
+            if sites := self._spread(count):
+                return sites
+
+    def _begin(self) -> None:
+        self._epoch = next(self._epochs)
+        self._begun.clear()
+        members = self._members.begin(self._clock())
+        for number in [one for one in self._nodes if one not in members]:
+            if self._nodes[number].workers:  # else it is about to join
+                self._nodes.pop(number).stream.close()
+        for number in members:
+            self._nodes[number].post(messages.Begin(self._epoch))
+        end = self._clock() + _BEGIN_SECONDS
+        while self._clock() < end and not self._begun.issuperset(self._connected(members)):
+            self._serve(0.1)
+        for number in set(self._connected(members)) - self._begun:
+            log.warning("node %s does not answer", self._nodes[number].node)
+            self._nodes[number].died()
+
+    def _connected(self, members: Sequence[int]) -> list[int]:
+        return [n for n in members if n in self._nodes and self._nodes[n].reachable]
+
+    def _spread(self, count: int) -> list[Site]:
+        """So many places, on all nodes in turn."""
+        nodes = [self._nodes[number] for number in self._begun if self._nodes[number].reachable]
+        rounds = itertools.zip_longest(*([node] * node.workers for node in nodes))
+        return [node for each in rounds for node in each if node][:count]
+
+    def _serve(self, seconds: float) -> None:
+        """Without a loop: handle what comes within this time, until something has come."""
+        self._take_arrivals()
+        by_stream = {node.stream: node for node in self._nodes.values()}
+        for stream in exchange(list(by_stream), seconds):
+            node = by_stream[stream]
+            if not node.read():
+                node.died()
+
+    # ---- while a run lasts
+
+    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
+        """See Sites."""
+        self._loop, self._until = loop, until
+        for node in self._nodes.values():
+            if node.reachable:
+                node.stream.attach(loop, node)
+
+        def look() -> None:
+            self._take_arrivals()
+            why, lost = self._members.change(self._clock())
+            for number in lost:
+                node = self._nodes[number]
+                log.warning(
+                    "node %s is lost: it has not answered until its time ran out", node.node
+                )
+                node.stream.close()
+                self._changing = True
+            if why:
+                changed(f"nodes have changed ({why})", [self._nodes[number] for number in lost])
+
+        loop.every(_LOOK_EVERY, look)
+
+    def end(self, hurried: Callable[[], bool]) -> None:
+        """See Sites."""
+        for node in self._nodes.values():
+            node.stream.detach()
+        self._loop = None
+        self._end_epoch(hurried)
+
+    def _end_epoch(self, hurried: Callable[[], bool]) -> None:
+        self._members.end()
+        for number in self._members.members:
+            if number in self._nodes:
+                self._nodes[number].post(messages.EndEpoch(self._epoch))
+        while not self._members.over(self._clock()) and not hurried():
+            self._serve(0.1)
+
+    def _take_arrivals(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                link = self._arrived.get_nowait()
+                number = next(self._numbers)
+                node = Node(number, self._unused(link.name), link.peer, link.stream, self)
+                self._nodes[number] = node
+                if self._loop:
+                    node.stream.attach(self._loop, node)
+
+    def _unused(self, name: str) -> str:
+        used = {node.node for node in self._nodes.values() if node.reachable}
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(one for one in names if one not in used)
+
+    # ---- what nodes report
+
+    def reported(self, node: Node, message: messages.FromAgent) -> None:
+        """A node reports something of itself."""
+        number = node.number
+        match message:
+            case messages.Joined():
+                self._members.join(number, node.node)
+                log.info("node %s joined from %s, with %d workers", *_who(node), node.workers)
+            case messages.Renew(asked):
+                most = self._until() - self._clock()
+                if seconds := self._members.ask(number, self._clock(), most):
+                    node.post(messages.Granted(asked, seconds))
+            case messages.Begun(epoch):
+                if epoch == self._epoch:
+                    self._begun.add(number)
+            case messages.Ended(epoch):
+                if epoch == self._epoch:
+                    self._members.confirm(number)
+            case messages.Leaving():
+                log.warning("node %s leaves", node.node)
+                self._members.leave(number)
+
+    def disconnected(self, node: Node) -> None:
+        """The connection to a node is closed."""
+        log.warning("the connection to node %s is lost", node.node)
+        self._members.cut(node.number)
+
+    # ---- what is shown
+
+    def status(self) -> tuple[NodeStatus, ...]:
+        """See Sites."""
+        return tuple(self._shown())
+
+    def _shown(self) -> Iterator[NodeStatus]:
+        for number, node in self._nodes.items():
+            if state := self._members.state(number):
+                cpu, memory = node.usage
+                yield NodeStatus(
+                    node.node, node.address, state.name.lower(), node.workers, cpu, memory
+                )
+
+
+def _who(node: Node) -> tuple[str, str]:
+    return node.node, node.address

@@ -1,0 +1,153 @@
+"""Which nodes work for a task, and until when each of them can: the rules, without any process.
+
+A node works in one epoch after another, each with the same nodes from its begin to its end. While
+an epoch lasts, its nodes ask for time and get it. An epoch follows when no node of the one before
+can still write: it has confirmed that its children are gone, or its time has run out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+#: Seconds for which a node is allowed to write after it has asked.
+GRANT = 20.0
+#: Seconds after the end of a grant at which the head takes it as ended: for clocks that do not run
+#: at the same speed.
+MARGIN = 5.0
+#: Seconds that an epoch lasts at least before a node that has joined begins another.
+SETTLE = 10.0
+
+
+class State(Enum):
+    """What a node is."""
+
+    JOINED = auto()  # it is to take part in the next epoch
+    MEMBER = auto()  # it works
+    LEAVING = auto()  # it works, and is to be in no further epoch
+    CUT = auto()  # it can work until its time runs out, and cannot be reached
+    LOST = auto()  # its time has run out
+    ENDED = auto()  # it has confirmed that nothing is left of the epoch
+
+
+_WORKING = (State.MEMBER, State.LEAVING)
+
+
+@dataclass(slots=True)
+class _Node:
+    name: str
+    state: State = State.JOINED
+    until: float = 0.0  # it writes nothing from then on, by the head's clock
+    leaves: bool = False
+
+
+class Membership:
+    """The nodes, by number. ``now`` is in seconds of a clock that is never set."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, _Node] = {}
+        self._epoch_open = False
+        self._began = 0.0
+
+    def state(self, node: int) -> State | None:
+        """None where it is unknown: it has left, or was lost."""
+        found = self._nodes.get(node)
+        return found.state if found else None
+
+    @property
+    def ready(self) -> list[int]:
+        """Nodes that can take part in the next epoch."""
+        states = (State.JOINED, State.MEMBER, State.ENDED)
+        return [n for n, one in self._nodes.items() if one.state in states and not one.leaves]
+
+    @property
+    def members(self) -> list[int]:
+        """Nodes of the present epoch, or of the last one."""
+        return [n for n, one in self._nodes.items() if one.state is not State.JOINED]
+
+    # ---- what nodes do
+
+    def join(self, node: int, name: str) -> None:
+        """A node is there that was never there before."""
+        self._nodes[node] = _Node(name)
+
+    def leave(self, node: int) -> None:
+        """A node is to be stopped."""
+        if found := self._nodes.get(node):
+            found.leaves = True
+            if found.state is State.MEMBER:
+                found.state = State.LEAVING
+
+    def cut(self, node: int) -> None:
+        """The connection of a node is closed; it never comes back as the same one."""
+        found = self._nodes.get(node)
+        if found is None:
+            return
+        if found.state in _WORKING:
+            found.state = State.CUT
+        elif found.state in (State.JOINED, State.ENDED):
+            del self._nodes[node]
+
+    def ask(self, node: int, now: float, most: float = GRANT) -> float:
+        """A node asks for time: how many seconds it gets, at most ``most``; 0.0 for none."""
+        found = self._nodes.get(node)
+        if found is None or not self._epoch_open or found.state not in _WORKING:
+            return 0.0
+        seconds = max(0.0, min(GRANT, most))
+        found.until = max(found.until, now + seconds + MARGIN)
+        return seconds
+
+    def confirm(self, node: int) -> None:
+        """A node has ended all that it did in the epoch, which is over."""
+        found = self._nodes.get(node)
+        if found and not self._epoch_open and found.state in _WORKING:
+            found.state = State.ENDED
+
+    # ---- epochs
+
+    def begin(self, now: float) -> list[int]:
+        """Begin an epoch with all nodes that are ready; return them. See :meth:`over`."""
+        assert self.over(now)
+        for number, one in list(self._nodes.items()):
+            if one.leaves or one.state not in (State.JOINED, State.ENDED):
+                del self._nodes[number]
+                continue
+            one.state, one.until = (
+                State.MEMBER,
+                now + GRANT + MARGIN,
+            )  # a first grant can be on its way
+        self._epoch_open, self._began = True, now
+        return list(self._nodes)
+
+    def change(self, now: float) -> tuple[str, list[int]]:
+        """Why the epoch is to end, "" if it is not, and the nodes that are lost."""
+        lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
+        for number in lost:
+            self._nodes[number].state = State.LOST
+        names = {
+            state: [one.name for one in self._nodes.values() if one.state is state]
+            for state in State
+        }
+        if names[State.LOST]:
+            return f"lost: {', '.join(names[State.LOST])}", lost
+        if names[State.LEAVING]:
+            return f"leaving: {', '.join(names[State.LEAVING])}", lost
+        if names[State.JOINED] and now - self._began >= SETTLE:
+            return f"joined: {', '.join(names[State.JOINED])}", lost
+        return "", lost
+
+    def _is_lost(self, node: _Node, now: float) -> bool:
+        return node.state in (*_WORKING, State.CUT) and now >= node.until
+
+    def end(self) -> None:
+        """The epoch is over: nobody gets more time."""
+        self._epoch_open = False
+
+    def over(self, now: float) -> bool:
+        """Whether no node can write any more what belongs to the epoch that has ended."""
+        if self._epoch_open:
+            return False
+        return all(
+            one.state in (State.JOINED, State.ENDED, State.LOST) or now >= one.until
+            for one in self._nodes.values()
+        )

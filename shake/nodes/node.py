@@ -1,0 +1,113 @@
+"""A node as the head sees it: a Site, where children run at the other end of a connection."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any, Protocol
+
+from shake.clock import boot_clock
+from shake.nodes import messages
+from shake.nodes.connection import MessageStream, Stream, exchange
+from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
+from shake.nodes.remote import RemoteChannel
+from shake.process.alike import Process
+from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.site import ChildConnection
+
+#: Seconds that a node has to create an arena.
+_ARENA_SECONDS = 10.0
+
+_numbers = itertools.count(1)
+
+
+class Listener(Protocol):
+    """What a node reports that is not about its children."""
+
+    def reported(self, node: Node, message: FromAgent) -> None: ...
+
+    def disconnected(self, node: Node) -> None: ...
+
+
+class Node:
+    """A node: a Site, and a Peer of the loop."""
+
+    def __init__(
+        self, number: int, name: str, address: str, stream: Stream, head: Listener
+    ) -> None:
+        self.number = number
+        self.node = name
+        self.address = address
+        self.ahead = 0.0
+        self.workers = 0  # 0 until it has joined
+        self.usage = messages.Usage(0.0, 0)
+        self.channels: dict[int, RemoteChannel[Any, Any, Any]] = {}
+        self.stream = MessageStream[FromAgent, ToAgent](stream, FROM_AGENT, TO_AGENT)
+        self._head = head
+        self._arenas: dict[int, int] = {}  # descriptors, by number
+
+    @property
+    def reachable(self) -> bool:
+        return not self.stream.closed
+
+    def post(self, message: ToAgent) -> None:
+        self.stream.post(message)
+
+    # ---- as a Peer
+
+    def read(self) -> bool:
+        """Handle what has come; False where the connection is closed."""
+        received, alive = self.stream.receive()
+        for message in received:
+            match message:
+                case messages.FromChild(number, data):
+                    if channel := self.channels.get(number):
+                        channel.feed(data)
+                case messages.ChildEnded(number, status):
+                    if channel := self.channels.pop(number, None):
+                        channel.end(status)
+                case messages.Started(number, pid):
+                    if channel := self.channels.get(number):
+                        channel.process.pid = pid
+                case messages.ArenaCreated(number, descriptor):
+                    self._arenas[number] = descriptor
+                case messages.Joined(workers):
+                    self.workers = max(1, workers)
+                    self._head.reported(self, message)
+                case messages.Usage():
+                    self.usage = message
+                case messages.Renew(asked):
+                    self.ahead = asked - boot_clock()
+                    self._head.reported(self, message)
+                case _:
+                    self._head.reported(self, message)
+        return alive
+
+    def died(self) -> None:
+        self.stream.close()
+        self._head.disconnected(self)
+
+    def serve(self, seconds: float) -> None:
+        """Without a loop: handle what comes within this time, until something has come."""
+        for _ in exchange([self.stream], seconds):
+            if not self.read():
+                self.died()
+
+    # ---- as a Site
+
+    def create_arena(self, slots: int) -> int:
+        """See Site; -1 where the node cannot be reached: nothing starts there then."""
+        number, end = next(_numbers), time.monotonic() + _ARENA_SECONDS
+        self.post(messages.CreateArena(number, slots))
+        while self.reachable and number not in self._arenas and time.monotonic() < end:
+            self.serve(end - time.monotonic())
+        return self._arenas.pop(number, -1)
+
+    def close_arena(self, descriptor: int) -> None:
+        """The node closes it at the end of the epoch."""
+
+    def launch(
+        self, role: Role[SetUp, Taken, Sent], descriptors: tuple[int, ...]
+    ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
+        channel = RemoteChannel(next(_numbers), self, role, descriptors)
+        return channel.process, channel
