@@ -98,7 +98,8 @@ def _act(
         with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
             json = redactor if options.json else None
-            return _dry_run(config, workers, options.profile, json)
+            spread = bool(options.nodes)
+            return _dry_run(config, workers, options.profile, json, spread=spread)
     with (
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
@@ -147,12 +148,14 @@ def _notices(loaded: Loaded) -> None:
         log.warning("%s", codec.NOTICE)
 
 
-def _dry_run(config: Config, workers: int, profile: int, json: Redactor | None) -> int:
+def _dry_run(
+    config: Config, workers: int, profile: int, json: Redactor | None, *, spread: bool
+) -> int:
     """Print the plan, as JSON where ``json`` is given. Raises RefusedError for a start that is
     refused, after the plan or, where none could be made, after JSON with the refusal alone.
     """
     try:
-        report = task.dry_run(config, workers, profile)
+        report = task.dry_run(config, workers, profile, spread=spread)
     except RefusedError as error:
         if json:
             _say_json({"task": config.id, "refusals": [json.redact(str(error))]})

@@ -70,8 +70,6 @@ class Head:
         self._clock = clock
         self._arrived: queue.SimpleQueue[Link] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
-        self._epochs = itertools.count(1)
-        self._epoch = 0
         self._changing = True  # nodes can be about to join
         self._nodes: dict[int, Node] = {}
         self._members = Membership()
@@ -131,14 +129,13 @@ class Head:
                 return sites
 
     def _begin(self) -> None:
-        self._epoch = next(self._epochs)
         self._begun.clear()
         members = self._members.begin(self._clock())
         for number in [one for one in self._nodes if one not in members]:
             if self._nodes[number].workers:  # else it is about to join
                 self._nodes.pop(number).stream.close()
         for number in members:
-            self._nodes[number].post(messages.Begin(self._epoch))
+            self._nodes[number].post(messages.Begin(self._members.epoch))
         end = self._clock() + _BEGIN_SECONDS
         while self._clock() < end and not self._begun.issuperset(self._connected(members)):
             self._serve(0.1)
@@ -199,7 +196,7 @@ class Head:
         self._members.end()
         for number in self._members.members:
             if number in self._nodes:
-                self._nodes[number].post(messages.EndEpoch(self._epoch))
+                self._nodes[number].post(messages.EndEpoch(self._members.epoch))
         while not self._members.over(self._clock()) and not hurried():
             self._serve(0.1)
 
@@ -232,11 +229,10 @@ class Head:
                 if seconds := self._members.ask(number, self._clock(), most):
                     node.post(messages.Granted(asked, seconds))
             case messages.Begun(epoch):
-                if epoch == self._epoch:
+                if epoch == self._members.epoch:
                     self._begun.add(number)
             case messages.Ended(epoch):
-                if epoch == self._epoch:
-                    self._members.confirm(number)
+                self._members.confirm(number, epoch)
             case messages.Leaving():
                 log.warning("node %s leaves", node.node)
                 self._members.leave(number)

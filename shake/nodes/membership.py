@@ -46,6 +46,7 @@ class Membership:
 
     def __init__(self) -> None:
         self._nodes: dict[int, _Node] = {}
+        self.epoch = 0
         self._epoch_open = False
         self._began = 0.0
 
@@ -97,10 +98,10 @@ class Membership:
         found.until = max(found.until, now + seconds + MARGIN)
         return seconds
 
-    def confirm(self, node: int) -> None:
-        """A node has ended all that it did in the epoch, which is over."""
-        found = self._nodes.get(node)
-        if found and not self._epoch_open and found.state in _WORKING:
+    def confirm(self, node: int, epoch: int) -> None:
+        """A node has ended all that it did in an epoch, which is over."""
+        found, now = self._nodes.get(node), epoch == self.epoch and not self._epoch_open
+        if found and now and found.state in _WORKING:
             found.state = State.ENDED
 
     # ---- epochs
@@ -117,6 +118,7 @@ class Membership:
                 now + GRANT + MARGIN,
             )  # a first grant can be on its way
         self._epoch_open, self._began = True, now
+        self.epoch += 1
         return list(self._nodes)
 
     def change(self, now: float) -> tuple[str, list[int]]:
@@ -132,7 +134,8 @@ class Membership:
             return f"lost: {', '.join(names[State.LOST])}", lost
         if names[State.LEAVING]:
             return f"leaving: {', '.join(names[State.LEAVING])}", lost
-        if names[State.JOINED] and now - self._began >= SETTLE:
+        waits = not names[State.CUT]  # that one is lost soon: one change for both
+        if names[State.JOINED] and waits and now - self._began >= SETTLE:
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
 

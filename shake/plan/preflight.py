@@ -112,6 +112,27 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
     return found
 
 
+def spreading_problems(config: Config, target: Target | None = None) -> list[str]:
+    """What stands against children on other machines; with ``target``, what it cannot do too."""
+    found = []
+    if config.incr_sync_parallel:
+        found.append(
+            "--nodes: the journal of incr_sync_parallel = true is on the disk of one machine: "
+            "leave out one of them"
+        )
+    if config.bad_items == "keep":
+        found.append(
+            "--nodes: with bad.items = keep one machine has to write all of a table: leave out "
+            "one of them"
+        )
+    if target and target.unfenced:
+        found.append(
+            "--nodes: what a lost node has sent could change the result, since the target cannot "
+            f"refuse it: {target.unfenced}"
+        )
+    return found
+
+
 def _may_be_appended_to(file: str) -> bool:
     if os.path.exists(file):
         return not os.path.isdir(file) and _is_allowed(file, os.W_OK)

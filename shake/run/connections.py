@@ -22,12 +22,16 @@ log = logging.getLogger("shake")
 
 @dataclass(frozen=True, slots=True)
 class RunConnections:
-    """The source, and the store of the checkpoints, opened."""
+    """The source, and the store of the checkpoints, opened.
+
+    ``spread``: children are to run on other machines.
+    """
 
     endpoint: Endpoint
     credentials: CredentialSource
     store: Store
     clock: SourceClock
+    spread: bool
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -45,8 +49,8 @@ class RunConnections:
 
 
 @contextlib.contextmanager
-def open_connections(config: Config) -> Iterator[RunConnections]:
+def open_connections(config: Config, *, spread: bool = False) -> Iterator[RunConnections]:
     """Raises RefusedError where source or store cannot be used."""
     endpoint, credentials = open_source(config)
     with contextlib.closing(open_store(config)) as store:
-        yield RunConnections(endpoint, credentials, store, SourceClock())
+        yield RunConnections(endpoint, credentials, store, SourceClock(), spread)

@@ -23,7 +23,7 @@ from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
-from shake.plan.preflight import local_problems, make_plan
+from shake.plan.preflight import local_problems, make_plan, spreading_problems
 from shake.plan.profile import take_profiles
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
@@ -51,14 +51,14 @@ from shake.targets.choice import open_target
 log = logging.getLogger("shake")
 
 
-def dry_run(config: Config, workers: int, profile: int = 0) -> PlanReport:
+def dry_run(config: Config, workers: int, profile: int = 0, *, spread: bool = False) -> PlanReport:
     """The plan of a run, which is not begun: nothing is changed anywhere.
 
     Where nothing stands against the run, a few items of each table are read, to know their size in
     the target; and so many for its profile.
     """
     with (
-        open_connections(config) as opened,
+        open_connections(config, spread=spread) as opened,
         contextlib.closing(opened.client(threading.Event())) as source,
     ):
         plan = _plan(config, workers, opened)
@@ -106,7 +106,9 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
     config = options.config
     with contextlib.ExitStack() as stack:
         sites: Sites = Alone(options.workers)
+        spread = options.open_sites is not None
         if options.open_sites:
+            refuse(spreading_problems(config))
             sites = stack.enter_context(options.open_sites())
         sites.wait()
         options = replace(options, workers=sites.workers)
@@ -118,7 +120,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
             opened, lock, plan = taken
         else:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
-            opened = stack.enter_context(open_connections(config))
+            opened = stack.enter_context(open_connections(config, spread=spread))
             lock = stack.enter_context(_hold_lock(config, workers, opened))
             plan = _planned(config, workers, opened, lock)
         for warning in plan.warnings:
@@ -350,9 +352,13 @@ def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
     with contextlib.closing(client), contextlib.closing(target):
         scanners = _scanners(config, workers)
         try:
-            return make_plan(
+            plan = make_plan(
                 config, scanners, source=client, target=target, checkpoints=opened.checkpoints
             )
+            if opened.spread:
+                problems = spreading_problems(config, target)
+                plan = replace(plan, refusals=(*plan.refusals, *problems))
+            return plan
         except RunError as error:  # nothing has run yet
             raise RefusedError(str(error), passes=error.passes) from error
 

@@ -209,6 +209,13 @@ class Target(Protocol):
         """Whether no command reaches another collection of the same name."""
 
     @property
+    def unfenced(self) -> str:
+        """Why it cannot refuse all late commands of a lost machine; "" where it can.
+
+        Known after :meth:`probe`.
+        """
+
+    @property
     def user(self) -> str:
         """A digest of the user that changes are sent as; "" where that does not matter."""
 

@@ -49,6 +49,7 @@ class MongoTarget(MongoServer):
     """The Target of ``target.address`` (see targets.contract and MongoServer)."""
 
     weaknesses: tuple[str, ...] = ()
+    unfenced = ""
 
     def probe(self, namespaces: list[str]) -> None:
         """See Target. Leaves nothing behind: it deletes what does not exist."""
@@ -69,6 +70,7 @@ class MongoTarget(MongoServer):
             unfence = unfenced(self.client.options, self.hello) if follows else None
             weak = weakness(self.concern, self.hello)
             old = None if self.renames else NO_STAGING
+            self.unfenced = unfence or old or ""
             dollars = self.wire_version < DOLLAR_NAMES_WIRE_VERSION and NO_DOLLAR_NAMES
             self.weaknesses = tuple(one for one in (weak, unfence, old, dollars) if one)
             quick = WriteConcern(**{**self.concern.document, "wtimeout": SELECTION_TIMEOUT})

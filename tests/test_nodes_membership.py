@@ -1,0 +1,200 @@
+"""No epoch begins while a node can still write what belongs to the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shake.nodes.membership import GRANT, MARGIN, SETTLE, Membership, State
+
+SECONDS = st.sampled_from([0.1, 1.0, SETTLE, GRANT / 2, GRANT, GRANT + MARGIN])
+
+
+@dataclass
+class Node:
+    """What really happens on a node. Its clock runs at ``rate``, from another beginning."""
+
+    number: int
+    rate: float
+    epoch: int = 0  # of its children, 0: it has none
+    until: float = 0.0  # they write until then, on the node's clock
+    connected: bool = True
+    frozen: bool = False
+    sent: list[tuple[str, Any]] = field(default_factory=list)  # to the head, kept to be doubled
+    coming: list[tuple[str, Any]] = field(default_factory=list)  # from the head
+
+    def clock(self, now: float) -> float:
+        return 1000.0 * self.number + now * self.rate
+
+    def writes(self, now: float) -> bool:
+        return bool(self.epoch) and self.clock(now) < self.until
+
+
+class Cluster(RuleBasedStateMachine):
+    """Nodes and a head, with connections that delay, double and lose what is sent."""
+
+    nodes = Bundle("nodes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.members = Membership()
+        self.all: list[Node] = []
+        self.open = False
+
+    @rule(target=nodes, rate=st.sampled_from([0.85, 1.0, 1.15]))
+    def join(self, rate: float) -> Node:
+        node = Node(len(self.all) + 1, rate)
+        self.all.append(node)
+        self.members.join(node.number, f"n{node.number}")
+        return node
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    # ---- nodes
+
+    @rule(node=nodes)
+    def ask(self, node: Node) -> None:
+        if node.connected and not node.frozen:
+            node.sent.append(("ask", node.clock(self.now)))
+
+    @rule(node=nodes, number=st.integers(0, 5), again=st.booleans())
+    def head_hears(self, node: Node, number: int, again: bool) -> None:
+        """One of the last messages reaches the head, and maybe once more later."""
+        if not node.connected or not node.sent:
+            return
+        number = min(number, len(node.sent) - 1)
+        kind, value = node.sent[number] if again else node.sent.pop(number)
+        if kind == "ask":
+            if seconds := self.members.ask(node.number, self.now):
+                node.coming.append(("grant", value + seconds))
+        else:
+            self.members.confirm(node.number, value)
+
+    @rule(node=nodes)
+    def node_hears(self, node: Node) -> None:
+        """The next message reaches the node."""
+        if not node.connected or node.frozen or not node.coming:
+            return
+        kind, value = node.coming.pop(0)
+        if kind == "begin":
+            node.epoch, node.until = value, 0.0
+        elif kind == "end":
+            node.epoch = 0
+            node.sent.append(("ended", value))
+        elif node.epoch:
+            node.until = max(node.until, value)
+
+    @rule(node=nodes, frozen=st.booleans())
+    def freeze(self, node: Node, frozen: bool) -> None:
+        node.frozen = frozen
+
+    @rule(node=nodes)
+    def cut(self, node: Node) -> None:
+        """The connection ends: the head notices, the node maybe only when its time runs out."""
+        node.connected = False
+        self.members.cut(node.number)
+
+    @rule(node=nodes)
+    def leave(self, node: Node) -> None:
+        if node.connected:
+            self.members.leave(node.number)
+
+    # ---- the head
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def look(self) -> None:
+        why, lost = self.members.change(self.now)
+        for node in self.all:
+            if node.number in lost:
+                assert not node.writes(self.now)
+                node.connected = False
+        if why:
+            self.end()
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def end(self) -> None:
+        self.open = False
+        self.members.end()
+        for node in self.all:
+            if node.number in self.members.members and node.connected:
+                node.coming.append(("end", self.members.epoch))
+
+    @precondition(lambda self: not self.open)
+    @rule()
+    def begin(self) -> None:
+        if not self.members.over(self.now) or not self.members.ready:
+            return
+        for node in self.all:
+            assert not node.writes(self.now), node
+        started = self.members.begin(self.now)
+        self.open = True
+        for node in self.all:
+            if node.number in started:
+                assert node.connected
+                node.coming.append(("begin", self.members.epoch))
+            elif node.number in self.members.members or not self.members.state(node.number):
+                node.connected = False
+
+    @invariant()
+    def a_node_that_can_write_is_a_member(self) -> None:
+        for node in self.all:
+            if node.writes(self.now):
+                assert node.epoch == self.members.epoch
+                working = (State.MEMBER, State.LEAVING, State.CUT)
+                assert self.members.state(node.number) in working
+
+    def teardown(self) -> None:
+        """Whatever was lost: after a while another epoch can begin."""
+        self.members.end()
+        assert self.members.over(self.now + GRANT + MARGIN)
+
+
+def test_no_epoch_begins_while_a_node_can_write() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Cluster,
+        settings=settings(
+            max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
+        ),
+    )
+
+
+def test_a_silent_node_is_lost_within_25_seconds_and_a_join_waits_for_that() -> None:
+    members = Membership()
+    members.join(1, "a")
+    members.join(2, "b")
+    assert members.begin(0.0) == [1, 2]
+    assert members.ask(1, 10.0) == members.ask(2, 10.0) == GRANT
+    members.cut(2)
+    members.join(3, "b")
+    assert members.ask(1, 20.0) == GRANT
+    assert members.change(34.9) == ("", [])
+    assert members.change(35.0) == ("lost: b", [2])
+    members.end()
+    assert not members.over(35.0)
+    members.confirm(1, 1)
+    assert members.over(35.0)
+    assert members.begin(35.0) == [1, 3]
+
+
+def test_a_grant_lasts_no_longer_than_the_task_lock() -> None:
+    members = Membership()
+    members.join(1, "a")
+    members.begin(0.0)
+    assert members.ask(1, 1.0, 7.5) == 7.5
+    assert members.ask(1, 9.0, -1.0) == 0.0
