@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
+    initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -18,6 +21,7 @@ from hypothesis.stateful import (
 
 from shake.nodes.membership import GRANT, MARGIN, SETTLE, Membership, State
 
+RATES = st.sampled_from([0.85, 1.0, 1.15])
 SECONDS = st.sampled_from([0.1, 1.0, SETTLE, GRANT / 2, GRANT, GRANT + MARGIN])
 
 
@@ -53,16 +57,30 @@ class Cluster(RuleBasedStateMachine):
         self.all: list[Node] = []
         self.open = False
 
-    @rule(target=nodes, rate=st.sampled_from([0.85, 1.0, 1.15]))
+    @rule(target=nodes, rate=RATES)
     def join(self, rate: float) -> Node:
         node = Node(len(self.all) + 1, rate)
         self.all.append(node)
         self.members.join(node.number, f"n{node.number}")
         return node
 
+    @initialize(target=nodes, rates=st.tuples(RATES, RATES))
+    def begin_with_two(self, rates: tuple[float, float]) -> MultipleResults[Node]:
+        nodes = [cast(Node, self.join(rate)) for rate in rates]
+        self.begin()
+        for node in nodes:
+            self.all_is_heard(node)
+            self.all_is_heard(node)
+        return cast(MultipleResults[Node], multiple(*nodes))
+
     @rule(seconds=SECONDS)
     def time_passes(self, seconds: float) -> None:
+        """The head looks at its nodes often."""
         self.now += seconds
+        if self.open:
+            self.look()
+        else:
+            self.begin()
 
     # ---- nodes
 
@@ -70,6 +88,15 @@ class Cluster(RuleBasedStateMachine):
     def ask(self, node: Node) -> None:
         if node.connected and not node.frozen:
             node.sent.append(("ask", node.clock(self.now)))
+
+    @rule(node=nodes)
+    def all_is_heard(self, node: Node) -> None:
+        """The node works as it should, for a moment."""
+        self.ask(node)
+        for _ in list(node.sent):
+            self.head_hears(node, 0, again=False)
+        for _ in list(node.coming):
+            self.node_hears(node)
 
     @rule(node=nodes, number=st.integers(0, 5), again=st.booleans())
     def head_hears(self, node: Node, number: int, again: bool) -> None:
@@ -115,8 +142,6 @@ class Cluster(RuleBasedStateMachine):
 
     # ---- the head
 
-    @precondition(lambda self: self.open)
-    @rule()
     def look(self) -> None:
         why, lost = self.members.change(self.now)
         for node in self.all:
@@ -135,8 +160,6 @@ class Cluster(RuleBasedStateMachine):
             if node.number in self.members.members and node.connected:
                 node.coming.append(("end", self.members.epoch))
 
-    @precondition(lambda self: not self.open)
-    @rule()
     def begin(self) -> None:
         if not self.members.over(self.now) or not self.members.ready:
             return
@@ -169,7 +192,7 @@ def test_no_epoch_begins_while_a_node_can_write() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Cluster,
         settings=settings(
-            max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
+            max_examples=200, stateful_step_count=40, deadline=None, derandomize=True
         ),
     )
 
@@ -198,3 +221,15 @@ def test_a_grant_lasts_no_longer_than_the_task_lock() -> None:
     members.begin(0.0)
     assert members.ask(1, 1.0, 7.5) == 7.5
     assert members.ask(1, 9.0, -1.0) == 0.0
+
+
+def test_a_confirmation_of_an_earlier_epoch_that_comes_late_counts_for_nothing() -> None:
+    members = Membership()
+    members.join(1, "a")
+    for _ in range(2):
+        members.begin(0.0)
+        members.end()
+        members.confirm(1, 1)
+    assert not members.over(0.0)
+    members.confirm(1, 2)
+    assert members.over(0.0)
