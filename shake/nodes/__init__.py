@@ -1,1 +1,4 @@
-"""Several machines: a head that runs the task, and nodes on which its children work."""
+"""Farms on several machines: the head and its nodes, and the links between them.
+
+Nothing of it is imported without ``--nodes``.
+"""

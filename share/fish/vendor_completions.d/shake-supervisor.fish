@@ -51,7 +51,7 @@ function _shtab_shake_supervisor_using
 end
 
 set -g _shtab_shake_supervisor_commands 
-set -g _shtab_shake_supervisor_opts_with_value --conf --profile --set --workers
+set -g _shtab_shake_supervisor_opts_with_value --conf --nodes --profile --set --workers
 
 complete -c shake-supervisor -e
 complete -c shake-supervisor -f
@@ -66,4 +66,5 @@ complete -c shake-supervisor -n _shtab_shake_supervisor_using -l json -d 'with -
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l print-config -d 'print the effective configuration, and where each value is from'
+complete -c shake-supervisor -n _shtab_shake_supervisor_using -l nodes -x -d 'local:N: work in N nodes on this machine'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'

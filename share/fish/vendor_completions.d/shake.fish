@@ -51,7 +51,7 @@ function _shtab_shake_using
 end
 
 set -g _shtab_shake_commands plan run status control check bad forget keys demo
-set -g _shtab_shake_opts_with_value --conf --items --port --profile --report --sample --seconds --set --workers
+set -g _shtab_shake_opts_with_value --conf --items --nodes --port --profile --report --sample --seconds --set --workers
 
 complete -c shake -e
 complete -c shake -f
@@ -75,6 +75,7 @@ complete -c shake -n '_shtab_shake_using run' -l json -d 'with --dry-run: print 
 complete -c shake -n '_shtab_shake_using run' -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake -n '_shtab_shake_using run' -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
 complete -c shake -n '_shtab_shake_using run' -l print-config -d 'print the effective configuration, and where each value is from'
+complete -c shake -n '_shtab_shake_using run' -l nodes -x -d 'local:N: work in N nodes on this machine'
 complete -c shake -n '_shtab_shake_using run' -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a status -d 'show how a task stands, or how it has ended'
 complete -c shake -n '_shtab_shake_using status' -s h -l help -d 'show this help message and exit'

@@ -1,0 +1,202 @@
+"""Links between a head and its nodes: TCP with TLS, between two sides that know the secret.
+
+The head has a Listener, which accepts links. A node makes its own by :func:`connect`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+
+from shake import __version__
+from shake.errors import RefusedError
+from shake.nodes.address import Address
+from shake.nodes.certificate import Certificate
+from shake.nodes.hello import greet_head, greet_node
+from shake.nodes.stream import TlsStream
+from shake.nodes.words import HelloError, Words, WrongSecretError
+
+log = logging.getLogger("shake.nodes")
+
+#: Seconds for all of a hello.
+HELLO_SECONDS = 5.0
+#: Connections whose hello goes on: from one address, so that it cannot keep others away, and in
+#: all. More are closed at once, and a node tries again.
+MOST_HELLOS_OF_ADDRESS, MOST_HELLOS = 32, 256
+#: Seconds between two lines about connections that were no nodes. The port can be open to many.
+_COMPLAINT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An encrypted connection to the other side, which has proved that it knows the secret.
+
+    ``name`` is the name of the node, and ``peer`` the address of the other side.
+    """
+
+    stream: TlsStream
+    name: str
+    peer: str
+
+
+class Listener:
+    """The head's side: threads wait for nodes. Raises RefusedError."""
+
+    def __init__(
+        self,
+        address: Address,
+        secret: bytes,
+        certificate: Certificate,
+        version: str = __version__,
+    ) -> None:
+        self._secret = secret
+        self._certificate = certificate
+        self._version = version
+        try:
+            self._socket = socket.create_server(
+                (address.host, address.port), family=address.family, backlog=128
+            )
+        except OSError as error:
+            raise RefusedError(f"cannot listen for nodes on {address}: {error.strerror}") from None
+        self.port: int = self._socket.getsockname()[1]
+        self._links: queue.SimpleQueue[Link | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._hellos: Counter[str] = Counter()  # going on, by address
+        self._closed = False
+        self._complained = -_COMPLAINT_SECONDS
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+
+    def accept(self) -> Link | None:
+        """The next link, waited for; None once the listener is closed."""
+        return self._links.get()
+
+    def close(self) -> None:
+        """Accept no more. Links that were accepted stay."""
+        with self._lock:
+            self._closed = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
+        self._socket.close()
+        self._links.put(None)
+
+    def _listen(self) -> None:
+        while not self._closed:
+            try:
+                connection, peer = self._socket.accept()
+            except OSError:  # also: no descriptor is free
+                time.sleep(0.1)
+                continue
+            if not self._admitted(connection, peer[0]):
+                connection.close()
+
+    def _admitted(self, connection: socket.socket, peer: str) -> bool:
+        """Begin the hello in a thread; False where too many go on already."""
+        with self._lock:
+            full = self._hellos.total() >= MOST_HELLOS
+            if full or self._hellos[peer] >= MOST_HELLOS_OF_ADDRESS:
+                return False
+            self._hellos[peer] += 1
+        thread = threading.Thread(target=self._meet, args=(connection, peer), name="hello")
+        thread.daemon = True
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is free
+            self._forget(peer)
+            return False
+        return True
+
+    def _meet(self, connection: socket.socket, peer: str) -> None:
+        try:
+            link = self._greeted(connection, peer)
+        except (HelloError, OSError) as error:
+            self._complain(peer, error)
+        else:
+            with self._lock:
+                if not self._closed:
+                    self._links.put(link)
+                    return
+            link.stream.close()
+        finally:
+            self._forget(peer)
+
+    def _greeted(self, connection: socket.socket, peer: str) -> Link:
+        tls = _encrypted(connection, self._certificate.context, server=True)
+        try:
+            words = Words(tls, HELLO_SECONDS)
+            name = greet_node(words, self._secret, self._certificate.digest, self._version)
+        except BaseException:
+            tls.close()
+            raise
+        return Link(TlsStream(tls), name, peer)
+
+    def _forget(self, peer: str) -> None:
+        with self._lock:
+            self._hellos[peer] -= 1
+            self._hellos += Counter()  # without those of which none goes on
+
+    def _complain(self, peer: str, error: Exception) -> None:
+        """Log what was no link, but not at the rate at which others can connect."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._complained + _COMPLAINT_SECONDS:
+                return
+            self._complained = now
+        reason = "it does not speak TLS" if isinstance(error, ssl.SSLError) else error
+        log.warning("a connection from %s to the port for nodes is refused: %s", peer, reason)
+
+
+def connect(
+    address: Address,
+    secret: bytes,
+    name: str,
+    version: str = __version__,
+    seconds: float = HELLO_SECONDS,
+) -> Link:
+    """The node's side: one try of a link to the head.
+
+    Raises RefusedError where no other try will help, and OSError where one may.
+    """
+    connection = socket.create_connection((address.host, address.port), timeout=seconds)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The head proves by the secret that this is its certificate: see shake.nodes.hello.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    tls = _encrypted(connection, context, server=False)
+    try:
+        greet_head(Words(tls, seconds), secret, name, version)
+    except (WrongSecretError, HelloError, ssl.SSLError) as error:
+        tls.close()
+        raise _refused(address, error) from None
+    except BaseException:
+        tls.close()
+        raise
+    return Link(TlsStream(tls), name, address.host)
+
+
+def _encrypted(
+    connection: socket.socket, context: ssl.SSLContext, *, server: bool
+) -> ssl.SSLSocket:
+    """The connection with TLS, whose handshake is still to come. Closes it at an error."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return context.wrap_socket(connection, server_side=server, do_handshake_on_connect=False)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _refused(address: Address, error: Exception) -> RefusedError:
+    if isinstance(error, WrongSecretError):
+        return RefusedError(
+            f"the head at {address} has another secret: give this node the secret of its head"
+        )
+    return RefusedError(f"at {address} is no head of shake: {error}")
