@@ -2,70 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import queue
+import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
-from typing import NamedTuple
 
 from setproctitle import setproctitle
 
+from shake.errors import RefusedError
+from shake.nodes.address import Address
 from shake.nodes.agent import run_agent
+from shake.nodes.certificate import new_certificate
 from shake.nodes.head import Head
+from shake.nodes.link import Link, Listener, connect
+from shake.nodes.secret import new_secret
 from shake.process.spawn import spawn
 
 log = logging.getLogger("shake.nodes")
 
-#: Seconds before an agent that has ended is started again.
+_LOOPBACK = "127.0.0.1"
+#: Seconds before an agent that has ended is started again, or one that was lost joins again.
 _PAUSE = 0.5
 
 
-class LocalLink(NamedTuple):
-    """A connection to an agent that this process has started."""
-
-    stream: socket.socket
-    name: str
-    peer: str = "this machine"
-
-
 class LocalAgents:
-    """Starts agents, and again each that ends: a Listener."""
+    """Starts agents, and again each that ends; they connect as those of other machines do.
 
-    def __init__(self, count: int, workers: int) -> None:
+    ``port``: where they connect, if that is not where this process listens.
+    """
+
+    def __init__(self, count: int, workers: int, port: int = 0) -> None:
         self._workers = workers
-        self._links: queue.SimpleQueue[LocalLink | None] = queue.SimpleQueue()
+        self._secret = new_secret()
+        self._listener = Listener(Address(_LOOPBACK, 0), self._secret, new_certificate())
+        self._port = port or self._listener.port
         self._closed = threading.Event()
         for number in range(1, count + 1):
             threading.Thread(
                 target=self._keep, args=(f"local-{number}",), name="agent", daemon=True
             ).start()
 
-    def accept(self) -> LocalLink | None:
-        """See Listener."""
-        return self._links.get()
+    def accept(self) -> Link | None:
+        """See head.Listener."""
+        return self._listener.accept()
 
     def close(self) -> None:
         """Start no more."""
         self._closed.set()
-        self._links.put(None)
+        self._listener.close()
 
     def _keep(self, name: str) -> None:
+        arguments = name, str(self._workers), str(self._port)
         while not self._closed.is_set():
             try:
-                process, ours = spawn("shake.nodes.local", name, str(self._workers))
+                process, ours = spawn("shake.nodes.local", *arguments)
             except OSError as error:
                 log.warning("node %s cannot be started: %s", name, error.strerror)
             else:
-                self._links.put(LocalLink(ours, name))
-                _reap(process)
+                with ours:  # the agent ends when it is closed
+                    with contextlib.suppress(OSError):  # it has ended already
+                        ours.sendall(self._secret)
+                    process.wait()
             self._closed.wait(_PAUSE)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    process.wait()
 
 
 def open_local(count: int, workers: int) -> Head:
@@ -78,10 +79,28 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection, name = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
+    parent = socket.socket(fileno=int(sys.argv[1]))
+    name, workers, port = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     setproctitle(f"shake: node {name}")
     logging.getLogger("shake").addHandler(logging.NullHandler())
-    run_agent(LocalLink(connection, name), name, int(sys.argv[3]), stop)
+    secret = parent.recv(1024)
+
+    def end_with_parent() -> None:
+        parent.recv(1)
+        os._exit(0)  # the children end with their connections
+
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    over = False
+    while not (over or stop.is_set()):
+        try:
+            link = connect(Address(_LOOPBACK, port), secret, name)
+        except RefusedError as error:
+            log.warning("%s", error)
+        except OSError:
+            pass  # the head listens no more, or cannot be reached
+        else:
+            over = run_agent(link, name, workers, stop)
+        stop.wait(_PAUSE * (not over))
 
 
 if __name__ == "__main__":

@@ -82,10 +82,16 @@ def joined(migration: Migration) -> Any:
 
 def spread(copy: Copy, count: int = 3) -> Copy:
     """Have a copy run in so many nodes."""
-    migration = copy.migration
+    spread_task(copy.migration, count)
+    return copy
+
+
+def spread_task(migration: Migration, count: int = 3) -> Migration:
+    """Have a task run in so many nodes, each with one worker."""
+    migration.workers = 1
     migration.first = SHORT_GRANT
     start = migration.start
     migration.start = lambda *arguments, **options: start(  # type: ignore[method-assign]
         "--nodes", f"local:{count}", *arguments, **options
     )
-    return copy
+    return migration

@@ -1,0 +1,62 @@
+"""Changes that nodes apply are exact, whatever dies, hangs, leaves or joins."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.support import nodes
+from tests.support.followed import Followed, stopped
+from tests.support.machine import Frozen
+from tests.support.migration import Migration
+from tests.support.streams_workload import Workload
+from tests.support.wait import until
+
+pytestmark = pytest.mark.slow
+
+EVENTS = ["agent", "node", "worker", "writer", "freeze", "leave"]
+
+
+def strike(migration: Migration, event: str, number: int) -> Frozen | None:
+    """Something happens to one of the nodes, or to a child of it."""
+    if event == "freeze":
+        return nodes.freeze(migration, number % len(until(lambda: nodes.agents(migration))))
+    if event == "leave":
+        agents = until(lambda: nodes.agents(migration))
+        agents[number % len(agents)].send_signal(signal.SIGTERM)
+    else:
+        nodes.kill(migration, event, number)
+    return None
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_CRASH_ROUNDS", "2"))))
+def test_random_losses_of_nodes_lose_and_double_and_bring_back_nothing(
+    followed: Followed, seed: int
+) -> None:
+    chance = random.Random(seed)
+    table = followed.simulator.table(followed.name)
+    workload = Workload(table, seed, cold=200, shards=4)
+    workload.run(300)
+    id_mode = chance.choice(["objectid", "key"])
+    settings = {"id__mode": id_mode, "qps__full": 8, "full__read__concurrency": 4}
+    migration = nodes.spread_task(followed.task(**settings))
+    process = migration.start()
+    until(lambda: "preparing" in migration.printed())
+    frozen: list[Frozen] = []
+    with workload.running(60):
+        for event in chance.sample(EVENTS, 3):
+            time.sleep(chance.uniform(0.5, 3))
+            struck = strike(migration, event, chance.randrange(3))
+            if struck:
+                frozen.append(struck)
+                time.sleep(7)  # beyond its grant
+        time.sleep(2)
+        for one in frozen:
+            one.thaw()
+    followed.equal(90)
+    stopped(migration, process)
+    followed.compare()
