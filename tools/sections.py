@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from shake.status.metrics import metrics
-from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
+from shake.status.snapshot import NodeStatus, ProcessStatus, Snapshot, TableStatus
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "docs/metrics.md"
@@ -32,7 +32,8 @@ def _metrics() -> str:
     """All metrics, by a task of one table and one process in which every figure is known."""
     table = TableStatus("orders", "shop.orders", "copying", **_known(TableStatus))
     tables, processes = (table,), (ProcessStatus("worker 0", 1, **_known(ProcessStatus)),)
-    snapshot = Snapshot("shop", "all", "running", 1.0, 1.0, tables, processes)
+    nodes = (NodeStatus("a", "10.0.0.5", "member", 8, 1.0, 1),)
+    snapshot = Snapshot("shop", "all", "running", 1.0, 1.0, tables, processes, nodes=nodes)
     rows = []
     for family in text_string_to_metric_families(metrics(snapshot).decode()):
         sample = family.samples[0]

@@ -86,7 +86,7 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
     def status(self) -> ProcessStatus:
         used = len(self.busy)
         return ProcessStatus(
-            self.name, self.pid, self.slots, used, self.restarts, node=self.site.node
+            self.label, self.pid, self.slots, used, self.restarts, node=self.site.node
         )
 
 

@@ -94,7 +94,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self.reap()
 
     def status(self) -> ProcessStatus:
-        return ProcessStatus(self.name, self.pid, restarts=self.restarts, node=self.site.node)
+        return ProcessStatus(self.label, self.pid, restarts=self.restarts, node=self.site.node)
 
     def extend(self) -> None:
         """Have it write until the later time that is known by now."""

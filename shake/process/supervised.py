@@ -44,6 +44,11 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
     def name(self) -> str:
         """Its name in messages and in the list of processes."""
 
+    @property
+    def label(self) -> str:
+        """Its name, and its node where that is another machine."""
+        return f"{self.name} on {self.site.node}" if self.site.node else self.name
+
     @abstractmethod
     def set_up(self) -> tuple[SetUp, tuple[int, ...]]:
         """The set-up of a new process, and the descriptors that it inherits."""
@@ -101,9 +106,9 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
             return
         self.deaths += 1
         self.restarts += 1
-        log.warning("%s crashed (%s); it is replaced", self.name, how)
+        log.warning("%s crashed (%s); it is replaced", self.label, how)
         if self.deaths > MOST_DEATHS:
-            self.fail(RunError(f"{self.name} crashed {self.deaths} times in a row ({how})"))
+            self.fail(RunError(f"{self.label} crashed {self.deaths} times in a row ({how})"))
         else:
             self._loop.later(REVIVAL.most(self.deaths - 1), self._revive)
 

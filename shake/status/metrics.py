@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from shake import __version__
 from shake.phase import Phase
-from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
+from shake.status.snapshot import WORKING, NodeStatus, ProcessStatus, Snapshot, TableStatus
 
 __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
@@ -109,6 +109,12 @@ _PROCESS: _Figures[ProcessStatus] = (
     (Gauge, "arena_slots", "Slots of its shared memory.", lambda p: p.slots),
     (Gauge, "arena_slots_used", "Slots not yet acknowledged.", lambda p: p.slots_used),
 )
+_NODE: _Figures[NodeStatus] = (
+    (Gauge, "node_up", "1 while it works, or is ready to.", lambda n: float(n.state in WORKING)),
+    (Gauge, "node_workers", "Workers that it has room for.", lambda n: n.workers),
+    (Gauge, "node_cpus", "CPUs that its processes use of late.", lambda n: n.cpu),
+    (Gauge, "node_resident_memory_bytes", "Memory of its processes.", lambda n: n.memory),
+)
 
 
 def metrics(snapshot: Snapshot) -> bytes:
@@ -133,6 +139,7 @@ class _Families(Collector):
         yield _states("shake_table_state", text, _TABLE_STATES, states, "table")
         yield from _figures(_TABLE, "table", {table.name: table for table in now.tables})
         yield from _figures(_PROCESS, "role", {one.role: one for one in now.processes})
+        yield from _figures(_NODE, "node", {one.name: one for one in now.nodes})
 
 
 def _info(now: Snapshot) -> Metric:
@@ -146,7 +153,7 @@ def _info(now: Snapshot) -> Metric:
 def _figures(
     figures: _Figures[Status], label: str, statuses: Mapping[str, Status]
 ) -> Iterator[Metric]:
-    """The figures of all tables, or of all processes, by name."""
+    """The figures of all tables, processes or nodes, by name."""
     for family, name, text, value in figures:
         metric = family(f"shake_{name}", text, labels=[label])
         for labelled, status in statuses.items():

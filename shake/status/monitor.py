@@ -105,7 +105,9 @@ class Monitor:
 
     def measure(self) -> None:
         """Read what the processes use."""
-        pids = [process.pid for process in self._last().processes if process.pid]
+        pids = [
+            process.pid for process in self._last().processes if process.pid and not process.node
+        ]
         self._meter.read(pids, self._clock())
 
     def ask_check(self) -> None:

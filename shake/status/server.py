@@ -122,6 +122,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "saved_at": iso(snapshot.saved_at),
         "paused_at": iso(snapshot.paused_at),
         "source_time": iso(snapshot.source_time),
+        "nodes": [node._asdict() for node in snapshot.nodes],
         "check": snapshot.check and snapshot.check._asdict() | {"time": iso(snapshot.check.time)},
         "tables": [_table(table) for table in snapshot.tables],
         "total": _table(total(snapshot)),

@@ -110,6 +110,10 @@ class ProcessStatus:
     node: str = ""
 
 
+#: States of a node in which it does its work.
+WORKING = ("joined", "member", "leaving")
+
+
 class NodeStatus(NamedTuple):
     """A machine on which children run. ``state`` is a word of nodes.membership.State.
 

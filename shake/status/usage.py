@@ -43,5 +43,5 @@ class Meter:
 
     def used(self, process: ProcessStatus) -> ProcessStatus:
         """The process with what it used at the last reading."""
-        usage = self._used.get(process.pid)
+        usage = None if process.node else self._used.get(process.pid)
         return replace(process, **usage._asdict()) if usage else process

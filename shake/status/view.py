@@ -33,7 +33,14 @@ from shake.status.headline import LAGGING, attention, banners, headline, is_capi
 from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
 from shake.status.readiness import consistency
-from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
+from shake.status.snapshot import (
+    WORKING,
+    CheckStatus,
+    NodeStatus,
+    ProcessStatus,
+    Snapshot,
+    TableStatus,
+)
 
 _MODES = {"full": "full copy", "all": "full copy, then changes", "incr": "changes only"}
 _STATE_TONES = {
@@ -74,7 +81,10 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
         "processes": {
             "columns": PROCESS_COLUMNS,
             "summary": _process_summary(snapshot.processes),
-            "rows": sorted(map(_process, snapshot.processes), key=lambda row: not row["tone"]),
+            "rows": sorted(
+                (*map(_node, snapshot.nodes), *map(_process, snapshot.processes)),
+                key=lambda row: not row["tone"],
+            ),
         },
         "events": [_event(event) for event in watched.events],
         "points": watched.points,
@@ -300,6 +310,15 @@ def _process(process: ProcessStatus) -> dict[str, Any]:
             count(process.restarts) if process.restarts else "",
         ],
         "tone": "warn" if process.restarts or not process.pid else "",
+    }
+
+
+def _node(node: NodeStatus) -> dict[str, Any]:
+    """A row of the processes: all those of a node together."""
+    return {
+        "name": f"node {node.name} ({node.address})",
+        "cells": [node.state, percent(node.cpu), size(node.memory), "", ""],
+        "tone": "" if node.state in WORKING else "warn",
     }
 
 
