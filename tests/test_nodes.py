@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +16,10 @@ import pytest
 
 from tests.support import nodes
 from tests.support.crash import Copy, MakeCopy, opened
+from tests.support.cutting import Cutting
+from tests.support.machine import Frozen
+from tests.support.tables import create_table
+from tests.support.wait import until
 from tests.support.wire import Moment
 
 #: So slowly that a node can be lost, and come back, before the copy is over.
@@ -55,8 +64,9 @@ def test_a_child_of_a_node_that_dies_is_replaced(make_copy: MakeCopy, victim: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["agent", "node"])
-@pytest.mark.parametrize("id_mode", ["objectid", "key"])
+@pytest.mark.parametrize(
+    ("victim", "id_mode"), [("agent", "objectid"), ("node", "objectid"), ("node", "key")]
+)
 def test_a_lost_node_costs_only_what_was_not_acknowledged(
     make_copy: MakeCopy, victim: str, id_mode: str
 ) -> None:
@@ -64,3 +74,145 @@ def test_a_lost_node_costs_only_what_was_not_acknowledged(
     lose(copy, victim)
     assert "is lost" in copy.migration.printed()
     copy.assert_exact(id_mode=id_mode)
+
+
+class Late:
+    """A node that is lost when it has sent an insert, which is held until ``release``.
+
+    ``freeze``: it is stopped, and goes on at the release; else it is killed.
+    """
+
+    def __init__(self, copy: Copy, *, freeze: bool) -> None:
+        self._copy, self._freeze = copy, freeze
+        self._frozen: Frozen | None = None
+        self._released = threading.Event()
+        self.answered = threading.Event()
+        self.reached = copy.wire.stop_at(
+            *("request", "insert", copy.place, self._hold),
+            skip=3,
+            late=True,
+            answered=self.answered,
+        )
+
+    def _hold(self) -> None:
+        migration = self._copy.migration
+        agent = nodes.node_of(nodes.sender(migration, self._copy.wire.sender))
+        if self._freeze:
+            self._frozen = Frozen([agent])
+            self._frozen.processes += Frozen(nodes.whole(agent)[1:]).processes
+        else:
+            for one in nodes.whole(agent):
+                one.send_signal(signal.SIGKILL)
+        self._released.wait(60)
+
+    def release(self) -> None:
+        if self._frozen:
+            self._frozen.thaw()
+        self._released.set()
+
+
+#: The commands at whose answers it is released: the rename to the name of the new epoch, an insert
+#: behind that, and the rename to the final name.
+RELEASES = ["new epoch", "published", "after the end"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("freeze", "release", "id_mode"),
+    [
+        (False, "new epoch", "objectid"),
+        (False, "published", "key"),
+        (True, "new epoch", "key"),
+        (True, "published", "objectid"),
+        (False, "after the end", "objectid"),
+    ],
+)
+def test_what_a_lost_node_sends_late_changes_nothing(
+    make_copy: MakeCopy, freeze: bool, release: str, id_mode: str
+) -> None:
+    copy = make_copy(id__mode=id_mode, **SLOWLY)
+    late = Late(copy, freeze=freeze)
+    if release != "after the end":
+        skip = int(release == "published")
+        rename = "answer", "renameCollection", copy.place, late.release
+        copy.wire.stop_at(*rename, skip=skip)  # type: ignore[arg-type]
+    result = copy.migration.run()
+    assert result.status == 0, result
+    assert "is lost" in result.stdout
+    late.release()
+    until(late.answered.is_set)
+    copy.assert_exact(id_mode=id_mode)
+
+
+@pytest.mark.slow
+def test_a_node_that_leaves_gives_its_work_back_within_10_seconds(make_copy: MakeCopy) -> None:
+    copy = make_copy(**SLOWLY)
+    left: list[float] = []
+
+    def leave() -> None:
+        agent = nodes.agents(copy.migration)[0]
+        agent.send_signal(signal.SIGTERM)
+        left.append(time.monotonic())
+
+    def again() -> None:
+        left.append(time.monotonic())
+
+    copy.wire.stop_at("answer", "insert", copy.place, leave, skip=3)
+    copy.wire.stop_at("answer", "renameCollection", copy.place, again)
+    result = copy.migration.run()
+    assert result.status == 0, result
+    assert left[1] - left[0] < 10
+    assert "is lost" not in result.stdout
+    copy.assert_exact()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 8])
+def test_a_connection_that_is_cut_and_healed_costs_nothing_but_time(
+    make_copy: MakeCopy, seconds: int
+) -> None:
+    copy = make_copy(**SLOWLY)
+    with Cutting() as cutting:
+        copy.migration.first = f"{nodes.SHORT_GRANT}; {cutting.first}"
+
+        def cut() -> None:
+            cutting.cut(1)
+            threading.Timer(seconds, cutting.heal).start()
+
+        copy.wire.stop_at("answer", "insert", copy.place, cut, skip=3)
+        result = copy.migration.run()
+    assert result.status == 0, result
+    assert ("is lost" in result.stdout) == (seconds > 5)
+    copy.assert_exact()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("incr_sync_parallel", "true", "the journal of incr_sync_parallel = true is on the disk"),
+        ("bad.items", "keep", "with bad.items = keep one machine has to write all of a table"),
+        (
+            "target.type",
+            "aliyun_dynamo_proxy",
+            "target.type = aliyun_dynamo_proxy can refuse no late",
+        ),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(
+    dynamodb: Any, migrate: Any, name: str, key: str, value: str, why: str
+) -> None:
+    create_table(dynamodb.client, name)
+    more = {"target": dynamodb.url, "checkpoint__type": "file"} if key == "target.type" else {}
+    settings = {"sync_mode": "all", **more, key.replace(".", "__"): value}
+    result = nodes.spread_task(migrate(**settings), 1).run()
+    assert result.status == 3, result
+    assert why in result.line
+
+
+def test_nothing_of_it_is_imported_without_nodes() -> None:
+    program = (
+        "import sys, shake.cli.main, shake.cli.supervisor, shake.run.task, shake.worker.process;"
+        "import shake.worker.writer;"
+        "sys.exit(any(one.startswith('shake.nodes') for one in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -31,13 +31,14 @@ _PAUSE = 0.5
 class LocalAgents:
     """Starts agents, and again each that ends; they connect as those of other machines do.
 
-    ``port``: where they connect, if that is not where this process listens.
+    ``listen`` is the port of this process, 0 for a free one, and ``port`` that to which the agents
+    connect, 0 for the same.
     """
 
-    def __init__(self, count: int, workers: int, port: int = 0) -> None:
+    def __init__(self, count: int, workers: int, listen: int = 0, port: int = 0) -> None:
         self._workers = workers
         self._secret = new_secret()
-        self._listener = Listener(Address(_LOOPBACK, 0), self._secret, new_certificate())
+        self._listener = Listener(Address(_LOOPBACK, listen), self._secret, new_certificate())
         self._port = port or self._listener.port
         self._closed = threading.Event()
         for number in range(1, count + 1):

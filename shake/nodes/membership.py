@@ -15,6 +15,8 @@ GRANT = 20.0
 #: Seconds after the end of a grant at which the head takes it as ended: for clocks that do not run
 #: at the same speed.
 MARGIN = 5.0
+#: Seconds after which a node that has not asked is about to be lost, maybe.
+QUIET = 7.0
 #: Seconds that an epoch lasts at least before a node that has joined begins another.
 SETTLE = 10.0
 
@@ -38,6 +40,7 @@ class _Node:
     name: str
     state: State = State.JOINED
     until: float = 0.0  # it writes nothing from then on, by the head's clock
+    asked: float = 0.0
     leaves: bool = False
 
 
@@ -94,6 +97,7 @@ class Membership:
         found = self._nodes.get(node)
         if found is None or not self._epoch_open or found.state not in _WORKING:
             return 0.0
+        found.asked = now
         seconds = max(0.0, min(GRANT, most))
         found.until = max(found.until, now + seconds + MARGIN)
         return seconds
@@ -113,6 +117,7 @@ class Membership:
             if one.leaves or one.state not in (State.JOINED, State.ENDED):
                 del self._nodes[number]
                 continue
+            one.asked = now
             one.state, one.until = (
                 State.MEMBER,
                 now + GRANT + MARGIN,
@@ -134,10 +139,16 @@ class Membership:
             return f"lost: {', '.join(names[State.LOST])}", lost
         if names[State.LEAVING]:
             return f"leaving: {', '.join(names[State.LEAVING])}", lost
-        waits = not names[State.CUT]  # that one is lost soon: one change for both
-        if names[State.JOINED] and waits and now - self._began >= SETTLE:
+        if names[State.JOINED] and now - self._began >= SETTLE and not self._is_one_missing(now):
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
+
+    def _is_one_missing(self, now: float) -> bool:
+        """Some node is lost soon, as it seems: then a join waits, for one change instead of two."""
+        return any(
+            one.state is State.CUT or (one.state in _WORKING and now - one.asked > QUIET)
+            for one in self._nodes.values()
+        )
 
     def _is_lost(self, node: _Node, now: float) -> bool:
         return node.state in (*_WORKING, State.CUT) and now >= node.until

@@ -26,6 +26,7 @@ from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.http import check_port
+from shake.targets.capabilities import capabilities
 from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
 
@@ -125,10 +126,13 @@ def spreading_problems(config: Config, target: Target | None = None) -> list[str
             "--nodes: with bad.items = keep one machine has to write all of a table: leave out "
             "one of them"
         )
-    if target and target.unfenced:
+    unfenced = target.unfenced if target else ""
+    if not capabilities(config).renames:
+        unfenced = f"target.type = {config.target_type} can refuse no late command"
+    if unfenced:
         found.append(
             "--nodes: what a lost node has sent could change the result, since the target cannot "
-            f"refuse it: {target.unfenced}"
+            f"refuse it: {unfenced}"
         )
     return found
 

@@ -16,7 +16,7 @@ from tests.support.wait import until
 #: Short times, for the Python that a head runs first: a silent node is lost after 5 seconds.
 SHORT_GRANT = (
     "from shake.nodes import membership as nodes;"
-    "nodes.GRANT, nodes.MARGIN, nodes.SETTLE = 4.0, 1.0, 2.0"
+    "nodes.GRANT, nodes.MARGIN, nodes.SETTLE, nodes.QUIET = 4.0, 1.0, 2.0, 3.0"
 )
 
 
@@ -95,3 +95,21 @@ def spread_task(migration: Migration, count: int = 3) -> Migration:
         "--nodes", f"local:{count}", *arguments, **options
     )
     return migration
+
+
+def sender(migration: Migration, port: int) -> psutil.Process:
+    """The child of a node that has a connection from this port."""
+
+    def connected() -> psutil.Process | None:
+        for child in children(migration):
+            with contextlib.suppress(psutil.Error):
+                if port in [one.laddr.port for one in child.net_connections("tcp")]:
+                    return child
+        return None
+
+    return until(connected)
+
+
+def whole(agent: psutil.Process) -> list[psutil.Process]:
+    """A node: its agent, and all its children."""
+    return [agent, *_children(agent)]

@@ -56,7 +56,7 @@ class DynamoTarget:
     """
 
     weaknesses: tuple[str, ...] = ()
-    unfenced = "a DynamoDB endpoint can refuse no late command"
+    unfenced = "it keeps no numbers of commands"
     user = ""
     takes_uuids = True  # nothing is replaced: the protocol has no fence
 

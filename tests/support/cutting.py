@@ -1,0 +1,72 @@
+"""A proxy that forwards bytes between nodes and their head, and cuts connections one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+from shake.demo.servers import free_port
+
+
+class Cutting:
+    """Listens on ``port``, and forwards to ``to``; a context manager.
+
+    A connection that is cut still stands: nothing comes through until it is healed.
+    """
+
+    def __init__(self) -> None:
+        self.to = free_port()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[threading.Event] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> Cutting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.heal()
+
+    @property
+    def first(self) -> str:
+        """Python that a head runs first, so that its nodes come through here."""
+        return (
+            "from shake.nodes import local; from shake.nodes.head import Head;"
+            f"agents = lambda count, workers: local.LocalAgents(count, workers, {self.to}, "
+            f"{self.port});"
+            "local.open_local = lambda count, workers: Head(agents(count, workers), count)"
+        )
+
+    def cut(self, connection: int) -> None:
+        """Forward nothing of this connection, by the order in which they were made."""
+        self._open[connection].clear()
+
+    def heal(self) -> None:
+        """Forward all again, first what was sent meanwhile."""
+        for way in self._open:
+            way.set()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                way = threading.Event()
+                way.set()
+                self._open.append(way)
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.to))
+                except OSError:
+                    near.close()
+                    continue
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(*pair, way), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, way: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                way.wait()
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
