@@ -35,6 +35,7 @@ BENCHMARKS = (
     "lag",
     "real",
     "writers",
+    "nodes",
     "check",
     "proof",
 )

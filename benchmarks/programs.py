@@ -42,7 +42,11 @@ class Bench:
 
     def shake(self, table: str, workers: int, *settings: str) -> Usage:
         """Copy a table by shake; ``settings`` as in :meth:`shake_command`."""
-        return self._run(table, self.shake_command(table, workers, *settings), "documents")
+        return self.copy(table, self.shake_command(table, workers, *settings))
+
+    def copy(self, table: str, command: list[str]) -> Usage:
+        """Copy a table by such a command."""
+        return self._run(table, command, "documents")
 
     def beyond_start(self, shape: str, items: int, workers: int, *settings: str) -> Usage:
         """What a copy by shake uses beyond a copy of an empty table, made just before."""

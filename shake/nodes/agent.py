@@ -145,6 +145,9 @@ class Agent:
             self._kill_all()
             self._stream.close()
             self._close_arenas()
+            end = self._clock() + EXIT_SECONDS
+            while self._leaving and self._clock() < end:
+                self._reap()
         return self.over
 
     def post(self, message: FromAgent) -> None:

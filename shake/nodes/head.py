@@ -83,10 +83,10 @@ class Head:
 
     def __exit__(self, *_: object) -> None:
         """The task has ended: the nodes need not wait for it."""
-        self._listener.close()
         for node in self._nodes.values():
             node.post(messages.Over())
             node.stream.close()
+        self._listener.close()
 
     def _accept(self) -> None:
         while link := self._listener.accept():

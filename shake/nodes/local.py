@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 from setproctitle import setproctitle
 
@@ -26,6 +27,8 @@ log = logging.getLogger("shake.nodes")
 _LOOPBACK = "127.0.0.1"
 #: Seconds before an agent that has ended is started again, or one that was lost joins again.
 _PAUSE = 0.5
+#: Seconds that agents have to end.
+_END_SECONDS = 2.0
 
 
 class LocalAgents:
@@ -41,19 +44,24 @@ class LocalAgents:
         self._listener = Listener(Address(_LOOPBACK, listen), self._secret, new_certificate())
         self._port = port or self._listener.port
         self._closed = threading.Event()
-        for number in range(1, count + 1):
-            threading.Thread(
-                target=self._keep, args=(f"local-{number}",), name="agent", daemon=True
-            ).start()
+        self._keepers = [
+            threading.Thread(target=self._keep, args=(f"local-{number}",), daemon=True)
+            for number in range(1, count + 1)
+        ]
+        for keeper in self._keepers:
+            keeper.start()
 
     def accept(self) -> Link | None:
         """See head.Listener."""
         return self._listener.accept()
 
     def close(self) -> None:
-        """Start no more."""
+        """Start no more, and wait for the end of those that run."""
         self._closed.set()
         self._listener.close()
+        end = time.monotonic() + _END_SECONDS
+        for keeper in self._keepers:
+            keeper.join(max(0.0, end - time.monotonic()))
 
     def _keep(self, name: str) -> None:
         arguments = name, str(self._workers), str(self._port)

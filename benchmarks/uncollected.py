@@ -1,0 +1,19 @@
+"""shake with nodes on this machine whose messages are sent one by one, not collected."""
+
+from __future__ import annotations
+
+import sys
+
+from shake.cli.supervisor import main
+from shake.nodes import connection, local
+from shake.process.spawn import spawn
+
+if __name__ == "__main__":
+    connection.COLLECT = 0.0
+    if sys.argv[1].isdecimal():  # an agent: its first argument is a descriptor
+        local.main()
+    else:
+        vars(local)["spawn"] = lambda module, *arguments: spawn(
+            "benchmarks.uncollected", *arguments
+        )
+        raise SystemExit(main())
