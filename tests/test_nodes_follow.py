@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.machine import Frozen
 from tests.support.migration import Migration
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.slow
 
@@ -60,3 +62,40 @@ def test_random_losses_of_nodes_lose_and_double_and_bring_back_nothing(
     followed.equal(90)
     stopped(migration, process)
     followed.compare()
+
+
+@pytest.mark.parametrize("id_mode", ["objectid", "key"])
+def test_a_change_that_a_lost_node_has_sent_lands_after_newer_ones_and_is_refused(
+    followed: Followed, id_mode: str
+) -> None:
+    """The held update has older content than what the next node has applied since."""
+    followed.simulator.table(followed.name, shards=1)
+    for number in range(20):
+        followed.put(f"k{number}")
+    released, answered = threading.Event(), threading.Event()
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = nodes.spread_task(followed.task(target=wire.uri, id__mode=id_mode), 2)
+
+        def hold() -> None:
+            agent = nodes.node_of(nodes.sender(migration, wire.sender))
+            for one in nodes.whole(agent):
+                one.send_signal(signal.SIGKILL)
+            released.wait(60)
+
+        place = f"{followed.name}.{followed.name}"
+        held = wire.stop_at("request", "update", place, hold, skip=2, late=True, answered=answered)
+        process = migration.start()
+        followed.arrived("k19")
+        for step in range(1000):
+            followed.put(f"k{step % 20}", n={"N": str(step)})
+            if held.wait(0.05):
+                break
+        until(lambda: "is lost" in migration.printed())
+        for number in range(20):
+            followed.put(f"k{number}", n={"N": str(9000 + number)})
+        followed.equal()
+        released.set()
+        until(answered.is_set)
+        followed.compare()
+        stopped(migration, process)
+        followed.compare()

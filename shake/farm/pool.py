@@ -237,7 +237,11 @@ class WorkerPool:
         self.send_all(credentials)
 
     def drain(self) -> None:
-        """Have every scanner finish its page and no more; replace no worker that exits now."""
+        """Have every scanner finish its page and no more; replace no worker that crashes now.
+
+        Nothing is expected of sites that cannot be reached: what they have is read again.
+        """
+        self.abandon([site for site in self.at if not site.reachable])
         for worker in self.workers:
             worker.retire()
         self.send_all(messages.Drain())

@@ -226,6 +226,7 @@ class Agent:
             child.close()
             self._leaving.append((child, 0.0))
         self._children.clear()
+        self._leaving = [(child, 0.0) for child, _ in self._leaving]
         self._reap()
 
     def _reap(self) -> None:

@@ -199,6 +199,10 @@ class Head:
                 self._nodes[number].post(messages.EndEpoch(self._members.epoch))
         while not self._members.over(self._clock()) and not hurried():
             self._serve(0.1)
+        for number, node in self._nodes.items():
+            if self._members.has_left(number) and node.reachable:
+                node.post(messages.Over())
+                node.stream.close()
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(queue.Empty):

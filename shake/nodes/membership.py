@@ -69,6 +69,11 @@ class Membership:
         """Nodes of the present epoch, or of the last one."""
         return [n for n, one in self._nodes.items() if one.state is not State.JOINED]
 
+    def has_left(self, node: int) -> bool:
+        """It asked to leave, and does nothing any more."""
+        found = self._nodes.get(node)
+        return found is not None and found.leaves and found.state is State.ENDED
+
     # ---- what nodes do
 
     def join(self, node: int, name: str) -> None:

@@ -101,6 +101,8 @@ class Node:
         self.post(messages.CreateArena(number, slots))
         while self.reachable and number not in self._arenas and time.monotonic() < end:
             self.serve(end - time.monotonic())
+        if number not in self._arenas and self.reachable:
+            self.died()
         return self._arenas.pop(number, -1)
 
     def close_arena(self, descriptor: int) -> None:

@@ -25,6 +25,7 @@ from shake.plan.source_tables import (
 from shake.plan.warnings import warnings
 from shake.source.client import Unreachable
 from shake.source.contract import Source
+from shake.status.figures import many
 from shake.status.http import check_port
 from shake.targets.capabilities import capabilities
 from shake.targets.choice import namespace_problems
@@ -113,8 +114,11 @@ def local_problems(config: Config, *, ports: bool) -> list[str]:
     return found
 
 
-def spreading_problems(config: Config, target: Target | None = None) -> list[str]:
-    """What stands against children on other machines; with ``target``, what it cannot do too."""
+def spreading_problems(config: Config, target: Target | None = None, kept: int = 0) -> list[str]:
+    """What stands against children on other machines; with ``target``, what it cannot do too.
+
+    So many items are ``kept`` by earlier runs.
+    """
     found = []
     if config.incr_sync_parallel:
         found.append(
@@ -125,6 +129,11 @@ def spreading_problems(config: Config, target: Target | None = None) -> list[str
         found.append(
             "--nodes: with bad.items = keep one machine has to write all of a table: leave out "
             "one of them"
+        )
+    if kept:
+        found.append(
+            f"--nodes: {many(kept, 'bad item')} kept by earlier runs: store what can be stored by "
+            "shake check --repair, or run without --nodes"
         )
     unfenced = target.unfenced if target else ""
     if not capabilities(config).renames:

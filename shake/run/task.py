@@ -356,7 +356,9 @@ def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
                 config, scanners, source=client, target=target, checkpoints=opened.checkpoints
             )
             if opened.spread:
-                problems = spreading_problems(config, target)
+                names = [table.table.name for table in plan.tables]
+                kept = sum(one.items for one in opened.checkpoints.kept_tallies(names).values())
+                problems = spreading_problems(config, target, kept)
                 plan = replace(plan, refusals=(*plan.refusals, *problems))
             return plan
         except RunError as error:  # nothing has run yet
