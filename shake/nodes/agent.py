@@ -101,7 +101,7 @@ class _Child:
 
 
 class Agent:
-    """Serves one head over one connection, in a loop of its own.
+    """Serves one head over one connection.
 
     ``stop`` asks it to leave. A head that grants no time any more is gone, or this node was frozen
     or cut off: then it ends its children, and the connection.

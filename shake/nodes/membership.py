@@ -159,7 +159,7 @@ class Membership:
         return node.state in (*_WORKING, State.CUT) and now >= node.until
 
     def end(self) -> None:
-        """The epoch is over: nobody gets more time."""
+        """The epoch is over: no node gets more time."""
         self._epoch_open = False
 
     def over(self, now: float) -> bool:

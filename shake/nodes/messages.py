@@ -13,7 +13,7 @@ from shake.process.packing import Packing
 
 
 class Begin(NamedTuple):
-    """A new epoch: end what is left of the one before. Answered by Begun."""
+    """A new epoch begins: end all children of the one before. Answered by Begun."""
 
     epoch: int
 
