@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without compiled files, each process that a test starts would compile all of shake again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo servers test slow browser matrix lint format docs generated wheels bench profile sanitize fuzz clean
+.PHONY: help venv demo servers test slow browser matrix ray lint format docs generated wheels bench profile sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -45,6 +45,13 @@ browser: $(READY) ## Test the status page in a real browser (chromium and chrome
 
 matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
 	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py
+
+.venv/.ray: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	@touch $@
+
+ray: .venv/.ray ## Test nodes on a real Ray cluster on this machine.
+	$(BIN)/python -m pytest -m ray $(ARGS) tests/test_nodes_ray.py
 
 lint: $(READY) ## Check format, style and types of all code.
 	$(BIN)/ruff format --check

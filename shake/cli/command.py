@@ -33,11 +33,16 @@ _PATIENCE = 8.0
 def add_common(parser: argparse.ArgumentParser, *, workers: str) -> None:
     """Add ``--conf``, ``--set`` and ``--workers``; ``workers`` says what the processes do."""
     add_configuration(parser)
+    add_workers(parser, workers)
+
+
+def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--workers``; ``what`` says what the processes do."""
     parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",
-        help=f"{workers} (default: the CPUs this process may use)",
+        help=f"{what} (default: the CPUs this process may use)",
     )
 
 
@@ -104,30 +109,53 @@ def run(
 ) -> int:
     """Read the configuration, call ``body`` with it, and return the exit status.
 
-    An error is one line on stderr without secrets (its stack too, at log.level = debug) and the
-    status that ``failed`` gives it; ``stopped`` is line and status for Ctrl-C, SIGTERM and
-    SIGHUP.
+    An error's stack too is shown at log.level = debug. See :func:`guarded`.
+    """
+
+    def act(shown: Shown) -> int:
+        loaded = load(options.conf, os.environ, options.set)
+        shown.redactor = Redactor(loaded.config.secrets())
+        shown.debug = loaded.config.log_level == "debug"
+        return body(loaded, shown.redactor)
+
+    return guarded(options.prog, act, failed=failed, stopped=stopped)
+
+
+class Shown:
+    """What of an error is shown: nothing that ``redactor`` hides; its stack with ``debug``."""
+
+    redactor = Redactor(())
+    debug = False
+
+
+def guarded(
+    prog: str,
+    act: Callable[[Shown], int],
+    *,
+    failed: Callable[[ShakeError], int],
+    stopped: tuple[str, int],
+) -> int:
+    """Call ``act``, and return the exit status.
+
+    An error is one line on stderr without secrets, and the status that ``failed`` gives it;
+    ``stopped`` is line and status for Ctrl-C, SIGTERM and SIGHUP.
     """
 
     def stop() -> int:
         line, status = stopped
-        streams.complain(f"{options.prog}: {line}")
+        streams.complain(f"{prog}: {line}")
         return status
 
-    redactor = Redactor(())
-    debug = False
+    shown = Shown()
     with _hooks(stop):
         try:
-            loaded = load(options.conf, os.environ, options.set)
-            redactor = Redactor(loaded.config.secrets())
-            debug = loaded.config.log_level == "debug"
-            return body(loaded, redactor)
+            return act(shown)
         except Exception as error:
-            if debug:
-                streams.complain(redactor.redact(traceback.format_exc()))
+            if shown.debug:
+                streams.complain(shown.redactor.redact(traceback.format_exc()))
             if not isinstance(error, ShakeError):
                 error = RunError(shortage(error) or f"unexpected {type(error).__name__}: {error}")
-            streams.complain(f"{options.prog}: {one_line(redactor.redact(str(error)))}")
+            streams.complain(f"{prog}: {one_line(shown.redactor.redact(str(error)))}")
             return failed(error)
         except KeyboardInterrupt:
             return stop()

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 import orjson
@@ -66,6 +67,9 @@ def _run(
             "--dry-run and --until-consistent"
         )
         return 2
+    if options.standby and options.nodes:
+        streams.complain(f"{options.prog}: --standby does not go with --nodes yet: give one only")
+        return 2
     return command.run(
         options,
         lambda loaded, redactor: _act(options, loaded, redactor, linger, screen),
@@ -92,6 +96,7 @@ def _act(
         streams.say("\n".join(loaded.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
+    open_sites = _sites(options, config)
     workers = options.workers or usable_cpus()
     if options.dry_run:
         say = streams.complain if options.json else make_reporter(sys.stdout).print
@@ -118,27 +123,22 @@ def _act(
                 linger,
                 linger_seconds,
                 terminal_width(),
-                _sites(options),
+                open_sites,
             )
         )
         return 0
 
 
 def _sites(
-    options: argparse.Namespace,
+    options: argparse.Namespace, config: Config
 ) -> Callable[[], contextlib.AbstractContextManager[Sites]] | None:
     """Where children run; None for this machine."""
     if not options.nodes:
         return None
-    kind, _, count = options.nodes.partition(":")
-    assert kind == "local"
+    from shake.nodes.choice import open_nodes, parse_nodes
 
-    def open_sites() -> contextlib.AbstractContextManager[Sites]:
-        from shake.nodes.local import open_local
-
-        return open_local(int(count), options.workers or usable_cpus())
-
-    return open_sites
+    choice = parse_nodes(options.nodes, options.workers)
+    return partial(open_nodes, choice, config)
 
 
 def _notices(loaded: Loaded) -> None:
@@ -190,7 +190,8 @@ def _define_run(parser: argparse.ArgumentParser) -> None:
         "--nodes",
         metavar="WHERE",
         default="",
-        help="local:N: work in N nodes on this machine",
+        help="where workers run: join:HOST:PORT, on the machines where shake node joins this "
+        "address; ray, on each node of a Ray cluster; local:N, in N nodes on this machine",
     )
     _add_profile(parser, "with --dry-run: ")
 

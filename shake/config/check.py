@@ -29,6 +29,8 @@ def check(config: Config) -> None:
     _check_http(config)
     if config.webhook_url is not None:
         _check_url("webhook.url", config.webhook_url)
+    if (config.nodes_tls_cert is None) != (config.nodes_tls_key is None):
+        raise UsageError("nodes.tls.cert and nodes.tls.key go together: give both, or none")
     _check_source(config)
     _check_tables(config)
     _check_target(config)

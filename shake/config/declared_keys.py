@@ -313,6 +313,15 @@ class DeclaredKeys:
     checkpoint_db: str | None = key(
         "checkpoint.db", TEXT, None, "database of the checkpoints; none: <id>-checkpoint"
     )
+    nodes_secret_file: str | None = key(
+        "nodes.secret_file", TEXT, None, "file of the secret that all nodes of --nodes share"
+    )
+    nodes_tls_cert: str | None = key(
+        "nodes.tls.cert", TEXT, None, "certificate for nodes (PEM); none: a new one at each start"
+    )
+    nodes_tls_key: str | None = key(
+        "nodes.tls.key", TEXT, None, "private key of nodes.tls.cert (PEM, without a password)"
+    )
     webhook_url: str | None = key(
         "webhook.url",
         TEXT,

@@ -65,7 +65,7 @@ class Listener:
             )
         except OSError as error:
             raise RefusedError(f"cannot listen for nodes on {address}: {error.strerror}") from None
-        self.port: int = self._socket.getsockname()[1]
+        self.host, self.port = address.host, int(self._socket.getsockname()[1])
         self._links: queue.SimpleQueue[Link | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._hellos: Counter[str] = Counter()  # going on, by address
@@ -172,11 +172,12 @@ def connect(
     tls = _encrypted(connection, context, server=False)
     try:
         greet_head(Words(tls, seconds), secret, name, version)
-    except (WrongSecretError, HelloError, ssl.SSLError) as error:
+    except BaseException as error:
         tls.close()
-        raise _refused(address, error) from None
-    except BaseException:
-        tls.close()
+        if isinstance(error, ssl.SSLEOFError):
+            raise ConnectionResetError("the other side has closed the connection") from None
+        if isinstance(error, (HelloError, ssl.SSLError)):
+            raise _refused(address, error) from None
         raise
     return Link(TlsStream(tls), name, address.host)
 

@@ -66,5 +66,5 @@ complete -c shake-supervisor -n _shtab_shake_supervisor_using -l json -d 'with -
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l print-config -d 'print the effective configuration, and where each value is from'
-complete -c shake-supervisor -n _shtab_shake_supervisor_using -l nodes -x -d 'local:N: work in N nodes on this machine'
+complete -c shake-supervisor -n _shtab_shake_supervisor_using -l nodes -x -d 'where workers run: join:HOST:PORT, on the machines where shake node joins this address; ray, on each node of a Ray cluster; local:N, in N nodes on this machine'
 complete -c shake-supervisor -n _shtab_shake_supervisor_using -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'

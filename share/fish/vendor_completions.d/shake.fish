@@ -50,8 +50,8 @@ function _shtab_shake_using
   test "$_shtab_shake_cmdpath" = "$argv"
 end
 
-set -g _shtab_shake_commands plan run status control check bad forget keys demo
-set -g _shtab_shake_opts_with_value --conf --items --nodes --port --profile --report --sample --seconds --set --workers
+set -g _shtab_shake_commands plan run status control check bad forget node keys demo
+set -g _shtab_shake_opts_with_value --conf --items --join --name --nodes --port --profile --report --sample --seconds --secret-file --set --workers
 
 complete -c shake -e
 complete -c shake -f
@@ -75,7 +75,7 @@ complete -c shake -n '_shtab_shake_using run' -l json -d 'with --dry-run: print 
 complete -c shake -n '_shtab_shake_using run' -l until-consistent -d 'end when every change made before this command started is applied: run it once more after the writes have stopped, and switch'
 complete -c shake -n '_shtab_shake_using run' -l standby -d 'where another supervisor runs this task, wait, and take over when it is gone'
 complete -c shake -n '_shtab_shake_using run' -l print-config -d 'print the effective configuration, and where each value is from'
-complete -c shake -n '_shtab_shake_using run' -l nodes -x -d 'local:N: work in N nodes on this machine'
+complete -c shake -n '_shtab_shake_using run' -l nodes -x -d 'where workers run: join:HOST:PORT, on the machines where shake node joins this address; ray, on each node of a Ray cluster; local:N, in N nodes on this machine'
 complete -c shake -n '_shtab_shake_using run' -l profile -x -d 'with --dry-run: read N items of each table (at most 10000), and print what they consist of, one item with its document, and what cannot be stored'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a status -d 'show how a task stands, or how it has ended'
 complete -c shake -n '_shtab_shake_using status' -s h -l help -d 'show this help message and exit'
@@ -111,9 +111,15 @@ complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a 
 complete -c shake -n '_shtab_shake_using forget' -s h -l help -d 'show this help message and exit'
 complete -c shake -n '_shtab_shake_using forget' -l conf -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file'
 complete -c shake -n '_shtab_shake_using forget' -l set -x -d 'a configuration key; beats environment (SHAKE_KEY) and file'
+complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a node -d 'work on this machine for a run on another one'
+complete -c shake -n '_shtab_shake_using node' -s h -l help -d 'show this help message and exit'
+complete -c shake -n '_shtab_shake_using node' -l join -x -d 'where the run waits for nodes'
+complete -c shake -n '_shtab_shake_using node' -l secret-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with the secret of the run'"'"'s nodes.secret_file (default: the file that the environment variable SHAKE_NODES_SECRET_FILE names)'
+complete -c shake -n '_shtab_shake_using node' -l name -x -d 'name of this node in log and metrics (default: this machine'"'"'s)'
+complete -c shake -n '_shtab_shake_using node' -l workers -x -d 'worker processes of this node (default: the CPUs this process may use)'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a keys -d 'explain the keys of the configuration'
 complete -c shake -n '_shtab_shake_using keys' -s h -l help -d 'show this help message and exit'
-complete -c shake -n '_shtab_shake_using keys; and test $_shtab_shake_npos -eq 0' -ka "id pid_path log.file log.level log.buffer system_profile http_profile incr_sync.http_port full_sync.http_port http.bind http.token http.linger sync_mode incr_sync_parallel journal.path journal.max_mb incr.start incr.margin source.access_key_id source.secret_access_key source.session_token source.profile source.assume_role_arn source.external_id source.region source.endpoint_url source.streams_endpoint_url source.session.max_retries source.session.timeout source.read_budget source.windows source.price source.consistent_read filter.collection.white filter.collection.black namespace.map qps.full qps.full.batch_num qps.incr qps.incr.batch_num target.type target.address target.mongodb.type target.db.exist target.mongodb.exist sync_schema_only full.concurrency full.read.concurrency full.document.parser full.document.concurrency full.writers full.document.write.batch full.enable_index.user full.executor.insert_on_dup_update full.read.filter_expression full.read.filter_attributevalues increase.concurrency increase.executor.insert_on_dup_update increase.executor.upsert convert.type convert._id convert.number.overflow id.mode gap.policy bad.items bad.items.max checkpoint.type checkpoint.address checkpoint.db webhook.url" -d 'a key, or a part of the names of some'
+complete -c shake -n '_shtab_shake_using keys; and test $_shtab_shake_npos -eq 0' -ka "id pid_path log.file log.level log.buffer system_profile http_profile incr_sync.http_port full_sync.http_port http.bind http.token http.linger sync_mode incr_sync_parallel journal.path journal.max_mb incr.start incr.margin source.access_key_id source.secret_access_key source.session_token source.profile source.assume_role_arn source.external_id source.region source.endpoint_url source.streams_endpoint_url source.session.max_retries source.session.timeout source.read_budget source.windows source.price source.consistent_read filter.collection.white filter.collection.black namespace.map qps.full qps.full.batch_num qps.incr qps.incr.batch_num target.type target.address target.mongodb.type target.db.exist target.mongodb.exist sync_schema_only full.concurrency full.read.concurrency full.document.parser full.document.concurrency full.writers full.document.write.batch full.enable_index.user full.executor.insert_on_dup_update full.read.filter_expression full.read.filter_attributevalues increase.concurrency increase.executor.insert_on_dup_update increase.executor.upsert convert.type convert._id convert.number.overflow id.mode gap.policy bad.items bad.items.max checkpoint.type checkpoint.address checkpoint.db nodes.secret_file nodes.tls.cert nodes.tls.key webhook.url" -d 'a key, or a part of the names of some'
 complete -c shake -n '_shtab_shake_using; and test $_shtab_shake_npos -eq 0' -a demo -d 'migrate a table between two embedded servers'
 complete -c shake -n '_shtab_shake_using demo' -s h -l help -d 'show this help message and exit'
 complete -c shake -n '_shtab_shake_using demo' -l once -d 'end by itself'

@@ -1,0 +1,53 @@
+"""The life of a node: it joins a head, works for it, and joins again where the link is lost."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import threading
+
+from shake.backoff import Backoff
+from shake.nodes.address import Address
+from shake.nodes.agent import run_agent
+from shake.nodes.link import Link, connect
+
+log = logging.getLogger("shake.nodes")
+
+#: Seconds before a head is tried again.
+_PAUSES = Backoff(first=0.5, longest=2.0, least=0.5)
+
+
+def default_name() -> str:
+    """The name of this machine, with the characters that a node's name can have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "node"
+
+
+def work(address: Address, secret: bytes, name: str, workers: int, stop: threading.Event) -> None:
+    """Work for the head at ``address`` until the task has ended, or until ``stop`` is set.
+
+    Waits for a head that is not there yet. Raises RefusedError where no waiting helps.
+    """
+    while link := _joined(address, secret, name, stop):
+        if run_agent(link, name, workers, stop):
+            return
+        log.warning("the link to the head at %s is lost: joining again", address)
+        stop.wait(_PAUSES.pause(1))
+
+
+def _joined(address: Address, secret: bytes, name: str, stop: threading.Event) -> Link | None:
+    """A link to the head; None where ``stop`` is set before."""
+    failures, logged = 0, ""
+    while not stop.is_set():
+        try:
+            link = connect(address, secret, name)
+            log.info("node %s has joined the head at %s", name, address)
+            return link
+        except OSError as error:
+            failures += 1
+            reason = error.strerror or str(error)
+            if reason != logged:
+                logged = reason
+                log.warning("no link to the head at %s: %s; retrying", address, reason)
+        stop.wait(_PAUSES.pause(failures))
+    return None

@@ -1,0 +1,77 @@
+"""A node of shake on a node of a Ray cluster: a process that Ray's own process there starts."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+from typing import NamedTuple
+
+from setproctitle import setproctitle
+
+from shake.errors import ShakeError
+from shake.nodes.address import Address
+from shake.nodes.joining import default_name, work
+from shake.nodes.secret import read_secret
+from shake.process.cpus import usable_cpus
+from shake.process.spawn import spawn
+from shake.process.ulimits import allow_many
+
+
+class Placed(NamedTuple):
+    """What such a node is started with. Nothing of it is secret.
+
+    ``secret_file`` is the path of the secret on this machine, and ``workers`` how many processes
+    work here, 0 for as many as there are CPUs.
+    """
+
+    address: str
+    secret_file: str
+    workers: int
+
+    def run(self) -> str:
+        """Be the process that Ray has started: wait for the node to end; return how it ended.
+
+        The node is another process, so that Ray sees nothing of its memory. It leaves the task
+        when this process ends.
+        """
+        process, ours = spawn(
+            "shake.nodes.placed", self.address, self.secret_file, str(self.workers)
+        )
+        with ours:
+            ended = b""
+            while data := ours.recv(4096):
+                ended += data
+        return ended.decode() or f"its process ended with status {process.wait()}"
+
+
+def main() -> None:
+    """Be a node until the task has ended, or the process that has started this one."""
+    ours, stop = socket.socket(fileno=int(sys.argv[1])), threading.Event()
+
+    def watch() -> None:
+        ours.recv(1)
+        stop.set()
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+    placed, name = Placed(sys.argv[2], sys.argv[3], int(sys.argv[4])), default_name()
+    setproctitle(f"shake: node {name}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    allow_many()
+    try:
+        work(
+            Address.parse(placed.address),
+            read_secret(placed.secret_file),
+            name,
+            placed.workers or usable_cpus(),
+            stop,
+        )
+        ended = "the task has ended"
+    except ShakeError as error:
+        ended = str(error)
+    ours.sendall(ended.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Nodes that join a run by ``shake node``, as other machines do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shake import __version__
+from shake.errors import UsageError
+from shake.nodes.address import Address
+from shake.nodes.choice import Join, Local, Ray, parse_nodes
+from shake.nodes.secret import new_secret
+from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare
+from tests.support.tables import create_table, put_items
+from tests.support.wait import until
+
+ITEMS = 300
+
+
+class Machines:
+    """A run and its nodes, each a process with its output in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secret = folder / "nodes.secret"
+        self.secret.touch(0o600)
+        self.secret.write_bytes(new_secret())
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.out").open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / "bin/shake"), *arguments],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "SHAKE_NODES_SECRET_FILE": str(self.secret), **variables},
+            )
+        self.started.append(process)
+        return process
+
+    def node(self, port: int, name: str, **variables: str) -> subprocess.Popen[bytes]:
+        where = ("--join", f"127.0.0.1:{port}", "--workers", "1", "--name", name)
+        return self.start(name, "node", *where, **variables)
+
+    def printed(self, name: str) -> str:
+        return (self.folder / f"{name}.out").read_text()
+
+    def close(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Machines]:
+    made = Machines(tmp_path)
+    yield made
+    made.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_nodes_join_a_run_and_end_with_it(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, machines: Machines
+) -> None:
+    """They wait for it, and take its configuration from it. No secret is in what they print."""
+    create_table(dynamodb.client, name, ("pk", "S"))
+    put_items(dynamodb.client, name, ({"pk": {"S": str(item)}} for item in range(ITEMS)))
+    settings = {**SMALL_PAGES, "qps__full": 20}
+    conf = str(Migration(dynamodb.url, mongo.uri, name, tmp_path, **settings).conf)
+    port = free_port()
+    nodes = {one: machines.node(port, one) for one in ("vm-1", "vm-2")}
+    until(lambda: all("retrying" in machines.printed(one) for one in nodes))
+    head = machines.start("head", "run", "--conf", conf, "--nodes", f"join:127.0.0.1:{port}")
+    assert head.wait(60) == 0, machines.printed("head")
+    compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
+    for one, node in nodes.items():
+        assert node.wait(20) == 0, machines.printed(one)
+        assert f"node {one} joined from 127.0.0.1" in machines.printed("head")
+    printed = [machines.printed(one) for one in ("head", *nodes)]
+    assert machines.secret.read_text() not in "".join(printed)
+
+
+def test_a_node_that_is_stopped_leaves_at_once(machines: Machines) -> None:
+    node = machines.node(free_port(), "vm-1")
+    until(lambda: "retrying" in machines.printed("vm-1"))
+    node.send_signal(signal.SIGTERM)
+    assert node.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("--join", "nowhere"), 2, "'nowhere' is not HOST:PORT"),
+        (("--join", "h:1", "--name", "a b"), 2, "--name: "),
+        (("--join", "h:1", "--secret-file", "/nowhere"), 2, "/nowhere: No such file"),
+        ((), 2, "--join"),
+    ],
+)
+def test_a_node_refuses_in_one_line(
+    machines: Machines, arguments: tuple[str, ...], status: int, reason: str
+) -> None:
+    node = machines.start("vm-1", "node", *arguments)
+    assert node.wait(20) == status
+    assert reason in machines.printed("vm-1")
+    assert "Traceback" not in machines.printed("vm-1")
+
+
+@pytest.mark.parametrize("fault", ["version", "secret"])
+def test_a_node_of_another_kind_is_refused_with_3(machines: Machines, fault: str) -> None:
+    from shake.nodes.certificate import new_certificate
+    from shake.nodes.link import Listener
+
+    secret = machines.secret.read_bytes() if fault == "version" else new_secret()
+    listener = Listener(Address("127.0.0.1", 0), secret, new_certificate(), version="0.0.1")
+    node = machines.node(listener.port, "vm-1")
+    assert node.wait(20) == 3
+    listener.close()
+    [line] = machines.printed("vm-1").splitlines()
+    expected = {
+        "version": f"the head runs shake 0.0.1 and this node runs shake {__version__}: install the "
+        "same version on all machines",
+        "secret": f"the head at 127.0.0.1:{listener.port} has another secret: give this node the "
+        "secret of its head",
+    }
+    assert line == f"shake node: {expected[fault]}"
+
+
+def test_where_workers_run_is_read() -> None:
+    address = Address("0.0.0.0", 7070)
+    assert parse_nodes("local:3", 2) == Local(3, 2)
+    assert parse_nodes("join:0.0.0.0:7070", None) == Join(address)
+    assert parse_nodes("ray", None) == Ray(None, None)
+    assert parse_nodes("ray:0.0.0.0:7070", 4) == Ray(address, 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "local", "local:0", "local:x", "join", "join:h", "ray:", "ray:h", "dask", "x:h:1"]
+)
+def test_what_is_no_place_of_workers_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--nodes {text}: give local:N, join:HOST:PORT or ray"):
+        parse_nodes(text, None)
+
+
+def test_workers_of_nodes_that_join_are_their_own() -> None:
+    with pytest.raises(UsageError, match="give it to shake node"):
+        parse_nodes("join:h:1", 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("--nodes", "dask"), 2, "--nodes dask: give local:N, join:HOST:PORT or ray"),
+        (("--nodes", "join:127.0.0.1:0", "--standby"), 2, "--standby does not go with --nodes"),
+        (("--nodes", "join:127.0.0.1:{port}"), 3, "cannot listen for nodes on 127.0.0.1:"),
+        (("--nodes", "join:127.0.0.1:0", "--set", "nodes.tls.cert=x"), 2, "go together"),
+    ],
+)
+def test_a_run_with_nodes_that_cannot_begin_says_why(
+    dynamodb: Any,
+    mongo: Any,
+    name: str,
+    tmp_path: Path,
+    machines: Machines,
+    arguments: tuple[str, ...],
+    status: int,
+    reason: str,
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"))
+    conf = str(Migration(dynamodb.url, mongo.uri, name, tmp_path).conf)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        given = [one.format(port=port) for one in arguments]
+        run = machines.start("head", "run", "--conf", conf, *given)
+        assert run.wait(60) == status
+    assert reason in machines.printed("head").splitlines()[-1]
+    assert "Traceback" not in machines.printed("head")
+    assert not [one for one in mongo.client.list_database_names() if one.startswith(name)]
