@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
 from shake.config import load
 from shake.config.declared_keys import KEYS
+from shake.nodes.choice import Ray, parse_nodes
 from shake.status.server import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task
@@ -33,6 +35,8 @@ DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")))
+RAY_JOB = list(yaml.safe_load_all((DEPLOY / "ray-job.yaml").read_text(encoding="utf-8")))
+RAY_CLUSTER = (DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8")
 UNIT = (DEPLOY / "shake@.service").read_text(encoding="utf-8")
 [PORT] = load(str(DEPLOY / "shake.conf"), {}, []).config.http_profile
 
@@ -187,3 +191,82 @@ def test_each_variable_and_exit_status_that_a_file_names_exists() -> None:
     for path in DEPLOY.iterdir():
         names = re.findall(r"\bSHAKE_[A-Z_]+\b", path.read_text(encoding="utf-8"))
         assert set(names) <= known, path
+
+
+# -- Ray -----------------------------------------------------------------------------------------
+
+
+def ray_pods() -> dict[str, Any]:
+    """The pods of the RayJob, the head's first, by what Ray calls their group."""
+    cluster = RAY_JOB[1]["spec"]["rayClusterSpec"]
+    groups = {one["groupName"]: one for one in cluster["workerGroupSpecs"]}
+    return {"head": cluster["headGroupSpec"]["template"]} | {
+        name: group["template"] for name, group in groups.items()
+    }
+
+
+def test_the_pods_of_the_ray_job_are_right(tmp_path: Path) -> None:
+    """There is no schema of RayJob at hand, but its pods are those of Kubernetes."""
+    files = []
+    for name, template in ray_pods().items():
+        metadata = {**template["metadata"], "name": name}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(yaml.safe_dump(pod))
+    tool = Path(sys.executable).parent / "kubernetes-validate"
+    answer = subprocess.run([tool, "--strict", *files], capture_output=True, check=False)
+    assert answer.returncode == 0, answer
+
+
+def test_the_ray_job_runs_a_task_whose_nodes_find_their_secret(tmp_path: Path) -> None:
+    [configuration, job] = RAY_JOB
+    (tmp_path / "shake.conf").write_text(configuration["data"]["shake.conf"])
+    secret = {"SHAKE_TARGET_ADDRESS": "mongodb://m/", "SHAKE_HTTP_TOKEN": "token"}
+    loaded = load(str(tmp_path / "shake.conf"), secret, [])
+    assert loaded.notices == ()
+    program, *words = shlex.split(job["spec"]["entrypoint"])
+    options = understood(words)
+    assert (program, options.act, options.until_consistent) == ("shake", RUN.act, True)
+    choice = parse_nodes(options.nodes, options.workers)
+    assert isinstance(choice, Ray)
+    assert choice.address
+    assert loaded.config.nodes_secret_file
+    folder, name = os.path.split(loaded.config.nodes_secret_file)
+    for template in ray_pods().values():
+        [container] = template["spec"]["containers"]
+        [mount] = [one for one in container["volumeMounts"] if one["mountPath"] == folder]
+        [volume] = [one for one in template["spec"]["volumes"] if one["name"] == mount["name"]]
+        assert volume["secret"]["defaultMode"] & 0o027 == 0
+        assert container["image"] == f"shake-ray:{__version__}"
+    text = (DEPLOY / "ray-job.yaml").read_text(encoding="utf-8")
+    assert f"--from-file={name}" in text
+    assert all(f"--from-literal={variable}=" in text for variable in secret)
+    ports = [one["containerPort"] for one in ray_pods()["head"]["spec"]["containers"][0]["ports"]]
+    assert {choice.address.port, PORT} <= set(ports)
+
+
+def test_nothing_secret_is_in_what_ray_stores_of_a_job() -> None:
+    """Ray shows entrypoint and runtime environment to anyone who reaches its dashboard."""
+    spec = RAY_JOB[1]["spec"]
+    assert "runtimeEnvYAML" not in spec
+    assert "--set" not in spec["entrypoint"]
+
+
+def test_the_ray_cluster_has_farms_and_the_secret_of_its_run() -> None:
+    cluster = yaml.safe_load(RAY_CLUSTER)
+    types = cluster["available_node_types"]
+    assert types[cluster["head_node_type"]]["resources"]["CPU"] == 0
+    assert cluster["max_workers"] == sum(one.get("min_workers", 0) for one in types.values())
+    command = re.search(r"'shake (run .*)'", RAY_CLUSTER)
+    assert command
+    options = understood(shlex.split(command[1]))
+    assert isinstance(parse_nodes(options.nodes, options.workers), Ray)
+    [path] = cluster["file_mounts"]
+    assert f"nodes.secret_file = {path}" in RAY_CLUSTER
+
+
+def test_the_files_for_ray_name_one_version_of_ray_and_this_one_of_shake() -> None:
+    texts = RAY_CLUSTER + (DEPLOY / "ray-job.yaml").read_text(encoding="utf-8")
+    named = re.findall(r"(?:rayproject/ray:|rayVersion: |ray\[default\]==)([\d.]+\d)", texts)
+    assert (len(named), len(set(named))) == (3, 1)
+    assert set(re.findall(r"shake-dynamodb\[ray\]==([\d.]+\d)", texts)) == {__version__}

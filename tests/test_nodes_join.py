@@ -187,3 +187,24 @@ def test_a_run_with_nodes_that_cannot_begin_says_why(
     assert reason in machines.printed("head").splitlines()[-1]
     assert "Traceback" not in machines.printed("head")
     assert not [one for one in mongo.client.list_database_names() if one.startswith(name)]
+
+
+def test_a_run_on_ray_where_it_is_not_installed_says_how_to_install_it(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"))
+    (tmp_path / "ray.py").write_text("raise ImportError")
+    migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, nodes__secret_file="/nowhere")
+    migration.first = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}"
+    result = migration.run("--nodes", "ray")
+    assert result.status == 3
+    assert "pip install 'shake-dynamodb[ray]'" in result.line
+
+
+def test_nothing_of_nodes_is_imported_by_a_run_without_them() -> None:
+    code = (
+        "import sys, shake.cli.main, shake.run.task, shake.worker.process, shake.worker.writer;"
+        "sys.exit(any(one.startswith(('shake.nodes', 'cryptography', 'ray')) for one in"
+        " sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +15,12 @@ from typing import Any
 import pytest
 
 from shake.nodes.secret import new_secret
-from tests.support.migration import SMALL_PAGES, Migration, compare
+from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare
 from tests.support.nodes import SHORT_GRANT
 from tests.support.tables import SECRET_KEY, create_table, put_items
 from tests.support.wait import until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 ITEMS = 400
 
@@ -40,7 +43,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         started.shutdown()
 
 
-def test_a_copy_on_a_ray_cluster_is_exact_although_a_node_of_it_is_lost(
+def test_a_task_on_a_ray_cluster_is_exact_although_a_node_is_lost_and_another_one_comes(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, cluster: Any
 ) -> None:
     create_table(dynamodb.client, name, ("pk", "S"))
@@ -48,19 +51,23 @@ def test_a_copy_on_a_ray_cluster_is_exact_although_a_node_of_it_is_lost(
     secret = tmp_path / "nodes.secret"
     secret.touch(0o600)
     secret.write_bytes(new_secret())
-    settings = {**SMALL_PAGES, "qps__full": 8, "nodes__secret_file": secret}
+    settings = {**SMALL_PAGES, "qps__full": 8, "nodes__secret_file": secret, "sync_mode": "all"}
     migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, **settings)
     migration.first, migration.workers = SHORT_GRANT, 1
     run = migration.start("--nodes", "ray")
     until(lambda: len(re.findall(r"node \S+ joined", migration.printed())) == 2, 60)
     until(lambda: "copying" in migration.printed())
-    cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     until(lambda: "is lost" in migration.printed())
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     until(lambda: len(re.findall(r"node \S+ joined", migration.printed())) == 3, 60)
-    result = migration.wait(run, 90)
-    migration.close()
+    put_items(dynamodb.client, name, [{"pk": {"S": "late"}}])
+    documents = mongo.client[name][name]
+    until(lambda: documents.count_documents({}) == ITEMS + 1)
+    run.send_signal(signal.SIGTERM)
+    result = migration.wait(run)
     assert result.status == 0, result
+    assert "raylet" not in result.stdout + result.stderr
     compare(dynamodb.client, mongo.client, name, f"{name}.{name}")
     for one in (secret.read_text(), SECRET_KEY):
         assert not holding(Path(cluster.folder), one)
@@ -75,3 +82,25 @@ def holding(folder: Path, text: str) -> list[str]:
             if path.is_file() and text.encode() in path.read_bytes():
                 found.append(str(path))
     return found
+
+
+def test_ray_accepts_the_cluster_of_the_example() -> None:
+    import ray.autoscaler
+
+    schema = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    tool = Path(sys.executable).parent / "check-jsonschema"
+    command = [str(tool), "--schemafile", str(schema), str(ROOT / "deploy" / "ray-cluster.yaml")]
+    answer = subprocess.run(command, capture_output=True, check=False)
+    assert answer.returncode == 0, answer
+
+
+def test_a_run_without_a_cluster_is_refused_in_one_line(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_table(dynamodb.client, name, ("pk", "S"))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    migration = Migration(dynamodb.url, mongo.uri, name, tmp_path, nodes__secret_file="/nowhere")
+    result = migration.run("--nodes", "ray")
+    assert result.status == 3
+    assert result.line.startswith("no Ray cluster: ")

@@ -27,8 +27,19 @@ class Placed(NamedTuple):
     """
 
     address: str
-    secret_file: str
     workers: int
+    secret_file: str
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.address} {self.workers} {self.secret_file}"
+
+    @classmethod
+    def parse(cls, text: str) -> Placed:
+        """Of ``text``."""
+        address, workers, secret_file = text.split(" ", 2)
+        return cls(address, int(workers), secret_file)
 
     def run(self) -> str:
         """Be the process that Ray has started: wait for the node to end; return how it ended.
@@ -36,9 +47,7 @@ class Placed(NamedTuple):
         The node is another process, so that Ray sees nothing of its memory. It leaves the task
         when this process ends.
         """
-        process, ours = spawn(
-            "shake.nodes.placed", self.address, self.secret_file, str(self.workers)
-        )
+        process, ours = spawn("shake.nodes.placed", self.text)
         with ours:
             ended = b""
             while data := ours.recv(4096):
@@ -55,7 +64,7 @@ def main() -> None:
         stop.set()
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    placed, name = Placed(sys.argv[2], sys.argv[3], int(sys.argv[4])), default_name()
+    placed, name = Placed.parse(sys.argv[2]), default_name()
     setproctitle(f"shake: node {name}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     allow_many()
