@@ -98,7 +98,7 @@ def test_what_finish_has_answered_is_saved_already(followed: Followed) -> None:
     migration = followed.task()
     migration.first = (
         "import time; from shake.run.summaries import Summaries; save = Summaries._save; "
-        "Summaries._save = lambda *those, **more: (time.sleep(0.5), save(*those, **more))"
+        "Summaries._save = lambda *those, **more: (time.sleep(2.5), save(*those, **more))"
     )
     process = migration.start()
     followed.arrived("a")

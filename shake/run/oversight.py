@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
@@ -17,8 +18,18 @@ from shake.run.summaries import Summaries
 from shake.status.snapshot import Snapshot
 from shake.status.webhook import Webhook
 
+log = logging.getLogger("shake")
+
 #: Seconds that store and webhook have in the end.
 _CLOSE_SECONDS = 2.0
+#: Seconds that the store has to take the good end of a run: less than a stop can take.
+_CUTOVER_SECONDS = 9.0
+
+#: Where it has not.
+_UNSAVED_END = (
+    "the end of this run could not be saved: stop each standby of the task before you switch, or "
+    "it goes on with the task"
+)
 
 
 class Oversight:
@@ -51,8 +62,11 @@ class Oversight:
         if self._webhook:
             self._webhook.end(status, line, complete=complete)
             self._webhook.close(_CLOSE_SECONDS / 2 if status or complete else 0.0)
-        self._summaries.close(_CLOSE_SECONDS / 2)
         # A user who reads "finished" acts on it, so a standby must be able to read it too.
+        seconds = _CUTOVER_SECONDS if complete else _CLOSE_SECONDS / 2
+        if not self._summaries.close(seconds, patient=complete) and complete:
+            log.warning("%s", _UNSAVED_END)
+            line = f"{line}; {_UNSAVED_END}"
         self.desk.conclude(Reply(status == 0 and complete, line))
 
 

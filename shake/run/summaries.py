@@ -35,6 +35,7 @@ class Summaries:
         self._shown: object = None  # what the last one that was saved says, but for figures
         self._saved = 0.0  # of the local clock
         self._saving = inf  # since when, while it is
+        self._end_saved = False
 
     def show(self, snapshot: Snapshot) -> None:
         """Save it if its states have changed, or if the last save was long ago."""
@@ -51,16 +52,23 @@ class Summaries:
             last = summarize(self._last, self._lock.token, status, line)
             self._outlet.put(partial(self._save, last, tries=3))
 
-    def close(self, seconds: float) -> None:
-        """Wait for the last save, no longer than so, and not at all for a store that hangs."""
+    def close(self, seconds: float, *, patient: bool = False) -> bool:
+        """Wait for the last save, no longer than so; whether the end of the run is saved.
+
+        Unless ``patient``, a store that hangs is not waited for.
+        """
         hangs = time.monotonic() - self._saving > _HANGS
-        self._outlet.close(0.0 if hangs else seconds)
+        self._outlet.close(0.0 if hangs and not patient else seconds)
+        return self._end_saved
 
     def _save(self, summary: TaskSummary, tries: int = 1) -> None:
         self._saving = time.monotonic()
         with suppress(ShakeError):  # whatever is wrong with the store, others notice and say
-            while tries and not self._checkpoints.save_summary(summary, self._lock.renew):
+            while tries:
                 tries -= 1
+                if self._checkpoints.save_summary(summary, self._lock.renew):
+                    self._end_saved = summary.ended
+                    break
         self._saving = inf
 
 
