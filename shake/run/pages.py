@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,8 +25,9 @@ from shake.status.summary import FULL_SYNC_DONE
 
 #: Seconds without a new snapshot after which the supervisor counts as silent.
 _SILENT_SECONDS = 15.0
-#: Seconds in which a page must answer to be known.
-_PAGE_SECONDS = 2.0
+#: Seconds in which the page of an ended run must answer, and the states that it can show.
+_PAGE_SECONDS, _MOST_STATE = 2.0, 20
+_ENDS = frozenset({"finished", "failed", "stopped"})
 
 
 @dataclass(slots=True)
@@ -152,17 +152,18 @@ class Pages:
 
 
 def page_stays(config: Config) -> bool:
-    """Whether the status page of a run of the task is up, as it is for a while after its end."""
-    return any(_is_of_task(config, port) for port in config.http_profile)
+    """Whether the status page of a run that has ended is still up.
+
+    No token is sent: another program can have the port.
+    """
+    return any(_shows_an_end(config.http_bind, port) for port in config.http_profile)
 
 
-def _is_of_task(config: Config, port: int) -> bool:
-    token = {"Authorization": f"Bearer {config.http_token}"} if config.http_token else {}
-    connection = HTTPConnection(config.http_bind, port, timeout=_PAGE_SECONDS)
-    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException, ValueError):
-        connection.request("GET", "/status", headers=token)
-        shown = json.loads(connection.getresponse().read())
-        return isinstance(shown, dict) and shown.get("id") == config.id
+def _shows_an_end(bind: str, port: int) -> bool:
+    connection = HTTPConnection(bind, port, timeout=_PAGE_SECONDS)
+    with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().read(_MOST_STATE).decode(errors="replace").strip() in _ENDS
     return False
 
 
