@@ -26,6 +26,7 @@ from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
+from shake.errors import RefusedError
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.followed import Followed, stopped
@@ -333,6 +334,16 @@ def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., 
     later = checks.save("t", replace(first, run=1), b"mine", ["mine"])
     assert checks.load_progress("t") == later
     assert (checks.load_state("t", later), checks.load_findings("t", later)) == (b"mine", ["mine"])
+
+
+def test_a_state_that_another_check_saved_late_is_not_taken(saved: Callable[..., Checks]) -> None:
+    """Its number can be as high, where a user has removed what was saved between them."""
+    checks = saved()
+    mine = checks.save("t", TableCheck("mine", "basis", 1.0), b"mine", ["m"])
+    saved().save("t", TableCheck("dead", "basis", 1.0), b"dead", ["d"])
+    assert checks.load_findings("t", mine) == ["m"]
+    with pytest.raises(RefusedError, match="lacks the document state-1-000: begin the check again"):
+        checks.load_state("t", mine)
 
 
 def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[..., Checks]) -> None:

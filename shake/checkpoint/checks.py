@@ -149,16 +149,20 @@ class Checks:
 
     def load_state(self, table: str, progress: TableCheck) -> bytes:
         """The state that was saved with this progress."""
-        return self._joined(table, _state_names(progress))
+        return self._joined(table, progress.check, _state_names(progress))
 
     def load_findings(self, table: str, record: TableCheck) -> list[str]:
         """The differences of a check, each as it was given to :meth:`save`."""
         wanted = [_findings_name(record.check, number) for number in range(record.findings)]
-        return self._joined(table, wanted).decode().split("\n")[:-1]
+        return self._joined(table, record.check, wanted).decode().split("\n")[:-1]
 
-    def _joined(self, table: str, names: list[str]) -> bytes:
-        """What the documents of these names hold. Raises RefusedError where one is missing."""
-        found = {one["_id"]: one for one in self._store.read(_data(table))} if names else {}
+    def _joined(self, table: str, check: str, names: list[str]) -> bytes:
+        """What the documents of these names hold. Raises RefusedError where one is missing.
+
+        What another check has saved late, after a user removed the documents, does not count.
+        """
+        saved = self._store.read(_data(table)) if names else []
+        found = {one["_id"]: one for one in saved if one["Check"] == check}
         for name in names:
             if name not in found:
                 raise RefusedError(
