@@ -17,7 +17,7 @@ from shake.demo.mongo import SecantusDB
 from tests.support.followed import Followed
 from tests.support.migration import Migration
 from tests.support.wire import Wire
-from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish
+from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish, tasks
 
 pytestmark = pytest.mark.slow
 
@@ -100,17 +100,8 @@ def test_a_collection_that_a_user_has_put_in_place_is_not_taken_for_the_copy(
 
 @pytest.fixture
 def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
-    """Makes a task with a collection that has the name of its copy."""
-    made: list[Task] = []
-
-    def make() -> Task:
-        made.append(Task(server, f"{name}-{len(made)}"))
-        made[-1].database.c.insert_one({"_id": OLD})
-        return made[-1]
-
-    yield make
-    for one in made:
-        server.drop_database(one.name)
+    with tasks(server, name) as make:
+        yield make
 
 
 @pytest.mark.parametrize("landing", ["never", "at once"])

@@ -157,60 +157,44 @@ def test_a_table_of_20_tb_is_said_to_cost_what_it_costs() -> None:
     )
 
 
-def test_capacity_that_was_used_delays_the_next_call() -> None:
+class Clock(threading.Event):
+    """A stop that never comes; waits for it take no time, and add up in ``now``."""
+
     now = 0.0
-    waits: list[float] = []
 
-    class Clock(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            nonlocal now
-            waits.append(timeout or 0.0)
-            now += timeout or 0.0
-            return len(waits) > 10
+    def wait(self, timeout: float | None = None) -> bool:
+        self.now += timeout or 0.0
+        return False
 
-    pace = Pace(1000, 10, Clock(), lambda: now)
+
+def test_capacity_that_was_used_delays_the_next_call() -> None:
+    pace = Pace(1000, 10, clock := Clock(), lambda: clock.now)
     pace.take()
     pace.used(30)
     pace.take()
-    assert sum(waits) == pytest.approx(3, abs=0.1)
+    assert clock.now == pytest.approx(3, abs=0.1)
 
 
 def test_calls_whose_answers_are_not_there_yet_count_as_much_as_those_before() -> None:
-    now = 0.0
-
-    class Clock(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            nonlocal now
-            now += timeout or 0.0
-            return False
-
-    pace = Pace(1000, 128, Clock(), lambda: now)
+    pace = Pace(1000, 128, clock := Clock(), lambda: clock.now)
     for _ in range(8):
         pace.take()
-    assert now == pytest.approx(7, abs=0.2)
+    assert clock.now == pytest.approx(7, abs=0.2)
 
 
 def test_calls_that_fail_leave_no_reservation_that_later_calls_could_use_up() -> None:
-    now = 0.0
-
-    class Clock(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            nonlocal now
-            now += timeout or 0.0
-            return False
-
-    pace = Pace(1000, 128, Clock(), lambda: now)
+    pace = Pace(1000, 128, clock := Clock(), lambda: clock.now)
     for _ in range(10):
         pace.take()
         pace.failed()
     for _ in range(100):  # by then, a small answer is expected
         pace.take()
         pace.used(1)
-    began = now
+    began = clock.now
     for _ in range(100):
         pace.take()
         pace.used(64)
-    assert now - began == pytest.approx(100 * 64 / 128, abs=2)
+    assert clock.now - began == pytest.approx(100 * 64 / 128, abs=2)
 
 
 def test_a_wait_for_the_pace_ends_with_the_check() -> None:

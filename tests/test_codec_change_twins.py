@@ -21,7 +21,7 @@ from shake.schema import Attribute, Keys
 from tests.support.changes import answer, record, runs
 from tests.support.codecs import every_codec
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
-from tests.support.spelling import SPLICES, Writer
+from tests.support.spelling import Writer, damaged
 
 examples = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -131,10 +131,7 @@ def test_twins_agree_on_every_damaged_response(
     body: bytes, options: ChangeOptions, data: st.DataObject
 ) -> None:
     for _ in range(4):
-        start = data.draw(st.integers(0, len(body)))
-        end = data.draw(st.integers(start, min(len(body), start + 4)))
-        splice = st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES))
-        assert_equal(body[:start] + data.draw(splice) + body[end:], options)
+        assert_equal(damaged(body, data), options)
 
 
 @every_codec

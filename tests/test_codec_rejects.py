@@ -20,7 +20,7 @@ from tests.support.changes import answer, record
 from tests.support.codecs import every_codec, page
 from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
-from tests.support.spelling import SPLICES, Writer
+from tests.support.spelling import Writer, damaged
 
 examples = settings(
     derandomize=True,
@@ -146,11 +146,7 @@ def test_twins_leave_out_the_same_changes_for_the_same_reasons(
 def test_twins_agree_on_damaged_pages_with_rejects(
     found: list[Any], options: Options, data: st.DataObject
 ) -> None:
-    body = page(found)
-    start = data.draw(st.integers(0, len(body)))
-    end = data.draw(st.integers(start, min(len(body), start + 4)))
-    splice = data.draw(st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES)))
-    body = body[:start] + splice + body[end:]
+    body = damaged(page(found), data)
     assert scanned(native, body, options) == scanned(reference, body, options)
 
 

@@ -20,7 +20,7 @@ from shake.schema import Attribute, Keys
 from tests.support.codecs import page, read
 from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
-from tests.support.spelling import SPLICES, Writer
+from tests.support.spelling import Writer, damaged
 
 examples = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -91,10 +91,7 @@ def test_twins_agree_on_every_damaged_page(
     body: bytes, options: Options, data: st.DataObject
 ) -> None:
     for _ in range(4):
-        start = data.draw(st.integers(0, len(body)))
-        end = data.draw(st.integers(start, min(len(body), start + 4)))
-        splice = st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES))
-        assert_equal(body[:start] + data.draw(splice) + body[end:], options)
+        assert_equal(damaged(body, data), options)
 
 
 #: A page with each type, each kind of number, and each thing that a string may hold.

@@ -1,4 +1,4 @@
-"""Whatever dies, wherever it dies: in the end the target holds every item once.
+"""Whichever process is killed, and when: in the end the target holds every item once.
 
 Each test stops the world at one exact message between shake and the target, and kills there.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.crash import SLOWLY, MakeCopy, opened, runs
+from tests.support.crash import SLOWLY, Copy, MakeCopy, opened, runs
 from tests.support.wait import until
 from tests.support.wire import Moment
 
@@ -27,8 +28,9 @@ def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[
         yield make
 
 
-#: Where to die: after or before the target has done what the command says.
-POINTS: list[tuple[Moment, str, str, int]] = [
+#: Before or after the target carries out a command; in which collection; how many commands later.
+Point = tuple[Moment, str, str, int]
+POINTS: list[Point] = [
     ("answer", "create", "place", 0),
     ("request", "insert", "place", 3),
     ("answer", "insert", "place", 3),  # stored, not acknowledged
@@ -40,18 +42,23 @@ POINTS: list[tuple[Moment, str, str, int]] = [
 ]
 
 
+def killed_at(make_copy: MakeCopy, point: Point, victim: str) -> tuple[Copy, threading.Event]:
+    """A copy whose victim will be killed at this point, and the event of that."""
+    copy = make_copy()
+    moment, command, where, skip = point
+    place = copy.place if where == "place" else copy.checkpoint
+    return copy, copy.kill_at(moment, command, place, victim, skip)
+
+
 @pytest.mark.parametrize(
     ("point", "victim"),
     list(zip(POINTS, ["supervisor", "everything"] * 4, strict=True)),
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
 )
 def test_a_restart_after_a_kill_ends_with_every_item_once(
-    make_copy: MakeCopy, point: tuple[Moment, str, str, int], victim: str
+    make_copy: MakeCopy, point: Point, victim: str
 ) -> None:
-    copy = make_copy()
-    moment, command, where, skip = point
-    place = copy.place if where == "place" else copy.checkpoint
-    died = copy.kill_at(moment, command, place, victim, skip)
+    copy, died = killed_at(make_copy, point, victim)
     assert copy.migration.run().status == -signal.SIGKILL
     assert died.is_set()
     copy.run_to_the_end()
@@ -65,12 +72,9 @@ def test_a_restart_after_a_kill_ends_with_every_item_once(
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
 )
 def test_a_worker_or_writer_that_dies_is_replaced_and_the_copy_goes_on(
-    make_copy: MakeCopy, point: tuple[Moment, str, str, int], victim: str
+    make_copy: MakeCopy, point: Point, victim: str
 ) -> None:
-    copy = make_copy()
-    moment, command, where, skip = point
-    place = copy.place if where == "place" else copy.checkpoint
-    died = copy.kill_at(moment, command, place, victim, skip)
+    copy, died = killed_at(make_copy, point, victim)
     result = copy.migration.run()
     assert died.is_set()
     assert result.status == 0, result

@@ -1,7 +1,7 @@
-"""Before MongoDB 6.0 a run dies at any command of a replacement, which lands at any time.
+"""Before MongoDB 6.0 a run is killed at any command of a replacement, which lands at any time.
 
-The process "dies" when its connection is cut at one command and its target is stopped. The command
-is then lost, or lands at once, or lands after the next run has finished.
+The process counts as killed when its connection is cut at one command and its target is stopped.
+The command is then lost, or lands at once, or lands after the next run has finished.
 """
 
 from __future__ import annotations
@@ -183,9 +183,9 @@ class Task:
         assert all(content == ["shake"] for content in others), contents
 
 
-@pytest.fixture
-def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
-    """Makes a task with a collection that has the name of its copy."""
+@contextlib.contextmanager
+def tasks(server: Any, name: str) -> Iterator[Callable[[], Task]]:
+    """Makes tasks with a collection that has the name of their copy."""
     made: list[Task] = []
 
     def make() -> Task:
@@ -196,6 +196,12 @@ def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
     yield make
     for one in made:
         server.drop_database(one.name)
+
+
+@pytest.fixture
+def task(server: Any, name: str) -> Iterator[Callable[[], Task]]:
+    with tasks(server, name) as make:
+        yield make
 
 
 def finish(task: Task, deaths: list[Death], policy: OnExisting = "drop") -> None:

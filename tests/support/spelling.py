@@ -6,6 +6,8 @@ import json
 from random import Random
 from typing import Any
 
+from hypothesis import strategies as st
+
 #: Names that are always written plainly, since what finds them is not meant to find others.
 PLAIN = ("Items", "Records")
 
@@ -59,3 +61,11 @@ SPLICES = [
     ),
     *(b'{"S":""}', b'{"N":"1"}', b'"pk":{"S":"x"},', b'"Items":[],', b"null", b"true"),
 ]
+
+
+def damaged(body: bytes, data: st.DataObject) -> bytes:
+    """The body with up to four of its bytes replaced by something else."""
+    start = data.draw(st.integers(0, len(body)))
+    end = data.draw(st.integers(start, min(len(body), start + 4)))
+    splice = st.one_of(st.binary(max_size=3), st.sampled_from(SPLICES))
+    return body[:start] + data.draw(splice) + body[end:]
