@@ -136,15 +136,15 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def _write_seconds(seconds: float) -> str:
-    return repr(seconds).removesuffix(".0")
+def _write_number(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _write_budget(budget: ReadBudget) -> str:
     for word, meant in _BUDGETS.items():
         if budget == meant:
             return word
-    return repr(budget.amount).removesuffix(".0") + "%" * budget.share
+    return _write_number(budget.amount) + "%" * budget.share
 
 
 def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
@@ -152,7 +152,7 @@ def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 TEXT = Kind("text", str)
-SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_seconds)
+SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_number)
 FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
 COUNT = whole(1)
 HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1, 65535).parse)

@@ -53,7 +53,7 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
     for layer in (
         _in_file(path) if path is not None else (),
         _in_environment(environment, notices),
-        _on_command_line(settings),
+        (_setting(text, "--set") for text in settings),
     ):
         chosen.update(_by_key(layer, notices))
     config = Config.parse(chosen, "" if path else _NO_FILE)
@@ -145,10 +145,6 @@ def _in_environment(environment: Mapping[str, str], notices: list[str]) -> Itera
             # near miss is worth a word.
             for near in get_close_matches(variable, _VARIABLES, n=1, cutoff=0.85):
                 notices.append(f"environment variable {variable} is not a key; is {near} meant?")
-
-
-def _on_command_line(settings: Sequence[str]) -> Iterator[Setting]:
-    return (_setting(text, "--set") for text in settings)
 
 
 def _setting(text: str, where: str) -> Setting:

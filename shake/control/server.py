@@ -65,9 +65,10 @@ class Connection:
         self.closing = False  # once the replies are taken
 
     @property
-    def overdue(self) -> bool:
-        """It has sent no whole command, or does not take its reply."""
-        return self.pending is None and time.monotonic() - self.since > _PATIENCE
+    def over(self) -> bool:
+        """It is done, or it has sent no whole command for long, or does not take its reply."""
+        late = self.pending is None and time.monotonic() - self.since > _PATIENCE
+        return late or (self.closing and not self.replies)
 
     def say(self, reply: Reply, *, last: bool = False) -> None:
         self.replies += write_reply(reply)
@@ -167,7 +168,7 @@ class ControlServer(threading.Thread):
                 self._begin(one)
             if len(one.received) > MOST_BYTES and not one.closing:
                 one.say(_TOO_LONG, last=True)
-        kept = [one for one in self._connections if not _is_over(one)]
+        kept = [one for one in self._connections if not one.over]
         by_need = sorted(kept, key=lambda one: one.pending is not None)
         kept = by_need[max(0, len(kept) - _MOST) :]
         for one in self._connections:
@@ -194,7 +195,3 @@ class ControlServer(threading.Thread):
         with contextlib.suppress(BlockingIOError):
             while self._wake_in.recv(4096):
                 pass
-
-
-def _is_over(one: Connection) -> bool:
-    return (one.closing and not one.replies) or one.overdue

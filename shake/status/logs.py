@@ -131,7 +131,9 @@ class FileHandler(logging.Handler):
         self._file = os.path.abspath(file)
         self._stream: Direct | None = None
         self._lines: list[str] = []  # touched in the outlet's thread only, as the stream is
-        self._outlet = Outlet("the log", dropped=self._write_dropped)
+        self._outlet = Outlet(
+            "the log", dropped=lambda number: self._add(dropped_lines(number), urgent=True)
+        )
         opened: Future[None] = Future()
         self._outlet.put(lambda: self._open(file, opened))
         try:
@@ -197,9 +199,6 @@ class FileHandler(logging.Handler):
         finally:
             if self._stream:
                 self._stream.close()
-
-    def _write_dropped(self, number: int) -> None:
-        self._add(dropped_lines(number), urgent=True)
 
 
 def dropped_lines(number: int) -> str:

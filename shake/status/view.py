@@ -12,7 +12,6 @@ from typing import Any
 from shake import __version__
 from shake.phase import Phase
 from shake.schema import OLD
-from shake.status.events import Event
 from shake.status.figures import (
     COMPLETE,
     IDLE,
@@ -86,7 +85,7 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
                 key=lambda row: not row["tone"],
             ),
         },
-        "events": [_event(event) for event in watched.events],
+        "events": [(_moment(one.time), one.text, one.tone) for one in watched.events],
         "points": watched.points,
         "control": control,
         "paused": snapshot.state == "paused",
@@ -320,10 +319,6 @@ def _node(node: NodeStatus) -> dict[str, Any]:
         "cells": [node.state, percent(node.cpu), size(node.memory), "", ""],
         "tone": "" if node.state in WORKING else "warn",
     }
-
-
-def _event(event: Event) -> tuple[str, str, str]:
-    return _moment(event.time), event.text, event.tone
 
 
 def _moment(time: float) -> str:
