@@ -23,7 +23,7 @@ from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
 from shake.process.ulimits import allow_many
-from shake.run import task
+from shake.run import planning, task
 from shake.run.parts import RunOptions
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
@@ -155,7 +155,7 @@ def _dry_run(
     refused, after the plan or, where none could be made, after JSON with the refusal alone.
     """
     try:
-        report = task.dry_run(config, workers, profile, spread=spread)
+        report = planning.dry_run(config, workers, profile, spread=spread)
     except RefusedError as error:
         if json:
             _say_json({"task": config.id, "refusals": [json.redact(str(error))]})

@@ -1,5 +1,4 @@
-"""One run of a task from its start to its end: opens what it needs, plans, starts the
-supervisor."""
+"""One run of a task from its start to its end: takes the task lock, and starts the supervisor."""
 
 from __future__ import annotations
 
@@ -15,73 +14,35 @@ from shake.checkpoint import pidfile
 from shake.checkpoint.checks import Checks
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
-from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, TaskRunning, refuse
-from shake.plan.gaps import gap_warnings
 from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
-from shake.plan.preflight import local_problems, make_plan, spreading_problems
-from shake.plan.profile import take_profiles
-from shake.plan.report import Facts, PlanReport, make_report
-from shake.plan.sample import take_samples
+from shake.plan.preflight import spreading_problems
+from shake.plan.report import Facts, make_report
 from shake.plan.text import brief
 from shake.process.site import Alone, Sites
-from shake.process.ulimits import check_files, files_problem
+from shake.process.ulimits import check_files
 from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
-from shake.run.pages import Asked, Pages, page_stays
+from shake.run.pages import Asked, Pages
 from shake.run.parts import RunOptions, RunResources
+from shake.run.planning import checked, first_plan, planned, scanners_at_once, writers_at_once
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs, replaced_fenced
 from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
 from shake.run.supervisor import Supervisor
-from shake.run.sweeping import sweep
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
 from shake.status.figures import utc
 from shake.status.snapshot import Snapshot
 from shake.status.summary import FULL_SYNC_DONE, summary
 from shake.status.wrapping import wrapped
-from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
-
-
-def dry_run(config: Config, workers: int, profile: int = 0, *, spread: bool = False) -> PlanReport:
-    """The plan of a run, which is not begun: nothing is changed anywhere.
-
-    Where nothing stands against the run, a few items of each table are read, to know their size in
-    the target; and so many for its profile.
-    """
-    with (
-        open_connections(config, spread=spread) as opened,
-        contextlib.closing(opened.client(threading.Event())) as source,
-    ):
-        plan = _plan(config, workers, opened)
-        refusals = list(plan.refusals)
-        gaps = () if refusals else gap_warnings(source, plan)
-        holder, life = TaskLock.holder(opened.store)
-        if life is Life.UNKNOWN:  # on another machine: it is watched, as a start does
-            stood = standing(opened.store)
-            holder = stood.holder if stood.run in (Run.STARTING, Run.RUNNING) else None
-        if holder and life is not Life.GONE:
-            refusals.append(f"this task is already run by {holder}: stop that one first")
-        # A run has the ports while it is alive, and its page gives way when the next one starts.
-        ports = life is not Life.ALIVE and not page_stays(config)
-        refusals += local_problems(config, ports=ports)
-        refusals += filter(None, [files_problem(workers, _writers(config, workers))])
-        plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
-        facts = Facts(opened.endpoint, workers, time.time())
-        if not plan.refusals:
-            facts = replace(facts, samples=take_samples(config, source, plan.tables))
-            if profile:
-                taken = take_profiles(config, source, plan.tables, profile)
-                facts = replace(facts, profiles=taken)
-        return make_report(config, plan, facts)
 
 
 def run(options: RunOptions) -> None:
@@ -90,7 +51,7 @@ def run(options: RunOptions) -> None:
     Raises ShakeError, with the exit status, for every bad end; a task that was stopped by a signal
     has ended well.
     """
-    check_files(options.workers, _writers(options.config, options.workers))
+    check_files(options.workers, writers_at_once(options.config, options.workers))
     with Pages(options.config, options.reporter) as pages:
         try:
             ending = _run(options, pages)
@@ -122,7 +83,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
             stack.enter_context(pidfile.hold(config.pid_path, config.id))
             opened = stack.enter_context(open_connections(config, spread=spread))
             lock = stack.enter_context(_hold_lock(config, workers, opened))
-            plan = _planned(config, workers, opened, lock)
+            plan = planned(config, workers, opened, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
         for line in brief(make_report(config, plan, Facts(opened.endpoint, workers, time.time()))):
@@ -134,7 +95,7 @@ def _run(options: RunOptions, pages: Pages) -> Ending | None:
                 f"the full copy is complete already, nothing is to be done: {names}"
             )
             return None
-        resync = Resync(config, _scanners(config, workers), opened.checkpoints, lock)
+        resync = Resync(config, scanners_at_once(config, workers), opened.checkpoints, lock)
         oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         try:
             return _carry_out(options, pages, opened, lock, plan, resync, oversight, sites)
@@ -161,7 +122,7 @@ def _take_over(
     with open_connections(config) as opened:
         before = opened.checkpoints.load_summary()
         alone = _first_here(config, stack)  # then the page of a run that has ended gives way
-        _checked(_first_plan(config, workers, opened, ports=alone))
+        checked(first_plan(config, workers, opened, ports=alone))
     if not alone:
         standby.retry(lambda: stack.enter_context(pidfile.hold(config.pid_path, config.id)))
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
@@ -171,7 +132,7 @@ def _take_over(
     if last and last != before and last.finished_by_cutover:
         log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
         return None
-    return opened, lock, standby.retry(lambda: _planned(config, workers, opened, lock))
+    return opened, lock, standby.retry(lambda: planned(config, workers, opened, lock))
 
 
 def _first_here(config: Config, stack: contextlib.ExitStack) -> bool:
@@ -202,7 +163,7 @@ def _carry_out(
         with resync.waiting_out_outages():
             sites.wait()
             options = replace(options, workers=sites.workers)
-            plan = plan or _planned(options.config, options.workers, opened, lock)
+            plan = plan or planned(options.config, options.workers, opened, lock)
             if ending := _run_plan(options, pages, opened, lock, plan, resync, oversight, sites):
                 return ending
         plan = None
@@ -280,11 +241,6 @@ def _mark(gap: GapError, opened: RunConnections, plan: Plan, resync: Resync) -> 
                 return
 
 
-def _checked(plan: Plan) -> Plan:
-    refuse(plan.refusals)
-    return plan
-
-
 class Ended(RunError):
     """The run has ended badly, as its ending says."""
 
@@ -305,14 +261,8 @@ def _hold_lock(
     """
     _, life = TaskLock.holder(opened.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
-        _checked(_first_plan(config, workers, opened, ports=True))
+        checked(first_plan(config, workers, opened, ports=True))
     return _acquire(opened, log.warning)
-
-
-def _first_plan(config: Config, workers: int, opened: RunConnections, *, ports: bool) -> Plan:
-    """The plan before the lock is held; with ``ports``, that they are free is checked too."""
-    plan = _plan(config, workers, opened)
-    return replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=ports)))
 
 
 @contextlib.contextmanager
@@ -333,48 +283,6 @@ def _acquire(
                 with contextlib.suppress(ShakeError):
                     lock.discard()
             raise
-
-
-def _writers(config: Config, workers: int) -> int:
-    """How many writers copy at once, as far as the configuration says it."""
-    return config.full_concurrency * min(config.full_writers or 1, _scanners(config, workers))
-
-
-def _scanners(config: Config, workers: int) -> int:
-    """How many segments the farm reads at once."""
-    return workers * config.full_document_parser
-
-
-def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
-    stop = threading.Event()
-    client = opened.client(stop)
-    target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
-    with contextlib.closing(client), contextlib.closing(target):
-        scanners = _scanners(config, workers)
-        try:
-            plan = make_plan(
-                config, scanners, source=client, target=target, checkpoints=opened.checkpoints
-            )
-            if opened.spread:
-                names = [table.table.name for table in plan.tables]
-                kept = sum(one.items for one in opened.checkpoints.kept_tallies(names).values())
-                problems = spreading_problems(config, target, kept)
-                plan = replace(plan, refusals=(*plan.refusals, *problems))
-            return plan
-        except RunError as error:  # nothing has run yet
-            raise RefusedError(str(error), passes=error.passes) from error
-
-
-def _planned(config: Config, workers: int, opened: RunConnections, lock: TaskLock) -> Plan:
-    """The plan, which a late command of an earlier run cannot make wrong before it is begun.
-
-    A late rename can give an unfinished copy the final name. So one that is to be begun again is
-    removed first, and then planned. What stands against the plan counts only while this run has the
-    task: else it is what another run has made.
-    """
-    plan = _plan(config, workers, opened)
-    lock.check()
-    return _checked(_plan(config, workers, opened)) if sweep(config, _checked(plan)) else plan
 
 
 @contextlib.contextmanager

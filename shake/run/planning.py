@@ -1,0 +1,116 @@
+"""Plans a run: for a dry run, before the task lock is held, and under it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from dataclasses import replace
+
+from shake.checkpoint.holder import Life
+from shake.checkpoint.standing import Run, standing
+from shake.checkpoint.task_lock import TaskLock
+from shake.config import Config
+from shake.errors import RefusedError, RunError, refuse
+from shake.plan.gaps import gap_warnings
+from shake.plan.plan import Plan
+from shake.plan.preflight import local_problems, make_plan, spreading_problems
+from shake.plan.profile import take_profiles
+from shake.plan.report import Facts, PlanReport, make_report
+from shake.plan.sample import take_samples
+from shake.process.ulimits import files_problem
+from shake.run.connections import RunConnections, open_connections
+from shake.run.pages import page_stays
+from shake.run.sweeping import sweep
+from shake.targets.choice import open_target
+
+log = logging.getLogger("shake")
+
+
+def dry_run(config: Config, workers: int, profile: int = 0, *, spread: bool = False) -> PlanReport:
+    """The plan of a run, which is not begun: nothing is changed anywhere.
+
+    Where nothing stands against the run, a few items of each table are read, to know their size in
+    the target; and so many for its profile.
+    """
+    with (
+        open_connections(config, spread=spread) as opened,
+        contextlib.closing(opened.client(threading.Event())) as source,
+    ):
+        plan = _plan(config, workers, opened)
+        refusals = list(plan.refusals)
+        gaps = () if refusals else gap_warnings(source, plan)
+        holder, life = TaskLock.holder(opened.store)
+        if life is Life.UNKNOWN:  # on another machine: it is watched, as a start does
+            stood = standing(opened.store)
+            holder = stood.holder if stood.run in (Run.STARTING, Run.RUNNING) else None
+        if holder and life is not Life.GONE:
+            refusals.append(f"this task is already run by {holder}: stop that one first")
+        # A run has the ports while it is alive, and its page gives way when the next one starts.
+        ports = life is not Life.ALIVE and not page_stays(config)
+        refusals += local_problems(config, ports=ports)
+        refusals += filter(None, [files_problem(workers, writers_at_once(config, workers))])
+        plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
+        facts = Facts(opened.endpoint, workers, time.time())
+        if not plan.refusals:
+            facts = replace(facts, samples=take_samples(config, source, plan.tables))
+            if profile:
+                taken = take_profiles(config, source, plan.tables, profile)
+                facts = replace(facts, profiles=taken)
+        return make_report(config, plan, facts)
+
+
+def first_plan(config: Config, workers: int, opened: RunConnections, *, ports: bool) -> Plan:
+    """The plan before the lock is held; with ``ports``, that they are free is checked too."""
+    plan = _plan(config, workers, opened)
+    return replace(plan, refusals=(*plan.refusals, *local_problems(config, ports=ports)))
+
+
+def planned(config: Config, workers: int, opened: RunConnections, lock: TaskLock) -> Plan:
+    """The plan, which a late command of an earlier run cannot make wrong before it is begun.
+
+    A late rename can give an unfinished copy the final name. So one that is to be begun again is
+    removed first, and then planned. What stands against the plan counts only while this run has the
+    task: else it is what another run has made.
+    """
+    plan = _plan(config, workers, opened)
+    lock.check()
+    return checked(_plan(config, workers, opened)) if sweep(config, checked(plan)) else plan
+
+
+def checked(plan: Plan) -> Plan:
+    refuse(plan.refusals)
+    return plan
+
+
+def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
+    stop = threading.Event()
+    client = opened.client(stop)
+    target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
+    with contextlib.closing(client), contextlib.closing(target):
+        scanners = scanners_at_once(config, workers)
+        try:
+            plan = make_plan(
+                config, scanners, source=client, target=target, checkpoints=opened.checkpoints
+            )
+            if opened.spread:
+                names = [table.table.name for table in plan.tables]
+                kept = sum(one.items for one in opened.checkpoints.kept_tallies(names).values())
+                problems = spreading_problems(config, target, kept)
+                plan = replace(plan, refusals=(*plan.refusals, *problems))
+            return plan
+        except RunError as error:  # nothing has run yet
+            raise RefusedError(str(error), passes=error.passes) from error
+
+
+def writers_at_once(config: Config, workers: int) -> int:
+    """How many writers copy at once, as far as the configuration says it."""
+    return config.full_concurrency * min(
+        config.full_writers or 1, scanners_at_once(config, workers)
+    )
+
+
+def scanners_at_once(config: Config, workers: int) -> int:
+    """How many segments the farm reads at once."""
+    return workers * config.full_document_parser
