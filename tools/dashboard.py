@@ -86,8 +86,11 @@ ROWS: Sequence[Sequence[Panel]] = (
         Panel(
             "Read capacity units",
             "ops",
-            [_rate("shake_read_capacity_units_total")],
-            "Consumed by the scan: compare with source.read_budget.",
+            [
+                _rate("shake_read_capacity_units_total"),
+                (f"shake_read_budget_units{{{_TABLE}}}", "{{table}}: budget"),
+            ],
+            "Consumed by the scan, and the budget, which windows and commands change.",
         ),
         Panel(
             "Throttles", "ops", [_rate("shake_throttles_total")], "Requests that were throttled."
@@ -96,7 +99,18 @@ ROWS: Sequence[Sequence[Panel]] = (
     ),
     (
         Panel("Lag", "s", [_gauge("shake_lag_seconds")], "Oldest change not yet applied."),
-        Panel("Changes", "ops", [_rate("shake_changes_total")], "Applied."),
+        Panel(
+            "Changes",
+            "ops",
+            [
+                _rate("shake_changes_total"),
+                (
+                    f"rate(shake_skipped_changes_total{{{_TABLE}}}[$__rate_interval])",
+                    "{{table}}: skipped",
+                ),
+            ],
+            "Applied, and left out as increase.executor.upsert says.",
+        ),
         Panel(
             "Oldest change that only the stream holds",
             "s",
@@ -133,6 +147,53 @@ ROWS: Sequence[Sequence[Panel]] = (
                 )
             ],
             "Scan segments at their end.",
+        ),
+    ),
+    (
+        Panel(
+            "Index builds",
+            "percentunit",
+            [_gauge("shake_index_build_ratio")],
+            "How much of the present step is done; empty where the target does not show it.",
+        ),
+        Panel(
+            "Bad items kept",
+            "short",
+            [_gauge("shake_bad_items")],
+            "They cannot be stored: shake bad lists them.",
+            alarm=1,
+        ),
+        Panel(
+            "State over time",
+            "short",
+            [(f"sum by (state) (shake_state{{{_TASK}}})", "{{state}}")],
+            "When it was paused, or degraded.",
+        ),
+    ),
+    (
+        Panel(
+            "CPU",
+            "percentunit",
+            [
+                (
+                    f"sum by (role) (rate(shake_process_cpu_seconds_total{{{_TASK}}}"
+                    "[$__rate_interval]))",
+                    "{{role}}",
+                )
+            ],
+            "Of all processes of a role: 100% is one core.",
+        ),
+        Panel(
+            "Memory",
+            "bytes",
+            [(f"sum by (role) (shake_process_resident_memory_bytes{{{_TASK}}})", "{{role}}")],
+            "Of all processes of a role. Shared memory counts for each.",
+        ),
+        Panel(
+            "Size",
+            "bytes",
+            [_gauge("shake_expected_bytes")],
+            "DynamoDB's estimate, up to six hours old.",
         ),
     ),
 )
