@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from shake.config import load
 from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
 from shake.demo.servers import free_port
 from shake.errors import SourceError, UsageError
 from shake.source.advice import advice, advice_on_session
+from shake.targets.mongodb.build_progress import build_progress
 from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import Migration, Result
 from tests.support.tables import create_table, put_items
@@ -122,6 +125,18 @@ def test_a_user_that_cannot_do_the_work_is_refused_with_the_way_out(
 ) -> None:
     address = guarded.uri.replace("//", f"//{user}").rstrip("/") + f"/?{query}"
     _one_line(migrate(target=address).run(), words)
+
+
+def test_without_the_right_to_see_operations_the_progress_of_index_builds_is_not_known(
+    guarded: MongoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for user, known in (("writer", False), ("root", True)):
+        address = guarded.uri.replace("//", f"//{user}:pw@")
+        with MongoClient[Any](address) as client:
+            assert build_progress(client, "x.orders") is None  # nothing is being built
+            with pytest.raises(OperationFailure) if not known else contextlib.nullcontext():
+                list(client.admin.aggregate([{"$currentOp": {"allUsers": True}}]))
+    assert caplog.messages == []
 
 
 def test_a_target_that_is_not_there_is_refused_with_the_way_out(

@@ -27,6 +27,9 @@ from shake.status.snapshot import Snapshot, TableStatus
 #: Seconds of lag from which on a task that was consistent lags.
 LAGGING = 300.0
 
+_NO_PROGRESS = (
+    "How far they are is not known: MongoDB tells it only to a user with the role clusterMonitor."
+)
 #: How a user continues a task that has ended.
 RESTART = "start the task again: it goes on from what is saved"
 SWITCH = (
@@ -109,7 +112,7 @@ def _indexing(total: TableStatus, building: list[TableStatus]) -> Headline:
     known = [one for one in building if one.index_progress is not None]
     lines = [f"All items are copied; the target builds indexes: {names}."]
     if not known:
-        lines.append("The target gives no progress.")
+        lines.append(_NO_PROGRESS)
         return Headline("Index builds", "working", tuple(lines))
     part = min(one.index_progress or 0.0 for one in known)
     return Headline("Index builds", percent(part), tuple(lines), "", part)
