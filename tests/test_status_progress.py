@@ -245,14 +245,17 @@ def test_the_summary_fits_80_columns() -> None:
     assert max(map(len, lines[1:4])) <= 80
 
 
-def test_the_summary_of_a_long_name_has_its_figures_in_two_rows() -> None:
-    name = "customers-with-a-long-name-eu-central-1"
+@pytest.mark.parametrize(
+    "name", ["a-long-name-eu-central-1", "customers-with-a-long-name-eu-west-1"]
+)
+def test_the_summary_of_a_long_name_has_its_figures_in_several_rows(name: str) -> None:
     moment = task(table(name, "done", items=1000, retries=3), table("b", "done"), seconds=5.0)
     lines = summary(moment, 80)
     assert max(map(len, lines)) <= 80
-    cells = [line.split() for line in lines if line.startswith(name)]
-    wide = [line.split() for line in summary(moment) if line.startswith(name)]
-    assert [cells[0] + cells[1][1:]] == wide
+    first, *others = [line.split() for line in lines if line.startswith(name)]
+    [wide] = [line.split() for line in summary(moment) if line.startswith(name)]
+    assert others
+    assert [*first, *(cell for other in others for cell in other[1:])] == wide
 
 
 def test_the_bars_leave_a_good_end_to_the_summary() -> None:

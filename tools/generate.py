@@ -45,6 +45,8 @@ def files() -> Mapping[str, Callable[[], str]]:
         f"{_MAN}/man1/shake.1": partial(root_page, COMMANDS),
         f"{_MAN}/man5/shake.conf.5": configuration_page,
     }
+    for command in COMMANDS:
+        made[f"{_MAN}/man1/shake-{command.name}.1"] = lambda: ".so man1/shake.1\n"
     for command in _PROGRAMS:
         made[f"{_MAN}/man1/{command.program}.1"] = partial(program_page, command)
     for shell, path in _COMPLETIONS.items():

@@ -15,8 +15,8 @@ _HEADS = (
     "retries", "throttles", "units",
 )  # fmt: skip
 
-#: Columns of the first grid where there are two.
-_FIRST_HEADS = 5
+#: Columns of words.
+_WORDS = _HEADS[:2]
 
 _RESUMED = "items, size and read units are those of all runs, all other figures those of this run"
 
@@ -24,8 +24,8 @@ _RESUMED = "items, size and read units are those of all runs, all other figures 
 def summary(snapshot: Snapshot, width: int = 0) -> list[str]:
     """The lines to print when the task ends, in whatever state.
 
-    The figures of a table are in two rows where one would be wider than ``width`` (0: it has no
-    limit).
+    The figures of a table are in several rows where one would be wider than ``width`` (0: it has
+    no limit).
 
     Items, size and read units count all runs of the task, and the lines say so where there was an
     earlier one. All else counts this run. MB/s is in 10^6 bytes.
@@ -65,25 +65,27 @@ def _row(table: TableStatus) -> tuple[str, ...]:
 
 
 def _grids(rows: list[tuple[str, ...]], width: int) -> list[str]:
-    """One grid, or two with the same first column where one would be too wide."""
-    grid = _grid(rows)
-    if not 0 < width < max(map(len, grid)):
-        return grid
-    return [
-        *_grid([row[:_FIRST_HEADS] for row in rows]),
-        *_grid([(row[0], *row[_FIRST_HEADS:]) for row in rows], words=1),
-    ]
+    """One grid, or several with the same first column where one would be too wide."""
+    lines, columns = [], list(zip(*rows, strict=True))
+    first, *left = columns
+    taken: list[tuple[str, ...]] = []
+    for column in left:
+        if taken and 0 < width < sum(1 + max(map(len, one)) for one in (first, *taken, column)) - 1:
+            lines += _grid([first, *taken])
+            taken = []
+        taken.append(column)
+    return lines + _grid([first, *taken])
 
 
-def _grid(rows: list[tuple[str, ...]], words: int = 2) -> list[str]:
-    """Columns as wide as their widest cell, ``words`` of them to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _grid(columns: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell, words to the left and figures to the right."""
+    widths = [max(map(len, column)) for column in columns]
     return [
         " ".join(
-            cell.ljust(width) if place < words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column[0] in _WORDS else cell.rjust(width)
+            for cell, column, width in zip(row, columns, widths, strict=True)
         )
-        for row in rows
+        for row in zip(*columns, strict=True)
     ]
 
 
