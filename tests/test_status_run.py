@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from shake import __version__
 from shake.cli import check
 from shake.demo.servers import free_port
 from tests.support.followed import Followed, stopped
@@ -57,6 +58,10 @@ def test_the_page_stays_after_a_good_end_and_goes_when_a_signal_comes(
     result = migration.wait(process)
     assert result.status == 0
     assert "full sync done!\nthe status page stays up for 10m 00s\n" in result.stdout
+    first = result.stdout.splitlines()[0]
+    task = f"task {table}, configuration file {migration.conf}, 2 workers"
+    assert first.endswith(f" INFO  shake: shake {__version__}: {task}")
+    assert f"INFO  shake: status page: http://127.0.0.1:{port}/\n" in result.stdout
 
 
 def test_the_page_stays_after_a_failure_with_its_reason_and_what_to_do(

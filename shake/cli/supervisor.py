@@ -13,7 +13,7 @@ from math import inf
 import orjson
 from setproctitle import setproctitle
 
-from shake import codec
+from shake import __version__, codec
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
@@ -25,6 +25,7 @@ from shake.process.site import Sites
 from shake.process.ulimits import allow_many
 from shake.run import planning, task
 from shake.run.parts import RunOptions
+from shake.status.figures import many
 from shake.status.logs import logging_to
 from shake.status.progress import make_reporter
 from shake.status.screen import Screen
@@ -109,6 +110,8 @@ def _act(
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
     ):
+        file = f"configuration file {options.conf}" if options.conf else "no configuration file"
+        log.info("shake %s: task %s, %s, %s", __version__, config.id, file, many(workers, "worker"))
         _notices(loaded)
         allow_many()
         terminal = sys.stdout.isatty()

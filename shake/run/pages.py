@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,8 @@ from shake.status.progress import Reporter
 from shake.status.server import status_server
 from shake.status.snapshot import CheckStatus, Snapshot, TableStatus
 from shake.status.summary import FULL_SYNC_DONE
+
+log = logging.getLogger("shake")
 
 #: Seconds without a new snapshot after which the supervisor counts as silent.
 _SILENT_SECONDS = 15.0
@@ -96,6 +100,7 @@ class Pages:
                 monitor=monitor,
             )
             servers.enter_context(server)
+            log.info("status page: %s%s", _url(bind, port), " (needs http.token)" if token else "")
         if (profile := self.config.system_profile) is not None:
             servers.enter_context(
                 profile_server(lambda: self.asked.reports(), bind, profile, token)
@@ -181,3 +186,9 @@ def _waiting(config: Config, plan: Plan) -> Snapshot:
     )
     now = time.time()
     return Snapshot(config.id, config.sync_mode, "running", now, 0.0, tables, time=now)
+
+
+def _url(bind: str, port: int) -> str:
+    """The address of a page; of all addresses of this machine, the one by its name."""
+    host = socket.gethostname() if bind in ("0.0.0.0", "::") else bind
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
