@@ -13,7 +13,7 @@ from shake.check.progress import CheckProgress, showing
 from shake.check.sides import Advanced
 from shake.errors import RunError
 from shake.schema import Attribute, Keys, Table
-from shake.status.bars import Bars
+from shake.status.bars import Bars, picture
 from shake.status.figures import fraction, total
 
 TABLE = Table("t", Keys(Attribute("pk", "S")), items=1000)
@@ -75,3 +75,22 @@ def test_what_is_left_of_a_part_of_a_table_is_not_guessed(progress: CheckProgres
         snapshot = progress.snapshot()
         for one in (snapshot.tables[0], total(snapshot)):
             assert (fraction(one), one.seconds_left) == (None, None)
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_where_no_documents_are_read_the_bars_show_items_and_no_bytes(
+    progress: CheckProgress, keys: bool
+) -> None:
+    name = "customer-orders-by-region-2024-production"
+    with progress.table(replace(TABLE, name=name), "check.t", whole=keys):
+        if keys:
+            progress.reading_keys(1000)
+        progress.advanced(Advanced(compared=500, scanned=500, keys=500))
+        file = io.StringIO()
+        console = Console(file=file, width=80, force_terminal=True, color_system=None)
+        console.print(picture(progress.snapshot(), 0.0, 10))
+    lines = file.getvalue().splitlines()
+    assert " B" not in file.getvalue()
+    assert name[:9] in lines[1]
+    assert "500" in lines[1]
+    assert max(map(len, lines)) <= 80

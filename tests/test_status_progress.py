@@ -44,7 +44,7 @@ def test_off_a_terminal_each_active_table_has_a_line_every_interval(
         reporter.tick(snapshot, float(now))
     assert len(lines.messages) == 4
     assert lines.messages[0] == (
-        "table orders: copying, 25.0%, 250 items, 0 B, 50 items/s, 15s left, 1/4 segments, "
+        "table orders: copying, 25.0%, 250 items, 50 items/s, 15s left, 1/4 segments, "
         "2 throttles, 0 retries"
     )
     assert lines.messages[1].startswith("total: running, 41.6%, 1,250 items")
@@ -63,7 +63,7 @@ def test_a_small_table_that_is_followed_does_not_hide_a_large_one_that_is_copied
         assert "lag" not in lines.messages[-1]
     assert "15s left" in lines.messages[2]
     *_, everything, _ = drawn(task(SMALL, LARGE))
-    assert everything.split()[2:] == ["25.7%", "260", "0", "B/s", "0", "15s"]
+    assert everything.split()[2:] == ["25.7%", "260", "50/s", "0", "15s"]
 
 
 def test_the_total_shows_the_greatest_lag_once_all_tables_are_copied(
@@ -89,7 +89,7 @@ def test_the_oldest_change_that_only_a_stream_holds_is_shown_with_its_table(
     assert ", oldest unread change 1m 00s" in lines.messages[1]
     assert lines.messages[2].endswith(", oldest unread change 13h 00m (table waiting)")
     *_, foot = drawn(snapshot, width=100)
-    assert foot.endswith("1 of 3 tables done, 0 B, oldest unread change 13h 00m (table waiting)")
+    assert foot.endswith("1 of 3 tables done, oldest unread change 13h 00m (table waiting)")
     assert foot_style(snapshot) == "red"
     assert foot_style(task(replace(LARGE, unread=60.0))) == "dim"
 
@@ -166,7 +166,7 @@ def test_the_bars_fit_a_narrow_terminal() -> None:
 def test_more_tables_than_lines_are_counted_not_drawn() -> None:
     shown = drawn(task(*(table(f"t{i:02}") for i in range(30)), table("x", "done")), room=3)
     assert [line.split()[0] for line in shown[1:-1]] == ["t00", "t01", "t02", "total"]
-    assert shown[-1] == "running for 10s, 1 of 31 tables done, 0 B, 27 more under way"
+    assert shown[-1] == "running for 10s, 1 of 31 tables done, 27 more under way"
 
 
 def test_an_error_stands_below_the_bars_in_full() -> None:

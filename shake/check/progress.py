@@ -17,7 +17,7 @@ from shake.status.rate import Rates, seconds_left
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: A table's states: its items are compared, or the keys of its documents are read.
-_CHECKING, _KEYS = "checking", "reading the target's keys"
+_CHECKING, _KEYS = "checking", "reading keys"
 
 
 class CheckProgress:

@@ -124,7 +124,7 @@ def _foot(snapshot: Snapshot, everything: TableStatus, hidden: int) -> Text:
     parts = [
         f"{snapshot.state} {word} {duration(snapshot.seconds)}",
         f"{done} of {many(len(snapshot.tables), 'table')} done",
-        size(everything.bytes),
+        *([size(everything.bytes)] if everything.bytes else []),  # keys alone have none
     ]
     if everything.seconds_left and snapshot.time:
         parts.append(f"copied at {clock_time(snapshot.time, everything.seconds_left)} UTC")
@@ -154,11 +154,20 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     cells = (
         percent(part),
         short(table.items),
-        f"{short(table.change_rate)}/s" if followed else f"{size(table.byte_rate)}/s",
+        _rate(table),
         "" if followed else _units(table),
         duration(table.seconds_left) if copying and not followed else _state(table),
     )
     return (Text(table.name, style), bar, *map(Text, cells))
+
+
+def _rate(table: TableStatus) -> str:
+    """Changes, bytes, or, where keys alone are read, items a second."""
+    if table.lag is not None:
+        return f"{short(table.change_rate)}/s"
+    if table.rate and not table.byte_rate:
+        return f"{short(table.rate)}/s"
+    return f"{size(table.byte_rate)}/s"
 
 
 def _units(table: TableStatus) -> str:

@@ -98,7 +98,7 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
         table.state,
         percent(fraction(table)),
         many(table.items, "item"),
-        size(table.bytes),
+        *([size(table.bytes)] if table.bytes else []),  # keys alone have none
         f"{count(table.rate)} items/s",
     ]
     if table.seconds_left is not None:
