@@ -32,6 +32,7 @@ from shake.codec.contract import Options
 from shake.config import Config, load
 from shake.config.declared_keys import KEYS
 from shake.config.load import _IGNORED
+from shake.demo.servers import free_port
 from shake.plan import machine
 from shake.plan.plan import Action, Plan, StreamPlan, TablePlan
 from shake.plan.policy import iam_policy, mongodb_roles
@@ -65,7 +66,7 @@ LANGUAGES = {
     "": "shown output, or a drawing",
 }
 #: Pages whose ``sh`` blocks are run by a test of their own, or with those of READERS_CONF.
-OWN = ("README", "cutover", "metrics", "nimoshake", "rehearsal", "rollback")
+OWN = ("README", "cutover", "metrics", "nimoshake", "nodes", "rehearsal", "rollback")
 #: Pages that take the configuration of the README as it is.
 READERS_CONF = ("permissions", "sizing", "troubleshooting")
 ELSEWHERE = {
@@ -218,6 +219,16 @@ def test_a_file_of_nimoshake_is_planned(walk: Callable[[Path], Walk]) -> None:
     assert "conf.version has no meaning here and is ignored" in said
 
 
+@pytest.mark.slow
+def test_nodes_copy_and_follow_a_table(
+    walk: Callable[[Path], Walk], dynamodb: Any, mongo: Any, orders: str, words: dict[str, str]
+) -> None:
+    words |= {"7070": str(free_port()), "10.0.0.5": "127.0.0.1"}
+    said = with_configuration(walk(DOCS / "nodes.md")).run()
+    assert said.count(" joined from 127.0.0.1") == 3
+    compare(dynamodb.client, mongo.client, orders, f"{words['shop']}.{orders}")
+
+
 @each_page
 def test_no_block_goes_unchecked(page: Path) -> None:
     assert {block.language for block in blocks(page)} <= set(LANGUAGES)
@@ -264,12 +275,19 @@ def by_hand(_: list[str]) -> None:
     """A program that is not at hand here."""
 
 
+def of_ray(words: list[str]) -> None:
+    """What a job runs is a command of shake; the rest is tested by tests/test_nodes_ray.py."""
+    assert words[:2] == ["job", "submit"]
+    parsed(words[words.index("--") + 2 :])
+
+
 #: How a command is checked that is not run, by its program.
 CHECKS: Mapping[str, Callable[[list[str]], None]] = {
     "shake": parsed,
     "bin/shake": parsed,
     "aws": of_aws,
     "make": of_make,
+    "ray": of_ray,
     "docker": by_hand,  # by tests/test_deploy.py, as far as it can be
     "systemctl": by_hand,  # the unit, by tests/test_deploy.py
     "journalctl": by_hand,
