@@ -353,6 +353,24 @@ def test_a_node_says_that_no_head_is_at_the_address(said: bytes) -> None:
         assert "is no head of shake" in str(refused.value)
 
 
+@settings(max_examples=30, deadline=None)
+@given(said=st.binary(max_size=120), framed=st.booleans())
+def test_a_node_ends_no_worse_than_refused_whatever_a_head_says(
+    certificate: Certificate, said: bytes, framed: bool
+) -> None:
+    def answer() -> None:
+        with certificate.context.wrap_socket(server.accept()[0], server_side=True) as tls:
+            tls.recv(4096)
+            tls.sendall((len(said).to_bytes(4, "big") if framed else b"") + said)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises((RefusedError, OSError)):
+            connect(Address("127.0.0.1", server.getsockname()[1]), SECRET, "n1")
+        thread.join()
+
+
 # ---- certificate and secret
 
 
