@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.file import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.standing import Run
 from shake.checkpoint.standing import standing as standing_of
 from shake.checkpoint.task_lock import TaskLock
-from shake.run.summaries import summarize
+from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import Snapshot
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
@@ -196,6 +197,31 @@ def test_a_run_on_another_machine_is_alive_while_it_renews_its_lock(
     assert found.run is (Run.RUNNING if renewed else Run.SILENT)
     assert (found.holder, found.summary) == (elsewhere, summary)
     assert now <= 20
+
+
+class Electing(FileStore):
+    """A store that does not take the next ``fails`` exchanges."""
+
+    fails = 0
+
+    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        if self.fails:
+            self.fails -= 1
+            raise StoreUnavailable("no primary")
+        return super().swap(collection, old, new)
+
+
+def test_the_end_of_a_finished_task_is_saved_when_the_store_answers_again(tmp_path: Path) -> None:
+    store = Electing(tmp_path, "checkpoints")
+    lock = TaskLock.acquire(store, notice=print)
+    summaries = Summaries(Checkpoints(store), lock)
+    summaries.show(Snapshot("orders", "all", "finished", 1.0, 1.0))
+    store.fails = 2
+    summaries.end(0, "consistent")
+    assert summaries.close(10, patient=True)
+    saved = Checkpoints(store).load_summary()
+    assert saved is not None
+    assert saved.ended
 
 
 def test_a_store_that_cannot_be_read_is_exit_1(followed: Followed) -> None:

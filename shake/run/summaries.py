@@ -9,6 +9,7 @@ from functools import partial
 from math import inf
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.summary import MOST_TABLES, TableLine, TaskSummary
 from shake.checkpoint.task_lock import TaskLock
 from shake.errors import ShakeError
@@ -63,12 +64,13 @@ class Summaries:
 
     def _save(self, summary: TaskSummary, tries: int = 1) -> None:
         self._saving = time.monotonic()
+        saved = False
         with suppress(ShakeError):  # whatever is wrong with the store, others notice and say
-            while tries:
+            while tries and not saved:
                 tries -= 1
-                if self._checkpoints.save_summary(summary, self._lock.renew):
-                    self._end_saved = summary.ended
-                    break
+                with suppress(StoreUnavailable):
+                    saved = self._checkpoints.save_summary(summary, self._lock.renew)
+        self._end_saved = saved and summary.ended
         self._saving = inf
 
 
