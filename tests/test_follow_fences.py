@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from shake.cli import main
 from tests.support.followed import Followed, stopped
 from tests.support.wait import until
 from tests.support.wire import Wire
@@ -21,3 +24,26 @@ def test_a_connection_that_breaks_while_fences_are_kept_does_not_end_the_task(
         until(lambda: process.poll() is not None or followed.collection.find_one({"pk": "after"}))
         assert process.poll() is None, migration.wait(process)
         stopped(migration, process)
+
+
+@pytest.mark.parametrize("how", ["shake forget", "by hand"])
+def test_no_change_is_taken_for_an_earlier_one_after_a_checkpoint_was_removed(
+    followed: Followed, how: str
+) -> None:
+    """The server does not carry out a change whose number it has seen."""
+    followed.simulator.table(followed.name)
+    followed.put("k", n={"N": "1"})
+    migration = followed.task(sync_mode="incr")
+    assert migration.run("--until-consistent").status == 0
+    if how == "shake forget":
+        assert main.main(["forget", "--conf", str(migration.conf), followed.name]) == 0
+    else:
+        followed.checkpoint.drop()
+    followed.put("k", n={"N": "2"})
+    result = migration.run("--until-consistent")
+    if how == "shake forget":
+        assert result.status == 0, result
+    else:  # a higher number, or one that is refused
+        assert result.status == 0 or "has later changes of this task" in result.line, result
+    if result.status == 0:
+        followed.compare()

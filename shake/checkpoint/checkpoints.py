@@ -77,10 +77,16 @@ class Checkpoints:
     def forget(self, table: str) -> int:
         """Remove the checkpoint of a table; return how many documents it had.
 
-        The first write makes all of it void. Where that is all that happens, a start is refused.
+        The first removal makes all of it void. Where that is all that happens, a start is refused.
+        The number of the last run stays: the target refuses changes of a lower one.
         """
         name, kept = stored_name(table), bad_name(table)
-        ours = [one for one in self._store.read(name) if _is_of_table(one["_id"])]
+        found = self._store.read(name)
+        ours = [one for one in found if _is_of_table(one["_id"]) and one["_id"] != "repair"]
+        if (last := self.fresh_run(table) - 1) >= 0:
+            saved = next((one for one in found if one["_id"] == "repair"), None)
+            number = RepairRecord(table, last, self.load_repair(table).sessions)
+            self._swap(table, saved, number.document() | self._date())
         bad = [one for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
         for document in sorted(ours, key=lambda one: one["_id"] != "table"):
             self._store.swap(name, document, None)  # this one alone: it can land late

@@ -26,6 +26,7 @@ https://github.com/mongodb/mongo/blob/master/src/mongo/db/transaction/transactio
 from __future__ import annotations
 
 import itertools
+import secrets
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,14 +54,18 @@ _NAMESPACE = uuid.UUID("3c0c2b1c-6a0d-4a52-9d0e-1e5a1d7f7b46")
 def numbers_from(run: int, process: int) -> Iterator[int]:
     """The numbers of one process: above those of every earlier process and run.
 
-    They come from what the checkpoint counts, never from a clock, which can be wrong.
+    They come from what the checkpoint counts, never from a clock, which can be wrong. A user can
+    remove a checkpoint, or restore an older one: then the same run is counted again. The server
+    takes a command with a number that it has seen for a retry, and does not carry it out. So each
+    process begins at a random command, and its numbers are in any case others.
     """
     if run >= RUNS or process >= PROCESSES:
         raise RunError(
             f"run {run}, writer process {process}: no numbers are left for its commands; start "
             "again"
         )
-    return itertools.count((run * PROCESSES + process) << _COMMAND_BITS)
+    first = secrets.randbelow(1 << (_COMMAND_BITS - 1))
+    return itertools.count(((run * PROCESSES + process) << _COMMAND_BITS) + first)
 
 
 def unfenced(options: ClientOptions, hello: Mapping[str, Any]) -> str | None:
