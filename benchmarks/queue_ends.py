@@ -98,7 +98,7 @@ class Hub:
 
     def _answer(self, wrote: writer_messages.Wrote) -> None:
         self.wrote += 1
-        self._publish(self._slot_of.pop(wrote.page))
+        self._publish(self._slot_of.pop(wrote.publication))
 
 
 class End:

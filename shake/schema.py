@@ -12,7 +12,7 @@ from dataclasses import dataclass
 RETENTION = 24 * 3600.0
 OLD = RETENTION / 2
 #: Seconds by which records can be trimmed early, or the source's clock can differ from this one.
-TRIM_MARGIN = 3600.0
+TRIM_TOLERANCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

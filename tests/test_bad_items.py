@@ -183,7 +183,7 @@ def test_a_check_names_kept_items_and_a_repair_stores_them_when_it_can(
     dynamodb.client.delete_item(TableName=name, Key={"pk": {"S": "gone"}})
     assert check.main([*arguments, "--repair", "--yes"]) == 1
     out = capsys.readouterr().out
-    assert "2 kept items: 1 stored, or gone from the source; 1 left" in out
+    assert "2 kept items: 1 stored, or gone from the source; 1 still kept" in out
     assert "EQUAL but for 1 kept item" in out
     assert kept(mongo, name).keys() == {"long"}
     dynamodb.client.put_item(TableName=name, Item={"pk": {"S": "long"}, "n": {"N": "5"}})

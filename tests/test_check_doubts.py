@@ -16,7 +16,7 @@ from shake.check.following import NO_MARK, Following, Mark, Wait
 from shake.check.gate import Gate
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.stream_records import AppliedRecord

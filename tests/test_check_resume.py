@@ -23,7 +23,7 @@ from shake.check.state import CheckPhase, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.checks import Checks, TableCheck
 from shake.checkpoint.contract import Superseded
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
 from shake.errors import RefusedError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import StreamRecord

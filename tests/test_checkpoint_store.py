@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shake import files
+from shake import private_files
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superseded
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.records import SegmentRecord, TableRecord
@@ -133,20 +133,22 @@ def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store
     assert {one["_id"]: one["at"] for one in store.read("orders")}["b"] == 7
 
 
-class OneLife:
+class OneGeneration:
     """What a task saves of a table from its first run on, until its checkpoint is removed."""
 
-    def __init__(self, checkpoints: Checkpoints, life: str, runs: int) -> None:
+    def __init__(self, checkpoints: Checkpoints, generation: str, runs: int) -> None:
         self.checkpoints = checkpoints
-        self.first = TableRecord("orders", "shop.orders", 1700000000, 2, life=life)
+        self.first = TableRecord("orders", "shop.orders", 1700000000, 2, generation=generation)
         self.table = replace(self.first, run=runs)
-        self.stream = StreamRecord("orders", f"arn:{life}", runs, life=life, stamp=1700000000)
+        self.stream = StreamRecord(
+            "orders", f"arn:{generation}", runs, generation=generation, stamp=1700000000
+        )
         self.segment = SegmentRecord(0, b'{"k": 1}', 10 + runs, run=runs)
-        self.identity = Identity(server=life)
+        self.identity = Identity(server=generation)
         self.shard = Shard("s1", "", "100", str(200 + runs), state=ShardState.READY)
 
     def begin(self) -> None:
-        self.checkpoints.save_identity("orders", None, self.identity, 0, self.table.life)
+        self.checkpoints.save_identity("orders", None, self.identity, 0, self.table.generation)
         self.checkpoints.begin_stream(self.stream, lambda: None)
         self.checkpoints.save_stream(self.stream, [self.shard])
         self.checkpoints.begin_table(self.first)
@@ -154,14 +156,14 @@ class OneLife:
     def writes(self) -> list[Callable[[], None]]:
         """All that a run saves, each of which can be held up on its way."""
         saves = self.checkpoints
-        run, life = self.table.run, self.table.life
-        filled = replace(self.identity, collection_uuid=life)
+        run, generation = self.table.run, self.table.generation
+        filled = replace(self.identity, collection_uuid=generation)
         return [
             lambda: saves.save_segments(self.table, [self.segment]),
             lambda: saves.save_table(self.table),
             lambda: saves.save_shards(self.stream, [shard_document(self.shard)]),
             lambda: saves.save_stream(self.stream, []),
-            lambda: saves.save_identity("orders", self.identity, filled, run, life),
+            lambda: saves.save_identity("orders", self.identity, filled, run, generation),
         ]
 
     def land(self) -> None:
@@ -174,7 +176,7 @@ class OneLife:
         assert self.checkpoints.load_stream("orders") == (self.stream, [self.shard])
         saved = self.checkpoints.load_identity("orders")
         assert saved
-        assert saved.collection_uuid == self.table.life
+        assert saved.collection_uuid == self.table.generation
 
 
 @pytest.mark.parametrize("how", ["shake forget", "by hand"])
@@ -182,7 +184,9 @@ def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
     store: Store, how: str
 ) -> None:
     checkpoints = Checkpoints(store)
-    dead, fresh = (OneLife(checkpoints, life * 16, run) for life, run in [("a", 5), ("b", 0)])
+    dead, fresh = (
+        OneGeneration(checkpoints, generation * 16, run) for generation, run in [("a", 5), ("b", 0)]
+    )
     dead.begin()
     dead.land()
     dead.assert_saved()
@@ -216,7 +220,7 @@ def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store
             removed.append(exchange)
             return store.swap(*exchange)
 
-    old, fresh = (OneLife(Checkpoints(store), life * 16, 0) for life in "ab")
+    old, fresh = (OneGeneration(Checkpoints(store), generation * 16, 0) for generation in "ab")
     old.begin()
     old.land()
     Checkpoints(cast(Store, Recording())).forget("orders")
@@ -229,7 +233,7 @@ def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store
 
 def test_a_stream_counts_only_once_all_of_its_shards_are_saved(store: Store) -> None:
     checkpoints = Checkpoints(store)
-    dead, fresh = (OneLife(checkpoints, life * 16, 0) for life in "ab")
+    dead, fresh = (OneGeneration(checkpoints, generation * 16, 0) for generation in "ab")
     checkpoints.begin_stream(dead.stream, lambda: None)
     assert checkpoints.load_stream("orders") == (None, [])
 
@@ -369,7 +373,7 @@ def test_a_damaged_file_is_refused_by_name_and_not_touched(tmp_path: Path, conte
 
 DIE = """
 import os, signal, sys
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 def rename_and_die(old, new): os.replace(old, new); die()
@@ -433,7 +437,7 @@ def test_files_of_an_earlier_version_are_taken_away_from_other_users(tmp_path: P
 def test_a_lock_that_another_process_keeps_is_an_error_that_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(private_files, "LOCK_SECONDS", 0.3)
     store = FileStore(tmp_path, "db")
     store.write("t", [{"_id": "a"}])
     with (tmp_path / "db" / ".lock").open() as stranger:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shake.codec import native, received, reference
+from shake.codec import bad_items, native, reference
 from shake.codec.contract import ChangeOptions, CorruptPage, Options
 from shake.errors import ItemError
 from tests.support.changes import answer, record
@@ -195,7 +195,7 @@ def test_the_removal_of_what_cannot_be_stored_is_reported(codec: ModuleType) -> 
     changes.fill(memoryview(bytearray(1 << 16)))
     rejects = changes.take_rejects()
     assert [reject.number for reject in rejects] == [0, 2, 1]
-    first, gone, second = received.changes(body, options, rejects)
+    first, gone, second = bad_items.changes(body, options, rejects)
     assert (first.sequence, second.sequence, gone.sequence) == ("1", "2", "3")
     assert gone.item is None
     assert json.loads(first.key) == bad
@@ -214,14 +214,14 @@ def _by_value(keys: Any) -> Any:
 @examples
 @given(found=st.lists(items(), min_size=1, max_size=5), options=st.sampled_from(OPTIONS))
 def test_an_item_is_found_again_by_its_document(found: list[Any], options: Options) -> None:
-    keys = [json.dumps(_by_value(received.keys(page([item]), options))) for item in found]
+    keys = [json.dumps(_by_value(bad_items.keys(page([item]), options))) for item in found]
     body = page([item for n, item in enumerate(found) if keys[n] not in keys[:n]])
     scan = native.scan_page(body, options)
     out = memoryview(bytearray(1 << 16))
     used, _ = scan.fill(out, PREFIX, 3)
     cuts = native.batches(out[:used], 1, 1 << 20)
     documents = [(bytes(out[start:end]), f"no {n}") for n, (start, end, _) in enumerate(cuts)]
-    again = received.refused_items(body, options, documents)
+    again = bad_items.refused_items(body, options, documents)
     assert sorted(one.reason for one in again) == sorted(reason for _, reason in documents)
     whole = {one["pk"]["S"] + str(one.get("sk")): one for one in reference.parsed(body)["Items"]}
     for one in again:

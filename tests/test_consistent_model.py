@@ -232,7 +232,7 @@ class Model:
             if lease.waiting:
                 published = self.ledger.send(lease)
                 for change in self.shards[lease.part.id].changes:
-                    change.applied |= change.number <= int(published.load.batch.sequence)
+                    change.applied |= change.number <= int(published.content.batch.sequence)
                 self.ledger.acknowledge(published.number)
 
     def stop_reading(self) -> None:

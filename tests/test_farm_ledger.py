@@ -51,8 +51,8 @@ class Readers(RuleBasedStateMachine):
         raise AssertionError
 
     def acknowledged(self, lease: PartLease, published: Published[int]) -> None:
-        assert published.load == self.done[lease.part]
-        assert published.load in self.target[lease.part]
+        assert published.content == self.done[lease.part]
+        assert published.content in self.target[lease.part]
         self.done[lease.part] += 1
 
     def closed(self, lease: PartLease) -> None:
@@ -102,7 +102,7 @@ class Readers(RuleBasedStateMachine):
         while lease.waiting and (lease.part % 2 == 0 or not lease.sent):
             published = self.ledger.send(lease)
             if published.slot < 0:
-                self.target[lease.part].add(published.load)
+                self.target[lease.part].add(published.content)
                 self.ledger.acknowledge(published.number)
             else:
                 self.sent.append(published)
@@ -115,7 +115,7 @@ class Readers(RuleBasedStateMachine):
     def take(self, at: int) -> None:
         published = self.sent.pop(at)
         self.answered.append(published)
-        self.target[published.lease.part].add(published.load)
+        self.target[published.lease.part].add(published.content)
         self.ledger.acknowledge(published.number)
         self.send(published.lease)
 

@@ -226,7 +226,7 @@ class Job(TableJob):
         self.loads: list[int] = []
 
     def acknowledged(self, lease: Lease[Any, Any, Any], published: Published[Any]) -> None:
-        self.loads.append(published.load)
+        self.loads.append(published.content)
 
     def closed(self, lease: Lease[Any, Any, Any]) -> None:
         if lease.end is End.LOST:

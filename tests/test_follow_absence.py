@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.records import TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.checkpoint.task_lock import TaskLock

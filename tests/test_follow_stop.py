@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.demo.mongo import MongoServer
 from shake.demo.servers import free_port
 from tests.support.followed import Followed, stopped

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from shake.checkpoint.contract import Document, Store, StoreUnavailable
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.mongodb import MongoStore
-from shake.checkpoint.task_lock import EXPIRY, INTERVAL, MARGIN, TaskLock, TaskLockLost
+from shake.checkpoint.task_lock import EXPIRY, INTERVAL, STOP_BEFORE_EXPIRY, TaskLock, TaskLockLost
 from shake.errors import RefusedError
 from tests.support.wait import until
 
@@ -191,7 +191,7 @@ def test_a_process_is_told_from_a_later_one_of_the_same_number(store: Store) -> 
 
 HOLD = """
 import sys
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.task_lock import TaskLock
 from shake.checkpoint.mongodb import MongoStore
 from shake.errors import RefusedError
@@ -277,7 +277,7 @@ def test_of_several_challengers_of_a_dead_holder_one_wins_and_the_others_are_ref
 def test_a_lease_is_fresh_until_a_margin_before_others_may_take_it(store: Store) -> None:
     time = Time()
     lease = take(store, time)
-    last = 1000 + EXPIRY - MARGIN
+    last = 1000 + EXPIRY - STOP_BEFORE_EXPIRY
     assert lease.fresh(last - 0.1)
     assert not lease.fresh(last)
     time.now = 1020

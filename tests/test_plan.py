@@ -174,7 +174,7 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         indexes,
         "table late -> prod.late: continue where the last run was stopped",
         "  5 items, 500 B, key pk (S) + sk (N)",
-        "  all segments are copied, the indexes are left",
+        "  all segments are copied, only the indexes remain to be built",
         indexes,
         "table old -> prod.old: nothing: the copy is complete",
         "  5 items, 500 B, key pk (S) + sk (N)",

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config, load
-from shake.plan.estimate import dollars, finishes, margins, read_units, scan_calls, slowest, whole
+from shake.plan.estimate import (
+    dollars,
+    finishes,
+    read_units,
+    scan_calls,
+    slowest,
+    slowest_of_all,
+    stream_waits,
+)
 from shake.plan.plan import Action, StreamPlan, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.contract import Stream
@@ -93,7 +101,7 @@ def test_tables_take_together_what_so_many_at_once_take(
 ) -> None:
     config = config_of(f"full.concurrency={at_once}")
     alone = [slowest(config, plan).seconds for plan in tables]
-    together = whole(config, tables).seconds
+    together = slowest_of_all(config, tables).seconds
     assert together == pytest.approx(max(finishes(config, tables), default=0.0))
     assert together >= max([sum(alone) / at_once, *alone]) * 0.999999
     assert together <= sum(alone) * 1.000001
@@ -109,11 +117,11 @@ def test_a_stream_is_needed_from_its_position_to_the_end_of_its_copy(
     config = config_of()
     record = StreamRecord("t", "arn:stream", began=1000.0)
     later = [replace(plan, stream=replace(FOLLOWED, record=record)) for plan in tables]
-    fresh = [one.limit.seconds for one in margins(config, tables, 1000.0 + passed)]
-    resumed = [one.limit.seconds for one in margins(config, later, 1000.0 + passed)]
+    fresh = [one.limit.seconds for one in stream_waits(config, tables, 1000.0 + passed)]
+    resumed = [one.limit.seconds for one in stream_waits(config, later, 1000.0 + passed)]
     assert resumed == pytest.approx([seconds + passed for seconds in fresh])
     assert fresh == sorted(finishes(config, tables), reverse=True)
-    assert not margins(replace(config, incr_sync_parallel=True), tables, 0.0)
+    assert not stream_waits(replace(config, incr_sync_parallel=True), tables, 0.0)
 
 
 def test_dollars_are_for_units_on_demand_alone() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from shake.checkpoint.contract import StoreUnavailable
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.task_lock import INTERVAL, TaskLock

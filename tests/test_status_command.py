@@ -11,7 +11,7 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.standing import Run
 from shake.checkpoint.standing import standing as standing_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shake.status.progress import Lines
-from shake.status.readiness import claim, consistency, readiness
+from shake.status.readiness import applied_sentence, consistency, readiness
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.summary import summary
 from tests.support.page import shown, texts
@@ -54,7 +54,7 @@ def test_kept_items_are_named_wherever_equal_or_consistent_is_said() -> None:
     assert (found.ready, found.kept) == (True, 3)
     assert found.reason.endswith("equal as of that time but for 3 kept items")
     assert consistency(moment, moment.tables[0]) == "consistent but for 3 kept items"
-    assert claim(moment) == found.reason
+    assert applied_sentence(moment) == found.reason
     text = " ".join(summary(moment))
     assert "KEPT, NOT STORED: table" in text
     assert "3 items, of 1 the target has an older document: shake bad --conf FILE" in text
@@ -105,9 +105,9 @@ def test_ready_after_a_time_is_only_said_once_it_is_applied_through_a_later_one(
     ],
 )
 def test_equal_is_never_said_of_less_than_all(snapshot: Snapshot) -> None:
-    assert claim(at_now(GOOD)).endswith(f"{EQUAL} as of that time")
-    assert EQUAL not in claim(snapshot)
-    assert claim(snapshot).startswith("every change made before ")
+    assert applied_sentence(at_now(GOOD)).endswith(f"{EQUAL} as of that time")
+    assert EQUAL not in applied_sentence(snapshot)
+    assert applied_sentence(snapshot).startswith("every change made before ")
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_viewer_is_shown_that_the_supervisor_hangs(followed: Followed) -> None
     followed.simulator.table(followed.name)
     migration = followed.task(http_profile=(port := free_port()))
     migration.first = (
-        "import shake.run.pages as p; p._SILENT_SECONDS = 2.0;"
+        "import shake.run.status_pages as p; p._SILENT_SECONDS = 2.0;"
         "import shake.run.supervisor as s, time;"
         "usual = s.Supervisor._each_second;"
         "s.Supervisor._each_second = lambda self: (usual(self),"

@@ -197,7 +197,9 @@ def test_of_copies_that_a_crash_left_the_last_runs_stays(
     notices: list[str] = []
     writer.build_indexes(notices.append, segments=1)
     assert list(collection.find().sort("_id")) == documents
-    assert notices == [f"{collection.full_name}: removed 20 copies that an interrupted run left"]
+    assert notices == [
+        f"{collection.full_name}: removed 20 duplicate documents that an interrupted run left"
+    ]
     assert built(collection) == {"p_1_s_1": True, "p_1": False}
 
 

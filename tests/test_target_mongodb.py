@@ -480,7 +480,7 @@ def test_removing_a_copy_spares_its_namesake_on_another_shard(
         writer.write(slot([{"_id": object_id(number), "pk": pk, "sk": 0}]))
     notices: list[str] = []
     writer.build_indexes(notices.append, segments=1)
-    assert notices == ["d.c: removed 1 copies that an interrupted run left"]
+    assert notices == ["d.c: removed 1 duplicate document that an interrupted run left"]
     stored = {d["pk"]: d["_id"] for d in cluster.collections["d.c"].documents()}
     assert stored == {here: object_id(1), there: object_id(0)}
 

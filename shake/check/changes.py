@@ -18,7 +18,7 @@ import orjson
 from shake.check.meaning import Item
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError, Stopped
-from shake.schema import RETENTION, TRIM_MARGIN
+from shake.schema import RETENTION, TRIM_TOLERANCE
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.connection import Buffer
 from shake.source.dynamodb import DynamoSource
@@ -67,7 +67,7 @@ class RecentChanges:
         """
         moment = self.source.clock.latest()
         self._verify()
-        if moment - self.began > RETENTION - TRIM_MARGIN:
+        if moment - self.began > RETENTION - TRIM_TOLERANCE:
             raise self._refused("a stream keeps changes for 24 hours")
         starts = {shard.id: shard.start for shard in self.shards}
         done: set[str] = set()

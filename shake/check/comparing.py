@@ -41,7 +41,7 @@ _ASKED = (
 #: Keys that are held in memory when the source has to be scanned for them.
 _HELD = 100_000
 #: Seconds that the processes have to say what they have done: at the end of a step, or at a signal.
-_PATIENCE, _LAST = 600.0, 5.0
+_ANSWER_SECONDS, _SIGNAL_SECONDS = 600.0, 5.0
 #: Tries to save what a completed check has found; one takes 8 seconds at most.
 _TRIES = 10
 #: The number of this process in snapshots, where it is not one of the crew.
@@ -85,7 +85,7 @@ class Comparison:
             self._name_extras()
         except KeyboardInterrupt:
             with contextlib.suppress(RunError):
-                self._save(_LAST)
+                self._save(_SIGNAL_SECONDS)
                 if self._record.saved:
                     done = count(self._saving.state.done.compared)
                     log.warning("stopped after %s items: the same command goes on from there", done)
@@ -96,9 +96,9 @@ class Comparison:
         """Save what was found since, before the check of the table counts as completed."""
         for _ in range(_TRIES - 1):
             with contextlib.suppress(StoreUnavailable):
-                self._save(_PATIENCE)
+                self._save(_ANSWER_SECONDS)
                 return
-        self._save(_PATIENCE)
+        self._save(_ANSWER_SECONDS)
 
     def _tick(self) -> None:
         if self._saving.due() and not self._taking:
@@ -109,7 +109,7 @@ class Comparison:
     def _step_done(self) -> None:
         """Save how far the check is, if the store takes it now."""
         try:
-            self._save(_PATIENCE)
+            self._save(_ANSWER_SECONDS)
         except StoreUnavailable as error:
             log.warning("how far the check is cannot be saved: %s; retrying", error)
 

@@ -69,8 +69,8 @@ class Repairs:
         saved = self._checkpoints.load_identity(table)
         known = saved or Identity(server=hosts(self._config.target_address))
         if (identity := known.used_by(self._target.user)) != saved:
-            run, life = (record.run, record.life) if record else (0, "")
-            self._checkpoints.save_identity(table, saved, identity, run, life)
+            run, generation = (record.run, record.generation) if record else (0, "")
+            self._checkpoints.save_identity(table, saved, identity, run, generation)
         if len(identity.users) > 1:
             log.warning("%s", several_users([table]))
 

@@ -232,12 +232,12 @@ class _Run:
     def _replay(self, part: CheckPart, kept: KeptItems) -> None:
         """Store the kept items that can be stored by now; what both sides agree on leaves."""
         if keys := [json.loads(item.key) for item in kept.items()]:
-            left = part.replay(keys)
-            for key in left:
+            stored = part.replay(keys)
+            for key in stored:
                 kept.remove(key)
             self.say(
-                f"table {part.sides.table.name}: {many(len(keys), 'kept item')}: {len(left)} "
-                f"stored, or gone from the source; {len(keys) - len(left)} left"
+                f"table {part.sides.table.name}: {many(len(keys), 'kept item')}: {len(stored)} "
+                f"stored, or gone from the source; {len(keys) - len(stored)} still kept"
             )
 
     def _compare(self, plan: CheckPlan, part: CheckPart, fence: Fence) -> list[str]:

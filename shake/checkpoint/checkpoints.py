@@ -105,7 +105,9 @@ class Checkpoints:
         segments = sorted(
             (
                 SegmentRecord.of(table, one)
-                for one in _of_life(documents, "segment-", record.life if record else "")
+                for one in _of_generation(
+                    documents, "segment-", record.generation if record else ""
+                )
                 if record is None or record.owns(one)
             ),
             key=lambda one: one.segment,
@@ -133,7 +135,7 @@ class Checkpoints:
         record = StreamRecord.of(table, stream)
         return record, [
             shard_of(table, one)
-            for one in _of_life(documents, "shard-", record.life)
+            for one in _of_generation(documents, "shard-", record.generation)
             if one["Run"] >= record.run
         ]
 
@@ -149,22 +151,24 @@ class Checkpoints:
         return None if found is None else Identity.of(table, found)
 
     def save_identity(
-        self, table: str, old: Identity | None, new: Identity, run: int = 0, life: str = ""
+        self, table: str, old: Identity | None, new: Identity, run: int = 0, generation: str = ""
     ) -> None:
         """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
-        ``run`` and ``life`` are the copy's. Raises Superseded where something else is stored. The
-        exchange is atomic, so what an earlier run sent late does not replace what a later one
+        ``run`` and ``generation`` are the copy's. Raises Superseded where something else is stored.
+        The exchange is atomic, so what an earlier run sent late does not replace what a later one
         saved.
         """
         before = None if old is None else old.document()
-        document = new.document() | {"Run": run, "Life": life}
+        document = new.document() | {"Run": run, "Life": generation}
         if self._swap(table, before, document):
             return
         stored = next((one for one in self._read(table) if one["_id"] == "identity"), None)
         if stored is not None and Identity.of(table, stored) == new:
             return
-        late = stored and stored.get("Run", 0) < run and stored.get("Life", life) == life
+        late = (
+            stored and stored.get("Run", 0) < run and stored.get("Life", generation) == generation
+        )
         if not (late and self._swap(table, stored, document)):
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
@@ -215,11 +219,11 @@ class Checkpoints:
     def save_shards(self, record: StreamRecord, documents: Iterable[dict[str, Any]]) -> None:
         """Save shards (see :func:`shard_document`), unless a later run has begun."""
         run = {"Run": record.run}
-        self._write(record.table, [_named(one, record.life) | run for one in documents])
+        self._write(record.table, [_named(one, record.generation) | run for one in documents])
 
     def delete_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
-        gone = {f"shard-{shard_id}{_suffix(record.life)}" for shard_id in shard_ids}
+        gone = {f"shard-{shard_id}{_suffix(record.generation)}" for shard_id in shard_ids}
         for document in self._read(record.table):
             if document["_id"] in gone and document.get("Run") == record.run:
                 self._swap(record.table, document, None)
@@ -267,7 +271,7 @@ class Checkpoints:
     def save_segments(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
         """Save segments as the run of the table's copy, unless a later one has begun."""
         copy = {"Run": record.run, "Stamp": record.stamp}
-        documents = [_named(one.document(), record.life) | copy for one in segments]
+        documents = [_named(one.document(), record.generation) | copy for one in segments]
         self._write(record.table, documents)
 
     def status(self) -> SyncStatus | None:
@@ -337,22 +341,24 @@ def _is_of_table(key: str) -> bool:
     return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
 
 
-def _suffix(life: str) -> str:
-    return f"@{life}" if life else ""
+def _suffix(generation: str) -> str:
+    return f"@{generation}" if generation else ""
 
 
-def _named(document: dict[str, Any], life: str) -> dict[str, Any]:
-    """The document by a name that no other life has. So none of another one is in its way."""
-    return document | {"_id": document["_id"] + _suffix(life)}
+def _named(document: dict[str, Any], generation: str) -> dict[str, Any]:
+    """The document by a name that no other generation has. So none of another one is in its way."""
+    return document | {"_id": document["_id"] + _suffix(generation)}
 
 
-def _of_life(documents: Iterable[Document], kind: str, life: str) -> Iterator[dict[str, Any]]:
-    """The documents of a kind, and of this life, as they were before they were :func:`_named`."""
+def _of_generation(
+    documents: Iterable[Document], kind: str, generation: str
+) -> Iterator[dict[str, Any]]:
+    """The documents of a kind and generation, as they were before they were :func:`_named`."""
     for one in documents:
         name: str = one["_id"]
         found = _LIFE.search(name)
-        if name.startswith(kind) and (found[0] if found else "") == _suffix(life):
-            yield {**one, "_id": name.removesuffix(_suffix(life))}
+        if name.startswith(kind) and (found[0] if found else "") == _suffix(generation):
+            yield {**one, "_id": name.removesuffix(_suffix(generation))}
 
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:

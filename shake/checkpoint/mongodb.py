@@ -188,8 +188,8 @@ class MongoStore:
 def _not_later(document: Document) -> dict[str, Any]:
     """Selects what the document may replace; a later run's stays, and so the upsert collides."""
     run = {"Run": {"$not": {"$gt": document["Run"]}}} if "Run" in document else {}
-    life = {"Life": document["Life"]} if "Life" in document else {}
-    return {"_id": document["_id"], **run, **life}
+    generation = {"Life": document["Life"]} if "Life" in document else {}
+    return {"_id": document["_id"], **run, **generation}
 
 
 def _exactly(old: Document) -> dict[str, Any]:

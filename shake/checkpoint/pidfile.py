@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shake.errors import RefusedError, TaskRunning, UsageError
-from shake.files import open_own
+from shake.private_files import open_own
 
 #: Seconds that the holder of the file has to write its number.
 _WRITE_SECONDS = 1.0

@@ -18,17 +18,17 @@ STATUS_TABLE = "status_table"
 OnExisting = Literal["create", "rename", "drop", "resync"]
 
 
-def new_life() -> str:
+def new_generation() -> str:
     """Identifies a record, and what belongs to it, until a user removes the checkpoint.
 
-    Runs are counted from 0 again then. What an earlier run has sent late is of another life, and
-    changes nothing. Records of older versions have none: "".
+    Runs are counted from 0 again then. What an earlier run has sent late is of another
+    generation, and changes nothing. Records of older versions have none: "".
     """
     return uuid.uuid4().hex[:16]
 
 
-def life_field(life: str) -> dict[str, str]:
-    return {"Life": life} if life else {}
+def generation_field(generation: str) -> dict[str, str]:
+    return {"Life": generation} if generation else {}
 
 
 class CopyRun(NamedTuple):
@@ -52,7 +52,7 @@ class TableRecord:
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
     task's own collection that a new copy replaces. ``drops`` are the UUIDs of all collections that
     the copy, or an unfinished one before it, was to drop. ``first`` is the stamp of the task's
-    first copy, 0 while this is it. ``life``: see :func:`new_life`.
+    first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
     """
 
     table: str
@@ -69,7 +69,7 @@ class TableRecord:
     replaces: str = ""
     first: int = 0
     drops: tuple[str, ...] = ()
-    life: str = ""
+    generation: str = ""
 
     def moved(self, phase: Phase) -> TableRecord:
         """The record in its next phase; ValueError for a step that shake.phase does not allow."""
@@ -135,7 +135,7 @@ class TableRecord:
             "Drops": list(self.drops),
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
-            **life_field(self.life),
+            **generation_field(self.generation),
         }
 
     @classmethod
@@ -165,7 +165,7 @@ class TableRecord:
             replaces=fields.text("Replaces") if "Replaces" in document else "",
             first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
             drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
-            life=fields.text("Life") if "Life" in document else "",
+            generation=fields.text("Life") if "Life" in document else "",
         )
 
 

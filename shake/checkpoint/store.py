@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shake.checkpoint.contract import Store, StoreUnavailable
-from shake.checkpoint.file import FileStore
+from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.mongodb import MongoStore
 
 if TYPE_CHECKING:

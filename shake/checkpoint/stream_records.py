@@ -8,7 +8,7 @@ from typing import Any
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
-from shake.checkpoint.records import life_field
+from shake.checkpoint.records import generation_field
 from shake.stream.shard import Shard, ShardJournal, ShardState
 
 
@@ -21,7 +21,8 @@ class StreamRecord:
     are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
     is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
     out because the target lacked their key: the target does not hold all items then. ``repairs``
-    is the number of repair sessions that this run has ended. ``life``: see :func:`new_life`.
+    is the number of repair sessions that this run has ended.
+    ``generation``: see :func:`new_generation`.
     """
 
     table: str
@@ -32,7 +33,7 @@ class StreamRecord:
     began: float = 0.0
     skipped: int = 0
     repairs: int = 0
-    life: str = ""
+    generation: str = ""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -46,7 +47,7 @@ class StreamRecord:
             "Began": self.began,
             "Skipped": self.skipped,
             "Repairs": self.repairs,
-            **life_field(self.life),
+            **generation_field(self.generation),
         }
 
     @classmethod
@@ -62,7 +63,7 @@ class StreamRecord:
             began=fields.real("Began") if "Began" in document else 0.0,
             skipped=fields.number("Skipped") if "Skipped" in document else 0,
             repairs=fields.number("Repairs") if "Repairs" in document else 0,
-            life=fields.text("Life") if "Life" in document else "",
+            generation=fields.text("Life") if "Life" in document else "",
         )
 
 

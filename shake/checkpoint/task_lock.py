@@ -31,7 +31,7 @@ OVERDUE = 15.0
 EXPIRY = 30.0
 
 #: Seconds before EXPIRY at which the holder itself stops, for what is under way to end.
-MARGIN = 5.0
+STOP_BEFORE_EXPIRY = 5.0
 
 #: Seconds between two checks of a lock that another process holds.
 POLL = 1.0
@@ -199,7 +199,7 @@ class TaskLock:
     @property
     def until(self) -> float:
         """Before this time, of the clock given to acquire, no other supervisor can take over."""
-        return self._renewed + EXPIRY - MARGIN
+        return self._renewed + EXPIRY - STOP_BEFORE_EXPIRY
 
     def fresh(self, now: float) -> bool:
         """Whether no other supervisor can have taken over at ``now``."""

@@ -8,6 +8,11 @@ earlier run may have given: whatever of that one still arrives, a delete above a
 
 from __future__ import annotations
 
+from math import inf
+from typing import Any
+
+from bson.objectid import ObjectId
+
 
 def segment_prefix(stamp: int, segment: int) -> bytes:
     """The 7 bytes that every ObjectId of a segment starts with; ``stamp`` is that of the run."""
@@ -18,6 +23,16 @@ def segment_tail(stamp: int, segment: int, documents: int) -> tuple[bytes, bytes
     """The range [from, to) of what one run may have given behind a segment's first documents."""
     start = segment_prefix(stamp, segment)
     return start + documents.to_bytes(5, "big"), _next(start) + bytes(5)
+
+
+def segment_of(identity: Any) -> float:
+    """The segment of an ``_id``; infinity if it is not an ObjectId."""
+    return int.from_bytes(identity.binary[4:7], "big") if isinstance(identity, ObjectId) else inf
+
+
+def position_of(identity: ObjectId) -> bytes:
+    """The segment and the running number in it, whichever run gave the ObjectId."""
+    return identity.binary[4:]
 
 
 def _next(prefix: bytes) -> bytes:

@@ -19,7 +19,7 @@ from shake.config.kinds import (
     TEXT,
     ReadBudget,
     choice,
-    whole,
+    whole_number,
 )
 from shake.config.secrets import IN_ADDRESS, WHOLE
 from shake.config.windows import WINDOWS, Window
@@ -127,7 +127,7 @@ class DeclaredKeys:
         "source.session.max_retries", COUNT, 10, "tries of a request before the task is degraded"
     )
     source_session_timeout: int = key(
-        "source.session.timeout", whole(0), 30000, "ms of one request, 0: without end"
+        "source.session.timeout", whole_number(0), 30000, "ms of one request, 0: without end"
     )
     source_read_budget: ReadBudget = key(  # noqa: RUF009
         "source.read_budget",
@@ -171,7 +171,7 @@ class DeclaredKeys:
     qps_incr: int = key("qps.incr", COUNT, 1000, "GetRecords calls a second for one shard")
     # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     qps_incr_batch_num: int = key(
-        "qps.incr.batch_num", whole(1, 1000), 1000, "records of one GetRecords call"
+        "qps.incr.batch_num", whole_number(1, 1000), 1000, "records of one GetRecords call"
     )
     target_type: str = key(
         "target.type",
@@ -203,7 +203,10 @@ class DeclaredKeys:
     full_concurrency: int = key("full.concurrency", COUNT, 4, "tables at once")
     # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html (TotalSegments)
     full_read_concurrency: int | None = key(
-        "full.read.concurrency", whole(1, 1_000_000), None, "segments of a table; none: by size"
+        "full.read.concurrency",
+        whole_number(1, 1_000_000),
+        None,
+        "segments of a table; none: by size",
     )
     full_document_parser: int = key(
         "full.document.parser", COUNT, 2, "segments that one worker reads at the same time"
@@ -222,7 +225,7 @@ class DeclaredKeys:
     # https://www.mongodb.com/docs/manual/reference/limits/ (write command batch size)
     full_document_write_batch: int = key(
         "full.document.write.batch",
-        whole(1, 100_000),
+        whole_number(1, 100_000),
         1024,
         "documents of one bulk insert, of at most 16 MB together",
     )
@@ -298,7 +301,10 @@ class DeclaredKeys:
         "go on; shake bad lists what is kept",
     )
     bad_items_max: int = key(
-        "bad.items.max", whole(1), 1000, "more kept items than this, of all tables, end the task"
+        "bad.items.max",
+        whole_number(1),
+        1000,
+        "more kept items than this, of all tables, end the task",
     )
     checkpoint_type: str = key(
         "checkpoint.type", choice("mongodb", "file"), "mongodb", "where checkpoints are kept"

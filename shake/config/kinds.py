@@ -47,7 +47,7 @@ NO_BUDGET = ReadBudget(math.inf, share=False)
 _BUDGETS = {"auto": AUTO_BUDGET, "none": NO_BUDGET}
 
 
-def whole(least: int, most: int | None = None) -> Kind:
+def whole_number(least: int, most: int | None = None) -> Kind:
     """A whole number, bounds included."""
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
 
@@ -154,8 +154,10 @@ def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
 TEXT = Kind("text", str)
 SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_number)
 FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
-COUNT = whole(1)
-HTTP_PORT = Kind("a port from 0 (any free one) to 65535, or -1 (off)", whole(-1, 65535).parse)
+COUNT = whole_number(1)
+HTTP_PORT = Kind(
+    "a port from 0 (any free one) to 65535, or -1 (off)", whole_number(-1, 65535).parse
+)
 HTTP_PORTS = Kind(f"{HTTP_PORT.allowed}; or several, separated by ';'", _parse_ports, _write_ports)
 PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
 NAMES = Kind("names separated by ';'", _parse_names, ";".join)

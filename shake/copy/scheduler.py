@@ -99,7 +99,7 @@ class CopyScheduler:
             write = writer_messages.Write(
                 *(copy.number, number, self._pool.workers[lease.worker].place),
                 *(message.slot, message.length),
-                *(lease.part.number, message.received),
+                *(lease.part.number, message.raw_answer),
             )
             self._writers[copy.number].write(lease.part.writer, write)
 

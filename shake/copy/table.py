@@ -182,7 +182,7 @@ class CopiedTable:
         """The target has a slot, and all before it."""
         segment = lease.part
         before = segment.acknowledged
-        if segment.acknowledge(published.load):
+        if segment.acknowledge(published.content):
             self._dirty.add(segment.number)
             self._total.move(before, segment.acknowledged)
             after = segment.acknowledged

@@ -31,7 +31,7 @@ _RETRY_SECONDS = 1.0
 _THREADS, _FEW = 16, 4
 
 #: Writes in any order, and what then runs in the loop.
-Job = tuple[Sequence[Callable[[], None]], Callable[[], None]]
+Save = tuple[Sequence[Callable[[], None]], Callable[[], None]]
 
 
 def _nothing() -> None:
@@ -58,7 +58,7 @@ class Checkpointer(threading.Thread):
         self._clock = clock
         self._post = post
         self._task = task
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._saves: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._saving = 0  # touched in the loop only, as the next two are
         self.saves = 0
@@ -72,12 +72,12 @@ class Checkpointer(threading.Thread):
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
-        self._jobs.put(([partial(self._checkpoints.save_table, record)], then))
+        self._saves.put(([partial(self._checkpoints.save_table, record)], then))
 
     def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
         save = self._checkpoints.save_identity
-        self._put(partial(save, record.table, old, new, record.run, record.life))
+        self._put(partial(save, record.table, old, new, record.run, record.generation))
 
     def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
@@ -91,7 +91,7 @@ class Checkpointer(threading.Thread):
             self._checkpoints.save_table(record)
 
         first = partial(self._checkpoints.begin_table, record)
-        self._jobs.put(([work if record.run else first], then))
+        self._saves.put(([work if record.run else first], then))
 
     def save_segments(self, copies: Sequence[CopiedTable]) -> None:
         """Save the segments that have moved since the last call."""
@@ -143,7 +143,7 @@ class Checkpointer(threading.Thread):
             self._put(partial(self._checkpoints.delete_shards, record, shards))
 
     def _put(self, *works: Callable[[], None], then: Callable[[], None] = _nothing) -> None:
-        """A job that a stop waits for, if there is something to do."""
+        """A save that a stop waits for, if there is something to do."""
 
         def saved() -> None:
             self._saving -= 1
@@ -152,11 +152,11 @@ class Checkpointer(threading.Thread):
 
         if works:
             self._saving += 1
-            self._jobs.put((works, saved))
+            self._saves.put((works, saved))
 
     def close(self, timeout: float) -> None:
-        """Stop after the jobs at hand, or when ``timeout`` seconds are over."""
-        self._jobs.put(None)
+        """Stop after the saves at hand, or when ``timeout`` seconds are over."""
+        self._saves.put(None)
         self.join(timeout)
         self._closing.set()
 
@@ -183,7 +183,7 @@ class Checkpointer(threading.Thread):
         while not self._closing.is_set():
             self._renew()
             try:
-                job = self._jobs.get(timeout=max(0.0, self._renewal - self._clock()))
+                job = self._saves.get(timeout=max(0.0, self._renewal - self._clock()))
             except queue.Empty:
                 continue
             if job is None:

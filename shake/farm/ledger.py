@@ -13,7 +13,7 @@ from shake.farm.worker_messages import OfLease
 
 Table = TypeVar("Table")
 Part = TypeVar("Part")
-Load = TypeVar("Load")
+Content = TypeVar("Content")
 
 
 class SlotOwner(Protocol):
@@ -23,16 +23,18 @@ class SlotOwner(Protocol):
         """A slot can be filled again."""
 
 
-class Job(Protocol[Table, Part, Load]):
+class Job(Protocol[Table, Part, Content]):
     """Whose leases these are: the full copy, the changes, or the journal."""
 
-    def received(self, lease: Lease[Table, Part, Load], message: OfLease) -> None:
+    def received(self, lease: Lease[Table, Part, Content], message: OfLease) -> None:
         """A worker reports on a lease that it holds."""
 
-    def acknowledged(self, lease: Lease[Table, Part, Load], published: Published[Load]) -> None:
+    def acknowledged(
+        self, lease: Lease[Table, Part, Content], published: Published[Content]
+    ) -> None:
         """The target has this and all that was published before it under this lease."""
 
-    def closed(self, lease: Lease[Table, Part, Load]) -> None:
+    def closed(self, lease: Lease[Table, Part, Content]) -> None:
         """It has ended and all of it is acknowledged: the rest of its part can be leased again."""
 
 
@@ -45,22 +47,22 @@ class End(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Published(Generic[Load]):
+class Published(Generic[Content]):
     """Something published that the target has not acknowledged. ``slot`` is -1 if it fills none.
 
     ``skipped`` counts its changes that found nothing to modify.
     """
 
     number: int
-    lease: Lease[Any, Any, Load]
+    lease: Lease[Any, Any, Content]
     slot: int
-    load: Load
+    content: Content
     acknowledged: bool = False
     skipped: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class Lease(Generic[Table, Part, Load]):
+class Lease(Generic[Table, Part, Content]):
     """The right of a worker to read a part of a table, since a moment of the loop's clock.
 
     ``waiting`` is published and not sent to the target; ``sent`` follows in its order. ``end`` is
@@ -68,13 +70,13 @@ class Lease(Generic[Table, Part, Load]):
     """
 
     number: int
-    job: Job[Table, Part, Load]
+    job: Job[Table, Part, Content]
     table: Table
     part: Part
     worker: int
     since: float
-    waiting: deque[Published[Load]] = field(default_factory=deque)
-    sent: deque[Published[Load]] = field(default_factory=deque)
+    waiting: deque[Published[Content]] = field(default_factory=deque)
+    sent: deque[Published[Content]] = field(default_factory=deque)
     end: End | None = None
 
     @property
@@ -82,7 +84,7 @@ class Lease(Generic[Table, Part, Load]):
         return self.end is not None and not self.waiting and not self.sent
 
     @property
-    def unacknowledged(self) -> Iterator[Published[Load]]:
+    def unacknowledged(self) -> Iterator[Published[Content]]:
         """What is not acknowledged in its order yet, the oldest first."""
         return itertools.chain(self.sent, self.waiting)
 
@@ -107,8 +109,8 @@ class Ledger:
         return not self._unacknowledged
 
     def grant(
-        self, job: Job[Table, Part, Load], table: Table, part: Part, worker: int, since: float
-    ) -> Lease[Table, Part, Load]:
+        self, job: Job[Table, Part, Content], table: Table, part: Part, worker: int, since: float
+    ) -> Lease[Table, Part, Content]:
         """Lease a part of a table to a worker."""
         lease = Lease(next(self._numbers), job, table, part, worker, since)
         self._leases[lease.number] = lease
@@ -119,13 +121,13 @@ class Ledger:
         lease = self._leases.get(number)
         return lease if lease and lease.end is None else None
 
-    def publish(self, lease: Lease[Table, Part, Load], slot: int, load: Load) -> None:
+    def publish(self, lease: Lease[Table, Part, Content], slot: int, content: Content) -> None:
         """A worker has read more."""
-        published = Published(next(self._numbers), lease, slot, load)
+        published = Published(next(self._numbers), lease, slot, content)
         self._unacknowledged[published.number] = published
         lease.waiting.append(published)
 
-    def send(self, lease: Lease[Table, Part, Load]) -> Published[Load]:
+    def send(self, lease: Lease[Table, Part, Content]) -> Published[Content]:
         """Take the oldest that waits: it goes to the target now."""
         published = lease.waiting.popleft()
         lease.sent.append(published)
@@ -143,7 +145,7 @@ class Ledger:
             lease.job.acknowledged(lease, lease.sent.popleft())
         self._close(lease)
 
-    def end(self, lease: Lease[Table, Part, Load], end: End = End.STOPPED) -> None:
+    def end(self, lease: Lease[Table, Part, Content], end: End = End.STOPPED) -> None:
         """Its worker reads it no further."""
         lease.end = end
         self._close(lease)

@@ -210,7 +210,7 @@ class WorkerPool:
                 worker.send(messages.Revoke(table))
 
     def free(self, worker: int, slot: int) -> None:
-        """See Slots."""
+        """See ledger.SlotOwner."""
         self.workers[worker].free(slot)
 
     def restrict(self, stream: messages.OpenStream) -> None:

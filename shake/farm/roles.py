@@ -41,9 +41,9 @@ class WriterSetup(NamedTuple):
     arenas: tuple[int, ...]
 
 
-def writer_name(number: int, places: list[str]) -> str:
+def writer_name(number: int, namespaces: list[str]) -> str:
     """``writer a.b``, ``writer 2 of a.b``, ``writer a.b and 3 more``."""
-    return f"writer {f'{number} of ' if number > 1 else ''}{in_short(places)}"
+    return f"writer {f'{number} of ' if number > 1 else ''}{in_short(namespaces)}"
 
 
 WORKER = Role[WorkerSetup, ToWorker, FromWorker](

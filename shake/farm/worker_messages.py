@@ -120,7 +120,7 @@ class Revoke(NamedTuple):
 # ---- worker to supervisor
 
 
-class Received(NamedTuple):
+class RawAnswer(NamedTuple):
     """What a slot holds behind its documents or statements where bad items are to be kept.
 
     ``size`` bytes of the response as it was received, and (number, reason) of what the codec has
@@ -132,7 +132,7 @@ class Received(NamedTuple):
 
 
 #: Bad items are not to be kept.
-NOT_KEPT = Received()
+NO_RAW_ANSWER = RawAnswer()
 
 
 class Page(NamedTuple):
@@ -150,7 +150,7 @@ class Page(NamedTuple):
     last_key: bytes | None = None  # None with ``complete``: the segment ends here
     scanned: int = 0
     capacity: float = 0.0
-    received: Received = NOT_KEPT
+    raw_answer: RawAnswer = NO_RAW_ANSWER
 
 
 class Idle(NamedTuple):
@@ -168,18 +168,18 @@ class Want(NamedTuple):
 class Batch(NamedTuple):
     """A slot, or the last of several, with the statements of one GetRecords answer.
 
-    ``runs`` are (bytes, statements) of updates, inserts and deletes. Only the last slot moves the
-    position: ``sequence`` is that of the answer's last record, ``created`` its time.
+    ``statement_sizes`` are (bytes, statements) of updates, inserts and deletes. Only the last
+    slot moves the position: ``sequence`` is that of the answer's last record, ``created`` its time.
     """
 
     lease: int
     slot: int
-    runs: Sequence[tuple[int, int]]
+    statement_sizes: Sequence[tuple[int, int]]
     complete: bool
     records: int = 0
     sequence: str = ""
     created: float = 0.0
-    received: Received = NOT_KEPT
+    raw_answer: RawAnswer = NO_RAW_ANSWER
 
 
 class Tip(NamedTuple):

@@ -72,7 +72,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self._writers: dict[int, TableWriter] = {}
 
     @property
-    def load(self) -> int:
+    def collection_count(self) -> int:
         """How many collections it writes."""
         return len(self._writers)
 
@@ -118,7 +118,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self._task.fail(error)
 
     def _introduce(self, writer: TableWriter) -> None:
-        for message in writer.unanswered():
+        for message in writer.messages_for_new_process():
             self.send(message)
 
     def received(self, message: FromWriter) -> None:
@@ -154,7 +154,9 @@ class TableWriter:
     kept: bool = False
     _order: messages.Order | None = field(default=None, init=False)
     _asides: dict[type[messages.Aside], messages.Aside] = field(default_factory=dict, init=False)
-    _pages: dict[int, messages.Write | messages.Apply] = field(default_factory=dict, init=False)
+    _unanswered: dict[int, messages.Write | messages.Apply] = field(
+        default_factory=dict, init=False
+    )
 
     def __post_init__(self) -> None:
         self.process.open(self)
@@ -176,7 +178,7 @@ class TableWriter:
         """Have a slot stored, or applied, when the task lock is certain."""
 
         def send() -> None:
-            self._pages[write.page] = write
+            self._unanswered[write.publication] = write
             self.process.send(write)
 
         self.guard.run(send)
@@ -190,7 +192,7 @@ class TableWriter:
         """End its process, which writes no other collection."""
         self.process.close()
 
-    def unanswered(self) -> Iterator[ToWriter]:
+    def messages_for_new_process(self) -> Iterator[ToWriter]:
         """All messages that a new process needs."""
         plan = self.plan
         yield messages.OpenCollection(
@@ -207,17 +209,17 @@ class TableWriter:
         if self._order is not None:
             yield self._order
         yield from self._asides.values()
-        yield from self._pages.values()
+        yield from self._unanswered.values()
 
     def receive(self, message: FromWriter) -> None:
         """Handle an answer, or a report of the process about itself."""
         match message:
-            case messages.Wrote(_, page):
-                del self._pages[page]
-                self.ledger.acknowledge(page)
-            case messages.Applied(_, page, skipped):
-                del self._pages[page]
-                self.ledger.acknowledge(page, skipped)
+            case messages.Wrote(_, publication):
+                del self._unanswered[publication]
+                self.ledger.acknowledge(publication)
+            case messages.Applied(_, publication, skipped):
+                del self._unanswered[publication]
+                self.ledger.acknowledge(publication, skipped)
             case messages.Done():
                 self._order = None
                 self.location = Location(message.namespace, message.collection_uuid)

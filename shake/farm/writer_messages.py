@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.checkpoint.kept import Tally
 from shake.checkpoint.records import CopyRun, OnExisting
-from shake.farm.worker_messages import NOT_KEPT, Received
+from shake.farm.worker_messages import NO_RAW_ANSWER, RawAnswer
 from shake.process.messages import FromChild, Report
 from shake.schema import Table
 from shake.targets.contract import Location
@@ -80,24 +80,24 @@ class Write(NamedTuple):
     """Store a slot, of a segment."""
 
     table: int
-    page: int
+    publication: int
     arena: int
     slot: int
     length: int
     segment: int = 0
-    received: Received = NOT_KEPT
+    raw_answer: RawAnswer = NO_RAW_ANSWER
 
 
 class Apply(NamedTuple):
     """Carry out the statements in a slot: see Batch. Those of a ``shard`` come one by one."""
 
     table: int
-    page: int
+    publication: int
     arena: int
     slot: int
-    runs: Sequence[tuple[int, int]]
+    statement_sizes: Sequence[tuple[int, int]]
     shard: str
-    received: Received = NOT_KEPT
+    raw_answer: RawAnswer = NO_RAW_ANSWER
 
 
 class BuildIndexes(NamedTuple):
@@ -143,14 +143,14 @@ class Wrote(NamedTuple):
     """The target has acknowledged every document of a page's slot."""
 
     table: int
-    page: int
+    publication: int
 
 
 class Applied(NamedTuple):
     """The target has acknowledged all statements; ``skipped`` found nothing to modify."""
 
     table: int
-    page: int
+    publication: int
     skipped: int
 
 

@@ -44,21 +44,21 @@ class FollowScheduler:
     # ---- leases
 
     def assign(self, *changed: FollowedTable) -> None:
-        """Lease shards to idle readers, each time of the claim whose turn it is.
+        """Lease shards to idle readers, each time of the demand whose turn it is.
 
-        ``changed``: tables that can have other claims than before.
+        ``changed``: tables that can have other demands than before.
         """
         for following in changed:
             self._turns[following.home].queue(following)
         for site, turns in self._turns.items():
             while not self._task.draining and (worker := self._pool.idle_reader(site)):
-                claim = turns.next()
-                if claim is None:
+                demand = turns.next()
+                if demand is None:
                     break
-                grant = self._journaling.lease if claim.journal else self._lease
-                lease = grant(claim.following, worker)
-                self._pool.lease_shard(worker, self._open_stream(claim.following), lease)
-                turns.served(claim, lease.lease)
+                grant = self._journaling.lease if demand.journal else self._lease
+                lease = grant(demand.following, worker)
+                self._pool.lease_shard(worker, self._open_stream(demand.following), lease)
+                turns.served(demand, lease.lease)
 
     def _lease(self, following: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
         clock, shard = self._loop.clock(), following.shards.first()
@@ -108,15 +108,15 @@ class FollowScheduler:
         """Have the next batch of a shard applied: one at a time, since their order counts."""
         while lease.waiting and not lease.sent:
             published = self._ledger.send(lease)
-            batch = published.load.batch
-            if published.load.written:
+            batch = published.content.batch
+            if published.content.written:
                 place = self._pool.workers[lease.worker].place
                 self._appliers[lease.table.number].write(
                     writer_messages.Apply(
                         *(lease.table.number, published.number, place, batch.slot),
-                        batch.runs,
+                        batch.statement_sizes,
                         lease.part.id,
-                        batch.received,
+                        batch.raw_answer,
                     )
                 )
             else:
@@ -125,7 +125,7 @@ class FollowScheduler:
     def acknowledged(self, lease: ApplyingLease, published: Published[PublishedBatch]) -> None:
         """The target has applied a batch, and all before it."""
         lease.table.acknowledge(lease, published, self._loop.clock())
-        if published.load.written:
+        if published.content.written:
             self._apply(lease)
 
     # ---- each second

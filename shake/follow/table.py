@@ -15,7 +15,7 @@ from shake.follow.set_back import SetBack
 from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan
 from shake.process.site import HERE, Site
-from shake.schema import RETENTION, TRIM_MARGIN
+from shake.schema import RETENTION, TRIM_TOLERANCE
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
@@ -37,7 +37,9 @@ class PublishedBatch:
     @property
     def written(self) -> bool:
         """Whether it has something for the target, or to be kept."""
-        return any(count for _, count in self.batch.runs) or bool(self.batch.received.rejects)
+        return any(count for _, count in self.batch.statement_sizes) or bool(
+            self.batch.raw_answer.rejects
+        )
 
 
 ApplyingLease: TypeAlias = "Lease[FollowedTable, Shard, PublishedBatch]"
@@ -139,7 +141,7 @@ class FollowedTable:
         self, lease: ApplyingLease, published: Published[PublishedBatch], clock: float
     ) -> None:
         """The target has applied a batch, and all before it."""
-        batch, shard = published.load.batch, lease.part
+        batch, shard = published.content.batch, lease.part
         if published.skipped:
             self.record = replace(self.record, skipped=self.record.skipped + published.skipped)
             self._skips = True
@@ -148,7 +150,7 @@ class FollowedTable:
             self._rate.add(batch.records, clock)
             self._take_from_journal(shard, batch)
             self.shards.advance(shard, batch.sequence, batch.created)
-            self._reach_tip(shard, published.load.tip)
+            self._reach_tip(shard, published.content.tip)
             self.unsaved.add(shard)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
@@ -161,7 +163,7 @@ class FollowedTable:
     def tip(self, lease: ApplyingLease, moment: float) -> None:
         """All that was written to a shard before this moment is published."""
         if left := lease.waiting or lease.sent:
-            left[-1].load.tip = moment
+            left[-1].content.tip = moment
         else:
             self._reach_tip(lease.part, moment)
             self.unsaved.add_quiet(lease.part)
@@ -273,7 +275,9 @@ class FollowedTable:
 
     def _published(self) -> Iterator[PublishedBatch]:
         return (
-            published.load for lease in self.leases.values() for published in lease.unacknowledged
+            published.content
+            for lease in self.leases.values()
+            for published in lease.unacknowledged
         )
 
     def rate(self, clock: float) -> float:
@@ -288,5 +292,5 @@ def spared(shard: Shard, now: float) -> bool:
     those can be trimmed. Where following begins with the oldest record that is left (``horizon``),
     records that are trimmed soon after are no loss either.
     """
-    margin = TRIM_MARGIN if shard.horizon else -TRIM_MARGIN
-    return now - shard.read_through < RETENTION + margin
+    tolerance = TRIM_TOLERANCE if shard.horizon else -TRIM_TOLERANCE
+    return now - shard.read_through < RETENTION + tolerance

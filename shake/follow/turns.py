@@ -117,7 +117,8 @@ class Turns:
         if self._unserved:
             demands = (demand for pair in pairs for demand in pair)
             most = sorted(
-                (demand for demand in demands if demand.leases), key=lambda c: -len(c.leases)
+                (demand for demand in demands if demand.leases),
+                key=lambda demand: -len(demand.leases),
             )
             held = (one for demand in most for one in demand.held)
             self._give_way(list(itertools.islice(held, self._unserved)))

@@ -36,7 +36,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
+class StreamWait:
     """A table whose copy takes so many seconds from the moment its position was chosen."""
 
     table: str
@@ -164,19 +164,19 @@ def finishes(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> li
 
     Tables begin in their order, ``full.concurrency`` at once. Their limits do not add up.
     """
-    lanes = [0.0] * config.full_concurrency
+    free_at = [0.0] * config.full_concurrency
     ends = []
     for plan in plans:
         if not plan.copies:
             ends.append(0.0)
             continue
-        begin = heapq.heappop(lanes)
+        begin = heapq.heappop(free_at)
         ends.append(begin + slowest(config, plan, now + begin).seconds)
-        heapq.heappush(lanes, ends[-1])
+        heapq.heappush(free_at, ends[-1])
     return ends
 
 
-def whole(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> Limit:
+def slowest_of_all(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> Limit:
     """The limit that decides how long all tables take together at least, from ``now`` on."""
     ends = finishes(config, plans, now)
     seconds = max(ends, default=0.0)
@@ -193,7 +193,7 @@ def whole(config: Config, plans: Sequence[TablePlan], now: float = 0.0) -> Limit
     )
 
 
-def margins(config: Config, plans: Sequence[TablePlan], now: float) -> list[Margin]:
+def stream_waits(config: Config, plans: Sequence[TablePlan], now: float) -> list[StreamWait]:
     """How long only the streams hold the changes of each table, the longest first.
 
     Positions are chosen before the first table is copied, so waiting for others counts, and what
@@ -208,5 +208,5 @@ def margins(config: Config, plans: Sequence[TablePlan], now: float) -> list[Marg
         limit = slowest(config, plan, now)
         if limit.seconds < end / 2:  # it mostly waits for others
             limit = Limit(seconds, "full.concurrency", "raise full.concurrency")
-        found.append(Margin(plan.table.name, replace(limit, seconds=seconds)))
-    return sorted(found, key=lambda margin: -margin.limit.seconds)
+        found.append(StreamWait(plan.table.name, replace(limit, seconds=seconds)))
+    return sorted(found, key=lambda one: -one.limit.seconds)

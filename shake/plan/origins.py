@@ -59,7 +59,7 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
             ours()
             record = table.record
             checkpoints.save_identity(
-                table.table.name, table.saved, table.identity, record.run, record.life
+                table.table.name, table.saved, table.identity, record.run, record.generation
             )
 
 

@@ -14,7 +14,7 @@ from shake.checkpoint.records import (
     OnExisting,
     SegmentRecord,
     TableRecord,
-    new_life,
+    new_generation,
 )
 from shake.config import Config
 from shake.config.secrets import hosts
@@ -181,7 +181,7 @@ class Planner:
                 stamp=self._stamp,
                 segments=count_segments(config, table, self._scanners, holds_items=holds_items),
                 settings=self._settings,
-                life=new_life(),
+                generation=new_generation(),
             )
         else:
             self.refusals += changed_settings(config, record)

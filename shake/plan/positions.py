@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.records import new_life
+from shake.checkpoint.records import new_generation
 from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
 from shake.plan.plan import Plan, StreamPlan, TablePlan
@@ -121,6 +121,6 @@ class _Chooser:
             stamp=table.record.stamp,
             began=now,
             repairs=self.checkpoints.load_repair(name).sessions,
-            life=new_life(),
+            generation=new_generation(),
         )
         return StreamPosition(record, shards)

@@ -13,7 +13,7 @@ import bson
 from bson import json_util
 
 from shake import codec
-from shake.codec import received
+from shake.codec import bad_items
 from shake.codec.items import Item
 from shake.codec.number import DECIMAL128_DIGITS, parts, survives_as_double
 from shake.codec.objectid import segment_prefix
@@ -156,11 +156,11 @@ def _add(found: _Found, body: bytes, options: codec.Options) -> None:
         found.documents += [bytes(out[start:end]) for start, end, _ in cuts]
         rejects += page.take_rejects()
     found.units += page.capacity
-    items, bad = received.every_item(body), {reject.number for reject in rejects}
+    items, bad = bad_items.every_item(body), {reject.number for reject in rejects}
     found.items += items
     if found.good is None:
         found.good = next((one for n, one in enumerate(items) if n not in bad), None)
-    found.bad += [BadItem(one.key, one.reason) for one in received.items(body, options, rejects)]
+    found.bad += [BadItem(one.key, one.reason) for one in bad_items.items(body, options, rejects)]
 
 
 def _attributes(items: Sequence[Item]) -> tuple[AttributeProfile, ...]:

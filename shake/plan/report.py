@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.plan import estimate
-from shake.plan.estimate import Limit, Margin
+from shake.plan.estimate import Limit, StreamWait
 from shake.plan.machine import machine, segments_left
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.plan.policy import Role, Statement, iam_policy, mongodb_roles
@@ -231,7 +231,7 @@ def _target(config: Config, plan: Plan, tables: Sequence[TableReport]) -> Target
 
 
 def _reading(config: Config, plan: Plan, now: float) -> ReadingReport:
-    limit = estimate.whole(config, plan.tables, now)
+    limit = estimate.slowest_of_all(config, plan.tables, now)
     return ReadingReport(
         units=sum(estimate.read_units(config, table) for table in plan.tables),
         consistent=config.source_consistent_read,
@@ -247,8 +247,8 @@ def _reading(config: Config, plan: Plan, now: float) -> ReadingReport:
 def _changes(config: Config, plan: Plan, now: float) -> ChangesReport | None:
     if not any(table.copies and table.stream for table in plan.tables):
         return None
-    margins = estimate.margins(config, plan.tables, now)
-    longest = next(iter(margins), Margin("", Limit(0.0)))
+    waits = estimate.stream_waits(config, plan.tables, now)
+    longest = next(iter(waits), StreamWait("", Limit(0.0)))
     journal = config.incr_sync_parallel
     return ChangesReport(
         table=longest.table,

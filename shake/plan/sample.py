@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 
 from shake import codec
-from shake.codec import received
+from shake.codec import bad_items
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, SourceError
@@ -102,7 +102,7 @@ def _measure(table: str, body: bytes, options: codec.Options) -> Sample:
     stored = sum(map(item_bytes, json.loads(body).get("Items", ())))
     problem = ""
     if rejects := page.take_rejects():
-        [first, *_] = received.items(body, options, rejects)
+        [first, *_] = bad_items.items(body, options, rejects)
         table = f"{table}: {many(len(rejects), 'item')} of the sample"
         problem = f"table {table} cannot be stored and would be kept: {first.key}: {first.reason}"
     return Sample(page.scanned, page.count, stored, written, page.capacity, problem)

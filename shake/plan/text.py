@@ -213,7 +213,7 @@ def _reading(report: PlanReport, table: TableReport) -> str:
     if report.schema_only:
         return "  sync_schema_only: collection and indexes, no item is read"
     if not table.segments_left:
-        return "  all segments are copied, the indexes are left"
+        return "  all segments are copied, only the indexes remain to be built"
     cost = "provisioned" if table.provisioned else _money(table.dollars)
     return (
         f"  {count(table.segments_left)} of {many(table.segments, 'segment')} to read: "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from shake.config import Config
-from shake.plan.estimate import margins
+from shake.plan.estimate import stream_waits
 from shake.plan.plan import Action, TablePlan, count_segments
 from shake.schema import OLD, RETENTION
 from shake.source.streams import stream_loss
@@ -73,7 +73,7 @@ def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
 
 def _late(config: Config, plans: Sequence[TablePlan], now: float) -> Iterable[str]:
     """Copies that might last longer than streams keep what changes meanwhile: the worst of them."""
-    late = [one for one in margins(config, plans, now) if one.limit.seconds > OLD]
+    late = [one for one in stream_waits(config, plans, now) if one.limit.seconds > OLD]
     if not late:
         return
     limit = late[0].limit

@@ -106,7 +106,7 @@ class Loop:
     def run(self, over: Callable[[], bool]) -> None:
         """Handle events until ``over`` says so after one of them."""
         while not over():
-            for key, events in self._selector.select(self._patience()):
+            for key, events in self._selector.select(self._timeout()):
                 if key.fd == self._wake_in.fileno():
                     self._drain_wakeups()
                 elif watched := self._peers.get(key.fd):
@@ -130,7 +130,7 @@ class Loop:
         if (watched := self._peers.get(descriptor)) and watched[0] is channel:
             self._selector.modify(descriptor, events)
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
 
     def _wake(self) -> None:

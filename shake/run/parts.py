@@ -162,7 +162,7 @@ class Parts:
         following = [*self._follow_writers.values(), *self._appliers.values()]
         shared = [process for process in _processes(following) if process.site is site]
         if not alone and len(shared) >= APPLIERS:
-            return min(shared, key=lambda one: one.load)
+            return min(shared, key=lambda one: one.collection_count)
         return WriterProcess(
             self._loop,
             self._config,

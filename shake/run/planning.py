@@ -21,7 +21,7 @@ from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples
 from shake.process.ulimits import files_problem
 from shake.run.connections import RunConnections, open_connections
-from shake.run.pages import page_stays
+from shake.run.status_pages import page_stays
 from shake.run.sweeping import sweep
 from shake.targets.choice import open_target
 

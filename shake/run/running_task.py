@@ -27,7 +27,7 @@ from shake.run.steering import Steering
 from shake.source.clock import Bounds
 from shake.status.figures import total
 from shake.status.kept import too_many_kept
-from shake.status.readiness import claim, consistency
+from shake.status.readiness import applied_sentence, consistency
 from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")
@@ -66,11 +66,11 @@ class RunningTask:
     def ends_when_consistent(self) -> bool:
         return self._options.until_consistent or self.steering.finishing
 
-    def _drain(self, patience: float) -> None:
+    def _drain(self, grace_seconds: float) -> None:
         """Begin nothing more; check again at the deadline whether it is over."""
         self.parts.pool.drain()
         self.show()
-        self.loop.later(patience, _wake)
+        self.loop.later(grace_seconds, _wake)
 
     # ---- what goes wrong
 
@@ -231,7 +231,9 @@ class RunningTask:
     def consistent(self) -> None:
         if self.ends_when_consistent and self.shutdown.running:
             snapshot = self.snapshots.take()
-            self.shutdown.finish(f"{consistency(snapshot, total(snapshot))}: {claim(snapshot)}")
+            self.shutdown.finish(
+                f"{consistency(snapshot, total(snapshot))}: {applied_sentence(snapshot)}"
+            )
 
 
 def _wake() -> None:

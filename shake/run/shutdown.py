@@ -105,8 +105,8 @@ class Shutdown:
             self._begin(error.exit_status, line, DRAIN_SECONDS, error)
             return
         # Another process has the task lock and continues: this one must not write any more.
-        patience = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
-        self._begin(error.exit_status, str(error), patience)
+        grace_seconds = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
+        self._begin(error.exit_status, str(error), grace_seconds)
 
     def regroup(self, why: str) -> None:
         """End the run because the task goes on at other sites."""
@@ -120,8 +120,8 @@ class Shutdown:
 
     def signalled(self, number: int) -> None:
         """Stop the task because of a signal; after a second signal, stop at once."""
-        patience = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
-        deadline = self._clock() + patience
+        grace_seconds = 0.0 if self.stage is Stage.ASKED else DRAIN_SECONDS
+        deadline = self._clock() + grace_seconds
         if self.running or self.ending.goes_on:  # the next start finds the same gap
             self.ending = self._stopped(number, deadline)
         else:
@@ -129,7 +129,7 @@ class Shutdown:
                 self.ending, deadline=min(self.ending.deadline, deadline), signalled=True
             )
         self.stage = Stage.ASKED
-        self._drain(patience)
+        self._drain(grace_seconds)
 
     def missed(self, who: str) -> None:
         """The time is over and not all is durable: ``who`` did not answer."""
@@ -169,7 +169,7 @@ class Shutdown:
         self,
         status: int,
         line: str,
-        patience: float,
+        grace_seconds: float,
         gap: GapError | None = None,
         *,
         consistent: bool = False,
@@ -177,9 +177,9 @@ class Shutdown:
     ) -> None:
         if self.running:
             self.stage = Stage.ENDING
-            deadline = self._clock() + patience
+            deadline = self._clock() + grace_seconds
             self.ending = Ending(status, line, deadline, gap, consistent, regroup=regroup)
-            self._drain(patience)
+            self._drain(grace_seconds)
 
     def _stopped(self, number: int, deadline: float) -> Ending:
         line = f"stopped by {signal.Signals(number).name}"

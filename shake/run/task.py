@@ -27,13 +27,13 @@ from shake.process.site import Alone, Sites
 from shake.process.ulimits import check_files
 from shake.run.connections import RunConnections, open_connections
 from shake.run.oversight import Oversight, overseen
-from shake.run.pages import Asked, Pages
 from shake.run.parts import RunOptions, RunResources
 from shake.run.planning import checked, first_plan, planned, scanners_at_once, writers_at_once
 from shake.run.resync import Resync
 from shake.run.sessions import end_repairs, replaced_fenced
 from shake.run.shutdown import Ending, keep_status
 from shake.run.standby import Standby
+from shake.run.status_pages import Asked, StatusPages
 from shake.run.supervisor import Supervisor
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
@@ -52,7 +52,7 @@ def run(options: RunOptions) -> None:
     has ended well.
     """
     check_files(options.workers, writers_at_once(options.config, options.workers))
-    with Pages(options.config, options.reporter) as pages:
+    with StatusPages(options.config, options.reporter) as pages:
         try:
             ending = _run(options, pages)
         except Ended as ended:
@@ -62,7 +62,7 @@ def run(options: RunOptions) -> None:
             pages.linger(ending, options.linger_seconds)
 
 
-def _run(options: RunOptions, pages: Pages) -> Ending | None:
+def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
     """Run the task; how it ended, None where nothing was to be done."""
     config = options.config
     with contextlib.ExitStack() as stack:
@@ -146,7 +146,7 @@ def _first_here(config: Config, stack: contextlib.ExitStack) -> bool:
 
 def _carry_out(
     options: RunOptions,
-    pages: Pages,
+    pages: StatusPages,
     opened: RunConnections,
     lock: TaskLock,
     first: Plan,
@@ -171,7 +171,7 @@ def _carry_out(
 
 def _run_plan(
     options: RunOptions,
-    pages: Pages,
+    pages: StatusPages,
     opened: RunConnections,
     lock: TaskLock,
     plan: Plan,
@@ -212,7 +212,7 @@ def _run_plan(
 
 
 def _report_ending(
-    options: RunOptions, plan: Plan, ending: Ending, pages: Pages, oversight: Oversight
+    options: RunOptions, plan: Plan, ending: Ending, pages: StatusPages, oversight: Oversight
 ) -> None:
     """How it went; the page stays for as long as ``linger`` says after a good end."""
     last = pages.last
@@ -303,7 +303,7 @@ def _watching(
 
 
 def _supervised(
-    options: RunOptions, plan: Plan, resources: RunResources, pages: Pages, checks: Checks
+    options: RunOptions, plan: Plan, resources: RunResources, pages: StatusPages, checks: Checks
 ) -> tuple[Ending, Snapshot]:
     """The end of the run, which has been shown."""
     supervisor = Supervisor(options, plan, resources)

@@ -43,7 +43,7 @@ class Pending(Protocol):
         """The answer is no longer needed."""
 
 
-class Pages(Protocol):
+class WorkerSource(Protocol):
     """What workers ask of a source. Thread-safe, but each thread has its own ``buffer``."""
 
     def scan(self, plan: ScanPlan, segment: int, start: bytes | None, buffer: Buffer) -> Pending:

@@ -49,7 +49,7 @@ TRIED_SHARDS = 10
 
 
 class DynamoSource(Client):
-    """See contract.Source, and contract.Pages."""
+    """See contract.Source, and contract.WorkerSource."""
 
     # ---- for workers
 

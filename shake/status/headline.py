@@ -93,13 +93,13 @@ def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
 
 
 def _following(snapshot: Snapshot, total: TableStatus) -> Headline:
-    ready, reason, through, bad = readiness(snapshot)
+    ready, reason, through, kept = readiness(snapshot)
     answer = "yes" if ready else "no"
     why = f"Because {reason}." if not ready else f"{reason[:1].upper()}{reason[1:]}."
     lines = [why, SWITCH] if total.consistent else [why]
     behind = f"{duration(total.lag)} behind the source's clock"
     figure = utc(through).replace("T", " ").replace("Z", " UTC") if through else "not known yet"
-    tone = ("warn" if bad else "good") if ready else ""
+    tone = ("warn" if kept else "good") if ready else ""
     if snapshot.state != "running" or any(map(attention, snapshot.tables)):
         tone = "warn"
     if any(table.state in ILL or (table.unread or 0.0) >= OLD for table in snapshot.tables):

@@ -24,7 +24,7 @@ class Readiness(NamedTuple):
     kept: int
 
 
-def claim(snapshot: Snapshot) -> str:
+def applied_sentence(snapshot: Snapshot) -> str:
     """What is applied, in words that fit what the task has done."""
     through = total(snapshot).applied_through
     when = "this run started" if through is None else f"{utc(through)} (source's clock)"
@@ -44,7 +44,7 @@ def consistency(snapshot: Snapshot, table: TableStatus) -> str:
 def equal(snapshot: Snapshot) -> bool:
     """Whether the target holds all that the source held at the time that is applied through.
 
-    Kept items do not count: see claim.
+    Kept items do not count: see applied_sentence.
     """
     return snapshot.whole and all(
         table.consistent and not (table.error or table.filtered or table.skipped)
@@ -56,7 +56,7 @@ def readiness(snapshot: Snapshot, after: float = 0.0) -> Readiness:
     """Whether one could switch now; ``after``: only if changes are applied through a later time."""
     everything = total(snapshot)
     problem = _obstacle(snapshot, everything.applied_through, after)
-    reason = problem or claim(snapshot)
+    reason = problem or applied_sentence(snapshot)
     return Readiness(not problem, reason, everything.applied_through, everything.kept)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from shake import __version__
 from shake.process.outlet import Outlet
 from shake.status.figures import total, utc
-from shake.status.readiness import claim, consistency
+from shake.status.readiness import applied_sentence, consistency
 from shake.status.snapshot import Snapshot
 
 log = logging.getLogger("shake.webhook")
@@ -51,7 +51,7 @@ class News:
         self._state = snapshot.state
         everything = total(snapshot)
         if everything.consistent and not self._consistent:
-            yield "consistent", f"{consistency(snapshot, everything)}: {claim(snapshot)}"
+            yield "consistent", f"{consistency(snapshot, everything)}: {applied_sentence(snapshot)}"
         self._consistent = everything.consistent
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from shake import files
+from shake import private_files
 from shake.config.names import stored_name
 from shake.errors import RunError
 
@@ -95,9 +95,9 @@ class Appender:
         self.sequence, self.ended = durable, False
         file.parent.parent.parent.mkdir(parents=True, exist_ok=True)
         for folder in (file.parent.parent, file.parent):
-            files.make_folder(folder)
-            files.tighten(folder)
-        self._file = files.open_own(file)
+            private_files.make_folder(folder)
+            private_files.remove_access_of_others(folder)
+        self._file = private_files.open_own(file)
         try:
             self._lock(wait)
             if not os.fstat(self._file).st_size:

@@ -180,8 +180,8 @@ class Staging(Protocol):
 
         What has that name is renamed to ``backup`` or dropped, as ``on_existing`` says; for
         ``resync`` only if its UUID is one of ``drops`` (see TableRecord). Raises RunError for a
-        collection that is not expected. Where the answer gives another UUID than ``collection``,
-        it is called again with that, once it is saved.
+        collection that is not expected. Where the answer gives another UUID than
+        ``collection_uuid``, it is called again with that, once it is saved.
         """
 
     def sweep(self, *, published: bool) -> None:

@@ -6,7 +6,7 @@ from shake import codec
 from shake.errors import Stopped
 from shake.farm import worker_messages as messages
 from shake.stream.journal import entries
-from shake.worker.received import put_beside, room_beside
+from shake.worker.raw_answer import put_beside, room_beside
 from shake.worker.shard_reader import Reader
 
 
@@ -52,17 +52,21 @@ class ApplyingReader(Reader):
             slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
             out = self._arena.slot(slot)
             try:
-                runs = list(page.fill(room_beside(out, kept)))
+                statement_sizes = list(page.fill(room_beside(out, kept)))
             except codec.CorruptPage:
                 self._slots.give(slot)
                 raise
-            used = sum(size for size, _ in runs)
-            received = put_beside(out, used, kept, page.take_rejects())
+            used = sum(size for size, _ in statement_sizes)
+            raw_answer = put_beside(out, used, kept, page.take_rejects())
             if page.done:
                 break
-            self._send(messages.Batch(self._lease.lease, slot, runs, False, received=received))
-        position = page.records, page.sequence, page.created, received
-        self._send(messages.Batch(self._lease.lease, slot, runs, True, *position))
+            self._send(
+                messages.Batch(
+                    self._lease.lease, slot, statement_sizes, False, raw_answer=raw_answer
+                )
+            )
+        position = page.records, page.sequence, page.created, raw_answer
+        self._send(messages.Batch(self._lease.lease, slot, statement_sizes, True, *position))
 
     def _skip(self, page: codec.ChangePage) -> None:
         nothing = [(0, 0)] * 3

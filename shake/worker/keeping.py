@@ -12,8 +12,8 @@ from shake import codec
 from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
 from shake.checkpoint.store import Store
 from shake.clock import boot_clock
-from shake.codec import received
-from shake.codec.received import Received
+from shake.codec import bad_items
+from shake.codec.bad_items import UnstoredItem
 from shake.config import Config
 from shake.farm import writer_messages as messages
 from shake.status.figures import many, utc
@@ -83,48 +83,49 @@ class Keeper:
 
     def write(self, writer: Writer, slot: memoryview, message: messages.Write) -> None:
         """Store the documents of a slot, and keep what cannot be stored."""
-        options, size = self._options, message.received.size
+        options, size = self._options, message.raw_answer.size
         documents = slot[: message.length]
         body = slot[message.length : message.length + size].tobytes()
         origin = f"segment {message.segment}"
         older = writer if self._by_key else None  # else there is no index on the key yet
-        kept = self._keep(received.items(body, options, _rejects(message)), origin, older)
+        kept = self._keep(bad_items.items(body, options, _rejects(message)), origin, older)
         refused: list[Refusal] | None = [] if size else None
         writer.write(documents, refused)
         if refused:
-            bad = received.refused_items(body, options, refused)
+            bad = bad_items.refused_items(body, options, refused)
             kept |= self._keep(bad, origin, older, counted=True)
         found = self._known().in_documents(documents) - kept
         if found and size:  # keys that have become doubles can be equal
-            found &= set(map(entry_id, received.keys(body, options)))
+            found &= set(map(entry_id, bad_items.keys(body, options)))
         self._let_go(found)
 
     def apply(
         self, writer: Writer, changes: Changes, slot: memoryview, message: messages.Apply
     ) -> int:
         """Carry out the statements of a slot, and keep what cannot be stored."""
-        options, size = self._change_options, message.received.size
+        options, size = self._change_options, message.raw_answer.size
         used = sum(map(len, changes))
         body = slot[used : used + size].tobytes()
         origin = f"shard {message.shard}"
-        kept = self._keep(received.changes(body, options, _rejects(message)), origin, writer)
+        kept = self._keep(bad_items.changes(body, options, _rejects(message)), origin, writer)
         refused: list[Refusal] | None = [] if size else None
         skipped = writer.apply(changes, message.shard, refused)
         if refused:
-            kept |= self._keep(received.refused_changes(body, options, refused), origin, writer)
+            kept |= self._keep(bad_items.refused_changes(body, options, refused), origin, writer)
         self._let_go(self._known().in_changes(changes) - kept)
         return skipped
 
     def end_copy(self) -> None:
         """The copy has the final name: what was kept of an earlier one is void."""
         self._kept.reload()
-        self._let_go(item.id for item in self._kept.items() if item.stamp != self._stamp)
+        earlier = (item.id for item in self._kept.items() if item.stamp != self._stamp)
+        self._let_go(earlier, "of an earlier copy")
         self._kept.sweep()
 
     # ---- what is kept
 
     def _keep(
-        self, bad: list[Received], origin: str, older: Writer | None, *, counted: bool = False
+        self, bad: list[UnstoredItem], origin: str, older: Writer | None, *, counted: bool = False
     ) -> set[str]:
         """Keep items, in their order; return their entry_ids.
 
@@ -133,7 +134,7 @@ class Keeper:
         for one in bad:
             key = json.loads(one.key)
             if one.item is None:  # the removal of an item that cannot be stored either
-                self._let_go([entry_id(key)])
+                self._let_go([entry_id(key)], "deleted at the source")
                 continue
             self._kept.put(
                 KeptItem(
@@ -153,13 +154,13 @@ class Keeper:
             self._changed()
         return {entry_id(json.loads(one.key)) for one in bad if one.item is not None}
 
-    def _let_go(self, keys: Iterable[str]) -> None:
+    def _let_go(self, keys: Iterable[str], why: str = "stored now") -> None:
         gone = [key for key in keys if key in self._kept]
         for key in gone:
             self._kept.remove(key)
         if gone:
             items = many(len(gone), "kept item")
-            log.info("table %s: %s left %s", self._name, items, self._place)
+            log.info("table %s: removed %s from %s: %s", self._name, items, self._place, why)
             self._changed()
 
     def _changed(self) -> None:
@@ -179,4 +180,4 @@ class Keeper:
 
 
 def _rejects(message: messages.Write | messages.Apply) -> list[codec.Reject]:
-    return [codec.Reject(*one) for one in message.received.rejects]
+    return [codec.Reject(*one) for one in message.raw_answer.rejects]

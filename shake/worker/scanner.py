@@ -13,10 +13,10 @@ from shake.errors import ItemError, Stopped
 from shake.farm import worker_messages as messages
 from shake.process import entry as child
 from shake.source.connection import Buffer
-from shake.source.contract import Pages, Pending
+from shake.source.contract import Pending, WorkerSource
 from shake.source.scan import ScanPlan
 from shake.worker.context import WorkerContext
-from shake.worker.received import put_beside, room_beside
+from shake.worker.raw_answer import put_beside, room_beside
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Scanner(threading.Thread):
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.state = "idle"
         self._context = context
-        self._source: Pages = context.source
+        self._source: WorkerSource = context.source
         self._send = context.channel.send
         self._arena = context.arena
         self._used: dict[int, int] = {}
@@ -190,17 +190,17 @@ class Scanner(threading.Thread):
             except codec.CorruptPage:
                 self.free.put(slot)
                 raise
-            received = put_beside(out, length, kept, page.take_rejects())
-            self._used[slot] = length + received.size
+            raw_answer = put_beside(out, length, kept, page.take_rejects())
+            self._used[slot] = length + raw_answer.size
             self._cut = not page.done
             if page.done:
                 break
             self._send(
-                messages.Page(lease.lease, slot, length, documents, False, received=received)
+                messages.Page(lease.lease, slot, length, documents, False, raw_answer=raw_answer)
             )
-        if not documents and not received.rejects:
+        if not documents and not raw_answer.rejects:
             self.free.put(slot)
             slot = -1
-        position = page.last_key, page.scanned, page.capacity, received
+        position = page.last_key, page.scanned, page.capacity, raw_answer
         self._send(messages.Page(lease.lease, slot, length, documents, True, *position))
         return page

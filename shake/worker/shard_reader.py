@@ -17,7 +17,7 @@ from shake.process import entry as child
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
-from shake.source.contract import Pages
+from shake.source.contract import WorkerSource
 from shake.stream.journal import Damaged
 from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
@@ -68,7 +68,7 @@ class Reader(threading.Thread):
         self._lease = lease
         self._stream = stream
         self._context = context
-        self._source: Pages = context.source
+        self._source: WorkerSource = context.source
         self._send = context.channel.send
         self._file = context.journal.file(stream.name, lease.shard)
         self._arena = context.arena

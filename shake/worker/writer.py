@@ -85,8 +85,8 @@ class WriterMain:
 
     @property
     def _role(self) -> str:
-        places = [writer.namespace for writer in self._writers.values()]
-        return roles.writer_name(self._number, places)
+        namespaces = [writer.namespace for writer in self._writers.values()]
+        return roles.writer_name(self._number, namespaces)
 
     def _insert(self) -> None:
         with child.guarded(self._channel):
@@ -96,10 +96,12 @@ class WriterMain:
                 writer = self._writer(message.table)
                 if isinstance(message, messages.Write):
                     writer.write(slot, message)
-                    self._channel.send(messages.Wrote(message.table, message.page))
+                    self._channel.send(messages.Wrote(message.table, message.publication))
                 else:
                     skipped = writer.apply(slot, message)
-                    self._channel.send(messages.Applied(message.table, message.page, skipped))
+                    self._channel.send(
+                        messages.Applied(message.table, message.publication, skipped)
+                    )
 
     def _once(self, message: messages.Order | messages.Aside) -> None:
         with child.guarded(self._channel), self._reporting_progress(message):
@@ -166,7 +168,7 @@ class CollectionWriter:
 
     def apply(self, slot: memoryview, message: messages.Apply) -> int:
         """See Writer. Where the collection is another one by now, the error says that."""
-        changes = _changes(slot, message.runs)
+        changes = _changes(slot, message.statement_sizes)
         try:
             if self._keeper:
                 return self._keeper.apply(self._writer, changes, slot, message)
@@ -280,9 +282,9 @@ class CollectionWriter:
             raise RunError(problem)
 
 
-def _changes(slot: memoryview, runs: Sequence[tuple[int, int]]) -> Changes:
+def _changes(slot: memoryview, sizes: Sequence[tuple[int, int]]) -> Changes:
     """The statements of each kind, which stand one behind the other."""
-    ends = list(itertools.accumulate((size for size, _ in runs), initial=0))
+    ends = list(itertools.accumulate((size for size, _ in sizes), initial=0))
     return Changes(*(slot[start:end] for start, end in itertools.pairwise(ends)))
 
 

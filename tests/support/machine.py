@@ -16,7 +16,8 @@ from tests.support.wait import until
 #: The task lock with short times, for the Python that a supervisor runs first.
 SHORT_LOCK = (
     "from shake.checkpoint import task_lock as lease;"
-    "lease.INTERVAL, lease.OVERDUE, lease.EXPIRY, lease.MARGIN, lease.POLL = 0.4, 0.8, 3, 1, 0.2"
+    "lease.INTERVAL, lease.OVERDUE, lease.EXPIRY = 0.4, 0.8, 3;"
+    "lease.STOP_BEFORE_EXPIRY, lease.POLL = 1, 0.2"
 )
 #: The name of the other machine.
 OTHER = "elsewhere"

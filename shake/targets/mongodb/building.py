@@ -1,22 +1,22 @@
-"""Builds a collection's indexes, and removes the copies that a crash left for the unique one."""
+"""Builds a collection's indexes, and removes the duplicates that an interrupted run left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import bson
-from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from shake.codec import objectid
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
 from shake.schema import Table
+from shake.status.figures import many
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.indexes import Index, wanted_indexes
 from shake.targets.mongodb.retrying import Patience, words
@@ -74,7 +74,7 @@ class Builder:
                 self._namespace, lambda: self.collection.create_indexes(models, **self._quorum())
             )
         except DuplicateKeyError as error:
-            self._remove_copies(indexes[0], error)
+            self._remove_duplicates(indexes[0], error)
             return self._create(indexes)
         except PyMongoError as error:
             if len(indexes) == 1:
@@ -82,7 +82,7 @@ class Builder:
             return [refusal for index in indexes for refusal in self._create([index])]
         return []
 
-    def _remove_copies(self, unique: Index, error: DuplicateKeyError) -> None:
+    def _remove_duplicates(self, unique: Index, error: DuplicateKeyError) -> None:
         """Leave one of each item. Raises RunError where different items have one key."""
         deletes = [
             delete for group in self._groups(unique) for delete in self._extra(group, unique)
@@ -93,7 +93,8 @@ class Builder:
             self._namespace, lambda: self.collection.bulk_write(deletes, ordered=False)
         )
         self.notice(
-            f"{self._namespace}: removed {len(deletes)} copies that an interrupted run left"
+            f"{self._namespace}: removed {many(len(deletes), 'duplicate document')} that an "
+            "interrupted run left"
         )
 
     def _groups(self, unique: Index) -> list[Mapping[str, Any]]:
@@ -120,35 +121,30 @@ class Builder:
         query = {"_id": {"$in": group["ids"]}, **key}
         found = self.patience.call(self._namespace, lambda: list(self.collection.find(query)))
         ids = [document["_id"] for document in found]
-        # All copies of one item come from one segment.
-        segment, *others = {_segment(one) for one in ids}
+        # All duplicates of one item come from one segment.
+        segment, *others = {objectid.segment_of(one) for one in ids}
         if others or segment >= self.segments:
             raise RunError(
                 f"{self._namespace}: {unique} was refused: table {self.table.name}: another "
                 f"program has stored a document of the same key, {key}: of the _ids {ids} remove "
                 "those that do not belong there, and start again"
             )
-        copies = sorted(found, key=lambda document: document["_id"])
+        duplicates = sorted(found, key=lambda document: document["_id"])
         # mchange makes doubles of numbers: then only one position, read by two runs, is one item.
         folds = (
             self.config.convert_type == "mchange"
             and any(k.type == "N" for k in self.table.keys)
-            and len({one.binary[4:] for one in ids}) > 1
+            and len({objectid.position_of(one) for one in ids}) > 1
         )
-        if folds or len({self._key_bytes(copy) for copy in copies}) > 1:
-            texts = [fields.key_text(copy, self.table, self.config) for copy in copies[:2]]
+        if folds or len({self._key_bytes(one) for one in duplicates}) > 1:
+            texts = [fields.key_text(one, self.table, self.config) for one in duplicates[:2]]
             raise RunError(
                 f"{self._namespace}: {unique} was refused: table {self.table.name}: the target "
                 f"takes keys {' and '.join(texts)} for one"
                 + (": mchange made one double of them; use convert.type = change" * folds)
             )
-        return [DeleteOne({"_id": copy["_id"], **key}) for copy in copies[:-1]]  # the last run's
+        return [DeleteOne({"_id": one["_id"], **key}) for one in duplicates[:-1]]  # the last run's
 
     def _key_bytes(self, document: RawBSONDocument) -> bytes:
         values = [self.config.id_rule.value(document, key) for key in self.table.keys]
         return bson.encode({"": values})
-
-
-def _segment(identity: Any) -> float:
-    """Of which an ``_id`` is, if it is one of ours (see codec.objectid): else of none."""
-    return int.from_bytes(identity.binary[4:7], "big") if isinstance(identity, ObjectId) else inf

@@ -15,9 +15,9 @@ def room_beside(slot: memoryview, response: memoryview | None) -> memoryview:
 
 def put_beside(
     slot: memoryview, used: int, response: memoryview | None, rejects: Sequence[codec.Reject]
-) -> messages.Received:
+) -> messages.RawAnswer:
     """Put a response behind what is used of a slot; None: bad items are not to be kept."""
     if response is None:
-        return messages.NOT_KEPT
+        return messages.NO_RAW_ANSWER
     slot[used : used + len(response)] = response
-    return messages.Received(len(response), rejects)
+    return messages.RawAnswer(len(response), rejects)

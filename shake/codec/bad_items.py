@@ -15,7 +15,7 @@ from shake.codec.items import Item, dump, encoder
 _OBJECT_ID_END = 4 + 1 + 4 + 12
 
 
-class Received(NamedTuple):
+class UnstoredItem(NamedTuple):
     """An item as it was received, or a change: ``item`` is None where that removes the item.
 
     ``key`` and ``item`` are DynamoDB JSON; ``sequence`` is that of a change.
@@ -27,7 +27,7 @@ class Received(NamedTuple):
     sequence: str = ""
 
 
-def items(body: Body, options: Options, rejects: Iterable[Reject]) -> list[Received]:
+def items(body: Body, options: Options, rejects: Iterable[Reject]) -> list[UnstoredItem]:
     """The items of a Scan response that the codec has left out."""
     found = reference.parsed(body)["Items"] if rejects else []
     return [_item(options, found[reject.number], reject.reason) for reject in rejects]
@@ -41,7 +41,7 @@ def every_item(body: Body) -> list[Item]:
 
 def refused_items(
     body: Body, options: Options, documents: Iterable[tuple[bytes, str]]
-) -> list[Received]:
+) -> list[UnstoredItem]:
     """The items of a Scan response whose documents, as the codec makes them, were refused."""
     start = 0 if options.convert == "json" or options.id_rule.by_key else _OBJECT_ID_END
     reasons = {document[start:]: reason for document, reason in documents}
@@ -62,7 +62,7 @@ def keys(body: Body, options: Options) -> list[Item]:
     return [{name: item[name] for name in names} for item in reference.parsed(body)["Items"]]
 
 
-def changes(body: Body, options: ChangeOptions, rejects: Iterable[Reject]) -> list[Received]:
+def changes(body: Body, options: ChangeOptions, rejects: Iterable[Reject]) -> list[UnstoredItem]:
     """The changes of a GetRecords response that the codec has left out."""
     found = reference.parsed(body)["Records"] if rejects else []
     return [_change(options, found[reject.number], reject.reason) for reject in rejects]
@@ -70,7 +70,7 @@ def changes(body: Body, options: ChangeOptions, rejects: Iterable[Reject]) -> li
 
 def refused_changes(
     body: Body, options: ChangeOptions, statements: Iterable[tuple[bytes, str]]
-) -> list[Received]:
+) -> list[UnstoredItem]:
     """The changes of a GetRecords response whose statements were refused."""
     records = reference.parsed(body)["Records"]
     pages = [
@@ -91,14 +91,14 @@ def _expect_none(reasons: Iterable[str]) -> None:
         raise ValueError(f"what the target has refused is not in the response: {reason}")
 
 
-def _item(options: Options, item: Item, reason: str) -> Received:
-    return Received(_key(options, item), dump(item).decode(), reason)
+def _item(options: Options, item: Item, reason: str) -> UnstoredItem:
+    return UnstoredItem(_key(options, item), dump(item).decode(), reason)
 
 
-def _change(options: Options, record: Item, reason: str) -> Received:
+def _change(options: Options, record: Item, reason: str) -> UnstoredItem:
     change = record["dynamodb"]
     image = change.get("NewImage") if str(record["eventName"]) != "REMOVE" else None
-    return Received(
+    return UnstoredItem(
         _key(options, change["Keys"]),
         None if image is None else dump(image).decode(),
         reason,

@@ -49,7 +49,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Pages:
+class StatusPages:
     """The display of a run, and the servers of its pages; a context manager.
 
     ``last`` is what was shown last. ``hurry`` says whether a signal came after the end.
@@ -65,7 +65,7 @@ class Pages:
     _shown: float = 0.0  # when, by the monotonic clock
     _servers: contextlib.ExitStack | None = None
 
-    def __enter__(self) -> Pages:
+    def __enter__(self) -> StatusPages:
         return self
 
     def __exit__(self, *_: object) -> None:

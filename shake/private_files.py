@@ -25,11 +25,11 @@ def make_folder(folder: Path) -> None:
 def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open a file, which is created for this user only; return its descriptor. Raises OSError."""
     handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    tighten(handle)
+    remove_access_of_others(handle)
     return handle
 
 
-def tighten(file: int | Path) -> None:
+def remove_access_of_others(file: int | Path) -> None:
     """Take a file or folder away from other users, if it is this user's."""
     mode = os.stat(file).st_mode
     if mode & 0o077:

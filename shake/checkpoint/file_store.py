@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shake import files
+from shake import private_files
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
 from shake.errors import RefusedError, RunError
 
@@ -156,7 +156,7 @@ class FileStore:
         )
         fresh = path.with_name(f"{path.name}.tmp")
         with _errors(path):
-            handle = files.open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            handle = private_files.open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(f"[\n{lines}\n]\n")
                 file.flush()
@@ -180,9 +180,9 @@ class FileStore:
                 self._make(self._folder)
                 self._make_private()
                 with suppress(FileNotFoundError):
-                    lock = files.open_own(path)
+                    lock = private_files.open_own(path)
                     try:
-                        files.lock(lock)
+                        private_files.lock(lock)
                         if os.path.samestat(os.fstat(lock), path.stat()):
                             return lock
                     except OSError:
@@ -193,7 +193,7 @@ class FileStore:
     def _make(self, folder: Path) -> None:
         if not folder.exists():
             self._make(folder.parent)
-            files.make_folder(folder)
+            private_files.make_folder(folder)
             self._sync_folder(folder.parent)
 
     def _make_private(self) -> None:
@@ -203,8 +203,8 @@ class FileStore:
         self._private = True
         for path in (self._folder, *self._folder.glob("*.json")):
             with suppress(FileNotFoundError):
-                files.tighten(path)
-                if files.is_open_to_others(path):
+                private_files.remove_access_of_others(path)
+                if private_files.is_open_to_others(path):
                     log.warning(
                         "%s holds checkpoints, and other users can read or change it: take their "
                         "rights away (chmod go= %s)",
@@ -225,7 +225,7 @@ def _try_lock(path: Path) -> None:
     with _errors(path), suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            files.lock(handle)
+            private_files.lock(handle)
         finally:
             os.close(handle)
 
