@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from benchmarks.measure import Usage, typical
+import psutil
+
+from benchmarks.measure import Usage, running, typical
 from benchmarks.pages import page_items
 from benchmarks.programs import Bench, bench, table_of
 from benchmarks.report import Options, Report, Value
@@ -27,6 +31,7 @@ def run(options: Options) -> Report:
     for rows, findings in (_speed(shape), _cpu(shape, options, rounds), _head(shape, rounds)):
         report.rows += rows
         report.findings += findings
+    report.rows.append({"measured": "work of a lost node is leased again", "s": _lost(shape)})
     return report
 
 
@@ -57,6 +62,34 @@ def _speed(shape: str) -> tuple[list[dict[str, Value]], Iterator[str]]:
         for nodes, speed in speeds.items()
         if nodes > 1
     )
+
+
+def _lost(shape: str) -> float:
+    """Seconds from the death of a node until all segments are read again."""
+    table = table_of(shape, round(10 * _SLOW_PAGES * page_items(shape)))
+    with bench("--delay", str(_DELAY)) as place:
+        command = [*place.shake_command(table, 1, "log.buffer=false"), "--nodes", "local:2"]
+        log = place.folder / "lost"
+        with running(command, log) as process:
+            _await_copying(log, 1)
+            node = next(one for one in psutil.Process(process.pid).children() if _is_node(one))
+            node.kill()
+            began = time.monotonic()
+            _await_copying(log, 2)
+            spent = time.monotonic() - began
+            process.terminate()
+            process.wait()
+        return spent
+
+
+def _await_copying(log: Path, times: int) -> None:
+    """Wait until the table is being copied for the n-th time."""
+    while log.read_text().count(": copying\n") < times:
+        time.sleep(0.05)
+
+
+def _is_node(process: psutil.Process) -> bool:
+    return "shake: node" in " ".join(process.cmdline())
 
 
 def _cpu(shape: str, options: Options, rounds: int) -> tuple[list[dict[str, Value]], Iterator[str]]:
