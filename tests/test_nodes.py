@@ -180,6 +180,16 @@ def test_a_connection_that_is_cut_and_healed_costs_nothing_but_time(
     copy.assert_exact()
 
 
+@pytest.mark.slow
+def test_a_task_without_anything_to_read_ends_too(
+    dynamodb: Any, mongo: Any, migrate: Any, name: str
+) -> None:
+    create_table(dynamodb.client, name)
+    result = nodes.spread_task(migrate(sync_schema_only="true"), 1).run()
+    assert result.status == 0, result
+    assert "_id_" in mongo.client[name][name].index_information()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [

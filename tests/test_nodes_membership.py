@@ -207,6 +207,7 @@ def test_a_silent_node_is_lost_within_25_seconds_and_a_join_waits_for_that() -> 
     members.join(3, "b")
     assert members.ask(1, 20.0) == GRANT
     assert members.change(34.9) == ("", [])
+    assert members.change(34.9, wanted=False) == ("", [])
     assert members.change(35.0) == ("lost: b", [2])
     members.end()
     assert not members.over(35.0)
@@ -233,3 +234,13 @@ def test_a_confirmation_of_an_earlier_epoch_that_comes_late_counts_for_nothing()
     assert not members.over(0.0)
     members.confirm(1, 2)
     assert members.over(0.0)
+
+
+def test_a_node_that_joins_ends_no_epoch_in_which_nothing_is_left_for_it() -> None:
+    members = Membership()
+    members.join(1, "a")
+    members.begin(0.0)
+    members.join(2, "b")
+    members.ask(1, SETTLE)
+    assert members.change(SETTLE, wanted=False) == ("", [])
+    assert members.change(SETTLE) == ("joined: b", [])

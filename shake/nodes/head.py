@@ -16,7 +16,7 @@ from shake.nodes.connection import Stream, exchange
 from shake.nodes.membership import Membership
 from shake.nodes.node import Node
 from shake.process.loop import Loop
-from shake.process.site import Changed, Site
+from shake.process.site import Site, SiteUser
 from shake.status.snapshot import NodeStatus
 
 log = logging.getLogger("shake.nodes")
@@ -125,7 +125,8 @@ class Head:
         while True:
             self._await(1)
             self._begin()
-            if sites := self._spread(count):
+            sites = self._spread(count)
+            if sites or not count:
                 return sites
 
     def _begin(self) -> None:
@@ -163,16 +164,16 @@ class Head:
 
     # ---- while a run lasts
 
-    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
+    def attach(self, loop: Loop, user: SiteUser) -> None:
         """See Sites."""
-        self._loop, self._until = loop, until
+        self._loop, self._until = loop, lambda: user.allowed_until
         for node in self._nodes.values():
             if node.reachable:
                 node.stream.attach(loop, node)
 
         def look() -> None:
             self._take_arrivals()
-            why, lost = self._members.change(self._clock())
+            why, lost = self._members.change(self._clock(), wanted=user.wants_sites)
             for number in lost:
                 node = self._nodes[number]
                 log.warning(
@@ -181,7 +182,9 @@ class Head:
                 node.stream.close()
                 self._changing = True
             if why:
-                changed(f"nodes have changed ({why})", [self._nodes[number] for number in lost])
+                user.sites_changed(
+                    f"nodes have changed ({why})", [self._nodes[number] for number in lost]
+                )
 
         loop.every(_LOOK_EVERY, look)
 

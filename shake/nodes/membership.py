@@ -131,8 +131,11 @@ class Membership:
         self.epoch += 1
         return list(self._nodes)
 
-    def change(self, now: float) -> tuple[str, list[int]]:
-        """Why the epoch is to end, "" if it is not, and the nodes that are lost."""
+    def change(self, now: float, *, wanted: bool = True) -> tuple[str, list[int]]:
+        """Why the epoch is to end, "" if it is not, and the nodes that are lost.
+
+        ``wanted``: there is work for a node that joins.
+        """
         lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
         for number in lost:
             self._nodes[number].state = State.LOST
@@ -144,7 +147,8 @@ class Membership:
             return f"lost: {', '.join(names[State.LOST])}", lost
         if names[State.LEAVING]:
             return f"leaving: {', '.join(names[State.LEAVING])}", lost
-        if names[State.JOINED] and now - self._began >= SETTLE and not self._is_one_missing(now):
+        wanted = wanted and now - self._began >= SETTLE and not self._is_one_missing(now)
+        if names[State.JOINED] and wanted:
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
 

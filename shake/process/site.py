@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shake.process import arena
 from shake.process.alike import Process
@@ -89,8 +89,20 @@ class ThisMachine:
 
 HERE = ThisMachine()
 
-#: Why other sites are to be used, and those that are lost.
-Changed: TypeAlias = Callable[[str, Sequence[Site]], None]
+
+class SiteUser(Protocol):
+    """A run, which uses sites."""
+
+    @property
+    def allowed_until(self) -> float:
+        """When its right to write ends, on the boot clock."""
+
+    @property
+    def wants_sites(self) -> bool:
+        """There is something to be read that more sites would help with."""
+
+    def sites_changed(self, why: str, lost: Sequence[Site]) -> None:
+        """Other sites are to be used; some are lost."""
 
 
 class Sites(Protocol):
@@ -106,8 +118,8 @@ class Sites(Protocol):
     def places(self, count: int) -> list[Site]:
         """A run begins: where each of so many workers runs."""
 
-    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
-        """While the run lasts: ``until`` is when its right to write ends, on the boot clock."""
+    def attach(self, loop: Loop, user: SiteUser) -> None:
+        """Serve a run, in its loop, until :meth:`end`."""
 
     def end(self, hurried: Callable[[], bool]) -> None:
         """The run has ended: return when nothing of it can write any more, or is ``hurried``."""
@@ -128,7 +140,7 @@ class Alone:
     def places(self, count: int) -> list[Site]:
         return [HERE] * count
 
-    def attach(self, loop: Loop, until: Callable[[], float], changed: Changed) -> None:
+    def attach(self, loop: Loop, user: SiteUser) -> None:
         """It does not change."""
 
     def end(self, hurried: Callable[[], bool]) -> None:

@@ -41,6 +41,7 @@ class RunningTask:
         self._options = options
         self._plan = plan
         self._screen = resources.screen
+        self._lock = resources.lock
         self._redact = Redactor(config.secrets()).redact
         self.loop = loop = Loop()
         self.shutdown = Shutdown(
@@ -112,6 +113,14 @@ class RunningTask:
 
     def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
         return self.parts.applier(first, site)
+
+    @property
+    def allowed_until(self) -> float:
+        return self._lock.until
+
+    @property
+    def wants_sites(self) -> bool:
+        return any(not (copy.copied or copy.over) for copy in self.parts.copies)
 
     def sites_changed(self, why: str, lost: Sequence[Site]) -> None:
         """End this run, so that the next one works at the sites that are there by now."""

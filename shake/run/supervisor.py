@@ -60,8 +60,7 @@ class Supervisor:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
             signals.append(signal.SIGHUP)
         with loop.signals(signals, self._shutdown.signalled):
-            lock, changed = self._lock, self._task.sites_changed
-            self._parts.sites.attach(loop, lambda: lock.until, changed)
+            self._parts.sites.attach(loop, self._task)
             self._parts.pool.start()
             self._parts.checkpointer.start()
             self._parts.follow_phases.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from typing import Any
 
 import psutil
 
@@ -73,11 +72,6 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def joined(migration: Migration) -> Any:
-    """What the head has logged of nodes so far."""
-    return [line for line in migration.printed().splitlines() if "node" in line]
 
 
 def spread(copy: Copy, count: int = 3) -> Copy:
