@@ -37,9 +37,22 @@ def remove_access_of_others(file: int | Path) -> None:
             os.chmod(file, mode & 0o700)
 
 
+def unwritable_ancestor(folder: Path) -> Path | None:
+    """The nearest ancestor that exists, or the folder itself; None where it can be written to."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return None if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else folder
+
+
 def is_open_to_others(path: Path) -> bool:
     """Whether other users can read a file or folder."""
     return bool(path.stat().st_mode & 0o077)
+
+
+def held_too_long(seconds: float) -> TimeoutError:
+    """Another process has kept a lock for so many seconds."""
+    text = f"another process has held its lock for {seconds:g} s; end it (see lslocks)"
+    return TimeoutError(0, text)
 
 
 def lock(handle: int, seconds: float | None = None) -> None:
@@ -52,8 +65,5 @@ def lock(handle: int, seconds: float | None = None) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > last:
-                raise TimeoutError(
-                    0,
-                    f"another process has held its lock for {seconds:g} s; end it (see lslocks)",
-                ) from None
+                raise held_too_long(seconds) from None
         time.sleep(_LOCK_EVERY)

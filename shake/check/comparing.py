@@ -130,8 +130,7 @@ class Comparison:
         state = self._saving.state
         if state.item_doubts or state.extra_doubts:
             doubt = messages.Doubt(state.item_doubts, state.extra_doubts)
-            for _ in self._crew.each([doubt], messages.Done):
-                pass
+            self._crew.run_all([doubt])
         self._saving.begin()
 
     def _compare_items(self) -> None:
@@ -141,8 +140,7 @@ class Comparison:
             for n in range(self._segments)
             if n not in positions or not positions[n].over
         ]
-        for _ in self._crew.each(pieces, messages.Done):
-            pass
+        self._crew.run_all(pieces)
         self._crew.all(messages.ResolveDoubts(), messages.Done)
         self._step_done()
         parts = _parts(self._plan, self._saving.state.found.keys)
@@ -154,8 +152,7 @@ class Comparison:
         pieces = [
             messages.ReadKeys(n, one) for n, one in enumerate(state.ranges) if n not in state.over
         ]
-        for _ in self._crew.each(pieces, messages.Done):
-            pass
+        self._crew.run_all(pieces)
         self._step_done()
         self._saving.enter(CheckPhase.EXTRAS, state.ranges)
 
@@ -180,8 +177,7 @@ class Comparison:
                 for n, one in enumerate(state.ranges)
                 if n not in state.over
             ]
-            for _ in self._crew.each(pieces, messages.Done):
-                pass
+            self._crew.run_all(pieces)
             self._crew.all(messages.ResolveDoubts(), messages.Done)
 
     def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:

@@ -82,8 +82,13 @@ class Difference:
         """The difference of such a line."""
         line: dict[str, Any] = json.loads(text)
         return cls(
-            *(line["table"], line["place"], line["kind"], line["key"], tuple(line["fields"])),
-            *(line["repaired"], line.get("note", "")),
+            table=line["table"],
+            namespace=line["place"],
+            kind=line["kind"],
+            key=line["key"],
+            fields=tuple(line["fields"]),
+            repaired=line["repaired"],
+            note=line.get("note", ""),
             source=json.dumps(line["source"]) if "source" in line else "",
             target=tuple(map(json.dumps, line.get("target", ()))),
         )

@@ -52,6 +52,11 @@ class Crew(Protocol):
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         """Have every piece done once, by any process; gives the results as they come."""
 
+    def run_all(self, pieces: Sequence[messages.Work]) -> None:
+        """Have every piece done once, by any process, where no result is needed."""
+        for _ in self.each(pieces, messages.Done):
+            pass
+
     def all(self, work: messages.Work, kind: type[R]) -> list[R]:
         """Have every process do the same work; gives the result of each."""
 
@@ -64,7 +69,7 @@ class Crew(Protocol):
         """
 
 
-class Alone:
+class Alone(Crew):
     """A crew of this process only, with so many threads. ``tick`` is called about each second."""
 
     def __init__(
@@ -104,7 +109,7 @@ class Alone:
         yield 0, self._part.snapshot(durable.get(0, 0))
 
 
-class CheckProcesses:
+class CheckProcesses(Crew):
     """A crew of child processes, as many as the largest table so far has needed; to be closed."""
 
     def __init__(

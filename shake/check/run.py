@@ -106,8 +106,17 @@ def check(
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
         records = stack.enter_context(_recording(config, options, opened, plans))
         run = _Run(
-            *(config, options, findings, opened, children, chance, progress, belonging, repairs),
-            *(records, say),
+            config=config,
+            options=options,
+            findings=findings,
+            opened=opened,
+            children=children,
+            chance=chance,
+            progress=progress,
+            belonging=belonging,
+            repairs=repairs,
+            recording=records,
+            say=say,
         )
         run.check_all(plans, reporter, refresh)
     if findings.unsaid:
@@ -203,7 +212,9 @@ class _Run:
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
         part = CheckPart(
-            *(self.opened, table, self.progress),
+            self.opened,
+            table,
+            self.progress,
             repair=options.repair,
             seed=seed,
             fence=fence,

@@ -57,10 +57,7 @@ class FileStore:
         Where another program keeps the lock of the folder, nothing can be written.
         """
         store = cls(folder, database)
-        near = store._folder
-        while not near.exists() and near != near.parent:
-            near = near.parent
-        if writable and not (near.is_dir() and os.access(near, os.W_OK | os.X_OK)):
+        if writable and (near := private_files.unwritable_ancestor(store._folder)):
             raise RefusedError(
                 f"checkpoint folder {store._folder}: {near} is not a folder that this user may "
                 "write to; change its rights or checkpoint.address"

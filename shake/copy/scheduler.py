@@ -97,9 +97,13 @@ class CopyScheduler:
             self._ledger.acknowledge(number)
         else:
             write = writer_messages.Write(
-                *(copy.number, number, self._pool.workers[lease.worker].place),
-                *(message.slot, message.length),
-                *(lease.part.number, message.raw_answer),
+                table=copy.number,
+                publication=number,
+                arena=self._pool.workers[lease.worker].place,
+                slot=message.slot,
+                length=message.length,
+                segment=lease.part.number,
+                raw_answer=message.raw_answer,
             )
             self._writers[copy.number].write(lease.part.writer, write)
 

@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from typing import Protocol
 
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import AppliedRecord, StreamRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
-from shake.copy.table import CopiedTable
 from shake.errors import RunError, ShakeError
 from shake.farm.task import Task
-from shake.follow.table import FollowedTable
 
 log = logging.getLogger("shake.farm")
 
@@ -32,6 +31,31 @@ _THREADS, _FEW = 16, 4
 
 #: Writes in any order, and what then runs in the loop.
 Save = tuple[Sequence[Callable[[], None]], Callable[[], None]]
+
+
+class MovingSegments(Protocol):
+    """A table whose segments move, as :class:`shake.copy.table.CopiedTable`."""
+
+    @property
+    def record(self) -> TableRecord: ...
+
+    @property
+    def dirty(self) -> bool: ...
+
+    def acknowledged(self) -> list[SegmentRecord]: ...
+
+    def take_dirty(self) -> list[SegmentRecord]: ...
+
+
+class MovingShards(Protocol):
+    """A table whose shards move, as :class:`shake.follow.table.FollowedTable`."""
+
+    @property
+    def record(self) -> StreamRecord: ...
+
+    def take_skips(self) -> bool: ...
+
+    def take_unsaved(self) -> list[dict[str, object]] | None: ...
 
 
 def _nothing() -> None:
@@ -79,7 +103,7 @@ class Checkpointer(threading.Thread):
         save = self._checkpoints.save_identity
         self._put(partial(save, record.table, old, new, record.run, record.generation))
 
-    def save_run(self, copy: CopiedTable, then: Callable[[], None]) -> None:
+    def save_run(self, copy: MovingSegments, then: Callable[[], None]) -> None:
         """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
 
         The table's own document comes last: only then has the run begun.
@@ -93,7 +117,7 @@ class Checkpointer(threading.Thread):
         first = partial(self._checkpoints.begin_table, record)
         self._saves.put(([work if record.run else first], then))
 
-    def save_segments(self, copies: Sequence[CopiedTable]) -> None:
+    def save_segments(self, copies: Sequence[MovingSegments]) -> None:
         """Save the segments that have moved since the last call."""
         self._put(
             *(
@@ -103,7 +127,7 @@ class Checkpointer(threading.Thread):
             )
         )
 
-    def save_shards(self, followings: Sequence[FollowedTable], then: Callable[[], None]) -> None:
+    def save_shards(self, tables: Sequence[MovingShards], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
 
         What was left out is saved before the positions behind it.
@@ -111,15 +135,15 @@ class Checkpointer(threading.Thread):
         self._put(
             *(
                 partial(self._checkpoints.save_stream, one.record, ())
-                for one in followings
+                for one in tables
                 if one.take_skips()
             )
         )
         self._put(
             *(
-                partial(self._checkpoints.save_shards, one.record, one.unsaved.take(one.shards))
-                for one in followings
-                if one.unsaved
+                partial(self._checkpoints.save_shards, one.record, moved)
+                for one in tables
+                if (moved := one.take_unsaved()) is not None
             ),
             then=then,
         )

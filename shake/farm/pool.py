@@ -200,11 +200,11 @@ class WorkerPool:
         for worker in self.workers:
             for lease in worker.shards:
                 worker.send(messages.EndLease(lease, at_once=True))
-            for table in worker.opened:
-                worker.send(messages.Revoke(table))
+        for table in {table for worker in self.workers for table in worker.opened}:
+            self.revoke(table)
 
     def revoke(self, table: int) -> None:
-        """Take back what is permitted of a table: its budget is another one now."""
+        """Take back the calls of a table that are permitted and not sent yet."""
         for worker in self.workers:
             if table in worker.opened:
                 worker.send(messages.Revoke(table))

@@ -33,11 +33,8 @@ class LockGuard:
 
     def run(self, call: Callable[[], None]) -> None:
         """Run ``call`` now, or when the task lock is renewed."""
-        if not self._waiting and self._ours():
-            call()
-        else:
-            self._waiting.append(call)
-            self.release()
+        self._waiting.append(call)
+        self.release()
 
     def release(self) -> None:
         """Run what waits, if it is allowed to run by now."""

@@ -66,7 +66,11 @@ class Journaling:
         assert journal is not None
         start, sequence = shard.position
         return messages.LeaseShard(
-            *(lease.number, following.number, shard.id, start, sequence),
+            lease=lease.number,
+            table=following.number,
+            shard=shard.id,
+            start=start,
+            sequence=sequence,
             to_journal=True,
             journaled=journal.sequence,
             size=journal.size,

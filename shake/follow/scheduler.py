@@ -66,9 +66,18 @@ class FollowScheduler:
         iterator = following.lease(lease)
         journaled = shard.journal.sequence if shard.journal else None
         start, sequence = shard.position
-        numbers = lease.number, following.number
         return worker_messages.LeaseShard(
-            *(*numbers, shard.id, start, sequence, False, journaled, 0), *iterator
+            lease=lease.number,
+            table=following.number,
+            shard=shard.id,
+            start=start,
+            sequence=sequence,
+            to_journal=False,
+            journaled=journaled,
+            size=0,
+            iterator=iterator.text,
+            asked=iterator.asked,
+            since=iterator.since,
         )
 
     def closed(self, lease: ApplyingLease) -> None:
@@ -110,13 +119,15 @@ class FollowScheduler:
             published = self._ledger.send(lease)
             batch = published.content.batch
             if published.content.written:
-                place = self._pool.workers[lease.worker].place
                 self._appliers[lease.table.number].write(
                     writer_messages.Apply(
-                        *(lease.table.number, published.number, place, batch.slot),
-                        batch.statement_sizes,
-                        lease.part.id,
-                        batch.raw_answer,
+                        table=lease.table.number,
+                        publication=published.number,
+                        arena=self._pool.workers[lease.worker].place,
+                        slot=batch.slot,
+                        statement_sizes=batch.statement_sizes,
+                        shard=lease.part.id,
+                        raw_answer=batch.raw_answer,
                     )
                 )
             else:

@@ -206,6 +206,10 @@ class FollowedTable:
         self.unsaved.remove(removed)
         return removed
 
+    def take_unsaved(self) -> list[dict[str, object]] | None:
+        """The documents of shards that have moved since the last call; None: no shard has."""
+        return self.unsaved.take(self.shards) if self.unsaved else None
+
     def take_skips(self) -> bool:
         """Whether more changes were left out since the last call."""
         skips, self._skips = self._skips, False

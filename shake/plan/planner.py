@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from shake.plan.origins import (
     with_origin,
 )
 from shake.plan.plan import Action, StreamPlan, TablePlan, count_segments
+from shake.private_files import unwritable_ancestor
 from shake.schema import Table
 from shake.source.contract import Stream
 from shake.source.streams import stream_problem
@@ -55,12 +55,12 @@ def following_problems(config: Config) -> list[str]:
 
 def _journal_problem(folder: Path) -> str | None:
     """Why the journal cannot be in this folder, which is made when it is needed."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    near = unwritable_ancestor(folder)
+    if near is None:
         return None
-    return f"journal.path: {folder} cannot be written to: {there} is no folder that one may write"
+    return (
+        f"journal.path: {folder} cannot be created or written to: {near} is not a writable folder"
+    )
 
 
 def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> TablePlan:
@@ -186,6 +186,7 @@ class Planner:
         else:
             self.refusals += changed_settings(config, record)
         known = {one.segment: one for one in saved}
+        identity = self._checkpoints.load_identity(table.name)
         plan = TablePlan(
             table=table,
             action=Action.CREATE,
@@ -195,8 +196,8 @@ class Planner:
                 for number in range(record.segments)
             ),
             indexes=tuple(index_names(table, config)),
-            saved=(saved_identity := self._checkpoints.load_identity(table.name)),
-            identity=saved_identity or Identity(server=hosts(config.target_address)),
+            saved=identity,
+            identity=identity or Identity(server=hosts(config.target_address)),
         )
         self._check(table)
         if not fresh:

@@ -54,8 +54,14 @@ class RunningTask:
         self.parts = parts = Parts(options, plan, resources, loop, self)
         self.steering = Steering(config, parts, self.shutdown, resources.desk.steered)
         self.snapshots = Snapshots(
-            *(config, plan, loop, parts, self.shutdown, self.steering, self._health),
-            resources.watch.clock,
+            config=config,
+            plan=plan,
+            loop=loop,
+            parts=parts,
+            shutdown=self.shutdown,
+            steering=self.steering,
+            health=self._health,
+            source_clock=resources.watch.clock,
         )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 

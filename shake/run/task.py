@@ -188,10 +188,15 @@ def _run_plan(
         end_repairs(config, opened.checkpoints, plan, positions)
         stack.enter_context(replaced_fenced(config, opened.checkpoints, plan, positions))
         resources = RunResources(
-            *(opened.endpoint, opened.credentials, watch, positions, opened.checkpoints, lock),
-            pages,
-            oversight.desk,
-            sites,
+            endpoint=opened.endpoint,
+            credentials=opened.credentials,
+            watch=watch,
+            positions=positions,
+            checkpoints=opened.checkpoints,
+            lock=lock,
+            screen=pages,
+            desk=oversight.desk,
+            sites=sites,
         )
         ending, last = _supervised(options, plan, resources, pages, Checks(opened.store))
         resync.look(last)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from shake.phase import Phase
 from shake.status.figures import count, percent, total
 from shake.status.history import Point
+from shake.status.readiness import KEEPS_UP
 from shake.status.snapshot import Snapshot
 
 #: From these shares on, each of them limits.
@@ -28,7 +29,7 @@ def bottleneck(snapshot: Snapshot, recent: Point | None, cpus: int) -> Bottlenec
     if recent is None or snapshot.state not in ("running", "degraded"):
         return None
     everything = total(snapshot)
-    if everything.lag is not None and everything.lag <= snapshot.margin + _KEEPS_UP:
+    if everything.lag is not None and everything.lag <= snapshot.margin + KEEPS_UP:
         return Bottleneck("nothing", "changes are applied as they come")
     states = {table.state for table in snapshot.tables}
     if Phase.INDEXING.value in states and Phase.COPYING.value not in states:
@@ -49,7 +50,3 @@ def bottleneck(snapshot: Snapshot, recent: Point | None, cpus: int) -> Bottlenec
     if not recent.answers:
         return None
     return Bottleneck("source", "the time that its answers take")
-
-
-#: Seconds, beyond ``incr.margin``, by which changes that are applied as they come are behind.
-_KEEPS_UP = 10.0

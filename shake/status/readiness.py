@@ -9,7 +9,7 @@ from shake.status.kept import but_for_kept
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Seconds, beyond ``incr.margin``, by which a task that keeps up is behind the source's clock.
-_BEHIND = 10.0
+KEEPS_UP = 10.0
 
 
 class Readiness(NamedTuple):
@@ -76,7 +76,7 @@ def _obstacle(snapshot: Snapshot, through: float | None, after: float) -> str:
     if any(_arriving(table, through, snapshot.margin) for table in snapshot.tables):
         return "changes are still arriving: stop the writes at the source"
     behind = snapshot.source_time - through
-    if behind > snapshot.margin + _BEHIND:
+    if behind > snapshot.margin + KEEPS_UP:
         return f"changes are applied through {utc(through)} only, {duration(behind)} ago"
     if through <= after:
         return f"changes are applied through {utc(through)}, which is not after {utc(after)}"

@@ -8,6 +8,7 @@ import time
 from shake import codec
 from shake.errors import Stopped
 from shake.farm import worker_messages as messages
+from shake.private_files import held_too_long
 from shake.stream.journal import Appender
 from shake.worker.shard_reader import Reader, as_number
 
@@ -50,10 +51,7 @@ class JournalingReader(Reader):
             raise Stopped
         self._waited += _LOCK_EVERY
         if self._waited > _LOCK_SECONDS:
-            raise TimeoutError(
-                0,
-                f"another process has held its lock for {_LOCK_SECONDS:g} s; end it (see lslocks)",
-            )
+            raise held_too_long(_LOCK_SECONDS)
         self._rest(_LOCK_EVERY)
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:

@@ -136,11 +136,15 @@ class Keeper:
             if one.item is None:  # the removal of an item that cannot be stored either
                 self._let_go([entry_id(key)], "deleted at the source")
                 continue
+            number = f", sequence number {one.sequence}" if one.sequence else ""
             self._kept.put(
                 KeptItem(
-                    *(self._name, one.key, one.item, one.reason),
-                    f"{origin}, sequence number {one.sequence}" if one.sequence else origin,
-                    utc(time.time()),
+                    table=self._name,
+                    key=one.key,
+                    item=one.item,
+                    reason=one.reason,
+                    origin=f"{origin}{number}",
+                    time=utc(time.time()),
                     older=older.holds(key) if older else False,
                     stamp=self._stamp,
                     counted=counted,

@@ -18,7 +18,7 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import Changes, Refusal
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies, send_singly
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -113,9 +113,8 @@ class Applier:
         except PyMongoError as error:
             if self.refused is None or not is_of_a_document(error):
                 raise self._refused_command(error) from error
-            if count > 1:  # the server does not say which one it is
-                alone = codec.batches(batch, 1, MOST_BYTES)
-                return sum(self._apply_retrying(command, batch[s:e], 1, judge) for s, e, _ in alone)
+            if count > 1:
+                return send_singly(batch, lambda one: self._apply_retrying(command, one, 1, judge))
             reason = f"{self.collection.full_name}: {words(error)}"
             self.refused.append(Refusal(batch.tobytes(), reason))
             return 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
@@ -52,6 +52,15 @@ _SECTION = struct.Struct("<Bi")
 
 #: Numbers of requests: the driver's own are random, and only one is under way on a connection.
 _requests = itertools.cycle(range(1, 1 << 31))
+
+
+def send_singly(batch: memoryview, send: Callable[[memoryview], int]) -> int:
+    """Send each document of a refused command alone: the server does not say which one it refused.
+
+    Return the sum of what ``send`` returns.
+    """
+    alone = codec.batches(batch, 1, MOST_BYTES)
+    return sum(send(batch[start:end]) for start, end, _ in alone)
 
 
 class Bulk:

@@ -26,7 +26,7 @@ from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MOST_DUPLICATES, Applier
 from shake.targets.mongodb.build_progress import build_progress
 from shake.targets.mongodb.building import Builder
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies, send_singly
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -176,11 +176,8 @@ class MongoWriter:
         except PyMongoError as error:
             if found is None or not is_of_a_document(error):
                 raise self._refused(error) from error
-            if count > 1:  # the server does not say which one it is
-                alone = codec.batches(batch, 1, MOST_BYTES)
-                return sum(
-                    self._store_retrying(batch[start:end], 1, refused) for start, end, _ in alone
-                )
+            if count > 1:
+                return send_singly(batch, lambda one: self._store_retrying(one, 1, refused))
             replaced, found = 0, [Refusal(batch.tobytes(), words(error))]
         if refused is not None:
             refused += found or ()
