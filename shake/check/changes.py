@@ -137,7 +137,7 @@ class RecentChanges:
             for keys, created, over in self._pages(shard, start, moment):
                 if keys:
                     take(keys)
-                if over or created > moment:
+                if over or created - _DISORDER > moment:
                     return shard, over
         except SourceError as error:
             if error.code not in (NOT_FOUND, TRIMMED):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypedDict
 
+from shake.check.documents import opened
 from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
@@ -31,6 +32,8 @@ from shake.errors import Stopped
 
 #: Unmatched items that are looked at together.
 _AT_ONCE = 1000
+#: Up to so many of a page are read anew at once. Typed items of a whole page take 40 MB and more.
+_FEW = 10
 
 #: Why a key is undecided that is no text.
 _NO_TEXT = "its key is not UTF-8, so it cannot be compared"
@@ -112,6 +115,9 @@ class Items:
         matcher = self._sides.stored.match(page, scanned=scanned)
         self.found.add_matched(matcher)
         unmatched = matcher.unmatched()
+        if few := self._keys_of_few(page, unmatched):
+            self._doubt(few)
+            unmatched = []
         for first in range(0, len(unmatched), _AT_ONCE):
             same, verdicts = self._judge(page, unmatched[first : first + _AT_ONCE])
             self._count(same, (verdict for verdict in verdicts if not verdict.kind))
@@ -119,6 +125,15 @@ class Items:
         items = page.count + len(page.unfit)
         self._sides.listener.advanced(Advanced(items, page.scanned, len(page.packed)))
         return items
+
+    def _keys_of_few(self, page: SourcePage, numbers: Sequence[int]) -> list[Item]:
+        """The typed keys of these documents; none where they are many, or not exact."""
+        ours = self._sides.stored.keys.ours
+        if len(numbers) > _FEW or page.holds_all or ours.lossy:
+            return []
+        typed = [ours.typed(opened(page.documents[number])) for number in numbers]
+        keys = [key for key in typed if key is not None]
+        return keys if len(keys) == len(numbers) else []
 
     def _doubt(self, keys: list[Item]) -> None:
         if keys and self._sides.repair:
