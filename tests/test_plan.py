@@ -281,15 +281,15 @@ def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
     slow = "qps.full.batch_num=128"  # 43 hours
     [line] = warnings(config_of(slow), 1, [large], 0.0)
     assert line == (
-        "CHANGES CAN BE LOST: table orders is copied 1d 19h after its stream's position is chosen "
-        "at the earliest (1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num), "
-        "and streams keep changes for 24 hours: set incr_sync_parallel = true, or raise qps.full, "
+        "CHANGES CAN BE LOST: table orders: its copy ends 1d 19h after its stream position was "
+        "chosen, or later (1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num). "
+        "Streams keep changes for 24 hours: set incr_sync_parallel = true, or raise qps.full, "
         "qps.full.batch_num"
     )
     [line] = warnings(config_of(), 1, [large], 0.0)
     assert line == (
-        "table orders is copied 16h 57m after its stream's position is chosen at the earliest "
-        "(40,000 units a second: the default quota of AWS for a table), and streams keep changes "
+        "table orders: its copy ends 16h 57m after its stream position was chosen, or later "
+        "(40,000 units a second: the default quota of AWS for a table). Streams keep changes "
         "for 24 hours: incr_sync_parallel = true is safer; or ask AWS for a higher quota"
     )
     half = followed(plan_of("orders", 10_000_000_000, 10**13, segments=8192))
@@ -302,8 +302,8 @@ def test_tables_that_must_wait_for_each_other_longer_than_their_streams_are_a_wa
     tables = [followed(plan_of(f"t{i}", 9, 8_400 * 10**9, segments=8192)) for i in range(5)]
     [line] = warnings(config_of("full.concurrency=1"), 1, tables, 0.0)
     assert line == (
-        "CHANGES CAN BE LOST: table t4 (3 other tables too) is copied 1d 11h after its stream's "
-        "position is chosen at the earliest (full.concurrency), and streams keep changes for 24 "
+        "CHANGES CAN BE LOST: table t4 (3 other tables too): its copy ends 1d 11h after its stream "
+        "position was chosen, or later (full.concurrency). Streams keep changes for 24 "
         "hours: set incr_sync_parallel = true, or raise full.concurrency"
     )
     assert not list(warnings(config_of("full.concurrency=5"), 1, tables, 0.0))
@@ -316,7 +316,7 @@ def test_what_has_passed_since_the_position_was_chosen_counts() -> None:
     plan = replace(plan, stream=replace(plan.stream, record=record))
     assert not list(warnings(config_of(), 1, [plan], 1000.0 + 7 * 3600))  # 4 hours are left
     [line] = warnings(config_of(), 1, [plan], 1000.0 + 21 * 3600)
-    assert line.startswith("CHANGES CAN BE LOST: table orders is copied 1d 01h after its stream's")
+    assert line.startswith("CHANGES CAN BE LOST: table orders: its copy ends 1d 01h after its")
 
 
 def test_what_becomes_of_changes_during_the_copy_is_said_once() -> None:

@@ -115,7 +115,7 @@ def test_a_copy_that_needs_most_of_the_day_for_which_streams_keep_changes_is_a_w
     with described(dynamodb.url, **ON_DEMAND_20_TB) as source:
         plan = migrate(source=source.url, sync_mode="all").run("--dry-run").stdout
     assert "of which the copy needs 16h 57m: NEAR, see the warnings" in plan
-    assert f"\nwarning: table {table} is copied 16h 57m after its stream's position" in plan
+    assert f"\nwarning: table {table}: its copy ends 16h 57m after its stream position" in plan
     assert "about $305.18 at $0.125 per million units on demand (source.price)" in plan
     assert f"at the source:        streams ENABLED on 1 table: {table}\n" in plan
     assert "which is not AWS (account 000000000000, region ddblocal)" in plan

@@ -150,9 +150,14 @@ def test_a_lag_of_hours_is_not_green() -> None:
 
 def test_warnings_of_the_plan_are_banners_and_notices() -> None:
     loud = ("SCAN FILTER ON: only", "NO FENCE: a change", "WEAK WRITE CONCERN: w=1")
-    page = shown(task(table(), notices=(*loud, "table a: DynamoDB's count says empty")))
+    page = shown(
+        task(
+            table(),
+            notices=(*loud, "table a: DynamoDB counts 0 items; this count can be 6 hours old"),
+        )
+    )
     assert [text for _, text in banners(page)] == list(loud)
-    assert page["notices"] == ["table a: DynamoDB's count says empty"]
+    assert page["notices"] == ["table a: DynamoDB counts 0 items; this count can be 6 hours old"]
 
 
 def test_a_degraded_task_says_why() -> None:

@@ -37,7 +37,7 @@ class CheckPlan:
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
         about = f"about {many(table.items, 'item')}, {size(table.bytes)}"
         if self.holds_items and not table.items:
-            about = "DynamoDB's count says empty, which may be hours old; the least"
+            about = "DynamoDB counts 0 items; this count can be 6 hours old; the least"
         return (
             f"table {table.name}: {about}, to be read once more by "
             f"{count(self.processes)} process{'es' * (self.processes > 1)}: "

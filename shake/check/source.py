@@ -29,7 +29,7 @@ from shake.targets.capabilities import capabilities
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_AT_ONCE = 100
-#: Of a page whose answers come whole and are no pages.
+#: Tries to get a page where each answer is received completely and is not a valid page.
 _TRIES = 5
 
 

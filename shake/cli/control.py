@@ -10,13 +10,11 @@ from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.control.address import socket_path
 from shake.control.client import NotRunning, ask
-from shake.control.commands import AwaitEnd, Finish, Pause, Resume, SetBudget
+from shake.control.commands import USER_ACTIONS, AwaitEnd, Finish, Pause, Resume, SetBudget
 from shake.control.commands import Command as Order
 from shake.errors import UsageError
 
 DONE, REFUSED, USAGE, NOT_RUNNING = 0, 1, 2, 3
-
-_ACTIONS = ("pause", "resume", "budget", "finish")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -76,7 +74,7 @@ def _steer(config: Config, orders: Sequence[Order]) -> int:
 def _define(parser: argparse.ArgumentParser) -> None:
     command.add_configuration(parser)
     command.add_flags(parser, {"--no-wait": "with finish: do not wait until the task has ended"})
-    parser.add_argument("action", choices=_ACTIONS, help="what the task is to do")
+    parser.add_argument("action", choices=USER_ACTIONS, help="what the task is to do")
     parser.add_argument(
         "given",
         nargs="*",

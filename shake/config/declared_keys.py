@@ -35,17 +35,19 @@ class DeclaredKeys:
     what it means, and whether it shapes the data. ``docs/configuration.md`` is made of this table.
     """
 
-    id: str = key("id", TEXT, ..., "task id: names pid file and default databases")
+    id: str = key(
+        "id", TEXT, ..., "id of the task; the pid file and the default databases are named after it"
+    )
     pid_path: str = key("pid_path", TEXT, ".", "folder of <id>.pid")
     log_file: str | None = key("log.file", TEXT, None, "file of the log; none: stdout")
-    log_level: str = key("log.level", _LEVELS, "info", "least level that is logged")
+    log_level: str = key("log.level", _LEVELS, "info", "lowest level that is logged")
     log_buffer: bool = key("log.buffer", FLAG, True, "collect log lines before writing")
     system_profile: int | None = key("system_profile", PORT_OR_OFF, None, "diagnostics port")
     http_profile: tuple[int, ...] = key(
         "http_profile",
         HTTP_PORTS,
         (9340,),
-        "port of status page and API, -1: off; where several of its names are given, each is one",
+        "port of status page and API, -1: off; each of its names that is set gives one port",
         also=("incr_sync.http_port", "full_sync.http_port"),
         joins=True,
     )
@@ -58,7 +60,7 @@ class DeclaredKeys:
         SECONDS,
         60.0,
         "seconds for which the status page stays after the task has finished or failed, on a "
-        "terminal until Ctrl-C; 0: no longer than the task, as with --until-consistent",
+        "terminal until Ctrl-C; 0, or --until-consistent: it ends with the task",
     )
     sync_mode: str = key(
         "sync_mode",
@@ -127,7 +129,7 @@ class DeclaredKeys:
         "source.session.max_retries", COUNT, 10, "tries of a request before the task is degraded"
     )
     source_session_timeout: int = key(
-        "source.session.timeout", whole_number(0), 30000, "ms of one request, 0: without end"
+        "source.session.timeout", whole_number(0), 30000, "timeout of a request in ms; 0: none"
     )
     source_read_budget: ReadBudget = key(  # noqa: RUF009
         "source.read_budget",
@@ -200,7 +202,7 @@ class DeclaredKeys:
     sync_schema_only: bool = key(
         "sync_schema_only", FLAG, False, "create collections and indexes only", shapes_data=True
     )
-    full_concurrency: int = key("full.concurrency", COUNT, 4, "tables at once")
+    full_concurrency: int = key("full.concurrency", COUNT, 4, "tables copied at the same time")
     # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html (TotalSegments)
     full_read_concurrency: int | None = key(
         "full.read.concurrency",
@@ -230,13 +232,13 @@ class DeclaredKeys:
         "documents of one bulk insert, of at most 16 MB together",
     )
     full_enable_index_user: bool = key(
-        "full.enable_index.user", FLAG, True, "secondary indexes too"
+        "full.enable_index.user", FLAG, True, "also build the secondary indexes"
     )
     full_executor_insert_on_dup_update: bool = key(
         "full.executor.insert_on_dup_update",
         FLAG,
         True,
-        "key that the target holds: replace; false: stop",
+        "true: replace a document that has the same key; false: stop",
     )
     full_read_filter_expression: str | None = key(
         "full.read.filter_expression", TEXT, None, "FilterExpression of the scan", shapes_data=True
@@ -255,13 +257,13 @@ class DeclaredKeys:
         "increase.executor.insert_on_dup_update",
         FLAG,
         True,
-        "INSERT of a key that exists: replace; false: stop",
+        "true: an INSERT replaces a document that has the same key; false: stop",
     )
     increase_executor_upsert: bool = key(
         "increase.executor.upsert",
         FLAG,
         True,
-        "MODIFY of a key that does not exist: insert; false: count and skip",
+        "true: a MODIFY inserts a document that is missing; false: count and skip",
     )
     convert_type: str = key(
         "convert.type",

@@ -47,6 +47,8 @@ _ACTIONS: dict[str, type[Command]] = {
     "status": GetStatus,
     "wait": AwaitEnd,
 }
+#: What a user can type; the others are for ``shake control`` and ``shake status`` themselves.
+USER_ACTIONS = ("pause", "resume", "budget", "finish")
 _NAMES = {kind: action for action, kind in _ACTIONS.items()}
 
 

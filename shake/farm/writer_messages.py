@@ -41,7 +41,7 @@ class OpenCollection(NamedTuple):
 class Prepare(NamedTuple):
     """Create the collection that the copy fills.
 
-    ``on_existing`` is an existing one's, where that is decided now.
+    ``on_existing`` says what to do with an existing collection, where that is decided now.
     """
 
     table: int

@@ -218,9 +218,10 @@ class FollowedTable:
     def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
 
-        It shows ``latest`` now, or an earlier time: whatever has happened was before that.
+        It shows ``latest`` now, or an earlier time. All changes so far were made before ``latest``.
 
-        Creation times of unread changes can be of the clock before: they prove nothing either.
+        Unread changes can have creation times from before the clock was set back. These prove
+        nothing either.
         """
         self._set_back.begin(most, latest)
         self._copied_until = min(self._copied_until, latest)

@@ -212,7 +212,7 @@ class Planner:
         return self._make_room(replace(plan, identity=identity))
 
     def _make_room(self, plan: TablePlan) -> TablePlan:
-        """What becomes of a collection that has the name of the copy, by the time it gets it?"""
+        """Decide what is done with an existing collection that has the final name of the copy."""
         record, namespace = plan.record, plan.namespace
         found = self._target.find(namespace, plan.table)
         if found is None:

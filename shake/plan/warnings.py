@@ -62,7 +62,7 @@ def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
         dropped = f", and {plan.namespace} DROPPED" if plan.action is Action.RESYNC else ""
         yield f"{name} is copied again{dropped}, since changes were lost: {plan.gap}"
     if plan.table.items == 0 and plan.copies:
-        yield f"{name}: DynamoDB's count says empty, which may be hours old"
+        yield f"{name}: DynamoDB counts 0 items; this count can be 6 hours old"
     if plan.fresh and (by_size := _idle_scanners(config, scanners, plan)):
         yield (
             f"{name}: full.read.concurrency = {config.full_read_concurrency}, though the workers "
@@ -79,8 +79,8 @@ def _late(config: Config, plans: Sequence[TablePlan], now: float) -> Iterable[st
     limit = late[0].limit
     others = f" ({many(len(late) - 1, 'other table')} too)" if len(late) > 1 else ""
     line = (
-        f"table {late[0].table}{others} is copied {duration(limit.seconds)} after its stream's "
-        f"position is chosen at the earliest ({limit.reason}), and streams keep changes for "
+        f"table {late[0].table}{others}: its copy ends {duration(limit.seconds)} after its stream "
+        f"position was chosen, or later ({limit.reason}). Streams keep changes for "
         f"{RETENTION / 3600:g} hours"
     )
     if limit.seconds > RETENTION:

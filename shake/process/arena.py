@@ -64,11 +64,12 @@ class Arena:
 
 
 class Slots:
-    """The free slots that the readers of a worker share, those who apply and those who journal.
+    """The free slots that the shard readers of a worker share.
 
-    Where the target of a table hangs, what its readers have filled stays so, for hours maybe, and
-    the others must go on. So a table holds no more slots than are left to the others: of 32 the
-    first that hangs gets 16, the next 8. And one is left to those who need it for a moment only.
+    While the target of a table does not answer, the slots of its readers stay filled. The readers
+    of other tables must continue. So a table holds at most as many slots as are free: of 32 slots
+    the first table gets 16, the next one 8. One slot is kept for a reader that needs it for a
+    moment only.
     Source: Choudhury, Hahne, "Dynamic queue length thresholds for shared-memory packet switches"
     """
 

@@ -44,7 +44,7 @@ class Asked:
 
     fresh: Callable[[], Snapshot | None] | None = None
     reports: Callable[[], list[ProcessReport]] = lambda: [report("supervisor")]
-    switching: Callable[[], None] = lambda: None
+    poll_quickly: Callable[[], None] = lambda: None
     check: Callable[[], CheckStatus | None] = lambda: None
 
 
@@ -95,7 +95,7 @@ class StatusPages:
                 bind,
                 port,
                 token,
-                switching=lambda: self.asked.switching(),
+                poll_quickly=lambda: self.asked.poll_quickly(),
                 steer=oversight.desk.command,
                 monitor=monitor,
             )

@@ -154,6 +154,6 @@ class Supervisor:
 
     # ---- for other threads
 
-    def switching(self) -> None:
+    def poll_quickly(self) -> None:
         """``/ready`` was asked."""
         self._loop.post(self._parts.follow_phases.poll_quickly)

@@ -314,7 +314,7 @@ def _supervised(
     supervisor = Supervisor(options, plan, resources)
     pages.show(supervisor.snapshots.take())
     pages.asked = Asked(
-        *(supervisor.snapshots.look, supervisor.diagnostics.gather, supervisor.switching),
+        *(supervisor.snapshots.look, supervisor.diagnostics.gather, supervisor.poll_quickly),
         checks.load_status,
     )
     if resources.checkpoints.status() is None:

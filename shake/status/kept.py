@@ -26,6 +26,6 @@ def too_many_kept(number: int, most: int, tables: Sequence[str]) -> str:
     """Why the task ends where more items are kept than is allowed."""
     return (
         f"{many(number, 'item')} cannot be stored, of table {in_short(list(tables))}, and "
-        f"bad.items.max = {most}: {_LIST}; mend them at the source, or raise bad.items.max, and "
+        f"bad.items.max = {most}: {_LIST}; fix them at the source, or raise bad.items.max, and "
         "start again"
     )

@@ -30,7 +30,7 @@ def status_server(
     port: int,
     token: str | None,
     *,
-    switching: Callable[[], None] = lambda: None,
+    poll_quickly: Callable[[], None] = lambda: None,
     steer: Callable[[Command], Reply] | None = None,
     monitor: Monitor | None = None,
 ) -> Server:
@@ -40,7 +40,7 @@ def status_server(
     last, so a viewer costs the supervisor's loop nothing. ``/status`` the whole snapshot,
     ``/progress`` and ``/metric`` NimoShake's JSON,
     ``/metrics`` Prometheus, ``/healthz`` 200, or 503 once the task has failed, ``/ready`` 200 while
-    one could switch, else 503. ``switching`` is called for each ``/ready``. ``/control`` passes
+    one could switch, else 503. ``poll_quickly`` is called for each ``/ready``. ``/control`` passes
     commands to ``steer``, where there is a token. Raises RefusedError when the port cannot be had.
     """
     posts = {}
@@ -53,7 +53,7 @@ def status_server(
         return Route(lambda _: _json(of(watch.complete(snapshot()))))
 
     def ready(query: Query) -> HttpResponse:
-        switching()
+        poll_quickly()
         return _ready(snapshot(), query)
 
     routes = {

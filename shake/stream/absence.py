@@ -45,7 +45,7 @@ class Absence:
         ]
 
     def keep_to(self, names: Collection[str]) -> None:
-        """Only of these shards the last listing says anything."""
+        """Drop what is known of all other shards: the last listing says nothing about them."""
         for name in [one for one in self.names if one not in names]:
             self._losses.clear(name)
         self._awaited &= set(names)

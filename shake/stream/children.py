@@ -8,8 +8,8 @@ from shake.stream import suspicion
 from shake.stream.shard import Shard
 from shake.stream.suspicion import Suspicions
 
-#: Seconds for which a child is listed without a sibling until it has none. A shard is split in two,
-#: or has one child.
+#: A child that is listed alone for so many seconds has no sibling. A shard is split into two
+#: children, or has one.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 SIBLING_AFTER = 3.0
 
@@ -55,14 +55,14 @@ class ShardChildren:
             self._single.pop(parent, None)
 
     def resolve_siblings(self, parents: Collection[str], now: float) -> None:
-        """Children of these are listed, all that there are by ``now``."""
+        """The children of these shards that exist at ``now`` are listed."""
         for parent in self._single.keys() & parents:
             since = self._single[parent] = min(self._single[parent], now)
             if now - since >= SIBLING_AFTER:
                 del self._single[parent]
 
     def resolve_ends(self, now: float) -> None:
-        """What is read to its end has no child where that is so for long enough."""
+        """A shard that is read to its end has no child if none is listed for long enough."""
         for one in list(self._ends):
             if self._childless.add(one, "", now, suspicion.LOSS):
                 self._ends.discard(one)

@@ -198,11 +198,11 @@ class Shards:
 
     @property
     def waiting(self) -> int:
-        """How many shards may be read and are not."""
+        """How many shards can be read and are not."""
         return len(self._ready)
 
     def first(self) -> Shard:
-        """The one of them that is furthest behind; there must be one."""
+        """The shard that is furthest behind, of those that can be read; there must be one."""
         return self._shards[self._ready.first()]
 
     def lease(self, shard: Shard) -> None:
@@ -228,7 +228,10 @@ class Shards:
         self._absence.was_read(shard)
 
     def _lift(self, shard: Shard, through: float) -> None:
-        """What waits for a shard was written after what is applied of it."""
+        """Raise the applied-through time of the shards that wait for this one.
+
+        Their changes were made after those that are applied of it.
+        """
         left = self.children(shard)
         while left:
             child = left.pop()
@@ -253,11 +256,11 @@ class Shards:
 
     @property
     def journalable(self) -> int:
-        """How many shards may be read into the journal and are not."""
+        """How many shards can be read into the journal and are not."""
         return len(self._journalable)
 
     def first_journalable(self) -> Shard:
-        """The one of them that is furthest behind; there must be one."""
+        """The shard that is furthest behind, of those that can be journaled; there must be one."""
         return self._shards[self._journalable.first()]
 
     def begin_applying(self) -> None:

@@ -70,7 +70,7 @@ class WriterMain:
                     self._channel.send(child.diagnosis(self._role, queued))
                 case _:
                     # These take their time; the main thread stays free to notice the end.
-                    threading.Thread(target=self._once, args=(message,), daemon=True).start()
+                    threading.Thread(target=self._run_order, args=(message,), daemon=True).start()
 
     def _open(self, message: messages.OpenCollection) -> None:
         store, wait = (lambda: self._store), self._deadline.wait
@@ -103,7 +103,7 @@ class WriterMain:
                         messages.Applied(message.table, message.publication, skipped)
                     )
 
-    def _once(self, message: messages.Order | messages.Aside) -> None:
+    def _run_order(self, message: messages.Order | messages.Aside) -> None:
         with child.guarded(self._channel), self._reporting_progress(message):
             if done := self._writer(message.table).carry_out(message):
                 self._channel.send(done)

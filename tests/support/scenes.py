@@ -172,7 +172,12 @@ def _degraded() -> Snapshot:
         _followed("customers", 3.1),
         state="degraded",
         reason="target: mongo-2:27017: connection refused",
-        notices=(FILTER, FENCE, WEAK, "table coupons: DynamoDB's count says empty"),
+        notices=(
+            FILTER,
+            FENCE,
+            WEAK,
+            "table coupons: DynamoDB counts 0 items; this count can be 6 hours old",
+        ),
         processes=(*_farm()[:3], replace(_farm()[3], pid=0, restarts=2, cpu=None, memory=None)),
     )
 

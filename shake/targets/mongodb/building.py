@@ -98,7 +98,7 @@ class Builder:
         )
 
     def _groups(self, unique: Index) -> list[Mapping[str, Any]]:
-        """All keys that several documents have: one pass finds what would end build after build."""
+        """All keys that several documents have, found in one pass: a build stops at the first."""
         paths = [path for path, _ in unique.fields]
         pipeline: list[Mapping[str, Any]] = [
             {

@@ -1,4 +1,4 @@
-"""Which errors of MongoDB waiting cures, and the waiting."""
+"""Which errors of MongoDB are retried, and the retries."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ TRANSIENT_CODES = frozenset(
 #: Write concerns that the replica set can never fulfil: an unknown mode, more members than it has.
 HOPELESS_CONCERNS = frozenset({79, 100})
 
-#: Codes of write errors that name one document, and are not for its sake: rights, a full disk, a
-#: quota of Atlas.
+#: Codes of write errors that name one document, but have another cause: missing rights, a full
+#: disk, a quota of Atlas.
 NOT_OF_A_DOCUMENT = frozenset({13, 8000, 14031})
 #: Codes by which a server refuses a whole command for one document: Overflow (it is nested too
 #: deeply), BSONObjectTooLarge.
@@ -105,7 +105,7 @@ def is_of_a_document(error: PyMongoError) -> bool:
 
 
 def code_of(error: Mapping[str, Any]) -> int:
-    """The code of a server's error; of its words, where they alone name one; else 0."""
+    """The code of a server's error: its field, or else what its text names, or else 0."""
     if (code := error.get("code")) is not None:
         return int(code)
     found = _CODE.search(str(error.get("errmsg", "")))
