@@ -100,7 +100,7 @@ class Stage:
     def store(self, table: int = 0) -> None:
         """The target acknowledges what the table's writer was sent and has not stored."""
         for write in self.writers[table].sent:
-            self.pool.ledger.acknowledge(write.page)
+            self.pool.ledger.acknowledge(write.publication)
 
     def end(self, lease: int) -> None:
         worker = next(w for w in self.pool.workers if lease in w.scanners)
