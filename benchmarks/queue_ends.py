@@ -73,7 +73,7 @@ class Hub:
             end,
             (end.arena,),
             on_message=lambda message: self._receive(message, handle),
-            on_death=lambda how: sys.exit(f"{role} died: {how}"),
+            on_exit=lambda how: sys.exit(f"{role} died: {how}"),
         )
 
     def _receive(self, message: Any, handle: Any) -> None:

@@ -23,7 +23,7 @@ VIEW = "NEW_AND_OLD_IMAGES"
 #: Stands in keys and sequence numbers where the page's number goes, which has as many digits.
 PLACE = b"@@@@@@@@@"
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
-MOST_RECORDS = 1000
+MAX_RECORDS = 1000
 
 #: Pages that differ in more than their number.
 _PAGES = 2
@@ -77,7 +77,7 @@ def _texts(
 ) -> list[bytes]:
     texts: list[bytes] = []
     size = 0
-    while len(texts) < MOST_RECORDS:
+    while len(texts) < MAX_RECORDS:
         record, stored = _record(make, kinds[len(texts) % len(kinds)], len(texts), source)
         size += stored
         if size > PAGE_BYTES:

@@ -14,7 +14,7 @@ import orjson
 from zlib_ng.zlib_ng import crc32
 
 from benchmarks.pages import KEY_SCHEMA
-from benchmarks.records import MOST_RECORDS, PLACE, VIEW, Page, index_of, record_pages, sequence_end
+from benchmarks.records import MAX_RECORDS, PLACE, VIEW, Page, index_of, record_pages, sequence_end
 
 _LABEL = "2026-01-01T00:00:00.000"
 #: The first page's number, and how far those of two shards are apart.
@@ -96,7 +96,7 @@ class Stream:
         """The body of GetRecords' answer in parts, and its CRC32."""
         shard, at = (int(each) for each in request["ShardIterator"].rpartition("|")[2].split("."))
         if shard == len(self._records):
-            some = self._put[at : at + request.get("Limit", MOST_RECORDS)]
+            some = self._put[at : at + request.get("Limit", MAX_RECORDS)]
             follows = self._iterator(shard, at + len(some)).encode()
             body = b'{"NextShardIterator":"%b","Records":[%b]}' % (follows, b",".join(some))
             return [body], crc32(body)
@@ -105,7 +105,7 @@ class Stream:
             return [tail], crc32(tail)
         number, first = divmod(at, self._capacity)
         left = max(0, self._records[shard] - at)
-        count = min(request.get("Limit", MOST_RECORDS), self._capacity - first, left)
+        count = min(request.get("Limit", MAX_RECORDS), self._capacity - first, left)
         text = _cut(self._pages[number % len(self._pages)], first, count)
         text = text.replace(PLACE, b"%d" % (_FIRST + shard * _APART + number))
         head, tail = b'{"Records":[', b"]}"

@@ -29,6 +29,6 @@ class Backoff:
         doublings = min(failures - 1, _DOUBLINGS)
         return min(self.longest, self.first * 2.0**doublings) if failures > 0 else 0.0
 
-    def pause(self, failures: int, chance: Callable[[], float] = random.random) -> float:
-        """Seconds of the next pause; ``chance`` gives a number from 0 to 1."""
-        return self.most(failures) * (self.least + (1.0 - self.least) * chance())
+    def pause(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
+        """Seconds of the next pause; ``jitter`` gives a number from 0 to 1."""
+        return self.most(failures) * (self.least + (1.0 - self.least) * jitter())

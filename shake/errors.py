@@ -40,7 +40,7 @@ class RefusedError(ShakeError):
 
 
 class TaskRunning(RefusedError):
-    """Another process, ``runner``, runs this task; it ends some day."""
+    """Another process, ``runner``, runs this task; a later try can succeed."""
 
     def __init__(self, message: str, runner: str) -> None:
         self.runner = runner

@@ -6,7 +6,7 @@ from collections import deque
 
 #: A grant covers about this long, so that permits cost few messages and a limit stays tight.
 _GRANT_SECONDS = 0.05
-_MOST_CALLS = 64
+_MAX_CALLS = 64
 #: Seconds of capacity that are there at once after a pause: others read the table too.
 BURST = 0.05
 #: Units of an eventually consistent 1 MB page: the guess until the first answer of DynamoDB.
@@ -112,7 +112,7 @@ class Budget(Limiter):
 
     def __init__(self, calls: float, capacity: float | None, now: float) -> None:
         super().__init__(calls, capacity, now)
-        self._unlimited = max(1, min(_MOST_CALLS, int(calls * _GRANT_SECONDS)))
+        self._unlimited = max(1, min(_MAX_CALLS, int(calls * _GRANT_SECONDS)))
         self._waiting: deque[int] = deque()
 
     def want(self, worker: int) -> None:

@@ -93,7 +93,7 @@ def resolve(world: World, *keys: bytes) -> None:
     stop: Any = threading.Event()
     stop.wait = world.wait
     found = Doubts(
-        "t", world, following(world), Gate(), stop, clock=lambda: world.now, chance=lambda: 1.0
+        "t", world, following(world), Gate(), stop, clock=lambda: world.now, jitter=lambda: 1.0
     )
     found.put(keys)
     found.resolve()

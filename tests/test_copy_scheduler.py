@@ -15,7 +15,7 @@ from shake.limits import Budget
 from shake.phase import Phase
 from shake.process.loop import Loop
 from shake.process.site import HERE
-from shake.process.supervised import MOST_DEATHS
+from shake.process.supervised import MAX_CRASHES
 from shake.source.client import Credentials, Endpoint
 from tests.support.task import Notes
 from tests.test_copy_table import page, plan_of
@@ -110,7 +110,7 @@ class Stage:
     def die(self, worker: Worker) -> None:
         worker.scanners = [None] * len(worker.scanners)
         self.pool.ledger.lose(worker.number)
-        self.dispatch.worker_died(worker)
+        self.dispatch.worker_crashed(worker)
 
 
 def test_every_scanner_gets_a_segment_and_tables_share_them_evenly() -> None:
@@ -268,9 +268,9 @@ def test_a_position_that_kills_whoever_reads_on_ends_the_task_and_one_that_moves
     stage = Stage(1)
     stage.dispatch.assign()
     worker = stage.pool.workers[0]
-    for death in range(MOST_DEATHS * 3 - 1):
+    for death in range(MAX_CRASHES * 3 - 1):
         lease = next(lease for lease in worker.scanners if lease is not None)
-        if death < MOST_DEATHS * 2:
+        if death < MAX_CRASHES * 2:
             stage.publish(page(lease, b"%d" % death))
             stage.store()
         assert stage.task.errors == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shake.process.supervised import MOST_DEATHS
+from shake.process.supervised import MAX_CRASHES
 from tests.support.crash import Copy, MakeCopy
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment
@@ -109,12 +109,12 @@ def test_more_deaths_than_may_be_in_a_row_do_not_end_a_copy_that_gets_on(
     def die() -> None:
         copy.kill(role)
         deaths.append(role)
-        if len(deaths) <= MOST_DEATHS:
+        if len(deaths) <= MAX_CRASHES:
             copy.wire.stop_at("answer", "insert", copy.place, die, skip=1)
 
     copy.wire.stop_at("answer", "insert", copy.place, die)
     result = copy.migration.run()
-    assert len(deaths) > MOST_DEATHS
+    assert len(deaths) > MAX_CRASHES
     assert result.status == 0, result
     copy.assert_exact()
 

@@ -38,7 +38,7 @@ class Peer:
         self.heard += heard
         return alive
 
-    def died(self) -> None:
+    def disconnected(self) -> None:
         self.heard.append("died")
         self.dead += 1
         self.channel.close()

@@ -30,7 +30,7 @@ from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Ready, Report, Start
 from shake.process.site import HERE
-from shake.process.supervised import REVIVAL
+from shake.process.supervised import RESTART_BACKOFF
 from shake.process.ulimits import allow_many
 from shake.schema import Attribute, Keys, Table
 from shake.source.client import Credentials, Endpoint
@@ -60,7 +60,7 @@ class Stage:
             Deed(do),
             (),
             on_message=self.heard.append,
-            on_death=self.heard.append,
+            on_exit=self.heard.append,
         )
 
     def until(self, over: Callable[[], Any]) -> list[Any]:
@@ -202,7 +202,7 @@ def alive(pid: int) -> bool:
 
 
 def test_the_first_replacement_comes_at_once_and_the_tenth_not_soon() -> None:
-    delays = [REVIVAL.most(deaths) for deaths in range(10)]
+    delays = [RESTART_BACKOFF.most(deaths) for deaths in range(10)]
     assert delays[0] == 0.0
     assert delays == sorted(delays)
     assert delays[-1] == 5.0
@@ -259,8 +259,8 @@ class Pool(Notes):
     def ready(self, times: int) -> None:
         run(self.loop, lambda: self.heard.count(Ready()) == times, 30.0)
 
-    def worker_died(self, worker: Worker) -> None:
-        super().worker_died(worker)
+    def worker_crashed(self, worker: Worker) -> None:
+        super().worker_crashed(worker)
         self.between()
 
     def kill(self) -> None:

@@ -73,7 +73,7 @@ class Task:
 
     def second(self) -> None:
         """What is done each second."""
-        self.follow.tend()
+        self.follow.each_second()
         for copy in self.copies:
             self.follow.status(copy.number, copy.status(1.0, filtered=False))
 

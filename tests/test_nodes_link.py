@@ -292,7 +292,7 @@ def test_one_address_cannot_use_up_all_hellos(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More connections of one address are closed at once; those of another one are not."""
-    monkeypatch.setattr(link, "MOST_HELLOS_OF_ADDRESS", 3)
+    monkeypatch.setattr(link, "MAX_HELLOS_OF_ADDRESS", 3)
     with listening(certificate) as listener, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", listener.port)
         held = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(3)]

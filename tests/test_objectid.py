@@ -10,8 +10,8 @@ from shake.codec.objectid import segment_prefix, segment_tail
 
 STAMPS = st.integers(1, 2**32 - 1)
 #: What three bytes can number; DynamoDB allows 1,000,000.
-MOST_SEGMENTS = 1 << 24
-SEGMENTS = st.integers(0, MOST_SEGMENTS - 1)
+MAX_SEGMENTS = 1 << 24
+SEGMENTS = st.integers(0, MAX_SEGMENTS - 1)
 NUMBERS = st.integers(0, 2**40 - 1)
 
 
@@ -28,7 +28,7 @@ def test_they_rise_along_a_segment(stamp: int, segment: int, numbers: list[int])
 
 
 @given(STAMPS.filter(lambda stamp: stamp < 2**32 - 1), SEGMENTS, NUMBERS, SEGMENTS, NUMBERS)
-@example(1, MOST_SEGMENTS - 1, 5, 0, 0)  # the range ends where the next second begins
+@example(1, MAX_SEGMENTS - 1, 5, 0, 0)  # the range ends where the next second begins
 @example(1, 7, 5, 7, 5)
 @example(1, 7, 5, 7, 4)
 @example(1, 7, 0, 8, 0)

@@ -12,7 +12,7 @@ from shake.config import Config, load
 from shake.plan import estimate
 from shake.plan.machine import machine, writers_of
 from shake.plan.plan import (
-    MOST_SEGMENTS,
+    MAX_SEGMENTS,
     SEGMENT_BYTES,
     SMALLEST_SEGMENT_BYTES,
     Action,
@@ -69,8 +69,8 @@ def said(plan: Plan, config: Config, workers: int, **samples: Sample) -> list[st
         (64 * SMALLEST_SEGMENT_BYTES + 1, 64),  # each of 8 scanners has several
         (64 * SEGMENT_BYTES, 64),
         (64 * SEGMENT_BYTES + 1, 65),
-        (MOST_SEGMENTS * SEGMENT_BYTES, MOST_SEGMENTS),
-        (20 * 10**12, MOST_SEGMENTS),
+        (MAX_SEGMENTS * SEGMENT_BYTES, MAX_SEGMENTS),
+        (20 * 10**12, MAX_SEGMENTS),
     ],
 )
 def test_a_table_is_cut_by_its_size(size: int, segments: int) -> None:
@@ -81,7 +81,7 @@ def test_a_table_is_cut_by_its_size(size: int, segments: int) -> None:
 def test_a_table_whose_size_is_not_known_yet_is_cut_as_if_it_were_large() -> None:
     table = Table("t", KEYS)
     assert count_segments(config_of(), table, 8, holds_items=True) == 64
-    assert count_segments(config_of(), table, 1 << 20, holds_items=True) == MOST_SEGMENTS
+    assert count_segments(config_of(), table, 1 << 20, holds_items=True) == MAX_SEGMENTS
     assert count_segments(config_of(), table, 8, holds_items=False) == 1
 
 

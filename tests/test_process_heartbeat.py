@@ -32,7 +32,7 @@ def test_silence_is_reported_after_half_a_minute_and_ends_in_a_kill_after_two() 
     for now in times[1:]:
         silent, dead = now >= REPORT_AFTER, now >= KILL_AFTER
         assert found[now] is (
-            Liveness.DEAD if dead else Liveness.SILENT if silent else Liveness.AWAITED
+            Liveness.EXPIRED if dead else Liveness.SILENT if silent else Liveness.AWAITED
         )
 
 
@@ -62,5 +62,5 @@ def test_however_late_the_checks_come_a_child_has_so_many_checks_to_answer(
         now += pause
         health = heartbeat.check(now)
         ran = number * EVERY
-        assert health is not Liveness.DEAD or ran >= KILL_AFTER <= now
+        assert health is not Liveness.EXPIRED or ran >= KILL_AFTER <= now
         assert health is not Liveness.SILENT or ran >= REPORT_AFTER <= now

@@ -23,7 +23,7 @@ from shake.errors import ItemError, RefusedError, RunError, Stopped
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.targets.choice import index_names, open_target, problems
 from shake.targets.dynamodb.target import signing_region
-from shake.targets.dynamodb.writing import MOST_BYTES, DynamoWriter, batches
+from shake.targets.dynamodb.writing import MAX_BYTES, DynamoWriter, batches
 from tests.support import faulty
 from tests.support.crash import await_death
 from tests.support.faulty import Faulty, Reply, Request, forward
@@ -333,7 +333,7 @@ def test_every_type_arrives_as_it_was_read(
 def test_batches_keep_to_the_number_and_to_16_megabytes() -> None:
     large = slot(things(10, x={"S": "x" * 4_000_000}))
     assert [len(batch) for batch in batches(large, 25)] == [3, 3, 3, 1]
-    assert all(sum(map(len, batch)) <= MOST_BYTES for batch in batches(large, 25))
+    assert all(sum(map(len, batch)) <= MAX_BYTES for batch in batches(large, 25))
     found = list(batches(slot(things(60)), 25))
     assert [len(batch) for batch in found] == [25, 25, 10]
     assert [orjson.loads(item) for batch in found for item in batch] == things(60)

@@ -20,7 +20,7 @@ from shake.errors import ItemError, RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, Fence
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.applying import MOST_DUPLICATES
+from shake.targets.mongodb.applying import MAX_DUPLICATES
 from shake.targets.mongodb.concern import durable, weakness
 from shake.targets.mongodb.namespaces import namespace_problem
 from shake.targets.mongodb.session import unfenced
@@ -411,7 +411,7 @@ def test_a_document_that_another_index_keeps_from_being_replaced_is_named(
     writer = sharded.writer("d.c", TABLE)
     document = {"_id": object_id(0), "pk": "a", "sk": 0}
     writer.write(slot([document]))
-    for _ in range(MOST_DUPLICATES):
+    for _ in range(MAX_DUPLICATES):
         cluster.fail("update", 11000, "Unique index constraint violation.", "write")
     with pytest.raises(ItemError, match=r"Unique index constraint violation"):
         writer.write(slot([{**document, "x": 1}]))

@@ -54,7 +54,7 @@ def test_what_a_killed_writer_has_not_heard_its_replacement_hears(mongo: Any, na
     with writing(mongo, name) as (loop, writer):
         database[stray].insert_one({})
         os.kill(writer.process.pid, signal.SIGSTOP)
-        writer.say(messages.Sweep(7))
+        writer.send_aside(messages.Sweep(7))
         os.kill(writer.process.pid, signal.SIGKILL)
         loop.every(0.1, lambda: None)
         run(loop, lambda: stray not in database.list_collection_names(), 30.0)

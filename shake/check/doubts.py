@@ -98,7 +98,7 @@ class Doubts(Generic[V]):
         stop: threading.Event,
         *,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._table = table
         self._comparer = comparer
@@ -106,7 +106,7 @@ class Doubts(Generic[V]):
         self._gate = gate
         self._stop = stop
         self._clock = clock
-        self._chance = chance
+        self._jitter = jitter
         self._lock = threading.Lock()
         self._waiting: dict[bytes, _Doubt] = {}
         self._busy: set[bytes] = set()  # looked at just now
@@ -190,7 +190,7 @@ class Doubts(Generic[V]):
                 self._end(key)  # not busy any more: another thread may have it put again
                 continue
             doubt.moment, doubt.mark, doubt.since = moment, mark, since
-            doubt.due = since + PAUSES.pause(doubt.tries, self._chance)
+            doubt.due = since + PAUSES.pause(doubt.tries, self._jitter)
             self._busy.discard(key)
 
     def _judge(self, doubt: _Doubt, mismatch: Mismatch[V]) -> bool:

@@ -43,7 +43,7 @@ _NO_TEXT = "its key is not UTF-8, so it cannot be compared"
 _VISIT = 50
 _SEGMENTS = 64
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html (TotalSegments)
-_MOST_SEGMENTS = 1_000_000
+_MAX_SEGMENTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,13 @@ class Items:
                 last = page.last_key
                 self.positions[segment] = ScanPosition(segment, last, last is None)
 
-    def some(self, count: int, chance: random.Random, *, holds_items: bool) -> None:
+    def some(self, count: int, rng: random.Random, *, holds_items: bool) -> None:
         """Compare ``count`` items chosen at random, or all where there are no more."""
         table, source = self._sides.table, self._sides.source
-        segments = min(-(-table.items // _VISIT), _MOST_SEGMENTS) or 1
+        segments = min(-(-table.items // _VISIT), _MAX_SEGMENTS) or 1
         if holds_items and not table.items:
             segments = _SEGMENTS
-        chosen = chance.sample(range(segments), min(segments, count))
+        chosen = rng.sample(range(segments), min(segments, count))
         visits: deque[tuple[int, bytes | None]] = deque((segment, None) for segment in chosen)
         while visits and count > 0:
             segment, start = visits.popleft()

@@ -221,7 +221,7 @@ class CheckProcesses(Crew):
                     self._set_up(),
                     (),
                     on_message=partial(self._received, number),
-                    on_death=_died,
+                    on_exit=_died,
                     launched=(process, channel),
                 )
             )
@@ -241,7 +241,7 @@ class CheckProcesses(Crew):
             case Failed(text, detail):
                 log.debug("%s", detail)
                 raise RunError(text)
-            case Silent(text, over=False):
+            case Silent(text, answers_again=False):
                 log.warning("%s", text)
             case Ready() | Diagnosis() | Silent():
                 pass

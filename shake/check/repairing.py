@@ -43,7 +43,7 @@ class Repairs:
 
         The repair gets a number above those of all runs before it, and each process a session. The
         next run has a higher number, and ends these sessions before it applies a change: then the
-        target refuses what a repair that has died sent before. A repair ends them first, too.
+        target refuses what an earlier repair sent. A repair ends them first, too.
         """
         self._lock.check()
         record, _ = self._checkpoints.load(table.name)

@@ -70,7 +70,7 @@ def check(
     reporter: Reporter,
     *,
     refresh: float,
-    chance: random.Random,
+    rng: random.Random,
     workers: int,
     confirm: Callable[[Sequence[str]], None] = lambda collections: None,
 ) -> None:
@@ -111,7 +111,7 @@ def check(
             findings=findings,
             opened=opened,
             children=children,
-            chance=chance,
+            rng=rng,
             progress=progress,
             belonging=belonging,
             repairs=repairs,
@@ -171,7 +171,7 @@ class _Run:
     findings: Findings
     opened: CheckConnections
     children: CheckProcesses
-    chance: random.Random
+    rng: random.Random
     progress: CheckProgress
     belonging: Belonging
     repairs: Repairs | None
@@ -230,7 +230,7 @@ class _Run:
             elif options.since:
                 return self._compare_changes(table, part)
             elif options.sample is not None:
-                part.items.some(options.sample, self.chance, holds_items=plan.holds_items)
+                part.items.some(options.sample, self.rng, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(options.sample)
                 part.do(messages.ResolveDoubts())

@@ -188,7 +188,7 @@ class Checkpoints:
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
         """Save that a repair of the table begins, which uses so many sessions.
 
-        The exchange is atomic: what a dead repair has sent late hides no session of a later one.
+        The exchange is atomic: what an earlier repair sent late hides no session of a later one.
         """
         while True:
             saved = next((one for one in self._read(table) if one["_id"] == "repair"), None)
@@ -201,7 +201,7 @@ class Checkpoints:
         """Make room for the first record of a stream, which does not count before it is saved.
 
         ``check`` raises where the task lock is lost. It comes between the look at what is saved
-        and the exchange, so what a dead run sends late replaces nothing of a later run. Raises
+        and the exchange, so what an earlier run sends late replaces nothing of a later run. Raises
         Superseded where another run has begun.
         """
         saved = next((one for one in self._read(record.table) if one["_id"] == "stream"), None)
@@ -231,7 +231,7 @@ class Checkpoints:
     def begin_table(self, record: TableRecord) -> None:
         """Save the first record of a table.
 
-        Raises Superseded where another run has begun it: one that died, whose record comes late.
+        Raises Superseded where another run has begun it: its record comes late.
         """
         self._begin(None, record)
 
@@ -299,7 +299,7 @@ class Checkpoints:
     def save_applied(self, record: AppliedRecord) -> None:
         """Save how far the task has applied changes.
 
-        What a dead run has sent late does no harm: it is true for ever.
+        What an earlier run has sent late does no harm: it is true for ever.
         """
         self._write(STATUS_TABLE, [record.document()])
 
@@ -313,7 +313,7 @@ class Checkpoints:
         """Save a summary; whether that was done.
 
         ``check`` raises where the task lock is lost. It comes between the look at what is saved
-        and the exchange, so what a dead run sends late replaces nothing of a later run.
+        and the exchange, so what an earlier run sends late replaces nothing of a later run.
         """
         saved = self.load_summary()
         check()

@@ -38,9 +38,9 @@ class Store(Protocol):
         """Replace or insert each document by ``_id``; all of them are durable on return.
 
         A document with a number ``Run`` replaces none with a greater one: Superseded. So what a
-        dead run wrote, and arrives late, cannot undo what the next one wrote. A document with a
-        ``Life`` is never inserted, and replaces only one with the same: Superseded. So it also
-        undoes nothing where the collection was removed and begun anew.
+        run that has ended wrote, and arrives late, cannot undo what the next one wrote. A document
+        with a ``Life`` is never inserted, and replaces only one with the same: Superseded. So it
+        also undoes nothing where the collection was removed and begun anew.
         """
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:

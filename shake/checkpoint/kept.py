@@ -21,7 +21,7 @@ T = TypeVar("T")
 #: What the ``_id`` of each document begins with: none of a table's checkpoint does.
 PREFIX = "bad-"
 #: Seconds for which the document of an item stays, without the item, after that has left. No
-#: command of a writer that has died arrives later (see docs/ARCHITECTURE.md).
+#: command of a writer that has crashed arrives later (see docs/ARCHITECTURE.md).
 _STAYS = 3600
 _RETRY_SECONDS = 1.0
 
@@ -128,8 +128,8 @@ class KeptItems:
     """The kept items of one table. Thread-safe.
 
     Every change of a document is an exchange for the one that is there (see Store.swap), and a
-    document without an item stays behind for a while. So what a dead process has sent late changes
-    nothing. ``wait`` is called before each try to write, and can block.
+    document without an item stays behind for a while. So what an earlier process has sent late
+    changes nothing. ``wait`` is called before each try to write, and can block.
     """
 
     def __init__(self, store: Store, table: str, *, wait: Callable[[], None] | None = None) -> None:

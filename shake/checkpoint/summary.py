@@ -10,7 +10,7 @@ from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
 
 #: Tables of which a summary has a line each; those that need attention come first.
-MOST_TABLES = 200
+MAX_TABLES = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class TaskLock:
         name: str = TASK,
         token: str = "",
     ) -> TaskLock:
-        """Take the task lock: at once if it is free or its holder is dead, else when it expires.
+        """Take the task lock: at once if it is free or its holder has ended, else when it expires.
 
         ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive. Who tries
         again gives the same ``token``: an earlier try can have taken the lock without an answer.
@@ -114,7 +114,10 @@ class TaskLock:
                             notice(f"took this task over from {holder}, which is gone")
                         return cls(store, mine, clock, now)
                 elif not watched:
-                    notice(f"{holder} holds this task: waiting {EXPIRY:g} s for a sign of life")
+                    notice(
+                        f"{holder} holds the task lock: waiting {EXPIRY:g} s to see whether it "
+                        "still renews the lock"
+                    )
                     watched, since = held, clock()
             wait(POLL)
 

@@ -149,7 +149,7 @@ def _check(
                 say,
                 reporter,
                 refresh=_REFRESH,
-                chance=random.Random(),
+                rng=random.Random(),
                 workers=options.workers or usable_cpus(),
                 confirm=lambda collections: _confirm(options, config, collections, say),
             )

@@ -18,7 +18,7 @@ from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.errors import RefusedError, refuse
-from shake.plan.profile import MOST_ITEMS
+from shake.plan.profile import MAX_ITEMS
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
@@ -205,15 +205,15 @@ def _add_profile(parser: argparse.ArgumentParser, when: str) -> None:
         type=_profiled,
         default=0,
         metavar="N",
-        help=f"{when}read N items of each table (at most {MOST_ITEMS}), and print what they "
+        help=f"{when}read N items of each table (at most {MAX_ITEMS}), and print what they "
         "consist of, one item with its document, and what cannot be stored",
     )
 
 
 def _profiled(text: str) -> int:
     items = command.positive(text)
-    if items > MOST_ITEMS:
-        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_ITEMS}")
+    if items > MAX_ITEMS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_ITEMS}")
     return items
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: Bytes that the path of a socket can have. Source: unix(7)
-_MOST_BYTES = 107
+_MAX_BYTES = 107
 _BACKLOG = 128
 #: Seconds between two tries to connect while as many others wait.
 _PAUSE = 0.02
@@ -29,7 +29,7 @@ def socket_path(folder: str | Path, task: str) -> Path:
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket that only this user can connect to, in the place of one that a dead run left.
+    """A socket that only this user can connect to, in the place of one that an earlier run left.
 
     No other run of the task is alive: the pid file is held. Raises OSError.
     """
@@ -89,7 +89,7 @@ def is_trusted(connection: socket.socket) -> bool:
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
     """An address that the system takes, of a path of any length."""
-    if len(os.fsencode(path)) <= _MOST_BYTES:
+    if len(os.fsencode(path)) <= _MAX_BYTES:
         yield str(path)
         return
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)

@@ -19,7 +19,7 @@ class NotRunning(RunError):
 
 
 class NoAnswer(RunError):
-    """The task does not answer, or has died while it was asked."""
+    """The task does not answer, or has exited while it was asked."""
 
 
 def ask(path: Path, commands: Sequence[Command]) -> Iterator[Reply]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 #: Bytes of a command at most.
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 
 
 class Pause(NamedTuple):

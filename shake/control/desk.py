@@ -37,22 +37,22 @@ class Desk:
     def __init__(self) -> None:
         self.steered = Steered()
         self._lock = threading.Lock()
-        self._obey: Callable[[Command], Reply] | None = None
+        self._execute: Callable[[Command], Reply] | None = None
         self._post: Callable[[Callable[[], None]], None] | None = None
         self._asked: set[Future[Reply]] = set()
         self._end: Future[Reply] = Future()
 
     def open(
-        self, post: Callable[[Callable[[], None]], None], obey: Callable[[Command], Reply]
+        self, post: Callable[[Callable[[], None]], None], execute: Callable[[Command], Reply]
     ) -> None:
-        """Have commands carried out by ``obey``, which ``post`` runs in the loop."""
+        """Have commands carried out by ``execute``, which ``post`` runs in the loop."""
         with self._lock:
-            self._post, self._obey = post, obey
+            self._post, self._execute = post, execute
 
     def close(self) -> None:
         """The loop is over: what it has not answered is refused."""
         with self._lock:
-            self._post = self._obey = None
+            self._post = self._execute = None
             asked, self._asked = self._asked, set()
         for one in asked:
             _settle(one, _NOT_NOW)
@@ -63,12 +63,12 @@ class Desk:
             return self._end
         reply: Future[Reply] = Future()
         with self._lock:
-            if self._post is None or self._obey is None:
+            if self._post is None or self._execute is None:
                 _settle(reply, _NOT_NOW)
                 return reply
             self._asked.add(reply)
-            obey = self._obey
-            self._post(lambda: self._answer(reply, obey, command))
+            execute = self._execute
+            self._post(lambda: self._answer(reply, execute, command))
         return reply
 
     def command(self, command: Command) -> Reply:
@@ -83,9 +83,9 @@ class Desk:
         _settle(self._end, reply)
 
     def _answer(
-        self, reply: Future[Reply], obey: Callable[[Command], Reply], command: Command
+        self, reply: Future[Reply], execute: Callable[[Command], Reply], command: Command
     ) -> None:
-        _settle(reply, obey(command))
+        _settle(reply, execute(command))
         with self._lock:
             self._asked.discard(reply)
 

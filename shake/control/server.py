@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shake.control.address import is_trusted, listen
-from shake.control.commands import MOST_BYTES, Command, Reply, read_command, write_reply
+from shake.control.commands import MAX_BYTES, Command, Reply, read_command, write_reply
 
 log = logging.getLogger("shake.control")
 
@@ -27,7 +27,7 @@ _PATIENCE = 10.0
 _CLOSE_SECONDS = 1.0
 
 _STRANGER = Reply(False, "only the user that runs the task, or root, can steer it")
-_TOO_LONG = Reply(False, f"a command is a line of at most {MOST_BYTES} bytes")
+_TOO_LONG = Reply(False, f"a command is a line of at most {MAX_BYTES} bytes")
 
 Ask = Callable[[Command], "Future[Reply]"]
 
@@ -148,7 +148,7 @@ class ControlServer(threading.Thread):
                 sent = one.peer.send(one.replies)
                 del one.replies[:sent]
                 one.since = time.monotonic()
-            received = one.peer.recv(MOST_BYTES)
+            received = one.peer.recv(MAX_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -166,7 +166,7 @@ class ControlServer(threading.Thread):
                 one.pending = None
             while not (one.closing or one.pending or one.replies) and b"\n" in one.received:
                 self._begin(one)
-            if len(one.received) > MOST_BYTES and not one.closing:
+            if len(one.received) > MAX_BYTES and not one.closing:
                 one.say(_TOO_LONG, last=True)
         kept = [one for one in self._connections if not one.over]
         by_need = sorted(kept, key=lambda one: one.pending is not None)

@@ -11,7 +11,7 @@ from shake.farm import worker_messages, writer_messages
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
 from shake.farm.task import Farm
-from shake.process.supervised import MOST_DEATHS
+from shake.process.supervised import MAX_CRASHES
 
 
 class CopyScheduler:
@@ -61,20 +61,21 @@ class CopyScheduler:
     def closed(self, lease: SegmentLease) -> None:
         """Lease the rest of its segment again.
 
-        The task ends after more than MOST_DEATHS worker deaths in a row on one segment.
+        The task ends after more than MAX_CRASHES worker crashes in a row on one segment.
         """
         copy, segment = lease.table, lease.part
         copy.close_lease(lease)
-        segment.deaths += lease.end is End.LOST
-        if lease.end is End.LOST and segment.deaths > MOST_DEATHS:
+        segment.crashes_in_a_row += lease.end is End.LOST
+        if lease.end is End.LOST and segment.crashes_in_a_row > MAX_CRASHES:
             text = (
-                f"table {copy.plan.table.name}: worker processes crashed {segment.deaths} times in "
-                f"a row while reading segment {segment.number}; log.level = debug can show why"
+                f"table {copy.plan.table.name}: worker processes crashed "
+                f"{segment.crashes_in_a_row} times in a row while reading segment "
+                f"{segment.number}; log.level = debug can show why"
             )
             self._task.fail(RunError(text))
         self.assign()
 
-    def worker_died(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: Worker) -> None:
         """Drop its permits; its segments are leased to other workers."""
         for copy in self._copies:
             copy.budget.drop(worker.number)
@@ -90,7 +91,7 @@ class CopyScheduler:
         number = self._ledger.send(lease).number
         if message.complete:
             copy.answers += 1
-            lease.part.deaths = 0
+            lease.part.crashes_in_a_row = 0
             copy.budget.used(message.capacity)
             self._grant(copy)  # the call may have cost less than was reserved
         if message.slot < 0:  # an empty page

@@ -24,16 +24,24 @@ class Segment:
 
     That stays so even if a process that handles later pages exits.
 
-    ``deaths`` counts the workers that died in a row while they read on from there. ``writer`` is
-    the number of the writer that its pages go to, 0 before its first lease.
+    ``crashes_in_a_row`` counts the workers that crashed while they read on from there.
+    ``writer`` is the number of the writer that its pages go to, 0 before its first lease.
     """
 
-    __slots__ = ("_documents", "_length", "_run", "acknowledged", "deaths", "number", "writer")
+    __slots__ = (
+        "_documents",
+        "_length",
+        "_run",
+        "acknowledged",
+        "crashes_in_a_row",
+        "number",
+        "writer",
+    )
 
     def __init__(self, record: SegmentRecord, run: int) -> None:
         self.number = record.segment
         self.acknowledged = record
-        self.deaths = 0
+        self.crashes_in_a_row = 0
         self.writer = 0
         self._run = run
         self.abandon()

@@ -61,29 +61,29 @@ def seed(url: str, count: int) -> None:
         list(threads.map(put, iter(lambda: list(islice(seeded, 25)), [])))
 
 
-def orders(count: int, chance: random.Random) -> Iterator[Item]:
+def orders(count: int, rng: random.Random) -> Iterator[Item]:
     """So many orders in DynamoDB JSON; money is an exact decimal."""
     for number in range(count):
         lines = [
             {
                 "M": {
-                    "sku": {"S": f"sku-{chance.randrange(10_000):05d}"},
-                    "pieces": {"N": str(chance.randrange(1, 9))},
-                    "price": {"N": f"{chance.randrange(100, 99_999) / 100:.2f}"},
+                    "sku": {"S": f"sku-{rng.randrange(10_000):05d}"},
+                    "pieces": {"N": str(rng.randrange(1, 9))},
+                    "price": {"N": f"{rng.randrange(100, 99_999) / 100:.2f}"},
                 }
             }
-            for _ in range(chance.randrange(1, 6))
+            for _ in range(rng.randrange(1, 6))
         ]
         yield {
-            "customer": {"S": f"customer-{chance.randrange(count // 4 + 1):06d}"},
+            "customer": {"S": f"customer-{rng.randrange(count // 4 + 1):06d}"},
             "number": {"N": str(10**15 + number)},
-            "status": {"S": chance.choice(["open", "paid", "sent", "returned"])},
-            "placed": {"S": f"2026-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}"},
+            "status": {"S": rng.choice(["open", "paid", "sent", "returned"])},
+            "placed": {"S": f"2026-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"},
             "lines": {"L": lines},
-            "tags": {"SS": sorted(chance.sample(["gift", "web", "phone", "export", "vip"], 2))},
-            "total": {"N": f"{chance.randrange(100, 999_999) / 100:.2f}"},
-            "paid": {"BOOL": chance.random() < 0.5},
-            "note": {"NULL": True} if chance.random() < 0.8 else {"S": "leave at the door"},
+            "tags": {"SS": sorted(rng.sample(["gift", "web", "phone", "export", "vip"], 2))},
+            "total": {"N": f"{rng.randrange(100, 999_999) / 100:.2f}"},
+            "paid": {"BOOL": rng.random() < 0.5},
+            "note": {"NULL": True} if rng.random() < 0.8 else {"S": "leave at the door"},
         }
 
 

@@ -189,7 +189,7 @@ class Checkpointer(threading.Thread):
             self._serve()
         except ShakeError as error:
             self._post(partial(self._task.fail, self._cause(error)))
-        except Exception as error:  # who saves nothing must not let the task run on
+        except Exception as error:  # without checkpoints the task must not go on
             log.debug("the checkpointer", exc_info=True)
             text = f"checkpoints cannot be saved: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._task.fail, RunError(text)))

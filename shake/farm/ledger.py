@@ -43,7 +43,7 @@ class End(Enum):
 
     STOPPED = "its reader reads no further"
     FINISHED = "its part is read to the end"
-    LOST = "its worker died"
+    LOST = "its worker crashed"
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +151,7 @@ class Ledger:
         self._close(lease)
 
     def lose(self, worker: int) -> None:
-        """A worker died, and with it the leases that it held."""
+        """A worker has crashed: the leases that it held are lost."""
         held = [one for one in self._leases.values() if one.worker == worker and one.end is None]
         for lease in held:
             while lease.waiting:

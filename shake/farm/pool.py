@@ -25,7 +25,10 @@ log = logging.getLogger("shake.farm")
 
 
 class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
-    """One place in the pool, the ``place``-th of its site."""
+    """A worker of the pool. It keeps its number and arena when its process is replaced.
+
+    It is the ``place``-th of its site.
+    """
 
     def __init__(
         self, pool: WorkerPool, number: int, site: Site, place: int, scanners: int, readers: int
@@ -265,7 +268,7 @@ class WorkerPool:
         """A worker has sent a message."""
         match message:
             case messages.Page() | messages.Batch():
-                worker.deaths = 0
+                worker.crashes_in_a_row = 0
                 if message.slot >= 0:
                     worker.busy.add(message.slot)
                 self._of_lease(message)
@@ -287,6 +290,6 @@ class WorkerPool:
             lease.job.received(lease, message)
 
     def lost(self, worker: Worker) -> None:
-        """A worker died, and with it its leases."""
+        """A worker has crashed: its leases are lost."""
         self.ledger.lose(worker.number)
-        self.task.worker_died(worker)
+        self.task.worker_crashed(worker)

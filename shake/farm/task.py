@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Phases(Protocol):
-    """Who gives a writer its orders."""
+    """Gives orders to a writer."""
 
     def carried_out(self, table: int, done: writer_messages.Done) -> None:
         """A writer has carried out its order."""
@@ -52,7 +52,7 @@ class Task(Protocol):
     def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
         """A worker reports something that belongs to no lease."""
 
-    def worker_died(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: Worker) -> None:
         """Its leases are lost already."""
 
     def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:

@@ -121,7 +121,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
     def received(self, message: FromWriter) -> None:
         match message:
             case messages.Wrote() | messages.Applied() | messages.Done():
-                self.deaths = 0
+                self.crashes_in_a_row = 0
         table = getattr(message, "table", None)
         if table is None:  # of the process, so any writer can pass it on
             next(iter(self._writers.values())).receive(message)
@@ -180,7 +180,7 @@ class TableWriter:
 
         self.guard.run(send)
 
-    def say(self, message: messages.Aside) -> None:
+    def send_aside(self, message: messages.Aside) -> None:
         """Send what is not answered; a replacement process gets the last one of each kind, too."""
         self._asides[type(message)] = message
         self.process.send(message)

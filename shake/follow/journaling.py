@@ -90,7 +90,7 @@ class Journaling:
         if not following.shards.offspring[shard]:
             self._monitor.watcher.look(following, shard)
         if following.active:
-            self.give_way(following)
+            self.stop_journaling_ready_shards(following)
 
     def received(self, lease: JournalingLease, message: messages.OfLease) -> None:
         match message:
@@ -114,7 +114,7 @@ class Journaling:
     def acknowledged(self, lease: JournalingLease, published: Published[None]) -> None:
         """Nothing that is journaled goes to the target."""
 
-    def give_way(self, following: FollowedTable) -> None:
+    def stop_journaling_ready_shards(self, following: FollowedTable) -> None:
         """Its shards that are to be applied now are not journaled any more."""
         for lease in following.journal_leases.values():
             if lease.part.state is ShardState.READY:
@@ -128,7 +128,7 @@ class Journaling:
         self._followings = [one for one in self._followings if one.number != table]
         self._measure()
 
-    def tend(self) -> None:
+    def each_second(self) -> None:
         """Each second: say what is the matter for as long as it is."""
         self._measure()
         if self._on and not self._room and any(f.shards.journalable for f in self._followings):

@@ -83,7 +83,7 @@ class FollowPhases:
             for following in self._followings.values():
                 # The clock was set back since then.
                 following.shards.set_back(self._source_clock.earliest())
-            self._loop.every(1.0, self.tend)
+            self._loop.every(1.0, self.each_second)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_fences)
             self._loop.every(APPLIED_EVERY, self._save_applied)
@@ -158,10 +158,10 @@ class FollowPhases:
         following.active = True
         table = following.number
         self._appliers[table] = self._task.start_applier(self._writers[table], following.home)
-        self._writers[following.number].say(writer_messages.Sweep(following.number))
+        self._writers[following.number].send_aside(writer_messages.Sweep(following.number))
         self._keep_fence(following)
         following.shards.begin_applying()
-        self._journaling.give_way(following)
+        self._journaling.stop_journaling_ready_shards(following)
         self._monitor.watcher.look(following)
         self._scheduler.assign(following)
 
@@ -173,16 +173,16 @@ class FollowPhases:
 
     # ---- now and then
 
-    def tend(self) -> None:
+    def each_second(self) -> None:
         """Each second: see how far the tables are."""
         followings, latest = self._followings.values(), self._source_clock.latest()
         for following in followings:
             self._look_at_lag(following, latest)
             if following.active and not (following.consistent or following.shards.suspicions):
                 self._look_at_consistency(following)
-        self._journaling.tend()
-        self._monitor.tend()
-        self._scheduler.tend()
+        self._journaling.each_second()
+        self._monitor.each_second()
+        self._scheduler.each_second()
         if followings and all(map(self._is_consistent, followings)):
             self._task.consistent()
 
@@ -205,7 +205,7 @@ class FollowPhases:
     def _look_at_consistency(self, following: FollowedTable) -> None:
         if following.reaches(following.consistent_from):
             following.consistent = True
-            self._writers[following.number].say(writer_messages.Sweep(following.number))
+            self._writers[following.number].send_aside(writer_messages.Sweep(following.number))
             whole = following.plan.whole(self._config) and not following.record.skipped
             log.info(
                 "table %s: %s: every change made before %s (source's clock) is applied",
@@ -218,7 +218,7 @@ class FollowPhases:
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""
         for following in self._active():
-            self._writers[following.number].say(writer_messages.Verify(following.number))
+            self._writers[following.number].send_aside(writer_messages.Verify(following.number))
 
     def _keep_fences(self) -> None:
         for following in self._active():
@@ -237,7 +237,9 @@ class FollowPhases:
     def _keep_fence(self, following: FollowedTable) -> None:
         sessions = [shard.id for shard in following.shards]
         sessions += repair_sessions(following.record.repairs)
-        self._writers[following.number].say(writer_messages.KeepFences(following.number, sessions))
+        self._writers[following.number].send_aside(
+            writer_messages.KeepFences(following.number, sessions)
+        )
 
     def _active(self) -> list[FollowedTable]:
         return [following for following in self._followings.values() if following.active]

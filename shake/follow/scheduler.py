@@ -103,7 +103,7 @@ class FollowScheduler:
             case worker_messages.Tip(_, moment):
                 following.answers += 1
                 following.tip(lease, min(moment, self._source_clock.earliest()))
-                self._turns[following.home].rest_at_tip(lease)
+                self._turns[following.home].end_turn_at_tip(lease)
             case worker_messages.ShardEnd(_, over):
                 shard.iterator = TipIterator(message.iterator, message.asked, message.since)
                 self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
@@ -141,10 +141,10 @@ class FollowScheduler:
 
     # ---- each second
 
-    def tend(self) -> None:
-        """Let those have a turn that wait, and lease what can be read by now."""
+    def each_second(self) -> None:
+        """End long turns where shards wait, and lease what can be read by now."""
         for turns in self._turns.values():
-            turns.take()
+            turns.end_long_turns()
         self.assign(*self._followings.values())
 
     def restrict(self, following: FollowedTable) -> None:

@@ -44,7 +44,7 @@ class StreamMonitor:
         """A table is not followed any more."""
         self._followings = [one for one in self._followings if one.number != table]
 
-    def tend(self) -> None:
+    def each_second(self) -> None:
         """Each second: report what is uncertain."""
         for following in self._followings:
             for one in following.shards.suspicions:

@@ -21,7 +21,7 @@ from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
 
 #: How many shards of a table are looked at together: those behind them are trimmed later.
-_MOST_PROBED = 20
+_MAX_PROBED = 20
 
 
 @dataclass(slots=True)
@@ -271,7 +271,7 @@ class FollowedTable:
                 shard.journaling or shard.fully_journaled or shard.suspected or spared(shard, now)
             )
         ]
-        return heapq.nsmallest(_MOST_PROBED, idle, key=lambda shard: shard.read_through)
+        return heapq.nsmallest(_MAX_PROBED, idle, key=lambda shard: shard.read_through)
 
     @property
     def pending(self) -> int:

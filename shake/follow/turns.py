@@ -97,8 +97,8 @@ class Turns:
         """The table has all the readers that it is allowed."""
         return following.readers >= self._most
 
-    def take(self) -> None:
-        """Where shards wait, those that were read the longest give way.
+    def end_long_turns(self) -> None:
+        """Where shards wait, end the leases of those that were read the longest.
 
         Of the same demand; where that has no reader at all, of the table's other one, if the table
         is full, or else of those that have most.
@@ -108,9 +108,9 @@ class Turns:
         pairs = [self._demands(following) for following in ours]
         for demand, other in [*pairs, *(pair[::-1] for pair in pairs)]:
             if demand.waiting and demand.leases:
-                self._give_way(demand.held[: demand.waiting])
+                self._end_turns(demand.held[: demand.waiting])
             elif demand.waiting and self._full(demand.following):
-                self._give_way(other.held[:1])
+                self._end_turns(other.held[:1])
             elif demand.waiting:
                 self._unserved += 1
         self._unserved = max(0, self._unserved)
@@ -121,9 +121,9 @@ class Turns:
                 key=lambda demand: -len(demand.leases),
             )
             held = (one for demand in most for one in demand.held)
-            self._give_way(list(itertools.islice(held, self._unserved)))
+            self._end_turns(list(itertools.islice(held, self._unserved)))
 
-    def rest_at_tip(self, lease: ApplyingLease) -> None:
+    def end_turn_at_tip(self, lease: ApplyingLease) -> None:
         """A shard that is read to its tip gives way soon: the more wait, the sooner."""
         if waiting := self._unserved or lease.table.shards.waiting:
             readers = self._pool.busy_readers(self._site)
@@ -132,7 +132,7 @@ class Turns:
                 self._unserved = max(0, self._unserved - 1)
                 self._pool.end_lease(lease)
 
-    def _give_way(self, held: list[Lease[Any, Any, Any]]) -> None:
+    def _end_turns(self, held: list[Lease[Any, Any, Any]]) -> None:
         for lease in held:
             if self._loop.clock() - lease.since >= TURN:
                 self._pool.end_lease(lease)

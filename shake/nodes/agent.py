@@ -77,7 +77,7 @@ class _Child:
             return self._socket.send(self._outgoing)
         except BlockingIOError:
             return 0
-        except OSError:  # it is dead, which ``read`` notices
+        except OSError:  # it has exited, which ``read`` notices
             return len(self._outgoing)
 
     def read(self) -> bool:
@@ -91,7 +91,7 @@ class _Child:
             self._agent.post(messages.FromChild(self.number, data))
         return bool(data)
 
-    def died(self) -> None:
+    def disconnected(self) -> None:
         self.process.kill()
         self._socket.close()
         self._agent.ended(self)
@@ -161,7 +161,7 @@ class Agent:
             self._handle(message)
         return alive
 
-    def died(self) -> None:
+    def disconnected(self) -> None:
         log.warning("the connection to the head is lost")
         self._lost = True
 

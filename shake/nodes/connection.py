@@ -100,7 +100,7 @@ class MessageStream(Generic[In, Out]):
             self._full = False
 
     def _send(self) -> int:
-        """How much the socket took. A dead peer takes all: ``receive`` notices its death."""
+        """How much the socket took. A closed socket takes all: ``receive`` notices that."""
         try:
             return self._stream.send(self._buffer)
         except BlockingIOError:

@@ -142,7 +142,7 @@ class Head:
             self._serve(0.1)
         for number in set(self._connected(members)) - self._begun:
             log.warning("node %s does not answer", self._nodes[number].node)
-            self._nodes[number].died()
+            self._nodes[number].disconnected()
 
     def _connected(self, members: Sequence[int]) -> list[int]:
         return [n for n in members if n in self._nodes and self._nodes[n].reachable]
@@ -160,7 +160,7 @@ class Head:
         for stream in exchange(list(by_stream), seconds):
             node = by_stream[stream]
             if not node.read():
-                node.died()
+                node.disconnected()
 
     # ---- while a run lasts
 

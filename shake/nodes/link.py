@@ -29,7 +29,7 @@ log = logging.getLogger("shake.nodes")
 HELLO_SECONDS = 5.0
 #: Connections whose hello goes on: from one address, so that it cannot keep others away, and in
 #: all. More are closed at once, and a node tries again.
-MOST_HELLOS_OF_ADDRESS, MOST_HELLOS = 32, 256
+MAX_HELLOS_OF_ADDRESS, MAX_HELLOS = 32, 256
 #: Seconds between two lines about connections that were no nodes. The port can be open to many.
 _COMPLAINT_SECONDS = 10.0
 
@@ -99,8 +99,8 @@ class Listener:
     def _admitted(self, connection: socket.socket, peer: str) -> bool:
         """Begin the hello in a thread; False where too many go on already."""
         with self._lock:
-            full = self._hellos.total() >= MOST_HELLOS
-            if full or self._hellos[peer] >= MOST_HELLOS_OF_ADDRESS:
+            full = self._hellos.total() >= MAX_HELLOS
+            if full or self._hellos[peer] >= MAX_HELLOS_OF_ADDRESS:
                 return False
             self._hellos[peer] += 1
         thread = threading.Thread(target=self._meet, args=(connection, peer), name="hello")

@@ -83,7 +83,7 @@ class Node:
                     self._head.reported(self, message)
         return alive
 
-    def died(self) -> None:
+    def disconnected(self) -> None:
         self.stream.close()
         self._head.disconnected(self)
 
@@ -91,7 +91,7 @@ class Node:
         """Without a loop: handle what comes within this time, until something has come."""
         for _ in exchange([self.stream], seconds):
             if not self.read():
-                self.died()
+                self.disconnected()
 
     # ---- as a Site
 
@@ -102,7 +102,7 @@ class Node:
         while self.reachable and number not in self._arenas and time.monotonic() < end:
             self.serve(end - time.monotonic())
         if number not in self._arenas and self.reachable:
-            self.died()
+            self.disconnected()
         return self._arenas.pop(number, -1)
 
     def close_arena(self, descriptor: int) -> None:

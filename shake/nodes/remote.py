@@ -77,7 +77,7 @@ class RemoteChannel(Generic[SetUp, Taken, Sent]):
         self.process.status = status
         if self.peer:
             self.peer.read()
-            self.peer.died()
+            self.peer.disconnected()
 
     def receive(self) -> tuple[list[Pong | FromChild | Sent], bool]:
         messages_ = [self._role.sent.decode(packed) for packed in self._unpacker]

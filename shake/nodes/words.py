@@ -10,7 +10,7 @@ import msgpack
 
 _LENGTH = struct.Struct(">I")
 #: No frame is larger until both sides have proved that they have the secret.
-_MOST_BYTES = 1024
+_MAX_BYTES = 1024
 
 
 class HelloError(Exception):
@@ -48,8 +48,8 @@ class Words:
     def hear(self, number: int) -> list[bytes]:
         """The fields of the next frame, which are so many."""
         (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
-        if size > _MOST_BYTES:
-            raise HelloError(f"a frame of {size} bytes, where {_MOST_BYTES} are allowed")
+        if size > _MAX_BYTES:
+            raise HelloError(f"a frame of {size} bytes, where {_MAX_BYTES} are allowed")
         packed = self._exactly(size)
         try:
             fields = msgpack.unpackb(packed)

@@ -16,7 +16,7 @@ APPLIERS = 16
 #: Without full.writers a copy gets one writer for so many bytes of the table. It gets at most one
 #: for so many workers, and at most so many. One writer serves two workers that never wait (make
 #: bench ARGS=roles).
-WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MOST_WRITERS = 100_000_000_000, 3, 8
+WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MAX_WRITERS = 100_000_000_000, 3, 8
 
 #: Private memory of each role, and what a slot holds of a 1 MB page, in bytes: measured as PSS
 #: (make bench ARGS=memory) on Python 3.10.
@@ -56,7 +56,7 @@ def segments_left(plan: TablePlan) -> int:
 def writers_of(config: Config, plan: TablePlan, workers: int) -> int:
     """Writers of a table's copy at most, where a run has so many workers: see full.writers."""
     by_size = math.ceil(plan.table.bytes / WRITER_TABLE_BYTES)
-    default = min(by_size, workers // WORKERS_PER_WRITER, MOST_WRITERS)
+    default = min(by_size, workers // WORKERS_PER_WRITER, MAX_WRITERS)
     readable = min(segments_left(plan), workers * config.full_document_parser)
     used = 1 if config.sync_schema_only else readable
     return max(1, min(config.full_writers or default, used))

@@ -20,7 +20,7 @@ from shake.stream.shard import Shard
 SEGMENT_BYTES = 64 * 1024 * 1024
 SMALLEST_SEGMENT_BYTES = 4 * 1024 * 1024
 SEGMENTS_PER_SCANNER = 8
-MOST_SEGMENTS = 8192
+MAX_SEGMENTS = 8192
 
 
 class Action(Enum):
@@ -144,7 +144,7 @@ def count_segments(config: Config, table: Table, scanners: int, *, holds_items: 
     if config.full_read_concurrency:
         return config.full_read_concurrency
     if holds_items and table.items == 0:
-        return min(SEGMENTS_PER_SCANNER * scanners, MOST_SEGMENTS)
+        return min(SEGMENTS_PER_SCANNER * scanners, MAX_SEGMENTS)
     by_size = math.ceil(table.bytes / SEGMENT_BYTES)
     for_all = min(math.ceil(table.bytes / SMALLEST_SEGMENT_BYTES), SEGMENTS_PER_SCANNER * scanners)
-    return min(max(by_size, for_all, 1), MOST_SEGMENTS)
+    return min(max(by_size, for_all, 1), MAX_SEGMENTS)

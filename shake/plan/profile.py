@@ -27,7 +27,7 @@ from shake.source.item_size import item_bytes
 from shake.source.scan import ScanPlan
 
 #: The most items that are read of a table, and the segments that they are read from.
-MOST_ITEMS, SEGMENTS = 10_000, 16
+MAX_ITEMS, SEGMENTS = 10_000, 16
 #: Tables that are read at the same time, and tries of each request.
 _THREADS, _ATTEMPTS = 4, 5
 #: Bad items that are shown of a table.

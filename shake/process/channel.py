@@ -102,7 +102,7 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
             del self._outgoing[:sent]
 
     def _send(self, data: bytes | bytearray) -> int:
-        """How much the socket took. A dead child takes all: ``receive`` notices its death."""
+        """How much the socket took. A closed socket takes all: ``receive`` notices that."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
@@ -114,7 +114,7 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
         """Messages that are there, and whether the child is still at the other end.
 
         Call it when there is something to read, and again as long as there is: what a child sent
-        whole before it died still counts; a message cut by its death does not.
+        whole before it exited still counts; a message cut by its exit does not.
         """
         try:
             data = self._socket.recv(_CHUNK)

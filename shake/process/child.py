@@ -23,7 +23,7 @@ class Child(Generic[SetUp, Taken, Sent]):
     """A running child. It exits by itself as soon as the supervisor's end of its channel closes.
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
-    it is killed, and ``on_death`` is called as for any other death. Before that, and when it
+    it is killed, and ``on_exit`` is called as for any other exit. Before that, and when it
     answers again, ``on_message`` receives that each Silent is over. ``launched`` is the process,
     where it runs already; else it is started at the ``site``. Raises OSError where the machine has
     no room for it.
@@ -37,7 +37,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         set_up: SetUp,
         descriptors: tuple[int, ...],
         on_message: Callable[[FromChild | Sent], None],
-        on_death: Callable[[str], None],
+        on_exit: Callable[[str], None],
         launched: tuple[Process, ChildConnection[SetUp, Taken, Sent]] | None = None,
         site: Site = HERE,
     ) -> None:
@@ -45,7 +45,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._loop = loop
         self._name = start.name
         self._on_message = on_message
-        self._on_death = on_death
+        self._on_exit = on_exit
         self._over = False
         self._kill_at = 0.0  # on the monotonic clock, once it is dismissed
         self._killed = ""  # why, where it did not answer
@@ -73,7 +73,7 @@ class Child(Generic[SetUp, Taken, Sent]):
                 self._on_message(message)
         return alive
 
-    def died(self) -> None:
+    def disconnected(self) -> None:
         """Its end of the channel has closed: make sure that it is gone, and report how it ended."""
         self._over = True
         self._process.kill()
@@ -81,7 +81,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self.channel.close()
         self._end_reports()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        self._on_death(self._killed or how)
+        self._on_exit(self._killed or how)
 
     def _beat(self) -> None:
         """Ping the child again, or report or kill it for its silence."""
@@ -92,7 +92,7 @@ class Child(Generic[SetUp, Taken, Sent]):
                 self.channel.send(Ping())
             case Liveness.SILENT:
                 self._report(heartbeat.REPORT_AFTER)
-            case Liveness.DEAD:
+            case Liveness.EXPIRED:
                 # Its channel closes when it is gone. Until then it can still touch its arena, so
                 # a process that even SIGKILL does not end (in a hung system call) is not replaced.
                 self._killed = f"killed: no answer for {heartbeat.KILL_AFTER:.0f} s"
@@ -107,7 +107,7 @@ class Child(Generic[SetUp, Taken, Sent]):
 
     def _end_reports(self) -> None:
         for text in self._reported:
-            self._on_message(Silent(text, over=True))
+            self._on_message(Silent(text, answers_again=True))
         self._reported.clear()
 
     def dismiss(self) -> None:

@@ -41,7 +41,7 @@ class Liveness(Enum):
     ALIVE = auto()  # it has answered the last ping: send the next one
     AWAITED = auto()  # its answer is not here yet
     SILENT = auto()  # report it
-    DEAD = auto()  # kill it
+    EXPIRED = auto()  # kill it
 
 
 class Heartbeat:
@@ -67,5 +67,5 @@ class Heartbeat:
             return Liveness.ALIVE
         self._silent += min(passed, EVERY)
         if self._silent >= KILL_AFTER:
-            return Liveness.DEAD
+            return Liveness.EXPIRED
         return Liveness.SILENT if self._silent >= REPORT_AFTER else Liveness.AWAITED

@@ -33,7 +33,8 @@ class Peer(Protocol):
     def read(self) -> bool:
         """Handle the messages that are there; False where the other end is closed."""
 
-    def died(self) -> None: ...
+    def disconnected(self) -> None:
+        """The other end is closed."""
 
 
 class Loop:
@@ -123,7 +124,7 @@ class Loop:
                 self._expect(channel, channel.fileno(), selectors.EVENT_READ)
         if events & selectors.EVENT_READ and not peer.read():
             self.forget(channel)
-            peer.died()
+            peer.disconnected()
 
     def _expect(self, channel: Channel, descriptor: int, events: int) -> None:
         """Wait for a full socket to take more, and only for that: it can most of the time."""

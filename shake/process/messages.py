@@ -42,11 +42,11 @@ class Ready(NamedTuple):
 class Silent(NamedTuple):
     """A child does not answer: Child makes this message in its place.
 
-    ``over``: it answers again, or it is gone.
+    ``answers_again``: it answers again, or it is gone.
     """
 
     text: str
-    over: bool = False
+    answers_again: bool = False
 
 
 class Log(NamedTuple):

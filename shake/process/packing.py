@@ -27,12 +27,12 @@ M = TypeVar("M", bound=Message)
 # Text of a server can hold lone surrogates. It is sent as it is.
 _ERRORS = "surrogatepass"
 #: No message is larger.
-_MOST_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 256 * 1024 * 1024
 
 
 def unpacker() -> msgpack.Unpacker:
     """A streaming unpacker: feed it what the socket gives, iterate over packed messages."""
-    return msgpack.Unpacker(max_buffer_size=_MOST_BYTES, unicode_errors=_ERRORS, use_list=False)
+    return msgpack.Unpacker(max_buffer_size=_MAX_BYTES, unicode_errors=_ERRORS, use_list=False)
 
 
 class Packing(Generic[M]):

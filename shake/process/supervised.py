@@ -19,9 +19,9 @@ from shake.process.ulimits import shortage
 log = logging.getLogger("shake.farm")
 
 #: A child that exits so often in a row without progress will not make any.
-MOST_DEATHS = 10
+MAX_CRASHES = 10
 #: Seconds before a replacement starts.
-REVIVAL = Backoff(first=0.1, longest=5.0)
+RESTART_BACKOFF = Backoff(first=0.1, longest=5.0)
 
 
 class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
@@ -30,9 +30,9 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
     def __init__(
         self, loop: Loop, role: Role[SetUp, Taken, Sent], config: Config, site: Site = HERE
     ) -> None:
-        self.child: Child[SetUp, Taken, Sent] | None = None  # None: between death and replacement
+        self.child: Child[SetUp, Taken, Sent] | None = None  # None: between exit and replacement
         self.restarts = 0
-        self.deaths = 0  # in a row, without progress in between
+        self.crashes_in_a_row = 0  # in a row, without progress in between
         self._loop = loop
         self._role = role
         self._config = config
@@ -59,10 +59,10 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
 
     @abstractmethod
     def fail(self, error: RunError) -> None:
-        """It died too often."""
+        """It crashed too often."""
 
     def lost(self) -> None:
-        """The process died. A replacement starts later."""
+        """The process has exited. A replacement starts later."""
 
     @property
     def pid(self) -> int:
@@ -74,11 +74,11 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
         start = Start(self.name, self._config.as_settings())
         try:
             self.child = Child(
-                *(self._loop, self._role, start, set_up, descriptors, self.received, self._died),
+                *(self._loop, self._role, start, set_up, descriptors, self.received, self._exited),
                 site=self.site,
             )
         except OSError as error:
-            self._died(f"it cannot be started: {shortage(error) or error.strerror}")
+            self._exited(f"it cannot be started: {shortage(error) or error.strerror}")
 
     def send(self, message: Taken) -> None:
         """Send a message; a replacement process does not get it again."""
@@ -99,19 +99,21 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
         if self.child is not None:
             self.child.reap()
 
-    def _died(self, how: str) -> None:
+    def _exited(self, how: str) -> None:
         self.child = None
         self.lost()
         if self._retired:
             return
-        self.deaths += 1
+        self.crashes_in_a_row += 1
         self.restarts += 1
         log.warning("%s crashed (%s); it is replaced", self.label, how)
-        if self.deaths > MOST_DEATHS:
-            self.fail(RunError(f"{self.label} crashed {self.deaths} times in a row ({how})"))
+        if self.crashes_in_a_row > MAX_CRASHES:
+            self.fail(
+                RunError(f"{self.label} crashed {self.crashes_in_a_row} times in a row ({how})")
+            )
         else:
-            self._loop.later(REVIVAL.most(self.deaths - 1), self._revive)
+            self._loop.later(RESTART_BACKOFF.most(self.crashes_in_a_row - 1), self._restart)
 
-    def _revive(self) -> None:
+    def _restart(self) -> None:
         if not self._retired:
             self.start()

@@ -135,8 +135,8 @@ class RunningTask:
             log.warning("%s: all of them finish what they have read, and go on", why)
         self.shutdown.regroup(why)
 
-    def worker_died(self, worker: Worker) -> None:
-        self.parts.copy_scheduler.worker_died(worker)
+    def worker_crashed(self, worker: Worker) -> None:
+        self.parts.copy_scheduler.worker_crashed(worker)
         self.parts.follow_scheduler.assign()
 
     def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
@@ -191,7 +191,7 @@ class RunningTask:
                 self.fail(RunError(text))
             case Diagnosis():
                 self.diagnostics.add(message)
-            case Silent(text, over=True):
+            case Silent(text, answers_again=True):
                 self._health.resolve(text)
             case Silent(text):
                 self.uncertain(text)

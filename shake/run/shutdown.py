@@ -131,10 +131,10 @@ class Shutdown:
         self.stage = Stage.ASKED
         self._drain(grace_seconds)
 
-    def missed(self, who: str) -> None:
-        """The time is over and not all is durable: ``who`` did not answer."""
+    def missed(self, component: str) -> None:
+        """The time is over and not all is durable: ``component`` did not answer."""
         if self.ending.status == 0 and not self.ending.regroup:
-            line = f"stopped, but {who} did not answer in time; start again to go on"
+            line = f"stopped, but {component} did not answer in time; start again to go on"
             self.ending = replace(self.ending, status=1, line=line)
 
     def end(self, errors: str) -> None:

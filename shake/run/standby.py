@@ -32,7 +32,7 @@ class Standby:
         """The result of ``attempt``, made every POLL seconds until no other process is in the way.
 
         It waits for an election too, or for a server that does not answer: it often comes with the
-        death of the machine that ran the task. Raises what no waiting cures.
+        failure of the machine that ran the task. Raises what no waiting cures.
         """
         while True:
             try:

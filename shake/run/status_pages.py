@@ -30,7 +30,7 @@ log = logging.getLogger("shake")
 #: Seconds without a new snapshot after which the supervisor counts as silent.
 _SILENT_SECONDS = 15.0
 #: Seconds in which the page of an ended run must answer, and the states that it can show.
-_PAGE_SECONDS, _MOST_STATE = 2.0, 20
+_PAGE_SECONDS, _MAX_STATE = 2.0, 20
 _ENDS = frozenset({"finished", "failed", "stopped"})
 
 
@@ -168,7 +168,7 @@ def _shows_an_end(bind: str, port: int) -> bool:
     connection = HTTPConnection(bind, port, timeout=_PAGE_SECONDS)
     with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
         connection.request("GET", "/healthz")
-        return connection.getresponse().read(_MOST_STATE).decode(errors="replace").strip() in _ENDS
+        return connection.getresponse().read(_MAX_STATE).decode(errors="replace").strip() in _ENDS
     return False
 
 

@@ -67,7 +67,7 @@ class Steering:
     def finishing(self) -> bool:
         return self._steered.finishing
 
-    def obey(self, command: Command) -> Reply:
+    def execute(self, command: Command) -> Reply:
         """Carry out a command, or say why not."""
         if not self._shutdown.running:
             return Reply(False, f"the task is ending: {self._shutdown.ending.line}")
@@ -129,7 +129,7 @@ class Steering:
 
     # ---- budgets
 
-    def tend(self) -> None:
+    def each_second(self) -> None:
         """Each second: begin the next window when its time has come."""
         window = window_at(self._config.source_windows, self._now())
         if window == self._window:

@@ -10,7 +10,7 @@ from math import inf
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import StoreUnavailable
-from shake.checkpoint.summary import MOST_TABLES, TableLine, TaskSummary
+from shake.checkpoint.summary import MAX_TABLES, TableLine, TaskSummary
 from shake.checkpoint.task_lock import TaskLock
 from shake.errors import ShakeError
 from shake.process.outlet import Outlet
@@ -97,7 +97,7 @@ def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") 
         tables=len(snapshot.tables),
         tables_done=sum(table.state in COMPLETE for table in snapshot.tables),
         kept=everything.kept,
-        lines=tuple(map(_line, sorted(snapshot.tables, key=_need)[:MOST_TABLES])),
+        lines=tuple(map(_line, sorted(snapshot.tables, key=_need)[:MAX_TABLES])),
         last_error=error,
         last_error_at=now if error else 0.0,
     )

@@ -50,7 +50,7 @@ class Supervisor:
         gc.set_threshold(1_000_000)
         loop = self._loop
         loop.every(_SAVE_SECONDS, self._each_second)
-        self._resources.desk.open(loop.post, self._obey)
+        self._resources.desk.open(loop.post, self._execute)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
         pause = max(self._refresh, len(self._parts.copies) / _SHOWN_TABLES)
         loop.every(pause, self._task.show)
@@ -130,15 +130,15 @@ class Supervisor:
             self._until = until
             for process in self._parts.writing:
                 process.extend()
-        self._task.steering.tend()
+        self._task.steering.each_second()
         if self._task.ends_when_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
 
-    def _obey(self, command: Command) -> Reply:
+    def _execute(self, command: Command) -> Reply:
         """Carry out a command, and show what it has changed."""
         if isinstance(command, GetStatus):
             return Reply(True, "", summarize(self.snapshots.take(), "").document())
-        reply = self._task.steering.obey(command)
+        reply = self._task.steering.execute(command)
         self._task.show()
         return reply
 

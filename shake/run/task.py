@@ -128,7 +128,7 @@ def _take_over(
     opened = standby.retry(lambda: stack.enter_context(open_connections(config)))
     lock = standby.retry(lambda: stack.enter_context(_acquire(opened, standby.notice, token)))
     last = standby.retry(opened.checkpoints.load_summary)
-    # A run that died early has not replaced the summary of the run before it.
+    # A run that ended early has not replaced the summary of the run before it.
     if last and last != before and last.finished_by_cutover:
         log.info("the task was finished by cutover at %s: nothing is left to be done", utc(last.at))
         return None

@@ -36,8 +36,8 @@ _FIRST_BYTES = 64 * 1024
 #: No answer of DynamoDB is larger: 1 MB of the shortest elements, such as null, is 7 MB of JSON,
 #: and a record has two images.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-_MOST_BYTES = 64 * 2**20
-_MOST_HEAD = 64 * 1024
+_MAX_BYTES = 64 * 2**20
+_MAX_HEAD = 64 * 1024
 _UNREADABLE = (
     "an address cannot be read: check the proxy of the environment (HTTPS_PROXY, HTTP_PROXY), and "
     "percent-encode its user and password"
@@ -126,7 +126,7 @@ class Connection:
         """Wait for the answer to what was sent."""
         got = 0
         while (end := bytes(buffer.view[:got]).find(_HEAD_END)) < 0:
-            if got > _MOST_HEAD:
+            if got > _MAX_HEAD:
                 raise ConnectionBroken("the answer is not HTTP")
             buffer.grow(got + _FIRST_BYTES // 2, got)
             got += self._read(buffer.view[got:])
@@ -136,7 +136,7 @@ class Connection:
         length = headers.get("content-length", "")
         if status // 100 == 1 or not _LENGTH.fullmatch(length):
             return self._receive_otherwise(buffer, got)
-        if int(length) > _MOST_BYTES:
+        if int(length) > _MAX_BYTES:
             raise ConnectionBroken(
                 f"the answer has {length} bytes, and no answer of DynamoDB is so large"
             )
@@ -182,7 +182,7 @@ class Connection:
         response = HTTPResponse(_Replayed(bytes(buffer.view[:got]), self._socket), method="POST")  # type: ignore[arg-type]
         try:
             response.begin()
-            body = response.read(_MOST_BYTES + 1)
+            body = response.read(_MAX_BYTES + 1)
         except (HTTPException, OSError) as error:
             raise ConnectionBroken(f"the answer broke off: {_reason(error)}") from error
         self._close_after = bool(response.will_close)
@@ -196,13 +196,13 @@ class Connection:
 class _Replayed(io.RawIOBase):
     """A socket's bytes, those that were read from it already once more.
 
-    They end by an error after _MOST_BYTES, whatever they are: chunks, headers, a body without end.
+    They end by an error after _MAX_BYTES, whatever they are: chunks, headers, a body without end.
     """
 
     def __init__(self, again: bytes, source: socket.socket) -> None:
         self._again = again
         self._source = source
-        self._left = _MOST_BYTES - len(again)
+        self._left = _MAX_BYTES - len(again)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)

@@ -31,7 +31,7 @@ log = logging.getLogger("shake.http")
 logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that is slow is no news
 
 #: Bytes of a body at most.
-MOST_BODY = 4096
+MAX_BODY = 4096
 
 #: Seconds in which the page of an earlier run, which has ended, makes room.
 _ROOM_SECONDS = 3.0
@@ -67,13 +67,13 @@ Query = Sequence[tuple[str, str]]
 class Route:
     """How a path is answered, with a slash at its end or without one.
 
-    ``open`` needs no token. ``stranger`` is the body for who comes without one: the status page,
-    which holds no data and asks for the token.
+    ``open`` needs no token. ``unauthorized_body`` is the body of an answer to a
+    request without one: the status page, which holds no data and asks for the token.
     """
 
     answer: Callable[[Query], HttpResponse]
     open: bool = False
-    stranger: Callable[[], HttpResponse] | None = None
+    unauthorized_body: Callable[[], HttpResponse] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Server:
         listener = _listen(key, bind, port)
         self.port: int = listener.getsockname()[1]
         self._sockets: dict[int, Any] = {}
-        limits = _LIMITS | ({"max_request_body_size": MOST_BODY + 1} if posts else {})
+        limits = _LIMITS | ({"max_request_body_size": MAX_BODY + 1} if posts else {})
         server = create_server(
             _Application(token, routes, posts or {}),
             map=self._sockets,
@@ -220,7 +220,7 @@ class _Application:
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
             return HttpResponse(b"send the header Content-Type: application/json\n", status=403)
         try:
-            return post.answer(environ["wsgi.input"].read(MOST_BODY))
+            return post.answer(environ["wsgi.input"].read(MAX_BODY))
         except Exception:
             log.exception("%s could not be answered", environ["PATH_INFO"])
             return HttpResponse(b"this failed; see the log\n", status=500)
@@ -230,7 +230,9 @@ class _Application:
         route = self._routes.get(path.removesuffix("/") or "/")
         if route is None or not route.open:
             if self._token and not _knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
-                page = route.stranger() if route and route.stranger else _NEEDS_TOKEN
+                page = (
+                    route.unauthorized_body() if route and route.unauthorized_body else _NEEDS_TOKEN
+                )
                 return HttpResponse(page.body, page.type, 401)
             if not self._token and not _is_address(environ.get("HTTP_HOST", "127.0.0.1")):
                 return HttpResponse(

@@ -57,7 +57,7 @@ def status_server(
         return _ready(snapshot(), query)
 
     routes = {
-        "/": Route(lambda _: start, stranger=lambda: start),
+        "/": Route(lambda _: start, unauthorized_body=lambda: start),
         "/status": data(lambda one: status(one) | {"control": bool(posts)}),
         **{f"/{name}": _part(name, type) for name, type in _PARTS.items()},
         "/view": Route(lambda _: _json(view(watch.watched(), control=bool(posts)))),

@@ -131,7 +131,7 @@ class Fence(NamedTuple):
     process: int = 0
 
 
-#: Of a writer without a past.
+#: The fence of a writer that numbers no commands, into a collection of unknown UUID.
 NO_FENCE = Fence()
 
 

@@ -34,7 +34,7 @@ class JournalingReader(Reader):
             with contextlib.closing(self._journal):
                 self._records, self._bytes, self._created = self._journal.found
                 self._position = max(self._position, self._journal.sequence, key=as_number)
-                if lease.start or self._records:  # a worker that died has read the oldest
+                if lease.start or self._records:  # a worker that crashed has read the oldest
                     self._sequence = max(self._sequence, self._journal.sequence, key=as_number)
                 over = self._journal.ended or self._read()
                 if over and not self._journal.ended:
@@ -46,7 +46,7 @@ class JournalingReader(Reader):
             return False
 
     def _wait(self) -> None:
-        """Wait for the journal's lock: a worker of a dead run can hold it for some seconds."""
+        """Wait for the journal's lock: a worker of an earlier run can hold it for some seconds."""
         if self._leaving():
             raise Stopped
         self._waited += _LOCK_EVERY

@@ -20,7 +20,7 @@ _BUCKETS = 1 << 18
 #: Where the query of an update or a delete begins: behind length, type and name.
 _QUERY_AT = 4 + 3
 #: Larger than any batch.
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 class KeptIndex:
@@ -90,7 +90,7 @@ class KeptIndex:
 
 
 def _cut(documents: memoryview) -> Iterator[bytes]:
-    for start, end, _ in codec.batches(documents, 1, _MOST_BYTES):
+    for start, end, _ in codec.batches(documents, 1, _MAX_BYTES):
         yield documents[start:end].tobytes()
 
 

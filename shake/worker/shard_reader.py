@@ -76,7 +76,7 @@ class Reader(threading.Thread):
         self._stopping = context.stop
         self._clock = context.clock
         self._margin = context.config.incr_margin
-        self._told = 0.0  # the last tip that was reported, in local time
+        self._last_reported_tip = 0.0  # the last tip that was reported, in local time
         self._calls = Bucket(context.config.qps_incr, time.monotonic(), BURST)
         self._limit = context.config.qps_incr_batch_num
         self._buffer = Buffer()
@@ -144,8 +144,8 @@ class Reader(threading.Thread):
                 return True
             self._next = page.next_iterator
             tip = self._silence.tip(page.records, asked)
-            if tip is not None and tip - self._told >= _TIP_EVERY:
-                self._told = tip
+            if tip is not None and tip - self._last_reported_tip >= _TIP_EVERY:
+                self._last_reported_tip = tip
                 self._tip(self._clock.earliest(tip) - self._margin)
             if page.records < self._limit * _BUSY and not self._silence.undecided:
                 quickly = not self._silence.quiet or asked < self._context.quick_until

@@ -196,7 +196,7 @@ class CollectionWriter:
         return None
 
     def _carry_out(self, order: messages.Order) -> messages.Done:
-        """Carry out an order. It can be the second try of a process that died."""
+        """Carry out an order. It can be the second try, after a process that crashed."""
         done = messages.Done(order.table)
         staging = self._staging() if self._staged else None
         match order:

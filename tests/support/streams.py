@@ -34,7 +34,7 @@ RETENTION = 24 * 3600.0
 ITERATOR_AGE = 15 * 60.0
 #: Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 #: and ``API_streams_DescribeStream.html``, ``API_streams_ListStreams.html``, ``API_Scan.html``
-MOST_RECORDS, MOST_SHARDS, MOST_STREAMS, PAGE_BYTES = 1000, 100, 100, 1 << 20
+MAX_RECORDS, MAX_SHARDS, MAX_STREAMS, PAGE_BYTES = 1000, 100, 100, 1 << 20
 
 
 class Journal(list[Call]):
@@ -93,7 +93,7 @@ class Simulator:
         self.child_filter: Literal["served", "refused", "ignored"] = "served"
         self.empty_pages = 0.0
         self.cold_pages = 0
-        self.most_shards = MOST_SHARDS
+        self.most_shards = MAX_SHARDS
         self.enabling = 0
         self.table_ids = True
         self.iterator_age = ITERATOR_AGE
@@ -323,7 +323,7 @@ class Simulator:
         streams.sort(key=lambda stream: stream.arn)
         after, name = request.get("ExclusiveStartStreamArn", ""), request.get("TableName")
         streams = [s for s in streams if s.arn > after and name in (None, s.table)]
-        limit = checked_limit(request, MOST_STREAMS)
+        limit = checked_limit(request, MAX_STREAMS)
         more = {"LastEvaluatedStreamArn": streams[limit - 1].arn} if len(streams) > limit else {}
         shown = [
             {"StreamArn": s.arn, "TableName": s.table, "StreamLabel": s.label}
@@ -336,7 +336,7 @@ class Simulator:
 
         A LastEvaluatedShardId does not mean that there is more (``API_streams_StreamDescription``).
         """
-        stream, limit = self._stream(request["StreamArn"]), checked_limit(request, MOST_SHARDS)
+        stream, limit = self._stream(request["StreamArn"]), checked_limit(request, MAX_SHARDS)
         limit = min(limit, self.most_shards)
         waiting = stream.not_ready()
         shards = [] if waiting else stream.listing()
@@ -398,7 +398,7 @@ class Simulator:
         """
         arn, _, token = request["ShardIterator"].partition("|")
         shard_id, position, issued, cold = read_token(token)
-        stream, limit = self._stream(arn), checked_limit(request, MOST_RECORDS)
+        stream, limit = self._stream(arn), checked_limit(request, MAX_RECORDS)
         shard = stream.find(shard_id)
         if self.clock() - issued > self.iterator_age:
             raise Refusal("ExpiredIteratorException", "The iterator is too old.")

@@ -55,7 +55,7 @@ class Notes:
     def from_worker(self, worker: Worker, message: Any) -> None:
         self.heard.append(message)
 
-    def worker_died(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: Worker) -> None:
         self.died.append(worker)
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:

@@ -19,8 +19,8 @@ from shake.targets.dynamodb.schema import missing_indexes, table_name
 
 #: Items in one request, and their bytes; DynamoDB takes 16 MB, what goes around them included.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
-MOST_ITEMS = 25
-MOST_BYTES = 15_000_000
+MAX_ITEMS = 25
+MAX_BYTES = 15_000_000
 
 #: Bytes of the length in front of each item.
 HEADER = 4
@@ -36,13 +36,13 @@ def refusal(namespace: str, error: SourceError) -> RunError:
 
 
 def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
-    """Cut a slot (see codec.contract) into lists of at most ``most`` items and MOST_BYTES.
+    """Cut a slot (see codec.contract) into lists of at most ``most`` items and MAX_BYTES.
 
     The items are copies: an exception may hold them for longer than the slot is ours.
     """
-    for start, end, _ in codec.batches(documents, most, MOST_BYTES):
+    for start, end, _ in codec.batches(documents, most, MAX_BYTES):
         batch = documents[start:end]
-        cuts = codec.batches(batch, 1, MOST_BYTES)
+        cuts = codec.batches(batch, 1, MAX_BYTES)
         yield [batch[first + HEADER : last].tobytes() for first, last, _ in cuts]
 
 
@@ -63,7 +63,7 @@ class DynamoWriter:
         self._table = table
         self._config = config
         self._on_retry = on_retry
-        self._most = min(config.full_document_write_batch, MOST_ITEMS)
+        self._most = min(config.full_document_write_batch, MAX_ITEMS)
 
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. DynamoDB does not report what was replaced: 0, whatever happened."""

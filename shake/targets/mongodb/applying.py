@@ -18,7 +18,7 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import Changes, Refusal
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies, send_singly
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MAX_BYTES, Bulk, copies, send_singly
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -32,7 +32,7 @@ from shake.targets.mongodb.session import TOO_OLD, Session
 #: Duplicate key errors in a row after which another unique index must be the cause. Two inserts of
 #: one key at the same time give one such error, and the next try finds the document.
 #: https://www.mongodb.com/docs/manual/reference/method/db.collection.update/#upsert-with-unique-index
-MOST_DUPLICATES = 5
+MAX_DUPLICATES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Applier:
     ) -> tuple[int, int]:
         """Carry out all statements: how many met a document, of how many."""
         met = total = 0
-        cuts = codec.batches(statements, self.config.full_document_write_batch, MOST_BYTES)
+        cuts = codec.batches(statements, self.config.full_document_write_batch, MAX_BYTES)
         for start, end, count in cuts:
             met += self._apply_retrying(command, statements[start:end], count, judge)
             total += count
@@ -92,7 +92,7 @@ class Applier:
                     duplicates += 1
                 if (
                     command != "insert"
-                    and 0 < duplicates < MOST_DUPLICATES
+                    and 0 < duplicates < MAX_DUPLICATES
                     and _only_duplicates(error)
                 ):
                     namespace = self.collection.full_name

@@ -29,7 +29,7 @@ log = logging.getLogger("shake.targets")
 
 #: Bytes of documents in one command at most, the size of the largest BSON document. A message of
 #: MongoDB may hold 48,000,000.
-MOST_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 
 DUPLICATE_KEY = 11000
 
@@ -59,7 +59,7 @@ def send_singly(batch: memoryview, send: Callable[[memoryview], int]) -> int:
 
     Return the sum of what ``send`` returns.
     """
-    alone = codec.batches(batch, 1, MOST_BYTES)
+    alone = codec.batches(batch, 1, MAX_BYTES)
     return sum(send(batch[start:end]) for start, end, _ in alone)
 
 
@@ -189,7 +189,7 @@ def _complete(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def copies(batch: memoryview) -> list[RawBSONDocument]:
     """Copies of the documents in separate memory, because an error can outlive the slot."""
-    cuts = codec.batches(batch, 1, MOST_BYTES)
+    cuts = codec.batches(batch, 1, MAX_BYTES)
     return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
 
 

@@ -9,8 +9,8 @@ each of these steps fails for good once a later one was made:
 4. The data of step 1 is dropped: a placeholder replaces it in one step, so its name is never free.
    It is not dropped where ``target.db.exist`` is ``rename`` by now.
 
-Step 1 of a dead run would move the complete copy away. It fails because the name is taken. Which
-names were used is in the checkpoint before step 1: see TableRecord.drops.
+Step 1 of an earlier run would move the complete copy away. It fails because the name is taken.
+Which names were used is in the checkpoint before step 1: see TableRecord.drops.
 """
 
 from __future__ import annotations

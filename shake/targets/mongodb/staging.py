@@ -97,7 +97,9 @@ class MongoStaging:
 
         def step() -> str:
             found = self._find(collection_uuid)
-            if found.namespace == self.namespace:  # by an attempt without an answer, or a dead run
+            if (
+                found.namespace == self.namespace
+            ):  # by an attempt without an answer, or an earlier run
                 return self.namespace
             if not self.server.keeps_uuids:
                 self._mark.put(found)
@@ -115,7 +117,7 @@ class MongoStaging:
         return location
 
     def sweep(self, *, published: bool) -> None:
-        """See Staging. The names are of dead runs, so a drop that lands late harms nothing."""
+        """See Staging. The names are of earlier runs, so a drop that lands late harms nothing."""
         first, after = (self.copy.first, 0), (self.copy.stamp, self.copy.run + published)
         for name, uuid in self._collections().items():
             run = run_of(self.namespace, name)

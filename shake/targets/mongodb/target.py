@@ -40,7 +40,7 @@ NO_DOLLAR_NAMES = (
 #: What a sharded cluster before MongoDB 5.0 cannot refuse: there is no staging collection.
 NO_STAGING = (
     "WEAK FENCE: a sharded cluster before MongoDB 5.0 cannot rename collections, so the copy fills "
-    "the final one, and a late insert or drop of a dead run can reach it; use MongoDB 5.0 or "
+    "the final one, and a late insert or drop of an earlier run can reach it; use MongoDB 5.0 or "
     "later, or run shake-check before you switch"
 )
 

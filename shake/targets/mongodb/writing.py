@@ -23,10 +23,10 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import BuildProgress, Changes, Fence, Refusal
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.applying import MOST_DUPLICATES, Applier
+from shake.targets.mongodb.applying import MAX_DUPLICATES, Applier
 from shake.targets.mongodb.build_progress import build_progress
 from shake.targets.mongodb.building import Builder
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MOST_BYTES, Bulk, copies, send_singly
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, MAX_BYTES, Bulk, copies, send_singly
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -67,7 +67,7 @@ class MongoWriter:
 
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. Raises RunError where the target refuses a command as a whole."""
-        cuts = codec.batches(documents, self._config.full_document_write_batch, MOST_BYTES)
+        cuts = codec.batches(documents, self._config.full_document_write_batch, MAX_BYTES)
         return sum(
             self._store_retrying(documents[start:end], count, refused) for start, end, count in cuts
         )
@@ -170,7 +170,7 @@ class MongoWriter:
             replaced = self._patience.call(
                 self._namespace, lambda: self._store(batch, count, contests, found)
             )
-        except DocumentTooLarge as error:  # larger than MOST_BYTES, so alone in its batch
+        except DocumentTooLarge as error:  # larger than MAX_BYTES, so alone in its batch
             replaced = 0
             self._refuse(RawBSONDocument(batch.tobytes()), 0, str(error), found, error)
         except PyMongoError as error:
@@ -243,7 +243,7 @@ class MongoWriter:
             for document in self._duplicates(error, duplicates, refused):
                 identifier = _id_of(document)
                 contests[identifier] += 1
-                if contests[identifier] >= MOST_DUPLICATES:
+                if contests[identifier] >= MAX_DUPLICATES:
                     self._refuse(document, DUPLICATE_KEY, words(error), refused, error)
                 else:
                     contended = True
