@@ -52,7 +52,7 @@ class Task:
             *(loop, config, endpoint, credentials, [HERE], 16),
             self.task,
         )
-        self.copies, followings = [], []
+        self.copies, followed_tables = [], []
         for number in range(tables):
             name = f"t{number}"
             table = Table(name, Keys(Attribute("pk", "S")))
@@ -62,12 +62,12 @@ class Task:
                 number, plan, StreamRecord(name, "arn", int(NOW) - 60), [shard], 0.0
             )
             following.active = following.consistent = following.listed = True
-            followings.append(following)
+            followed_tables.append(following)
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
-        none, by_number = cast(Any, None), {one.number: one for one in followings}
+        none, by_number = cast(Any, None), {one.number: one for one in followed_tables}
         farm = Farm(config, loop, self.pool, none, self.task, client)
-        monitor = StreamMonitor(farm, followings)
-        journaling = Journaling(farm, followings, monitor)
+        monitor = StreamMonitor(farm, followed_tables)
+        journaling = Journaling(farm, followed_tables, monitor)
         scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling)
         self.follow = FollowPhases(farm, by_number, {}, {}, scheduler, monitor, journaling)
 

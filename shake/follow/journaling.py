@@ -25,7 +25,9 @@ _FULL_PAUSE = 60.0
 class Journaling:
     """Decides which shards are read into the journal, and watches the journal's disk space."""
 
-    def __init__(self, farm: Farm, followings: list[FollowedTable], monitor: StreamMonitor) -> None:
+    def __init__(
+        self, farm: Farm, followed_tables: list[FollowedTable], monitor: StreamMonitor
+    ) -> None:
         config = farm.config
         self._on = config.incr_sync_parallel
         self._most = config.journal_max_mb * 10**6
@@ -35,9 +37,9 @@ class Journaling:
         self._monitor = monitor
         self._journal = Journal(config.journal_folder)
         self._deletions = Outlet("the journal")  # the loop waits for no disk
-        self._followings = followings
+        self._followed_tables = followed_tables
         self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
-        for following in followings:
+        for following in followed_tables:
             open_ = [one.id for one in following.shards if one.state is not ShardState.APPLIED]
             self._journal.clear(following.name, but=open_)
         self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
@@ -48,7 +50,7 @@ class Journaling:
         return following.shards.journalable if self._on and self._room else 0
 
     def _measure(self) -> None:
-        self._size = sum(following.journal_bytes for following in self._followings)
+        self._size = sum(following.journal_bytes for following in self._followed_tables)
 
     @property
     def _room(self) -> bool:
@@ -122,16 +124,16 @@ class Journaling:
 
     def give_up(self, table: int) -> None:
         """It is not followed. What the journal holds of it takes no room from the others."""
-        for following in self._followings:
+        for following in self._followed_tables:
             if following.number == table:
                 self._end_leases(following)
-        self._followings = [one for one in self._followings if one.number != table]
+        self._followed_tables = [one for one in self._followed_tables if one.number != table]
         self._measure()
 
     def each_second(self) -> None:
         """Each second: say what is the matter for as long as it is."""
         self._measure()
-        if self._on and not self._room and any(f.shards.journalable for f in self._followings):
+        if self._on and not self._room and any(f.shards.journalable for f in self._followed_tables):
             self._task.retrying(self._full)
 
     @property
@@ -166,7 +168,7 @@ class Journaling:
 
     def _stop(self) -> None:
         self._task.retrying(self._full)
-        for following in self._followings:
+        for following in self._followed_tables:
             self._end_leases(following)
 
     def _end_leases(self, following: FollowedTable) -> None:

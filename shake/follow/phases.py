@@ -42,14 +42,14 @@ QUICK = 10.0
 class FollowPhases:
     """Begins to follow each table when it is copied, and says when all of them are consistent.
 
-    ``followings`` are the followed tables, by table number. So are the running writers:
+    ``followed_tables`` are by table number. So are the running writers:
     ``appliers`` apply changes, and ``writers`` do all else.
     """
 
     def __init__(
         self,
         farm: Farm,
-        followings: dict[int, FollowedTable],
+        followed_tables: dict[int, FollowedTable],
         writers: dict[int, TableWriter],
         appliers: dict[int, TableWriter],
         scheduler: FollowScheduler,
@@ -59,7 +59,7 @@ class FollowPhases:
         self._config, self._loop, self._task = farm.config, farm.loop, farm.task
         self._pool = farm.pool
         self._checkpointer = farm.checkpointer
-        self._followings = followings
+        self._followed_tables = followed_tables
         self._writers = writers
         self._appliers = appliers
         self._scheduler = scheduler
@@ -74,13 +74,13 @@ class FollowPhases:
     @property
     def over(self) -> bool:
         """No table is followed, or is to be followed."""
-        return not self._followings
+        return not self._followed_tables
 
     def start(self) -> None:
         """Watch streams; a table is followed from :meth:`begin` on."""
         self._monitor.start()
-        if self._followings:
-            for following in self._followings.values():
+        if self._followed_tables:
+            for following in self._followed_tables.values():
                 # The clock was set back since then.
                 following.shards.set_back(self._source_clock.earliest())
             self._loop.every(1.0, self.each_second)
@@ -104,14 +104,14 @@ class FollowPhases:
         if self._source_clock.learn(bounds, now):
             earliest = self._source_clock.earliest(now)
             log.warning("the source's clock was set back: it shows about %s", utc(earliest))
-            for following in self._followings.values():
+            for following in self._followed_tables.values():
                 following.set_back(earliest - self._config.incr_margin, now + bounds.high)
             self._goal = min(self._goal, now + bounds.high)
 
     @property
     def active(self) -> bool:
         """All tables are copied, and their changes are applied."""
-        return all(following.active for following in self._followings.values())
+        return all(following.active for following in self._followed_tables.values())
 
     def finish(self) -> None:
         """The task is consistent only when all changes that were made until now are applied."""
@@ -119,7 +119,7 @@ class FollowPhases:
 
     def resume(self) -> None:
         """A pause is over: shards are read again."""
-        self._scheduler.assign(*self._followings.values())
+        self._scheduler.assign(*self._followed_tables.values())
 
     def poll_quickly(self) -> None:
         """Read quiet shards quickly for a while, so that their tips are known sooner."""
@@ -132,7 +132,7 @@ class FollowPhases:
 
     def begin(self, table: int, *, indexes: bool) -> None:
         """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
-        following = self._followings.get(table)
+        following = self._followed_tables.get(table)
         if following is None or self._task.draining:
             return
         following.consistent_from, following.listed = self._source_clock.latest(), False
@@ -152,7 +152,7 @@ class FollowPhases:
         if done.error:
             log.error("%s", done.error)
         if not self._task.draining:
-            self._activate(self._followings[table])
+            self._activate(self._followed_tables[table])
 
     def _activate(self, following: FollowedTable) -> None:
         following.active = True
@@ -169,21 +169,21 @@ class FollowPhases:
         """A table is not followed: the target refused the index that keeps its keys apart."""
         self._journaling.give_up(table)
         self._monitor.give_up(table)
-        self._followings.pop(table, None)
+        self._followed_tables.pop(table, None)
 
     # ---- now and then
 
     def each_second(self) -> None:
         """Each second: see how far the tables are."""
-        followings, latest = self._followings.values(), self._source_clock.latest()
-        for following in followings:
+        followed_tables, latest = self._followed_tables.values(), self._source_clock.latest()
+        for following in followed_tables:
             self._look_at_lag(following, latest)
             if following.active and not (following.consistent or following.shards.suspicions):
                 self._look_at_consistency(following)
         self._journaling.each_second()
         self._monitor.each_second()
         self._scheduler.each_second()
-        if followings and all(map(self._is_consistent, followings)):
+        if followed_tables and all(map(self._is_consistent, followed_tables)):
             self._task.consistent()
 
     def _is_consistent(self, following: FollowedTable) -> bool:
@@ -242,22 +242,22 @@ class FollowPhases:
         )
 
     def _active(self) -> list[FollowedTable]:
-        return [following for following in self._followings.values() if following.active]
+        return [following for following in self._followed_tables.values() if following.active]
 
     def save(self) -> None:
         """Save what has moved; then delete journal files of finished shards."""
-        followings = list(self._followings.values())
-        over = [(following, following.take_finished()) for following in followings]
+        followed_tables = list(self._followed_tables.values())
+        over = [(following, following.take_finished()) for following in followed_tables]
 
         def saved() -> None:
             for following, shards in over:
                 self._journaling.drop(following, shards)
 
-        self._checkpointer.save_shards(followings, saved)
+        self._checkpointer.save_shards(followed_tables, saved)
 
     def status(self, table: int, status: TableStatus) -> TableStatus:
         """The table's status, with its changes where they are followed."""
-        following = self._followings.get(table)
+        following = self._followed_tables.get(table)
         if following is None:
             return status
         now, clock = self._source_clock.latest(), self._loop.clock()

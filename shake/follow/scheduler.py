@@ -19,14 +19,14 @@ from shake.stream.shard import TipIterator
 class FollowScheduler:
     """Decides which worker reads which shard. It holds no item data.
 
-    ``followings`` are the followed tables, and ``appliers`` the running writers of their changes,
-    by table number.
+    ``followed_tables``, and ``appliers``, the running writers of their changes, are by table
+    number.
     """
 
     def __init__(
         self,
         farm: Farm,
-        followings: Mapping[int, FollowedTable],
+        followed_tables: Mapping[int, FollowedTable],
         appliers: Mapping[int, TableWriter],
         monitor: StreamMonitor,
         journaling: Journaling,
@@ -34,12 +34,14 @@ class FollowScheduler:
         self._loop, self._pool, self._task = farm.loop, farm.pool, farm.task
         self._config = farm.config
         self._ledger = farm.pool.ledger
-        self._followings = followings
+        self._followed_tables = followed_tables
         self._appliers = appliers
         self._monitor = monitor
         self._journaling = journaling
         self._source_clock = farm.source.clock
-        self._turns = {site: Turns(farm, followings, journaling, site) for site in farm.pool.at}
+        self._turns = {
+            site: Turns(farm, followed_tables, journaling, site) for site in farm.pool.at
+        }
 
     # ---- leases
 
@@ -145,7 +147,7 @@ class FollowScheduler:
         """End long turns where shards wait, and lease what can be read by now."""
         for turns in self._turns.values():
             turns.end_long_turns()
-        self.assign(*self._followings.values())
+        self.assign(*self._followed_tables.values())
 
     def restrict(self, following: FollowedTable) -> None:
         """From its consistent point on, a table can have a stricter rule for inserts."""

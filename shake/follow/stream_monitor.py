@@ -26,27 +26,27 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 class StreamMonitor:
     """Has streams viewed by its ``watcher``, at once where something is uncertain."""
 
-    def __init__(self, farm: Farm, followings: list[FollowedTable]) -> None:
+    def __init__(self, farm: Farm, followed_tables: list[FollowedTable]) -> None:
         self._loop, self._task = farm.loop, farm.task
         self._checkpointer = farm.checkpointer
         self._source_clock = farm.source.clock
-        self._followings = list(followings)
+        self._followed_tables = list(followed_tables)
         self.watcher = StreamWatcher(farm, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
     def start(self) -> None:
         self.watcher.start()
-        if self._followings:
+        if self._followed_tables:
             self._view_all()
             self._loop.every(LIST_EVERY, self._view_all)
 
     def give_up(self, table: int) -> None:
         """A table is not followed any more."""
-        self._followings = [one for one in self._followings if one.number != table]
+        self._followed_tables = [one for one in self._followed_tables if one.number != table]
 
     def each_second(self) -> None:
         """Each second: report what is uncertain."""
-        for following in self._followings:
+        for following in self._followed_tables:
             for one in following.shards.suspicions:
                 self._task.uncertain(f"table {following.name}: {one}")
 
@@ -119,7 +119,7 @@ class StreamMonitor:
             self.watcher.look(following)
 
     def _view_all(self) -> None:
-        for following in self._followings:
+        for following in self._followed_tables:
             self.watcher.look(following)
             for shard in following.possibly_trimmed(self._source_clock.latest()):
                 self.watcher.probe(following, shard)

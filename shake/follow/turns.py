@@ -40,19 +40,19 @@ class ReadDemand(NamedTuple):
 class Turns:
     """The demands for the readers of one site, of the tables whose home that is.
 
-    ``followings`` are the followed tables by number, of all sites.
+    ``followed_tables`` are those of all sites, by number.
     """
 
     def __init__(
         self,
         farm: Farm,
-        followings: Mapping[int, FollowedTable],
+        followed_tables: Mapping[int, FollowedTable],
         journaling: Journaling,
         site: Site,
     ) -> None:
         self._most = farm.config.increase_concurrency
         self._loop, self._pool = farm.loop, farm.pool
-        self._followings = followings
+        self._followed_tables = followed_tables
         self._site = site
         self._journaling = journaling
         self._served: dict[tuple[int, bool], int] = {}  # by demand: the number of its last lease
@@ -65,7 +65,7 @@ class Turns:
         """Of the demands that have the fewest readers, the one that was served longest ago."""
         while len(self._waiting):
             table, journal = self._waiting.first()
-            found = self._followings.get(table)
+            found = self._followed_tables.get(table)
             if found and (demand := self._demands(found)[journal]).waiting:
                 return demand
             self._waiting.discard((table, journal))
@@ -104,7 +104,7 @@ class Turns:
         is full, or else of those that have most.
         """
         self._unserved = -self._pool.idle_readers(self._site)
-        ours = [one for one in self._followings.values() if one.home is self._site]
+        ours = [one for one in self._followed_tables.values() if one.home is self._site]
         pairs = [self._demands(following) for following in ours]
         for demand, other in [*pairs, *(pair[::-1] for pair in pairs)]:
             if demand.waiting and demand.leases:

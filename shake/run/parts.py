@@ -112,19 +112,21 @@ class Parts:
         names = [table.table.name for table in plan.tables]
         kept = resources.checkpoints.kept_tallies(names)
         self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)
-        followings = _followings(plan, resources.positions, list(dict.fromkeys(sites)), now)
+        followed_tables = _followed_tables(
+            plan, resources.positions, list(dict.fromkeys(sites)), now
+        )
         self.pool = WorkerPool(
             loop,
             config,
             resources.endpoint,
             resources.credentials(),
             sites,
-            READERS if followings else 0,
+            READERS if followed_tables else 0,
             task,
         )
         farm = Farm(config, loop, self.pool, self.checkpointer, task, resources.watch)
         self._connect_copy(farm)
-        self._connect_follow(farm, followings)
+        self._connect_follow(farm, followed_tables)
 
     def _connect_copy(self, farm: Farm) -> None:
         copies, writers = self.copies, dict[int, CopyWriters]()
@@ -132,15 +134,17 @@ class Parts:
         self.copy_scheduler = CopyScheduler(farm, copies, writers)
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
-    def _connect_follow(self, farm: Farm, followings: dict[int, FollowedTable]) -> None:
-        tables = list(followings.values())
+    def _connect_follow(self, farm: Farm, followed_tables: dict[int, FollowedTable]) -> None:
+        tables = list(followed_tables.values())
         writers, appliers = dict[int, TableWriter](), dict[int, TableWriter]()
         self._follow_writers, self._appliers = writers, appliers
         self.monitor = monitor = StreamMonitor(farm, tables)
         journaling = Journaling(farm, tables, monitor)
-        self.follow_scheduler = FollowScheduler(farm, followings, appliers, monitor, journaling)
+        self.follow_scheduler = FollowScheduler(
+            farm, followed_tables, appliers, monitor, journaling
+        )
         self.follow_phases = FollowPhases(
-            farm, followings, writers, appliers, self.follow_scheduler, monitor, journaling
+            farm, followed_tables, writers, appliers, self.follow_scheduler, monitor, journaling
         )
 
     @property
@@ -202,7 +206,7 @@ def _copies(
     return copies
 
 
-def _followings(
+def _followed_tables(
     plan: Plan, positions: Mapping[str, StreamPosition], sites: Sequence[Site], now: float
 ) -> dict[int, FollowedTable]:
     """The followed tables by number, each with the next site as its home."""
