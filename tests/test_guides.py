@@ -416,7 +416,7 @@ def test_the_page_of_sizing_has_the_figures_of_the_plan_and_of_the_shapes() -> N
     text = (DOCS / "sizing.md").read_text(encoding="utf-8")
     flat = " ".join(text.split())
     megabytes = [
-        machine.SUPERVISOR_BYTES, machine.WORKER_BYTES, machine.WRITER_BYTES, machine.SLOT_BYTES
+        machine.SUPERVISOR_BYTES, machine.WORKER_BYTES, machine.WRITER_BYTES, machine.SLOT_MEMORY_BYTES
     ]  # fmt: skip
     supervisor, worker, writer, slot = (one / 1e6 for one in megabytes)
     assert (

@@ -21,7 +21,7 @@ WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MAX_WRITERS = 100_000_000_000, 3, 8
 #: Private memory of each role, and what a slot holds of a 1 MB page, in bytes: measured as PSS
 #: (make bench ARGS=memory) on Python 3.10.
 SUPERVISOR_BYTES, WORKER_BYTES, WRITER_BYTES = 42_000_000, 30_000_000, 24_000_000
-SLOT_BYTES = 1_700_000
+SLOT_MEMORY_BYTES = 1_700_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def machine(config: Config, plan: Plan, workers: int) -> Machine:
     writers += min(APPLIERS, followed)
     slots = scanners * SLOTS_PER_SCANNER + readers * SLOTS_PER_READER
     memory = SUPERVISOR_BYTES + workers * WORKER_BYTES + writers * WRITER_BYTES
-    return Machine(workers, writers, scanners, memory + slots * SLOT_BYTES)
+    return Machine(workers, writers, scanners, memory + slots * SLOT_MEMORY_BYTES)
 
 
 def _readers(config: Config, plan: Plan) -> int:
