@@ -58,7 +58,10 @@ OF_KEY = {
     "full.read.filter_expression": st.just("a = :x"),
     "full.read.filter_attributevalues": texts.map("x```S```{}".format),
 }
-TOGETHER = ("source.access_key_id", "source.secret_access_key", "source.session_token")
+TOGETHER = (
+    ("source.access_key_id", "source.secret_access_key", "source.session_token"),
+    ("nodes.tls.cert", "nodes.tls.key"),
+)
 NOT_WITH_OTHERS = ("filter.collection.black", "source.profile", "source.external_id")
 NEEDED = ("id", "target.address", "full.read.filter_expression", "full.read.filter_attributevalues")
 
@@ -74,10 +77,10 @@ def values_of(name: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def texts_by_key(draw: st.DrawFn) -> dict[str, str]:
-    names = [k.name for k in KEYS if k.name not in (*NEEDED, *TOGETHER, *NOT_WITH_OTHERS)]
+    names = [k.name for k in KEYS if k.name not in (*NEEDED, *sum(TOGETHER, ()), *NOT_WITH_OTHERS)]
     chosen: list[Any] = draw(st.lists(st.sampled_from(names), unique=True))
-    keys = draw(st.sampled_from([(), TOGETHER]))
-    return {name: draw(values_of(name)) for name in (*NEEDED, *chosen, *keys)}
+    keys = [draw(st.sampled_from([(), group])) for group in TOGETHER]
+    return {name: draw(values_of(name)) for name in (*NEEDED, *chosen, *sum(keys, ()))}
 
 
 @settings(deadline=None)

@@ -396,7 +396,7 @@ def test_a_server_without_a_set_that_is_killed_again_and_again_loses_nothing(
         for round_ in range(5):
             following.arrived(f"k{ITEMS - 1}")
             following.puts(range(1000 * round_, 1000 * round_ + 60), round_)
-            until(lambda: following.collection.find_one({"pk": f"k{1000 * round_}"}))  # noqa: B023
+            until(lambda: following.collection.find_one({"pk": f"k{1000 * round_}"}), 90)  # noqa: B023
             server.kill()
             server.restart()
         following.equal()

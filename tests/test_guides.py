@@ -416,8 +416,11 @@ def test_the_page_of_sizing_has_the_figures_of_the_plan_and_of_the_shapes() -> N
     text = (DOCS / "sizing.md").read_text(encoding="utf-8")
     flat = " ".join(text.split())
     megabytes = [
-        machine.SUPERVISOR_BYTES, machine.WORKER_BYTES, machine.WRITER_BYTES, machine.SLOT_MEMORY_BYTES
-    ]  # fmt: skip
+        machine.SUPERVISOR_BYTES,
+        machine.WORKER_BYTES,
+        machine.WRITER_BYTES,
+        machine.SLOT_MEMORY_BYTES,
+    ]
     supervisor, worker, writer, slot = (one / 1e6 for one in megabytes)
     assert (
         f"{supervisor:g} MB for the supervisor, {worker:g} MB for each worker, {writer:g} MB for "

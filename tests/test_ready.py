@@ -168,7 +168,8 @@ def test_equal_is_not_said_after_a_change_was_left_out_by_any_run(
     for _ in range(2):
         result = migration.run("--until-consistent", "--set", "increase.executor.upsert=true")
         assert result.status == 0, result
-        assert "equal" not in result.stdout or followed.collection.count_documents({}) == 1
+        said = result.stdout.replace(str(migration.conf), "")
+        assert "equal" not in said or followed.collection.count_documents({}) == 1
 
 
 def test_a_step_of_this_machine_s_clock_while_following_changes_nothing(followed: Followed) -> None:
