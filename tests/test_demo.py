@@ -33,6 +33,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_demo_migrates_kills_a_worker_verifies_and_ends(tmp_path: Path) -> None:
     result = demo(tmp_path, "--seconds=8", f"--port={free_port()}")
     assert result.returncode == 0, result

@@ -438,6 +438,7 @@ class Motion:
         self._thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_FAILOVER_ROUNDS", "2"))))
 def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -15,6 +15,7 @@ from tests.support.wire import Wire
 from tests.test_repair_late import Command, copied, make_right, repair, spoil
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("command", get_args(Command))
 def test_a_repair_whose_lock_expired_before_its_number_was_saved_changes_nothing(

@@ -69,6 +69,7 @@ def repair(migration: Migration, wire: Wire) -> subprocess.Popen[bytes]:
 
 
 @MODES
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["update", "insert", "delete"])
 def test_what_a_dead_repair_has_sent_changes_nothing_however_late_it_lands(
     followed: Followed, mode: str, command: Command

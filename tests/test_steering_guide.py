@@ -30,6 +30,7 @@ def commands() -> list[str]:
     return "".join(blocks("sh")).splitlines()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide_steer_a_task(
     followed: Followed, commands: list[str], tmp_path: Path
 ) -> None:
