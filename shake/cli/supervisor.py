@@ -111,7 +111,8 @@ def _act(
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
     ):
         file = f"configuration file {options.conf}" if options.conf else "no configuration file"
-        log.info("shake %s: task %s, %s, %s", __version__, config.id, file, many(workers, "worker"))
+        by = f"workers on nodes ({options.nodes})" if options.nodes else many(workers, "worker")
+        log.info("shake %s: task %s, %s, %s", __version__, config.id, file, by)
         _notices(loaded)
         allow_many()
         terminal = sys.stdout.isatty()

@@ -29,6 +29,9 @@ log = logging.getLogger("shake.nodes")
 _ASK_EVERY, _REPORT_EVERY, _LOOK_EVERY = 2.0, 1.0, 0.25
 #: Seconds that the head has to take over what a leaving node does.
 LEAVE_SECONDS = 10.0
+#: Seconds that the head has from the begin of an epoch to its first grant, before which no child
+#: can write: other nodes can take that long to begin.
+_BEGIN_PATIENCE = 3 * GRANT
 _CHUNK = 64 * 1024
 #: What a head can have started.
 _MODULES = (WORKER.module, WRITER.module)
@@ -187,7 +190,7 @@ class Agent:
             case messages.Begin(epoch):
                 self._kill_all()
                 self._close_arenas()
-                self._until, self._patience = 0.0, self._clock() + GRANT
+                self._until, self._patience = 0.0, self._clock() + _BEGIN_PATIENCE
                 self.post(messages.Begun(epoch))
                 self._ask()
             case messages.EndEpoch(epoch):
@@ -248,7 +251,12 @@ class Agent:
             self._ending, self._patience = None, 0.0
 
     def _create_arena(self, slots: int) -> int:
-        descriptor = arena.create(slots)
+        """Its descriptor; -1 where the machine lacks the resources."""
+        try:
+            descriptor = arena.create(slots)
+        except OSError as error:
+            log.warning("shared memory cannot be created: %s", error)
+            return -1
         self._arenas.append(descriptor)
         return descriptor
 
@@ -266,7 +274,8 @@ class Agent:
         """Children are allowed to write for longer."""
         if until <= self._until:
             return
-        self._until = self._patience = until
+        # Requests from before the epoch began are answered too, with a time that has passed.
+        self._until, self._patience = until, max(self._patience, until)
         for child in self._children.values():
             if child.writes:
                 child.write(WRITER.taken.encode(WriteUntil(until)))

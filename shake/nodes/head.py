@@ -81,10 +81,12 @@ class Head:
         threading.Thread(target=self._accept, name="nodes", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """The task has ended: the nodes need not wait for it."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """The run has ended; after an error the nodes wait for the next head."""
+        self._take_arrivals()
         for node in self._nodes.values():
-            node.post(messages.Over())
+            if error is None:
+                node.post(messages.Over())
             node.stream.close()
         self._listener.close()
 
@@ -121,8 +123,8 @@ class Head:
 
     def places(self, count: int) -> list[Site]:
         """Begin an epoch with the nodes that are there; where each of so many workers runs."""
-        self._end_epoch(lambda: False)
         while True:
+            self._end_epoch(lambda: False)
             self._await(1)
             self._begin()
             sites = self._spread(count)
@@ -200,6 +202,7 @@ class Head:
         for number in self._members.members:
             if number in self._nodes:
                 self._nodes[number].post(messages.EndEpoch(self._members.epoch))
+                self._nodes[number].stream.flush()
         while not self._members.over(self._clock()) and not hurried():
             self._serve(0.1)
         for number, node in self._nodes.items():

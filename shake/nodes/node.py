@@ -96,14 +96,17 @@ class Node:
     # ---- as a Site
 
     def create_arena(self, slots: int) -> int:
-        """See Site; -1 where the node cannot be reached: nothing starts there then."""
+        """See Site; -1 where the node cannot be reached, or cut: nothing starts there then."""
         number, end = next(_numbers), time.monotonic() + _ARENA_SECONDS
         self.post(messages.CreateArena(number, slots))
         while self.reachable and number not in self._arenas and time.monotonic() < end:
             self.serve(end - time.monotonic())
         if number not in self._arenas and self.reachable:
             self.disconnected()
-        return self._arenas.pop(number, -1)
+        descriptor = self._arenas.pop(number, -1)
+        if descriptor < 0 and self.reachable:
+            self.disconnected()
+        return descriptor
 
     def close_arena(self, descriptor: int) -> None:
         """The node closes it at the end of the epoch."""
