@@ -110,8 +110,9 @@ fuzz: ## Feed damaged pages and documents to the C codec under these checks (ARG
 	@$(call sanitizers,$@); set -ex; \
 	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER $(FUZZ) -o build/fuzz; \
 	$(CC) -std=c11 $(SANITIZE) -DSHAKE_DRIVER -DSHAKE_PORTABLE $(FUZZ) -o build/fuzz-portable; \
-	build/fuzz $(ARGS); \
-	build/fuzz-portable $(ARGS)
+	build/fuzz $(ARGS) & other=$$!; \
+	build/fuzz-portable $(ARGS); \
+	wait $$other
 
 clean: ## Remove everything that make has created.
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

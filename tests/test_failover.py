@@ -329,6 +329,7 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
         assert set(following.collection.index_information()) == {"_id_", "pk_1_sk_1", "pk_1"}
 
 
+@pytest.mark.slow
 def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
     follow: Follow, tmp_path: Path
 ) -> None:

@@ -159,6 +159,7 @@ def test_more_shards_than_readers_take_turns(followed: Followed) -> None:
     stopped(migration, process)
 
 
+@pytest.mark.slow
 def test_quiet_shards_take_turns_by_the_iterators_that_they_have(followed: Followed) -> None:
     followed.simulator.table(followed.name, shards=12)
     migration = followed.task(increase__concurrency=4)

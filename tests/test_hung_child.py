@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import psutil
+import pytest
 
 from shake.demo.servers import free_port
 from shake.farm import worker_messages as messages
@@ -48,6 +49,7 @@ def reported(port: int, role: str, child: psutil.Process) -> None:
     until(degraded, 120)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_and_the_copy_is_equal(followed: Followed) -> None:
     migration, port = task(followed, 600, qps__full=5)
     process = migration.start(workers=1)
@@ -63,6 +65,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_copy_is_equal(followed: Followe
     assert "worker 0 crashed (killed: no answer for 12 s); it is replaced" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_writer_that_hangs_is_replaced_and_changes_go_on(followed: Followed) -> None:
     migration, port = task(followed, 20)
     process = migration.start()

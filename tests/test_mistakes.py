@@ -139,6 +139,7 @@ def test_without_the_right_to_see_operations_the_progress_of_index_builds_is_not
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_there_is_refused_with_the_way_out(
     mongo: Any, migrate: Migrate
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_table_in_use_is_waited_for_when_its_stream_is_enabled(followed: Follo
     followed.compare()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_no_mongod()), reason=f"no mongod: {why_no_mongod()}")
 @pytest.mark.parametrize(
     ("checkpoints", "milliseconds", "options"),

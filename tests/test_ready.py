@@ -240,6 +240,7 @@ def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_
     stopped(migration, process)
 
 
+@pytest.mark.slow
 def test_shards_that_were_quiet_for_long_are_read_quickly_while_ready_is_asked(
     followed: Followed,
 ) -> None:
