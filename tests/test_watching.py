@@ -63,6 +63,10 @@ WITHOUT_VALUE = {
     "shake_remaining_seconds",
     "shake_index_build_ratio",
     "shake_read_budget_units",
+    "shake_node_up",
+    "shake_node_workers",
+    "shake_node_cpus",
+    "shake_node_resident_memory_bytes",
 }
 
 

@@ -196,6 +196,29 @@ ROWS: Sequence[Sequence[Panel]] = (
             "DynamoDB's estimate, up to six hours old.",
         ),
     ),
+    (
+        Panel(
+            "Nodes",
+            "none",
+            [
+                (f"sum(shake_node_up{{{_TASK}}})", "nodes"),
+                (f"shake_node_workers{{{_TASK}}}", "workers on {{node}}"),
+            ],
+            "Those that work, and the workers on each; only with --nodes.",
+        ),
+        Panel(
+            "CPU of nodes",
+            "percentunit",
+            [(f"shake_node_cpus{{{_TASK}}}", "{{node}}")],
+            "Of all processes of a node: 100% is one core.",
+        ),
+        Panel(
+            "Memory of nodes",
+            "bytes",
+            [(f"shake_node_resident_memory_bytes{{{_TASK}}}", "{{node}}")],
+            "Of all processes of a node. Shared memory counts for each.",
+        ),
+    ),
 )
 
 
