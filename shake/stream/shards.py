@@ -163,8 +163,7 @@ class Shards:
     def suspect(self, shard: Shard, answer: ShardAnswer, now: float) -> None:
         """The source says that a shard, which has no reader now, is gone, or its position trimmed.
 
-        It is not read until the source has answered again. Raises GapError where enough answers
-        agree.
+        It is not read until the source answers again. Raises GapError where enough answers agree.
         """
         shard.suspected, shard.iterator = answer, NO_ITERATOR
         self._offer(shard)
