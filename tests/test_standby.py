@@ -22,7 +22,7 @@ from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.demo.servers import free_port
 from shake.errors import RefusedError
-from shake.run.standby import Standby
+from shake.run.holding import Standby
 from tests.support.followed import Followed, stopped
 from tests.support.machine import ELSEWHERE, OTHER, SHORT_LOCK, why_no_other_machine
 from tests.support.migration import Migration
@@ -119,10 +119,10 @@ def test_a_standby_on_another_machine_takes_over_after_a_death_and_the_end_is_ex
 def test_a_run_that_was_frozen_while_it_planned_says_that_another_has_the_task(task: Task) -> None:
     """It meets the collection of the other run, and must not tell the user to have it dropped."""
     stop = (
-        "import os, signal; from shake.run import task; from shake.plan.planner import Planner; "
-        "plan, look = task.planned, Planner._make_room; "
+        "import os, signal; from shake.run import holding; from shake.plan.planner import Planner; "
+        "plan, look = holding.planned, Planner._make_room; "
         "stop = lambda *those: (os.kill(os.getpid(), signal.SIGSTOP), look(*those))[1]; "
-        "task.planned = lambda *those: (setattr(Planner, '_make_room', stop), plan(*those))[1]"
+        "holding.planned = lambda *those: (setattr(Planner, '_make_room', stop), plan(*those))[1]"
     )
     here = task.start(first=f"{SHORT_LOCK}; {stop}")
     frozen = psutil.Process(here.running[-1].pid)

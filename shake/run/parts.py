@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.kept import NOTHING_KEPT, Tally
 from shake.checkpoint.task_lock import TaskLock
 from shake.clock import boot_clock
@@ -34,9 +33,8 @@ from shake.plan.plan import Plan, capacity_rate
 from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
 from shake.process.site import HERE, Site, Sites
-from shake.source.client import Endpoint
+from shake.run.connections import RunConnections
 from shake.source.contract import Source
-from shake.source.session import CredentialSource
 from shake.status.progress import Reporter
 from shake.status.snapshot import Snapshot
 
@@ -59,11 +57,9 @@ class RunResources:
     client for their streams.
     """
 
-    endpoint: Endpoint
-    credentials: CredentialSource
+    opened: RunConnections
     watch: Source
     positions: Mapping[str, StreamPosition]
-    checkpoints: Checkpoints
     lock: TaskLock
     screen: Display
     desk: Desk
@@ -103,14 +99,14 @@ class Parts:
         self._loop = loop
         self._task = task
         self._lock = lock = resources.lock
-        now = loop.clock()
+        opened, now = resources.opened, loop.clock()
         self.guard = LockGuard(lambda: lock.fresh(boot_clock()))
-        self.checkpointer = Checkpointer(resources.checkpoints, lock, boot_clock, loop.post, task)
+        self.checkpointer = Checkpointer(opened.checkpoints, lock, boot_clock, loop.post, task)
         workers = min(options.workers, workers_needed(config, plan))
         self.sites = resources.sites
         sites = self.sites.places(workers)
         names = [table.table.name for table in plan.tables]
-        kept = resources.checkpoints.kept_tallies(names)
+        kept = opened.checkpoints.kept_tallies(names)
         self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)
         followed_tables = _followed_tables(
             plan, resources.positions, list(dict.fromkeys(sites)), now
@@ -118,8 +114,8 @@ class Parts:
         self.pool = WorkerPool(
             loop,
             config,
-            resources.endpoint,
-            resources.credentials(),
+            opened.endpoint,
+            opened.credentials(),
             sites,
             READERS if followed_tables else 0,
             task,

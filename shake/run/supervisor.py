@@ -54,7 +54,7 @@ class Supervisor:
         # A snapshot costs some 20 us a table: of many tables it is made less often.
         pause = max(self._refresh, len(self._parts.copies) / _SHOWN_TABLES)
         loop.every(pause, self._task.show)
-        if self._resources.credentials.refreshable:
+        if self._resources.opened.credentials.refreshable:
             loop.every(_CREDENTIAL_SECONDS, self._renew_credentials)
         signals = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
@@ -143,11 +143,12 @@ class Supervisor:
         return reply
 
     def _renew_credentials(self) -> None:
+        source = self._resources.opened.credentials
+
         def fetch() -> None:
-            credentials = self._resources.credentials()
-            problem = self._resources.credentials.problem
-            self._loop.post(lambda: self._parts.pool.renew_credentials(credentials))
-            if problem:
+            fresh = source()
+            self._loop.post(lambda: self._parts.pool.renew_credentials(fresh))
+            if problem := source.problem:
                 self._loop.post(lambda: self._task.retrying(problem))
 
         threading.Thread(target=fetch, name="credentials", daemon=True).start()
