@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from shake.stream.suspicion import Question
 
@@ -55,6 +56,15 @@ def refuse(refusals: Sequence[str], where: str = "--dry-run shows all") -> None:
     if refusals:
         more = f" (and {len(refusals) - 1} more: {where})" if refusals[1:] else ""
         raise RefusedError(f"{refusals[0]}{more}")
+
+
+@contextlib.contextmanager
+def as_refusal(*kinds: type[ShakeError]) -> Iterator[None]:
+    """Raise RefusedError in the place of errors of these kinds, since nothing has run yet."""
+    try:
+        yield
+    except kinds as error:
+        raise RefusedError(str(error), passes=error.passes) from error
 
 
 class GapError(ShakeError):

@@ -206,7 +206,7 @@ def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
 def test_no_more_segments_are_read_at_once_than_the_tables_of_their_turn_have() -> None:
     tables = (plan_of(f"t{i}", 9, 10**9, segments=3, done=i % 2) for i in range(6))
     found = machine(config_of("full.concurrency=4"), Plan(tuple(tables)), 64)
-    assert (found.scanners, found.workers) == (11, 8)  # 8 workers read 16 segments
+    assert (found.segments_at_once, found.workers) == (11, 8)  # 8 workers read 16 segments
     done = Plan((plan_of("t", 9, 9, Action.COMPLETE, done=1),))
     assert machine(config_of(), done, 64).processes == 1
 

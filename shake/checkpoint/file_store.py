@@ -15,7 +15,7 @@ from typing import Any
 
 from shake import private_files
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
-from shake.errors import RefusedError, RunError
+from shake.errors import RefusedError, RunError, as_refusal
 
 log = logging.getLogger("shake.checkpoint")
 
@@ -63,10 +63,8 @@ class FileStore:
                 "write to; change its rights or checkpoint.address"
             )
         if writable:
-            try:
+            with as_refusal(RunError):
                 _try_lock(store._folder / ".lock")
-            except RunError as error:
-                raise RefusedError(str(error), passes=error.passes) from error
         return store
 
     def collections(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiprocessing.pool import ThreadPool
 
-from shake.errors import RefusedError, SourceError
+from shake.errors import SourceError, as_refusal
 from shake.plan.plan import Plan
 from shake.source.client import Unreachable
 from shake.source.contract import Source
@@ -43,11 +43,8 @@ def gap_warnings(source: Source, plan: Plan) -> list[str]:
             "decides what is done"
         )
 
-    try:
-        with ThreadPool(_THREADS) as threads:
-            return [line for line in threads.map(ask, asked) if line]
-    except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error), passes=error.passes) from error
+    with as_refusal(Unreachable, SourceError), ThreadPool(_THREADS) as threads:
+        return [line for line in threads.map(ask, asked) if line]
 
 
 def _is_needed(shard: Shard) -> bool:

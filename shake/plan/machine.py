@@ -25,18 +25,15 @@ SLOT_MEMORY_BYTES = 1_700_000
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """Processes of each role at most, segments read at the same time, and bytes of memory."""
+class MachineReport:
+    """Processes at most, segments read at the same time, and memory of all processes."""
 
     workers: int
     writers: int
-    scanners: int
+    processes: int
+    segments_at_once: int
+    tables_at_once: int
     bytes: int
-
-    @property
-    def processes(self) -> int:
-        """With the supervisor."""
-        return 1 + self.workers + self.writers
 
 
 def workers_needed(config: Config, plan: Plan) -> int:
@@ -62,7 +59,7 @@ def writers_of(config: Config, plan: TablePlan, workers: int) -> int:
     return max(1, min(config.full_writers or default, used))
 
 
-def machine(config: Config, plan: Plan, workers: int) -> Machine:
+def machine(config: Config, plan: Plan, workers: int) -> MachineReport:
     """What a run with at most so many workers takes, while it copies and follows."""
     workers = min(workers, workers_needed(config, plan))
     left = sorted(map(segments_left, plan.tables), reverse=True)
@@ -75,7 +72,14 @@ def machine(config: Config, plan: Plan, workers: int) -> Machine:
     writers += min(APPLIERS, followed)
     slots = scanners * SLOTS_PER_SCANNER + readers * SLOTS_PER_READER
     memory = SUPERVISOR_BYTES + workers * WORKER_BYTES + writers * WRITER_BYTES
-    return Machine(workers, writers, scanners, memory + slots * SLOT_MEMORY_BYTES)
+    return MachineReport(
+        workers=workers,
+        writers=writers,
+        processes=1 + workers + writers,
+        segments_at_once=scanners,
+        tables_at_once=config.full_concurrency,
+        bytes=memory + slots * SLOT_MEMORY_BYTES,
+    )
 
 
 def _readers(config: Config, plan: Plan) -> int:

@@ -51,19 +51,13 @@ def choose_positions(
     """
     chooser = _Chooser(config, source, checkpoints, ours, now)
     followed = [table for table in plan.tables if table.stream is not None]
-    missing = [table for table in followed if _lacks_stream(table)]
+    missing = [table for table in followed if table.enables_stream]
     with ThreadPool(_THREADS) as threads:
         threads.map(source.await_active, [table.table.name for table in missing])
         positions = {table.table.name: chooser.choose(table) for table in missing[:1]}
         others = [table for table in followed if table.table.name not in positions]
         names = [table.table.name for table in others]
         return positions | dict(zip(names, threads.map(chooser.choose, others), strict=True))
-
-
-def _lacks_stream(table: TablePlan) -> bool:
-    """Whether the table's stream has to be enabled."""
-    plan = table.stream
-    return plan is not None and plan.record is None and not plan.stream.enabled
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
-from shake.errors import RefusedError, SourceError, refuse
+from shake.errors import RefusedError, SourceError, as_refusal, refuse
 from shake.phase import Phase
 from shake.plan.plan import Plan
 from shake.plan.planner import Planner
@@ -47,12 +47,10 @@ def make_plan(
     target or checkpoints cannot be looked at, or a place is none that the target can have.
     """
     begun = checkpoints.begun(config.selects_table)
-    try:
+    with as_refusal(Unreachable, SourceError):
         listed = list_tables(config, source)
         scans = config.scans or _copies_again(checkpoints, begun)
         found = find_tables(config, source, listed, begun, scans=scans)
-    except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error), passes=error.passes) from error
     planner = Planner(config, scanners, target, checkpoints, int(now()))
     planner.refusals += missing_tables(config, source, found, begun)
     namespaces = [config.namespace(table.name) for table, _ in found]

@@ -13,7 +13,7 @@ from shake.config import Config
 from shake.config.secrets import hosts
 from shake.plan import estimate
 from shake.plan.estimate import Limit, StreamWait
-from shake.plan.machine import machine, segments_left
+from shake.plan.machine import MachineReport, machine, segments_left
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.plan.policy import Role, Statement, iam_policy, mongodb_roles
 from shake.plan.profile import ProfileReport
@@ -80,18 +80,6 @@ class ChangesReport:
     seconds_kept: float
     journal: str
     journal_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class MachineReport:
-    """Processes at most, segments read at the same time, and memory of all processes."""
-
-    workers: int
-    writers: int
-    processes: int
-    segments_at_once: int
-    tables_at_once: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +175,7 @@ def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
         bytes=sum(table.bytes for table in tables),
         reading=_reading(config, plan, facts.now),
         changes=_changes(config, plan, facts.now),
-        machine=_machine(config, plan, facts.workers),
+        machine=machine(config, plan, facts.workers),
         sample=_sample(tuple(facts.samples.values())),
         tables=tables,
         warnings=(*plan.warnings, *problems),
@@ -256,18 +244,6 @@ def _changes(config: Config, plan: Plan, now: float) -> ChangesReport | None:
         seconds_kept=RETENTION,
         journal=str(config.journal_folder) if journal else "",
         journal_bytes=config.journal_max_mb * 1_000_000 if journal else 0,
-    )
-
-
-def _machine(config: Config, plan: Plan, workers: int) -> MachineReport:
-    found = machine(config, plan, workers)
-    return MachineReport(
-        found.workers,
-        found.writers,
-        found.processes,
-        found.scanners,
-        config.full_concurrency,
-        found.bytes,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from shake.config import Config
 from shake.config.names import bad_name, selects, stored_name
-from shake.errors import RefusedError, SourceError
+from shake.errors import RefusedError, SourceError, as_refusal
 from shake.schema import Table
 from shake.source.answer import NOT_FOUND
 from shake.source.client import Unreachable
@@ -130,11 +130,8 @@ def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, 
             raise RefusedError(f"table {name} was deleted during the checks: start again")
         return stream
 
-    try:
-        with ThreadPool(_THREADS) as threads:
-            return dict(zip(names, threads.map(look, names), strict=True))
-    except (Unreachable, SourceError) as error:
-        raise RefusedError(str(error), passes=error.passes) from error
+    with as_refusal(Unreachable, SourceError), ThreadPool(_THREADS) as threads:
+        return dict(zip(names, threads.map(look, names), strict=True))
 
 
 def stream_refusals(
@@ -153,11 +150,8 @@ def stream_refusals(
         return ""
 
     followed = [table for table in tables if table.name in streams]
-    try:
-        with ThreadPool(_THREADS) as threads:
-            return [line for line in threads.map(ask, followed) if line]
-    except Unreachable as error:
-        raise RefusedError(str(error), passes=True) from error
+    with as_refusal(Unreachable), ThreadPool(_THREADS) as threads:
+        return [line for line in threads.map(ask, followed) if line]
 
 
 def missing_tables(

@@ -15,7 +15,7 @@ from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.task_lock import POLL, TaskLock
 from shake.config import Config
-from shake.errors import RefusedError, RunError, ShakeError, TaskRunning
+from shake.errors import RefusedError, RunError, ShakeError, TaskRunning, as_refusal
 from shake.plan.plan import Plan
 from shake.run.connections import RunConnections, open_connections
 from shake.run.planning import checked, first_plan, planned
@@ -123,10 +123,8 @@ def _locked(
 ) -> Iterator[TaskLock]:
     """Hold the task lock. A refusal behind it leaves no checkpoint database that it created."""
     first = STATUS_TABLE not in opened.store.collections()
-    try:
+    with as_refusal(RunError):
         held = TaskLock.acquire(opened.store, notice=notice, token=token).held()
-    except RunError as error:  # nothing has run yet
-        raise RefusedError(str(error), passes=error.passes) from error
     with held as lock:
         try:
             yield lock

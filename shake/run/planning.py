@@ -12,7 +12,7 @@ from shake.checkpoint.holder import Life
 from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
-from shake.errors import RefusedError, RunError, refuse
+from shake.errors import RunError, as_refusal, refuse
 from shake.plan.gaps import gap_warnings
 from shake.plan.plan import Plan
 from shake.plan.preflight import local_problems, make_plan, spreading_problems
@@ -88,20 +88,15 @@ def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
     stop = threading.Event()
     client = opened.client(stop)
     target = open_target(config, stop=stop, on_retry=lambda reason: log.info("%s", reason))
-    with contextlib.closing(client), contextlib.closing(target):
-        scanners = scanners_at_once(config, workers)
-        try:
-            plan = make_plan(
-                config, scanners, source=client, target=target, checkpoints=opened.checkpoints
-            )
-            if opened.spread:
-                names = [table.table.name for table in plan.tables]
-                kept = sum(one.items for one in opened.checkpoints.kept_tallies(names).values())
-                problems = spreading_problems(config, target, kept)
-                plan = replace(plan, refusals=(*plan.refusals, *problems))
-            return plan
-        except RunError as error:  # nothing has run yet
-            raise RefusedError(str(error), passes=error.passes) from error
+    with contextlib.closing(client), contextlib.closing(target), as_refusal(RunError):
+        scanners, checkpoints = scanners_at_once(config, workers), opened.checkpoints
+        plan = make_plan(config, scanners, source=client, target=target, checkpoints=checkpoints)
+        if opened.spread:
+            names = [table.table.name for table in plan.tables]
+            kept = sum(one.items for one in checkpoints.kept_tallies(names).values())
+            problems = spreading_problems(config, target, kept)
+            plan = replace(plan, refusals=(*plan.refusals, *problems))
+        return plan
 
 
 def writers_at_once(config: Config, workers: int) -> int:
