@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, cast, get_args
 
-from shake.checkpoint.contract import Document, Store, Superseded
+from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
@@ -146,9 +146,8 @@ class Checkpoints:
 
     def load_identity(self, table: str) -> Identity | None:
         """What the table's checkpoint is of; None where that was never saved."""
-        documents = self._read(table)
-        found = next((one for one in documents if one["_id"] == "identity"), None)
-        return None if found is None else Identity.of(table, found)
+        found = self._read_one(table, "identity")
+        return Identity.of(table, found) if found else None
 
     def save_identity(
         self, table: str, old: Identity | None, new: Identity, run: int = 0, generation: str = ""
@@ -163,7 +162,7 @@ class Checkpoints:
         document = new.document() | {"Run": run, "Life": generation}
         if self._swap(table, before, document):
             return
-        stored = next((one for one in self._read(table) if one["_id"] == "identity"), None)
+        stored = self._read_one(table, "identity")
         if stored is not None and Identity.of(table, stored) == new:
             return
         late = (
@@ -181,8 +180,7 @@ class Checkpoints:
 
     def load_repair(self, table: str) -> RepairRecord:
         """The last repair of the table; one without sessions where there was none."""
-        documents = self._read(table)
-        found = next((one for one in documents if one["_id"] == "repair"), None)
+        found = self._read_one(table, "repair")
         return RepairRecord.of(table, found) if found else RepairRecord(table)
 
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
@@ -191,7 +189,7 @@ class Checkpoints:
         The exchange is atomic: what an earlier repair sent late hides no session of a later one.
         """
         while True:
-            saved = next((one for one in self._read(table) if one["_id"] == "repair"), None)
+            saved = self._read_one(table, "repair")
             before = RepairRecord.of(table, saved).sessions if saved else 0
             record = RepairRecord(table, self.fresh_run(table), max(sessions, before))
             if self._swap(table, saved, record.document() | self._date()):
@@ -204,7 +202,7 @@ class Checkpoints:
         and the exchange, so what an earlier run sends late replaces nothing of a later run. Raises
         Superseded where another run has begun.
         """
-        saved = next((one for one in self._read(record.table) if one["_id"] == "stream"), None)
+        saved = self._read_one(record.table, "stream")
         check()
         if not self._swap(record.table, saved, record.document() | {"Begun": True}):
             raise Superseded(
@@ -276,14 +274,14 @@ class Checkpoints:
 
     def status(self) -> SyncStatus | None:
         """Which sync the task is in; None before it began."""
-        for document in self._read(STATUS_TABLE):
-            if document["_id"] == "status_key":
-                fields = Fields(STATUS_TABLE, document)
-                value = fields.text("StatusValue")
-                if value not in get_args(SyncStatus):
-                    raise fields.wrong("StatusValue", value)
-                return cast(SyncStatus, value)
-        return None
+        document = self._read_one(STATUS_TABLE, "status_key")
+        if document is None:
+            return None
+        fields = Fields(STATUS_TABLE, document)
+        value = fields.text("StatusValue")
+        if value not in get_args(SyncStatus):
+            raise fields.wrong("StatusValue", value)
+        return cast(SyncStatus, value)
 
     def set_status(self, value: SyncStatus) -> None:
         document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
@@ -291,10 +289,8 @@ class Checkpoints:
 
     def load_applied(self) -> AppliedRecord | None:
         """How far the task has applied changes; None where it never said so."""
-        for document in self._read(STATUS_TABLE):
-            if document["_id"] == "applied":
-                return AppliedRecord.of(STATUS_TABLE, document)
-        return None
+        saved = self._read_one(STATUS_TABLE, "applied")
+        return AppliedRecord.of(STATUS_TABLE, saved) if saved else None
 
     def save_applied(self, record: AppliedRecord) -> None:
         """Save how far the task has applied changes.
@@ -305,8 +301,7 @@ class Checkpoints:
 
     def load_summary(self) -> TaskSummary | None:
         """How the task stands, or how it ended, as it was last saved; None where it never was."""
-        documents = self._read(STATUS_TABLE)
-        saved = next((one for one in documents if one["_id"] == "summary"), None)
+        saved = self._read_one(STATUS_TABLE, "summary")
         return TaskSummary.of(STATUS_TABLE, saved) if saved else None
 
     def save_summary(self, summary: TaskSummary, check: Callable[[], None]) -> bool:
@@ -325,6 +320,9 @@ class Checkpoints:
 
     def _read(self, table: str) -> list[dict[str, Any]]:
         return self._store.read(stored_name(table))
+
+    def _read_one(self, table: str, id: str) -> dict[str, Any] | None:
+        return read_one(self._store, stored_name(table), id)
 
     def _swap(self, table: str, old: Document | None, new: Document | None) -> bool:
         return self._store.swap(stored_name(table), old, new)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shake.checkpoint.contract import Document, Store
+from shake.checkpoint.contract import Document, Store, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
@@ -133,11 +133,9 @@ class Checks:
 
     def load_status(self) -> CheckStatus | None:
         """The last saved status of a check."""
-        for document in self._store.read(STATUS_TABLE):
-            if document["_id"] == _TOLD:
-                # A later version can save more.
-                return CheckStatus(**{name: document[name] for name in CheckStatus._fields})
-        return None
+        saved = read_one(self._store, STATUS_TABLE, _TOLD)
+        # A later version can save more.
+        return CheckStatus(*(saved[name] for name in CheckStatus._fields)) if saved else None
 
     def load_progress(self, table: str) -> TableCheck | None:
         """The progress of the table's check that was begun last."""
@@ -231,10 +229,8 @@ class Checks:
                 self._store.swap(_data(table), {"_id": one["_id"], "Run": one["Run"]}, None)
 
     def _record(self, collection: str, id: str, of: Callable[[str, Document], R]) -> R | None:
-        for document in self._store.read(collection):
-            if document["_id"] == id:
-                return of(collection, document)
-        return None
+        saved = read_one(self._store, collection, id)
+        return of(collection, saved) if saved else None
 
 
 def _name(table: str) -> str:

@@ -61,3 +61,8 @@ class Store(Protocol):
         """The program that keeps its own checkpoints in the same place, "" where there is none."""
 
     def close(self) -> None: ...
+
+
+def read_one(store: Store, collection: str, id: str) -> dict[str, Any] | None:
+    """The document of this ``_id``, None where there is none."""
+    return next(iter(store.read(collection, [id])), None)

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from shake.checkpoint.contract import Document, Store, StoreUnavailable, Superseded
+from shake.checkpoint.contract import (
+    Document,
+    Store,
+    StoreUnavailable,
+    Superseded,
+    read_one,
+)
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
@@ -232,11 +238,9 @@ class TaskLock:
 
 
 def _read(store: Store, name: str) -> dict[str, Any] | None:
-    for document in store.read(STATUS_TABLE):
-        if document["_id"] == name:
-            _sign(document)
-            return document
-    return None
+    if document := read_one(store, STATUS_TABLE, name):
+        _sign(document)
+    return document
 
 
 def _sign(document: Document) -> tuple[str, int]:
