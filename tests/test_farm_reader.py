@@ -82,7 +82,7 @@ class Worker:
         )
         self.sent.put(stream)
         position = number, number, shard.id, str(shard.start), ""
-        iterator = (at_tip.iterator, at_tip.asked, at_tip.since) if at_tip else ()
+        iterator = (at_tip.iterator,) if at_tip else ()
         self.sent.put(messages.LeaseShard(*position, keep, "" if keep else None, 0, *iterator))
         return number
 

@@ -50,10 +50,6 @@ class Segment:
         """A page of which only some slots came is fetched again as a whole."""
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
-    def adopt(self) -> None:
-        """Count the segment as this run's: the leftovers of earlier runs are deleted."""
-        self.acknowledged = self.acknowledged._replace(run=self._run)
-
     def acknowledge(self, page: Page) -> bool:
         """The target has the next slot; return whether ``acknowledged`` has moved."""
         self._documents += page.documents
@@ -218,7 +214,7 @@ class CopiedTable:
     def cleaned(self) -> None:
         """The leftovers of earlier runs are deleted: the next run need not look for them."""
         for segment in self._segments:
-            segment.adopt()
+            segment.acknowledged = segment.acknowledged._replace(run=self.record.run)
             self._dirty.add(segment.number)
 
     def acknowledged(self) -> list[SegmentRecord]:

@@ -119,34 +119,23 @@ class Checkpointer(threading.Thread):
 
     def save_segments(self, copies: Sequence[MovingSegments]) -> None:
         """Save the segments that have moved since the last call."""
-        self._put(
-            *(
-                partial(self._checkpoints.save_segments, copy.record, copy.take_dirty())
-                for copy in copies
-                if copy.dirty
-            )
-        )
+        save = self._checkpoints.save_segments
+        self._put(*(partial(save, one.record, one.take_dirty()) for one in copies if one.dirty))
 
     def save_shards(self, tables: Sequence[MovingShards], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
 
         What was left out is saved before the positions behind it.
         """
-        self._put(
-            *(
-                partial(self._checkpoints.save_stream, one.record, ())
-                for one in tables
-                if one.take_skips()
-            )
-        )
-        self._put(
-            *(
-                partial(self._checkpoints.save_shards, one.record, moved)
-                for one in tables
-                if (moved := one.take_unsaved()) is not None
-            ),
-            then=then,
-        )
+        save = self._checkpoints.save_stream
+        self._put(*(partial(save, one.record, ()) for one in tables if one.take_skips()))
+        taken = [(one.record, one.take_unsaved()) for one in tables]
+        saves = [
+            partial(self._checkpoints.save_shards, record, moved)
+            for record, moved in taken
+            if moved is not None
+        ]
+        self._put(*saves, then=then)
 
     def save_status(self, status: SyncStatus) -> None:
         """Save which sync the task is in."""

@@ -6,13 +6,13 @@ Item data never goes this way: a page is named by its slot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import NamedTuple, TypeAlias
 
 from shake.process.messages import FromChild, Report
 from shake.schema import Keys
 from shake.source.clock import Bounds
 from shake.source.endpoint import Credentials
+from shake.stream.shard import NO_ITERATOR, TipIterator
 
 # ---- supervisor to worker
 
@@ -63,7 +63,7 @@ class LeaseShard(NamedTuple):
     Without ``start`` read the oldest record that is left, whatever was read before. ``to_journal``:
     read it into its journal, behind what that holds. ``journaled`` is the last record that it is
     known to hold, "" before the first; None: there is no journal to be read first. ``size`` is how
-    many bytes it has up to there. ``iterator``, ``asked`` and ``since``: see TipIterator.
+    many bytes it has up to there.
     """
 
     lease: int
@@ -73,10 +73,8 @@ class LeaseShard(NamedTuple):
     sequence: str
     to_journal: bool
     journaled: str | None
-    size: int
-    iterator: str = ""
-    asked: float = inf
-    since: float = inf
+    size: int = 0
+    iterator: TipIterator = NO_ITERATOR
 
 
 class EndLease(NamedTuple):
@@ -215,14 +213,12 @@ class JournalFull(NamedTuple):
 class ShardEnd(NamedTuple):
     """A lease has ended: at the end of the shard, or (``over`` False) before.
 
-    ``iterator`` reads on from there; it, ``asked`` and ``since``: see TipIterator.
+    ``iterator`` reads on from there.
     """
 
     lease: int
     over: bool
-    iterator: str = ""
-    asked: float = inf
-    since: float = inf
+    iterator: TipIterator = NO_ITERATOR
 
 
 class ShardGap(NamedTuple):

@@ -66,21 +66,16 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self._number = number
         self._until = until
         self._task = task
-        self._writers: dict[int, TableWriter] = {}
-
-    @property
-    def collection_count(self) -> int:
-        """How many collections it writes."""
-        return len(self._writers)
+        self.writers: dict[int, TableWriter] = {}  # by table
 
     @property
     def name(self) -> str:
-        return writer_name(self._number, [writer.namespace for writer in self._writers.values()])
+        return writer_name(self._number, [writer.namespace for writer in self.writers.values()])
 
     def open(self, writer: TableWriter) -> None:
         """Also write this collection; the first one starts the process."""
-        self._writers[writer.table] = writer
-        if len(self._writers) == 1:
+        self.writers[writer.table] = writer
+        if len(self.writers) == 1:
             self.start()
         else:
             self._introduce(writer)
@@ -103,7 +98,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
             self.fail(RunError(f"{self.name} crashed {self.restarts} times: start again"))
             return
         super().start()
-        for writer in self._writers.values():
+        for writer in self.writers.values():
             self._introduce(writer)
 
     def set_up(self) -> tuple[WriterSetup, tuple[int, ...]]:
@@ -115,7 +110,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self._task.fail(error)
 
     def _introduce(self, writer: TableWriter) -> None:
-        for message in writer.messages_for_new_process():
+        for message in writer.unanswered():
             self.send(message)
 
     def received(self, message: FromWriter) -> None:
@@ -124,9 +119,9 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
                 self.crashes_in_a_row = 0
         table = getattr(message, "table", None)
         if table is None:  # of the process, so any writer can pass it on
-            next(iter(self._writers.values())).receive(message)
-        elif table in self._writers:
-            self._writers[table].receive(message)
+            next(iter(self.writers.values())).receive(message)
+        elif table in self.writers:
+            self.writers[table].receive(message)
 
 
 @dataclass(slots=True, eq=False)
@@ -189,7 +184,7 @@ class TableWriter:
         """End its process, which writes no other collection."""
         self.process.close()
 
-    def messages_for_new_process(self) -> Iterator[ToWriter]:
+    def unanswered(self) -> Iterator[ToWriter]:
         """All messages that a new process needs."""
         plan = self.plan
         yield messages.OpenCollection(

@@ -13,7 +13,6 @@ from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import ApplyingLease, FollowedTable, PublishedBatch
 from shake.follow.turns import Turns
-from shake.stream.shard import TipIterator
 
 
 class FollowScheduler:
@@ -65,8 +64,6 @@ class FollowScheduler:
     def _lease(self, following: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
         clock, shard = self._loop.clock(), following.shards.first()
         lease = self._ledger.grant(self, following, shard, worker.number, clock)
-        iterator = following.lease(lease)
-        journaled = shard.journal.sequence if shard.journal else None
         start, sequence = shard.position
         return worker_messages.LeaseShard(
             lease=lease.number,
@@ -75,11 +72,8 @@ class FollowScheduler:
             start=start,
             sequence=sequence,
             to_journal=False,
-            journaled=journaled,
-            size=0,
-            iterator=iterator.text,
-            asked=iterator.asked,
-            since=iterator.since,
+            journaled=shard.journal.sequence if shard.journal else None,
+            iterator=following.lease(lease),
         )
 
     def closed(self, lease: ApplyingLease) -> None:
@@ -106,8 +100,8 @@ class FollowScheduler:
                 following.answers += 1
                 following.tip(lease, min(moment, self._source_clock.earliest()))
                 self._turns[following.home].end_turn_at_tip(lease)
-            case worker_messages.ShardEnd(_, over):
-                shard.iterator = TipIterator(message.iterator, message.asked, message.since)
+            case worker_messages.ShardEnd(_, over, iterator):
+                shard.iterator = iterator
                 self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
                 self.assign(following)
             case worker_messages.ShardGap():

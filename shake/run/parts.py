@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from shake.checkpoint.kept import NOTHING_KEPT, Tally
@@ -162,7 +162,7 @@ class Parts:
         following = [*self._follow_writers.values(), *self._appliers.values()]
         shared = [process for process in _processes(following) if process.site is site]
         if not alone and len(shared) >= APPLIERS:
-            return min(shared, key=lambda one: one.collection_count)
+            return min(shared, key=lambda one: len(one.writers))
         return WriterProcess(
             self._loop,
             self._config,
@@ -172,17 +172,6 @@ class Parts:
             task=self._task,
             site=site,
         )
-
-    def another_writer(self, first: TableWriter, number: int) -> TableWriter:
-        """See Task.start_another_writer."""
-        site = self.pool.site_of(number, self.copies[first.table].writers)
-        return replace(first, process=self.process(alone=True, number=number, site=site))
-
-    def applier(self, first: TableWriter, site: Site) -> TableWriter:
-        """See Task.start_applier."""
-        if first.process.site is site:
-            return first
-        return replace(first, process=self.process(alone=False, site=site))
 
 
 def _processes(writers: Iterable[TableWriter]) -> list[WriterProcess]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from shake.config import Redactor
@@ -115,10 +116,13 @@ class RunningTask:
         )
 
     def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
-        return self.parts.another_writer(first, number)
+        site = self.parts.pool.site_of(number, self.parts.copies[first.table].writers)
+        return replace(first, process=self.parts.process(alone=True, number=number, site=site))
 
     def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
-        return self.parts.applier(first, site)
+        if first.process.site is site:
+            return first
+        return replace(first, process=self.parts.process(alone=False, site=site))
 
     @property
     def allowed_until(self) -> float:

@@ -6,16 +6,15 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.stream_records import StreamRecord, repair_sessions
+from shake.checkpoint.stream_records import repair_sessions
 from shake.config import Config
 from shake.follow import phases
 from shake.plan.plan import Plan, TablePlan
 from shake.plan.positions import StreamPosition
 from shake.targets.choice import open_target
-from shake.targets.contract import Fence, Target, Writer
+from shake.targets.contract import Fence, Writer
 
 log = logging.getLogger("shake")
 
@@ -61,45 +60,27 @@ def replaced_fenced(
     stop = threading.Event()
     target = open_target(config, stop=stop, on_retry=log.info)
     with contextlib.closing(target):
-        fenced = _Fenced(target, stop)
+        ended: list[tuple[Writer, list[str]]] = []
         for table in followed if not target.takes_uuids else ():
-            name = table.table.name
-            fenced.end(table, positions[name].record, checkpoints.shard_names(name))
-        with fenced.kept():
-            yield
-
-
-@dataclass(frozen=True, slots=True)
-class _Fenced:
-    """The sessions of collections that were replaced."""
-
-    target: Target
-    stop: threading.Event
-    sessions: list[tuple[Writer, list[str]]] = field(default_factory=list)
-
-    def end(self, planned: TablePlan, stream: StreamRecord, shards: list[str]) -> None:
-        """End the sessions of a table's replaced collection."""
-        fence = Fence(planned.record.replaces, stream.run)
-        writer = self.target.writer(planned.namespace, planned.table, fence)
-        names = shards + repair_sessions(stream.repairs)
-        writer.end_shards(names)
-        self.sessions.append((writer, names))
-
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Refresh all of them now and then, in a thread: a target that hangs holds up nothing."""
-        thread = threading.Thread(target=self._keep, name="fences", daemon=True)
-        if self.sessions:
-            thread.start()
+            stream = positions[table.table.name].record
+            fence = Fence(table.record.replaces, stream.run)
+            writer = target.writer(table.namespace, table.table, fence)
+            names = checkpoints.shard_names(stream.table) + repair_sessions(stream.repairs)
+            writer.end_shards(names)
+            ended.append((writer, names))
+        # In a thread, because a target that hangs must not hold up anything.
+        thread = threading.Thread(target=_keep, args=(ended, stop), name="fences", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            self.stop.set()
-            if self.sessions:
-                thread.join(_CLOSE_SECONDS)
+            stop.set()
+            thread.join(_CLOSE_SECONDS)
 
-    def _keep(self) -> None:
-        while not self.stop.wait(phases.FENCES_EVERY):
-            for writer, names in self.sessions:
-                with contextlib.suppress(Exception):  # the next time is soon enough
-                    writer.keep_fences(names)
+
+def _keep(ended: list[tuple[Writer, list[str]]], stop: threading.Event) -> None:
+    """Refresh sessions now and then."""
+    while not stop.wait(phases.FENCES_EVERY):
+        for writer, names in ended:
+            with contextlib.suppress(Exception):  # the next time is soon enough
+                writer.keep_fences(names)

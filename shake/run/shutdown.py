@@ -43,7 +43,7 @@ class Ending:
 
     status: int
     line: str
-    deadline: float
+    deadline: float = 0.0
     gap: GapError | None = None
     consistent: bool = False
     signalled: bool = False
@@ -72,7 +72,7 @@ class Shutdown:
         drain: Callable[[float], None],
     ) -> None:
         self.stage = Stage.RUNNING
-        self.ending = Ending(0, "", 0.0)
+        self.ending = Ending(0, "")
         self._clock = clock
         self._resyncs = resyncs
         self._until_consistent = until_consistent
@@ -102,21 +102,21 @@ class Shutdown:
             self.stage = Stage.RUNNING
         if isinstance(error, GapError) and self._resyncs:
             line = f"table {error.table}: changes are lost: {error.what}; it is copied again"
-            self._begin(error.exit_status, line, DRAIN_SECONDS, error)
+            self._begin(DRAIN_SECONDS, Ending(error.exit_status, line, gap=error))
             return
         # Another process has the task lock and continues: this one must not write any more.
         grace_seconds = 0.0 if isinstance(error, Superseded) else FAIL_SECONDS
-        self._begin(error.exit_status, str(error), grace_seconds)
+        self._begin(grace_seconds, Ending(error.exit_status, str(error)))
 
     def regroup(self, why: str) -> None:
         """End the run because the task goes on at other sites."""
         if self.running:
             line = f"{why}: the task goes on with those that are there"
-            self._begin(0, line, DRAIN_SECONDS, regroup=True)
+            self._begin(DRAIN_SECONDS, Ending(0, line, regroup=True))
 
     def finish(self, line: str) -> None:
         """End it because all tables are consistent; ``line`` says what that means."""
-        self._begin(0, line, FINISH_SECONDS, consistent=True)
+        self._begin(FINISH_SECONDS, Ending(0, line, consistent=True))
 
     def signalled(self, number: int) -> None:
         """Stop the task because of a signal; after a second signal, stop at once."""
@@ -165,20 +165,10 @@ class Shutdown:
             return "finished", line
         return "stopped" if ended else "stopping", line
 
-    def _begin(
-        self,
-        status: int,
-        line: str,
-        grace_seconds: float,
-        gap: GapError | None = None,
-        *,
-        consistent: bool = False,
-        regroup: bool = False,
-    ) -> None:
+    def _begin(self, grace_seconds: float, ending: Ending) -> None:
         if self.running:
             self.stage = Stage.ENDING
-            deadline = self._clock() + grace_seconds
-            self.ending = Ending(status, line, deadline, gap, consistent, regroup=regroup)
+            self.ending = replace(ending, deadline=self._clock() + grace_seconds)
             self._drain(grace_seconds)
 
     def _stopped(self, number: int, deadline: float) -> Ending:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
+from dataclasses import dataclass, field
 
 from shake.config import Config, Redactor
 from shake.farm.health import Health
@@ -21,77 +23,71 @@ from shake.status.snapshot import ProcessStatus, Snapshot
 _LOOK_SECONDS = 1.0
 
 
+@dataclass(slots=True, kw_only=True)
 class Snapshots:
     """Makes the snapshots of one run, which begins when this is made."""
 
-    def __init__(
-        self,
-        config: Config,
-        plan: Plan,
-        loop: Loop,
-        parts: Parts,
-        shutdown: Shutdown,
-        steering: Steering,
-        health: Health,
-        source_clock: SourceClock,
-    ) -> None:
-        self._config = config
-        self._plan = plan
-        self._loop = loop
-        self._parts = parts
-        self._shutdown = shutdown
-        self._steering = steering
-        self._health = health
-        self._source_clock = source_clock
-        self._redact = Redactor(config.secrets()).redact
-        self._started = time.time()
-        self._began = loop.clock()
+    config: Config
+    plan: Plan
+    loop: Loop
+    parts: Parts
+    shutdown: Shutdown
+    steering: Steering
+    health: Health
+    source_clock: SourceClock
+    _started: float = field(init=False, default_factory=time.time)
+    _began: float = field(init=False)
+    _redact: Callable[[str], str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self.loop.clock()
+        self._redact = Redactor(self.config.secrets()).redact
 
     def take(self) -> Snapshot:
         """The current state of the task. Called in the loop."""
-        now, source = self._loop.clock(), self._source_clock
-        filtered = self._config.scan_filter is not None
-        state, reason = self._shutdown.state(self._health.text, complete=self._parts.complete)
-        paused_at = self._steering.paused if self._shutdown.running else None
+        now, source = self.loop.clock(), self.source_clock
+        filtered = self.config.scan_filter is not None
+        state, reason = self.shutdown.state(self.health.text, complete=self.parts.complete)
+        paused_at = self.steering.paused if self.shutdown.running else None
         if paused_at is not None:
-            state, reason = "paused", self._steering.why_paused(reason)
+            state, reason = "paused", self.steering.why_paused(reason)
         tables = tuple(
-            self._parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
-            for copy in self._parts.copies
+            self.parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
+            for copy in self.parts.copies
         )
         return Snapshot(
-            id=self._config.id,
-            sync_mode=self._config.sync_mode,
+            id=self.config.id,
+            sync_mode=self.config.sync_mode,
             state=state,
             started=self._started,
             seconds=now - self._began,
             tables=tables,
             processes=(
                 ProcessStatus("supervisor", os.getpid()),
-                *(worker.status() for worker in self._parts.pool.workers),
-                *(process.status() for process in self._parts.writing),
+                *(worker.status() for worker in self.parts.pool.workers),
+                *(process.status() for process in self.parts.writing),
             ),
             reason=self._redact(reason),
             notices=(
-                *self._steering.notices(tables),
-                *self._plan.warnings,
-                *(NO_DATE,) * (self._plan.follows and not source.dated),
+                *self.steering.notices(tables),
+                *self.plan.warnings,
+                *(NO_DATE,) * (self.plan.follows and not source.dated),
             ),
             time=time.time(),
             source_time=source.earliest(),
-            margin=self._config.incr_margin,
-            whole=self._plan.whole(self._config),
-            saves=self._parts.checkpointer.saves,
-            saved_at=self._parts.checkpointer.saved_at,
+            margin=self.config.incr_margin,
+            whole=self.plan.whole(self.config),
+            saves=self.parts.checkpointer.saves,
+            saved_at=self.parts.checkpointer.saved_at,
             paused_at=paused_at,
-            gap=self._shutdown.gap,
-            nodes=self._parts.sites.status(),
+            gap=self.shutdown.gap,
+            nodes=self.parts.sites.status(),
         )
 
     def look(self) -> Snapshot | None:
         """The current state of the task, for other threads; None if the loop does not answer."""
         found: Future[Snapshot] = Future()
-        self._loop.post(lambda: found.set_result(self.take()))
+        self.loop.post(lambda: found.set_result(self.take()))
         with contextlib.suppress(TimeoutError):
             return found.result(_LOOK_SECONDS)
         return None

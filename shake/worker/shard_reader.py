@@ -19,6 +19,7 @@ from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import WorkerSource
 from shake.stream.journal import Damaged
+from shake.stream.shard import NO_ITERATOR, TipIterator
 from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
 
@@ -82,11 +83,12 @@ class Reader(threading.Thread):
         self._buffer = Buffer()
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
         self._position = lease.sequence  # of the last record that is applied, or in the journal
-        self._next = lease.iterator
+        self._next = lease.iterator.text
         self._corrupt = self._gone = 0  # answers of these kinds, in a row
-        self._silence = (
-            Silence(cold=0, last=lease.asked, since=lease.since) if self._next else Silence()
-        )
+        self._silence = Silence()
+        if self._next:
+            _, asked, since = lease.iterator
+            self._silence = Silence(cold=0, last=asked, since=since)
 
     def run(self) -> None:
         with child.guarded(self._context.channel):
@@ -110,11 +112,10 @@ class Reader(threading.Thread):
                 return
             except Stopped:
                 pass
-            end = messages.ShardEnd(self._lease.lease, over)
+            iterator = NO_ITERATOR
             if self._next and not over and not self._silence.cold:
-                asked, since = self._silence.last, self._silence.since
-                end = end._replace(iterator=self._next, asked=asked, since=since)
-            self._send(end)
+                iterator = TipIterator(self._next, self._silence.last, self._silence.since)
+            self._send(messages.ShardEnd(self._lease.lease, over, iterator))
 
     def _serve(self) -> bool:
         """Whether the shard is over."""
