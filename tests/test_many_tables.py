@@ -66,8 +66,8 @@ class Task:
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
         none, by_number = cast(Any, None), {one.number: one for one in followed_tables}
         farm = Farm(config, loop, self.pool, none, self.task, client)
-        monitor = StreamMonitor(farm, followed_tables)
-        journaling = Journaling(farm, followed_tables, monitor)
+        monitor = StreamMonitor(farm, by_number)
+        journaling = Journaling(farm, by_number, monitor)
         scheduler = FollowScheduler(farm, by_number, {}, monitor, journaling)
         self.follow = FollowPhases(farm, by_number, {}, {}, scheduler, monitor, journaling)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from shake.farm import worker_messages as messages
@@ -26,7 +26,7 @@ class Journaling:
     """Decides which shards are read into the journal, and watches the journal's disk space."""
 
     def __init__(
-        self, farm: Farm, followed_tables: list[FollowedTable], monitor: StreamMonitor
+        self, farm: Farm, followed_tables: Mapping[int, FollowedTable], monitor: StreamMonitor
     ) -> None:
         config = farm.config
         self._on = config.incr_sync_parallel
@@ -39,7 +39,7 @@ class Journaling:
         self._deletions = Outlet("the journal")  # the loop waits for no disk
         self._followed_tables = followed_tables
         self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
-        for following in followed_tables:
+        for following in followed_tables.values():
             open_ = [one.id for one in following.shards if one.state is not ShardState.APPLIED]
             self._journal.clear(following.name, but=open_)
         self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
@@ -50,7 +50,7 @@ class Journaling:
         return following.shards.journalable if self._on and self._room else 0
 
     def _measure(self) -> None:
-        self._size = sum(following.journal_bytes for following in self._followed_tables)
+        self._size = sum(one.journal_bytes for one in self._followed_tables.values())
 
     @property
     def _room(self) -> bool:
@@ -122,18 +122,16 @@ class Journaling:
             if lease.part.state is ShardState.READY:
                 self._pool.end_lease(lease)
 
-    def give_up(self, table: int) -> None:
+    def give_up(self, following: FollowedTable) -> None:
         """It is not followed. What the journal holds of it takes no room from the others."""
-        for following in self._followed_tables:
-            if following.number == table:
-                self._end_leases(following)
-        self._followed_tables = [one for one in self._followed_tables if one.number != table]
+        self._end_leases(following)
         self._measure()
 
     def each_second(self) -> None:
         """Each second: say what is the matter for as long as it is."""
         self._measure()
-        if self._on and not self._room and any(f.shards.journalable for f in self._followed_tables):
+        waiting = any(one.shards.journalable for one in self._followed_tables.values())
+        if self._on and not self._room and waiting:
             self._task.retrying(self._full)
 
     @property
@@ -168,7 +166,7 @@ class Journaling:
 
     def _stop(self) -> None:
         self._task.retrying(self._full)
-        for following in self._followed_tables:
+        for following in self._followed_tables.values():
             self._end_leases(following)
 
     def _end_leases(self, following: FollowedTable) -> None:

@@ -167,9 +167,8 @@ class FollowPhases:
 
     def give_up(self, table: int) -> None:
         """A table is not followed: the target refused the index that keeps its keys apart."""
-        self._journaling.give_up(table)
-        self._monitor.give_up(table)
-        self._followed_tables.pop(table, None)
+        if following := self._followed_tables.pop(table, None):
+            self._journaling.give_up(following)
 
     # ---- now and then
 

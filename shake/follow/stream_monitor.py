@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from math import inf
 
@@ -24,13 +25,16 @@ LIST_EVERY, LIST_SOON = 30.0, 0.5
 
 
 class StreamMonitor:
-    """Has streams viewed by its ``watcher``, at once where something is uncertain."""
+    """Has streams viewed by its ``watcher``, at once where something is uncertain.
 
-    def __init__(self, farm: Farm, followed_tables: list[FollowedTable]) -> None:
+    ``followed_tables`` are by number, as of all parts that follow changes.
+    """
+
+    def __init__(self, farm: Farm, followed_tables: Mapping[int, FollowedTable]) -> None:
         self._loop, self._task = farm.loop, farm.task
         self._checkpointer = farm.checkpointer
         self._source_clock = farm.source.clock
-        self._followed_tables = list(followed_tables)
+        self._followed_tables = followed_tables
         self.watcher = StreamWatcher(farm, self)
         self._next: dict[int, float] = {}  # by table: when it is viewed again, on the loop's clock
 
@@ -40,13 +44,9 @@ class StreamMonitor:
             self._view_all()
             self._loop.every(LIST_EVERY, self._view_all)
 
-    def give_up(self, table: int) -> None:
-        """A table is not followed any more."""
-        self._followed_tables = [one for one in self._followed_tables if one.number != table]
-
     def each_second(self) -> None:
         """Each second: report what is uncertain."""
-        for following in self._followed_tables:
+        for following in self._followed_tables.values():
             for one in following.shards.suspicions:
                 self._task.uncertain(f"table {following.name}: {one}")
 
@@ -119,7 +119,7 @@ class StreamMonitor:
             self.watcher.look(following)
 
     def _view_all(self) -> None:
-        for following in self._followed_tables:
+        for following in self._followed_tables.values():
             self.watcher.look(following)
             for shard in following.possibly_trimmed(self._source_clock.latest()):
                 self.watcher.probe(following, shard)

@@ -131,11 +131,10 @@ class Parts:
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
     def _connect_follow(self, farm: Farm, followed_tables: dict[int, FollowedTable]) -> None:
-        tables = list(followed_tables.values())
         writers, appliers = dict[int, TableWriter](), dict[int, TableWriter]()
         self._follow_writers, self._appliers = writers, appliers
-        self.monitor = monitor = StreamMonitor(farm, tables)
-        journaling = Journaling(farm, tables, monitor)
+        self.monitor = monitor = StreamMonitor(farm, followed_tables)
+        journaling = Journaling(farm, followed_tables, monitor)
         self.follow_scheduler = FollowScheduler(
             farm, followed_tables, appliers, monitor, journaling
         )
