@@ -45,7 +45,6 @@ class Checkpoints:
         self._now = now
 
     def others(self) -> str:
-        """See Store."""
         return self._store.others()
 
     def begun(self, selected: Callable[[str], bool]) -> list[str]:

@@ -120,7 +120,6 @@ class Checks:
         self._store = store
 
     def load_check(self) -> CheckRecord | None:
-        """The check that was begun last."""
         return self._record(STATUS_TABLE, "check", CheckRecord.of)
 
     def save_check(self, record: CheckRecord) -> None:
@@ -132,7 +131,6 @@ class Checks:
         self._store.write(STATUS_TABLE, [document])
 
     def load_status(self) -> CheckStatus | None:
-        """The last saved status of a check."""
         saved = read_one(self._store, STATUS_TABLE, _TOLD)
         # A later version can save more.
         return CheckStatus(*(saved[name] for name in CheckStatus._fields)) if saved else None
@@ -142,7 +140,6 @@ class Checks:
         return self._record(_name(table), "progress", TableCheck.of)
 
     def load_completed(self, table: str) -> TableCheck | None:
-        """The last completed check of a table."""
         return self._record(_name(table), "completed", TableCheck.of)
 
     def load_state(self, table: str, progress: TableCheck) -> bytes:

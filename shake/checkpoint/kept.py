@@ -81,7 +81,6 @@ class KeptItem:
 
     @classmethod
     def of(cls, collection: str, document: Document) -> KeptItem:
-        """The item of a stored document."""
         fields = Fields(collection, document)
         return cls(
             table=fields.text("Table"),

@@ -69,7 +69,6 @@ class TaskSummary:
         return replace(self, last_error=earlier.last_error, last_error_at=earlier.last_error_at)
 
     def document(self) -> dict[str, Any]:
-        """The document that :meth:`of` reads."""
         document = asdict(self) | {"lines": [asdict(one) for one in self.lines]}
         named = {_NAMES[name]: value for name, value in document.items()}
         return {"_id": "summary", "Format": FORMAT, **named}

@@ -63,7 +63,6 @@ class Command:
     program: str = ""
 
     def parser(self) -> argparse.ArgumentParser:
-        """The parser of the program."""
         parser = argparse.ArgumentParser(**self._texts(self.program))
         add_version(parser)
         self._complete(parser)
@@ -131,5 +130,4 @@ def root_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Add ``--version``."""
     parser.add_argument("--version", action="version", version=f"shake {__version__}")

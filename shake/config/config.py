@@ -72,7 +72,6 @@ class Config(DeclaredKeys):
 
     @property
     def checkpoint_database(self) -> str:
-        """The database that holds checkpoints."""
         return self.checkpoint_db or f"{self.id}-checkpoint"
 
     @property

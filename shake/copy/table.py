@@ -218,7 +218,6 @@ class CopiedTable:
             self._dirty.add(segment.number)
 
     def acknowledged(self) -> list[SegmentRecord]:
-        """What is acknowledged of each segment."""
         return [segment.acknowledged for segment in self._segments]
 
     def tails(self, *, before: int) -> list[tuple[bytes, bytes]]:

@@ -31,7 +31,6 @@ class CopyWriters:
         self._writer(number).write(write)
 
     def end_others(self) -> None:
-        """End all but the first."""
         processes = [writer.process for writer in self._others.values()]
         self._others.clear()
         for process in processes:
@@ -40,7 +39,6 @@ class CopyWriters:
             process.reap()
 
     def close(self) -> None:
-        """End all of them."""
         self.end_others()
         self.first.close()
 

@@ -19,7 +19,6 @@ class Health:
         self._since: dict[str, float] = {}
 
     def failed_again(self, text: str) -> None:
-        """Something has failed again."""
         self._remember(text, "; retrying")
 
     def uncertain(self, text: str) -> None:

@@ -127,7 +127,6 @@ class WorkerPool:
         self._sites = list(self.at)
 
     def start(self) -> None:
-        """Start all processes."""
         for worker in self.workers:
             worker.start()
 
@@ -152,7 +151,6 @@ class WorkerPool:
         return range(first, first + each)
 
     def site_of(self, writer: int, each: int) -> Site:
-        """Where the writer of this number is."""
         return self._sites[(writer - 2) // each] if HERE not in self.at else HERE
 
     def lease(
@@ -213,7 +211,6 @@ class WorkerPool:
                 worker.send(messages.Revoke(table))
 
     def free(self, worker: int, slot: int) -> None:
-        """See ledger.SlotOwner."""
         self.workers[worker].free(slot)
 
     def restrict(self, stream: messages.OpenStream) -> None:
@@ -257,7 +254,6 @@ class WorkerPool:
                 self.ledger.abandon(worker.number)
 
     def close(self) -> None:
-        """End all processes."""
         for worker in self.workers:
             worker.dismiss()
         for worker in self.workers:
@@ -265,7 +261,6 @@ class WorkerPool:
             worker.site.close_arena(worker.arena)
 
     def received(self, worker: Worker, message: FromWorker) -> None:
-        """A worker has sent a message."""
         match message:
             case messages.Page() | messages.Batch():
                 worker.crashes_in_a_row = 0
@@ -290,6 +285,5 @@ class WorkerPool:
             lease.job.received(lease, message)
 
     def lost(self, worker: Worker) -> None:
-        """A worker has crashed: its leases are lost."""
         self.ledger.lose(worker.number)
         self.task.worker_crashed(worker)

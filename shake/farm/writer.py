@@ -81,7 +81,6 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
             self._introduce(writer)
 
     def close(self) -> None:
-        """End the process."""
         self.dismiss()
         self.reap()
 

@@ -136,7 +136,6 @@ class Journaling:
 
     @property
     def _full(self) -> str:
-        """Why nothing is journaled."""
         reason = self._refusal
         if self._size >= self._most:
             size, most = self._size // 10**6, self._most // 10**6
@@ -154,7 +153,6 @@ class Journaling:
 
     @property
     def deleting(self) -> bool:
-        """Whether a file might still be deleted."""
         return self._deletions.is_alive()
 
     def _delete(self, table: str, shard: str) -> None:

@@ -46,7 +46,6 @@ def workers_needed(config: Config, plan: Plan) -> int:
 
 
 def segments_left(plan: TablePlan) -> int:
-    """Segments of a table that are not read to their end."""
     return sum(not record.done for record in plan.segments) if plan.copies else 0
 
 

@@ -79,7 +79,6 @@ class TablePlan:
 
     @property
     def enables_stream(self) -> bool:
-        """Whether the run enables the table's stream."""
         stream = self.stream
         return stream is not None and stream.record is None and not stream.stream.enabled
 

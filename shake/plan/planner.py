@@ -113,7 +113,6 @@ class Planner:
         return record is not None or (plan.stream is not None and plan.stream.record is not None)
 
     def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
-        """The plan of copy and changes."""
         plan = self._plan(table, holds_items)
         if stream is None:
             return plan

@@ -46,7 +46,6 @@ def warnings(
 
 
 def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
-    """The warnings of one table."""
     name = f"table {plan.table.name}"
     for part in plan.table.left_out:
         yield f"{name}: {part} is NOT COPIED, since this version of shake does not support it"

@@ -46,7 +46,6 @@ class Adopted:
                 os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """See subprocess.Popen."""
         end = None if timeout is None else time.monotonic() + timeout
         while self._status is None:
             pid, status = os.waitpid(self.pid, 0 if end is None else os.WNOHANG)

@@ -53,7 +53,6 @@ class Arena:
         self._view = memoryview(self._map)
 
     def slot(self, number: int) -> memoryview:
-        """The whole of one slot."""
         return self._view[number * SLOT_BYTES : (number + 1) * SLOT_BYTES]
 
     def trim(self, number: int, used: int) -> None:

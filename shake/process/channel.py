@@ -83,7 +83,6 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
         return len(self._outgoing)
 
     def begin(self, start: Start, set_up: SetUp) -> None:
-        """Send the first two messages."""
         self._post(START.encode(start) + self._role.set_up.encode(set_up))
 
     def send(self, message: Ping | Taken) -> None:

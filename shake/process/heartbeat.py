@@ -56,7 +56,6 @@ class Heartbeat:
         self._silent: float | None = None  # seconds since the ping, None: no ping is open
 
     def answered(self) -> None:
-        """The child has answered the open ping."""
         self._silent = None
 
     def check(self, now: float) -> Liveness:

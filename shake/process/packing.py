@@ -48,12 +48,10 @@ class Packing(Generic[M]):
         self._pack = msgpack.Packer(unicode_errors=_ERRORS, default=_plain).pack
 
     def encode(self, message: M) -> bytes:
-        """One message as bytes."""
         packed: bytes = self._pack((self._tags[type(message)], *message))
         return packed
 
     def decode(self, packed: Sequence[Any]) -> M:
-        """A message from the array that msgpack gives."""
         return cast(M, self._makers[packed[0]](packed[1:]))
 
 

@@ -44,7 +44,6 @@ class Oversight:
         self._over = False
 
     def show(self, snapshot: Snapshot) -> None:
-        """See shake.run.parts.Display."""
         self._summaries.show(snapshot)
         if self._webhook:
             self._webhook.show(snapshot)

@@ -174,7 +174,6 @@ class Parts:
 
 
 def _processes(writers: Iterable[TableWriter]) -> list[WriterProcess]:
-    """Each process once."""
     return list(dict.fromkeys(writer.process for writer in writers))
 
 

@@ -67,7 +67,6 @@ class RunningTask:
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
 
     def show(self) -> None:
-        """Show how the task stands now."""
         self._screen.show(self.snapshots.take())
 
     @property

@@ -79,7 +79,6 @@ def replaced_fenced(
 
 
 def _keep(ended: list[tuple[Writer, list[str]]], stop: threading.Event) -> None:
-    """Refresh sessions now and then."""
     while not stop.wait(phases.FENCES_EVERY):
         for writer, names in ended:
             with contextlib.suppress(Exception):  # the next time is soon enough

@@ -48,7 +48,6 @@ class Summaries:
             self._outlet.offer(partial(self._save, summarize(snapshot, self._lock.token)))
 
     def end(self, status: int, line: str) -> None:
-        """The run has ended."""
         if self._last is not None:
             last = summarize(self._last, self._lock.token, status, line)
             self._outlet.put(partial(self._save, last, tries=3))

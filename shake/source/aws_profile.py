@@ -29,7 +29,6 @@ class NoTerminal(Exception):
 
 
 def profile_files(session: boto3.Session) -> tuple[str, ...]:
-    """The files of the profiles."""
     names = ("credentials_file", "config_file")
     given = (session._session.get_config_variable(name) for name in names)
     return tuple(os.path.expanduser(path) for path in given if path)

@@ -111,7 +111,6 @@ class Connection:
         return not self._close_after and not is_connection_dropped(self._opened)
 
     def send(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Send a POST."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = (
             f"POST {self._target} HTTP/1.1\r\n{self._headers}{lines}"

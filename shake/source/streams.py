@@ -83,5 +83,4 @@ def latest_request(arn: str, shard: str) -> bytes:
 
 
 def records_request(iterator: str, limit: int) -> bytes:
-    """The request for the records at an iterator."""
     return orjson.dumps({"ShardIterator": iterator, "Limit": limit})

@@ -67,7 +67,6 @@ class Webhook:
         self._ending = threading.Event()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Post what is new."""
         for event, text in self._news.of(snapshot):
             self._offer(event, text)
 

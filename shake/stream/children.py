@@ -27,7 +27,6 @@ class ShardChildren:
         return self._known.get(shard, ())
 
     def add(self, shard: Shard) -> None:
-        """A shard is known."""
         self._known.setdefault(shard.parent, set()).add(shard.id)
 
     def remove(self, shard: Shard) -> None:

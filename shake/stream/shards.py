@@ -269,7 +269,6 @@ class Shards:
             self._offer(shard)
 
     def begin_journaling(self, shard: Shard) -> None:
-        """A worker reads it into the journal."""
         if shard.journal is None:
             parent = self._shards.get(shard.parent)
             above = parent.read_through if parent else 0.0

@@ -96,5 +96,4 @@ class Suspicions:
         self._open.pop(name, None)
 
     def texts(self) -> list[str]:
-        """What is suspected, in words."""
         return [one.text for one in self._open.values()]

@@ -178,7 +178,6 @@ class CollectionWriter:
             raise
 
     def build_progress(self) -> BuildProgress | None:
-        """See Writer."""
         return self._writer.build_progress()
 
     def carry_out(self, message: messages.Order | messages.Aside) -> messages.Done | None:

@@ -98,7 +98,6 @@ class DynamoWriter:
         return 0
 
     def holds(self, key: Item) -> bool:
-        """See Writer."""
         request = {"TableName": self._name, "Key": key, "ConsistentRead": True}
         try:
             return "Item" in self._client.ask("GetItem", request)
@@ -132,7 +131,6 @@ class DynamoWriter:
             )
 
     def build_progress(self) -> BuildProgress | None:
-        """See Writer."""
         return None
 
     def _put_batch(self, batch: list[bytes], refused: list[Refusal] | None) -> None:

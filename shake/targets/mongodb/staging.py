@@ -78,7 +78,6 @@ class MongoStaging:
         return Location(name, found.get(name, ""))
 
     def resume(self, collection_uuid: str) -> Location:
-        """See Staging."""
 
         def step() -> str:
             found = self._find(collection_uuid)
@@ -127,7 +126,6 @@ class MongoStaging:
         self._replacing.sweep()
 
     def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
-        """See Staging."""
         first, last = (self.copy.first, 0), (self.copy.stamp, self.copy.run)
         runs = {name: run_of(self.namespace, name) for name in self._collections()}
         names = {name for name, run in runs.items() if run and not first <= run <= last}

@@ -91,7 +91,6 @@ class MongoTarget(MongoServer):
         return after_election(self.client, log, attempt)
 
     def missing_rights(self, namespaces: list[str]) -> list[str]:
-        """See Target."""
         copies = self.config.sync_mode != "incr" or self.config.gap_policy == "resync"
         found: dict[str, None] = {}  # each line once, in order
         for namespace in namespaces:
@@ -129,7 +128,6 @@ class MongoTarget(MongoServer):
     def staging(
         self, namespace: str, table: Table, copy: CopyRun, notice: Callable[[str], None]
     ) -> MongoStaging | None:
-        """See Target."""
         return MongoStaging(self, namespace, table, copy, notice) if self.renames else None
 
     def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:

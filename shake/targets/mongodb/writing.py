@@ -73,7 +73,6 @@ class MongoWriter:
         )
 
     def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
-        """See Writer."""
         return Applier(
             self._collection,
             self._bulk,
@@ -85,7 +84,6 @@ class MongoWriter:
         ).apply(changes)
 
     def holds(self, key: Item) -> bool:
-        """See Writer."""
         query = codec.query(codec.ChangeOptions.of(self._config, self._table.keys), key)
         if query is None:
             return False
@@ -123,7 +121,6 @@ class MongoWriter:
         return Session.of(self._config.id, self._namespace, self._uuid, shard, self._numbers)
 
     def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
-        """See Writer."""
         deletes = [
             DeleteMany({"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}})
             for start, end in ranges
@@ -151,7 +148,6 @@ class MongoWriter:
         ).build()
 
     def build_progress(self) -> BuildProgress | None:
-        """See Writer."""
         return build_progress(self._collection.database.client, self._namespace)
 
     def _delete(self, deletes: list[DeleteMany]) -> int:
