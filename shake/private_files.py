@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def remove_access_of_others(file: int | Path) -> None:
     if mode & 0o077:
         with suppress(PermissionError):
             os.chmod(file, mode & 0o700)
+
+
+def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
+    """Make durable which files are in a folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
 
 
 def unwritable_ancestor(folder: Path) -> Path | None:

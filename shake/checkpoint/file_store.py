@@ -157,7 +157,7 @@ class FileStore:
                 file.flush()
                 self._sync(file.fileno())
             self._rename(fresh, path)
-            self._sync_folder(self._folder)
+            private_files.sync_folder(self._folder, self._sync)
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:
@@ -189,7 +189,7 @@ class FileStore:
         if not folder.exists():
             self._make(folder.parent)
             private_files.make_folder(folder)
-            self._sync_folder(folder.parent)
+            private_files.sync_folder(folder.parent, self._sync)
 
     def _make_private(self) -> None:
         """Once: take what an earlier version has left open to other users away from them."""
@@ -206,13 +206,6 @@ class FileStore:
                         path,
                         path,
                     )
-
-    def _sync_folder(self, folder: Path) -> None:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._sync(handle)
-        finally:
-            os.close(handle)
 
 
 def _try_lock(path: Path) -> None:

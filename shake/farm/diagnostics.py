@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from shake.process.messages import Diagnosis
-from shake.status.diagnostics_page import ProcessReport, report
+from shake.status.diagnostics_page import report
 
 #: Seconds that a process has for its answer; one that hangs must not hang the page.
 _PATIENCE = 2.0
@@ -22,16 +22,15 @@ class Diagnostics:
         self._changed = threading.Condition()
         self._expected: int | None = None
         # By process: one that answers late is in time for the next who asks, and counts once.
-        self._reports: dict[int, ProcessReport] = {}
+        self._reports: dict[int, Diagnosis] = {}
 
-    def add(self, message: Diagnosis) -> None:
+    def add(self, answer: Diagnosis) -> None:
         """A child has answered; called in the loop."""
         with self._changed:
-            answer = ProcessReport(*message)
             self._reports[answer.pid] = answer
             self._changed.notify_all()
 
-    def gather(self) -> list[ProcessReport]:
+    def gather(self) -> list[Diagnosis]:
         """The supervisor's report and those of all children that answer; from any thread."""
         with self._one_at_a_time:
             with self._changed:

@@ -119,8 +119,8 @@ def _profile(config: Config, source: Source, plan: TablePlan, items: int) -> Pro
         document_bytes=sum(map(len, found.documents)),
         attributes=_attributes(found.items),
         long_numbers=sum(any(map(_is_long, _numbers(item))) for item in found.items),
-        dotted=sum(any("." in name for name in _names(item)) for item in found.items),
-        dollars=sum(any(n.startswith("$") for n in _names(item)) for item in found.items),
+        dotted=sum(any("." in name for name, _ in _values(item)) for item in found.items),
+        dollars=sum(any(n.startswith("$") for n, _ in _values(item)) for item in found.items),
         ids=sum("_id" in item for item in found.items),
         inexact_keys=sum(_is_inexact(options, item) for item in found.items),
         before=json.dumps(found.good) if found.good else "",
@@ -176,31 +176,21 @@ def _attributes(items: Sequence[Item]) -> tuple[AttributeProfile, ...]:
     )
 
 
-def _names(value: Any) -> Iterator[str]:
-    """The names of an item's attributes, and of those within."""
-    for name, typed in value.items():
-        yield name
-        yield from _inner_names(typed)
-
-
-def _inner_names(typed: Any) -> Iterator[str]:
-    for inner in typed.get("L", ()):
-        yield from _inner_names(inner)
-    yield from _names(typed.get("M", {}))
+def _values(item: Any) -> Iterator[tuple[str, Any]]:
+    """The names and typed values of an item, and of all within; "" for an element of a list."""
+    left = list(item.items())
+    while left:
+        name, typed = left.pop()
+        yield name, typed
+        left += typed.get("M", {}).items()
+        left += (("", inner) for inner in typed.get("L", ()))
 
 
 def _numbers(item: Item) -> Iterator[str]:
-    for typed in item.values():
-        yield from _inner_numbers(typed)
-
-
-def _inner_numbers(typed: Any) -> Iterator[str]:
-    if "N" in typed:
-        yield typed["N"]
-    yield from typed.get("NS", ())
-    for inner in typed.get("L", ()):
-        yield from _inner_numbers(inner)
-    yield from _numbers(typed.get("M", {}))
+    for _, typed in _values(item):
+        yield from typed.get("NS", ())
+        if "N" in typed:
+            yield typed["N"]
 
 
 def _is_long(text: str) -> bool:

@@ -12,7 +12,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Protocol, TypeVar
 
 from setproctitle import setproctitle
@@ -122,4 +121,4 @@ def diagnosis(role: str, queue: str) -> Diagnosis:
     # Imported when asked for: it costs every start of a child what few will ever look at.
     from shake.status.diagnostics_page import report
 
-    return Diagnosis(**asdict(report(role, queue)))
+    return report(role, queue)

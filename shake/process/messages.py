@@ -65,14 +65,14 @@ class Failed(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The fields of status.diagnostics_page.ProcessReport."""
+    """One process: resident memory, CPU time used, all its stacks, and how full its queue is."""
 
     role: str
     pid: int
     rss_bytes: int
     cpu_seconds: float
     stacks: str
-    queue: str
+    queue: str = ""
 
 
 #: What the supervisor of any child has to handle.

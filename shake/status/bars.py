@@ -16,6 +16,7 @@ from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
+    UNUSUAL,
     clock_time,
     duration,
     fraction,
@@ -35,12 +36,7 @@ __all__ = ["Bars", "Console", "picture"]
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
 _HEADS = ("done", "items", "rate", "units/s", "left")
-_STYLES = {
-    "degraded": "yellow",
-    "paused": "yellow",
-    "stopping": "yellow",
-    "stopped": "yellow",
-} | dict.fromkeys(ILL, "red")
+_STYLES = dict.fromkeys(UNUSUAL, "yellow") | dict.fromkeys(ILL, "red")
 
 
 #: States of a task that has ended.

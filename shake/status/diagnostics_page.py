@@ -8,27 +8,15 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psutil
 
+from shake.process.messages import Diagnosis
 from shake.status.figures import size
 from shake.status.http import HttpResponse, Route, Server
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReport:
-    """One process: resident memory, CPU time used, all its stacks, and how full its queue is."""
-
-    role: str
-    pid: int
-    rss_bytes: int
-    cpu_seconds: float
-    stacks: str
-    queue: str = ""
-
-
-def report(role: str, queue: str = "") -> ProcessReport:
+def report(role: str, queue: str = "") -> Diagnosis:
     """The report of the process that calls this."""
     rss, cpu = 0, 0.0
     with suppress(psutil.Error, OSError):  # where /proc does not show it
@@ -39,11 +27,11 @@ def report(role: str, queue: str = "") -> ProcessReport:
         f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()
     )
-    return ProcessReport(role, os.getpid(), rss, cpu, stacks, queue)
+    return Diagnosis(role, os.getpid(), rss, cpu, stacks, queue)
 
 
 def profile_server(
-    reports: Callable[[], list[ProcessReport]], bind: str, port: int, token: str | None
+    reports: Callable[[], list[Diagnosis]], bind: str, port: int, token: str | None
 ) -> Server:
     """The server of ``system_profile``: a context manager that serves while it is entered.
 
@@ -53,7 +41,7 @@ def profile_server(
     return Server("system_profile", bind, port, token, routes)
 
 
-def text(reports: list[ProcessReport]) -> str:
+def text(reports: list[Diagnosis]) -> str:
     """A line for each process, then the stacks of each."""
     lines = [f"{'process':<32} {'pid':>8} {'memory':>10} {'cpu s':>10}  queue"]
     lines += [

@@ -14,6 +14,8 @@ from shake.status.snapshot import Snapshot, TableStatus
 IDLE = frozenset(one.value for one in phase.IDLE)
 #: States of a table or a task that need the attention of a user.
 ILL = frozenset({Phase.BROKEN.value, "failed"})
+#: States of a task that a user should know of, and that are no failure.
+UNUSUAL = ("degraded", "paused", "stopping", "stopped")
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({*(one.value for one in phase.COMPLETE), "finished"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shake.status.figures import COMPLETE, IDLE, expected, fraction, utc
+from shake.status.figures import COMPLETE, IDLE, expected, fraction, iso
 from shake.status.snapshot import ShardStatus, Snapshot, TableStatus
 
 
@@ -51,12 +51,8 @@ def metric(snapshot: Snapshot) -> dict[str, Any]:
 
 def _shard(snapshot: Snapshot, shard: ShardStatus) -> dict[str, str]:
     return {
-        "update_time": _time(snapshot.saved_at),
-        "sync_approximate_time": _time(shard.applied_through),
+        "update_time": iso(snapshot.saved_at) or "",
+        "sync_approximate_time": iso(shard.applied_through) or "",
         "father_shard_id": shard.parent,
         "SequenceNumber": shard.sequence,
     }
-
-
-def _time(moment: float) -> str:
-    return utc(moment) if moment else ""

@@ -16,6 +16,7 @@ from shake.status.figures import (
     COMPLETE,
     IDLE,
     ILL,
+    UNUSUAL,
     count,
     duration,
     expected,
@@ -42,14 +43,7 @@ from shake.status.snapshot import (
 )
 
 _MODES = {"full": "full copy", "all": "full copy, then changes", "incr": "changes only"}
-_STATE_TONES = {
-    "finished": "good",
-    "failed": "bad",
-    "degraded": "warn",
-    "paused": "warn",
-    "stopping": "warn",
-    "stopped": "warn",
-}
+_STATE_TONES = {"finished": "good", "failed": "bad"} | dict.fromkeys(UNUSUAL, "warn")
 _ENDED = ("finished", "failed", "stopped")
 COLUMNS = ("Items", "Size", "Rate", "Read units/s", "Left or lag", "Parts", "Throttled")
 PROCESS_COLUMNS = ("Pid", "CPU", "Memory", "Slots in use", "Replaced")

@@ -102,7 +102,7 @@ class Appender:
             self._lock(wait)
             if not os.fstat(self._file).st_size:
                 for folder in file.parents[:3]:
-                    _sync_folder(folder)
+                    private_files.sync_folder(folder)
             self._recover(file, size)
         except BaseException:
             self.close()
@@ -214,11 +214,3 @@ def _walk(file: Path, start: int, after: str) -> Iterator[tuple[Entry, int]]:
 def _behind(one: str, other: str) -> bool:
     """Sequence numbers compare as numbers; none comes before all."""
     return int(one or 0) > int(other or 0)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
