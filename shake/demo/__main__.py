@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -121,7 +121,7 @@ def _configuration(options: argparse.Namespace, folder: str, source: str, target
 
 
 def _demo(options: argparse.Namespace) -> int:
-    items, once = options.items, options.once
+    """Start the servers, and migrate from one to the other."""
     _expect_free(options.port)
     screen = Screen(make_reporter(sys.stdout))
 
@@ -136,45 +136,57 @@ def _demo(options: argparse.Namespace) -> int:
         mongo as target,
         tempfile.TemporaryDirectory(prefix="shake-demo-") as folder,
     ):
-        say(f"seeding table {TABLE} with {items:,} items")
-        seed(source.url, items)
+        say(f"seeding table {TABLE} with {options.items:,} items")
+        seed(source.url, options.items)
         command = ["--conf", str(_configuration(options, folder, source.url, target.uri))]
-        page = f"http://127.0.0.1:{options.port}/"
-        verified: list[int] = []
 
         def finish() -> None:
             say(f"shake control finish {' '.join(command)}")
             for reply in ask(socket_path(folder, _ID), [Finish()]):
                 say(reply.line)
 
-        story = Story(source.url, target.uri, _ID, page, items, say, finish)
+        page = f"http://127.0.0.1:{options.port}/"
+        story = Story(source.url, target.uri, _ID, page, options.items, say, finish)
+        return _migrate(options, command, story, page, screen, say)
 
-        def linger() -> None:
-            if not story.complete:  # Ctrl-C, before all was shown
-                return
-            for number in (signal.SIGINT, signal.SIGTERM):  # the run has ended: Ctrl-C ends this
-                signal.signal(number, signal.default_int_handler)
-            arguments = [*command, "--set", "qps.full=1000"]
-            say(f"shake-check {' '.join(arguments)}")
-            screen.flush()
-            verified.append(check.main(arguments))
-            if verified == [0]:
-                _say_green("demo: a worker was killed, changes went on, and both sides are equal")
-            if not once:
-                say(f"the status page stays up at {page} until Ctrl-C")
-                with contextlib.suppress(KeyboardInterrupt):
-                    while True:
-                        time.sleep(3600)
 
-        arguments = [*command, "--workers", str(options.workers)]
-        say(f"shake-supervisor {' '.join(arguments)}")
-        say(f"status page: {page}")
-        say(f"{_CALLS} Scan calls a second at most, so that there is something to watch")
-        story.start()
-        status = supervisor.main(arguments, linger, screen)
-        if story.failure:
-            raise RunError(story.failure)
-        return status or max(verified, default=0)  # none, where it was stopped before
+def _migrate(
+    options: argparse.Namespace,
+    command: list[str],
+    story: Story,
+    page: str,
+    screen: Screen,
+    say: Callable[[str], None],
+) -> int:
+    """Run the task while the story acts on it, and check the result; return the exit status."""
+    verified: list[int] = []
+
+    def linger() -> None:
+        if not story.complete:  # Ctrl-C, before all was shown
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):  # the run has ended: Ctrl-C ends this
+            signal.signal(number, signal.default_int_handler)
+        arguments = [*command, "--set", "qps.full=1000"]
+        say(f"shake-check {' '.join(arguments)}")
+        screen.flush()
+        verified.append(check.main(arguments))
+        if verified == [0]:
+            _say_green("demo: a worker was killed, changes went on, and both sides are equal")
+        if not options.once:
+            say(f"the status page stays up at {page} until Ctrl-C")
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+
+    arguments = [*command, "--workers", str(options.workers)]
+    say(f"shake-supervisor {' '.join(arguments)}")
+    say(f"status page: {page}")
+    say(f"{_CALLS} Scan calls a second at most, so that there is something to watch")
+    story.start()
+    status = supervisor.main(arguments, linger, screen)
+    if story.failure:
+        raise RunError(story.failure)
+    return status or max(verified, default=0)  # none, where it was stopped before
 
 
 def _expect_free(port: int) -> None:

@@ -87,25 +87,15 @@ class Applier:
             try:
                 return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:
-                errors = error.details["writeErrors"]
-                if any(entry["code"] == DUPLICATE_KEY for entry in errors):
-                    duplicates += 1
-                if (
-                    command != "insert"
-                    and 0 < duplicates < MAX_DUPLICATES
-                    and _only_duplicates(error)
-                ):
-                    namespace = self.collection.full_name
-                    raise Contended(
-                        f"{namespace}: another write of the same key is under way"
-                    ) from error
-                statements = copies(batch)
-                for entry in errors:
-                    if not is_transient_write(entry):
-                        judge(entry, statements[entry["index"]])
-                if any(map(is_transient_write, errors)) or error.details["writeConcernErrors"]:
-                    raise
-                self.confirm()
+                codes = {entry["code"] for entry in error.details["writeErrors"]}
+                duplicates += DUPLICATE_KEY in codes
+                contended = 0 < duplicates < MAX_DUPLICATES and codes <= {DUPLICATE_KEY}
+                if command != "insert" and contended:
+                    text = (
+                        f"{self.collection.full_name}: another write of the same key is under way"
+                    )
+                    raise Contended(text) from error
+                self._judge(error, batch, judge)
                 return count
 
         try:
@@ -118,6 +108,21 @@ class Applier:
             reason = f"{self.collection.full_name}: {words(error)}"
             self.refused.append(Refusal(batch.tobytes(), reason))
             return 1
+
+    def _judge(
+        self,
+        error: BulkWriteError,
+        batch: memoryview,
+        judge: Callable[[Any, RawBSONDocument], None],
+    ) -> None:
+        """Judge each statement that was refused. Raises the error where a later try can succeed."""
+        errors, statements = error.details["writeErrors"], copies(batch)
+        for entry in errors:
+            if not is_transient_write(entry):
+                judge(entry, statements[entry["index"]])
+        if any(map(is_transient_write, errors)) or error.details["writeConcernErrors"]:
+            raise error
+        self.confirm()
 
     def _refused_command(self, error: PyMongoError) -> RunError:
         namespace = self.collection.full_name
@@ -167,10 +172,6 @@ class Applier:
         reason = f"{self.collection.full_name}: {entry['errmsg']}"
         kept = entry["code"] not in NOT_OF_A_DOCUMENT | {DUPLICATE_KEY}
         return ItemError(key, reason, self.table.name, can_be_kept=kept)
-
-
-def _only_duplicates(error: BulkWriteError) -> bool:
-    return all(entry["code"] == DUPLICATE_KEY for entry in error.details["writeErrors"])
 
 
 def _without_id(document: RawBSONDocument) -> bytes:
