@@ -24,11 +24,11 @@ class Backoff:
     longest: float
     least: float = 0.0
 
-    def most(self, failures: int) -> float:
-        """Seconds that the pause after so many failures can last; 0.0 after none."""
-        doublings = min(failures - 1, _DOUBLINGS)
-        return min(self.longest, self.first * 2.0**doublings) if failures > 0 else 0.0
+    def most(self, tries: int) -> float:
+        """Seconds that the pause after so many tries that failed can last; 0.0 after none."""
+        doublings = min(tries - 1, _DOUBLINGS)
+        return min(self.longest, self.first * 2.0**doublings) if tries > 0 else 0.0
 
-    def pause(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
+    def pause(self, tries: int, jitter: Callable[[], float] = random.random) -> float:
         """Seconds of the next pause; ``jitter`` gives a number from 0 to 1."""
-        return self.most(failures) * (self.least + (1.0 - self.least) * jitter())
+        return self.most(tries) * (self.least + (1.0 - self.least) * jitter())

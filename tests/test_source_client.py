@@ -115,7 +115,7 @@ def test_throttling_is_waited_for_also_where_attempts_are_few() -> None:
         Faulty([faulty.throttled()] * 4 + [GOOD]) as server,
         client_of(server.url) as (client, retries),
     ):
-        assert client.call("Scan", b"{}", attempts=2) == GOOD.body
+        assert client.call("Scan", b"{}", max_tries=2) == GOOD.body
     assert len(retries) == 4
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_reached_comes_with_the_advice_that_helps(
         client_of(server.url) as (client, _),
         pytest.raises(Unreachable, match=rf"in 2 tries: .*; {advice}"),
     ):
-        client.call(operation, b"{}", attempts=2)
+        client.call(operation, b"{}", max_tries=2)
 
 
 def test_a_source_that_comes_back_is_found_again() -> None:
@@ -148,7 +148,7 @@ def test_a_source_that_comes_back_is_found_again() -> None:
         url = gone.url
     with client_of(url) as (client, retries):
         with pytest.raises(Unreachable) as failure:
-            client.call("ListTables", b"{}", attempts=3)
+            client.call("ListTables", b"{}", max_tries=3)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(client.call, "ListTables", b"{}")
             until(lambda: len(retries) > 4)
@@ -304,7 +304,7 @@ def test_a_password_in_the_address_is_not_shown() -> None:
             client_of(url) as (client, retries),
             pytest.raises(Unreachable, match=r"from http://127\.0\.0\.1:\d+ in 2 tries") as failure,
         ):
-            client.call("Scan", b"{}", attempts=2)
+            client.call("Scan", b"{}", max_tries=2)
     assert "password" not in f"{failure.value} {retries}"
 
 

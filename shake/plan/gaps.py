@@ -14,7 +14,7 @@ from shake.stream.suspicion import Question, ShardAnswer
 #: Shards that are asked for at the same time.
 _THREADS = 8
 #: Tries of each request.
-_ATTEMPTS = 5
+_MAX_TRIES = 5
 
 
 def gap_warnings(source: Source, plan: Plan) -> list[str]:
@@ -34,7 +34,7 @@ def gap_warnings(source: Source, plan: Plan) -> list[str]:
 
     def ask(one: tuple[str, str, Shard]) -> str:
         name, arn, shard = one
-        answer = source.answer(arn, Question(shard.id, *shard.reached), attempts=_ATTEMPTS)
+        answer = source.answer(arn, Question(shard.id, *shard.reached), max_tries=_MAX_TRIES)
         if answer is ShardAnswer.THERE:
             return ""
         return (

@@ -29,7 +29,7 @@ from shake.source.scan import ScanPlan
 #: The most items that are read of a table, and the segments that they are read from.
 MAX_ITEMS, SEGMENTS = 10_000, 16
 #: Tables that are read at the same time, and tries of each request.
-_THREADS, _ATTEMPTS = 4, 5
+_THREADS, _MAX_TRIES = 4, 5
 #: Bad items that are shown of a table.
 _SHOWN = 20
 
@@ -141,7 +141,7 @@ def _pages(
     while visits and (left := items - len(found.items)) > 0:
         segment, start = visits.popleft()
         scan = replace(scan, limit=min(limit, left))
-        body = source.sample(scan, segment, start, attempts=_ATTEMPTS)
+        body = source.sample(scan, segment, start, max_tries=_MAX_TRIES)
         if (following := codec.next_start(body)) is not None:
             visits.append((segment, following))
         yield body

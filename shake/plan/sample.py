@@ -25,7 +25,7 @@ from shake.targets.capabilities import capabilities
 #: consumed so many units, which one page of large items does: 1 MB.
 SEGMENTS, ITEMS, UNITS = 4, 50, 128.0
 #: Tables that are sampled at the same time, and tries of each request.
-_THREADS, _ATTEMPTS = 4, 5
+_THREADS, _MAX_TRIES = 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
     options = codec.Options.of(config, table.keys)
     for segment in range(SEGMENTS):
         try:
-            body = source.sample(scan, segment, attempts=_ATTEMPTS)
+            body = source.sample(scan, segment, max_tries=_MAX_TRIES)
             sample += _measure(table.name, body, options)
         except ItemError as error:
             return sample + Sample(problem=f"{error.of_table(table.name)}")

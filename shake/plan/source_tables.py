@@ -21,7 +21,7 @@ from shake.targets.capabilities import capabilities
 T = TypeVar("T")
 
 #: Tries of each request before the source counts as unreachable.
-_ATTEMPTS = 5
+_MAX_TRIES = 5
 #: Descriptions of a table that is listed, or that the task has begun with, before it counts as
 #: missing, and the seconds between two of them.
 _LOOKS, _AGAIN_SECONDS = 3, 1.0
@@ -34,7 +34,7 @@ def list_tables(config: Config, source: Source) -> list[str]:
 
     Raises as find_tables.
     """
-    return list(_plain_list(config)) or source.list_tables(attempts=_ATTEMPTS)
+    return list(_plain_list(config)) or source.list_tables(max_tries=_MAX_TRIES)
 
 
 def _plain_list(config: Config) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def find_tables(
 
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
-            table = source.describe(name, attempts=_ATTEMPTS)
+            table = source.describe(name, max_tries=_MAX_TRIES)
             return table, scans and _holds_items(config, source, name)
 
         return _unless_missing(source, ask, _LOOKS if name in known else 1)
@@ -97,7 +97,7 @@ def find_tables(
 def _holds_items(config: Config, source: Source, name: str) -> bool:
     scan_filter = config.scan_filter
     try:
-        return source.holds_items(name, scan_filter, attempts=_ATTEMPTS)
+        return source.holds_items(name, scan_filter, max_tries=_MAX_TRIES)
     except SourceError as error:
         if error.code != "ValidationException" or scan_filter is None:
             raise
@@ -125,7 +125,7 @@ def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, 
         return {}
 
     def look(name: str) -> Stream:
-        stream = _unless_missing(source, partial(source.find_stream, name, attempts=_ATTEMPTS))
+        stream = _unless_missing(source, partial(source.find_stream, name, max_tries=_MAX_TRIES))
         if stream is None:
             raise RefusedError(f"table {name} was deleted during the checks: start again")
         return stream
@@ -144,7 +144,7 @@ def stream_refusals(
 
     def ask(table: Table) -> str:
         try:
-            source.try_changes(table, streams[table.name], attempts=_ATTEMPTS)
+            source.try_changes(table, streams[table.name], max_tries=_MAX_TRIES)
         except SourceError as error:
             return f"table {table.name}: its changes cannot be followed: {error}"
         return ""
@@ -181,7 +181,7 @@ def missing_tables(
 def _near_names(source: Source) -> list[str]:
     """All tables that could be meant; none where the right to list them is missing."""
     try:
-        return source.list_tables(attempts=1)
+        return source.list_tables(max_tries=1)
     except (Unreachable, SourceError):
         return []
 

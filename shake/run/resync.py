@@ -37,7 +37,7 @@ class Resync:
         self._checkpoints = checkpoints
         self._lock = lock
         self._behind: set[str] = set()  # copied anew, and not caught up since
-        self._failures = 0  # in a row
+        self._tries = 0  # to go on, that failed in a row
         #: Whether there was any gap, or another reason to plan anew in this process.
         self.met = False
 
@@ -50,12 +50,12 @@ class Resync:
             if not (self.met and error.passes):
                 raise
             log.warning("%s; retrying", error)
-            self._failures += 1
-            time.sleep(_BACKOFF.pause(self._failures))
+            self._tries += 1
+            time.sleep(_BACKOFF.pause(self._tries))
 
     def look(self, snapshot: Snapshot) -> None:
         """Take note of the tables that have reached their consistent point."""
-        self._failures = 0
+        self._tries = 0
         self._behind -= {table.name for table in snapshot.tables if table.consistent}
 
     def mark(self, gap: GapError, plan: Plan, source: Source) -> None:

@@ -96,15 +96,15 @@ class Client:
             call.send()
         return call
 
-    def call(self, operation: str, body: bytes, *, attempts: int | None = None) -> bytes:
+    def call(self, operation: str, body: bytes, *, max_tries: int | None = None) -> bytes:
         """Send one JSON 1.0 request and return the body of its answer, byte for byte.
 
         Throttling, network faults, server errors and damaged answers are tried again with
-        back-off, for as long as they last. After ``attempts`` failures that are not throttling
+        back-off, for as long as they last. After ``max_tries`` faults that are not throttling
         it raises Unreachable.
         Raises SourceError for what no waiting cures.
         """
-        return self.begin(operation, body, Buffer()).result(_copy, attempts=attempts)
+        return self.begin(operation, body, Buffer()).result(_copy, max_tries=max_tries)
 
     def receive(
         self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
@@ -118,11 +118,11 @@ class Client:
         return call.result()
 
     def ask(
-        self, operation: str, request: dict[str, Any], *, attempts: int | None = None
+        self, operation: str, request: dict[str, Any], *, max_tries: int | None = None
     ) -> dict[str, Any]:
         """As :meth:`call`, for small requests and answers as Python objects."""
         body = orjson.dumps(request)
-        return self.begin(operation, body, Buffer()).result(parsed, attempts=attempts)
+        return self.begin(operation, body, Buffer()).result(parsed, max_tries=max_tries)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -208,7 +208,7 @@ class Call:
         return answer.body
 
     def result(
-        self, parse: Callable[[memoryview], T] = _as_it_is, *, attempts: int | None = None
+        self, parse: Callable[[memoryview], T] = _as_it_is, *, max_tries: int | None = None
     ) -> T:
         """What ``parse`` makes of a good answer; as :meth:`Client.call` otherwise."""
         client, tries, faults = self._client, 0, 0
@@ -218,7 +218,7 @@ class Call:
             except Transient as failure:
                 tries += 1
                 faults += failure.kind == "fault"
-                if attempts is not None and faults >= attempts:
+                if max_tries is not None and faults >= max_tries:
                     raise self._unreachable(tries, failure) from None
                 client.on_retry(Retry(failure.kind, self._operation, failure.reason, tries))
             client.pause(tries)

@@ -55,14 +55,14 @@ class WorkerSource(Protocol):
     def records(self, iterator: str, limit: int, buffer: Buffer) -> memoryview:
         """The records at an iterator. This and ``iterator`` raise as Pending.result does."""
 
-    def pause(self, failures: int) -> None:
+    def pause(self, tries: int) -> None:
         """Wait before the next try, after so many damaged answers in a row."""
 
 
 class Source(Protocol):
     """What plan and supervisor ask of a source. Thread-safe.
 
-    Requests are repeated as long as their faults last, or ``attempts`` times. They raise
+    A request is tried again as long as its faults last, or ``max_tries`` times in all. It raises
     SourceError for what no waiting cures.
     """
 
@@ -75,14 +75,14 @@ class Source(Protocol):
 
     # ---- tables
 
-    def list_tables(self, *, attempts: int | None = None) -> list[str]:
+    def list_tables(self, *, max_tries: int | None = None) -> list[str]:
         """The names of all tables."""
 
-    def describe(self, name: str, *, attempts: int | None = None) -> Table:
+    def describe(self, name: str, *, max_tries: int | None = None) -> Table:
         """The table's keys, indexes, size and origin. Raises RefusedError where it is not ready."""
 
     def holds_items(
-        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+        self, name: str, filter: ScanFilter | None = None, *, max_tries: int | None = None
     ) -> bool:
         """Whether the table holds any item, which proves that it can be read by this filter."""
 
@@ -92,19 +92,19 @@ class Source(Protocol):
         segment: int,
         start: bytes | None = None,
         *,
-        attempts: int | None = None,
+        max_tries: int | None = None,
     ) -> bytes:
         """The page at ``start`` of a segment, or its first one, for the codec."""
 
     # ---- streams
 
-    def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
+    def find_stream(self, table: str, *, max_tries: int | None = None) -> Stream:
         """The table's latest stream."""
 
     def look_at_stream(self, table: str) -> Stream | None:
         """The table's latest stream, None where there is no such table."""
 
-    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+    def try_changes(self, table: Table, stream: Stream, *, max_tries: int | None = None) -> None:
         """Make the requests that following the table needs; change nothing.
 
         Where the table has no stream, this tries the rights to enable and to read one.
@@ -128,7 +128,7 @@ class Source(Protocol):
     def list_children(self, arn: str, parent: str) -> list[Listed] | None:
         """The children of a shard; None where it does not list them, or there is no stream."""
 
-    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> ShardAnswer:
+    def answer(self, arn: str, question: Question, *, max_tries: int | None = None) -> ShardAnswer:
         """Ask directly whether a shard, and what follows a position in it, is there."""
 
     def is_lost(self, table: str, arn: str, question: Question) -> bool:

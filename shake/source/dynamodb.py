@@ -70,17 +70,17 @@ class DynamoSource(Client):
     def wait(self, seconds: float) -> None:
         self.stop.wait(seconds)
 
-    def list_tables(self, *, attempts: int | None = None) -> list[str]:
+    def list_tables(self, *, max_tries: int | None = None) -> list[str]:
         names: list[str] = []
         request: dict[str, Any] = {}
         while True:
-            answer = self.ask("ListTables", request, attempts=attempts)
+            answer = self.ask("ListTables", request, max_tries=max_tries)
             names += answer["TableNames"]
             if "LastEvaluatedTableName" not in answer:
                 return names
             request = {"ExclusiveStartTableName": answer["LastEvaluatedTableName"]}
 
-    def describe(self, name: str, *, attempts: int | None = None) -> Table:
+    def describe(self, name: str, *, max_tries: int | None = None) -> Table:
         """See Source. Raises SourceError (ResourceNotFoundException) where there is none.
 
         Waits for a table that is being created.
@@ -88,7 +88,7 @@ class DynamoSource(Client):
 
         def look() -> dict[str, Any] | None:
             found: dict[str, Any] = self.ask(
-                "DescribeTable", {"TableName": name}, attempts=attempts
+                "DescribeTable", {"TableName": name}, max_tries=max_tries
             )["Table"]
             return None if found.get("TableStatus") == "CREATING" else found
 
@@ -96,11 +96,11 @@ class DynamoSource(Client):
         return table_of(name, answer, in_aws=in_aws(self.endpoint.url))
 
     def holds_items(
-        self, name: str, filter: ScanFilter | None = None, *, attempts: int | None = None
+        self, name: str, filter: ScanFilter | None = None, *, max_tries: int | None = None
     ) -> bool:
         """See Source. It consumes half a unit."""
         request = {"TableName": name, "Limit": 1, **(filter.request() if filter else {})}
-        answer = self.ask("Scan", request, attempts=attempts)
+        answer = self.ask("Scan", request, max_tries=max_tries)
         return bool(answer.get("ScannedCount", answer.get("Items")))
 
     def sample(
@@ -109,13 +109,13 @@ class DynamoSource(Client):
         segment: int,
         start: bytes | None = None,
         *,
-        attempts: int | None = None,
+        max_tries: int | None = None,
     ) -> bytes:
-        return self.call("Scan", plan.request(segment, start), attempts=attempts)
+        return self.call("Scan", plan.request(segment, start), max_tries=max_tries)
 
-    def find_stream(self, table: str, *, attempts: int | None = None) -> Stream:
+    def find_stream(self, table: str, *, max_tries: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
-        answer = self.ask("DescribeTable", {"TableName": table}, attempts=attempts)["Table"]
+        answer = self.ask("DescribeTable", {"TableName": table}, max_tries=max_tries)["Table"]
         specification = answer.get("StreamSpecification", {})
         return Stream(
             answer.get("LatestStreamArn", ""),
@@ -124,7 +124,7 @@ class DynamoSource(Client):
             origin_of(answer),
         )
 
-    def try_changes(self, table: Table, stream: Stream, *, attempts: int | None = None) -> None:
+    def try_changes(self, table: Table, stream: Stream, *, max_tries: int | None = None) -> None:
         """See Source.
 
         Where there is no stream, the requests name an index, a stream and an iterator that do not
@@ -132,7 +132,7 @@ class DynamoSource(Client):
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/streams-iam.html
         """
         if stream.enabled:
-            self._try_stream(stream.arn, attempts)
+            self._try_stream(stream.arn, max_tries)
             return
         updates = [{"Delete": {"IndexName": _NO_INDEX}}]
         update = {"TableName": table.name, "GlobalSecondaryIndexUpdates": updates}
@@ -147,26 +147,26 @@ class DynamoSource(Client):
             ]
         for operation, request in requests:
             try:
-                self.call(operation, request, attempts=attempts)
+                self.call(operation, request, max_tries=max_tries)
             except SourceError as error:
                 if error.code in _DENIALS:
                     raise
             except Unreachable:  # some emulators answer 500 where a name does not exist
                 pass
 
-    def _try_stream(self, arn: str, attempts: int | None) -> None:
+    def _try_stream(self, arn: str, max_tries: int | None) -> None:
         """Ask for one record of a stream, at the end of one of its first shards that is there."""
         first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
-        answer = _unless(_NOT_THERE, lambda: self.ask("DescribeStream", first, attempts=attempts))
+        answer = _unless(_NOT_THERE, lambda: self.ask("DescribeStream", first, max_tries=max_tries))
         shards = answer["StreamDescription"].get("Shards", ()) if answer else ()
         for shard in reversed(shards):
-            if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], attempts)):
+            if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], max_tries)):
                 return
 
-    def _read_end(self, arn: str, shard: str, attempts: int | None) -> bytes:
-        answer = self.call("GetShardIterator", latest_request(arn, shard), attempts=attempts)
+    def _read_end(self, arn: str, shard: str, max_tries: int | None) -> bytes:
+        answer = self.call("GetShardIterator", latest_request(arn, shard), max_tries=max_tries)
         iterator = orjson.loads(answer)["ShardIterator"]
-        return self.call("GetRecords", records_request(iterator, 1), attempts=attempts)
+        return self.call("GetRecords", records_request(iterator, 1), max_tries=max_tries)
 
     def await_active(self, table: str) -> None:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
@@ -239,10 +239,10 @@ class DynamoSource(Client):
         # Some sources ignore the filter.
         return None if listed is None else [one for one in listed if one.parent == parent]
 
-    def answer(self, arn: str, question: Question, *, attempts: int | None = None) -> ShardAnswer:
+    def answer(self, arn: str, question: Question, *, max_tries: int | None = None) -> ShardAnswer:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html"""
         try:
-            self.call("GetShardIterator", iterator_request(arn, *question), attempts=attempts)
+            self.call("GetShardIterator", iterator_request(arn, *question), max_tries=max_tries)
         except SourceError as error:
             if error.code == TRIMMED:
                 return ShardAnswer.TRIMMED

@@ -147,7 +147,7 @@ def _refused(endpoint: Endpoint, credentials: Credentials) -> bool:
         random=random.Random(),
     )
     try:
-        client.ask("ListTables", {"Limit": 1}, attempts=1)
+        client.ask("ListTables", {"Limit": 1}, max_tries=1)
     except SourceError as error:
         return error.code in INVALID_KEYS
     except Unreachable:

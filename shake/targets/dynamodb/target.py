@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Access: TypeAlias = tuple[Endpoint, Callable[[], Credentials]]
 
 #: Tries of each request of a probe before the target counts as unreachable.
-ATTEMPTS = 5
+MAX_TRIES = 5
 #: Seconds between looks at a table that is being created or deleted.
 POLL = 0.25
 
@@ -149,7 +149,7 @@ class DynamoTarget:
     def _look(self, namespace: str) -> None:
         """Raise an error where the target does not answer, or RefusedError for a source table."""
         name = table_name(namespace)
-        found = self.describe(namespace, attempts=ATTEMPTS)
+        found = self.describe(namespace, max_tries=MAX_TRIES)
         if found is not None and self._config.selects_table(name) and self._is_source(name, found):
             raise RefusedError(
                 f"{namespace}: the target's table {name} is the source's own: set target.address "
@@ -161,12 +161,12 @@ class DynamoTarget:
         name = table_name(namespace)
         request: dict[str, Any] = {"RequestItems": {name: [{"DeleteRequest": {"Key": {}}}]}}
         accepted = ("ValidationException", NOT_FOUND)  # which come after the permission's check
-        self._ask(namespace, "BatchWriteItem", request, *accepted, attempts=ATTEMPTS)
+        self._ask(namespace, "BatchWriteItem", request, *accepted, max_tries=MAX_TRIES)
 
     def _is_source(self, name: str, found: dict[str, Any]) -> bool:
         """Whether a table of the target is a source table, whatever way leads there."""
         try:
-            source = self._source.ask("DescribeTable", {"TableName": name}, attempts=ATTEMPTS)
+            source = self._source.ask("DescribeTable", {"TableName": name}, max_tries=MAX_TRIES)
         except SourceError as error:
             if error.code == NOT_FOUND:
                 return False
@@ -174,10 +174,10 @@ class DynamoTarget:
         identity = [found.get(field) for field in _IDENTITY]
         return any(identity) and identity == [source["Table"].get(f) for f in _IDENTITY]
 
-    def describe(self, namespace: str, *, attempts: int | None = None) -> dict[str, Any] | None:
+    def describe(self, namespace: str, *, max_tries: int | None = None) -> dict[str, Any] | None:
         """The table as DescribeTable shows it; None where there is none."""
         request = {"TableName": table_name(namespace)}
-        answer = self._ask(namespace, "DescribeTable", request, NOT_FOUND, attempts=attempts)
+        answer = self._ask(namespace, "DescribeTable", request, NOT_FOUND, max_tries=max_tries)
         return None if answer is None else answer["Table"]
 
     def _ask(
@@ -186,11 +186,11 @@ class DynamoTarget:
         operation: str,
         request: dict[str, Any],
         *accepted: str,
-        attempts: int | None = None,
+        max_tries: int | None = None,
     ) -> dict[str, Any] | None:
         """The target's answer; None where it is an error of an accepted code."""
         try:
-            return self.client.ask(operation, request, attempts=attempts)
+            return self.client.ask(operation, request, max_tries=max_tries)
         except SourceError as error:
             if error.code in accepted:
                 return None

@@ -28,7 +28,7 @@ from shake.targets.deadline import Deadline
 
 T = TypeVar("T")
 
-#: Waits between attempts.
+#: Waits between tries.
 BACKOFF = Backoff(first=0.05, longest=5.0, least=0.5)
 
 #: Seconds that the election of a primary can take before the start.
@@ -135,14 +135,14 @@ def after_election(
     that is not there is not waited for.
     """
     end = time.monotonic() + ELECTION_SECONDS
-    for failures in itertools.count(1):
+    for tries in itertools.count(1):
         try:
             return attempt()
         except PyMongoError as error:
             if time.monotonic() >= end or not _electing(client, error):
                 raise
             on_retry(words(error))
-        time.sleep(BACKOFF.pause(failures))
+        time.sleep(BACKOFF.pause(tries))
     raise AssertionError("endless")
 
 
@@ -161,7 +161,7 @@ class Patience:
     """Repeats a call while its errors are transient, for as long as they last.
 
     Each attempt waits for ``deadline``. ``on_retry`` gets namespace and reason of a failed one.
-    Waits between attempts end at once when ``stop`` is set: then Stopped is raised.
+    Waits between tries end at once when ``stop`` is set: then Stopped is raised.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Patience:
 
     def call(self, namespace: str, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``; its errors that no waiting cures pass through."""
-        for failures in itertools.count(1):
+        for tries in itertools.count(1):
             self._deadline.wait()
             try:
                 return attempt()
@@ -186,6 +186,6 @@ class Patience:
                 if not transient(error):
                     raise
                 self.on_retry(f"{namespace}: {words(error)}")
-            if self._stop.wait(BACKOFF.pause(failures, self._jitter)):
+            if self._stop.wait(BACKOFF.pause(tries, self._jitter)):
                 break
         raise Stopped(f"{namespace}: stopped while the target did not answer")
