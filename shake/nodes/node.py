@@ -114,5 +114,5 @@ class Node:
     def launch(
         self, role: Role[SetUp, Taken, Sent], descriptors: tuple[int, ...]
     ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
-        channel = RemoteChannel(next(_numbers), self, role, descriptors)
+        channel = RemoteChannel(next(_numbers), self.post, self.channels, role, descriptors)
         return channel.process, channel

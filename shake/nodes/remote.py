@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic
+from typing import Any, Generic
 
 from shake.nodes import messages
 from shake.process.loop import Loop, Peer
@@ -11,14 +11,14 @@ from shake.process.messages import FromChild, Ping, Pong, Start
 from shake.process.packing import unpacker
 from shake.process.role import START, Role, Sent, SetUp, Taken
 
-if TYPE_CHECKING:
-    from shake.nodes.node import Node
+#: Has a message sent to the node.
+Post = Callable[[messages.ToAgent], None]
 
 
 class RemoteProcess:
     """A Process on a node. ``pid`` is 0 until the node has reported it."""
 
-    def __init__(self, number: int, post: Callable[[messages.ToAgent], None]) -> None:
+    def __init__(self, number: int, post: Post) -> None:
         self.pid = 0
         self.status: int | None = None  # once it has ended
         self._number = number
@@ -34,37 +34,42 @@ class RemoteProcess:
 
 
 class RemoteChannel(Generic[SetUp, Taken, Sent]):
-    """The supervisor's end of a connection to a child that its node relays."""
+    """The supervisor's end of a connection to a child that its node relays.
+
+    While it is attached, it is one of ``channels``: those of the node, by the number of the child.
+    """
 
     def __init__(
         self,
         number: int,
-        node: Node,
+        post: Post,
+        channels: dict[int, RemoteChannel[Any, Any, Any]],
         role: Role[SetUp, Taken, Sent],
         descriptors: tuple[int, ...],
     ) -> None:
-        self.process = RemoteProcess(number, node.post)
+        self.process = RemoteProcess(number, post)
         self.peer: Peer | None = None
         self._number = number
-        self._node = node
+        self._post = post
+        self._channels = channels
         self._role = role
         self._descriptors = descriptors
         self._unpacker = unpacker()
 
     def attach(self, loop: Loop, peer: Peer) -> None:
         self.peer = peer
-        self._node.channels[self._number] = self
+        self._channels[self._number] = self
 
     def detach(self, loop: Loop) -> None:
-        self._node.channels.pop(self._number, None)
+        self._channels.pop(self._number, None)
 
     def begin(self, start: Start, set_up: SetUp) -> None:
         first = START.encode(start) + self._role.set_up.encode(set_up)
         order = messages.StartChild(self._number, self._role.module, self._descriptors, first)
-        self._node.post(order)
+        self._post(order)
 
     def send(self, message: Ping | Taken) -> None:
-        self._node.post(messages.ToChild(self._number, self._role.taken.encode(message)))
+        self._post(messages.ToChild(self._number, self._role.taken.encode(message)))
 
     def feed(self, data: bytes) -> None:
         """The child has sent this."""
@@ -85,4 +90,4 @@ class RemoteChannel(Generic[SetUp, Taken, Sent]):
 
     def close(self) -> None:
         if self.process.status is None:
-            self._node.post(messages.CloseChild(self._number))
+            self._post(messages.CloseChild(self._number))
