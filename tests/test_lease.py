@@ -95,6 +95,16 @@ def test_a_free_task_is_taken_and_given_back_without_waiting(store: Store) -> No
     assert time.now == 1000.0
 
 
+@pytest.mark.parametrize("expires", [False, True])
+def test_a_lock_is_given_back_unless_something_elsewhere_can_still_write(
+    store: Store, expires: bool
+) -> None:
+    with take(store, Time()).held() as lock:
+        if expires:
+            lock.let_expire()
+    assert (TaskLock.holder(store)[0] is not None) is expires
+
+
 def test_a_living_holder_on_this_machine_is_named_and_left_alone_at_once(store: Store) -> None:
     time, me = Time(), Holder.me()
     lease = take(store, time, me)

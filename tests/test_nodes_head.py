@@ -6,13 +6,26 @@ import contextlib
 import queue
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import pytest
 
 from shake.clock import boot_clock
 from shake.nodes.agent import Agent
 from shake.nodes.head import Head
-from shake.nodes.messages import FROM_AGENT, Joined
+from shake.nodes.messages import (
+    FROM_AGENT,
+    TO_AGENT,
+    Begin,
+    Begun,
+    Ended,
+    EndEpoch,
+    FromAgent,
+    Joined,
+)
+from shake.process.packing import unpacker
 
 #: How much faster the clock of the head runs: a lost node is waited out in two seconds.
 FASTER = 12
@@ -79,3 +92,43 @@ def test_nodes_wait_for_the_next_head_where_a_run_has_failed() -> None:
         head.wait()
         raise ZeroDivisionError
     assert not agent.over
+
+
+class Slow:
+    """A node that confirms the end of an epoch after ``seconds``, or never."""
+
+    def __init__(self, stream: socket.socket, seconds: float | None) -> None:
+        self.ended = threading.Event()
+        self._stream = stream
+        self._seconds = seconds
+        self._send(Joined(1))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _send(self, message: FromAgent) -> None:
+        self._stream.sendall(FROM_AGENT.encode(message))
+
+    def _serve(self) -> None:
+        received = unpacker()
+        while data := self._stream.recv(4096):
+            received.feed(data)
+            for packed in received:
+                match TO_AGENT.decode(packed):
+                    case Begin(epoch):
+                        self._send(Begun(epoch))
+                    case EndEpoch(epoch) if self._seconds is not None:
+                        time.sleep(self._seconds)
+                        self.ended.set()
+                        self._send(Ended(epoch))
+
+
+@pytest.mark.parametrize("seconds", [0.2, None])
+def test_a_head_that_ends_soon_says_whether_a_node_can_still_write(seconds: float | None) -> None:
+    """So the task lock is not released before the node has ended its children."""
+    arrivals = Arrivals()
+    node = Slow(arrivals.connect("one"), seconds)
+    with Head(arrivals) as head:
+        head.wait()
+        assert head.places(1)
+        began = time.monotonic()
+        assert head.end(lambda: True) is node.ended.is_set() is (seconds is not None)
+        assert time.monotonic() - began < 5

@@ -79,6 +79,7 @@ class TaskLock:
         self._clock = clock
         self._renewed = renewed
         self._guard = threading.Lock()  # of who renews or releases
+        self._expires = False
 
     @classmethod
     def acquire(
@@ -185,7 +186,8 @@ class TaskLock:
     def held(self) -> Iterator[TaskLock]:
         """Renew the task lock as ``renewing`` does, and release it in the end.
 
-        It also expires by itself. So a store that hangs does not delay the exit.
+        It also expires by itself. So a store that hangs does not delay the exit. After
+        :meth:`let_expire` it is not released.
         """
 
         def release() -> None:
@@ -196,9 +198,10 @@ class TaskLock:
             with self.renewing():
                 yield self
         finally:
-            thread = threading.Thread(target=release, name="release", daemon=True)
-            thread.start()
-            thread.join(_RELEASE_SECONDS)
+            if not self._expires:
+                thread = threading.Thread(target=release, name="release", daemon=True)
+                thread.start()
+                thread.join(_RELEASE_SECONDS)
 
     @property
     def token(self) -> str:
@@ -213,6 +216,13 @@ class TaskLock:
     def fresh(self, now: float) -> bool:
         """Whether no other supervisor can have taken over at ``now``."""
         return now < self.until
+
+    def let_expire(self) -> None:
+        """Never release it: what this run has started elsewhere can still write until it expires.
+
+        A run on this machine takes it over at once all the same: it relies on fences alone.
+        """
+        self._expires = True
 
     def release(self) -> None:
         """Give the lock back; harmless when it is lost already."""

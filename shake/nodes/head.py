@@ -7,7 +7,9 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Protocol
 
 from shake.clock import boot_clock
@@ -16,7 +18,7 @@ from shake.nodes.connection import Stream, exchange
 from shake.nodes.membership import Membership
 from shake.nodes.node import Node
 from shake.process.loop import Loop
-from shake.process.site import Site, SiteUser
+from shake.process.site import HURRY_SECONDS, Site, SiteUser
 from shake.status.snapshot import NodeStatus
 
 log = logging.getLogger("shake.nodes")
@@ -75,6 +77,7 @@ class Head:
         self._members = Membership()
         self._begun: set[int] = set()
         self._loop: Loop | None = None
+        self._hurry_until = inf  # when it waits no longer for the end of the epoch
         self._until: Callable[[], float] = lambda: 0.0
 
     def __enter__(self) -> Head:
@@ -133,6 +136,7 @@ class Head:
 
     def _begin(self) -> None:
         self._begun.clear()
+        self._hurry_until = inf
         members = self._members.begin(self._clock())
         for number in [one for one in self._nodes if one not in members]:
             if self._nodes[number].workers:  # else it is about to join
@@ -190,25 +194,30 @@ class Head:
 
         loop.every(_LOOK_EVERY, look)
 
-    def end(self, hurried: Callable[[], bool]) -> None:
+    def end(self, hurried: Callable[[], bool]) -> bool:
         """See Sites."""
         for node in self._nodes.values():
             node.stream.detach()
         self._loop = None
-        self._end_epoch(hurried)
+        return self._end_epoch(hurried)
 
-    def _end_epoch(self, hurried: Callable[[], bool]) -> None:
+    def _end_epoch(self, hurried: Callable[[], bool]) -> bool:
         self._members.end()
         for number in self._members.members:
             if number in self._nodes:
                 self._nodes[number].post(messages.EndEpoch(self._members.epoch))
                 self._nodes[number].stream.flush()
-        while not self._members.over(self._clock()) and not hurried():
+        while not (over := self._members.over(self._clock())):
+            if hurried():
+                self._hurry_until = min(self._hurry_until, time.monotonic() + HURRY_SECONDS)
+                if not self._members.answering or time.monotonic() >= self._hurry_until:
+                    break
             self._serve(0.1)
         for number, node in self._nodes.items():
             if self._members.has_left(number) and node.reachable:
                 node.post(messages.Over())
                 node.stream.close()
+        return over
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(queue.Empty):

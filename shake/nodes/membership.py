@@ -69,6 +69,11 @@ class Membership:
         """Nodes of the present epoch, or of the last one."""
         return [n for n, one in self._nodes.items() if one.state is not State.JOINED]
 
+    @property
+    def answering(self) -> bool:
+        """Some node is going to confirm the end of the epoch, as far as is known."""
+        return any(one.state in _WORKING for one in self._nodes.values())
+
     def has_left(self, node: int) -> bool:
         """It asked to leave, and does nothing any more."""
         found = self._nodes.get(node)

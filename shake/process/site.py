@@ -89,6 +89,9 @@ class ThisMachine:
 
 HERE = ThisMachine()
 
+#: Seconds that sites have to end their children where the run must end soon. They kill them.
+HURRY_SECONDS = 1.5
+
 
 class SiteUser(Protocol):
     """A run, which uses sites."""
@@ -121,8 +124,11 @@ class Sites(Protocol):
     def attach(self, loop: Loop, user: SiteUser) -> None:
         """Serve a run, in its loop, until :meth:`end`."""
 
-    def end(self, hurried: Callable[[], bool]) -> None:
-        """The run has ended: return when nothing of it can write any more, or is ``hurried``."""
+    def end(self, hurried: Callable[[], bool]) -> bool:
+        """The run has ended: return whether nothing of it can write any more.
+
+        That is waited for; while it is ``hurried``, HURRY_SECONDS at most.
+        """
 
     def status(self) -> tuple[NodeStatus, ...]:
         """The nodes, for those who look."""
@@ -143,8 +149,9 @@ class Alone:
     def attach(self, loop: Loop, user: SiteUser) -> None:
         """It does not change."""
 
-    def end(self, hurried: Callable[[], bool]) -> None:
+    def end(self, hurried: Callable[[], bool]) -> bool:
         """Its children have been waited for."""
+        return True
 
     def status(self) -> tuple[NodeStatus, ...]:
         return ()

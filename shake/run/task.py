@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import replace
 
+from shake.checkpoint.task_lock import TaskLock
 from shake.errors import refuse
 from shake.plan.origins import save_identities
 from shake.plan.preflight import spreading_problems
@@ -60,6 +61,7 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
         if held is None:
             return None
         opened, lock, plan = held.opened, held.lock, held.plan
+        stack.callback(_end_sites, sites, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
         facts = Facts(opened.endpoint, options.workers, time.time())
@@ -74,3 +76,9 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
             return None
         oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
         return Runs(options, pages, opened, lock, sites, oversight).carry_out(plan)
+
+
+def _end_sites(sites: Sites, lock: TaskLock) -> None:
+    """Whatever has happened: release the task lock only when no site can write any more."""
+    if not sites.end(lambda: True):
+        lock.let_expire()
