@@ -163,10 +163,10 @@ def test_a_byte_order_mark_crlf_tabs_and_comments_do_not_count(
 ) -> None:
     path = write(
         b"\xef\xbb\xbfid\t=  task \r\n\r\n  # comment = 1\r\n"
-        b"target.address=mongodb://h/?appName=a#b\r\nlog.file = a = b # c\r\n"
+        b"target.address=mongodb://h/?appName=a#b\r\nlog.file = a = b#c\r\n"
     )
     config = load(path, {}, []).config
-    assert (config.id, config.log_file) == ("task", "a = b # c")
+    assert (config.id, config.log_file) == ("task", "a = b#c")
     assert config.target_address == "mongodb://h/?appName=a#b"
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from shake.config import Config, load
 from shake.config.declared_keys import KEYS
-from shake.config.kinds import BUDGET, FLAG, MAP, NAMES, PRICE, SECONDS, TEXT
+from shake.config.key_type import mistake
+from shake.config.kinds import BUDGET, EXPRESSION, FLAG, MAP, NAMES, PRICE, SECONDS, TEXT
 from shake.config.windows import WINDOWS
 
 words = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
@@ -21,6 +22,7 @@ texts = (
     .map(lambda text: text.strip(" \t"))
     .filter(lambda text: text and "***" not in text)
 )
+plain_texts = texts.filter(lambda text: not mistake(text))
 budgets = st.floats(0, 100, exclude_min=True).map(repr) | st.integers(1, 100).map("{}%".format)
 budgets |= st.sampled_from(["none", "auto", "None"])
 maps = st.dictionaries(words, words, min_size=1).map(
@@ -29,7 +31,8 @@ maps = st.dictionaries(words, words, min_size=1).map(
 )
 OF_KIND = {
     FLAG: st.sampled_from(["true", "False"]),
-    TEXT: texts,
+    TEXT: plain_texts,
+    EXPRESSION: texts,
     NAMES: st.lists(words, min_size=1).map(" ; ".join),
     BUDGET: budgets,
     PRICE: st.floats(0, 1000).map(repr),

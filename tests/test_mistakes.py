@@ -36,6 +36,23 @@ source.endpoint_url = http://127.0.0.1:8000
 target.address = mongodb://127.0.0.1:27017/
 """
 
+#: Values that shake does not read closer than as text, where a mistake would go far.
+FREE_TEXT = {
+    "id": "orders",
+    "pid_path": "/tmp",
+    "log.file": "/tmp/a.log",
+    "source.region": "us-east-1",
+    "source.profile": "prod",
+    "source.secret_access_key": "hush",
+    "source.assume_role_arn": "arn:aws:iam::123456789012:role/a",
+    "source.endpoint_url": "http://h:1",
+    "target.address": "mongodb://u:hush@h/",
+    "webhook.url": "http://h/hush",
+    "namespace.map": "orders:shop.orders",
+    "filter.collection.white": "orders",
+    "convert._id": "pre",
+}
+
 
 def _refused_by(operation: str, code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
@@ -69,6 +86,24 @@ def said(lines: str, *, without: str = "", folder: Path) -> str:
         ("sync_mode = full  # a", "", ["my.conf:4", "a remark needs a line of its own"]),
         ("qps.full: 10", "", ["my.conf:4", "write qps.full = value"]),
         ("[main]", "", ["my.conf:4", "no sections", "remove the line"]),
+        ("; a remark", "", ["my.conf:4", "a remark begins with #"]),
+        ("// a remark", "", ["my.conf:4", "a remark begins with #"]),
+        ("log.buffer = true // a", "", ["my.conf:4", "a remark needs a line of its own"]),
+        *(
+            (f"{key} = {value} # a", key, ["my.conf:", key, "a remark needs a line of its own"])
+            for key, value in FREE_TEXT.items()
+        ),
+        *(
+            (f"{key} = {quote[0]}{value}{quote[1]}", key, ["my.conf:", key, "remove the quotes"])
+            for key, value in FREE_TEXT.items()
+            for quote in ("''", '""', "\u201c\u201d")
+        ),
+        ("source.region =\u00a0us-east-1", "", ["my.conf:4", "source.region", "U+00A0"]),
+        ("source.region\u200b= us-east-1", "", ["my.conf:4", "U+200B", "type the line by hand"]),
+        ("target.address = mongodb://<user>:<password>@h/", "target", ["placeholder", "< and >"]),
+        ("target.address = mongodb+srv://u:<db_password>@h.a.net", "target", ["placeholder"]),
+        ("namespace.map = orders:local.orders", "", ["namespace.map", "local", "choose another"]),
+        ("checkpoint.db = config", "", ["checkpoint.db", "config", "choose another"]),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_names_the_line_and_the_way_out(
@@ -77,6 +112,7 @@ def test_a_mistake_in_the_file_names_the_line_and_the_way_out(
     line = said(lines, without=without, folder=tmp_path)
     for word in words:
         assert word in line
+    assert "hush" not in line
 
 
 @pytest.mark.parametrize("key", ["target.address", "checkpoint.address"])

@@ -16,7 +16,6 @@ from shake.errors import UsageError
 from shake.targets.capabilities import capabilities
 
 _ONE_HOST = "behind mongodb+srv:// stands one host name and no port; DNS has the others"
-_QUOTED = "remove the quotes around the value"
 _NOT_ENCODED = (
     "a user or password that is not percent-encoded: write %40 for @, %3A for :, %2F for /, %3F "
     "for ?, %23 for # and %25 for % (%40 in the options behind the host too)"
@@ -39,10 +38,6 @@ def check(config: Config) -> None:
 
 def _check_names(config: Config) -> None:
     _check_database("id", config.id)
-    if config.id in ("admin", "config", "local"):
-        raise UsageError(
-            f"id = {config.id}: MongoDB keeps that database for itself; choose another"
-        )
     if config.checkpoint_type == "mongodb":
         given = "id, as <id>-checkpoint" if config.checkpoint_db is None else "checkpoint.db"
         _check_database(given, config.checkpoint_database)
@@ -57,6 +52,8 @@ def _check_database(key: str, name: str) -> None:
         )
     if len(name.encode()) > 63:
         raise UsageError(f"{key}: {name!r} is over 63 bytes, too long for a database name")
+    if name.lower() in ("admin", "config", "local"):
+        raise UsageError(f"{key}: MongoDB keeps database {name} for itself; choose another")
 
 
 def _check_http(config: Config) -> None:
@@ -188,8 +185,6 @@ def _check_url(key: str, url: str) -> None:
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
-    if _is_quoted(url):
-        raise UsageError(f"{key}: {_QUOTED}")
     if not sound:
         raise UsageError(
             f"{key} is not a URL: write http://host:port or https://host:port, and nothing else"
@@ -199,6 +194,10 @@ def _check_url(key: str, url: str) -> None:
 def _check_connection(key: str, address: str) -> None:
     """Let the driver read a connection string, without asking DNS for the hosts of an SRV one."""
     _check_encoded(key, address)
+    if re.search("<[^<>@]*>[^@]*@", address):
+        raise UsageError(
+            f"{key} holds a placeholder in < and >: write user and password in its place"
+        )
     # Imported here: of all the processes that read a configuration, only the supervisor checks it.
     from pymongo import uri_parser
     from pymongo.errors import PyMongoError
@@ -224,14 +223,8 @@ def _check_connection(key: str, address: str) -> None:
         raise UsageError(f"{key} is not a MongoDB connection string: {advice}") from None
 
 
-def _is_quoted(text: str) -> bool:
-    return text[:1] in ("'", '"') and text[-1:] == text[:1]
-
-
 def _advice(address: str) -> str:
     """What to do about a mistake that is common in connection strings; empty for other mistakes."""
-    if _is_quoted(address):
-        return _QUOTED
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("mongodb", "mongodb+srv"):
         return "it has to begin with mongodb:// or mongodb+srv://, such as mongodb://host:27017"

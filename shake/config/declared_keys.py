@@ -9,6 +9,7 @@ from shake.config.kinds import (
     AUTO_BUDGET,
     BUDGET,
     COUNT,
+    EXPRESSION,
     FLAG,
     HTTP_PORTS,
     MAP,
@@ -241,11 +242,15 @@ class DeclaredKeys:
         "true: replace a document that has the same key; false: stop",
     )
     full_read_filter_expression: str | None = key(
-        "full.read.filter_expression", TEXT, None, "FilterExpression of the scan", shapes_data=True
+        "full.read.filter_expression",
+        EXPRESSION,
+        None,
+        "FilterExpression of the scan",
+        shapes_data=True,
     )
     full_read_filter_attributevalues: str | None = key(
         "full.read.filter_attributevalues",
-        TEXT,
+        EXPRESSION,
         None,
         "its values: name```type```value~~~...",
         shapes_data=True,

@@ -10,6 +10,9 @@ from shake.config.kinds import Kind
 from shake.config.secrets import MASK
 from shake.errors import UsageError
 
+_OWN_LINE = "a remark needs a line of its own"
+_QUOTES = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d")
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -69,12 +72,14 @@ class Key:
         # A line break would come back from --print-config as another line.
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]", setting.text):
             raise UsageError(f"{setting.where}: {setting.name} holds a control character")
+        if not self.kind.free and (wrong := mistake(setting.text)):
+            raise UsageError(f"{setting.where}: {setting.name}: {wrong}")
         if self.secret and MASK in setting.text:
             raise UsageError(f"{setting.where}: {setting.name} is masked ({MASK}): give the secret")
         try:
             return self.kind.parse(setting.text)
         except ValueError:
-            remark = "; a remark needs a line of its own" if re.search(r"\s#", shown) else ""
+            remark = f"; {_OWN_LINE}" if re.search(r"\s(;|//)", shown) else ""
             raise UsageError(
                 f"{setting.where}: {setting.name} = {shown}: allowed is {self.kind.allowed}{remark}"
             ) from None
@@ -86,6 +91,25 @@ class Key:
     def hide(self, text: str) -> str:
         """The text with its secret parts masked."""
         return self.secret.sub(MASK, text) if self.secret else text
+
+
+def mistake(text: str) -> str:
+    """What is wrong with any value that looks like this. The value is not shown: it can be secret.
+
+    A ``#`` before an ``@`` can belong to a password, which the check of addresses explains.
+    """
+    if found := invisible(text):
+        return found
+    if re.search(r"\s#[^@]*$", text):
+        return _OWN_LINE
+    quoted = len(text) > 1 and text[0] + text[-1] in _QUOTES
+    return "remove the quotes around the value" if quoted else ""
+
+
+def invisible(text: str) -> str:
+    """What to do about a character that is not seen, as a copied line can have."""
+    found = next((one for one in text if one != "\t" and not one.isprintable()), "")
+    return found and f"there is an invisible character, U+{ord(found):04X}: type the line by hand"
 
 
 def key(

@@ -11,11 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``parse`` raises ValueError for text that is not ``allowed``; ``write`` undoes it."""
+    """``parse`` raises ValueError for text that is not ``allowed``; ``write`` undoes it.
+
+    ``free``: quotes around the value and `` #`` in it can be meant.
+    """
 
     allowed: str
     parse: Callable[[str], Any]
     write: Callable[[Any], str] = str
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 TEXT = Kind("text", str)
+EXPRESSION = Kind("text", str, free=True)
 SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_number)
 FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
 COUNT = whole_number(1)

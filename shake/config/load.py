@@ -12,7 +12,7 @@ from pathlib import Path
 from shake.config.check import check, check_proxies
 from shake.config.config import Config
 from shake.config.declared_keys import KEYS
-from shake.config.key_type import Setting
+from shake.config.key_type import Setting, invisible
 from shake.errors import UsageError
 
 #: Keys of NimoShake that mean nothing here.
@@ -113,7 +113,10 @@ def _in_file(path: str) -> Iterator[Setting]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        if "\0" in text:  # as each second byte of UTF-16
+            raise UsageError(f"{path} has NUL bytes; save the configuration file as UTF-8")
+        return text
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: byte {error.start} is not UTF-8; save the configuration file as UTF-8"
@@ -153,7 +156,11 @@ def _setting(text: str, where: str) -> Setting:
         raise UsageError(f"{where}: {_advice(text) or _NO_EQUALS}")
     name = name.strip(" \t")
     if not re.fullmatch(r"[\w.-]*", name):  # of an address, with its password, that has an option
-        advice = _advice(name) or "there is more than a key before the '='; write key = value"
+        advice = (
+            _advice(name)
+            or invisible(name)
+            or "there is more than a key before the '='; write key = value"
+        )
         raise UsageError(f"{where}: {advice}")
     return Setting(name, value.strip(" \t"), where)
 
@@ -162,6 +169,8 @@ def _advice(line: str) -> str:
     """What to do about a line without ``key =``. It is not shown: it may be a secret."""
     if re.fullmatch(r"\[.*\]", line):
         return "there are no sections in this file: remove the line"
+    if line.startswith((";", "//", "--")):
+        return "a remark begins with #"
     name, separator, _ = re.split(r"([ \t:]|$)", line, maxsplit=1)
     if name not in _KNOWN:
         return ""
