@@ -29,7 +29,7 @@ SLOWLY = ("--set=qps.full.batch_num=20", "--set=full.read.concurrency=4", "--set
 
 
 def begin(migration: Migration, report: Path, *arguments: str) -> subprocess.Popen[str]:
-    """shake-check in a process of its own."""
+    """shake-check in a separate process."""
     command = [sys.executable, str(ROOT / "bin/shake-check"), "--conf", str(migration.conf)]
     return subprocess.Popen(
         [*command, "--report", str(report), *SLOWLY, *arguments],

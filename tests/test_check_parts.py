@@ -102,13 +102,13 @@ def test_a_document_whose_key_is_an_array_is_named_once_though_an_index_has_it_t
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.text(max_size=3), max_size=8), max_size=6), st.randoms())
 def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
-    parts: list[list[str]], chance: random.Random
+    parts: list[list[str]], rng: random.Random
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fingerprint, "BUCKETS", 8)
         whole, merged = Fingerprint(SEED), Fingerprint(SEED)
         keys = [(key,) for part in parts for key in part]
-        chance.shuffle(keys)
+        rng.shuffle(keys)
         whole.add(keys)
         for part in parts:
             one = Fingerprint(SEED)

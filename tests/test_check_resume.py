@@ -68,7 +68,7 @@ class Checked(Protocol):
 
 
 def begin(copied: Checked, source: str, first: str, *arguments: str) -> subprocess.Popen[str]:
-    """shake-check in a process of its own, that runs some Python first."""
+    """shake-check in a separate process, which runs some Python first."""
     main = "from shake.cli.check import main; raise SystemExit(main())"
     program = f"import sys; sys.path[0] = {str(ROOT)!r}; {first}; {main}"
     return subprocess.Popen(

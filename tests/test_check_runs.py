@@ -33,7 +33,7 @@ def run(copied: Copied, *arguments: str) -> int:
 
 
 def through(copied: Copied, answer: Callable[[Request], Reply], *arguments: str) -> int:
-    """Run with a source that answers as it is told."""
+    """Run with a source whose answers are given."""
     with Faulty(otherwise=answer) as source:
         return run(copied, "--set", f"source.endpoint_url={source.url}", *arguments)
 

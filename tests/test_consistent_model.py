@@ -62,7 +62,7 @@ class SourceShard:
 class Reading:
     """A shard that is read: its lease, how far, and what its empty answers have proved.
 
-    ``seen``: the local time up to which its iterator has gone through the shard. ``chance``: so
+    ``seen``: the local time up to which its iterator has gone through the shard. ``by_chance``: so
     many answers since it was at the tip were empty for no known reason.
     """
 
@@ -71,18 +71,18 @@ class Reading:
     position: int = 0
     silence: Silence = field(default_factory=lambda: Silence(cold=12))
     seen: float = 0.0
-    chance: int = 0
+    by_chance: int = 0
 
 
 class Model:
     """A source with a clock, a delay and empty answers; and what shake makes of it."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        self.now = chance.uniform(0, 1e6)  # local
-        self.offset = chance.uniform(1e8, 1e9)  # of the source's clock
-        self.emptiness = chance.choice([0.15, 0.9])  # how often an answer is empty by chance
-        self.grain = chance.choice([1, 60])  # of creation times, in seconds
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.now = rng.uniform(0, 1e6)  # local
+        self.offset = rng.uniform(1e8, 1e9)  # of the source's clock
+        self.emptiness = rng.choice([0.15, 0.9])  # how often an answer is empty by chance
+        self.grain = rng.choice([1, 60])  # of creation times, in seconds
         self.number = 0
         self.shards: dict[str, SourceShard] = {}
         self.readings: dict[int, Reading] = {}
@@ -117,22 +117,22 @@ class Model:
         self.number += 1
         # Siblings are listed one soon after the other.
         siblings = [one.listed for one in self.shards.values() if parent == one.parent]
-        late = min(siblings, default=self.now + self.chance.choice([0.0, 4.0, 20.0]))
-        late = (late + self.chance.uniform(0, SIBLING_AFTER - 0.1)) if parent else self.now
+        late = min(siblings, default=self.now + self.rng.choice([0.0, 4.0, 20.0]))
+        late = (late + self.rng.uniform(0, SIBLING_AFTER - 0.1)) if parent else self.now
         self.shards[name] = SourceShard(name, parent, self.number, late)
 
     def write(self) -> None:
-        shard = self.chance.choice([s for s in self.shards.values() if s.closed is None])
+        shard = self.rng.choice([s for s in self.shards.values() if s.closed is None])
         self.number += 1
         before = shard.changes[-1].readable if shard.changes else 0.0
-        readable = max(before, self.now + self.chance.choice([0.0, 0.5, 1.0]) * MARGIN)
+        readable = max(before, self.now + self.rng.choice([0.0, 0.5, 1.0]) * MARGIN)
         shard.changes.append(Change(self.number, self.source_time, self.now, readable))
 
     def reshape(self) -> None:
         """A shard splits, or rolls over."""
-        shard = self.chance.choice([s for s in self.shards.values() if s.closed is None])
+        shard = self.rng.choice([s for s in self.shards.values() if s.closed is None])
         shard.closed = self.now
-        for _ in range(self.chance.choice([1, 2])):
+        for _ in range(self.rng.choice([1, 2])):
             self.add_shard(shard.name)
 
     def set_clock(self) -> None:
@@ -140,7 +140,7 @@ class Model:
 
         An answer shows it before the next change is made.
         """
-        self.offset += self.chance.choice([-1, 1]) * self.chance.choice([60, 300, 5000])
+        self.offset += self.rng.choice([-1, 1]) * self.rng.choice([60, 300, 5000])
         self.answer()
 
     def listing(self) -> list[Listed]:
@@ -150,9 +150,9 @@ class Model:
     def answer(self) -> float:
         """An answer comes, with a Date; return the local time at which it was made."""
         sent = self.now
-        self.wait(self.chance.choice([0.001, 0.02, self.chance.uniform(0, 2)]))
+        self.wait(self.rng.choice([0.001, 0.02, self.rng.uniform(0, 2)]))
         made, date = self.now, formatdate(floor(self.source_time), usegmt=True)
-        self.wait(self.chance.choice([0.001, 0.02, self.chance.uniform(0, 2)]))
+        self.wait(self.rng.choice([0.001, 0.02, self.rng.uniform(0, 2)]))
         SourceClock(self.learn_time).answered(date, sent, self.now, lambda: 0.0)
         return made
 
@@ -178,7 +178,7 @@ class Model:
             at_tip = self.following.lease(lease)
             reading = Reading(lease, shard.id, int(shard.sequence or 0))
             self.readings[lease.number] = reading
-            reading.seen = self.now - self.chance.uniform(0, STRETCHES) * STRETCH
+            reading.seen = self.now - self.rng.uniform(0, STRETCHES) * STRETCH
             if at_tip.text:
                 reading.seen = at_tip.asked
                 reading.silence = Silence(cold=0, since=at_tip.since, last=at_tip.asked)
@@ -187,7 +187,7 @@ class Model:
         """An answer of GetRecords, which can be empty without a reason."""
         if not self.readings:
             return
-        lease = self.chance.choice(list(self.readings))
+        lease = self.rng.choice(list(self.readings))
         reading = self.readings[lease]
         shard = self.shards[reading.name]
         asked = self.now
@@ -196,8 +196,8 @@ class Model:
         found: list[Change] = []
         if not self.empty(reading):
             reading.seen = min(reading.seen + STRETCH, at)
-            reading.chance *= reading.seen < at
-            for change in left[: self.chance.randint(1, 5)]:
+            reading.by_chance *= reading.seen < at
+            for change in left[: self.rng.randint(1, 5)]:
                 if change.readable > at or change.written > reading.seen:
                     break
                 found.append(change)
@@ -222,8 +222,8 @@ class Model:
     def empty(self, reading: Reading) -> bool:
         """Whether an answer has no records for no known reason, also of a quiet shard."""
         most = EMPTY - ceil((self.now - reading.seen) / STRETCH)
-        by_chance = reading.chance < most and self.chance.random() < self.emptiness
-        reading.chance += by_chance
+        by_chance = reading.by_chance < most and self.rng.random() < self.emptiness
+        reading.by_chance += by_chance
         return by_chance
 
     def apply(self) -> None:
@@ -238,7 +238,7 @@ class Model:
     def stop_reading(self) -> None:
         """A shard's reader makes room for another one; it is read on later."""
         if self.readings:
-            lease = self.chance.choice(list(self.readings))
+            lease = self.rng.choice(list(self.readings))
             reading = self.readings.pop(lease)
             silence = reading.silence
             text = "" if silence.cold else "iterator"
@@ -265,14 +265,14 @@ WEIGHTS = (6, 60, 12, 4, 8, 1, 1, 6, 1)
 
 
 def run(model: Model, steps: int, *, clock_is_set: bool) -> None:
-    chance = model.chance
+    rng = model.rng
     for _ in range(steps):
-        [action] = chance.choices(ACTIONS, WEIGHTS)
-        if clock_is_set and chance.random() < 0.01:
+        [action] = rng.choices(ACTIONS, WEIGHTS)
+        if clock_is_set and rng.random() < 0.01:
             model.set_clock()
             model.begin()
         if action == "rest":
-            model.wait(chance.choice([0.2, MARGIN, 30.0]))
+            model.wait(rng.choice([0.2, MARGIN, 30.0]))
         else:
             getattr(model, action)()
         model.check()

@@ -57,7 +57,7 @@ def page(lease: int, last_key: bytes | None, documents: int = 1, **fields: Any) 
 
 
 class Reading:
-    """A table that is read under leases of a ledger of its own."""
+    """A table that is read under leases of a separate ledger."""
 
     def __init__(self, copy: CopiedTable) -> None:
         self.copy = copy
@@ -384,21 +384,21 @@ def test_a_resumed_copy_takes_up_the_begun_segments_first() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32).map(random.Random))
 def test_a_segment_stays_with_one_writer_and_a_new_one_goes_to_the_least_busy(
-    writers: int, scanners: int, chance: random.Random
+    writers: int, scanners: int, rng: random.Random
 ) -> None:
     reading = Reading(copy := copy_of([SegmentRecord(n) for n in range(12)], writers=writers))
     chosen: dict[int, int] = {}
     while copy.leasable or copy.leases:
         leases = list(copy.leases.values())
-        if copy.leasable and (not leases or (len(leases) < scanners and chance.random() < 0.5)):
+        if copy.leasable and (not leases or (len(leases) < scanners and rng.random() < 0.5)):
             busy = Counter(one.part.writer for one in leases)
             segment = reading.lease().part
             if segment.number not in chosen:
                 assert busy[segment.writer] == min(busy[one] for one in range(1, writers + 1))
             assert chosen.setdefault(segment.number, segment.writer) == segment.writer
         else:
-            lease = chance.choice(leases)
-            reading.publish(lease, page(1, chance.choice([b"k", None])))
+            lease = rng.choice(leases)
+            reading.publish(lease, page(1, rng.choice([b"k", None])))
             reading.ledger.end(lease)  # the rest of the segment is leased again
             reading.store()
     assert set(chosen.values()) <= set(range(1, min(writers, scanners) + 1))

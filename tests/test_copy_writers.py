@@ -65,14 +65,14 @@ def test_a_restart_after_a_kill_is_exact(make_copy: MakeCopy, id_mode: str, vict
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_CRASH_ROUNDS", "1"))))
 def test_random_kills_are_exact(make_copy: MakeCopy, seed: int) -> None:
-    chance = random.Random(seed)
-    id_mode = chance.choice(["objectid", "key"])
-    copy = make_copy(id__mode=id_mode, **(SLOWLY if chance.random() < 0.5 else {}))
+    rng = random.Random(seed)
+    id_mode = rng.choice(["objectid", "key"])
+    copy = make_copy(id__mode=id_mode, **(SLOWLY if rng.random() < 0.5 else {}))
     for _ in range(4):
-        for victim in chance.sample([*VICTIMS[:3], "supervisor", "everything", "worker 0"], 3):
-            moment: Moment = chance.choice(["request", "answer"])
+        for victim in rng.sample([*VICTIMS[:3], "supervisor", "everything", "worker 0"], 3):
+            moment: Moment = rng.choice(["request", "answer"])
             die = partial(copy.kill_if_there, victim)
-            copy.wire.stop_at(moment, "insert", copy.place, die, skip=chance.randrange(10))
+            copy.wire.stop_at(moment, "insert", copy.place, die, skip=rng.randrange(10))
         result = copy.migration.run()
         assert result.status in (0, -signal.SIGKILL), result
     copy.run_to_the_end()

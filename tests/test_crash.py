@@ -169,27 +169,27 @@ def test_nobody_outlives_the_supervisor(make_copy: MakeCopy) -> None:
 def test_random_kills_end_with_every_item_once(
     make_copy: MakeCopy, tmp_path: Path, seed: int
 ) -> None:
-    chance = random.Random(seed)
-    fate, id_mode = chance.choice(["rename", "drop"]), chance.choice(["objectid", "key"])
+    rng = random.Random(seed)
+    fate, id_mode = rng.choice(["rename", "drop"]), rng.choice(["objectid", "key"])
     settings: dict[str, object] = {"target__db__exist": fate, "id__mode": id_mode}
-    if chance.random() < 0.3:
+    if rng.random() < 0.3:
         settings |= {"checkpoint__type": "file", "checkpoint__address": tmp_path / "positions"}
-    if chance.random() < 0.3:
+    if rng.random() < 0.3:
         settings |= SLOWLY
     copy = make_copy(**settings)
     database = copy.mongo.client[copy.table]
     database[copy.table].insert_one({"_id": "old"})
     for _ in range(4):
-        victims = chance.sample(["supervisor", "everything", "writer", "worker 0", "worker 1"], 2)
+        victims = rng.sample(["supervisor", "everything", "writer", "worker 0", "worker 1"], 2)
         for victim in victims:
-            moment: Moment = chance.choice(["request", "answer"])
-            command, place = chance.choice(
+            moment: Moment = rng.choice(["request", "answer"])
+            command, place = rng.choice(
                 [("insert", copy.place)] * 5
                 + [("update", copy.checkpoint)] * 2
                 + [("delete", copy.place), ("createIndexes", copy.place)]
             )
             die = partial(copy.kill_if_there, victim)
-            copy.wire.stop_at(moment, command, place, die, skip=chance.randrange(10))
+            copy.wire.stop_at(moment, command, place, die, skip=rng.randrange(10))
         result = copy.migration.run()
         assert result.status in (0, -signal.SIGKILL), result
     copy.run_to_the_end()

@@ -1,6 +1,6 @@
-"""What a dead run has sent may reach the target long after: it must not harm the run that goes on.
+"""What a dead run has sent can reach the target much later: it must not harm the next run.
 
-A server that hangs, and comes back, carries out what it has received, whoever has died meanwhile.
+A server that hangs and comes back carries out what it has received, also where its sender crashed.
 """
 
 from __future__ import annotations

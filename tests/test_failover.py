@@ -409,26 +409,26 @@ def test_a_server_without_a_set_that_is_killed_again_and_again_loses_nothing(
 class Motion:
     """Moves a set, by chance, until it is left: its primary steps down, is killed, or hangs."""
 
-    def __init__(self, replica_set: ReplicaSet, chance: random.Random) -> None:
+    def __init__(self, replica_set: ReplicaSet, rng: random.Random) -> None:
         self._set = replica_set
-        self._chance = chance
+        self._rng = rng
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._move)
         self.moves: list[str] = []
 
     def _move(self) -> None:
-        while not self._over.wait(self._chance.uniform(1, 3)):
-            move = self._chance.choice(["step down", "kill", "hang"])
+        while not self._over.wait(self._rng.uniform(1, 3)):
+            move = self._rng.choice(["step down", "kill", "hang"])
             primary = self._set.primary(60)
             if move == "step down":
                 primary.ask("replSetStepDown", 5, secondaryCatchUpPeriodSecs=2)
             elif move == "kill":
                 primary.kill()
-                self._over.wait(self._chance.uniform(0, 3))
+                self._over.wait(self._rng.uniform(0, 3))
                 primary.restart()
             else:
                 primary.signal(signal.SIGSTOP)
-                self._over.wait(self._chance.uniform(1, 6))
+                self._over.wait(self._rng.uniform(1, 6))
                 primary.signal(signal.SIGCONT)
             self.moves.append(move)
 
@@ -444,28 +444,28 @@ class Motion:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_FAILOVER_ROUNDS", "2"))))
 def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     settings: dict[str, Any] = {
-        "id__mode": chance.choice(["objectid", "key"]),
+        "id__mode": rng.choice(["objectid", "key"]),
         "full__writers": 1 + 2 * (seed % 2),
     }
     with ReplicaSet(tmp_path) as replica_set, follow(replica_set.uri) as following:
-        if exist := chance.choice(["", "rename", "drop"]):
+        if exist := rng.choice(["", "rename", "drop"]):
             settings["target__db__exist"] = exist
             following.collection.insert_one({"_id": "old"})
         migration = following.task(qps__full=12, **settings)
-        with Motion(replica_set, chance) as motion:
+        with Motion(replica_set, rng) as motion:
             process = migration.start()
             written = 0
             while len(motion.moves) < 6 and process.poll() is None:
-                numbers = [chance.randrange(2 * ITEMS) for _ in range(20)]
+                numbers = [rng.randrange(2 * ITEMS) for _ in range(20)]
                 following.puts(numbers, written := written + 1)
                 following.table.delete({"pk": {"S": f"k{numbers[0]}"}, "sk": {"N": "0"}})
                 time.sleep(0.2)
         replica_set.settle(120)
         following.equal(180)
         stopped(migration, process)
-        with Motion(replica_set, chance):
+        with Motion(replica_set, rng):
             result = migration.run("--until-consistent", timeout=240)
             assert result.status == 0, result
         replica_set.settle(120)

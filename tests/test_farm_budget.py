@@ -144,7 +144,7 @@ def consumed(share: float, units: float, seconds: float) -> list[tuple[float, fl
 
     Lanes with calls of about COST units, which back off as the client does.
     """
-    chance = random.Random(f"{share}")
+    rng = random.Random(f"{share}")
     budget = Budget(10_000, units, 0.0)
     tries = [0] * SCANNERS
     events = [(0.0, "want", scanner) for scanner in range(SCANNERS)]
@@ -158,13 +158,13 @@ def consumed(share: float, units: float, seconds: float) -> list[tuple[float, fl
             return answers
         if what == "want":
             budget.want(scanner)
-        elif what == "answer" and chance.random() < share:
+        elif what == "answer" and rng.random() < share:
             budget.failed(throttled=True)
             tries[scanner] += 1
-            pause = BACKOFF.pause(tries[scanner], chance.random)
+            pause = BACKOFF.pause(tries[scanner], rng.random)
             heapq.heappush(events, (now + pause, "want", scanner))
         elif what == "answer":
-            cost = chance.uniform(0.5, 1.5) * COST
+            cost = rng.uniform(0.5, 1.5) * COST
             budget.used(cost)
             answers.append((now, cost))
             tries[scanner] = 0

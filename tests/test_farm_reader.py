@@ -1,4 +1,4 @@
-"""The readers of one worker, by themselves: what ends them, what they ride out, what they share."""
+"""The readers of one worker, by themselves: what ends them, what they retry, what they share."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Worker:
         return number
 
     def heard(self, kind: type[Any] | tuple[type[Any], ...], lease: int = 0) -> list[Any]:
-        """What it has said of this kind, about a lease where that is told."""
+        """What it has said of this kind, about one lease where ``lease`` is given."""
         self._heard += self._supervisor.receive()[0]
         found = [one for one in self._heard if isinstance(one, kind)]
         return [one for one in found if not lease or one.lease == lease]
@@ -206,7 +206,7 @@ def test_a_quiet_shard_is_asked_about_once_a_second_and_its_tip_goes_on(
     calls = len(simulator.journal.of("GetRecords"))
     until(lambda: len(reading.heard(messages.Tip, lease)) >= tips + 2)
     assert len(simulator.journal.of("GetRecords")) - calls <= 5
-    reading.sent.put(messages.PollQuickly(boot_clock() + 60))  # somebody asks for /ready
+    reading.sent.put(messages.PollQuickly(boot_clock() + 60))  # /ready is asked for
     until(lambda: len([one for one in pauses()[-8:] if one < 0.6]) == 8)
     simulator.tables["t"].put({"pk": {"S": "new"}})
     until(lambda: len(reading.heard(messages.Batch, lease)) == 2)
@@ -234,7 +234,7 @@ def test_a_shard_that_gave_its_reader_away_is_read_on_by_the_iterator_that_it_ha
 
 
 def stuck(simulator: Simulator, reading: Worker) -> int:
-    """The lease of a shard whose batches nobody applies, and whose reader waits for a slot."""
+    """The lease of a shard whose batches are not applied, and whose reader waits for a slot."""
     hung = table_of(simulator, "hung", 2 * SLOTS)
     lease = reading.read(hung)
 

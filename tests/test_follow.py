@@ -58,7 +58,7 @@ def test_a_table_without_an_index_that_the_target_refused_is_followed_and_its_en
         process = migration.start()
         output = migration.folder / f"{name}.{run}.out"
         until(partial(shows, output, "following its changes"))
-        for key in copied:  # fewer than were copied, which is nobody's fault
+        for key in copied:  # fewer than were copied, which is no error
             dynamodb.client.delete_item(TableName=name, Key=key)
         dynamodb.client.put_item(TableName=name, Item={"pk": {"S": item}})
         until(partial(mongo.client[name][name].find_one, {"pk": item}))

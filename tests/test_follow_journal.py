@@ -55,7 +55,7 @@ def files(tmp_path: Path) -> set[str]:
 def test_changes_that_the_stream_has_forgotten_come_from_the_journal_in_order(
     followed: Followed, copying: threading.Event, tmp_path: Path
 ) -> None:
-    """Whoever dies meanwhile: a worker, everybody, and everybody again as they are applied."""
+    """Processes crash: a worker, all of them, and all again while the journal is applied."""
     table = followed.simulator.table(followed.name, sk=("sk", "N"), shards=2)
     workload = Workload(table, seed=7, cold=50, untidy=4)
     workload.run(50)
@@ -92,11 +92,11 @@ def test_a_journal_that_is_full_leaves_changes_to_the_stream(
     followed: Followed, copying: threading.Event, tmp_path: Path
 ) -> None:
     followed.simulator.table(followed.name)
-    chance = random.Random(5)
+    rng = random.Random(5)
 
     def put(*numbers: int) -> None:
         for number in numbers:
-            followed.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
+            followed.put(f"k{number}", data={"S": f"{rng.getrandbits(400_000):x}"})
 
     def held() -> int:
         return sum(file.stat().st_size for file in (tmp_path / "journal").glob("*/*/*"))

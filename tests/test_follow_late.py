@@ -22,7 +22,7 @@ def rewrite(followed: Followed) -> None:
 
 
 def remove_in_child(followed: Followed) -> None:
-    """The shard ends, and the item with it: what comes late may not bring it back."""
+    """The shard ends, and the item with it: what comes late must not bring it back."""
     followed.table.stream.roll_over(followed.table.stream.open()[0])
     followed.table.delete({"pk": {"S": "k"}})
 

@@ -58,14 +58,14 @@ def test_a_busy_table_arrives_through_faults_and_deaths(
 ) -> None:
     if settings.get("checkpoint__type") == "file":
         settings = settings | {"checkpoint__address": tmp_path / "checkpoints"}
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     simulator = followed.simulator
     table = simulator.table(followed.name, sk=("sk", "N"), shards=2)
     table.stale = 20
     workload = Workload(table, seed, cold=200, untidy=3)
     workload.run(300)
     simulator.empty_pages = 0.2
-    simulator.child_filter = chance.choice(["served", "refused", "ignored"])
+    simulator.child_filter = rng.choice(["served", "refused", "ignored"])
     throttled = instead(error("ThrottlingException"))
     simulator.faults.rule(0.05, cut, corrupt, shortened, throttled)
     migration = followed.task(**settings)
@@ -474,7 +474,7 @@ def test_what_is_trimmed_while_a_slow_reader_follows_from_the_oldest_change_is_a
 def test_what_is_trimmed_of_a_shard_that_waits_for_the_copy_is_noticed_at_once(
     followed: Followed, lost: bool
 ) -> None:
-    """As long as the copy takes nobody reads the shard, which is open and stays listed."""
+    """While the table is copied the shard is not read. It is open and stays listed."""
     shard = followed.simulator.table(followed.name).stream.open()[0]
     throttled = instead(error("ThrottlingException"))
     followed.simulator.faults.rule(1.0, throttled, where=copies)

@@ -28,7 +28,7 @@ def following(shards: list[Shard]) -> FollowedTable:
 
 
 class Reader:
-    """Reads shards of a table, under leases of a ledger of its own."""
+    """Reads shards of a table, under leases of a separate ledger."""
 
     def __init__(self, one: FollowedTable) -> None:
         self.one = one
@@ -107,7 +107,7 @@ def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> Non
     one = restarted(following(all_shards(OLD, NOW)))
     s1, s2 = one.shards
     assert spared(s1, NOW + 60)
-    assert not spared(s1, NOW + 2 * 3600)  # somebody has waited for what was there
+    assert not spared(s1, NOW + 2 * 3600)  # a caller has waited for what was there
     reader = Reader(one)
     reader.end(reader.read("s1", "5", NOW - RETENTION + 60))
     for found in (one, restarted(one)):
@@ -135,7 +135,7 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
 
 
 def test_an_unread_shard_is_looked_at_once_the_stream_may_have_trimmed_it() -> None:
-    """The furthest behind come first. Whoever reads a shard meets its trimmed head as it is."""
+    """The furthest behind come first. Every reader of a shard finds its oldest records trimmed."""
     late = NOW + RETENTION - 1800
     names = ("s1", "s2", "s3", "s4", "s5")
     one = following(

@@ -55,9 +55,9 @@ def cases() -> Iterator[Case]:
 
 
 def _with_settings(case: Case) -> Case:
-    chance = random.Random(zlib.crc32(str(case).encode()))
-    id_mode = chance.choice(("objectid", "key"))
-    exist = chance.choice(("", "rename", "drop"))
+    rng = random.Random(zlib.crc32(str(case).encode()))
+    id_mode = rng.choice(("objectid", "key"))
+    exist = rng.choice(("", "rename", "drop"))
     if (case.command, case.skip) == ("renameCollection", 1):
         exist = "rename"
     return Case(

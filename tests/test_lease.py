@@ -25,7 +25,7 @@ FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
 
 
 class Time:
-    """A clock that goes on only where somebody waits; ``meanwhile`` is what happens then."""
+    """A clock that goes on only where a caller waits; ``meanwhile`` is what happens then."""
 
     def __init__(self, meanwhile: Callable[[float], None] = lambda now: None) -> None:
         self.now = 1000.0

@@ -39,20 +39,20 @@ def strike(migration: Migration, event: str, number: int) -> Frozen | None:
 def test_random_losses_of_nodes_lose_and_double_and_bring_back_nothing(
     followed: Followed, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     table = followed.simulator.table(followed.name)
     workload = Workload(table, seed, cold=200, shards=4)
     workload.run(300)
-    id_mode = chance.choice(["objectid", "key"])
+    id_mode = rng.choice(["objectid", "key"])
     settings = {"id__mode": id_mode, "qps__full": 8, "full__read__concurrency": 4}
     migration = nodes.spread_task(followed.task(**settings))
     process = migration.start()
     until(lambda: "preparing" in migration.printed())
     frozen: list[Frozen] = []
     with workload.running(60):
-        for event in chance.sample(EVENTS, 3):
-            time.sleep(chance.uniform(0.5, 3))
-            struck = strike(migration, event, chance.randrange(3))
+        for event in rng.sample(EVENTS, 3):
+            time.sleep(rng.uniform(0.5, 3))
+            struck = strike(migration, event, rng.randrange(3))
             if struck:
                 frozen.append(struck)
                 time.sleep(7)  # beyond its grant

@@ -245,7 +245,7 @@ def test_scanners_that_full_read_concurrency_leaves_without_a_segment_are_a_warn
         "table orders: full.read.concurrency = 1, though the workers could read 128 segments at "
         "once: unset it for 8,192 segments, which are fixed once the copy begins"
     )
-    assert not list(warnings(config_of(), 128, [large], 0.0))  # no choice of the person's
+    assert not list(warnings(config_of(), 128, [large], 0.0))  # it was not configured
     enough = plan_of("orders", 10**9, 20 * 10**12, segments=128)
     assert not list(warnings(config_of("full.read.concurrency=128"), 128, [enough], 0.0))
     begun = plan_of("orders", 10**9, 20 * 10**12, Action.RESUME)

@@ -60,7 +60,7 @@ def make_right(followed: Followed, command: Command) -> Callable[[], bool]:
 
 
 def repair(migration: Migration, wire: Wire) -> subprocess.Popen[bytes]:
-    """A repair in a process of its own, through the wire."""
+    """A repair in a separate process, through the wire."""
     target = f"target.address={wire.uri}"
     command = [sys.executable, str(ROOT / "bin/shake-check"), "--conf", str(migration.conf)]
     return subprocess.Popen(

@@ -236,15 +236,15 @@ def test_a_run_that_dies_at_any_command_does_no_harm_whenever_it_lands(
 def test_two_runs_that_die_do_no_harm_whenever_their_commands_land(
     task: Callable[[], Task],
 ) -> None:
-    chance = random.Random(8)
+    rng = random.Random(8)
     for _ in range(PAIRS):
         one = task()
-        deaths = [Death(chance.randrange(7), chance.choice(get_args(Landing))) for _ in range(2)]
+        deaths = [Death(rng.randrange(7), rng.choice(get_args(Landing))) for _ in range(2)]
         for death in deaths:
             one.go_on("drop", death)
-        if chance.random() < 0.5:
+        if rng.random() < 0.5:
             deaths[0].release()
-        finish(one, chance.sample(deaths, 2))
+        finish(one, rng.sample(deaths, 2))
 
 
 def test_a_late_insert_and_a_late_rename_do_not_replace_the_finished_collection(

@@ -1,4 +1,4 @@
-"""The client rides out what waiting cures, stops at what it does not, and keeps its secrets."""
+"""The client retries what waiting cures, stops at what it does not, and shows no secrets."""
 
 from __future__ import annotations
 

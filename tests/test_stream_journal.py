@@ -1,4 +1,4 @@
-"""A shard's journal gives back what was put into it, in order, whoever died while writing."""
+"""A shard's journal gives back what was put into it, in order, whatever process crashed."""
 
 from __future__ import annotations
 

@@ -540,7 +540,7 @@ class Truth:
 class Model:
     """A stream that changes, a consumer of it, and what must hold whatever they do."""
 
-    chance: random.Random
+    rng: random.Random
     shards: dict[str, Truth] = field(default_factory=dict)
     consumer: Shards = field(default_factory=lambda: Shards("t"))
     held: list[Shard] = field(default_factory=list)
@@ -564,11 +564,11 @@ class Model:
 
     def reshape(self, *, apart: bool = True) -> None:
         """A shard splits, or rolls over. ``apart``: both halves are not listed at the same time."""
-        shard = self.chance.choice([one for one in self.shards.values() if not one.closed])
-        shard.closed, shard.shown = True, self.chance.randint(0, 3)
-        late = self.chance.randint(0, 3)
-        for _ in range(self.chance.choice([1, 1, 2])):
-            self.open_shard(shard.name, self.chance.randint(0, 3) if apart else late)
+        shard = self.rng.choice([one for one in self.shards.values() if not one.closed])
+        shard.closed, shard.shown = True, self.rng.randint(0, 3)
+        late = self.rng.randint(0, 3)
+        for _ in range(self.rng.choice([1, 1, 2])):
+            self.open_shard(shard.name, self.rng.randint(0, 3) if apart else late)
 
     def trim(self) -> None:
         """The stream trims the oldest of what is applied, or in the journal.
@@ -593,7 +593,7 @@ class Model:
                 continue
             one.shown -= one.closed and one.shown > 0
             found.append(listed(one.name, one.parent, closed=one.closed and not one.shown))
-        self.chance.shuffle(found)
+        self.rng.shuffle(found)
         return found
 
     def begin(self) -> None:
@@ -610,20 +610,20 @@ class Model:
                 self.due.add(one.name)
 
     def learn(self) -> None:
-        whole = self.chance.random() < 0.6
+        whole = self.rng.random() < 0.6
         listing = self.listing()
         if whole:  # any shard may be missing from one, but not from the next
-            lacked = {one for one in self.due if self.chance.random() < 0.1} - self.lacked
+            lacked = {one for one in self.due if self.rng.random() < 0.1} - self.lacked
             listing, self.lacked = [one for one in listing if one.id not in lacked], lacked
         else:
-            parent = self.chance.choice(list(self.shards))
+            parent = self.rng.choice(list(self.shards))
             listing = [one for one in listing if one.parent == parent]
         self.seen |= {one.id for one in listing}
         self.look(listing, whole=whole)
 
     def look(self, listing: list[Listed], *, whole: bool) -> None:
         """What a listing lacks is asked for directly; the answer is right, or there is none."""
-        asked = self.consumer.questions() if whole and self.chance.random() < 0.7 else []
+        asked = self.consumer.questions() if whole and self.rng.random() < 0.7 else []
         known = {one.name for one in self.shards.values()} - self.gone
         answers = {
             one.shard: ShardAnswer.THERE if one.shard in known else ShardAnswer.GONE
@@ -648,8 +648,8 @@ class Model:
     def end_journaling(self) -> None:
         if not self.journaling:
             return
-        shard = self.journaling.pop(self.chance.randrange(len(self.journaling)))
-        over = self.shards[shard.id].closed and self.chance.random() < 0.7
+        shard = self.journaling.pop(self.rng.randrange(len(self.journaling)))
+        over = self.shards[shard.id].closed and self.rng.random() < 0.7
         self.consumer.add_to_journal(shard, shard.start, 1, 100, self.now)
         self.consumer.end_journaling(shard, over=over)
         self.journaled |= {shard.id} if over else set()
@@ -677,8 +677,8 @@ class Model:
     def let_go(self) -> None:
         if not self.held:
             return
-        shard = self.held.pop(self.chance.randrange(len(self.held)))
-        if self.shards[shard.id].closed and self.chance.random() < 0.7:
+        shard = self.held.pop(self.rng.randrange(len(self.held)))
+        if self.shards[shard.id].closed and self.rng.random() < 0.7:
             self.consumer.finish(shard)
             assert shard.id not in self.finished
             self.finished.append(shard.id)
@@ -712,7 +712,7 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     model = Model(random.Random(seed), applying=not journal)
     for _ in range(shards):
         model.open_shard()
-    for _ in range(model.chance.randrange(8)):
+    for _ in range(model.rng.randrange(8)):
         model.reshape()
         while any(one.late or one.shown for one in model.shards.values()):
             model.listing()
@@ -730,7 +730,7 @@ def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     if journal:
         actions += [(model.journal, 8), (model.end_journaling, 8), (model.begin_applying, 1)]
     for _ in range(60):
-        [(action, _)] = model.chance.choices(actions, [weight for _, weight in actions])
+        [(action, _)] = model.rng.choices(actions, [weight for _, weight in actions])
         model.now += 1
         action()
     model.begin_applying()

@@ -162,7 +162,7 @@ TOLD = {
     "StreamSpecification", "StreamStatus", "StreamViewType", "TableName", "TableNames",
     "TableStatus", "UnprocessedKeys", "eventName", "eventSource", "eventVersion",
 }  # fmt: skip
-#: What only one of them says, and nobody needs.
+#: What only one of them says, and is not needed.
 UNTOLD = {
     "DeletionProtectionEnabled", "LastDecreaseDateTime", "LastIncreaseDateTime",
     "LastUpdateToPayPerRequestDateTime",
@@ -170,7 +170,7 @@ UNTOLD = {
 
 
 def script(url: str, name: str, change: dict[str, Callable[..., object]]) -> Iterator[Any]:
-    """The same life of a table, whoever serves it: each answer's status and outline."""
+    """The same life of a table, on each server: each answer's status and outline."""
 
     def ask(operation: str, **body: Any) -> Any:
         status, answer = raw(url, operation, body)

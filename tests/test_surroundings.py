@@ -196,7 +196,7 @@ def test_a_journal_leaves_room_for_the_checkpoints_on_its_disk(
     followed: Followed, tmp_path: Path
 ) -> None:
     followed.simulator.table(followed.name)
-    chance = random.Random(5)
+    rng = random.Random(5)
     held = threading.Event()
     followed.simulator.faults.rule(1.0, calling(lambda: held.wait(300)), where=copies)
     (disk := tmp_path / "disk").mkdir()
@@ -211,7 +211,7 @@ def test_a_journal_leaves_room_for_the_checkpoints_on_its_disk(
     process = migration.start()
     until(lambda: any(map(copies, list(followed.simulator.journal))), 60)
     for number in range(200):  # some 10 MB, as they are stored
-        followed.put(f"k{number}", data={"S": f"{chance.getrandbits(400_000):x}"})
+        followed.put(f"k{number}", data={"S": f"{rng.getrandbits(400_000):x}"})
     until(lambda: "MB are left to checkpoints and logs" in status(port)["reason"], 90)
     free = os.statvfs(f"/proc/{process.pid}/root{disk}")
     assert free.f_bavail * free.f_frsize > 100_000

@@ -1,4 +1,4 @@
-"""What is worth another attempt, how long it waits, and what is told of it."""
+"""What is tried again, after which pause, and what is logged of it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import ctypes
 _ARENA_MAX = -8
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-#: Bytes from which on a block is a mapping of its own: twice as many can stay free at the end of
+#: Bytes from which on the system maps a block separately. Twice as many can stay free at the end of
 #: the heap.
 _LARGE, _KEPT = 256 * 1024, 4 * 2**20
 

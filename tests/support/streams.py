@@ -98,7 +98,7 @@ class Simulator:
         self.table_ids = True
         self.iterator_age = ITERATOR_AGE
         self._shared = Shared(self.clock, random.Random(f"{seed} world"))
-        self._chance = random.Random(f"{seed} answers")
+        self._rng = random.Random(f"{seed} answers")
         self.dated = True
         self._http = Faulty(otherwise=self._serve, clock=lambda: self.dated and self.clock())
         self._closing = threading.Event()
@@ -249,7 +249,7 @@ class Simulator:
         if "FilterExpression" in request or ("Segment" in request) != ("TotalSegments" in request):
             raise Refusal("ValidationException", "such a Scan is not simulated")
         consistent = request.get("ConsistentRead", False)
-        behind = 0 if consistent else self._chance.randint(0, table.stale)
+        behind = 0 if consistent else self._rng.randint(0, table.stale)
         part = request.get("Segment", 0), request.get("TotalSegments", 1)
         limit = request.get("Limit")
         items: list[Item] = []
@@ -347,7 +347,7 @@ class Simulator:
                 raise Refusal("ValidationException", "ShardFilter: Type must be CHILD_SHARDS")
             shards = [s for s in shards if s.parent == request["ShardFilter"].get("ShardId")]
         shards = [s for s in shards if s.id > request.get("ExclusiveStartShardId", "")]
-        more = len(shards) > limit or (len(shards) == limit and self._chance.random() < 0.5)
+        more = len(shards) > limit or (len(shards) == limit and self._rng.random() < 0.5)
         status = "ENABLING" if waiting else "ENABLED" if stream.enabled else "DISABLED"
         description = {
             "StreamArn": stream.arn,
@@ -405,7 +405,7 @@ class Simulator:
         check_trimmed(shard, position)
         records: list[Item] = []
         total = 0
-        quiet = cold > 0 or self._chance.random() < self.empty_pages
+        quiet = cold > 0 or self._rng.random() < self.empty_pages
         ready = shard.readable(self.clock())
         for number, _, record in [] if quiet else shard.from_number(position, limit):
             if number > ready:
@@ -417,7 +417,7 @@ class Simulator:
             position = number + 1
         answer: Item = {"Records": records}
         over = shard.end is not None and position > shard.last and shard.last <= ready
-        if not over or (records and self._chance.random() < 0.5):
+        if not over or (records and self._rng.random() < 0.5):
             after = max(0, cold - 1)
             answer["NextShardIterator"] = self._iterator(stream, shard, position, after)
         return answer

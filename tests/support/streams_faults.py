@@ -41,8 +41,8 @@ Fault = Callable[[Call, Callable[[], Reply]], Reply]
 class Faults:
     """Which calls fail, and how: what is queued for an operation comes first, then the rules."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._queues: dict[str, deque[Fault | None]] = defaultdict(deque)
         self._rules: list[tuple[float, tuple[Fault, ...], Callable[[Call], bool]]] = []
 
@@ -66,8 +66,8 @@ class Faults:
         if not call.trial and self._queues[call.operation]:
             return self._queues[call.operation].popleft()
         for share, faults, where in self._rules:
-            if where(call) and self._chance.random() < share:
-                return self._chance.choice(faults)
+            if where(call) and self._rng.random() < share:
+                return self._rng.choice(faults)
         return None
 
 

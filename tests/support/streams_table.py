@@ -303,10 +303,10 @@ class Stream:
 
         Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html
         """
-        chance = self._shared.random
-        self._number += chance.randint(1, 9)
-        if self._number < 10**38 and chance.random() < 1 / 64:
-            soon = 10 ** len(str(self._number)) - chance.randint(1, 60)
+        rng = self._shared.random
+        self._number += rng.randint(1, 9)
+        if self._number < 10**38 and rng.random() < 1 / 64:
+            soon = 10 ** len(str(self._number)) - rng.randint(1, 60)
             self._number = max(self._number, soon)
         return self._number
 

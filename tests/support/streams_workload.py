@@ -75,11 +75,11 @@ class Workload:
     def step(self) -> None:
         """Do one thing."""
         self.steps += 1
-        chance = self._random
-        [action] = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
-        number = chance.randrange(self._hot)
-        if chance.random() < 0.5:
-            number = self._hot + chance.randrange(self._cold)
+        rng = self._random
+        [action] = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+        number = rng.randrange(self._hot)
+        if rng.random() < 0.5:
+            number = self._hot + rng.randrange(self._cold)
         if action in ("split", "roll_over"):
             self._reshape(action)
         elif action == "put":
