@@ -24,7 +24,7 @@ demo: $(READY) ## Migrate a table between two embedded servers (ARGS=--once ends
 	@bin/shake-demo $(ARGS)
 
 servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configuration for them.
-	@$(BIN)/python -m shake.demo.serve
+	@$(BIN)/python -m tools.servers
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
 	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)

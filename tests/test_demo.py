@@ -105,9 +105,7 @@ def test_the_servers_for_work_by_hand_print_a_configuration_that_works(tmp_path:
     conf, commands = tmp_path / "my.conf", ("shake-supervisor", "shake-check")
     settings = ["--set=sync_mode=full", "--set=http_profile=-1"]
     with conf.open("wb") as output:
-        servers = subprocess.Popen(
-            [sys.executable, "-m", "shake.demo.serve"], cwd=ROOT, stdout=output
-        )
+        servers = subprocess.Popen([sys.executable, "-m", "tools.servers"], cwd=ROOT, stdout=output)
     try:
         until(lambda: "Ctrl-C ends them" in conf.read_text(), 120)
         lines = conf.read_text().splitlines()

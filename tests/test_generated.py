@@ -13,9 +13,9 @@ from shake.cli.definition import Command
 from shake.cli.main import COMMANDS
 from shake.config import load
 from shake.config.declared_keys import KEYS
-from shake.config.reference import reference
 from tests.support.migration import ROOT
 from tools.generate import files
+from tools.reference import reference
 
 EXAMPLE = ROOT / "deploy" / "shake.conf"
 SCRIPTS = [

@@ -14,13 +14,13 @@ from shake.cli.check import CHECK
 from shake.cli.definition import root_parser
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
-from shake.config.example import example
-from shake.config.reference import reference
 from shake.demo.__main__ import DEMO
 from tools.completion import completion
 from tools.dashboard import dashboard
+from tools.example import example
 from tools.manual import configuration_page, program_page, root_page
 from tools.modules import modules
+from tools.reference import reference
 from tools.sections import metrics_page
 
 ROOT = Path(__file__).resolve().parent.parent

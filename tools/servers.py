@@ -30,7 +30,7 @@ def main() -> int:
             while True:
                 signal.pause()
     except ShakeError as error:
-        print(f"shake.demo.serve: {error}", file=sys.stderr)
+        print(f"make servers: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 
