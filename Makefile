@@ -104,7 +104,9 @@ sanitize: $(READY) ## Test the C codec under address and undefined behaviour che
 	  -o pythonpath='$(SANITIZED)/lib .' --timeout 900 --numprocesses 2 -k 'not servers' \
 	  tests/test_codec*.py $(ARGS)
 
-FUZZ := $(filter-out $(wildcard shake/codec/_native/module*.c),$(wildcard shake/codec/_native/*.c))
+NATIVE := shake/codec/_native
+FUZZ := -I$(NATIVE) $(wildcard tests/fuzz/*.c) \
+  $(filter-out $(wildcard $(NATIVE)/module*.c),$(wildcard $(NATIVE)/*.c))
 
 fuzz: ## Feed damaged pages and documents to the C codec under these checks (ARGS=-max_total_time=60).
 	@$(call sanitizers,$@); set -ex; \

@@ -16,7 +16,7 @@ setup(
     ext_modules=[
         Extension(
             "shake.codec._transcoder",
-            sources=sorted(set(glob(f"{SOURCE}/*.c")) - set(glob(f"{SOURCE}/fuzz*.c"))),
+            sources=sorted(glob(f"{SOURCE}/*.c")),
             depends=sorted(glob(f"{SOURCE}/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
