@@ -13,7 +13,7 @@ from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.config import load
 from shake.copy.phases import CopyPhases
 from shake.copy.table import CopiedTable
-from shake.farm.task import Farm
+from shake.farm.farm import Farm
 from shake.farm.writer_messages import BuildIndexes, DeleteRanges, Done, Prepare, Publish, Resume
 from shake.limits import Budget
 from shake.phase import Phase

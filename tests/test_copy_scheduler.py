@@ -8,8 +8,8 @@ from shake.checkpoint.records import SegmentRecord
 from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
 from shake.farm import worker_messages as messages
+from shake.farm.farm import Farm
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.task import Farm
 from shake.farm.writer import LockGuard
 from shake.limits import Budget
 from shake.phase import Phase
@@ -110,7 +110,7 @@ class Stage:
     def die(self, worker: Worker) -> None:
         worker.scanners = [None] * len(worker.scanners)
         self.pool.ledger.lose(worker.number)
-        self.dispatch.worker_crashed(worker)
+        self.dispatch.worker_crashed(worker.number)
 
 
 def test_every_scanner_gets_a_segment_and_tables_share_them_evenly() -> None:
@@ -219,8 +219,8 @@ def test_a_task_that_drains_leases_nothing_and_goes_no_further() -> None:
 def test_permits_come_now_or_as_soon_as_the_budget_allows() -> None:
     stage = Stage(1, budget=100.0)
     worker = stage.pool.workers[0]
-    stage.dispatch.wanted(worker, 0)
-    stage.dispatch.wanted(worker, 0)
+    stage.dispatch.wanted(worker.number, 0)
+    stage.dispatch.wanted(worker.number, 0)
     assert len(stage.far[0].all(messages.Permit)) == 1
     stage.now += 5.0
     stage.loop.run(lambda: len(stage.far[0].all(messages.Permit)) == 2)
@@ -230,8 +230,8 @@ def test_a_call_that_cost_less_than_was_reserved_lets_the_next_go_at_once() -> N
     stage = Stage(1, budget=1.0)  # 128 units are reserved: two minutes
     stage.dispatch.assign()
     worker = stage.pool.workers[0]
-    stage.dispatch.wanted(worker, 0)
-    stage.dispatch.wanted(worker, 0)
+    stage.dispatch.wanted(worker.number, 0)
+    stage.dispatch.wanted(worker.number, 0)
     stage.now += 0.1
     stage.publish(page(stage.leases()[0].lease, b"k", capacity=0.5))
     stage.now += 0.5
@@ -242,9 +242,9 @@ def test_a_call_that_cost_less_than_was_reserved_lets_the_next_go_at_once() -> N
 def test_a_dead_worker_is_permitted_nothing() -> None:
     stage = Stage(1, workers=2, budget=100.0)
     dead, alive = stage.pool.workers
-    stage.dispatch.wanted(alive, 0)
-    stage.dispatch.wanted(dead, 0)
-    stage.dispatch.wanted(alive, 0)
+    stage.dispatch.wanted(alive.number, 0)
+    stage.dispatch.wanted(dead.number, 0)
+    stage.dispatch.wanted(alive.number, 0)
     stage.die(dead)
     stage.now += 5.0
     stage.loop.run(lambda: len(stage.far[1].all(messages.Permit)) == 2)
@@ -255,8 +255,8 @@ def test_a_permit_that_a_refund_brings_near_does_not_wait_for_the_old_timer() ->
     stage = Stage(1, budget=10.0)
     stage.dispatch.assign()
     worker = stage.pool.workers[0]
-    stage.dispatch.wanted(worker, 0)
-    stage.dispatch.wanted(worker, 0)  # in 13 seconds, as far as is known
+    stage.dispatch.wanted(worker.number, 0)
+    stage.dispatch.wanted(worker.number, 0)  # in 13 seconds, as far as is known
     stage.publish(page(stage.leases()[0].lease, b"k", capacity=3.0))  # in 0.3 seconds
     began = stage.now
     stage.now += 1.0

@@ -259,7 +259,7 @@ class Pool(Notes):
     def ready(self, times: int) -> None:
         run(self.loop, lambda: self.heard.count(Ready()) == times, 30.0)
 
-    def worker_crashed(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: int) -> None:
         super().worker_crashed(worker)
         self.between()
 

@@ -11,8 +11,8 @@ from shake.checkpoint.records import TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.clock import boot_clock
 from shake.copy.table import CopiedTable
+from shake.farm.farm import Farm
 from shake.farm.pool import WorkerPool
-from shake.farm.task import Farm
 from shake.follow.journaling import Journaling
 from shake.follow.phases import FollowPhases
 from shake.follow.scheduler import FollowScheduler

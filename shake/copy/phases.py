@@ -9,7 +9,7 @@ from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
 from shake.copy.writers import CopyWriters
 from shake.farm import writer_messages as messages
-from shake.farm.task import Farm
+from shake.farm.farm import Farm
 from shake.phase import Phase
 from shake.targets.capabilities import capabilities
 
@@ -51,7 +51,7 @@ class CopyPhases:
                 continue  # it has begun, or does when its first state is durable
             if not copy.plan.copies:
                 self._set_phase(copy, Phase.DONE)
-                self._task.copied(copy)
+                self._task.copied(copy.number)
             elif len(self._writers) < self._config.full_concurrency:
                 self._begin(copy)
 
@@ -156,7 +156,7 @@ class CopyPhases:
                     writers.close()
                 self.begin_tables()
                 if not self._task.draining:
-                    self._task.copied(copy)
+                    self._task.copied(copy.number)
             case _:
                 self._writers[copy.number].first.order(self._order(copy, phase))
 

@@ -8,9 +8,9 @@ from shake.copy.table import CopiedTable, SegmentLease
 from shake.copy.writers import CopyWriters
 from shake.errors import RunError
 from shake.farm import worker_messages, writer_messages
+from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
-from shake.farm.task import Farm
 from shake.process.supervised import MAX_CRASHES
 
 
@@ -75,10 +75,10 @@ class CopyScheduler:
             self._task.fail(RunError(text))
         self.assign()
 
-    def worker_crashed(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: int) -> None:
         """Drop its permits; its segments are leased to other workers."""
         for copy in self._copies:
-            copy.budget.drop(worker.number)
+            copy.budget.drop(worker)
         self.assign()
 
     # ---- pages
@@ -113,14 +113,14 @@ class CopyScheduler:
         copy = lease.table
         copy.acknowledge(lease, published, self._loop.clock())
         if copy.copied and not self._task.draining:
-            self._task.all_stored(copy)
+            self._task.all_stored(copy.number)
 
     # ---- permits
 
-    def wanted(self, worker: Worker, table: int) -> None:
+    def wanted(self, worker: int, table: int) -> None:
         """A worker has used up its permits."""
         copy = self._copies[table]
-        copy.budget.want(worker.number)
+        copy.budget.want(worker)
         self._grant(copy)
 
     def failed(self, copy: CopiedTable, *, throttled: bool) -> None:

@@ -276,9 +276,9 @@ class WorkerPool:
                 number, worker.scanners[scanner] = worker.scanners[scanner], None
                 if number is not None and (lease := self.ledger.held(number)):
                     self.ledger.end(lease)
-                self.task.from_worker(worker, message)
+                self.task.from_worker(worker.number, message)
             case _:
-                self.task.from_worker(worker, message)
+                self.task.from_worker(worker.number, message)
 
     def _of_lease(self, message: messages.OfLease) -> None:
         if lease := self.ledger.held(message.lease):
@@ -286,4 +286,4 @@ class WorkerPool:
 
     def lost(self, worker: Worker) -> None:
         self.ledger.lose(worker.number)
-        self.task.worker_crashed(worker)
+        self.task.worker_crashed(worker.number)

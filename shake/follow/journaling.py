@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from shake.farm import worker_messages as messages
+from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
-from shake.farm.task import Farm
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable, JournalingLease
 from shake.process.outlet import Outlet
@@ -85,7 +85,7 @@ class Journaling:
         following.end_journaling(shard, over=lease.end is End.FINISHED)
         if lease.end is End.FINISHED:
             self.shard_over(following, shard.id)
-        self._task.shards_changed(following)
+        self._task.shards_changed(following.number)
 
     def shard_over(self, following: FollowedTable, shard: str) -> None:
         """A shard is applied, or in the journal, to its end: what follows it can be read."""

@@ -12,7 +12,7 @@ from shake.checkpoint.stream_records import AppliedRecord, repair_sessions
 from shake.clock import boot_clock
 from shake.errors import RunError
 from shake.farm import writer_messages
-from shake.farm.task import Farm
+from shake.farm.farm import Farm
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
 from shake.follow.scheduler import FollowScheduler

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shake.farm import worker_messages, writer_messages
+from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
-from shake.farm.task import Farm
 from shake.farm.writer import TableWriter
 from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor

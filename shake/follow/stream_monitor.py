@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 
 from shake.errors import GapError
-from shake.farm.task import Farm
+from shake.farm.farm import Farm
 from shake.farm.worker_messages import ShardGap
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
@@ -95,7 +95,7 @@ class StreamMonitor:
             self._checkpointer.delete_shards(following.record, following.take_removed())
         if view.whole or view.loss or shards.offspring.siblings_may_be_missing:
             self._view_soon(following)
-        self._task.shards_changed(following)
+        self._task.shards_changed(following.number)
 
     def _view_soon(self, following: FollowedTable) -> None:
         """What is uncertain is asked again."""

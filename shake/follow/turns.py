@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from shake.farm.farm import Farm
 from shake.farm.ledger import Lease
-from shake.farm.task import Farm
 from shake.follow.journaling import Journaling
 from shake.follow.table import ApplyingLease, FollowedTable
 from shake.process.site import Site

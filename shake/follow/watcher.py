@@ -12,7 +12,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Protocol
 
 from shake.errors import RunError, ShakeError, Stopped
-from shake.farm.task import Farm
+from shake.farm.farm import Farm
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan

@@ -19,8 +19,8 @@ from shake.copy.scheduler import CopyScheduler
 from shake.copy.table import CopiedTable
 from shake.copy.writers import CopyWriters
 from shake.farm.checkpointer import Checkpointer
+from shake.farm.farm import Farm, TableTask
 from shake.farm.pool import WorkerPool
-from shake.farm.task import Farm, Task
 from shake.farm.writer import LockGuard, TableWriter, WriterProcess
 from shake.follow.journaling import Journaling
 from shake.follow.phases import FollowPhases
@@ -93,7 +93,7 @@ class Parts:
     """All parts of a run."""
 
     def __init__(
-        self, options: RunOptions, plan: Plan, resources: RunResources, loop: Loop, task: Task
+        self, options: RunOptions, plan: Plan, resources: RunResources, loop: Loop, task: TableTask
     ) -> None:
         self._config = config = options.config
         self._loop = loop
@@ -108,21 +108,20 @@ class Parts:
         names = [table.table.name for table in plan.tables]
         kept = opened.checkpoints.kept_tallies(names)
         self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)
-        followed_tables = _followed_tables(
-            plan, resources.positions, list(dict.fromkeys(sites)), now
-        )
+        homes = list(dict.fromkeys(sites))
+        self.followed_tables = _followed_tables(plan, resources.positions, homes, now)
         self.pool = WorkerPool(
             loop,
             config,
             opened.endpoint,
             opened.credentials(),
             sites,
-            READERS if followed_tables else 0,
+            READERS if self.followed_tables else 0,
             task,
         )
         farm = Farm(config, loop, self.pool, self.checkpointer, task, resources.watch)
         self._connect_copy(farm)
-        self._connect_follow(farm, followed_tables)
+        self._connect_follow(farm)
 
     def _connect_copy(self, farm: Farm) -> None:
         copies, writers = self.copies, dict[int, CopyWriters]()
@@ -130,7 +129,8 @@ class Parts:
         self.copy_scheduler = CopyScheduler(farm, copies, writers)
         self.copy_phases = CopyPhases(farm, copies, writers, self.copy_scheduler)
 
-    def _connect_follow(self, farm: Farm, followed_tables: dict[int, FollowedTable]) -> None:
+    def _connect_follow(self, farm: Farm) -> None:
+        followed_tables = self.followed_tables
         writers, appliers = dict[int, TableWriter](), dict[int, TableWriter]()
         self._follow_writers, self._appliers = writers, appliers
         self.monitor = monitor = StreamMonitor(farm, followed_tables)

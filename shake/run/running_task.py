@@ -8,15 +8,12 @@ from dataclasses import replace
 from functools import partial
 
 from shake.config import Redactor
-from shake.copy.table import CopiedTable
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import worker_messages, writer_messages
 from shake.farm.diagnostics import Diagnostics
+from shake.farm.farm import Phases
 from shake.farm.health import Health
-from shake.farm.pool import Worker
-from shake.farm.task import Phases
 from shake.farm.writer import TableWriter
-from shake.follow.table import FollowedTable
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
@@ -35,7 +32,7 @@ log = logging.getLogger("shake.farm")
 
 
 class RunningTask:
-    """The Task of all parts of one run, which it builds."""
+    """The TableTask of all parts of one run, which it builds."""
 
     def __init__(self, options: RunOptions, plan: Plan, resources: RunResources) -> None:
         self._config = config = options.config
@@ -138,11 +135,11 @@ class RunningTask:
             log.warning("%s: all of them finish what they have read, and go on", why)
         self.shutdown.regroup(why)
 
-    def worker_crashed(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: int) -> None:
         self.parts.copy_scheduler.worker_crashed(worker)
         self.parts.follow_scheduler.assign()
 
-    def from_worker(self, worker: Worker, message: worker_messages.OfWorker) -> None:
+    def from_worker(self, worker: int, message: worker_messages.OfWorker) -> None:
         match message:
             case worker_messages.Want(table):
                 self.parts.copy_scheduler.wanted(worker, table)
@@ -224,14 +221,15 @@ class RunningTask:
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         self.parts.monitor.watcher.verify(plan, then)
 
-    def all_stored(self, copy: CopiedTable) -> None:
-        self.parts.copy_phases.all_stored(copy)
+    def all_stored(self, table: int) -> None:
+        self.parts.copy_phases.all_stored(self.parts.copies[table])
 
-    def copied(self, copy: CopiedTable) -> None:
+    def copied(self, table: int) -> None:
+        copy = self.parts.copies[table]
         if not copy.has_key_index:
-            self.parts.follow_phases.give_up(copy.number)
+            self.parts.follow_phases.give_up(table)
         else:
-            self.parts.follow_phases.begin(copy.number, indexes=copy.plan.action is Action.FOLLOW)
+            self.parts.follow_phases.begin(table, indexes=copy.plan.action is Action.FOLLOW)
         if self.parts.copy_phases.over:
             if any(table.copies for table in self._plan.tables):
                 self._screen.copied()
@@ -243,8 +241,9 @@ class RunningTask:
         copy.error = done.error
         self.parts.copy_phases.save_collection(copy, done.collection_uuid)
 
-    def shards_changed(self, following: FollowedTable) -> None:
-        self.parts.follow_scheduler.assign(following)
+    def shards_changed(self, table: int) -> None:
+        if followed := self.parts.followed_tables.get(table):
+            self.parts.follow_scheduler.assign(followed)
 
     def consistent(self) -> None:
         if self.ends_when_consistent and self.shutdown.running:

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shake.copy.table import CopiedTable
 from shake.errors import ShakeError
+from shake.farm.farm import Phases
 from shake.farm.ledger import Lease, Published
-from shake.farm.pool import Worker
-from shake.farm.task import Phases
 from shake.farm.writer import TableWriter
 from shake.farm.writer_messages import Done
-from shake.follow.table import FollowedTable
 from shake.plan.plan import TablePlan
 from shake.process.site import Site
 
 
 class Notes:
-    """Implements shake.farm.task.Task. Tests read what was noted, and say when it drains."""
+    """Implements shake.farm.farm.TableTask. Tests read what was noted, and say when it drains."""
 
     def __init__(self, writer: Any = None) -> None:
         self.draining = False
         self.writer = writer
         self.told: list[Any] = []  # errors and texts
         self.heard: list[Any] = []
-        self.died: list[Worker] = []
+        self.died: list[int] = []
         self.read: list[int] = []
         self.over: list[int] = []
 
@@ -52,25 +49,25 @@ class Notes:
     def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
         return first
 
-    def from_worker(self, worker: Worker, message: Any) -> None:
+    def from_worker(self, worker: int, message: Any) -> None:
         self.heard.append(message)
 
-    def worker_crashed(self, worker: Worker) -> None:
+    def worker_crashed(self, worker: int) -> None:
         self.died.append(worker)
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         then()
 
-    def all_stored(self, copy: CopiedTable) -> None:
-        self.read.append(copy.number)
+    def all_stored(self, table: int) -> None:
+        self.read.append(table)
 
-    def copied(self, copy: CopiedTable) -> None:
-        self.over.append(copy.number)
+    def copied(self, table: int) -> None:
+        self.over.append(table)
 
     def indexed(self, table: int, done: Done) -> None:
         pass
 
-    def shards_changed(self, following: FollowedTable) -> None:
+    def shards_changed(self, table: int) -> None:
         pass
 
     def consistent(self) -> None:
