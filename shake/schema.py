@@ -1,10 +1,15 @@
-"""What a DynamoDB table looks like from outside: its keys, its indexes, its size, its stream."""
+"""What a DynamoDB table looks like from outside: its items, its keys, its indexes, its size."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+#: A parsed DynamoDB value, ``{"S": "a"}``, and a parsed item, ``{"name": value, ...}``.
+Typed: TypeAlias = dict[str, Any]
+Item: TypeAlias = dict[str, Typed]
 
 #: Seconds for which a stream keeps a change. OLD is the age from which on a user should look into
 #: a change that only the stream holds.

@@ -43,7 +43,7 @@ _NOTHING = object()
 
 def stored_keys(table: Table, config: Config) -> StoredKeys:
     """The keys of one table, as the target of a configuration holds them."""
-    if capabilities(config).documents == "bson":
+    if capabilities(config.target_type).documents == "bson":
         return StoredKeys(table, config)
     typed = replace(config, convert_type="raw", convert_id=_ALIAS, id_mode="objectid")
     return ItemKeys(table, typed)

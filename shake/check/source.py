@@ -111,7 +111,8 @@ class SourceTable:
         self._rooms = rooms
         self.stored = stored_keys(table, config)
         self._keys = self.stored.ours
-        self._kind = SourcePage if capabilities(config).documents == "bson" else ItemPage
+        documents = capabilities(config.target_type).documents
+        self._kind = SourcePage if documents == "bson" else ItemPage
         self._options = self._keys.options
 
     def page(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from shake.codec import reference
 from shake.codec.contract import Body, ChangeOptions, Options, Reject
-from shake.codec.items import Item, dump, encoder
+from shake.codec.items import dump, encoder
+from shake.schema import Item
 
 #: In front of what an item decides of a document with an ObjectId: length, type, name, ObjectId.
 _OBJECT_ID_END = 4 + 1 + 4 + 12

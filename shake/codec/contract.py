@@ -42,7 +42,7 @@ class Options:
         """As a configuration has them."""
         return cls(
             keys,
-            config.convert_type if capabilities(config).documents == "bson" else "json",
+            config.convert_type if capabilities(config.target_type).documents == "bson" else "json",
             config.convert_id,
             config.convert_number_overflow,
             config.id_mode,

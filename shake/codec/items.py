@@ -18,6 +18,7 @@ from bson.objectid import ObjectId
 
 from shake.codec.contract import ChangeOptions, Options
 from shake.codec.number import exact, nearest, survives_as_double
+from shake.schema import Item
 
 #: https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-BSON-Document-Size
 MAX_DOCUMENT = 16 * 1024 * 1024
@@ -27,9 +28,6 @@ SHOWN_KEY = 300
 
 _SURROGATE = "a name or string holds a lone surrogate, which is not Unicode text"
 
-#: A parsed DynamoDB value, ``{"S": "a"}``, and a parsed item, ``{"name": value, ...}``.
-Typed: TypeAlias = dict[str, Any]
-Item: TypeAlias = dict[str, Typed]
 Convert: TypeAlias = Callable[[Any], Any]
 
 

@@ -21,9 +21,10 @@ from shake.codec.contract import (
     Reject,
     Statements,
 )
-from shake.codec.items import Item, Typed, dump, encoder, has_key, key_text
+from shake.codec.items import dump, encoder, has_key, key_text
 from shake.codec.statements import Change, NoImage, maker
 from shake.errors import ItemError
+from shake.schema import Item, Typed
 
 #: Bytes at the end of a page in which its LastEvaluatedKey is looked for; the largest key, of 3 KB
 #: at most, may be six times as long as JSON.

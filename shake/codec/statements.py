@@ -16,7 +16,6 @@ from bson.raw_bson import RawBSONDocument
 from shake.codec.contract import ChangeOptions, Options
 from shake.codec.items import (
     Convert,
-    Item,
     check_keys,
     check_names,
     converter,
@@ -25,6 +24,7 @@ from shake.codec.items import (
     identity,
     json_document,
 )
+from shake.schema import Item
 
 #: The kinds of statements: their place in Statements.
 UPDATE, INSERT, DELETE = range(3)

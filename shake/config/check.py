@@ -127,11 +127,11 @@ def _check_tables(config: Config) -> None:
 
 
 def _check_target(config: Config) -> None:
-    if capabilities(config).holds_checkpoints:
+    if capabilities(config.target_type).holds_checkpoints:
         _check_connection("target.address", config.target_address)
     else:
         _check_url("target.address", config.target_address)
-    if config.target_db_exist == "rename" and not capabilities(config).renames:
+    if config.target_db_exist == "rename" and not capabilities(config.target_type).renames:
         raise UsageError(
             f"target.db.exist = rename: {config.target_type} cannot rename a table; "
             "drop it, or leave the key empty"
@@ -155,7 +155,7 @@ def _check_checkpoint(config: Config) -> None:
             )
     elif address is not None:
         _check_connection("checkpoint.address", address)
-    elif not capabilities(config).holds_checkpoints:
+    elif not capabilities(config.target_type).holds_checkpoints:
         raise UsageError(
             f"target.type = {config.target_type} cannot hold checkpoints: set checkpoint.address "
             "to a MongoDB, or checkpoint.type = file"

@@ -38,7 +38,8 @@ class CopyPhases:
         self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
         config = farm.config
-        self._by_position = capabilities(config).deletes_ranges and not config.id_rule.by_key
+        deletes_ranges = capabilities(config.target_type).deletes_ranges
+        self._by_position = deletes_ranges and not config.id_rule.by_key
 
     @property
     def over(self) -> bool:

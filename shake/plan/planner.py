@@ -45,7 +45,7 @@ def following_problems(config: Config) -> list[str]:
     if config.sync_mode != "full":
         if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
             refusals.append(problem)
-        if not (config.increase_executor_upsert or capabilities(config).updates_only):
+        if not (config.increase_executor_upsert or capabilities(config.target_type).updates_only):
             refusals.append(
                 f"increase.executor.upsert = false: target.type = {config.target_type} cannot "
                 "leave out changes of missing items"

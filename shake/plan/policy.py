@@ -59,7 +59,7 @@ def mongodb_roles(config: Config, plan: Plan) -> dict[str, list[Role]]:
     written = {table.namespace.partition(".")[0] for table in plan.tables}
     roles: dict[str, list[Role]] = {}
     checkpoints = [_role("readWrite", config.checkpoint_database)]
-    if capabilities(config).documents == "bson":
+    if capabilities(config.target_type).documents == "bson":
         roles["target.address"] = [_role("readWrite", name) for name in sorted(written)]
         if config.target_mongodb_type == "sharding":
             roles["target.address"].append(_role("clusterManager", "admin"))

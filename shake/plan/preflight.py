@@ -134,7 +134,7 @@ def spreading_problems(config: Config, target: Target | None = None, kept: int =
             "shake check --repair, or run without --nodes"
         )
     unfenced = target.unfenced if target else ""
-    if not capabilities(config).renames:
+    if not capabilities(config.target_type).renames:
         unfenced = f"target.type = {config.target_type} can refuse no late command"
     if unfenced:
         found.append(

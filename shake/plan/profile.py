@@ -14,13 +14,13 @@ from bson import json_util
 
 from shake import codec
 from shake.codec import bad_items
-from shake.codec.items import Item
 from shake.codec.number import DECIMAL128_DIGITS, parts, survives_as_double
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, SourceError
 from shake.plan.plan import TablePlan
 from shake.process.arena import SLOT_BYTES
+from shake.schema import Item
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.source.item_size import item_bytes

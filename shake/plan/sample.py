@@ -68,7 +68,7 @@ def take_samples(
     config: Config, source: Source, plans: Sequence[TablePlan]
 ) -> Mapping[str, Sample]:
     """A sample of each table that is to be copied into documents, by the table's name."""
-    if config.sync_schema_only or capabilities(config).documents != "bson":
+    if config.sync_schema_only or capabilities(config.target_type).documents != "bson":
         return {}
     copied = [plan for plan in plans if plan.copies]
     with ThreadPool(_THREADS) as threads:

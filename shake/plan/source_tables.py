@@ -216,7 +216,7 @@ def shared_namespaces(config: Config, found: list[tuple[Table, bool]]) -> list[s
         for namespace, times in namespaces.items()
         if times > 1
     ]
-    if not capabilities(config).folds_case:
+    if not capabilities(config.target_type).folds_case:
         return lines
     databases: dict[str, str] = {}
     for database in sorted({namespace.partition(".")[0] for namespace in namespaces}):

@@ -49,7 +49,7 @@ def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
     name = f"table {plan.table.name}"
     for part in plan.table.left_out:
         yield f"{name}: {part} is NOT COPIED, since this version of shake does not support it"
-    if config.convert_type == "mchange" and capabilities(config).documents == "bson":
+    if config.convert_type == "mchange" and capabilities(config.target_type).documents == "bson":
         yield (f"{name}: convert.type = mchange makes every number a double: long ones lose digits")
     record = plan.stream and plan.stream.record
     if plan.stream and record and (loss := stream_loss(plan.stream.stream, record.arn)):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from shake.targets import dynamodb, mongodb
 from shake.targets.contract import Capabilities
-
-if TYPE_CHECKING:
-    from shake.config import Config
 
 _BY_TYPE = {"mongodb": mongodb.CAPABILITIES, "aliyun_dynamo_proxy": dynamodb.CAPABILITIES}
 
 
-def capabilities(config: Config) -> Capabilities:
-    """Those of ``target.type``."""
-    return _BY_TYPE[config.target_type]
+def capabilities(target_type: str) -> Capabilities:
+    """Those of a ``target.type``."""
+    return _BY_TYPE[target_type]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from shake.schema import Table
+from shake.schema import Item, Table
 
 if TYPE_CHECKING:
     from shake.checkpoint.records import CopyRun, OnExisting
-    from shake.codec.items import Item
 
 
 @dataclass(frozen=True, slots=True)

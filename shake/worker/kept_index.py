@@ -11,8 +11,8 @@ import orjson
 from shake import codec
 from shake.checkpoint.kept import entry_id
 from shake.codec.contract import KeyForm
-from shake.codec.items import Item
 from shake.codec.siphash import SEED_LENGTH
+from shake.schema import Item
 from shake.targets.contract import Changes
 
 #: Buckets of digests in which documents are looked up (see codec.Digests).

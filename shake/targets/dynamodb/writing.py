@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 
 from shake import codec
-from shake.codec.items import Item
 from shake.codec.typed import meaning
 from shake.config import Config
 from shake.errors import IndexRefused, ItemError, RunError, SourceError
-from shake.schema import Table
+from shake.schema import Item, Table
 from shake.source.client import Client
 from shake.targets.contract import BuildProgress, Changes, Refusal
 from shake.targets.dynamodb.schema import missing_indexes, table_name

@@ -17,10 +17,9 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, P
 from pymongo.read_concern import ReadConcern
 
 from shake import codec
-from shake.codec.items import Item
 from shake.config import Config
 from shake.errors import ItemError, RunError
-from shake.schema import Table
+from shake.schema import Item, Table
 from shake.targets.contract import BuildProgress, Changes, Fence, Refusal
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MAX_DUPLICATES, Applier
