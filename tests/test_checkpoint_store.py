@@ -551,7 +551,7 @@ def test_a_checkpoint_can_be_kept_whatever_the_table_is_called(
         assert checkpoints.load(table) == (record, [])
         assert checkpoints.load_stream(stream.table) == (stream, [])
         assert sorted(checkpoints.begun(lambda name: True)) == sorted([table, stream.table])
-        assert checkpoints.begun(lambda name: name == table) == [table]
+        assert list(checkpoints.begun(lambda name: name == table)) == [table]
 
 
 def test_checkpoints_of_like_names_are_kept_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from shake.plan.plan import Action, Plan, TablePlan
 from shake.run.resync import Resync
 from shake.source.client import Credentials, Endpoint
 from shake.source.dynamodb import DynamoSource
+from shake.stream import suspicion
 from shake.stream.suspicion import Question
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
@@ -237,7 +239,10 @@ def test_an_unread_shard_that_has_vanished_is_a_gap_after_one_minute_and_before_
 # ---- before anything is dropped
 
 
-def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: Path) -> None:
+def test_before_a_table_is_copied_again_the_source_is_asked_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspicion, "LOSS", suspicion.Proof(3, 0.2, 0.1))
     given = ["id=task", "target.address=mongodb://127.0.0.1:1/", "gap.policy=resync"]
     config = load(None, {}, given).config
     store = FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None)
@@ -267,6 +272,12 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(tmp_path: 
         assert checkpoints.load("orders")[0] == record
         simulator.tables["orders"] = table
         table.replace_stream()
+
+        def foreign(call: Call, answer: Callable[[], Reply]) -> Reply:
+            return Reply(answer().body.replace(table.id.encode(), b"another"))
+
+        no_table = instead(error("ResourceNotFoundException"))
+        simulator.faults.next("DescribeTable", None, foreign, no_table)
         resync.mark(GapError("orders", "it is gone", question=Question()), plan, client)
         marked, _ = checkpoints.load("orders")
         assert marked is not None
@@ -329,6 +340,7 @@ def test_a_table_made_anew_while_it_is_followed_ends_the_task_and_drops_nothing(
     followed: Followed,
 ) -> None:
     migration = caught_up(followed, gap__policy="resync")
+    migration.first = HASTY
     process = migration.start()
     followed.put("b")
     followed.arrived("b")
@@ -341,16 +353,47 @@ def test_a_table_made_anew_while_it_is_followed_ends_the_task_and_drops_nothing(
     assert migration.run().status == 3
 
 
-def test_a_single_description_of_another_table_ends_nothing(followed: Followed) -> None:
+@pytest.mark.parametrize(("before", "times"), [(0, 1), (1, 1), (2, 4)])
+def test_a_few_descriptions_of_another_table_end_nothing(
+    followed: Followed, before: int, times: int
+) -> None:
+    """Neither a start, which describes a table twice, nor a run that follows."""
     migration = caught_up(followed)
+    migration.first = (
+        "from shake.stream import suspicion as s; "
+        "s.LOSS = s.Proof(3, 60, 0.2); s.START = s.Proof(3, 0.2, 0.1)"
+    )
 
     def another(call: Call, answer: Callable[[], Reply]) -> Reply:
         reply = answer()
         return Reply(reply.body.replace(followed.table.id.encode(), b"another"))
 
-    followed.simulator.faults.next("DescribeTable", None, None, another)
+    faults = [None] * before + [another] * times
+    followed.simulator.faults.next("DescribeTable", *faults)
     result = migration.run("--until-consistent")
     assert result.status == 0, result
+    assert ("seems to be another table than" in result.stdout) == (times > 1)
+
+
+def test_answers_that_there_is_no_table_between_others_end_nothing(followed: Followed) -> None:
+    """Neither a start that enables its stream, nor its scan."""
+    followed.simulator.table(followed.name, stream=None)
+    for key in range(40):
+        followed.put(f"k{key}")
+    odd = {"DescribeTable": itertools.cycle([False, True]), "Scan": iter([True])}
+    followed.simulator.faults.rule(
+        1.0,
+        instead(error("ResourceNotFoundException")),
+        where=lambda call: (
+            (call.operation == "DescribeTable" or copies(call)) and next(odd[call.operation], False)
+        ),
+    )
+    migration = followed.task()
+    migration.first = "from shake.stream import suspicion as s; s.START = s.Proof(3, 0.2, 0.1)"
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.simulator.faults.clear()
+    followed.compare()
 
 
 @pytest.mark.parametrize("mode", ["full", "all"])
@@ -375,6 +418,7 @@ def test_a_table_made_anew_during_its_scan_never_becomes_a_complete_copy(
 
     followed.simulator.faults.rule(1.0, calling(once), where=copies)
     migration = followed.task(sync_mode=mode)
+    migration.first = HASTY
     result = migration.run()
     assert result.status == 1, result
     assert f"table {followed.name} is not the table that this task began with" in result.line

@@ -9,7 +9,7 @@ import platform
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,8 +34,9 @@ from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError
+from shake.plan.origins import saved_origin
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
-from shake.schema import Table
+from shake.schema import Origin, Table
 from shake.source.session import open_source
 from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
@@ -92,7 +93,10 @@ def check(
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
         opened.target.probe([])
         checkpoints = read_checkpoints(config, repair=bool(options.repair))
-        found = _find(config, opened, list(checkpoints))
+        origins = {
+            name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()
+        }
+        found = _find(config, opened, origins)
         tables = [table for table, _ in found]
         if options.repair:
             opened.target.probe([config.namespace(table.name) for table in tables])
@@ -151,7 +155,9 @@ def _header(config: Config, options: CheckOptions, tables: list[Table]) -> dict[
     }
 
 
-def _find(config: Config, opened: CheckConnections, saved: list[str]) -> list[tuple[Table, bool]]:
+def _find(
+    config: Config, opened: CheckConnections, saved: Mapping[str, Origin]
+) -> list[tuple[Table, bool]]:
     """The tables to be compared, and whether each holds items; ``saved`` are in the checkpoint."""
     found = find_tables(config, opened.client, list_tables(config, opened.client), saved)
     refusals = missing_tables(config, opened.client, found, saved)

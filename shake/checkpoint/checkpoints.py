@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields
-from shake.checkpoint.identity import Identity
+from shake.checkpoint.identity import UNKNOWN, Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import (
@@ -22,6 +22,7 @@ from shake.checkpoint.stream_records import (
 from shake.checkpoint.summary import TaskSummary
 from shake.config.names import CHECKED, bad_name, is_shortened, stored_name
 from shake.errors import RefusedError
+from shake.schema import Origin
 from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
@@ -30,8 +31,9 @@ SyncStatus = Literal["full_sync", "incr_sync"]
 _LIFE = re.compile("@[0-9a-f]{16}$")
 #: Documents of a table that the task has begun with.
 _BEGUN = frozenset({"table", "stream"})
+_IDENTITY = "identity"
 #: All of them, but for those of its segments and shards.
-_OF_TABLE = frozenset({*_BEGUN, "identity", "repair"})
+_OF_TABLE = frozenset({*_BEGUN, _IDENTITY, "repair"})
 
 
 class Checkpoints:
@@ -47,9 +49,12 @@ class Checkpoints:
     def others(self) -> str:
         return self._store.others()
 
-    def begun(self, selected: Callable[[str], bool]) -> list[str]:
-        """The selected tables whose copy, or whose changes, the task has begun with."""
-        found = []
+    def begun(self, selected: Callable[[str], bool]) -> dict[str, Origin]:
+        """The selected tables whose copy, or whose changes, the task has begun with.
+
+        Each with its source table, as far as it is saved.
+        """
+        found = {}
         for name in self._store.collections():
             if (
                 name == STATUS_TABLE
@@ -57,10 +62,10 @@ class Checkpoints:
                 or not (selected(name) or is_shortened(name))
             ):
                 continue
-            documents = self._store.read(name, _BEGUN)
+            documents = self._store.read(name, _BEGUN | {_IDENTITY})
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)
-            if documents and selected(table):
-                found.append(table)
+            if selected(table) and any(one["_id"] in _BEGUN for one in documents):
+                found[table] = (_identity(table, documents) or UNKNOWN).origin
         return found
 
     def kept(self, table: str) -> KeptItems:
@@ -145,8 +150,8 @@ class Checkpoints:
 
     def load_identity(self, table: str) -> Identity | None:
         """What the table's checkpoint is of; None where that was never saved."""
-        found = self._read_one(table, "identity")
-        return Identity.of(table, found) if found else None
+        saved = self._read_one(table, _IDENTITY)
+        return Identity.of(table, saved) if saved else None
 
     def save_identity(
         self, table: str, old: Identity | None, new: Identity, run: int = 0, generation: str = ""
@@ -161,7 +166,7 @@ class Checkpoints:
         document = new.document() | {"Run": run, "Life": generation}
         if self._swap(table, before, document):
             return
-        stored = self._read_one(table, "identity")
+        stored = self._read_one(table, _IDENTITY)
         if stored is not None and Identity.of(table, stored) == new:
             return
         late = (
@@ -247,8 +252,7 @@ class Checkpoints:
         documents = self._read(record.table)
         saved = next((one for one in documents if one["_id"] == "table"), None)
         last = _table_record(record.table, documents) or record
-        filled = next((one for one in documents if one["_id"] == "identity"), None)
-        uuid = Identity.of(record.table, filled).collection_uuid if filled else ""
+        uuid = (_identity(record.table, documents) or UNKNOWN).collection_uuid
         fresh = last.anew(int(self._now()), segments, gap, uuid)
         check()
         self._begin(saved, fresh)
@@ -360,3 +364,8 @@ def _of_generation(
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
     return next((TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None)
+
+
+def _identity(table: str, documents: Iterable[Document]) -> Identity | None:
+    found = next((one for one in documents if one["_id"] == _IDENTITY), None)
+    return None if found is None else Identity.of(table, found)

@@ -177,7 +177,7 @@ class FollowPhases:
         followed_tables, latest = self._followed_tables.values(), self._source_clock.latest()
         for following in followed_tables:
             self._look_at_lag(following, latest)
-            if following.active and not (following.consistent or following.shards.suspicions):
+            if following.active and following.certain and not following.consistent:
                 self._look_at_consistency(following)
         self._journaling.each_second()
         self._monitor.each_second()
@@ -186,7 +186,7 @@ class FollowPhases:
             self._task.consistent()
 
     def _is_consistent(self, following: FollowedTable) -> bool:
-        is_certain = following.consistent and not following.shards.suspicions
+        is_certain = following.consistent and following.certain
         return is_certain and following.reaches(self._goal)
 
     def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
@@ -227,7 +227,7 @@ class FollowPhases:
         through = {
             following.name: moment
             for following in self._active()
-            if following.listed and not following.shards.suspicions
+            if following.listed and following.certain
             if (moment := following.applied_through) is not None
         }
         self._applied = AppliedRecord(self._applied.run, self._applied.number + 1, through)

@@ -80,9 +80,16 @@ class StreamMonitor:
             self._task.fail(error)
         self.watcher.look(following)
 
+    def doubted(self, following: FollowedTable, text: str) -> None:
+        """See Views."""
+        following.disputed = True
+        self._task.uncertain(text)
+
     def seen(self, following: FollowedTable, view: View) -> None:
         """See Views."""
         shards = following.shards
+        if view.whole or view.loss:
+            following.disputed = False
         try:
             shards.suspect_stream(view.loss, view.asked)
             new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)

@@ -80,6 +80,7 @@ class FollowedTable:
         self.consistent = False
         #: Whether all shards were listed since it became active.
         self.listed = False
+        self.disputed = False  # whether the source table seems to be another one
         self.newest = 0.0  # creation time of the newest change that was read
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._copied_until = record.began  # changes made before are in the copy
@@ -233,6 +234,11 @@ class FollowedTable:
             changes.batch, changes.tip = changes.batch._replace(created=created), 0.0
 
     # ---- progress
+
+    @property
+    def certain(self) -> bool:
+        """Whether nothing seems to be lost, and the source table to be the one that was copied."""
+        return not (self.disputed or self.shards.suspicions)
 
     def reaches(self, moment: float) -> bool:
         """Whether every change made before this time is applied."""

@@ -16,16 +16,16 @@ from shake.farm.farm import Farm
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
+from shake.source.agreement import agreed
 from shake.source.contract import Stream
 from shake.source.streams import stream_loss
+from shake.stream import suspicion
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
 from shake.stream.suspicion import Question, ShardAnswer
 
 log = logging.getLogger("shake.farm")
 
-#: Seconds after which a table that seems to be another one is looked at again.
-_AGAIN_SECONDS = 1.0
 #: Direct questions about shards of one table that are under way at once.
 _THREADS = 8
 #: Tables that are asked about at the same time, so that one slow stream does not delay the others.
@@ -52,6 +52,9 @@ class Views(Protocol):
 
     def seen(self, following: FollowedTable, view: View) -> None:
         """A stream was viewed."""
+
+    def doubted(self, following: FollowedTable, text: str) -> None:
+        """The source table seems to be another one; it is asked again."""
 
     def trimmed(self, following: FollowedTable, question: Question) -> None:
         """What follows the position of this question is trimmed."""
@@ -160,7 +163,8 @@ class StreamWatcher:
         if children:
             view = View(asked, children, whole=False)
         else:
-            stream = self._same_table(following.plan, arn)
+            doubt = partial(self._views.doubted, following)
+            stream = self._same_table(following.plan, arn, doubt)
             loss = stream_loss(stream, arn)
             listing = self._source.look_at_shards(arn)
             if listing is None:
@@ -177,21 +181,25 @@ class StreamWatcher:
         return {question.shard: one for question, one in zip(questions, answers, strict=True)}
 
     def _verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        self._same_table(plan, "")
+        self._same_table(plan, "", self._task.uncertain)
         self._post(then)
 
-    def _same_table(self, plan: TablePlan, arn: str) -> Stream | None:
-        """The table's stream. Raises RunError where two answers say that it is another table."""
-        stream, difference = self._compare(plan, arn)
-        if difference:
-            self._source.wait(_AGAIN_SECONDS)
-            stream, difference = self._compare(plan, arn)
-        if difference:
-            raise RunError(another_table(self._config, plan.table.name, difference))
-        return stream
+    def _same_table(self, plan: TablePlan, arn: str, doubt: Callable[[str], None]) -> Stream | None:
+        """The table's stream. Raises RunError where it is another table, by answers that agree."""
+        name = plan.table.name
 
-    def _compare(self, plan: TablePlan, arn: str) -> tuple[Stream | None, str]:
-        stream = self._source.look_at_stream(plan.table.name)
-        if stream is None:
-            return None, ""
-        return stream, plan.origin.difference(stream.table) or stream_difference(arn, stream)
+        def difference(stream: Stream | None) -> str:
+            if stream is None:
+                return ""
+            return plan.origin.difference(stream.table) or stream_difference(arn, stream)
+
+        def ask_again(text: str) -> None:
+            seems = f"table {name} seems to be another table than this task began with: {text}; "
+            again = f"asking again for {suspicion.LOSS.seconds:g} s before the task ends"
+            self._post(partial(doubt, seems + again))
+
+        look = partial(self._source.look_at_stream, name)
+        stream = agreed(self._source, look, difference, suspicion.LOSS, ask_again)
+        if text := difference(stream):
+            raise RunError(another_table(self._config, name, text))
+        return stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
@@ -57,7 +57,7 @@ def make_plan(
     refuse([line for namespace in namespaces for line in namespace_problems(namespace, config)])
     target.probe(namespaces)
     planner.refusals += target.missing_rights(namespaces)
-    streams = find_streams(config, source, [table.name for table, _ in found])
+    streams = find_streams(config, source, [table.name for table, _ in found], begun)
     planner.refusals += stream_refusals(source, [table for table, _ in found], streams)
     plans = tuple(planner.plan(table, items, streams.get(table.name)) for table, items in found)
     planner.refusals += shared_namespaces(config, found) + shared_checkpoints(config, found)
@@ -74,7 +74,7 @@ def make_plan(
     )
 
 
-def _copies_again(checkpoints: Checkpoints, begun: Sequence[str]) -> bool:
+def _copies_again(checkpoints: Checkpoints, begun: Iterable[str]) -> bool:
     """Whether a table is being copied again after a gap, whatever gap.policy says now."""
     records = (checkpoints.load(name)[0] for name in begun)
     return any(record and record.gap and record.phase is not Phase.DONE for record in records)

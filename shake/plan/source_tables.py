@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from types import MappingProxyType
 from typing import TypeVar
 
 from shake.config import Config
 from shake.config.names import bad_name, selects, stored_name
 from shake.errors import RefusedError, SourceError, as_refusal
-from shake.schema import Table
+from shake.schema import UNKNOWN, Origin, Table
+from shake.source.agreement import agreed
 from shake.source.answer import NOT_FOUND
 from shake.source.client import Unreachable
 from shake.source.contract import Source, Stream
+from shake.source.streams import stream_problem, table_arn
+from shake.stream import suspicion
 from shake.targets.capabilities import capabilities
 
 T = TypeVar("T")
 
 #: Tries of each request before the source counts as unreachable.
 _MAX_TRIES = 5
-#: Descriptions of a table that is listed, or that the task has begun with, before it counts as
-#: missing, and the seconds between two of them.
-_LOOKS, _AGAIN_SECONDS = 3, 1.0
 #: Tables that are described at the same time.
 _THREADS = 8
+#: The tables of a task without a checkpoint.
+NOT_BEGUN: Mapping[str, Origin] = MappingProxyType({})
 
 
 def list_tables(config: Config, source: Source) -> list[str]:
@@ -67,26 +70,31 @@ def find_tables(
     config: Config,
     source: Source,
     listed: Sequence[str],
-    begun: Sequence[str] = (),
+    begun: Mapping[str, Origin] = NOT_BEGUN,
     *,
     scans: bool = True,
 ) -> list[tuple[Table, bool]]:
     """The selected tables of those that list_tables gave, and whether each holds any item.
 
     Without ``scans`` that is not asked: it needs the right to scan.
-    ``begun`` are those that the task has begun with: one listing that lacks them proves nothing.
+    ``begun`` are those that the task has begun with, by name: one listing that lacks them, or one
+    description of another table, proves nothing.
     Raises Unreachable or SourceError where the source cannot be asked, RefusedError for a table
     that cannot be read.
     """
     names = [name for name in listed if config.selects_table(name)]
-    known = {*begun} if _plain_list(config) else {*names, *begun}
 
     def look(name: str) -> tuple[Table, bool] | None:
         def ask() -> tuple[Table, bool]:
             table = source.describe(name, max_tries=_MAX_TRIES)
             return table, scans and _holds_items(config, source, name)
 
-        return _unless_missing(source, ask, _LOOKS if name in known else 1)
+        def problem(found: tuple[Table, bool] | None) -> str:
+            if found is None:
+                return f"there is no table {name}"
+            return _difference(name, begun, found[0].origin)
+
+        return agreed(source, partial(_unless_missing, ask), problem, suspicion.START)
 
     names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
@@ -107,25 +115,47 @@ def _holds_items(config: Config, source: Source, name: str) -> bool:
         ) from error
 
 
-def _unless_missing(source: Source, ask: Callable[[], T], looks: int = _LOOKS) -> T | None:
-    """What the source answers; None where it says, so many times, that there is no such table."""
-    for look in range(looks):
-        source.wait(_AGAIN_SECONDS * (look > 0))
-        try:
-            return ask()
-        except SourceError as error:
-            if error.code != NOT_FOUND:
-                raise
-    return None
+def _unless_missing(ask: Callable[[], T]) -> T | None:
+    """What the source answers; None where it says that there is no such table."""
+    try:
+        return ask()
+    except SourceError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return None
 
 
-def find_streams(config: Config, source: Source, names: list[str]) -> dict[str, Stream]:
-    """The stream of each table, where changes are followed. Raises RefusedError."""
+def _difference(name: str, begun: Mapping[str, Origin], origin: Origin) -> str:
+    """What shows that ``origin`` is of another table than the task has begun with, or ""."""
+    difference = begun.get(name, UNKNOWN).difference(origin)
+    return difference and f"table {name} seems to be another one: {difference}"
+
+
+def find_streams(
+    config: Config, source: Source, names: list[str], begun: Mapping[str, Origin] = NOT_BEGUN
+) -> dict[str, Stream]:
+    """The stream of each table, where changes are followed. Raises RefusedError.
+
+    ``begun``: see find_tables.
+    """
     if config.sync_mode == "full" or config.sync_schema_only:
         return {}
 
     def look(name: str) -> Stream:
-        stream = _unless_missing(source, partial(source.find_stream, name, max_tries=_MAX_TRIES))
+        find = partial(source.find_stream, name, max_tries=_MAX_TRIES)
+
+        def problem(stream: Stream | None) -> str:
+            if stream is None:
+                return f"there is no table {name}"
+            of_stream = Origin(arn=table_arn(stream.arn))
+            return (
+                _difference(name, begun, stream.table)
+                or _difference(name, begun, of_stream)
+                or stream_problem(name, stream)
+                or ""
+            )
+
+        stream = agreed(source, partial(_unless_missing, find), problem, suspicion.START)
         if stream is None:
             raise RefusedError(f"table {name} was deleted during the checks: start again")
         return stream
@@ -155,7 +185,7 @@ def stream_refusals(
 
 
 def missing_tables(
-    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Sequence[str] = ()
+    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Collection[str] = ()
 ) -> list[str]:
     """What is selected and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}

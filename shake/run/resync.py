@@ -16,8 +16,11 @@ from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceErr
 from shake.plan.origins import another_table
 from shake.plan.plan import Plan, TablePlan, count_segments
 from shake.run.sessions import end_sessions
+from shake.schema import Table
+from shake.source.agreement import agreed
 from shake.source.contract import Source
 from shake.status.snapshot import Snapshot
+from shake.stream import suspicion
 from shake.targets.contract import LAST_PROCESS, Fence
 
 log = logging.getLogger("shake")
@@ -120,8 +123,7 @@ class Resync:
         Raises RunError where it is another table.
         """
         try:
-            table = source.describe(gap.table)
-            holds_items = source.holds_items(gap.table)
+            table, holds_items = self._described(planned, source)
         except (SourceError, RefusedError) as error:
             raise GapError(
                 gap.table,
@@ -131,3 +133,24 @@ class Resync:
         if difference := planned.origin.difference(table.origin):
             raise RunError(another_table(self._config, table.name, difference))
         return count_segments(self._config, table, self._scanners, holds_items=holds_items)
+
+    def _described(self, planned: TablePlan, source: Source) -> tuple[Table, bool]:
+        """The table, and whether it holds items; what would end the task is asked again."""
+        name = planned.table.name
+
+        def look() -> tuple[Table, bool] | SourceError | RefusedError:
+            try:
+                return source.describe(name), source.holds_items(name)
+            except (SourceError, RefusedError) as error:
+                return error
+
+        def problem(found: tuple[Table, bool] | SourceError | RefusedError) -> str:
+            if isinstance(found, ShakeError):
+                return f"table {name}: {found}"
+            difference = planned.origin.difference(found[0].origin)
+            return difference and f"table {name} seems to be another one: {difference}"
+
+        found = agreed(source, look, problem, suspicion.LOSS, log.warning)
+        if isinstance(found, ShakeError):
+            raise found
+        return found

@@ -11,6 +11,7 @@ import orjson
 from shake.backoff import Backoff
 from shake.errors import RunError, SourceError
 from shake.schema import Table
+from shake.source.agreement import agreed
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
 from shake.source.contract import Stream
@@ -24,6 +25,7 @@ from shake.source.streams import (
     stream_loss,
 )
 from shake.source.tables import origin_of, table_of
+from shake.stream import suspicion
 from shake.stream.listing import Listed
 from shake.stream.suspicion import Question, ShardAnswer
 
@@ -116,13 +118,7 @@ class DynamoSource(Client):
     def find_stream(self, table: str, *, max_tries: int | None = None) -> Stream:
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
         answer = self.ask("DescribeTable", {"TableName": table}, max_tries=max_tries)["Table"]
-        specification = answer.get("StreamSpecification", {})
-        return Stream(
-            answer.get("LatestStreamArn", ""),
-            specification.get("StreamEnabled", False),
-            specification.get("StreamViewType", ""),
-            origin_of(answer),
-        )
+        return _stream_of(answer)
 
     def try_changes(self, table: Table, stream: Stream, *, max_tries: int | None = None) -> None:
         """See Source.
@@ -172,14 +168,14 @@ class DynamoSource(Client):
         """Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html"""
 
         def look() -> str | None:
-            status: str = self.ask("DescribeTable", {"TableName": table})["Table"]["TableStatus"]
+            status: str = self._described(table)["TableStatus"]
             return None if status in ("CREATING", "UPDATING") else status
 
         self._repeat(look, f"table {table} is being updated, and its stream has to be enabled")
 
     def enable_stream(self, table: str) -> Stream:
         def look() -> Stream | None:
-            stream = self.find_stream(table)
+            stream = _stream_of(self._described(table))
             ready = stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED"
             return stream if ready else None
 
@@ -201,12 +197,34 @@ class DynamoSource(Client):
         try:
             self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
         except SourceError as error:
-            if self.find_stream(table).enabled:  # else a stale answer said that it was not
+            if _stream_of(
+                self._described(table)
+            ).enabled:  # else a stale answer said that it was not
                 return True
             if error.code == "ResourceInUseException":
                 return None
             raise RunError(f"table {table}: its stream cannot be enabled: {error}") from error
         return True
+
+    def _described(self, table: str) -> dict[str, Any]:
+        """The description of a table that was there: one answer that it is not proves nothing."""
+
+        def look() -> dict[str, Any] | SourceError:
+            try:
+                answer: dict[str, Any] = self.ask("DescribeTable", {"TableName": table})["Table"]
+                return answer
+            except SourceError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                return error
+
+        def problem(found: dict[str, Any] | SourceError) -> str:
+            return str(found) if isinstance(found, SourceError) else ""
+
+        found = agreed(self, look, problem, suspicion.START)
+        if isinstance(found, SourceError):
+            raise found
+        return found
 
     def _repeat(
         self, ask: Callable[[], T | None], reason: str, operation: str = "UpdateTable"
@@ -281,6 +299,17 @@ class DynamoSource(Client):
             if not last:
                 return found
             request = {**request, "ExclusiveStartShardId": last}
+
+
+def _stream_of(description: dict[str, Any]) -> Stream:
+    """The stream that a TableDescription names."""
+    specification = description.get("StreamSpecification", {})
+    return Stream(
+        description.get("LatestStreamArn", ""),
+        specification.get("StreamEnabled", False),
+        specification.get("StreamViewType", ""),
+        origin_of(description),
+    )
 
 
 def _unless(codes: tuple[str, ...], ask: Callable[[], T]) -> T | None:

@@ -28,6 +28,9 @@ class Proof(NamedTuple):
 LOSS = Proof(3, 60.0, 5.0)
 #: That a parent was gone before following began, so that nothing of it is needed.
 BEGINNING = Proof(3, 2.0, 0.5)
+#: That a table is gone or another one, at a start or in a Scan: nothing is dropped then, so that
+#: this needs no minute.
+START = Proof(3, 2.0, 1.0)
 #: What the source states by itself (TrimmedDataAccessException).
 STATEMENT = Proof(2, 0.0, 0.5)
 

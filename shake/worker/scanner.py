@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from shake import codec
 from shake.codec.objectid import segment_prefix
-from shake.errors import ItemError, Stopped
+from shake.errors import ItemError, SourceError, Stopped
 from shake.farm import worker_messages as messages
 from shake.process import entry as child
+from shake.source.answer import NOT_FOUND
 from shake.source.connection import Buffer
 from shake.source.contract import Pending, WorkerSource
 from shake.source.scan import ScanPlan
+from shake.stream import suspicion
 from shake.worker.context import WorkerContext
 from shake.worker.raw_answer import put_beside, room_beside
 
@@ -125,7 +127,7 @@ class Scanner(threading.Thread):
         start = lease.start
         coming = self._ask(lease, table, start)
         while True:
-            body = coming.result()
+            body = self._answer(coming, lease, table, start)
             early = codec.next_start(body)
             ahead = self._ask_early(lease, table, early) if early else None
             try:
@@ -145,6 +147,27 @@ class Scanner(threading.Thread):
             if over:
                 return
             coming = ahead or self._ask(lease, table, start)
+
+    def _answer(
+        self,
+        coming: Pending,
+        lease: messages.LeaseSegment,
+        table: ScannedTable,
+        start: bytes | None,
+    ) -> memoryview:
+        """The answer for the page at ``start``. One that there is no such table is asked again."""
+        for missing in range(1, suspicion.START.answers):
+            try:
+                return coming.result()
+            except SourceError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                self._send(
+                    messages.ReadRetried(table.number, False, missing, str(error), scan=True)
+                )
+            self._context.stop.wait(suspicion.START.every)
+            coming = self._ask(lease, table, start)
+        return coming.result()
 
     def _ask(
         self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes | None

@@ -15,7 +15,10 @@ from tests.support.wait import until
 
 #: Run first by a supervisor for which a loss is certain sooner than after a minute. It still takes
 #: three answers; test_stream_suspicion and test_follow_absence test the minute itself.
-HASTY = "from shake.stream import suspicion as s; s.LOSS = s.Proof(3, 1.5, 0.5)"
+HASTY = (
+    "from shake.stream import suspicion as s; "
+    "s.LOSS = s.Proof(3, 1.5, 0.5); s.START = s.Proof(3, 0.2, 0.1)"
+)
 
 
 class Followed:
