@@ -47,11 +47,24 @@ def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
         os.close(handle)
 
 
-def unwritable_ancestor(folder: Path) -> Path | None:
-    """The nearest ancestor that exists, or the folder itself; None where it can be written to."""
+def existing(folder: Path) -> Path:
+    """The folder itself, or its nearest ancestor that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    return folder
+
+
+def unwritable_ancestor(folder: Path) -> Path | None:
+    """The nearest ancestor that exists, or the folder itself; None where it can be written to."""
+    folder = existing(folder)
     return None if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else folder
+
+
+def is_full(folder: Path) -> bool:
+    """Whether this user can write nothing more to the file system of a folder that exists."""
+    found = os.statvfs(folder)
+    blocks = found.f_bavail if os.geteuid() else found.f_bfree  # the rest is reserved for root
+    return not blocks and found.f_blocks > 0
 
 
 def is_open_to_others(path: Path) -> bool:

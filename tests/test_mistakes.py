@@ -79,6 +79,10 @@ def said(lines: str, *, without: str = "", folder: Path) -> str:
         ("source.endpoint_url = 'http://h:1'", "source", ["endpoint_url", "remove the quotes"]),
         ("target.address = mongodb+srv://h.example.net:27017/", "target", ["no port"]),
         ("target.address = mongodb+srv://a.x.net,b.x.net/", "target", ["one host name"]),
+        ("source.endpoint_url = http://h h:1", "source", ["and nothing else"]),
+        ("source.endpoint_url = http://u:hush@h:1", "source", ["and nothing else"]),
+        ("source.streams_endpoint_url = http://h:1?x=y", "", ["and nothing else"]),
+        ("source.endpoint_url = http://h:1/#x", "source", ["and nothing else"]),
         ("source.endpoint_url = h:8000", "source", ["endpoint_url", "http://host:port"]),
         ("sync_mod = full", "", ["my.conf:4", "'sync_mod'", "nearest known key is sync_mode"]),
         ("sync_mode = ful", "", ["my.conf:4", "sync_mode = ful", "one of: all, full, incr"]),
@@ -185,6 +189,7 @@ def test_a_target_that_is_not_there_is_refused_with_the_way_out(
         (f"mongodb://{nowhere}/?{quick}", [nowhere, "refused", "check host and port"]),
         (f"mongodb://no-such-host.invalid/?{quick}", ["no-such-host", "check the host name"]),
         (f"{mongo.uri.rstrip('/')}/?replicaSet=wrong&{quick}", ["wrong", "correct replicaSet"]),
+        (f"{mongo.uri.rstrip('/')}/?tls=true&tlsCAFile={__file__}", ["no certificate", "of tls"]),
         (f"{mongo.uri.rstrip('/')}/?tls=true&{quick}", ["SSL", "check the options of tls in"]),
     ):
         _one_line(migrate(target=address).run(), ["target.address", *words])

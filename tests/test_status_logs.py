@@ -158,7 +158,7 @@ def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(
         shake.error("one")
         shake.error("two")
     err = capsys.readouterr().err
-    assert err.count("the log cannot be written: [Errno 28]") == 1
+    assert err.count("the log /dev/full cannot be written: [Errno 28]") == 1
     assert err.count("\n") == 1
 
 

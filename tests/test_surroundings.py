@@ -131,6 +131,31 @@ def test_a_run_works_where_proc_shows_processes_only(
     assert migration.run("--dry-run").status == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pid_path": "{}"}, "pid_path"),
+        (
+            {"checkpoint__type": "file", "checkpoint__address": "{}"},
+            "free some, or change checkpoint.address",
+        ),
+    ],
+)
+def test_a_full_disk_is_named_before_anything_is_written(
+    table: str, migrate: Callable[..., Migration], tmp_path: Path, settings: Any, words: str
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    migration = migrate(**{key: value.format(full) for key, value in settings.items()})
+    run_first(migration, mounted("tmpfs", os.fspath(full), "size=4k"))
+    migration.first += f"; open({os.fspath(full / 'all')!r}, 'wb').write(bytes(4096))"
+    for arguments, ended in ((["--dry-run"], 3), ([], 3 if words != "pid_path" else 2)):
+        result = migration.run(*arguments)
+        assert result.status == ended, result
+        assert words in result.line
+        assert "no space" in result.line.lower()
+
+
 def test_both_ports_of_nimoshake_serve_its_pages(followed: Followed) -> None:
     table = followed.simulator.table(followed.name)
     followed.put("a")

@@ -62,6 +62,11 @@ class FileStore:
                 f"checkpoint folder {store._folder}: {near} is not a folder that this user may "
                 "write to; change its rights or checkpoint.address"
             )
+        if writable and private_files.is_full(private_files.existing(store._folder)):
+            raise RefusedError(
+                f"checkpoint folder {store._folder}: no space is left on its disk: free some, or "
+                "change checkpoint.address"
+            )
         if writable:
             with as_refusal(RunError):
                 _try_lock(store._folder / ".lock")
@@ -236,7 +241,8 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         kind = RunError if error.errno in PERMANENT else StoreUnavailable
-        raise kind(f"checkpoint file {path}: {error.strerror}") from error
+        way_out = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise kind(f"checkpoint file {path}: {error.strerror}{way_out}") from error
 
 
 def _text(value: object) -> dict[str, str]:

@@ -85,6 +85,9 @@ class MongoStore:
             quiet = isinstance(error, InvalidURI) or not isinstance(error, ConfigurationError)
             reason = "not a connection string" if quiet else str(error)
             raise RefusedError(f"checkpoint database {database}: {reason}; check {key}") from None
+        except OSError as error:  # of a file of tls: it is no certificate, or its password is wrong
+            text = f"checkpoint database {database}: {error}; {advice(error, key)}"
+            raise RefusedError(text) from None
         try:
             with store._errors():
                 after_election(store._client, store._log, lambda: store._try(writable))

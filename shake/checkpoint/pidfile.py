@@ -32,8 +32,13 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
     path = pid_path(folder, id)
     try:
         handle = _lock(path)
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+        except OSError:  # of a full disk
+            path.unlink()
+            os.close(handle)
+            raise
     except OSError as error:
         raise UsageError(
             f"pid file {path}: {error.strerror}; set pid_path to a folder that this user may "

@@ -27,7 +27,7 @@ def check(config: Config) -> None:
     _check_names(config)
     _check_http(config)
     if config.webhook_url is not None:
-        _check_url("webhook.url", config.webhook_url)
+        _check_url("webhook.url", config.webhook_url, bare=False)
     if (config.nodes_tls_cert is None) != (config.nodes_tls_key is None):
         raise UsageError("nodes.tls.cert and nodes.tls.key go together: give both, or none")
     _check_source(config)
@@ -178,11 +178,14 @@ def _check_encoded(what: str, address: str) -> None:
         raise UsageError(f"{what} holds {_NOT_ENCODED}")
 
 
-def _check_url(key: str, url: str) -> None:
+def _check_url(key: str, url: str, *, bare: bool = True) -> None:
+    """``bare``: without a user, a query or a fragment, of which an endpoint takes nothing."""
     _check_encoded(key, url)
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if re.search(r"\s", url) or (bare and (parts.username or parts.query or parts.fragment)):
+            sound = False
     except ValueError:
         sound = False
     if not sound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.config import Config
@@ -23,6 +24,7 @@ from shake.plan.source_tables import (
     stream_refusals,
 )
 from shake.plan.warnings import warnings
+from shake.private_files import is_full
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.figures import many
@@ -94,8 +96,14 @@ def _neighbours(config: Config, checkpoints: Checkpoints) -> Iterator[str]:
 def local_problems(config: Config, *, ports: bool) -> list[str]:
     """What stands against a run on this machine; ``ports``: whether those of the pages count."""
     found = []
-    if not _is_allowed(config.pid_path, os.W_OK | os.X_OK):
-        found.append(f"pid_path {config.pid_path} is not a folder that may be written to")
+    folder = config.pid_path
+    if not (os.path.isdir(folder) and _is_allowed(folder, os.W_OK | os.X_OK)):
+        found.append(
+            f"pid_path {folder} is not a folder that this user may write to: create it, change its "
+            "rights, or set pid_path to another one"
+        )
+    elif is_full(Path(folder)):
+        found.append(f"pid_path {folder}: no space is left on its disk: free some, or set pid_path")
     if (file := config.log_file) and not _may_be_appended_to(file):
         found.append(
             f"log.file: {file} cannot be opened; give a file in a folder that exists and is "

@@ -132,7 +132,7 @@ class FileHandler(logging.Handler):
         self._stream: Direct | None = None
         self._lines: list[str] = []  # touched in the outlet's thread only, as the stream is
         self._outlet = Outlet(
-            "the log", dropped=lambda number: self._add(dropped_lines(number), urgent=True)
+            f"the log {file}", dropped=lambda number: self._add(dropped_lines(number), urgent=True)
         )
         opened: Future[None] = Future()
         self._outlet.put(lambda: self._open(file, opened))

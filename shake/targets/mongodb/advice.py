@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from pymongo.errors import OperationFailure
 
 from shake.targets.mongodb.retrying import words
@@ -31,6 +33,6 @@ def advice(error: BaseException | None, key: str) -> str:
         return f"correct replicaSet in {key}, or leave it out"
     if "not known" in text or "name resolution" in text or "No address" in text:
         return f"check the host name in {key}"
-    if "SSL" in text:
+    if "SSL" in text or isinstance(error, ssl.SSLError):
         return f"check the options of tls in {key}: certificates, and whether the server uses TLS"
     return f"check host and port in {key}, and that the server is up"
