@@ -105,9 +105,10 @@ class Table:
     ``items`` and ``bytes`` are DynamoDB's own estimates, which AWS refreshes every six hours.
     ``read_capacity`` is the provisioned read capacity in units a second, 0 where the table is on
     demand. ``read_maximum`` is the most that an on-demand table is allowed, 0 where its owner has
-    set none. ``key_arn`` is the KMS key that encrypts it, where DynamoDB names one. ``in_aws``: the
-    endpoint is one of AWS. ``left_out`` says, in words, which parts of the description are not
-    copied since shake does not know them.
+    set none. ``infrequent_access``: its table class is DynamoDB Standard-IA. ``key_arn`` is the KMS
+    key that encrypts it, where DynamoDB names one. ``in_aws``: the endpoint is one of AWS.
+    ``left_out`` says, in words, which parts of the description are not copied since shake does not
+    know them.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
     """
 
@@ -118,6 +119,7 @@ class Table:
     bytes: int = 0
     read_capacity: int = 0
     read_maximum: int = 0
+    infrequent_access: bool = False
     key_arn: str = ""
     in_aws: bool = False
     origin: Origin = UNKNOWN

@@ -130,6 +130,8 @@ def test_dollars_are_for_units_on_demand_alone() -> None:
     assert dollars(config_of(), on_demand) == 0.25
     assert dollars(config_of("source.price=1.5"), on_demand) == 3
     assert dollars(config_of("source.price=0"), on_demand) == 0
+    rare = replace(on_demand, table=replace(on_demand.table, infrequent_access=True))
+    assert dollars(config_of(), rare) == pytest.approx(0.31)
     provisioned = replace(on_demand, table=replace(on_demand.table, read_capacity=5))
     assert dollars(config_of(), provisioned) == 0
     assert dollars(config_of("sync_schema_only=true"), on_demand) == 0

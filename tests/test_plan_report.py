@@ -121,6 +121,19 @@ def test_a_copy_that_needs_most_of_the_day_for_which_streams_keep_changes_is_a_w
     assert "which is not AWS (account 000000000000, region ddblocal)" in plan
 
 
+def test_units_of_infrequent_access_cost_more_and_a_stream_can_have_other_readers(
+    dynamodb: Any, table: str, migrate: Migrate
+) -> None:
+    rare = {"TableClassSummary": {"TableClass": "STANDARD_INFREQUENT_ACCESS"}}
+    stream = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    dynamodb.client.update_table(TableName=table, StreamSpecification=stream)
+    with described(dynamodb.url, **ON_DEMAND_20_TB, **rare) as source:
+        plan = migrate(source=source.url, sync_mode="all").run("--dry-run").stdout
+    assert "about $378.42 at $0.125 per million units on demand (source.price)" in plan
+    assert ", and 1.24 times that for 1 table of the class Standard-IA\n" in plan
+    assert ", enabled already (AWS throttles a stream that more than two programs read)\n" in plan
+
+
 def test_provisioned_tables_cost_nothing_beyond_their_capacity(
     dynamodb: Any, table: str, migrate: Migrate
 ) -> None:

@@ -23,6 +23,9 @@ UNIT_BYTES = 4096
 TABLE_QUOTA = 40_000
 
 _PRICED_UNITS = 1_000_000
+#: What a unit costs in the table class Standard-IA, where one of the class Standard costs 1.
+#: https://aws.amazon.com/dynamodb/pricing/on-demand/
+INFREQUENT_FACTOR = 1.24
 _DAY = 24 * 3600.0
 
 
@@ -63,7 +66,8 @@ def dollars(config: Config, plan: TablePlan) -> float:
     """What these units cost: nothing where the capacity is provisioned, which is paid anyway."""
     if plan.table.read_capacity:
         return 0.0
-    return read_units(config, plan) / _PRICED_UNITS * config.source_price
+    factor = INFREQUENT_FACTOR if plan.table.infrequent_access else 1.0
+    return read_units(config, plan) / _PRICED_UNITS * config.source_price * factor
 
 
 def slowest(config: Config, plan: TablePlan, start: float = 0.0) -> Limit:

@@ -53,7 +53,8 @@ class TargetReport:
 class ReadingReport:
     """What is left to be read, at least how long that takes, and what makes it so long.
 
-    ``dollars`` is what on-demand tables cost, at ``price`` dollars for a million units.
+    ``dollars`` is what on-demand tables cost, at ``price`` dollars for a million units, and more
+    for ``infrequent_tables``, whose class is Standard-IA.
     ``windows``: ``source.windows``, empty where there are none.
     """
 
@@ -64,6 +65,7 @@ class ReadingReport:
     windows: str
     dollars: float
     price: float
+    infrequent_tables: int
     provisioned_tables: int
 
 
@@ -228,6 +230,9 @@ def _reading(config: Config, plan: Plan, now: float) -> ReadingReport:
         windows=estimate.windows(config),
         dollars=sum(estimate.dollars(config, table) for table in plan.tables),
         price=config.source_price,
+        infrequent_tables=sum(
+            estimate.dollars(config, t) > 0 and t.table.infrequent_access for t in plan.tables
+        ),
         provisioned_tables=sum(t.copies and t.table.read_capacity > 0 for t in plan.tables),
     )
 

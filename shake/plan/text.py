@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from shake.plan.estimate import INFREQUENT_FACTOR
 from shake.plan.profile_text import profile_lines
 from shake.plan.report import PlanReport, TableReport
 from shake.schema import OLD
@@ -26,6 +27,9 @@ _AT_START = frozenset(
     }
 )
 _NOTHING = frozenset({"nothing", "0 dropped, 0 renamed"})
+#: Of a stream that another program can have enabled.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+_SHARED = ", enabled already (AWS throttles a stream that more than two programs read)"
 #: Columns of a label.
 _LABEL = 22
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -112,6 +116,9 @@ def _cost(report: PlanReport) -> str:
             f"{_about(reading.dollars)} at ${reading.price:g} per million units on demand "
             "(source.price)"
         )
+        if number := reading.infrequent_tables:
+            parts[0] += f", and {INFREQUENT_FACTOR} times that for {many(number, 'table')} of the "
+            parts[0] += "class Standard-IA"
     if number := reading.provisioned_tables:
         parts.append(f"nothing beyond the capacity of {many(number, 'provisioned table')}")
     return ", and ".join(parts) or "nothing"
@@ -225,7 +232,7 @@ def _reading(report: PlanReport, table: TableReport) -> str:
 def _changes(table: TableReport) -> str:
     if table.shards_left is not None:
         return f"  changes: {many(table.shards_left, 'shard')} to be read on from the checkpoint"
-    stream = "a stream that will be ENABLED" if table.stream_enabled else table.stream
+    stream = "a stream that will be ENABLED" if table.stream_enabled else table.stream + _SHARED
     start = f", from incr.start = {table.stream_start}" if table.stream_start else ""
     return f"  changes: by {stream}{start}"
 

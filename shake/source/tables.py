@@ -12,6 +12,9 @@ from shake.schema import Attribute, Keys, Origin, SecondaryIndex, Table
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
 _READABLE = frozenset({"ACTIVE", "UPDATING"})
 
+#: The table class whose storage is cheaper, and whose units are dearer.
+_INFREQUENT = "STANDARD_INFREQUENT_ACCESS"
+
 #: The parts of a description that are copied, or that say nothing about the data.
 #: Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
 _TABLE_PARTS = """
@@ -54,6 +57,7 @@ def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> T
         bytes=answer.get("TableSizeBytes", 0),
         read_capacity=0 if _on_demand(answer) else _read_capacity(answer),
         read_maximum=_read_maximum(answer) if _on_demand(answer) else 0,
+        infrequent_access=(answer.get("TableClassSummary") or {}).get("TableClass") == _INFREQUENT,
         key_arn=(answer.get("SSEDescription") or {}).get("KMSMasterKeyArn", ""),
         in_aws=in_aws,
         origin=origin_of(answer),
@@ -125,12 +129,12 @@ def _unknown_indexes(
 
 
 def _on_demand(answer: Mapping[str, Any]) -> bool:
-    mode = answer.get("BillingModeSummary", {}).get("BillingMode")
+    mode = (answer.get("BillingModeSummary") or {}).get("BillingMode")
     return mode == "PAY_PER_REQUEST" or not _read_capacity(answer)
 
 
 def _read_capacity(answer: Mapping[str, Any]) -> int:
-    return int(answer.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0))
+    return int((answer.get("ProvisionedThroughput") or {}).get("ReadCapacityUnits", 0))
 
 
 def _read_maximum(answer: Mapping[str, Any]) -> int:
