@@ -254,6 +254,15 @@ def test_what_the_source_refuses_names_the_right_or_the_key(
         ("AccessDeniedException", "KMS key access denied error: x", ["kms:Decrypt", "enabled"]),
         ("AccessDeniedException", "role/kms-reader is not", ["allow dynamodb:Scan"]),
         ("AccessDeniedException", "not authorized to perform: kms:Decrypt", ["key's policy"]),
+        *(
+            ("AccessDeniedException", f"{words} {policy}", [f"allow dynamodb:Scan in the {policy}"])
+            for words, policy in (
+                ("with an explicit deny in a", "service control policy"),
+                ("because no", "VPC endpoint policy"),
+                ("because no", "permissions boundary"),
+                ("because no", "session policy"),
+            )
+        ),
         ("KMSAccessDeniedException", "", ["kms:Decrypt", "key's policy"]),
         ("KMSDisabledException", "", ["check that the key is enabled"]),
         ("SignatureDoesNotMatch", "", ["the secret key is wrong", "source.secret_access_key"]),

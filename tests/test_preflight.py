@@ -228,6 +228,23 @@ def test_a_right_to_streams_that_is_missing_is_named_before_anything_is_changed(
     assert not [database for database in left if database.startswith(name)]
 
 
+def test_streams_of_another_server_are_named_and_one_answer_proves_nothing(
+    name: str, migrate: Migrate
+) -> None:
+    with Simulator(clock=Clock(time.time)) as source:
+        source.table(name)
+        migration = migrate(source=source.url, sync_mode="all")
+        gone = instead(error("ResourceNotFoundException", "Stream not found"))
+        source.faults.next("DescribeStream", gone)
+        assert migration.run("--dry-run").status == 0
+        source.faults.rule(1, gone, where=lambda call: call.operation == "DescribeStream")
+        for arguments in (["--dry-run"], []):
+            result = migration.run(*arguments)
+            assert result.status == 3, result
+            assert f"table {name}: its changes cannot be followed: DescribeStream" in result.line
+            assert "check source.streams_endpoint_url" in result.line
+
+
 def test_a_new_stream_that_cannot_be_read_stays_the_only_one(
     mongo: Any, name: str, migrate: Migrate
 ) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import TextIO
 
+from shake.errors import RunError
 from shake.process.outlet import Direct
 
 #: Seconds that stderr has to take a line.
@@ -44,9 +45,14 @@ def _direct(stream: TextIO) -> TextIO:
 
 
 def say(text: str) -> None:
-    """Print on stdout, unless its reader has closed the pipe."""
-    with contextlib.suppress(BrokenPipeError):
+    """Print on stdout, unless its reader has closed the pipe. Raises RunError on a full disk."""
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        reason = f"stdout cannot be written to: {error.strerror}"
+        raise RunError(f"{reason}; send it to another file or disk") from error
 
 
 def complain(text: str) -> None:

@@ -18,6 +18,10 @@ _EXPIRED = (
 _DENIED = "allow {right} in the IAM policy of this user or role"
 _NO_REGION = "the account does not have this region: check source.region"
 _WRONG_REGION = "the region is wrong: check source.region, and that source.endpoint_url is in it"
+_OTHER_STREAMS = (
+    "the table says that it has this stream, so the streams of another region, account or server "
+    "are asked: check source.streams_endpoint_url and AWS_ENDPOINT_URL_DYNAMODB_STREAMS"
+)
 _UNSIGNED = (
     "the signature was lost or changed on the way: a proxy must pass on the header Authorization "
     "as it is"
@@ -67,6 +71,12 @@ _OF_CREDENTIALS = {
 }
 #: What AWS says where DynamoDB, or its user, is not allowed to use the key of a table.
 _KMS = re.compile(r"KMS key|AWSKMS|\bkms:[A-Z]")
+#: Policies that can refuse what the IAM policy of a user allows.
+#: Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_POLICY = re.compile(
+    "service control policy|resource control policy|VPC endpoint policy|permissions boundary|"
+    "session policy|resource-based policy"
+)
 
 
 def advice(operation: str, code: str, message: str) -> str:
@@ -77,7 +87,13 @@ def advice(operation: str, code: str, message: str) -> str:
         return _KEY_OF_TABLE
     if found := _OF_CREDENTIALS.get((operation, code)):
         return found
-    return _BY_CODE.get(code, "").format(right=f"dynamodb:{operation}")
+    if (operation, code) == ("DescribeStream", "ResourceNotFoundException"):
+        return _OTHER_STREAMS
+    way_out = _BY_CODE.get(code, "")
+    policy = _POLICY.search(message)
+    if policy and way_out is _DENIED:
+        return f"allow dynamodb:{operation} in the {policy[0]}, where AWS says it is not allowed"
+    return way_out.format(right=f"dynamodb:{operation}")
 
 
 def advice_on_session(error: BaseException) -> str:

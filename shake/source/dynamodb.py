@@ -46,6 +46,8 @@ _NO_INDEX = "shake-tries-its-rights"
 _NO_STREAM = "2000-01-01T00:00:00.000"
 _NO_SHARD = "shardId-00000000000000000000-00000000"
 NO_ITERATOR = "|1|AAAAAAAAAAE="
+#: Answers that there is no such stream, and seconds between them, until that is believed.
+_STREAM_ANSWERS, _STREAM_SECONDS = 4, 1.0
 #: Shards of a stream among which one is looked for that can be read.
 TRIED_SHARDS = 10
 
@@ -152,12 +154,23 @@ class DynamoSource(Client):
 
     def _try_stream(self, arn: str, max_tries: int | None) -> None:
         """Ask for one record of a stream, at the end of one of its first shards that is there."""
-        first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
-        answer = _unless(_NOT_THERE, lambda: self.ask("DescribeStream", first, max_tries=max_tries))
-        shards = answer["StreamDescription"].get("Shards", ()) if answer else ()
-        for shard in reversed(shards):
+        for shard in reversed(self._first_shards(arn, max_tries)):
             if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], max_tries)):
                 return
+
+    def _first_shards(self, arn: str, max_tries: int | None) -> list[dict[str, Any]]:
+        """Some shards of a stream, which its table names: several answers that it is not there
+        mean that another server, region or account is asked."""
+        first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
+        for further in range(_STREAM_ANSWERS - 1, -1, -1):
+            try:
+                answer = self.ask("DescribeStream", first, max_tries=max_tries)
+                return list(answer["StreamDescription"].get("Shards", ()))
+            except SourceError as error:
+                if error.code != NOT_FOUND or not further:
+                    raise
+            self.wait(_STREAM_SECONDS)
+        raise AssertionError("endless")
 
     def _read_end(self, arn: str, shard: str, max_tries: int | None) -> bytes:
         answer = self.call("GetShardIterator", latest_request(arn, shard), max_tries=max_tries)

@@ -109,8 +109,8 @@ def open_source(config: Config) -> tuple[Endpoint, CredentialSource]:
         raise
     except Exception as error:  # botocore lets through whatever its many providers raise
         way_out = advice_on_session(error) or (
-            "check source.profile, source.assume_role_arn, source.endpoint_url and the AWS "
-            "environment"
+            "check source.region, source.profile, source.assume_role_arn, source.endpoint_url and "
+            "the AWS environment"
         )
         passes = isinstance(error, (BotoConnectionError, HTTPClientError))
         raise RefusedError(f"no AWS session: {reason(error)}; {way_out}", passes=passes) from error
