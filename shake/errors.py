@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from shake.stream.suspicion import Question
 
+#: What to do about an item that cannot be stored.
+KEEP_ADVICE = "; bad.items = keep sets such items aside and goes on"
+
 
 class ShakeError(Exception):
     """Base of all errors that shake raises on purpose; the message is the line shown on stderr."""
@@ -118,7 +121,7 @@ class ItemError(RunError):
         self.key = key
         self.reason = reason
         self._can_be_kept = can_be_kept
-        advice = "; bad.items = keep sets such items aside and goes on" if can_be_kept else ""
+        advice = KEEP_ADVICE if can_be_kept else ""
         super().__init__(f"table {table or '?'}: item {key}: {reason}{advice}")
 
     def of_table(self, table: str) -> ItemError:

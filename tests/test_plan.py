@@ -273,7 +273,8 @@ def test_a_name_that_selects_no_table_is_said_with_the_nearest() -> None:
 
 
 def followed(plan: TablePlan) -> TablePlan:
-    return replace(plan, stream=StreamPlan(Stream("arn:stream", True, "NEW_IMAGE")))
+    """Without indexes, whose builds take time too."""
+    return replace(plan, indexes=(), stream=StreamPlan(Stream("arn:stream", True, "NEW_IMAGE")))
 
 
 def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
@@ -290,12 +291,33 @@ def test_a_copy_that_outlasts_its_stream_at_the_limits_is_a_warning() -> None:
     assert line == (
         "table orders: its copy ends 16h 57m after its stream position was chosen, or later "
         "(40,000 units a second: the default quota of AWS for a table). Streams keep changes "
-        "for 24 hours: incr_sync_parallel = true is safer; or ask AWS for a higher quota"
+        "for 24 hours: incr_sync_parallel = true is safer, or ask AWS for a higher quota"
     )
     half = followed(plan_of("orders", 10_000_000_000, 10**13, segments=8192))
     assert not list(warnings(config_of(), 1, [half], 0.0))  # 8 hours
     assert not list(warnings(config_of(slow, "incr_sync_parallel=true"), 1, [large], 0.0))
     assert not list(warnings(config_of(slow), 1, [replace(large, stream=None)], 0.0))
+
+
+def test_index_builds_count_within_the_time_that_streams_keep_changes() -> None:
+    table = followed(plan_of("orders", 20_000_000_000, 10**13, segments=8192))
+    table = replace(table, indexes=("{a: 1}",))
+    [line] = warnings(config_of(), 1, [table], 0.0)
+    assert line == (
+        "table orders: its copy ends 8h 28m after its stream position was chosen, or later "
+        "(40,000 units a second: the default quota of AWS for a table), and its index builds take "
+        "about 5h 33m more. Streams keep changes for 24 hours: incr_sync_parallel = true is safer, "
+        "or ask AWS for a higher quota"
+    )
+    table = replace(table, indexes=("{a: 1}", "{b: 1}", "{c: 1}"))
+    [line] = warnings(config_of(), 1, [table], 0.0)
+    assert line.startswith("CHANGES CAN BE LOST: ")
+    assert line.endswith("set incr_sync_parallel = true, since no faster copy is enough")
+    lines = said(Plan((table,)), config_of("sync_mode=all"), 1)
+    assert (
+        "  changes meanwhile:    kept by their streams for 24 hours, of which the copy needs "
+        "8h 28m, and the index builds after it about 16h 40m: TOO LONG, see the warnings"
+    ) in lines
 
 
 def test_tables_that_must_wait_for_each_other_longer_than_their_streams_are_a_warning() -> None:

@@ -22,6 +22,9 @@ UNIT_BYTES = 4096
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 TABLE_QUOTA = 40_000
 
+#: Seconds of one core of mongod for an item and an index, as measured: see docs/sizing.md.
+INDEX_SECONDS = 1e-6
+
 _PRICED_UNITS = 1_000_000
 #: What a unit costs in the table class Standard-IA, where one of the class Standard costs 1.
 #: https://aws.amazon.com/dynamodb/pricing/on-demand/
@@ -40,10 +43,19 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class StreamWait:
-    """A table whose copy takes so many seconds from the moment its position was chosen."""
+    """A table whose copy takes so many seconds from the moment its position was chosen.
+
+    The target then needs about ``index_seconds`` more, while changes still wait in the stream.
+    """
 
     table: str
     limit: Limit
+    index_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All that its stream has to last for."""
+        return self.limit.seconds + self.index_seconds
 
 
 def scan_calls(config: Config, plan: TablePlan) -> float:
@@ -197,6 +209,11 @@ def slowest_of_all(config: Config, plans: Sequence[TablePlan], now: float = 0.0)
     )
 
 
+def index_seconds(plan: TablePlan) -> float:
+    """About how long the target builds the indexes of a table, by one core."""
+    return plan.table.items * len(plan.indexes) * INDEX_SECONDS if plan.copies else 0.0
+
+
 def stream_waits(config: Config, plans: Sequence[TablePlan], now: float) -> list[StreamWait]:
     """How long only the streams hold the changes of each table, the longest first.
 
@@ -212,5 +229,6 @@ def stream_waits(config: Config, plans: Sequence[TablePlan], now: float) -> list
         limit = slowest(config, plan, now)
         if limit.seconds < end / 2:  # it mostly waits for others
             limit = Limit(seconds, "full.concurrency", "raise full.concurrency")
-        found.append(StreamWait(plan.table.name, replace(limit, seconds=seconds)))
-    return sorted(found, key=lambda one: -one.limit.seconds)
+        limit = replace(limit, seconds=seconds)
+        found.append(StreamWait(plan.table.name, limit, index_seconds(plan)))
+    return sorted(found, key=lambda one: -one.seconds)

@@ -73,12 +73,13 @@ class ReadingReport:
 class ChangesReport:
     """How long the copy needs of the time for which streams keep changes.
 
-    ``table`` is the one that needs it longest; ``journal`` is the folder that keeps its changes
-    longer, "" for none.
+    ``table`` is the one that needs it longest, with the index builds after its copy; ``journal`` is
+    the folder that keeps its changes longer, "" for none.
     """
 
     table: str
     seconds_needed: float
+    index_seconds: float
     seconds_kept: float
     journal: str
     journal_bytes: int
@@ -246,6 +247,7 @@ def _changes(config: Config, plan: Plan, now: float) -> ChangesReport | None:
     return ChangesReport(
         table=longest.table,
         seconds_needed=longest.limit.seconds,
+        index_seconds=longest.index_seconds,
         seconds_kept=RETENTION,
         journal=str(config.journal_folder) if journal else "",
         journal_bytes=config.journal_max_mb * 1_000_000 if journal else 0,

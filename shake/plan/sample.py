@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 
 from shake import codec
 from shake.codec import bad_items
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
-from shake.errors import ItemError, SourceError
+from shake.errors import KEEP_ADVICE, ItemError, SourceError
 from shake.plan.plan import TablePlan
 from shake.process.arena import SLOT_BYTES
 from shake.source.client import Unreachable
@@ -79,11 +79,13 @@ def take_samples(
 def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
     table, sample = plan.table, Sample()
     scan = ScanPlan(table.name, SEGMENTS, ITEMS, filter=config.scan_filter)
-    options = codec.Options.of(config, table.keys)
+    # One bad item must not hide the size of the others.
+    options = replace(codec.Options.of(config, table.keys), rejects=True)
+    kept = config.bad_items == "keep"
     for segment in range(SEGMENTS):
         try:
             body = source.sample(scan, segment, max_tries=_MAX_TRIES)
-            sample += _measure(table.name, body, options)
+            sample += _measure(table.name, body, options, kept)
         except ItemError as error:
             return sample + Sample(problem=f"{error.of_table(table.name)}")
         except (Unreachable, SourceError, codec.CorruptPage) as error:
@@ -93,7 +95,7 @@ def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
     return sample
 
 
-def _measure(table: str, body: bytes, options: codec.Options) -> Sample:
+def _measure(table: str, body: bytes, options: codec.Options, kept: bool) -> Sample:
     page, written = codec.scan_page(body, options), 0
     out = memoryview(bytearray(SLOT_BYTES))
     while not page.done:
@@ -104,5 +106,8 @@ def _measure(table: str, body: bytes, options: codec.Options) -> Sample:
     if rejects := page.take_rejects():
         [first, *_] = bad_items.items(body, options, rejects)
         table = f"{table}: {many(len(rejects), 'item')} of the sample"
-        problem = f"table {table} cannot be stored and would be kept: {first.key}: {first.reason}"
+        outcome = "be kept" if kept else "stop the task"
+        problem = f"table {table} cannot be stored and would {outcome}: {first.key}: {first.reason}"
+        if not kept:
+            problem += KEEP_ADVICE
     return Sample(page.scanned, page.count, stored, written, page.capacity, problem)

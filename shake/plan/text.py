@@ -148,12 +148,13 @@ def _meanwhile(report: PlanReport) -> str:
     assert changes is not None
     if changes.journal:
         return f"journaled in {changes.journal}, up to {size(changes.journal_bytes)}"
-    needed, kept = changes.seconds_needed, changes.seconds_kept
-    state = "TOO LONG, see the warnings" if needed > kept else "NEAR, see the warnings"
+    needed, built, kept = changes.seconds_needed, changes.index_seconds, changes.seconds_kept
+    state = "TOO LONG" if needed + built > kept else "NEAR"
+    indexes = f", and the index builds after it about {duration(built)}" if built >= 1 else ""
     return (
         f"kept by their streams for {kept / 3600:g} hours, of which the copy needs "
-        f"{'less than a second' if needed < 1 else duration(needed)}"
-        f"{f': {state}' if needed > OLD else ''}"
+        f"{'less than a second' if needed < 1 else duration(needed)}{indexes}"
+        f"{f': {state}, see the warnings' if needed + built > OLD else ''}"
     )
 
 

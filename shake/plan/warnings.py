@@ -71,21 +71,23 @@ def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
 
 
 def _late(config: Config, plans: Sequence[TablePlan], now: float) -> Iterable[str]:
-    """Copies that might last longer than streams keep what changes meanwhile: the worst of them."""
-    late = [one for one in stream_waits(config, plans, now) if one.limit.seconds > OLD]
+    """Copies and index builds that can outlast what streams keep meanwhile: the worst of them."""
+    late = [one for one in stream_waits(config, plans, now) if one.seconds > OLD]
     if not late:
         return
-    limit = late[0].limit
+    limit, built = late[0].limit, late[0].index_seconds
     others = f" ({many(len(late) - 1, 'other table')} too)" if len(late) > 1 else ""
+    indexes = f", and its index builds take about {duration(built)} more" if built >= 1 else ""
     line = (
         f"table {late[0].table}{others}: its copy ends {duration(limit.seconds)} after its stream "
-        f"position was chosen, or later ({limit.reason}). Streams keep changes for "
+        f"position was chosen, or later ({limit.reason}){indexes}. Streams keep changes for "
         f"{RETENTION / 3600:g} hours"
     )
-    if limit.seconds > RETENTION:
-        yield f"CHANGES CAN BE LOST: {line}: set incr_sync_parallel = true, or {limit.remedy}"
+    remedy = f"or {limit.remedy}" if built < OLD else "since no faster copy is enough"
+    if late[0].seconds > RETENTION:
+        yield f"CHANGES CAN BE LOST: {line}: set incr_sync_parallel = true, {remedy}"
     else:
-        yield f"{line}: incr_sync_parallel = true is safer; or {limit.remedy}"
+        yield f"{line}: incr_sync_parallel = true is safer, {remedy}"
 
 
 def _idle_scanners(config: Config, scanners: int, plan: TablePlan) -> int:
