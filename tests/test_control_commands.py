@@ -261,6 +261,24 @@ def test_a_stranger_is_refused_by_name_too(running: Migration, followed: Followe
     assert status(port_of(running))["state"] == "running"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")
+def test_root_reaches_the_task_of_the_user_who_owns_the_folder_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    program = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); "
+        "os.setuid(65534); s.listen(); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as listener:
+        assert listener.stdout
+        listener.stdout.readline()
+        with pytest.raises(PermissionError, match="another user's"):
+            connected(path)
+        os.chown(tmp_path, 65534, -1)
+        connected(path).close()
+        listener.communicate()
+
+
 def test_a_refusal_that_comes_before_the_command_is_read(tmp_path: Path) -> None:
     closed = threading.Event()
 

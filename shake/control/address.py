@@ -53,13 +53,17 @@ def listen(path: Path) -> socket.socket:
 
 
 def connect(path: Path, seconds: float) -> socket.socket:
-    """A connection to a task of this user. Raises OSError; its calls wait ``seconds`` at most."""
+    """A connection to a task of this user. Raises OSError; its calls wait ``seconds`` at most.
+
+    Root also reaches the task of the user who owns the folder, as that of a systemd service.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
     try:
         with _short(path) as address:
             _connect(connection, address, time.monotonic() + seconds)
-        if not is_trusted(connection):
+        owner = path.parent.stat().st_uid
+        if not (is_trusted(connection) or (os.geteuid() == 0 and _user(connection) == owner)):
             raise PermissionError(0, "the process that listens there is another user's")
     except BaseException:
         connection.close()
@@ -79,11 +83,16 @@ def _connect(connection: socket.socket, address: str, until: float) -> None:
 
 
 def is_trusted(connection: socket.socket) -> bool:
-    """Whether the process at the other end is this user's, or root's. Source: unix(7)"""
+    """Whether the process at the other end is this user's, or root's."""
+    return _user(connection) in (0, os.geteuid())
+
+
+def _user(connection: socket.socket) -> int:
+    """The user of the process at the other end. Source: unix(7)"""
     size = struct.calcsize("3i")
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, user, _ = struct.unpack("3i", peer)
-    return user in (0, os.geteuid())
+    user: int = struct.unpack("3i", peer)[1]
+    return user
 
 
 @contextmanager
