@@ -38,6 +38,7 @@ def test_a_report_names_what_was_compared_and_ends_with_the_verdict(
     assert header["versions"]["shake"] == __version__
     assert header["tables"][name]["place"] == f"{name}.{name}"
     assert header["time"] <= verdict["time"]
+    assert (tmp_path / "report.jsonl").stat().st_mode & 0o777 == 0o600
     assert (verdict["verdict"], verdict["differences"], verdict["tables"]) == ("equal", 0, {})
     out = capsys.readouterr().out
     assert f"EQUAL: every item and every document of task {name}" in out

@@ -506,7 +506,7 @@ def test_changes_behind_those_of_another_supervisor_are_an_error(
     deletes = slot([{"q": {"pk": "a", "sk": 1}, "limit": 1}])
     changes = Changes(memoryview(b""), memoryview(b""), deletes)
     cluster.fail("delete", 225, "a newer retryable write has already started", how)
-    with pytest.raises(RunError, match=r"^d\.c: .* another shake-supervisor runs it"):
+    with pytest.raises(RunError, match=r"^d\.c: .* another shake run is at work"):
         sharded.writer("d.c", TABLE, Fence(run=1)).apply(changes, "shard")
 
 

@@ -108,7 +108,7 @@ class Belonging:
                 yield (
                     f"table {table.name}: the copy is not complete (status "
                     f"{saved.record.phase.value}), so there is nothing to compare yet: let "
-                    "shake-supervisor finish it"
+                    "shake run finish it"
                 )
         held = Location(self.config.namespace(table.name), saved.identity.collection_uuid)
         found = self._found(table)

@@ -50,7 +50,7 @@ class Repairs:
         if record and not record.published:  # what is repaired before its turn is copied once more
             raise RepairRefused(
                 f"table {table.name}: the copy is not complete (status {record.phase.value}), so "
-                "there is nothing to repair yet: let shake-supervisor finish it"
+                "there is nothing to repair yet: let shake run finish it"
             )
         namespace = self._config.namespace(table.name)
         if (found := self._target.find(namespace, table)) is None:

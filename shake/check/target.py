@@ -258,7 +258,7 @@ class StoredTable:
                 if error.code != TOO_OLD:
                     raise
                 raise RunError(
-                    f"{self.namespace}: a later run of the task, or another shake-check --repair, "
+                    f"{self.namespace}: a later run of the task, or another shake check --repair, "
                     "has begun: repair again when it has ended"
                 ) from error
 

@@ -67,7 +67,7 @@ def _lock(path: Path) -> int:
             if pid.isdigit():
                 raise TaskRunning(
                     f"this task already runs as process {pid} (pid file {path}): stop that one "
-                    "first, choose another id, or wait for its end with --standby",
+                    "first, or give this task another id; shake run --standby waits for its end",
                     f"process {pid} on this host",
                 ) from None
             raise RefusedError(

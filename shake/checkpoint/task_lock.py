@@ -56,8 +56,8 @@ class TaskHeld(TaskRunning):
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
         super().__init__(
-            f"this task is already run by {holder} (shake-supervisor, or shake-check --repair): "
-            "stop that one first, choose another id, or wait for its end with --standby",
+            f"this task is already run by {holder} (shake run, or shake check --repair): stop "
+            "that one first, or give this task another id; shake run --standby waits for its end",
             str(holder),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ def _define(parser: argparse.ArgumentParser) -> None:
         parser,
         {
             "--repair": "store what is missing or different in the target, and look at it again; "
-            "refused while shake-supervisor runs the task",
+            "refused while the task runs",
             "--delete-extra": "with --repair: delete documents whose key the source does not have",
             "--yes": "with --repair: do not ask",
             "--after-cutover": "with --repair: also after the task was finished by "
@@ -115,7 +116,7 @@ CHECK = Command(
         TROUBLE: "wrong command line or configuration, or not compared to the end",
         REFUSED: "refused, and nothing changed: source table and collection are not those of the "
         "task's checkpoint, the copy is not complete, another check runs, --since needs a full "
-        "check, or shake-supervisor runs the task beside --repair",
+        "check, or the task runs beside --repair",
     },
     define=_define,
     act=_run,
@@ -261,6 +262,11 @@ def _since(findings: Findings) -> str:
     )
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a file that only this user can read: it has items in it."""
+    return os.open(path, flags, 0o600)
+
+
 @contextlib.contextmanager
 def _report(path: str | None) -> Iterator[TextIO | None]:
     if path is None:
@@ -268,7 +274,7 @@ def _report(path: str | None) -> Iterator[TextIO | None]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "w", encoding="utf-8"))
+            file = stack.enter_context(open(path, "w", encoding="utf-8", opener=_private))
         except OSError as error:
             raise UsageError(f"--report {path} cannot be written: {error.strerror}") from error
         yield file

@@ -79,7 +79,7 @@ def _run(
         stopped=(
             "stopped before it took over the task"
             if options.standby
-            else "stopped before the copy began",
+            else "stopped before its work began",
             int(options.until_consistent),
         ),
     )

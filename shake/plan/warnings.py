@@ -22,7 +22,7 @@ def several_users(tables: list[str]) -> str:
     return (
         f"NO FENCE: table {in_short(tables)}: changes were sent as another user of target.address "
         "too, and a late one of these can bring back old content: take from that user the right to "
-        "write, or run shake-check before you switch"
+        "write, or run shake check before you switch"
     )
 
 

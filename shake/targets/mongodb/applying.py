@@ -129,7 +129,7 @@ class Applier:
         if isinstance(error, OperationFailure) and error.code == TOO_OLD:
             return RunError(
                 f"{namespace}: the target has later changes of this task: another "
-                "shake-supervisor runs it; or an older checkpoint was restored: then start again "
+                "shake run is at work; or an older checkpoint was restored: then start again "
                 "in half an hour, when the sessions of the later changes have expired"
             )
         return RunError(f"{namespace}: the target refused a change: {words(error)}")

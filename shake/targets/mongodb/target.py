@@ -41,7 +41,7 @@ NO_DOLLAR_NAMES = (
 NO_STAGING = (
     "WEAK FENCE: a sharded cluster before MongoDB 5.0 cannot rename collections, so the copy fills "
     "the final one, and a late insert or drop of an earlier run can reach it; use MongoDB 5.0 or "
-    "later, or run shake-check before you switch"
+    "later, or run shake check before you switch"
 )
 
 

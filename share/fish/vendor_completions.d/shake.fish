@@ -93,7 +93,7 @@ complete -c shake -n '_shtab_shake_using check' -s h -l help -d 'show this help 
 complete -c shake -n '_shtab_shake_using check' -l conf -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file'
 complete -c shake -n '_shtab_shake_using check' -l set -x -d 'a configuration key; beats environment (SHAKE_KEY) and file'
 complete -c shake -n '_shtab_shake_using check' -l workers -x -d 'processes that read a large table (default: the CPUs this process may use)'
-complete -c shake -n '_shtab_shake_using check' -l repair -d 'store what is missing or different in the target, and look at it again; refused while shake-supervisor runs the task'
+complete -c shake -n '_shtab_shake_using check' -l repair -d 'store what is missing or different in the target, and look at it again; refused while the task runs'
 complete -c shake -n '_shtab_shake_using check' -l delete-extra -d 'with --repair: delete documents whose key the source does not have'
 complete -c shake -n '_shtab_shake_using check' -l yes -d 'with --repair: do not ask'
 complete -c shake -n '_shtab_shake_using check' -l after-cutover -d 'with --repair: also after the task was finished by --until-consistent or finish, where nothing writes to the target yet'
