@@ -132,3 +132,21 @@ def test_a_head_that_ends_soon_says_whether_a_node_can_still_write(seconds: floa
         began = time.monotonic()
         assert head.end(lambda: True) is node.ended.is_set() is (seconds is not None)
         assert time.monotonic() - began < 5
+
+
+def test_a_node_that_is_set_aside_stays_connected_and_takes_no_part(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arrivals = Arrivals()
+    nodes = [Slow(arrivals.connect(name), 0.0) for name in "ab"]
+    with Head(arrivals, len(nodes)) as head:
+        head.wait()
+        a, b = head.places(2)
+        assert head.set_aside(b, "its disk is full")
+        assert not head.set_aside(a, "its disk is full")
+        assert head.end(lambda: False)
+        assert head.places(2) == [a]
+        assert b.reachable
+        assert {node.name: node.state for node in head.status()} == {"a": "member", "b": "aside"}
+        assert head.problem == "node b is set aside for 60 s: its disk is full"
+        assert head.problem in caplog.text

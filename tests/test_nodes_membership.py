@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.nodes.membership import GRANT, MARGIN, SETTLE, Membership, State
+from shake.nodes.membership import GRANT, MARGIN, PAUSES, SETTLE, Membership, State
 
 RATES = st.sampled_from([0.85, 1.0, 1.15])
 SECONDS = st.sampled_from([0.1, 1.0, SETTLE, GRANT / 2, GRANT, GRANT + MARGIN])
@@ -61,7 +62,7 @@ class Cluster(RuleBasedStateMachine):
     def join(self, rate: float) -> Node:
         node = Node(len(self.all) + 1, rate)
         self.all.append(node)
-        self.members.join(node.number, f"n{node.number}")
+        self.members.join(node.number, f"n{node.number}", f"m{node.number % 3}", self.now)
         return node
 
     @initialize(target=nodes, rates=st.tuples(RATES, RATES))
@@ -133,12 +134,18 @@ class Cluster(RuleBasedStateMachine):
     def cut(self, node: Node) -> None:
         """The connection ends: the head notices, the node maybe only when its time runs out."""
         node.connected = False
-        self.members.cut(node.number)
+        self.members.cut(node.number, self.now)
 
     @rule(node=nodes)
     def leave(self, node: Node) -> None:
         if node.connected:
-            self.members.leave(node.number)
+            self.members.leave(node.number, self.now)
+
+    @precondition(lambda self: self.open)
+    @rule(node=nodes)
+    def set_aside(self, node: Node) -> None:
+        if self.members.set_aside(node.number, "it cannot reach the source", self.now):
+            assert self.members.state(node.number, self.now) is not State.MEMBER
 
     # ---- the head
 
@@ -161,7 +168,7 @@ class Cluster(RuleBasedStateMachine):
                 node.coming.append(("end", self.members.epoch))
 
     def begin(self) -> None:
-        if not self.members.over(self.now) or not self.members.ready:
+        if not self.members.over(self.now) or not self.members.ready(self.now):
             return
         for node in self.all:
             assert not node.writes(self.now), node
@@ -171,7 +178,9 @@ class Cluster(RuleBasedStateMachine):
             if node.number in started:
                 assert node.connected
                 node.coming.append(("begin", self.members.epoch))
-            elif node.number in self.members.members or not self.members.state(node.number):
+            elif node.number in self.members.members or not self.members.state(
+                node.number, self.now
+            ):
                 node.connected = False
 
     @invariant()
@@ -179,13 +188,16 @@ class Cluster(RuleBasedStateMachine):
         for node in self.all:
             if node.writes(self.now):
                 assert node.epoch == self.members.epoch
-                working = (State.MEMBER, State.LEAVING, State.CUT)
-                assert self.members.state(node.number) in working
+                working = (State.MEMBER, State.LEAVING, State.CUT, State.ASIDE)
+                assert self.members.state(node.number, self.now) in working
 
     def teardown(self) -> None:
         """Whatever was lost: after a while another epoch can begin."""
         self.members.end()
         assert self.members.over(self.now + GRANT + MARGIN)
+        later = self.now + GRANT + MARGIN + PAUSES.longest
+        joined = [n.number for n in self.all if self.members.state(n.number, later) is State.JOINED]
+        assert set(joined) <= set(self.members.begin(later))
 
 
 def test_no_epoch_begins_while_a_node_can_write() -> None:
@@ -199,12 +211,12 @@ def test_no_epoch_begins_while_a_node_can_write() -> None:
 
 def test_a_silent_node_is_lost_within_25_seconds_and_a_join_waits_for_that() -> None:
     members = Membership()
-    members.join(1, "a")
-    members.join(2, "b")
+    members.join(1, "a", "m1", 0.0)
+    members.join(2, "b", "m2", 0.0)
     assert members.begin(0.0) == [1, 2]
     assert members.ask(1, 10.0) == members.ask(2, 10.0) == GRANT
-    members.cut(2)
-    members.join(3, "b")
+    members.cut(2, 10.0)
+    members.join(3, "b", "m3", 0.0)
     assert members.ask(1, 20.0) == GRANT
     assert members.change(34.9) == ("", [])
     assert members.change(34.9, wanted=False) == ("", [])
@@ -218,7 +230,7 @@ def test_a_silent_node_is_lost_within_25_seconds_and_a_join_waits_for_that() -> 
 
 def test_a_grant_lasts_no_longer_than_the_task_lock() -> None:
     members = Membership()
-    members.join(1, "a")
+    members.join(1, "a", "m1", 0.0)
     members.begin(0.0)
     assert members.ask(1, 1.0, 7.5) == 7.5
     assert members.ask(1, 9.0, -1.0) == 0.0
@@ -226,7 +238,7 @@ def test_a_grant_lasts_no_longer_than_the_task_lock() -> None:
 
 def test_a_confirmation_of_an_earlier_epoch_that_comes_late_counts_for_nothing() -> None:
     members = Membership()
-    members.join(1, "a")
+    members.join(1, "a", "m1", 0.0)
     for _ in range(2):
         members.begin(0.0)
         members.end()
@@ -238,9 +250,69 @@ def test_a_confirmation_of_an_earlier_epoch_that_comes_late_counts_for_nothing()
 
 def test_a_node_that_joins_ends_no_epoch_in_which_nothing_is_left_for_it() -> None:
     members = Membership()
-    members.join(1, "a")
+    members.join(1, "a", "m1", 0.0)
     members.begin(0.0)
-    members.join(2, "b")
+    members.join(2, "b", "m2", 0.0)
     members.ask(1, SETTLE)
     assert members.change(SETTLE, wanted=False) == ("", [])
     assert members.change(SETTLE) == ("joined: b", [])
+
+
+def test_a_node_that_crashes_again_and_again_keeps_the_others_from_work_ever_less_often() -> None:
+    """It joins again a second after each crash."""
+    members = Membership()
+    members.join(1, "good", "m1", 0.0)
+    members.join(2, "bad", "m2", 0.0)
+    began, now, number = {2: 0.0}, 0.0, 2
+    members.begin(now)
+    while len(began) < 7:
+        now += 1.0
+        members.ask(1, now)
+        if members.state(number, now) is State.MEMBER:
+            members.cut(number, now)
+            number += 1
+            members.join(number, "bad", "m2", now)
+        if members.change(now)[0]:
+            members.end()
+            members.confirm(1, members.epoch)
+            if number in members.begin(now):
+                began[number] = now
+    pauses = [later - before for before, later in itertools.pairwise(began.values())]
+    assert pauses == [25, 35, 61, 121, 241, 481]
+
+
+def test_a_node_that_cannot_do_its_work_is_in_no_further_epoch_for_a_while() -> None:
+    members = Membership()
+    for number, name in enumerate("ab", 1):
+        members.join(number, name, name, 0.0)
+    assert members.begin(0.0) == [1, 2]
+    assert members.set_aside(2, "its disk is full", 20.0)
+    assert members.change(20.0) == ("set aside: b", [])
+    assert not members.set_aside(1, "so is mine", 20.0)
+    members.end()
+    for number in (1, 2):
+        members.confirm(number, 1)
+    assert members.begin(21.0) == [1]
+    assert members.why_aside(2, 21.0) == "node b is set aside for 60 s: its disk is full"
+    assert members.state(2, 21.0) is State.ASIDE
+    members.ask(1, 79.0)
+    assert members.change(79.0) == ("", [])
+    assert members.change(80.0) == ("joined: b", [])
+    members.end()
+    members.confirm(1, 2)
+    assert members.begin(80.0) == [1, 2]
+    assert members.set_aside(2, "its disk is full", 90.0)
+    assert members.why_aside(2, 90.0) == "node b is set aside for 120 s: its disk is full"
+
+
+def test_a_node_that_was_lost_often_works_at_once_where_no_other_one_is_left() -> None:
+    members = Membership()
+    for number in range(1, 3):
+        members.join(number, "a", "a", 0.0)
+        members.cut(number, 0.0)
+    members.join(3, "a", "a", 0.0)
+    assert members.why_aside(3, 0.0).startswith(
+        "node a is set aside for 30 s: it was lost or has left 2 times of late"
+    )
+    assert members.begin(0.0) == [3]
+    assert members.why_aside(3, 0.0) == ""

@@ -15,7 +15,7 @@ from typing import Protocol
 from shake.clock import boot_clock
 from shake.nodes import messages
 from shake.nodes.connection import Stream, exchange
-from shake.nodes.membership import Membership
+from shake.nodes.membership import Membership, State
 from shake.nodes.node import Node
 from shake.process.loop import Loop
 from shake.process.site import HURRY_SECONDS, Site, SiteUser
@@ -105,7 +105,7 @@ class Head:
         return sum(self._nodes[number].workers for number in self._ready())
 
     def _ready(self) -> list[int]:
-        return [number for number in self._members.ready if number in self._nodes]
+        return [n for n in self._members.ready(self._clock()) if n in self._nodes]
 
     def wait(self) -> None:
         """Wait until there are nodes to work; for a moment longer where more can come."""
@@ -122,6 +122,8 @@ class Head:
             if self._clock() - noticed >= _NOTICE_EVERY:
                 noticed = self._clock()
                 log.info("waiting for nodes: %d of %d have joined", len(self._ready()), expected)
+                if problem := self.problem:
+                    log.warning("%s", problem)
             self._serve(0.1)
 
     def places(self, count: int) -> list[Site]:
@@ -138,8 +140,9 @@ class Head:
         self._begun.clear()
         self._hurry_until = inf
         members = self._members.begin(self._clock())
-        for number in [one for one in self._nodes if one not in members]:
-            if self._nodes[number].workers:  # else it is about to join
+        for number, node in list(self._nodes.items()):
+            # One without workers is about to join.
+            if node.workers and not self._members.state(number, self._clock()):
                 self._nodes.pop(number).stream.close()
         for number in members:
             self._nodes[number].post(messages.Begin(self._members.epoch))
@@ -179,7 +182,8 @@ class Head:
 
         def look() -> None:
             self._take_arrivals()
-            why, lost = self._members.change(self._clock(), wanted=user.wants_sites)
+            now = self._clock()
+            why, lost = self._members.change(now, wanted=user.wants_sites)
             for number in lost:
                 node = self._nodes[number]
                 log.warning(
@@ -188,8 +192,9 @@ class Head:
                 node.stream.close()
                 self._changing = True
             if why:
+                aside = [n for n in self._nodes if self._members.state(n, now) is State.ASIDE]
                 user.sites_changed(
-                    f"nodes have changed ({why})", [self._nodes[number] for number in lost]
+                    f"nodes have changed ({why})", [self._nodes[number] for number in lost + aside]
                 )
 
         loop.every(_LOOK_EVERY, look)
@@ -224,7 +229,9 @@ class Head:
             while True:
                 link = self._arrived.get_nowait()
                 number = next(self._numbers)
-                node = Node(number, self._unused(link.name), link.peer, link.stream, self)
+                machine = f"{link.name} {link.peer}"
+                name = self._unused(link.name)
+                node = Node(number, name, machine, link.peer, link.stream, self)
                 self._nodes[number] = node
                 if self._loop:
                     node.stream.attach(self._loop, node)
@@ -241,8 +248,10 @@ class Head:
         number = node.number
         match message:
             case messages.Joined():
-                self._members.join(number, node.node)
+                self._members.join(number, node.node, node.machine, self._clock())
                 log.info("node %s joined from %s, with %d workers", *_who(node), node.workers)
+                if why := self._members.why_aside(number, self._clock()):
+                    log.warning("%s", why)
             case messages.Renew(asked):
                 most = self._until() - self._clock()
                 if seconds := self._members.ask(number, self._clock(), most):
@@ -254,14 +263,29 @@ class Head:
                 self._members.confirm(number, epoch)
             case messages.Leaving():
                 log.warning("node %s leaves", node.node)
-                self._members.leave(number)
+                self._members.leave(number, self._clock())
 
     def disconnected(self, node: Node) -> None:
         """The connection to a node is closed."""
         log.warning("the connection to node %s is lost", node.node)
-        self._members.cut(node.number)
+        self._members.cut(node.number, self._clock())
+
+    def set_aside(self, site: Site, why: str) -> bool:
+        """See Sites."""
+        now = self._clock()
+        for number, node in self._nodes.items():
+            if node is site and self._members.set_aside(number, why, now):
+                log.warning("%s", self._members.why_aside(number, now))
+                return True
+        return False
 
     # ---- what is shown
+
+    @property
+    def problem(self) -> str:
+        """See Sites."""
+        now = self._clock()
+        return "; ".join(filter(None, (self._members.why_aside(n, now) for n in self._nodes)))
 
     def status(self) -> tuple[NodeStatus, ...]:
         """See Sites."""
@@ -269,7 +293,7 @@ class Head:
 
     def _shown(self) -> Iterator[NodeStatus]:
         for number, node in self._nodes.items():
-            if state := self._members.state(number):
+            if state := self._members.state(number, self._clock()):
                 cpu, memory = node.usage
                 yield NodeStatus(
                     node.node, node.address, state.name.lower(), node.workers, cpu, memory

@@ -3,12 +3,17 @@
 A node works in one epoch after another, each with the same nodes from its begin to its end. While
 an epoch lasts, its nodes ask for time and get it. An epoch follows when no node of the one before
 can still write: it has confirmed that its children are gone, or its time has run out.
+
+A node that cannot do its work takes no part for a while. So does one that was lost or has left
+again and again: each time it has kept the others from work. The pause doubles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from shake.backoff import Backoff
 
 #: Seconds for which a node is allowed to write after it has asked.
 GRANT = 20.0
@@ -19,6 +24,10 @@ MARGIN = 5.0
 QUIET = 7.0
 #: Seconds that an epoch lasts at least before a node that has joined begins another.
 SETTLE = 10.0
+#: Seconds for which a node takes no part: none after its first loss.
+PAUSES = Backoff(first=30.0, longest=960.0)
+#: Seconds after the end of such a pause from which on what was before does not count.
+STEADY = 600.0
 
 
 class State(Enum):
@@ -30,18 +39,55 @@ class State(Enum):
     CUT = auto()  # it can work until its time runs out, and cannot be reached
     LOST = auto()  # its time has run out
     ENDED = auto()  # it has confirmed that nothing is left of the epoch
+    ASIDE = auto()  # it takes no part for a while
 
 
 _WORKING = (State.MEMBER, State.LEAVING)
 
 
+@dataclass(slots=True, eq=False)
+class _Past:
+    """What has become of a machine's nodes: each is a new one when it joins again."""
+
+    failures: int = 0
+    pause: float = 0.0  # seconds for which it takes no part
+    after: float = -STEADY  # when that is over
+    why: str = ""
+    unfit: bool = False  # it cannot do its work, as far as is known
+
+    def failed(self, now: float, *, unfit: str = "") -> None:
+        """It was lost or has left, or, with the reason, is ``unfit``."""
+        self.failures = self.failures + 1 if now < self.after + STEADY else 1
+        self.pause = PAUSES.most(self.failures + (1 if unfit else -1))
+        self.after, self.unfit = now + self.pause, bool(unfit)
+        self.why = unfit or (
+            f"it was lost or has left {self.failures} times of late. It works sooner where there "
+            "is no other node"
+        )
+
+
 @dataclass(slots=True)
 class _Node:
     name: str
+    past: _Past
     state: State = State.JOINED
     until: float = 0.0  # it writes nothing from then on, by the head's clock
     asked: float = 0.0
     leaves: bool = False
+    aside: bool = False  # it works, and is to be in no further epoch for a while
+
+    def is_aside(self, now: float) -> bool:
+        """It takes no part for a while, or is about to."""
+        return self.aside or (self.state is State.JOINED and now < self.past.after)
+
+    def is_unfit(self, now: float) -> bool:
+        """The same, because it cannot do its work."""
+        return self.is_aside(now) and self.past.unfit
+
+    def shown(self, now: float) -> State:
+        """Its state, ASIDE only while it is otherwise as it should be."""
+        sound = self.state in (State.JOINED, State.MEMBER, State.ENDED)
+        return State.ASIDE if sound and self.is_aside(now) else self.state
 
 
 class Membership:
@@ -49,20 +95,38 @@ class Membership:
 
     def __init__(self) -> None:
         self._nodes: dict[int, _Node] = {}
+        self._pasts: dict[str, _Past] = {}  # by machine
         self.epoch = 0
         self._epoch_open = False
         self._began = 0.0
 
-    def state(self, node: int) -> State | None:
+    def state(self, node: int, now: float) -> State | None:
         """None where it is unknown: it has left, or was lost."""
         found = self._nodes.get(node)
-        return found.state if found else None
+        return found.shown(now) if found else None
 
-    @property
-    def ready(self) -> list[int]:
-        """Nodes that can take part in the next epoch."""
+    def why_aside(self, node: int, now: float) -> str:
+        """Why a node takes no part; "" where it does."""
+        found = self._nodes.get(node)
+        if found is None or not found.is_aside(now):
+            return ""
+        return f"node {found.name} is set aside for {found.past.pause:.0f} s: {found.past.why}"
+
+    def ready(self, now: float) -> list[int]:
+        """Nodes that can take part in the next epoch.
+
+        Where all others are gone, those that were lost too often can, too.
+        """
+        fit = self._fit(now)
+        return [n for n in fit if not self._nodes[n].is_aside(now)] or fit
+
+    def _fit(self, now: float) -> list[int]:
         states = (State.JOINED, State.MEMBER, State.ENDED)
-        return [n for n, one in self._nodes.items() if one.state in states and not one.leaves]
+        return [
+            number
+            for number, one in self._nodes.items()
+            if one.state in states and not (one.leaves or one.is_unfit(now))
+        ]
 
     @property
     def members(self) -> list[int]:
@@ -81,22 +145,42 @@ class Membership:
 
     # ---- what nodes do
 
-    def join(self, node: int, name: str) -> None:
-        """A node is there that was never there before."""
-        self._nodes[node] = _Node(name)
+    def join(self, node: int, name: str, machine: str, now: float) -> None:
+        """A node is there that was never there before; others of its ``machine`` can have been."""
+        self._pasts = {
+            key: past
+            for key, past in self._pasts.items()
+            if now < past.after + STEADY or past in [one.past for one in self._nodes.values()]
+        }
+        self._nodes[node] = _Node(name, self._pasts.setdefault(machine, _Past()))
 
-    def leave(self, node: int) -> None:
+    def leave(self, node: int, now: float) -> None:
         """A node is to be stopped."""
-        if found := self._nodes.get(node):
+        found = self._nodes.get(node)
+        if found and not found.leaves:
             found.leaves = True
+            found.past.failed(now)
             if found.state is State.MEMBER:
                 found.state = State.LEAVING
 
-    def cut(self, node: int) -> None:
+    def set_aside(self, node: int, why: str, now: float) -> bool:
+        """A node cannot do its work. False where no other one can do it."""
+        found = self._nodes.get(node)
+        if found is None or self._fit(now) in ([], [node]):
+            return False
+        if not found.aside:
+            found.aside = True
+            found.past.failed(now, unfit=why)
+        return True
+
+    def cut(self, node: int, now: float) -> None:
         """The connection of a node is closed; it never comes back as the same one."""
         found = self._nodes.get(node)
         if found is None:
             return
+        counts = found.state in (*_WORKING, State.JOINED, State.ENDED)
+        if counts and not (found.leaves or found.is_aside(now)):
+            found.past.failed(now)
         if found.state in _WORKING:
             found.state = State.CUT
         elif found.state in (State.JOINED, State.ENDED):
@@ -123,18 +207,21 @@ class Membership:
     def begin(self, now: float) -> list[int]:
         """Begin an epoch with all nodes that are ready; return them. See :meth:`over`."""
         assert self.over(now)
-        for number, one in list(self._nodes.items()):
-            if one.leaves or one.state not in (State.JOINED, State.ENDED):
-                del self._nodes[number]
-                continue
-            one.asked = now
-            one.state, one.until = (
-                State.MEMBER,
-                now + GRANT + MARGIN,
-            )  # a first grant can be on its way
+        self._nodes = {
+            number: one
+            for number, one in self._nodes.items()
+            if one.state in (State.JOINED, State.ENDED) and not one.leaves
+        }
+        begun = self.ready(now)
+        for number, one in self._nodes.items():
+            one.aside, one.state = False, State.JOINED
+            if number in begun:
+                one.asked = now
+                # A first grant can be on its way.
+                one.state, one.until = State.MEMBER, now + GRANT + MARGIN
         self._epoch_open, self._began = True, now
         self.epoch += 1
-        return list(self._nodes)
+        return begun
 
     def change(self, now: float, *, wanted: bool = True) -> tuple[str, list[int]]:
         """Why the epoch is to end, "" if it is not, and the nodes that are lost.
@@ -143,15 +230,20 @@ class Membership:
         """
         lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
         for number in lost:
-            self._nodes[number].state = State.LOST
+            one = self._nodes[number]
+            if one.state is not State.CUT and not (one.leaves or one.aside):
+                one.past.failed(now)
+            one.state = State.LOST
         names = {
-            state: [one.name for one in self._nodes.values() if one.state is state]
+            state: [one.name for one in self._nodes.values() if one.shown(now) is state]
             for state in State
         }
         if names[State.LOST]:
             return f"lost: {', '.join(names[State.LOST])}", lost
         if names[State.LEAVING]:
             return f"leaving: {', '.join(names[State.LEAVING])}", lost
+        if aside := [one.name for one in self._nodes.values() if one.aside]:
+            return f"set aside: {', '.join(aside)}", lost
         wanted = wanted and now - self._began >= SETTLE and not self._is_one_missing(now)
         if names[State.JOINED] and wanted:
             return f"joined: {', '.join(names[State.JOINED])}", lost

@@ -30,13 +30,23 @@ class Listener(Protocol):
 
 
 class Node:
-    """A node: a Site, and a Peer of the loop."""
+    """A node: a Site, and a Peer of the loop.
+
+    ``name`` is unique while it is there, and ``machine`` is that of all nodes of a machine.
+    """
 
     def __init__(
-        self, number: int, name: str, address: str, stream: Stream, head: Listener
+        self,
+        number: int,
+        name: str,
+        machine: str,
+        address: str,
+        stream: Stream,
+        head: Listener,
     ) -> None:
         self.number = number
         self.node = name
+        self.machine = machine
         self.address = address
         self.ahead = 0.0
         self.workers = 0  # 0 until it has joined

@@ -105,7 +105,7 @@ class SiteUser(Protocol):
         """There is something to be read that more sites would help with."""
 
     def sites_changed(self, why: str, lost: Sequence[Site]) -> None:
-        """Other sites are to be used; some are lost."""
+        """Other sites are to be used; some are lost, or cannot do their work."""
 
 
 class Sites(Protocol):
@@ -130,12 +130,21 @@ class Sites(Protocol):
         That is waited for; while it is ``hurried``, HURRY_SECONDS at most.
         """
 
+    def set_aside(self, site: Site, why: str) -> bool:
+        """Use a site no longer, which cannot do its work. False where there is no other one."""
+
+    @property
+    def problem(self) -> str:
+        """Which sites are not used for now, and why; "" where all are."""
+
     def status(self) -> tuple[NodeStatus, ...]:
         """The nodes, for those who look."""
 
 
 class Alone:
     """This machine only: Sites."""
+
+    problem = ""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -152,6 +161,9 @@ class Alone:
     def end(self, hurried: Callable[[], bool]) -> bool:
         """Its children have been waited for."""
         return True
+
+    def set_aside(self, site: Site, why: str) -> bool:
+        return False
 
     def status(self) -> tuple[NodeStatus, ...]:
         return ()
