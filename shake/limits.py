@@ -118,6 +118,9 @@ class Budget(Limiter):
     def want(self, worker: int) -> None:
         self._waiting.append(worker)
 
+    def waits(self, worker: int) -> bool:
+        return worker in self._waiting
+
     def drop(self, worker: int) -> None:
         """A worker has crashed: drop its place."""
         self._waiting = deque(w for w in self._waiting if w != worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -178,6 +179,37 @@ def test_a_connection_that_is_cut_and_healed_costs_nothing_but_time(
     assert result.status == 0, result
     assert ("is lost" in result.stdout) == (seconds > 5)
     copy.assert_exact()
+
+
+#: What Python runs first on all nodes: on some of them a worker ends as soon as it starts.
+BROKEN = """
+import os, pathlib, sys
+node = pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_text()
+if "shake.worker.process" in sys.orig_argv and broken in node:
+    os._exit(7)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["local-2", "local-"])
+def test_a_node_where_no_worker_starts_is_set_aside_and_where_all_are_so_the_task_ends(
+    make_copy: MakeCopy, tmp_path: Path, broken: str
+) -> None:
+    copy = make_copy(full__read__concurrency=6, **SLOWLY)  # three workers
+    (tmp_path / "sitecustomize.py").write_text(f"broken = {broken!r}\n{BROKEN}")
+    copy.migration.first += (
+        "; from shake.process import supervised; supervised.MAX_CRASHES = 3; import os;"
+        f"os.environ['PYTHONPATH'] = {str(tmp_path)!r}"
+    )
+    result = copy.migration.run()
+    crashed = r"worker \d on local-\d crashed 4 times in a row \(exit status 7\)"
+    assert re.search(f"node {broken}.* is set aside for 60 s: {crashed}", result.stdout), result
+    if broken == "local-2":
+        assert result.status == 0, result
+        copy.assert_exact()
+    else:
+        assert result.status == 1, result
+        assert re.search(crashed, result.line)
 
 
 @pytest.mark.slow

@@ -61,7 +61,8 @@ class CopyScheduler:
     def closed(self, lease: SegmentLease) -> None:
         """Lease the rest of its segment again.
 
-        The task ends after more than MAX_CRASHES worker crashes in a row on one segment.
+        After more than MAX_CRASHES worker crashes in a row on one segment the task ends, or goes on
+        without the site of the last one.
         """
         copy, segment = lease.table, lease.part
         copy.close_lease(lease)
@@ -72,13 +73,12 @@ class CopyScheduler:
                 f"{segment.crashes_in_a_row} times in a row while reading segment "
                 f"{segment.number}; log.level = debug can show why"
             )
-            self._task.fail(RunError(text))
+            self._task.fail_at(self._pool.workers[lease.worker].site, RunError(text))
         self.assign()
 
     def worker_crashed(self, worker: int) -> None:
-        """Drop its permits; its segments are leased to other workers."""
-        for copy in self._copies:
-            copy.budget.drop(worker)
+        """Its segments are leased to other workers."""
+        self.drop(worker)
         self.assign()
 
     # ---- pages
@@ -116,6 +116,15 @@ class CopyScheduler:
             self._task.all_stored(copy.number)
 
     # ---- permits
+
+    def waits(self, worker: int) -> bool:
+        """Whether a worker waits for a permit."""
+        return any(copy.budget.waits(worker) for copy in self._copies)
+
+    def drop(self, worker: int) -> None:
+        """A worker gets no permit until it asks again."""
+        for copy in self._copies:
+            copy.budget.drop(worker)
 
     def wanted(self, worker: int, table: int) -> None:
         """A worker has used up its permits."""

@@ -23,6 +23,8 @@ from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")
 
+_PROGRESS = messages.Page, messages.Batch, messages.Tip, messages.ShardEnd
+
 
 class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
     """A worker of the pool. It keeps its number and arena when its process is replaced.
@@ -43,6 +45,7 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.following: dict[int, bool] = {}  # streams that the process was sent: strict or not
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
+        self.freed = self.reports = 0  # slots since then; what it has reported of its reading
         self.opened: set[int] = set()  # tables that the present process was sent
         self._pool = pool
 
@@ -79,11 +82,12 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self._pool.lost(self)
 
     def fail(self, error: RunError) -> None:
-        self._pool.task.fail(error)
+        self._pool.task.fail_at(self.site, error)
 
     def free(self, slot: int) -> None:
         """The target has acknowledged a slot: it may be filled again."""
         self.busy.discard(slot)
+        self.freed += 1
         self.send(messages.Free(slot))
 
     def status(self) -> ProcessStatus:
@@ -261,6 +265,7 @@ class WorkerPool:
             worker.site.close_arena(worker.arena)
 
     def received(self, worker: Worker, message: FromWorker) -> None:
+        worker.reports += isinstance(message, _PROGRESS)
         match message:
             case messages.Page() | messages.Batch():
                 worker.crashes_in_a_row = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from shake.errors import ShakeError
+from shake.errors import RunError, ShakeError
 from shake.farm.worker_messages import OfWorker
+from shake.process.site import Site
 
 
 class Task(Protocol):
@@ -17,6 +18,15 @@ class Task(Protocol):
 
     def fail(self, error: ShakeError) -> None:
         """Something that waiting does not cure: the task ends."""
+
+    def fail_at(self, site: Site, error: RunError) -> None:
+        """The same at a site only: the task ends where there is no other one."""
+
+    def give_up(self, site: Site, why: str) -> bool:
+        """Use a site no longer, which cannot do its work; False where there is no other one."""
+
+    def failing_at(self, site: Site, reason: str) -> None:
+        """A write of a site has failed, and is tried again."""
 
     def retrying(self, text: str) -> None:
         """Something has failed again, and is tried again."""

@@ -94,7 +94,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
     def start(self) -> None:
         if self.restarts >= LAST_PROCESS:
-            self.fail(RunError(f"{self.name} crashed {self.restarts} times: start again"))
+            self.fail(RunError(f"{self.label} crashed {self.restarts} times: start again"))
             return
         super().start()
         for writer in self.writers.values():
@@ -106,7 +106,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         return set_up, self._arenas
 
     def fail(self, error: RunError) -> None:
-        self._task.fail(error)
+        self._task.fail_at(self.site, error)
 
     def _introduce(self, writer: TableWriter) -> None:
         for message in writer.unanswered():
@@ -116,6 +116,8 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         match message:
             case messages.Wrote() | messages.Applied() | messages.Done():
                 self.crashes_in_a_row = 0
+            case messages.WriteRetried(_, reason):
+                self._task.failing_at(self.site, reason)
         table = getattr(message, "table", None)
         if table is None:  # of the process, so any writer can pass it on
             next(iter(self.writers.values())).receive(message)

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from setproctitle import setproctitle
 
 from shake.config import Config
-from shake.errors import ShakeError, Stopped
+from shake.errors import RefusedError, ShakeError, SourceError, Stopped
 from shake.process import heartbeat
 from shake.process.channel import ChildChannel
 from shake.process.messages import Diagnosis, Failed, Log
@@ -101,17 +101,17 @@ def guarded(channel: LogChannel) -> Iterator[None]:
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)  # the supervisor is gone
     except ShakeError as error:
-        _tell(channel, str(error))
+        _tell(channel, str(error), of_machine=isinstance(error, (RefusedError, SourceError)))
     except Exception as error:
         unexpected = (
             f"unexpected {type(error).__name__}: {error} (log.level = debug shows the stack)"
         )
-        _tell(channel, shortage(error) or unexpected)
+        _tell(channel, shortage(error) or unexpected, of_machine=True)
 
 
-def _tell(channel: LogChannel, text: str) -> None:
+def _tell(channel: LogChannel, text: str, *, of_machine: bool) -> None:
     try:
-        channel.send(Failed(text, traceback.format_exc()))
+        channel.send(Failed(text, traceback.format_exc(), of_machine))
     except OSError:
         os._exit(0)  # the supervisor is gone, or has had an error before this one
 

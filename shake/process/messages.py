@@ -58,10 +58,14 @@ class Log(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What no waiting cures: the task stops with this line."""
+    """What no waiting cures: the task stops with this line.
+
+    ``detail`` is the stack, for log.level = debug. ``of_machine``: another machine might not fail.
+    """
 
     text: str
-    detail: str  # the stack, for log.level = debug
+    detail: str
+    of_machine: bool = False
 
 
 class Diagnosis(NamedTuple):

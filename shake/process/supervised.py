@@ -11,7 +11,7 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
 from shake.process.loop import Loop
-from shake.process.messages import FromChild, Start
+from shake.process.messages import Failed, FromChild, Start
 from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.site import HERE, Site
 from shake.process.ulimits import shortage
@@ -72,9 +72,10 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
     def start(self) -> None:
         set_up, descriptors = self.set_up()
         start = Start(self.name, self._config.as_settings())
+        received = self._from_node if self.site.node else self.received
         try:
             self.child = Child(
-                *(self._loop, self._role, start, set_up, descriptors, self.received, self._exited),
+                *(self._loop, self._role, start, set_up, descriptors, received, self._exited),
                 site=self.site,
             )
         except OSError as error:
@@ -98,6 +99,15 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
     def reap(self) -> None:
         if self.child is not None:
             self.child.reap()
+
+    def _from_node(self, message: FromChild | Sent) -> None:
+        """Handle what can be of the machine only; pass on the rest."""
+        match message:
+            case Failed(text, detail, of_machine=True):
+                log.debug("%s", detail)
+                self.fail(RunError(f"{self.label}: {text}"))
+            case _:
+                self.received(message)
 
     def _exited(self, how: str) -> None:
         self.child = None

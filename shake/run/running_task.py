@@ -18,6 +18,7 @@ from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
 from shake.process.site import Site
+from shake.run.fitness import Fitness, Kind
 from shake.run.parts import Parts, RunOptions, RunResources
 from shake.run.shutdown import Shutdown
 from shake.run.snapshots import Snapshots
@@ -62,6 +63,7 @@ class RunningTask:
             source_clock=resources.watch.clock,
         )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
+        self.fitness = Fitness(parts.pool, self, loop.clock, parts.copy_scheduler)
 
     def show(self) -> None:
         self._screen.show(self.snapshots.take())
@@ -87,6 +89,19 @@ class RunningTask:
         if self.shutdown.running and not isinstance(error, GapError):
             self.parts.checkpointer.renew_lock_now()
         self.shutdown.fail(error)
+
+    def fail_at(self, site: Site, error: RunError) -> None:
+        if not self.give_up(site, str(error)):
+            self.fail(error)
+
+    def give_up(self, site: Site, why: str) -> bool:
+        given_up = self.shutdown.running and self.parts.sites.set_aside(site, why)
+        if given_up:
+            self.parts.pool.abandon([site])
+        return given_up
+
+    def failing_at(self, site: Site, reason: str) -> None:
+        self.fitness.failed(site, Kind.WRITES, reason)
 
     def retrying(self, text: str) -> None:
         self._health.failed_again(text)
@@ -146,7 +161,7 @@ class RunningTask:
             case Bounds():
                 self.parts.follow_phases.learn_time(message)
             case worker_messages.ReadRetried():
-                self._read_retried(message)
+                self._read_retried(worker, message)
             case worker_messages.Idle():
                 self.parts.copy_scheduler.assign()
             case Ready():
@@ -196,8 +211,10 @@ class RunningTask:
             case Silent(text):
                 self.uncertain(text)
 
-    def _read_retried(self, retried: worker_messages.ReadRetried) -> None:
+    def _read_retried(self, worker: int, retried: worker_messages.ReadRetried) -> None:
         copy = self.parts.copies[retried.table]
+        site = self.parts.pool.workers[worker].site
+        self.fitness.failed(site, Kind.READS, retried.reason, throttled=retried.throttled)
         if retried.scan:
             self.parts.copy_scheduler.failed(copy, throttled=retried.throttled)
         copy.retries += 1

@@ -47,7 +47,8 @@ class Snapshots:
         """The current state of the task. Called in the loop."""
         now, source = self.loop.clock(), self.source_clock
         filtered = self.config.scan_filter is not None
-        state, reason = self.shutdown.state(self.health.text, complete=self.parts.complete)
+        problem = self.health.text or self.parts.sites.problem
+        state, reason = self.shutdown.state(problem, complete=self.parts.complete)
         paused_at = self.steering.paused if self.shutdown.running else None
         if paused_at is not None:
             state, reason = "paused", self.steering.why_paused(reason)

@@ -131,6 +131,7 @@ class Supervisor:
             for process in self._parts.writing:
                 process.extend()
         self._task.steering.each_second()
+        self._task.fitness.each_second()
         if self._task.ends_when_consistent and self._parts.follow_phases.active:
             self._parts.follow_phases.poll_quickly()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shake.errors import ShakeError
+from shake.errors import RunError, ShakeError
 from shake.farm.farm import Phases
 from shake.farm.ledger import Lease, Published
 from shake.farm.writer import TableWriter
@@ -32,6 +32,16 @@ class Notes:
 
     def fail(self, error: ShakeError) -> None:
         self.told.append(error)
+
+    def fail_at(self, site: Site, error: RunError) -> None:
+        self.fail(error)
+
+    def give_up(self, site: Site, why: str) -> bool:
+        self.told.append((site.node, why))
+        return True
+
+    def failing_at(self, site: Site, reason: str) -> None:
+        pass
 
     def retrying(self, text: str) -> None:
         self.told.append(text)

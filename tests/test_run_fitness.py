@@ -1,0 +1,158 @@
+"""A site that makes no progress while others do is used no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from shake.farm.pool import Worker, WorkerPool
+from shake.farm.worker_messages import Tip
+from shake.process.loop import Loop
+from shake.process.site import ThisMachine
+from shake.run.fitness import Fitness, Kind
+from shake.source.client import Credentials, Endpoint
+from tests.support.task import Notes
+from tests.test_farm_process import config_of
+
+
+class Place(ThisMachine):
+    """A site without any process."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.reachable = True
+
+    def create_arena(self, slots: int) -> int:
+        return -1
+
+
+class World:
+    """Two sites, ``a`` and ``b``, with a worker each; both hold a lease."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.task = Notes()
+        self.sites = [Place("a"), Place("b")]
+        self.pool = WorkerPool(
+            Loop(lambda: self.now),
+            config_of("full.document.parser=2"),
+            Endpoint("http://127.0.0.1:9", "us-east-1"),
+            Credentials("test", "test"),
+            self.sites,
+            1,
+            self.task,
+        )
+        self.waiting: set[int] = set()
+        self.fitness = Fitness(self.pool, self.task, lambda: self.now, self)
+        for worker in self.pool.workers:
+            worker.scanners[0] = worker.number + 1
+
+    # as Permits
+
+    def waits(self, worker: int) -> bool:
+        return worker in self.waiting
+
+    def drop(self, worker: int) -> None:
+        self.waiting.discard(worker)
+
+    # what happens each second
+
+    def reads(self, worker: Worker) -> None:
+        self.pool.received(worker, Tip(1, 0.0))
+
+    def stores(self, worker: Worker) -> None:
+        worker.busy.add(1)
+        worker.free(1)
+
+    def last(self, seconds: int, each_second: Callable[[], None]) -> list[object]:
+        """What was reported and given up by then."""
+        for _ in range(seconds):
+            self.now += 1.0
+            each_second()
+            self.fitness.each_second()
+        return sorted(set(self.task.told), key=str)
+
+
+REPORTED = "node b has read nothing for 30 s, while others do: no route"
+GIVEN_UP = ("b", "it has read nothing for 120 s, while others do: no route")
+
+
+def test_a_site_that_cannot_read_is_reported_and_then_given_up() -> None:
+    world = World()
+    good, bad = world.pool.workers
+    world.reads(bad)
+
+    def each_second() -> None:
+        world.reads(good)
+        world.fitness.failed(bad.site, Kind.READS, "no route")
+
+    assert world.last(29, each_second) == []
+    assert world.last(90, each_second) == [REPORTED]
+    assert world.last(2, each_second) == [GIVEN_UP, REPORTED]
+
+
+def test_a_site_that_cannot_write_is_given_up_although_it_reads() -> None:
+    world = World()
+    good, bad = world.pool.workers
+    bad.busy.add(0)
+
+    def each_second() -> None:
+        world.reads(bad)
+        world.stores(good)
+
+    assert ("b", "it has written nothing for 120 s, while others do") in world.last(
+        121, each_second
+    )
+
+
+def nothing(world: World) -> None:
+    """All stand still."""
+
+
+def throttled(world: World) -> None:
+    world.reads(world.pool.workers[0])
+    world.fitness.failed(world.sites[1], Kind.READS, "slow down", throttled=True)
+
+
+def waits(world: World) -> None:
+    world.reads(world.pool.workers[0])
+    world.waiting = {1}
+
+
+def has_no_lease(world: World) -> None:
+    world.reads(world.pool.workers[0])
+    world.pool.workers[1].scanners[0] = None
+
+
+def is_cut_off(world: World) -> None:
+    """Until its time runs out: then it is lost."""
+    world.reads(world.pool.workers[0])
+    world.sites[1].reachable = False
+
+
+def paused(world: World) -> None:
+    world.pool.paused = True
+
+
+@pytest.mark.parametrize(
+    "each_second", [nothing, throttled, waits, has_no_lease, is_cut_off, paused]
+)
+def test_a_site_that_could_not_do_more_is_not_given_up(
+    each_second: Callable[[World], None],
+) -> None:
+    world = World()
+    assert world.last(300, lambda: each_second(world)) == []
+
+
+def test_the_last_site_with_work_is_given_up_where_another_has_nothing_to_do() -> None:
+    world = World()
+    world.pool.workers[0].scanners[0] = None
+    assert ("b", "it has read nothing for 120 s, while others do") in world.last(121, lambda: None)
+
+
+def test_a_site_that_is_cut_off_gets_no_permit() -> None:
+    world = World()
+    world.waiting, world.sites[1].reachable = {0, 1}, False
+    world.fitness.each_second()
+    assert world.waiting == {0}
