@@ -18,7 +18,7 @@ from shake.cli.main import main
 from shake.errors import UsageError
 from shake.nodes.address import Address
 from shake.nodes.certificate import new_certificate
-from shake.nodes.choice import Join, Local, Ray, parse_nodes
+from shake.nodes.choice import Join, Local, Ray, outlook, parse_nodes
 from shake.nodes.link import Listener
 from shake.nodes.secret import new_secret
 from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare
@@ -143,6 +143,24 @@ def test_where_workers_run_is_read() -> None:
     assert parse_nodes("join:0.0.0.0:7070", None) == Join(address)
     assert parse_nodes("ray", None) == Ray(None, None)
     assert parse_nodes("ray:0.0.0.0:7070", 4) == Ray(address, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "words"),
+    [
+        ("local:3", 6, "3 nodes on this machine with 2 workers each"),
+        ("ray", 2, "the workers of nodes are counted when these have joined. With 2 workers in"),
+    ],
+)
+def test_a_plan_says_which_workers_it_counts(
+    text: str, workers: int, words: str, dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    assert outlook(parse_nodes(text, 2), 2)[0] == workers
+    create_table(dynamodb.client, name, ("pk", "S"))
+    migration = Migration(dynamodb.url, mongo.uri, name, tmp_path)
+    result = migration.run("--dry-run", "--nodes", text)
+    assert result.status == 0, result
+    assert f"machines:             {words}" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 import orjson
 from setproctitle import setproctitle
@@ -97,15 +98,16 @@ def _act(
         streams.say("\n".join(loaded.effective_lines()))
         return 0
     setproctitle(f"shake: supervisor {config.id}")
-    open_sites = _sites(options, config)
     workers = options.workers or usable_cpus()
+    spread = _spread(options, config, workers)
     if options.dry_run:
         say = streams.complain if options.json else make_reporter(sys.stdout).print
         with logging_to(None, config.log_level, False, redactor, say):
             _notices(loaded)
             json = redactor if options.json else None
-            spread = bool(options.nodes)
-            return _dry_run(config, workers, options.profile, json, spread=spread)
+            if spread:
+                return _dry_run(config, spread.workers, options.profile, json, spread.nodes)
+            return _dry_run(config, workers, options.profile, json)
     with (
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
@@ -127,22 +129,28 @@ def _act(
                 linger,
                 linger_seconds,
                 terminal_width(),
-                open_sites,
+                spread.open_sites if spread else None,
             )
         )
         return 0
 
 
-def _sites(
-    options: argparse.Namespace, config: Config
-) -> Callable[[], contextlib.AbstractContextManager[Sites]] | None:
-    """Where children run; None for this machine."""
+class _Spread(NamedTuple):
+    """Nodes that are asked for: for a plan ``workers`` in all, and which ``nodes`` in words."""
+
+    open_sites: Callable[[], contextlib.AbstractContextManager[Sites]]
+    workers: int
+    nodes: str
+
+
+def _spread(options: argparse.Namespace, config: Config, workers: int) -> _Spread | None:
+    """The nodes where children run; None for this machine."""
     if not options.nodes:
         return None
-    from shake.nodes.choice import open_nodes, parse_nodes
+    from shake.nodes.choice import open_nodes, outlook, parse_nodes
 
     choice = parse_nodes(options.nodes, options.workers)
-    return partial(open_nodes, choice, config)
+    return _Spread(partial(open_nodes, choice, config), *outlook(choice, workers))
 
 
 def _notices(loaded: Loaded) -> None:
@@ -153,13 +161,13 @@ def _notices(loaded: Loaded) -> None:
 
 
 def _dry_run(
-    config: Config, workers: int, profile: int, json: Redactor | None, *, spread: bool
+    config: Config, workers: int, profile: int, json: Redactor | None, nodes: str = ""
 ) -> int:
     """Print the plan, as JSON where ``json`` is given. Raises RefusedError for a start that is
     refused, after the plan or, where none could be made, after JSON with the refusal alone.
     """
     try:
-        report = planning.dry_run(config, workers, profile, spread=spread)
+        report = planning.dry_run(config, workers, profile, nodes)
     except RefusedError as error:
         if json:
             _say_json({"task": config.id, "refusals": [json.redact(str(error))]})

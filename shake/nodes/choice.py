@@ -16,6 +16,7 @@ from shake.nodes.local import open_local
 from shake.nodes.secret import read_secret
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
+from shake.status.figures import many
 
 _FORMS = "--nodes {}: give local:N, join:HOST:PORT or ray"
 
@@ -61,6 +62,21 @@ def parse_nodes(text: str, workers: int | None) -> Local | Join | Ray:
     if workers:
         raise UsageError("with --nodes join each node has its own --workers: give it to shake node")
     return Join(address)
+
+
+def outlook(choice: Local | Join | Ray, workers: int) -> tuple[int, str]:
+    """For a plan: how many workers there are, and on which machines.
+
+    So many ``workers`` stand for those of nodes which are not known yet.
+    """
+    if isinstance(choice, Local):
+        each = many(choice.workers, "worker")
+        nodes = many(choice.nodes, "node")
+        return choice.nodes * choice.workers, f"{nodes} on this machine with {each} each"
+    return workers, (
+        "the workers of nodes are counted when these have joined. With "
+        f"{many(workers, 'worker')} in all"
+    )
 
 
 def open_nodes(choice: Local | Join | Ray, config: Config) -> AbstractContextManager[Sites]:

@@ -26,7 +26,10 @@ SLOT_MEMORY_BYTES = 1_700_000
 
 @dataclass(frozen=True, slots=True)
 class MachineReport:
-    """Processes at most, segments read at the same time, and memory of all processes."""
+    """Processes at most, segments read at the same time, and memory of all processes.
+
+    ``nodes``: on which machines workers run, "" for this one.
+    """
 
     workers: int
     writers: int
@@ -34,6 +37,7 @@ class MachineReport:
     segments_at_once: int
     tables_at_once: int
     bytes: int
+    nodes: str = ""
 
 
 def workers_needed(config: Config, plan: Plan) -> int:

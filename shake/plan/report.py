@@ -7,7 +7,7 @@ them with that page. Times are in seconds, sizes in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shake.config import Config
 from shake.config.secrets import hosts
@@ -152,13 +152,17 @@ class PlanReport:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a report is made of besides configuration and plan. ``now`` is Unix seconds."""
+    """What a report is made of besides configuration and plan. ``now`` is Unix seconds.
+
+    ``nodes``: see MachineReport.
+    """
 
     endpoint: Endpoint
     workers: int
     now: float = 0.0
     samples: Mapping[str, Sample] = field(default_factory=dict)
     profiles: tuple[ProfileReport, ...] = ()
+    nodes: str = ""
 
 
 def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
@@ -178,7 +182,7 @@ def make_report(config: Config, plan: Plan, facts: Facts) -> PlanReport:
         bytes=sum(table.bytes for table in tables),
         reading=_reading(config, plan, facts.now),
         changes=_changes(config, plan, facts.now),
-        machine=machine(config, plan, facts.workers),
+        machine=replace(machine(config, plan, facts.workers), nodes=facts.nodes),
         sample=_sample(tuple(facts.samples.values())),
         tables=tables,
         warnings=(*plan.warnings, *problems),

@@ -22,6 +22,7 @@ _AT_START = frozenset(
         "cost",
         "changes meanwhile",
         "this machine",
+        "machines",
         "at the source",
         "existing collections",
     }
@@ -84,7 +85,7 @@ def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
             f"{many(one.items, 'item')} of {many(one.tables, 'table')}, for "
             f"{many(one.units, 'read capacity unit')}",
         )
-    yield "this machine", _machine(report)
+    yield "machines" if report.machine.nodes else "this machine", _machine(report)
     yield "at the source", _changed_at_source(report)
     yield "existing collections", _existing(report)
     yield (
@@ -170,9 +171,11 @@ def _machine(report: PlanReport) -> str:
         f", which read {many(one.segments_at_once, 'segment')} at once, of "
         f"{many(one.tables_at_once, 'table')} at most"
     )
+    nodes = f"{one.nodes}: " if one.nodes else ""
+    writers, workers = many(one.writers, "writer"), many(one.workers, "worker")
     return (
-        f"{many(one.processes, 'process', 'processes')} with up to about {size(one.bytes)}: the "
-        f"supervisor, {many(one.writers, 'writer')}, {many(one.workers, 'worker')}"
+        f"{nodes}{many(one.processes, 'process', 'processes')} with up to about "
+        f"{size(one.bytes)}: the supervisor, {writers}, {workers}"
         f"{at_once if one.segments_at_once else ''}"
     )
 

@@ -28,14 +28,16 @@ from shake.targets.choice import open_target
 log = logging.getLogger("shake")
 
 
-def dry_run(config: Config, workers: int, profile: int = 0, *, spread: bool = False) -> PlanReport:
+def dry_run(config: Config, workers: int, profile: int = 0, nodes: str = "") -> PlanReport:
     """The plan of a run, which is not begun: nothing is changed anywhere.
+
+    ``nodes``: on which machines its workers run, "" for this one.
 
     Where nothing stands against the run, a few items of each table are read, to know their size in
     the target; and so many for its profile.
     """
     with (
-        open_connections(config, spread=spread) as opened,
+        open_connections(config, spread=bool(nodes)) as opened,
         contextlib.closing(opened.client(threading.Event())) as source,
     ):
         plan = _plan(config, workers, opened)
@@ -52,7 +54,7 @@ def dry_run(config: Config, workers: int, profile: int = 0, *, spread: bool = Fa
         refusals += local_problems(config, ports=ports)
         refusals += filter(None, [files_problem(workers, writers_at_once(config, workers))])
         plan = replace(plan, refusals=tuple(refusals), warnings=(*plan.warnings, *gaps))
-        facts = Facts(opened.endpoint, workers, time.time())
+        facts = Facts(opened.endpoint, workers, time.time(), nodes=nodes)
         if not plan.refusals:
             facts = replace(facts, samples=take_samples(config, source, plan.tables))
             if profile:

@@ -64,7 +64,8 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
         stack.callback(_end_sites, sites, lock)
         for warning in plan.warnings:
             log.warning("%s", warning)
-        facts = Facts(opened.endpoint, options.workers, time.time())
+        nodes = "the nodes that have joined by now" if spread else ""
+        facts = Facts(opened.endpoint, options.workers, time.time(), nodes=nodes)
         for line in brief(make_report(config, plan, facts)):
             log.info("%s", line)
         if plan.complete and not plan.follows:
