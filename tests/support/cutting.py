@@ -10,19 +10,20 @@ from shake.demo.servers import free_port
 
 
 class Cutting:
-    """Listens on ``port``, and forwards to ``to``; a context manager.
+    """Listens on ``port`` of the address ``at``, and forwards to the port ``to``; by default to one
+    that is free. A context manager.
 
     A connection that is cut still stands: nothing comes through until it is healed.
     """
 
-    def __init__(self) -> None:
-        self.to = free_port()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, to: int = 0, at: str = "127.0.0.1") -> None:
+        self.to = to or free_port()
+        self._listener = socket.create_server((at, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[threading.Event] = []
-        threading.Thread(target=self._serve, daemon=True).start()
 
     def __enter__(self) -> Cutting:
+        threading.Thread(target=self._serve, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -84,7 +84,7 @@ class Migration:
         keys |= {key.replace("__", "."): value for key, value in settings.items()}
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
         self.running: list[subprocess.Popen[bytes]] = []
-        self.workers = 2
+        self.workers = 2  # 0: there is no option for them
         #: Python that the supervisor's process runs first, as to make a time shorter.
         self.first = ""
 
@@ -102,11 +102,12 @@ class Migration:
         if self.first:
             main = "from shake.cli.supervisor import main; raise SystemExit(main())"
             program = ["-c", f"import sys; sys.path[0] = {str(ROOT)!r}; {self.first}; {main}"]
-        command = [sys.executable, *program, *conf]
+        count = workers or self.workers
+        command = [sys.executable, *program, *conf, *(["--workers", str(count)] if count else [])]
         output = self._output(len(self.running))
         with output[0].open("wb") as out, output[1].open("wb") as err:
             process = subprocess.Popen(
-                [*command, "--workers", str(workers or self.workers), *arguments],
+                [*command, *arguments],
                 stdout=out,
                 stderr=err,
             )

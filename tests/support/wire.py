@@ -88,20 +88,22 @@ class _Stop:
 class Wire:
     """The proxy, a context manager. ``uri`` leads through it; ``seen`` is what has passed.
 
-    ``sender`` is the port of the client whose command was stopped last.
+    ``host`` and ``sender`` are address and port of the client whose command was stopped last.
 
     With ``sessions`` it keeps a rule of MongoDB that the embedded server does not: in a session, a
     retryable write with a lower number than the latest is refused. ``refused`` is what was.
     Source: shake.targets.mongodb.session
     """
 
-    def __init__(self, host: str, port: int, *, sessions: bool = False) -> None:
+    def __init__(
+        self, host: str, port: int, *, sessions: bool = False, at: str = "127.0.0.1"
+    ) -> None:
         self._server = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
+        self._listener = socket.create_server((at, 0))
+        self.uri = f"mongodb://{at}:{self._listener.getsockname()[1]}/?directConnection=true"
         self.seen: list[Command] = []
         self.refused: list[Command] = []
-        self.sender = 0
+        self.host, self.sender = "", 0
         self._latest: dict[bytes, int] | None = {} if sessions else None
         self._stops: list[_Stop] = []
         self._lock = threading.Lock()
@@ -229,7 +231,7 @@ class Wire:
                         stop.reached.set()
                         break
         if found:
-            self.sender = client.getpeername()[1]
+            self.host, self.sender = client.getpeername()[:2]
             if found.cut:
                 client.shutdown(socket.SHUT_RDWR)
             found.action()
