@@ -99,9 +99,11 @@ def _value(read: Fields, kind: Any, name: str) -> Any:
 def _line(line: Mapping[str, Any], read: Fields) -> TableLine:
     try:
         return TableLine(
-            *(str(line["name"]), str(line["state"])),
-            *(float(line["fraction"]), float(line["applied_through"])),
-            str(line["error"]),
+            name=str(line["name"]),
+            state=str(line["state"]),
+            fraction=float(line["fraction"]),
+            applied_through=float(line["applied_through"]),
+            error=str(line["error"]),
         )
     except (KeyError, TypeError, ValueError):
         raise read.wrong("Lines", line) from None

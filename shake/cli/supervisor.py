@@ -101,13 +101,7 @@ def _act(
     workers = options.workers or usable_cpus()
     spread = _spread(options, config, workers)
     if options.dry_run:
-        say = streams.complain if options.json else make_reporter(sys.stdout).print
-        with logging_to(None, config.log_level, False, redactor, say):
-            _notices(loaded)
-            json = redactor if options.json else None
-            if spread:
-                return _dry_run(config, spread.workers, options.profile, json, spread.nodes)
-            return _dry_run(config, workers, options.profile, json)
+        return _dry_run(options, loaded, redactor, spread, workers)
     with (
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
@@ -118,18 +112,20 @@ def _act(
         _notices(loaded)
         allow_many()
         terminal = sys.stdout.isatty()
-        refresh = _TERMINAL_SECONDS if terminal else _QUIET_SECONDS
-        until_consistent, standby = options.until_consistent, options.standby
         linger_seconds = inf if terminal and config.http_linger else config.http_linger
-        if until_consistent:  # for whose end a script waits
-            linger_seconds = 0.0
         task.run(
             RunOptions(
-                *(config, workers, shown, refresh, until_consistent, standby),
-                linger,
-                linger_seconds,
-                terminal_width(),
-                spread.open_sites if spread else None,
+                config=config,
+                workers=workers,
+                reporter=shown,
+                refresh=_TERMINAL_SECONDS if terminal else _QUIET_SECONDS,
+                until_consistent=options.until_consistent,
+                standby=options.standby,
+                linger=linger,
+                # A script waits for the end of such a run.
+                linger_seconds=0.0 if options.until_consistent else linger_seconds,
+                width=terminal_width(),
+                open_sites=spread.open_sites if spread else None,
             )
         )
         return 0
@@ -161,18 +157,30 @@ def _notices(loaded: Loaded) -> None:
 
 
 def _dry_run(
-    config: Config, workers: int, profile: int, json: Redactor | None, nodes: str = ""
+    options: argparse.Namespace,
+    loaded: Loaded,
+    redactor: Redactor,
+    spread: _Spread | None,
+    workers: int,
 ) -> int:
-    """Print the plan, as JSON where ``json`` is given. Raises RefusedError for a start that is
-    refused, after the plan or, where none could be made, after JSON with the refusal alone.
+    """Print the plan, in words or as JSON.
+
+    Raises RefusedError for a start that is refused, after the plan or, where none could be made,
+    after JSON with the refusal alone.
     """
-    try:
-        report = planning.dry_run(config, workers, profile, nodes)
-    except RefusedError as error:
-        if json:
-            _say_json({"task": config.id, "refusals": [json.redact(str(error))]})
-        raise
-    if json:
+    config = loaded.config
+    say = streams.complain if options.json else make_reporter(sys.stdout).print
+    with logging_to(None, config.log_level, False, redactor, say):
+        _notices(loaded)
+        try:
+            workers = spread.workers if spread else workers
+            nodes = spread.nodes if spread else ""
+            report = planning.dry_run(config, workers, options.profile, nodes)
+        except RefusedError as error:
+            if options.json:
+                _say_json({"task": config.id, "refusals": [redactor.redact(str(error))]})
+            raise
+    if options.json:
         _say_json(report)
     else:
         streams.say("\n".join(wrapped(describe(report), terminal_width())))

@@ -40,7 +40,7 @@ class Resync:
         self._checkpoints = checkpoints
         self._lock = lock
         self._behind: set[str] = set()  # copied anew, and not caught up since
-        self._tries = 0  # to go on, that failed in a row
+        self._tries = 0  # that failed in a row, to go on after a gap
         #: Whether there was any gap, or another reason to plan anew in this process.
         self.met = False
 

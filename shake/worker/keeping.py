@@ -150,10 +150,8 @@ class Keeper:
                     counted=counted,
                 )
             )
-            log.warning(
-                "table %s: item %s cannot be stored, and is kept in %s: %s",
-                *(self._name, one.key, self._place, one.reason),
-            )
+            what = f"table {self._name}: item {one.key}"
+            log.warning("%s cannot be stored, and is kept in %s: %s", what, self._place, one.reason)
         if bad:
             self._changed()
         return {entry_id(json.loads(one.key)) for one in bad if one.item is not None}

@@ -36,7 +36,7 @@ class KeptIndex:
         self._known: set[str] = set()
         marks = bytearray(_BUCKETS // 8)
         copied = codec.Options(
-            *(options.keys, options.convert, options.id_prefix, options.overflow, options.id_mode)
+            options.keys, options.convert, options.id_prefix, options.overflow, options.id_mode
         )
         for key in keys:
             one = entry_id(key)
