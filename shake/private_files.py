@@ -78,15 +78,14 @@ def held_too_long(seconds: float) -> TimeoutError:
     return TimeoutError(0, text)
 
 
-def lock(handle: int, seconds: float | None = None) -> None:
+def lock(handle: int) -> None:
     """Lock an open file for this process. Raises TimeoutError where another one keeps the lock."""
-    seconds = LOCK_SECONDS if seconds is None else seconds
-    last = time.monotonic() + seconds
+    last = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > last:
-                raise held_too_long(seconds) from None
+                raise held_too_long(LOCK_SECONDS) from None
         time.sleep(_LOCK_EVERY)

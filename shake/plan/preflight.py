@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
@@ -41,7 +41,6 @@ def make_plan(
     source: Source,
     target: Target,
     checkpoints: Checkpoints,
-    now: Callable[[], float] = time.time,
 ) -> Plan:
     """Look at source, target and checkpoints; return the plan, with all that stands against it.
 
@@ -53,7 +52,7 @@ def make_plan(
         listed = list_tables(config, source)
         scans = config.scans or _copies_again(checkpoints, begun)
         found = find_tables(config, source, listed, begun, scans=scans)
-    planner = Planner(config, scanners, target, checkpoints, int(now()))
+    planner = Planner(config, scanners, target, checkpoints, int(time.time()))
     planner.refusals += missing_tables(config, source, found, begun)
     namespaces = [config.namespace(table.name) for table, _ in found]
     refuse([line for namespace in namespaces for line in namespace_problems(namespace, config)])
@@ -71,7 +70,7 @@ def make_plan(
             *idle_names(config, listed),
             *planner.warnings,
             *_neighbours(config, checkpoints),
-            *warnings(config, scanners, plans, now()),
+            *warnings(config, scanners, plans, time.time()),
         ),
     )
 

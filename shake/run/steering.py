@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from shake.config import Config
@@ -44,14 +44,12 @@ class Steering:
         parts: Parts,
         shutdown: Shutdown,
         steered: Steered,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._parts = parts
         self._shutdown = shutdown
         self._steered = steered
-        self._now = now
-        self._window = window_at(config.source_windows, now())
+        self._window = window_at(config.source_windows, time.time())
         for copy in parts.copies:
             self._apply(copy)
         if steered.paused is not None:
@@ -90,7 +88,7 @@ class Steering:
             return Reply(False, "the task is finishing: a pause would keep it from its end")
         if self.paused is not None:
             return Reply(True, f"paused already, since {utc(self.paused)}")
-        self._steered.paused = self._now()
+        self._steered.paused = time.time()
         self._parts.pool.pause()
         log.warning("paused by a command: nothing is read at the source until shake control resume")
         return Reply(True, "paused: what was read is written, and nothing more is read")
@@ -98,7 +96,7 @@ class Steering:
     def _resume(self) -> Reply:
         if self.paused is None:
             return Reply(True, "it is not paused: nothing is to be resumed")
-        since = duration(self._now() - self.paused)
+        since = duration(time.time() - self.paused)
         self._steered.paused = None
         self._parts.pool.paused = False
         self._parts.copy_scheduler.resume()
@@ -131,7 +129,7 @@ class Steering:
 
     def each_second(self) -> None:
         """Each second: begin the next window when its time has come."""
-        window = window_at(self._config.source_windows, self._now())
+        window = window_at(self._config.source_windows, time.time())
         if window == self._window:
             return
         self._window = window
@@ -184,7 +182,7 @@ class Steering:
     def _apply(self, copy: CopiedTable) -> None:
         table = copy.plan.table
         budget = self._steered.budgets.get(table.name) or budget_at(
-            self._config.source_windows, self._config.source_read_budget, self._now()
+            self._config.source_windows, self._config.source_read_budget, time.time()
         )
         units = budget.units(table.read_capacity, in_aws=table.in_aws)
         if units != copy.budget.capacity:

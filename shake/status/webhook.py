@@ -33,8 +33,7 @@ _MOST = 100
 class News:
     """Finds in each snapshot what is new since the last one: pairs of event and text."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._state = ""
         self._gap = self._consistent = False
         self._degraded = -_DEGRADED_SECONDS
@@ -44,9 +43,9 @@ class News:
             yield "gap", snapshot.reason
         self._gap = snapshot.gap
         degraded = snapshot.state == "degraded" and not snapshot.gap
-        rested = self._clock() - self._degraded >= _DEGRADED_SECONDS
+        rested = time.monotonic() - self._degraded >= _DEGRADED_SECONDS
         if degraded and self._state != "degraded" and rested:
-            self._degraded = self._clock()
+            self._degraded = time.monotonic()
             yield "degraded", snapshot.reason
         self._state = snapshot.state
         everything = total(snapshot)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
 
 from shake.clock import boot_clock
 
@@ -17,9 +16,8 @@ class Deadline:
     target is stopped by the target's fences only. Thread-safe.
     """
 
-    def __init__(self, until: float = math.inf, clock: Callable[[], float] = boot_clock) -> None:
+    def __init__(self, until: float = math.inf) -> None:
         self._until = until
-        self._clock = clock
         self._moved = threading.Condition()
 
     def extend(self, until: float) -> None:
@@ -30,5 +28,5 @@ class Deadline:
     def wait(self) -> None:
         """Return at once before the deadline; else when it was moved into the future."""
         with self._moved:
-            while self._clock() >= self._until:
+            while boot_clock() >= self._until:
                 self._moved.wait()
