@@ -97,14 +97,14 @@ class Model:
             Table("t", Keys(Attribute("pk", "S"))), Action.FOLLOW, TableRecord("t", "a.t", 0, 0), ()
         )
         record = StreamRecord("t", "arn", began=began)
-        self.following = FollowedTable(0, plan, record, shards, self.now)
-        self.following.active = True
+        self.followed = FollowedTable(0, plan, record, shards, self.now)
+        self.followed.active = True
         self.begin()
 
     def begin(self) -> None:
         """Consistent is now once all that was made until now is applied."""
-        self.following.consistent_from = self.clock.latest(self.now)
-        self.following.listed = False
+        self.followed.consistent_from = self.clock.latest(self.now)
+        self.followed.listed = False
 
     # ---- the source
 
@@ -160,7 +160,7 @@ class Model:
         """As a worker's news of the source's clock come to the supervisor."""
         if self.clock.learn(bounds, self.now):
             most = self.clock.earliest(self.now) - MARGIN
-            self.following.set_back(most, self.now + bounds.high)
+            self.followed.set_back(most, self.now + bounds.high)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -168,14 +168,14 @@ class Model:
     # ---- shake
 
     def learn(self) -> None:
-        self.following.shards.learn(self.listing(), whole=True, now=self.now)
-        self.following.listed = True
+        self.followed.shards.learn(self.listing(), whole=True, now=self.now)
+        self.followed.listed = True
 
     def lease(self) -> None:
-        if self.following.shards.waiting:
-            shard = self.following.shards.first()
-            lease = self.ledger.grant(self.job, self.following, shard, 0, self.now)
-            at_tip = self.following.lease(lease)
+        if self.followed.shards.waiting:
+            shard = self.followed.shards.first()
+            lease = self.ledger.grant(self.job, self.followed, shard, 0, self.now)
+            at_tip = self.followed.lease(lease)
             reading = Reading(lease, shard.id, int(shard.sequence or 0))
             self.readings[lease.number] = reading
             reading.seen = self.now - self.rng.uniform(0, STRETCHES) * STRETCH
@@ -208,7 +208,7 @@ class Model:
                 lease, 0, [(1, 1)] * 3, True, len(found), str(reading.position), float(created)
             )
             limit = self.clock.earliest(self.now)
-            changes = self.following.publish(batch, limit, self.now)
+            changes = self.followed.publish(batch, limit, self.now)
             self.ledger.publish(reading.lease, -1, changes)
         if not left and shard.closed is not None and shard.closed <= at:
             del self.readings[lease]
@@ -217,7 +217,7 @@ class Model:
         tip = reading.silence.tip(len(found), asked)
         if tip is not None:
             moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
-            self.following.tip(reading.lease, moment)
+            self.followed.tip(reading.lease, moment)
 
     def empty(self, reading: Reading) -> bool:
         """Whether an answer has no records for no known reason, also of a quiet shard."""
@@ -228,7 +228,7 @@ class Model:
 
     def apply(self) -> None:
         """The target acknowledges a batch of each shard."""
-        for lease in list(self.following.leases.values()):
+        for lease in list(self.followed.leases.values()):
             if lease.waiting:
                 published = self.ledger.send(lease)
                 for change in self.shards[lease.part.id].changes:
@@ -252,12 +252,12 @@ class Model:
             yield from (change.made for change in shard.changes if not change.applied)
 
     def check(self) -> None:
-        through = self.following.applied_through
+        through = self.followed.applied_through
         oldest = min(self.unapplied(), default=None)
         if oldest is not None:
             assert (through or 0.0) <= oldest
-            if oldest < self.following.consistent_from:
-                assert not self.following.reaches(self.following.consistent_from)
+            if oldest < self.followed.consistent_from:
+                assert not self.followed.reaches(self.followed.consistent_from)
 
 
 ACTIONS = ("write", "read", "apply", "learn", "lease", "reshape", "stop_reading", "rest", "begin")
@@ -295,7 +295,7 @@ def test_once_the_writes_have_stopped_it_gets_consistent(seed: int) -> None:
             getattr(model, action)()
             model.check()
         model.wait(0.1)
-        if model.following.reaches(model.following.consistent_from):
+        if model.followed.reaches(model.followed.consistent_from):
             break
-    assert model.following.reaches(model.following.consistent_from)
+    assert model.followed.reaches(model.followed.consistent_from)
     assert not list(model.unapplied())

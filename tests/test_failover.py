@@ -262,34 +262,34 @@ def test_what_a_lost_primary_alone_had_is_not_missing(
     """With an arbiter, the server's own default write concern confirms what it can lose."""
     with (
         ReplicaSet(tmp_path, (DATA, DATA, ARBITER)) as replica_set,
-        follow(replica_set.plain_uri) as following,
+        follow(replica_set.plain_uri) as followed,
     ):
         slowly = {"qps__full": 8} if phase == "copying" else {}
-        migration = following.task(full__writers=writers, **slowly)
+        migration = followed.task(full__writers=writers, **slowly)
         process = migration.start()
         primary, [secondary] = replica_set.primary(), replica_set.secondaries()
         if phase == "copying":
-            until(lambda: following.held_by(primary) > 40, 90)
+            until(lambda: followed.held_by(primary) > 40, 90)
             secondary.kill()
             # The last batch might be stored before the kill, and no other comes.
-            until(lambda: following.held_by(primary) > following.held_by(primary, "majority"), 90)
+            until(lambda: followed.held_by(primary) > followed.held_by(primary, "majority"), 90)
         else:
-            following.arrived(f"k{ITEMS - 1}")
-            following.puts([ITEMS], 1)
+            followed.arrived(f"k{ITEMS - 1}")
+            followed.puts([ITEMS], 1)
             # Confirmed too: what is not, the next change waits for.
-            confirmed = following.collection.with_options(read_concern=ReadConcern("majority"))
+            confirmed = followed.collection.with_options(read_concern=ReadConcern("majority"))
             until(lambda: confirmed.find_one({"pk": f"k{ITEMS}"}), 90)
             secondary.kill()
-            following.puts(range(1000, 1100), 2)
-            until(lambda: following.held_by(primary) > ITEMS + 1, 90)
+            followed.puts(range(1000, 1100), 2)
+            until(lambda: followed.held_by(primary) > ITEMS + 1, 90)
         primary.kill()
         secondary.restart()
         until(lambda: replica_set.primary() is secondary, 90)
         primary.restart()
         replica_set.settle()
-        following.equal()
+        followed.equal()
         stopped(migration, process)
-        following.compare()
+        followed.compare()
 
 
 #: Where a primary stops, by a fail point of mongod.
@@ -310,8 +310,8 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
     three.settle()
     primary, (point, data) = three.primary(), HALTS[command]
     entered = primary.ask("configureFailPoint", point, mode="alwaysOn", data=data)["count"]
-    with follow(three.uri) as following:
-        migration = following.task()
+    with follow(three.uri) as followed:
+        migration = followed.task()
         process = migration.start()
         halted = {"timesEntered": entered + 1, "maxTimeMS": 60_000}
         assert primary.ask("waitForFailPoint", point, patience=60, **halted)
@@ -323,12 +323,12 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
             primary.ask("replSetStepDown", 20, secondaryCatchUpPeriodSecs=4)
             until(lambda: three.primary() is not primary)
             primary.ask("configureFailPoint", point, mode="off")
-        following.equal()
+        followed.equal()
         stopped(migration, process)
-        following.compare()
-        database = following.client[following.name]
-        assert database.list_collection_names() == [following.name]
-        assert set(following.collection.index_information()) == {"_id_", "pk_1_sk_1", "pk_1"}
+        followed.compare()
+        database = followed.client[followed.name]
+        assert database.list_collection_names() == [followed.name]
+        assert set(followed.collection.index_information()) == {"_id_", "pk_1_sk_1", "pk_1"}
 
 
 @pytest.mark.slow
@@ -337,27 +337,27 @@ def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
 ) -> None:
     with (
         ReplicaSet(tmp_path) as replica_set,
-        follow(f"{replica_set.uri}&wtimeoutMS=1000") as following,
+        follow(f"{replica_set.uri}&wtimeoutMS=1000") as followed,
     ):
         port = free_port()
-        migration = following.task(http_profile=port)
+        migration = followed.task(http_profile=port)
         migration.first = "from shake.farm import health; health._SECONDS = 5"
         process = migration.start()
-        following.arrived(f"k{ITEMS - 1}")
+        followed.arrived(f"k{ITEMS - 1}")
         until(lambda: status(port)["state"] == "running")
         others = replica_set.secondaries()
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="alwaysOn")
-        following.puts([1], 2)
+        followed.puts([1], 2)
         until(lambda: status(port)["state"] == "degraded")
         assert "waiting for replication timed out" in status(port)["reason"]
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="off")
-        following.equal()
+        followed.equal()
         until(lambda: status(port)["state"] == "running", 60)
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="alwaysOn")
-        following.puts([2], 3)
+        followed.puts([2], 3)
         until(lambda: status(port)["state"] == "degraded")
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -366,7 +366,7 @@ def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
         for one in others:
             one.ask("configureFailPoint", "stopReplProducer", mode="off")
         assert migration.run("--until-consistent").status == 0
-        following.compare()
+        followed.compare()
 
 
 @pytest.mark.parametrize("query", ["w=1", "journal=false"])
@@ -374,13 +374,13 @@ def test_a_write_concern_that_a_fail_over_can_undo_is_a_loud_warning(
     follow: Follow, three: ReplicaSet, query: str
 ) -> None:
     port = free_port()
-    with follow(f"{three.uri}&{query}") as following:
-        migration = following.task(http_profile=port)
+    with follow(f"{three.uri}&{query}") as followed:
+        migration = followed.task(http_profile=port)
         planned = migration.run("--dry-run")
         assert planned.status == 0
         assert f"WEAK WRITE CONCERN: target.address names {query}" in planned.stdout
         process = migration.start()
-        following.arrived(f"k{ITEMS - 1}")
+        followed.arrived(f"k{ITEMS - 1}")
         [notice] = [one for one in status(port)["notices"] if "WEAK WRITE CONCERN" in one]
         assert f"names {query}" in notice
         result = stopped(migration, process)
@@ -392,17 +392,17 @@ def test_a_server_without_a_set_that_is_killed_again_and_again_loses_nothing(
 ) -> None:
     with (
         Mongod(replica_set="", folder=tmp_path / "mongo") as server,
-        follow(server.uri) as following,
+        follow(server.uri) as followed,
     ):
-        migration = following.task()
+        migration = followed.task()
         process = migration.start()
         for round_ in range(5):
-            following.arrived(f"k{ITEMS - 1}")
-            following.puts(range(1000 * round_, 1000 * round_ + 60), round_)
-            until(lambda: following.collection.find_one({"pk": f"k{1000 * round_}"}), 90)  # noqa: B023
+            followed.arrived(f"k{ITEMS - 1}")
+            followed.puts(range(1000 * round_, 1000 * round_ + 60), round_)
+            until(lambda: followed.collection.find_one({"pk": f"k{1000 * round_}"}), 90)  # noqa: B023
             server.kill()
             server.restart()
-        following.equal()
+        followed.equal()
         stopped(migration, process)
 
 
@@ -449,26 +449,26 @@ def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -
         "id__mode": rng.choice(["objectid", "key"]),
         "full__writers": 1 + 2 * (seed % 2),
     }
-    with ReplicaSet(tmp_path) as replica_set, follow(replica_set.uri) as following:
+    with ReplicaSet(tmp_path) as replica_set, follow(replica_set.uri) as followed:
         if exist := rng.choice(["", "rename", "drop"]):
             settings["target__db__exist"] = exist
-            following.collection.insert_one({"_id": "old"})
-        migration = following.task(qps__full=12, **settings)
+            followed.collection.insert_one({"_id": "old"})
+        migration = followed.task(qps__full=12, **settings)
         with Motion(replica_set, rng) as motion:
             process = migration.start()
             written = 0
             while len(motion.moves) < 6 and process.poll() is None:
                 numbers = [rng.randrange(2 * ITEMS) for _ in range(20)]
-                following.puts(numbers, written := written + 1)
-                following.table.delete({"pk": {"S": f"k{numbers[0]}"}, "sk": {"N": "0"}})
+                followed.puts(numbers, written := written + 1)
+                followed.table.delete({"pk": {"S": f"k{numbers[0]}"}, "sk": {"N": "0"}})
                 time.sleep(0.2)
         replica_set.settle(120)
-        following.equal(180)
+        followed.equal(180)
         stopped(migration, process)
         with Motion(replica_set, rng):
             result = migration.run("--until-consistent", timeout=240)
             assert result.status == 0, result
         replica_set.settle(120)
-        following.compare()
-        names = set(following.client[following.name].list_collection_names())
+        followed.compare()
+        names = set(followed.client[followed.name].list_collection_names())
         assert len(names) == (2 if exist == "rename" else 1), names

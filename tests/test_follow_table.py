@@ -21,7 +21,7 @@ LATER = NOW + 1e6
 RECORD = StreamRecord("t", "arn", began=NOW - 60)
 
 
-def following(shards: list[Shard]) -> FollowedTable:
+def followed(shards: list[Shard]) -> FollowedTable:
     table = Table("t", Keys(Attribute("pk", "S")))
     plan = TablePlan(table, Action.FOLLOW, TableRecord("t", "a.t", 0, 0), (), ())
     return FollowedTable(0, plan, RECORD, shards, NOW)
@@ -60,11 +60,11 @@ class Reader:
 def restarted(one: FollowedTable) -> FollowedTable:
     """As the next run finds it in the checkpoint."""
     saved = [shard_document(shard) | {"Run": 0} for shard in one.shards]
-    return following([shard_of("t", document) for document in saved])
+    return followed([shard_of("t", document) for document in saved])
 
 
 def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_restart() -> None:
-    one = following([Shard(name, "", "1", "", NOW, ShardState.READY) for name in ("s1", "s2")])
+    one = followed([Shard(name, "", "1", "", NOW, ShardState.READY) for name in ("s1", "s2")])
     for shard in list(one.shards):
         one.shards.begin_journaling(shard)
         one.add_to_journal(shard, Journaled(0, "7", 5, 100, NOW + 1), LATER, NOW)
@@ -88,7 +88,7 @@ OLD = [Listed("s1", "", "1", closed=True), Listed("s2", "s1", "8", closed=False)
 
 
 def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
-    one = following(all_shards(OLD, NOW))
+    one = followed(all_shards(OLD, NOW))
     one.listed = True
     for moment in (NOW, NOW + SIBLING_AFTER):
         one.shards.learn(OLD, whole=True, now=moment)
@@ -104,7 +104,7 @@ def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() 
 
 
 def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> None:
-    one = restarted(following(all_shards(OLD, NOW)))
+    one = restarted(followed(all_shards(OLD, NOW)))
     s1, s2 = one.shards
     assert spared(s1, NOW + 60)
     assert not spared(s1, NOW + 2 * 3600)  # a caller has waited for what was there
@@ -117,14 +117,14 @@ def test_what_is_trimmed_before_a_first_look_is_no_loss_and_later_it_is() -> Non
 
 
 def test_where_nothing_was_left_of_a_shard_its_child_may_have_lost_its_head_too() -> None:
-    one = following(all_shards(OLD, NOW))
+    one = followed(all_shards(OLD, NOW))
     reader = Reader(one)
     reader.end(reader.lease("s1"))
     assert spared(restarted(one).shards["s2"], NOW + 60)
 
 
 def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -> None:
-    one = following([])
+    one = followed([])
     one.listed = True
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
     one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
@@ -138,7 +138,7 @@ def test_an_unread_shard_is_looked_at_once_the_stream_may_have_trimmed_it() -> N
     """The furthest behind come first. Every reader of a shard finds its oldest records trimmed."""
     late = NOW + RETENTION - 1800
     names = ("s1", "s2", "s3", "s4", "s5")
-    one = following(
+    one = followed(
         [Shard(n, "", "1", "7" * (n == "s2"), NOW - int(n[1]), ShardState.READY) for n in names]
     )
     Reader(one).lease("s3")

@@ -58,11 +58,11 @@ class Task:
             table = Table(name, Keys(Attribute("pk", "S")))
             plan = TablePlan(table, Action.FOLLOW, TableRecord(name, f"a.{name}", 0, 0), ())
             shard = Shard("s1", "", "1", "7", NOW, ShardState.READY)
-            following = FollowedTable(
+            followed = FollowedTable(
                 number, plan, StreamRecord(name, "arn", int(NOW) - 60), [shard], 0.0
             )
-            following.active = following.consistent = following.listed = True
-            followed_tables.append(following)
+            followed.active = followed.consistent = followed.listed = True
+            followed_tables.append(followed)
             self.copies.append(CopiedTable(number, plan, Budget(1000, None, 0.0), 0.0))
         none, by_number = cast(Any, None), {one.number: one for one in followed_tables}
         farm = Farm(config, loop, self.pool, none, self.task, client)

@@ -42,7 +42,7 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.arena = site.create_arena(self.slots)
         self.readers = readers  # shards that it may read at once
         self.shards: set[int] = set()  # leases of shards that it holds
-        self.following: dict[int, bool] = {}  # streams that the process was sent: strict or not
+        self.streams: dict[int, bool] = {}  # streams that the process was sent: strict or not
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
         self.freed = self.reports = 0  # slots since then; what it has reported of its reading
@@ -60,7 +60,7 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
 
     def set_up(self) -> tuple[WorkerSetup, tuple[int, ...]]:
         self.opened.clear()
-        self.following.clear()
+        self.streams.clear()
         set_up = WorkerSetup(
             self.number,
             self._pool.endpoint,
@@ -189,8 +189,8 @@ class WorkerPool:
         self, worker: Worker, stream: messages.OpenStream, lease: messages.LeaseShard
     ) -> None:
         """Have a worker read a shard; first send its stream if the process does not have it."""
-        if worker.following.get(stream.table) is not stream.strict:
-            worker.following[stream.table] = stream.strict
+        if worker.streams.get(stream.table) is not stream.strict:
+            worker.streams[stream.table] = stream.strict
             worker.send(stream)
         worker.shards.add(lease.lease)
         worker.send(lease)
@@ -220,8 +220,8 @@ class WorkerPool:
     def restrict(self, stream: messages.OpenStream) -> None:
         """Send a changed stream to the workers that have it."""
         for worker in self.workers:
-            if stream.table in worker.following:
-                worker.following[stream.table] = stream.strict
+            if stream.table in worker.streams:
+                worker.streams[stream.table] = stream.strict
                 worker.send(stream)
 
     # ---- processes

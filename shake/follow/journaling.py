@@ -39,15 +39,15 @@ class Journaling:
         self._deletions = Outlet("the journal")  # the loop waits for no disk
         self._followed_tables = followed_tables
         self._refusal, self._paused = "", 0.0  # why the disk took no more, and until when it rests
-        for following in followed_tables.values():
-            open_ = [one.id for one in following.shards if one.state is not ShardState.APPLIED]
-            self._journal.clear(following.name, but=open_)
+        for followed in followed_tables.values():
+            open_ = [one.id for one in followed.shards if one.state is not ShardState.APPLIED]
+            self._journal.clear(followed.name, but=open_)
         self._size = 0  # in bytes, at most: each second what is not needed any more is taken off
         self._measure()
 
-    def waiting(self, following: FollowedTable) -> int:
+    def waiting(self, followed: FollowedTable) -> int:
         """How many shards of a table wait for a reader, if the journal has room."""
-        return following.shards.journalable if self._on and self._room else 0
+        return followed.shards.journalable if self._on and self._room else 0
 
     def _measure(self) -> None:
         self._size = sum(one.journal_bytes for one in self._followed_tables.values())
@@ -58,18 +58,18 @@ class Journaling:
 
     # ---- leases
 
-    def lease(self, following: FollowedTable, worker: Worker) -> messages.LeaseShard:
+    def lease(self, followed: FollowedTable, worker: Worker) -> messages.LeaseShard:
         """Lease the shard that is furthest behind."""
-        shard = following.shards.first_journalable()
-        lease = self._pool.ledger.grant(self, following, shard, worker.number, self._loop.clock())
-        following.journal_leases[lease.number] = lease
-        following.shards.begin_journaling(shard)
+        shard = followed.shards.first_journalable()
+        lease = self._pool.ledger.grant(self, followed, shard, worker.number, self._loop.clock())
+        followed.journal_leases[lease.number] = lease
+        followed.shards.begin_journaling(shard)
         journal = shard.journal
         assert journal is not None
         start, sequence = shard.position
         return messages.LeaseShard(
             lease=lease.number,
-            table=following.number,
+            table=followed.number,
             shard=shard.id,
             start=start,
             sequence=sequence,
@@ -80,19 +80,19 @@ class Journaling:
 
     def closed(self, lease: JournalingLease) -> None:
         """Its reader has ended, at the shard's end or not."""
-        following, shard = lease.table, lease.part
-        del following.journal_leases[lease.number]
-        following.end_journaling(shard, over=lease.end is End.FINISHED)
+        followed, shard = lease.table, lease.part
+        del followed.journal_leases[lease.number]
+        followed.end_journaling(shard, over=lease.end is End.FINISHED)
         if lease.end is End.FINISHED:
-            self.shard_over(following, shard.id)
-        self._task.shards_changed(following.number)
+            self.shard_over(followed, shard.id)
+        self._task.shards_changed(followed.number)
 
-    def shard_over(self, following: FollowedTable, shard: str) -> None:
+    def shard_over(self, followed: FollowedTable, shard: str) -> None:
         """A shard is applied, or in the journal, to its end: what follows it can be read."""
-        if not following.shards.offspring[shard]:
-            self._monitor.watcher.look(following, shard)
-        if following.active:
-            self.stop_journaling_ready_shards(following)
+        if not followed.shards.offspring[shard]:
+            self._monitor.watcher.look(followed, shard)
+        if followed.active:
+            self.stop_journaling_ready_shards(followed)
 
     def received(self, lease: JournalingLease, message: messages.OfLease) -> None:
         match message:
@@ -116,15 +116,15 @@ class Journaling:
     def acknowledged(self, lease: JournalingLease, published: Published[None]) -> None:
         """Nothing that is journaled goes to the target."""
 
-    def stop_journaling_ready_shards(self, following: FollowedTable) -> None:
+    def stop_journaling_ready_shards(self, followed: FollowedTable) -> None:
         """Its shards that are to be applied now are not journaled any more."""
-        for lease in following.journal_leases.values():
+        for lease in followed.journal_leases.values():
             if lease.part.state is ShardState.READY:
                 self._pool.end_lease(lease)
 
-    def give_up(self, following: FollowedTable) -> None:
+    def give_up(self, followed: FollowedTable) -> None:
         """It is not followed. What the journal holds of it takes no room from the others."""
-        self._end_leases(following)
+        self._end_leases(followed)
         self._measure()
 
     def each_second(self) -> None:
@@ -142,10 +142,10 @@ class Journaling:
             reason = f"{self._path} has {size} MB and has reached journal.max_mb = {most}"
         return f"journal: {reason}: changes wait in the stream, which keeps them 24 hours"
 
-    def drop(self, following: FollowedTable, shards: Iterable[str]) -> None:
+    def drop(self, followed: FollowedTable, shards: Iterable[str]) -> None:
         """Delete what the journal has of shards that are applied to their end, as is saved."""
         for shard in shards:
-            self._deletions.put(partial(self._delete, following.name, shard))
+            self._deletions.put(partial(self._delete, followed.name, shard))
 
     def close(self) -> None:
         """Delete what is left; :attr:`deleting` is true until that is done."""
@@ -164,9 +164,9 @@ class Journaling:
 
     def _stop(self) -> None:
         self._task.retrying(self._full)
-        for following in self._followed_tables.values():
-            self._end_leases(following)
+        for followed in self._followed_tables.values():
+            self._end_leases(followed)
 
-    def _end_leases(self, following: FollowedTable) -> None:
-        for lease in following.journal_leases.values():
+    def _end_leases(self, followed: FollowedTable) -> None:
+        for lease in followed.journal_leases.values():
             self._pool.end_lease(lease)

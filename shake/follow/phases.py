@@ -80,9 +80,9 @@ class FollowPhases:
         """Watch streams; a table is followed from :meth:`begin` on."""
         self._monitor.start()
         if self._followed_tables:
-            for following in self._followed_tables.values():
+            for followed in self._followed_tables.values():
                 # The clock was set back since then.
-                following.shards.set_back(self._source_clock.earliest())
+                followed.shards.set_back(self._source_clock.earliest())
             self._loop.every(1.0, self.each_second)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_fences)
@@ -104,14 +104,14 @@ class FollowPhases:
         if self._source_clock.learn(bounds, now):
             earliest = self._source_clock.earliest(now)
             log.warning("the source's clock was set back: it shows about %s", utc(earliest))
-            for following in self._followed_tables.values():
-                following.set_back(earliest - self._config.incr_margin, now + bounds.high)
+            for followed in self._followed_tables.values():
+                followed.set_back(earliest - self._config.incr_margin, now + bounds.high)
             self._goal = min(self._goal, now + bounds.high)
 
     @property
     def active(self) -> bool:
         """All tables are copied, and their changes are applied."""
-        return all(following.active for following in self._followed_tables.values())
+        return all(followed.active for followed in self._followed_tables.values())
 
     def finish(self) -> None:
         """The task is consistent only when all changes that were made until now are applied."""
@@ -132,16 +132,16 @@ class FollowPhases:
 
     def begin(self, table: int, *, indexes: bool) -> None:
         """Follow a table from now on; ``indexes``: first see to it that it has its indexes."""
-        following = self._followed_tables.get(table)
-        if following is None or self._task.draining:
+        followed = self._followed_tables.get(table)
+        if followed is None or self._task.draining:
             return
-        following.consistent_from, following.listed = self._source_clock.latest(), False
-        self._writers[table] = self._task.start_writer(table, following.record.run, False, self)
-        log.info("table %s: following its changes", following.name)
+        followed.consistent_from, followed.listed = self._source_clock.latest(), False
+        self._writers[table] = self._task.start_writer(table, followed.record.run, False, self)
+        log.info("table %s: following its changes", followed.name)
         if indexes:
             self._writers[table].order(writer_messages.BuildIndexes(table, 0, 0))
         else:
-            self._activate(following)
+            self._activate(followed)
 
     def carried_out(self, table: int, done: writer_messages.Done) -> None:
         """The table has its indexes, but for those that the target refused."""
@@ -154,135 +154,135 @@ class FollowPhases:
         if not self._task.draining:
             self._activate(self._followed_tables[table])
 
-    def _activate(self, following: FollowedTable) -> None:
-        following.active = True
-        table = following.number
-        self._appliers[table] = self._task.start_applier(self._writers[table], following.home)
-        self._writers[following.number].send_aside(writer_messages.Sweep(following.number))
-        self._keep_fence(following)
-        following.shards.begin_applying()
-        self._journaling.stop_journaling_ready_shards(following)
-        self._monitor.watcher.look(following)
-        self._scheduler.assign(following)
+    def _activate(self, followed: FollowedTable) -> None:
+        followed.active = True
+        table = followed.number
+        self._appliers[table] = self._task.start_applier(self._writers[table], followed.home)
+        self._writers[followed.number].send_aside(writer_messages.Sweep(followed.number))
+        self._keep_fence(followed)
+        followed.shards.begin_applying()
+        self._journaling.stop_journaling_ready_shards(followed)
+        self._monitor.watcher.look(followed)
+        self._scheduler.assign(followed)
 
     def give_up(self, table: int) -> None:
         """A table is not followed: the target refused the index that keeps its keys apart."""
-        if following := self._followed_tables.pop(table, None):
-            self._journaling.give_up(following)
+        if followed := self._followed_tables.pop(table, None):
+            self._journaling.give_up(followed)
 
     # ---- now and then
 
     def each_second(self) -> None:
         """Each second: see how far the tables are."""
         followed_tables, latest = self._followed_tables.values(), self._source_clock.latest()
-        for following in followed_tables:
-            self._look_at_lag(following, latest)
-            if following.active and following.certain and not following.consistent:
-                self._look_at_consistency(following)
+        for followed in followed_tables:
+            self._look_at_lag(followed, latest)
+            if followed.active and followed.certain and not followed.consistent:
+                self._look_at_consistency(followed)
         self._journaling.each_second()
         self._monitor.each_second()
         self._scheduler.each_second()
         if followed_tables and all(map(self._is_consistent, followed_tables)):
             self._task.consistent()
 
-    def _is_consistent(self, following: FollowedTable) -> bool:
-        is_certain = following.consistent and following.certain
-        return is_certain and following.reaches(self._goal)
+    def _is_consistent(self, followed: FollowedTable) -> bool:
+        is_certain = followed.consistent and followed.certain
+        return is_certain and followed.reaches(self._goal)
 
-    def _look_at_lag(self, following: FollowedTable, latest: float) -> None:
-        unread, now = following.unread(latest), self._loop.clock()
-        if unread > OLD and now - self._warned.get(following.number, -inf) > 600:
-            self._warned[following.number] = now
+    def _look_at_lag(self, followed: FollowedTable, latest: float) -> None:
+        unread, now = followed.unread(latest), self._loop.clock()
+        if unread > OLD and now - self._warned.get(followed.number, -inf) > 600:
+            self._warned[followed.number] = now
             log.warning(
                 "table %s: its oldest change that is not read can be %s old; the stream keeps "
                 "it for 24 hours%s",
-                following.name,
+                followed.name,
                 duration(unread),
                 "" if self._config.incr_sync_parallel else "; incr_sync_parallel = true keeps it",
             )
 
-    def _look_at_consistency(self, following: FollowedTable) -> None:
-        if following.reaches(following.consistent_from):
-            following.consistent = True
-            self._writers[following.number].send_aside(writer_messages.Sweep(following.number))
-            whole = following.plan.whole(self._config) and not following.record.skipped
+    def _look_at_consistency(self, followed: FollowedTable) -> None:
+        if followed.reaches(followed.consistent_from):
+            followed.consistent = True
+            self._writers[followed.number].send_aside(writer_messages.Sweep(followed.number))
+            whole = followed.plan.whole(self._config) and not followed.record.skipped
             log.info(
                 "table %s: %s: every change made before %s (source's clock) is applied",
-                following.name,
+                followed.name,
                 "consistent point reached" if whole else "caught up",
-                utc(following.applied_through or following.consistent_from),
+                utc(followed.applied_through or followed.consistent_from),
             )
-            self._scheduler.restrict(following)
+            self._scheduler.restrict(followed)
 
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""
-        for following in self._active():
-            self._writers[following.number].send_aside(writer_messages.Verify(following.number))
+        for followed in self._active():
+            self._writers[followed.number].send_aside(writer_messages.Verify(followed.number))
 
     def _keep_fences(self) -> None:
-        for following in self._active():
-            self._keep_fence(following)
+        for followed in self._active():
+            self._keep_fence(followed)
 
     def _save_applied(self) -> None:
         through = {
-            following.name: moment
-            for following in self._active()
-            if following.listed and following.certain
-            if (moment := following.applied_through) is not None
+            followed.name: moment
+            for followed in self._active()
+            if followed.listed and followed.certain
+            if (moment := followed.applied_through) is not None
         }
         self._applied = AppliedRecord(self._applied.run, self._applied.number + 1, through)
         self._checkpointer.save_applied(self._applied)
 
-    def _keep_fence(self, following: FollowedTable) -> None:
-        sessions = [shard.id for shard in following.shards]
-        sessions += repair_sessions(following.record.repairs)
-        self._writers[following.number].send_aside(
-            writer_messages.KeepFences(following.number, sessions)
+    def _keep_fence(self, followed: FollowedTable) -> None:
+        sessions = [shard.id for shard in followed.shards]
+        sessions += repair_sessions(followed.record.repairs)
+        self._writers[followed.number].send_aside(
+            writer_messages.KeepFences(followed.number, sessions)
         )
 
     def _active(self) -> list[FollowedTable]:
-        return [following for following in self._followed_tables.values() if following.active]
+        return [followed for followed in self._followed_tables.values() if followed.active]
 
     def save(self) -> None:
         """Save what has moved; then delete journal files of finished shards."""
         followed_tables = list(self._followed_tables.values())
-        over = [(following, following.take_finished()) for following in followed_tables]
+        over = [(followed, followed.take_finished()) for followed in followed_tables]
 
         def saved() -> None:
-            for following, shards in over:
-                self._journaling.drop(following, shards)
+            for followed, shards in over:
+                self._journaling.drop(followed, shards)
 
         self._checkpointer.save_shards(followed_tables, saved)
 
     def status(self, table: int, status: TableStatus) -> TableStatus:
         """The table's status, with its changes where they are followed."""
-        following = self._followed_tables.get(table)
-        if following is None:
+        followed = self._followed_tables.get(table)
+        if followed is None:
             return status
         now, clock = self._source_clock.latest(), self._loop.clock()
         figures: dict[str, Any] = {
-            "answers": status.answers + following.answers,
-            "shards": len(following.shards),
-            "shards_reading": following.readers,
-            "journaled": following.journaled,
-            "unread": following.unread(now),
-            "quiet_seconds": clock - following.arrived if following.newest else None,
-            "newest_change": following.newest or None,
+            "answers": status.answers + followed.answers,
+            "shards": len(followed.shards),
+            "shards_reading": followed.readers,
+            "journaled": followed.journaled,
+            "unread": followed.unread(now),
+            "quiet_seconds": clock - followed.arrived if followed.newest else None,
+            "newest_change": followed.newest or None,
             "open_shards": tuple(
                 ShardStatus(one.id, one.parent, one.sequence, one.applied_through)
-                for one in following.shards
+                for one in followed.shards
                 if one.state in (ShardState.READY, ShardState.READING)
             ),
         }
-        if following.active:
+        if followed.active:
             figures |= {
                 "state": Phase.FOLLOWING.value,
-                "changes": following.changes,
-                "skipped": following.record.skipped,
-                "change_rate": following.rate(clock),
-                "lag": following.lag(now),
-                "applied_through": following.applied_through,
-                "pending": following.pending,
-                "consistent": following.consistent,
+                "changes": followed.changes,
+                "skipped": followed.record.skipped,
+                "change_rate": followed.rate(clock),
+                "lag": followed.lag(now),
+                "applied_through": followed.applied_through,
+                "pending": followed.pending,
+                "consistent": followed.consistent,
             }
         return replace(status, **figures)  # once: it takes its time, and there can be thousands

@@ -49,31 +49,31 @@ class FollowScheduler:
 
         ``changed``: tables that can have other demands than before.
         """
-        for following in changed:
-            self._turns[following.home].queue(following)
+        for followed in changed:
+            self._turns[followed.home].queue(followed)
         for site, turns in self._turns.items():
             while not self._task.draining and (worker := self._pool.idle_reader(site)):
                 demand = turns.next()
                 if demand is None:
                     break
                 grant = self._journaling.lease if demand.journal else self._lease
-                lease = grant(demand.following, worker)
-                self._pool.lease_shard(worker, self._open_stream(demand.following), lease)
+                lease = grant(demand.followed, worker)
+                self._pool.lease_shard(worker, self._open_stream(demand.followed), lease)
                 turns.served(demand, lease.lease)
 
-    def _lease(self, following: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
-        clock, shard = self._loop.clock(), following.shards.first()
-        lease = self._ledger.grant(self, following, shard, worker.number, clock)
+    def _lease(self, followed: FollowedTable, worker: Worker) -> worker_messages.LeaseShard:
+        clock, shard = self._loop.clock(), followed.shards.first()
+        lease = self._ledger.grant(self, followed, shard, worker.number, clock)
         start, sequence = shard.position
         return worker_messages.LeaseShard(
             lease=lease.number,
-            table=following.number,
+            table=followed.number,
             shard=shard.id,
             start=start,
             sequence=sequence,
             to_journal=False,
             journaled=shard.journal.sequence if shard.journal else None,
-            iterator=following.lease(lease),
+            iterator=followed.lease(lease),
         )
 
     def closed(self, lease: ApplyingLease) -> None:
@@ -87,27 +87,27 @@ class FollowScheduler:
 
     def received(self, lease: ApplyingLease, message: worker_messages.OfLease) -> None:
         """A worker has filled a slot, or has read a shard to its tip, or as far as it can."""
-        following, shard = lease.table, lease.part
+        followed, shard = lease.table, lease.part
         match message:
             case worker_messages.Batch():
-                following.answers += message.complete
-                changes = following.publish(
+                followed.answers += message.complete
+                changes = followed.publish(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
                 self._ledger.publish(lease, message.slot, changes)
                 self._apply(lease)
             case worker_messages.Tip(_, moment):
-                following.answers += 1
-                following.tip(lease, min(moment, self._source_clock.earliest()))
-                self._turns[following.home].end_turn_at_tip(lease)
+                followed.answers += 1
+                followed.tip(lease, min(moment, self._source_clock.earliest()))
+                self._turns[followed.home].end_turn_at_tip(lease)
             case worker_messages.ShardEnd(_, over, iterator):
                 shard.iterator = iterator
                 self._ledger.end(lease, End.FINISHED if over else End.STOPPED)
-                self.assign(following)
+                self.assign(followed)
             case worker_messages.ShardGap():
-                self._monitor.from_reader(following, shard, message)
+                self._monitor.from_reader(followed, shard, message)
                 self._ledger.end(lease)
-                self.assign(following)
+                self.assign(followed)
 
     def _apply(self, lease: ApplyingLease) -> None:
         """Have the next batch of a shard applied: one at a time, since their order counts."""
@@ -143,13 +143,13 @@ class FollowScheduler:
             turns.end_long_turns()
         self.assign(*self._followed_tables.values())
 
-    def restrict(self, following: FollowedTable) -> None:
+    def restrict(self, followed: FollowedTable) -> None:
         """From its consistent point on, a table can have a stricter rule for inserts."""
-        self._pool.restrict(self._open_stream(following))
+        self._pool.restrict(self._open_stream(followed))
 
-    def _open_stream(self, following: FollowedTable) -> worker_messages.OpenStream:
-        table, record = following.plan.table, following.record
-        strict = following.consistent and not self._config.increase_executor_insert_on_dup_update
+    def _open_stream(self, followed: FollowedTable) -> worker_messages.OpenStream:
+        table, record = followed.plan.table, followed.record
+        strict = followed.consistent and not self._config.increase_executor_insert_on_dup_update
         return worker_messages.OpenStream(
-            following.number, table.name, table.keys, record.arn, record.since, strict
+            followed.number, table.name, table.keys, record.arn, record.since, strict
         )

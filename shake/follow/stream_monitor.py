@@ -46,67 +46,67 @@ class StreamMonitor:
 
     def each_second(self) -> None:
         """Each second: report what is uncertain."""
-        for following in self._followed_tables.values():
-            for one in following.shards.suspicions:
-                self._task.uncertain(f"table {following.name}: {one}")
+        for followed in self._followed_tables.values():
+            for one in followed.shards.suspicions:
+                self._task.uncertain(f"table {followed.name}: {one}")
 
-    def from_reader(self, following: FollowedTable, shard: Shard, gap: ShardGap) -> None:
+    def from_reader(self, followed: FollowedTable, shard: Shard, gap: ShardGap) -> None:
         """A shard's reader, which has ended, was refused what follows the position."""
         if gap.kind == "damaged":
-            self._task.fail(GapError(following.name, f"shard {shard.id}: {gap.reason}"))
+            self._task.fail(GapError(followed.name, f"shard {shard.id}: {gap.reason}"))
         elif gap.kind == "gone":
-            self._suspect(following, shard, ShardAnswer.GONE)
+            self._suspect(followed, shard, ShardAnswer.GONE)
         elif spared(shard, self._source_clock.latest()):
-            text = f"table {following.name}: shard {shard.id}: {gap.reason}; read from its oldest"
+            text = f"table {followed.name}: shard {shard.id}: {gap.reason}; read from its oldest"
             if shard.oldest:  # as it was read
                 self._task.retrying(text)
             else:
                 log.info("%s", text)
-            following.shards.rewind(shard)
+            followed.shards.rewind(shard)
         else:
-            self._suspect(following, shard, ShardAnswer.TRIMMED)
+            self._suspect(followed, shard, ShardAnswer.TRIMMED)
 
-    def trimmed(self, following: FollowedTable, question: Question) -> None:
+    def trimmed(self, followed: FollowedTable, question: Question) -> None:
         """See Views."""
-        for shard in following.possibly_trimmed(self._source_clock.latest()):
+        for shard in followed.possibly_trimmed(self._source_clock.latest()):
             if Question(shard.id, *shard.reached) == question:  # it is still so
-                self._suspect(following, shard, ShardAnswer.TRIMMED)
+                self._suspect(followed, shard, ShardAnswer.TRIMMED)
 
-    def _suspect(self, following: FollowedTable, shard: Shard, answer: ShardAnswer) -> None:
-        log.info("table %s: shard %s is %s; asking again", following.name, shard.id, answer.value)
+    def _suspect(self, followed: FollowedTable, shard: Shard, answer: ShardAnswer) -> None:
+        log.info("table %s: shard %s is %s; asking again", followed.name, shard.id, answer.value)
         try:
-            following.shards.suspect(shard, answer, self._loop.clock())
+            followed.shards.suspect(shard, answer, self._loop.clock())
         except GapError as error:
             self._task.fail(error)
-        self.watcher.look(following)
+        self.watcher.look(followed)
 
-    def doubted(self, following: FollowedTable, text: str) -> None:
+    def doubted(self, followed: FollowedTable, text: str) -> None:
         """See Views."""
-        following.disputed = True
+        followed.disputed = True
         self._task.uncertain(text)
 
-    def seen(self, following: FollowedTable, view: View) -> None:
+    def seen(self, followed: FollowedTable, view: View) -> None:
         """See Views."""
-        shards = following.shards
+        shards = followed.shards
         if view.whole or view.loss:
-            following.disputed = False
+            followed.disputed = False
         try:
             shards.suspect_stream(view.loss, view.asked)
             new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)
         except GapError as error:
             self._task.fail(error)
             return
-        following.unsaved.add(*new)
+        followed.unsaved.add(*new)
         if view.whole:
-            following.listed = True
-            self._checkpointer.delete_shards(following.record, following.take_removed())
+            followed.listed = True
+            self._checkpointer.delete_shards(followed.record, followed.take_removed())
         if view.whole or view.loss or shards.offspring.siblings_may_be_missing:
-            self._view_soon(following)
-        self._task.shards_changed(following.number)
+            self._view_soon(followed)
+        self._task.shards_changed(followed.number)
 
-    def _view_soon(self, following: FollowedTable) -> None:
+    def _view_soon(self, followed: FollowedTable) -> None:
         """What is uncertain is asked again."""
-        shards = following.shards
+        shards = followed.shards
         if shards.offspring.may_be_missing or shards.beginning or not len(shards):
             pause = LIST_SOON
         elif shards.suspicions:
@@ -116,17 +116,17 @@ class StreamMonitor:
         else:
             return
         at = self._loop.clock() + pause
-        if at < self._next.get(following.number, inf):
-            self._next[following.number] = at
-            self._loop.later(pause, partial(self._view_again, following, at))
+        if at < self._next.get(followed.number, inf):
+            self._next[followed.number] = at
+            self._loop.later(pause, partial(self._view_again, followed, at))
 
-    def _view_again(self, following: FollowedTable, at: float) -> None:
-        if self._next.get(following.number) == at:
-            del self._next[following.number]
-            self.watcher.look(following)
+    def _view_again(self, followed: FollowedTable, at: float) -> None:
+        if self._next.get(followed.number) == at:
+            del self._next[followed.number]
+            self.watcher.look(followed)
 
     def _view_all(self) -> None:
-        for following in self._followed_tables.values():
-            self.watcher.look(following)
-            for shard in following.possibly_trimmed(self._source_clock.latest()):
-                self.watcher.probe(following, shard)
+        for followed in self._followed_tables.values():
+            self.watcher.look(followed)
+            for shard in followed.possibly_trimmed(self._source_clock.latest()):
+                self.watcher.probe(followed, shard)

@@ -22,14 +22,14 @@ TIP_TURN = 1.0
 class ReadDemand(NamedTuple):
     """Shards of a table that are read for one purpose: to be applied, or for the journal."""
 
-    following: FollowedTable
+    followed: FollowedTable
     journal: bool
     leases: Mapping[int, Lease[Any, Any, Any]]
     waiting: int
 
     @property
     def name(self) -> tuple[int, bool]:
-        return self.following.number, self.journal
+        return self.followed.number, self.journal
 
     @property
     def held(self) -> list[Lease[Any, Any, Any]]:
@@ -74,12 +74,12 @@ class Turns:
     def served(self, demand: ReadDemand, lease: int) -> None:
         """A demand has been given a lease."""
         self._served[demand.name] = lease
-        self.queue(demand.following)
+        self.queue(demand.followed)
 
-    def queue(self, following: FollowedTable) -> None:
+    def queue(self, followed: FollowedTable) -> None:
         """Take in what a table needs now."""
-        full = self._full(following)
-        for demand in self._demands(following):
+        full = self._full(followed)
+        for demand in self._demands(followed):
             if demand.waiting and not full:
                 figure = len(demand.leases), self._served.get(demand.name, 0)
                 self._waiting.add(demand.name, figure)
@@ -93,9 +93,9 @@ class Turns:
             ReadDemand(one, True, one.journal_leases, self._journaling.waiting(one)),
         )
 
-    def _full(self, following: FollowedTable) -> bool:
+    def _full(self, followed: FollowedTable) -> bool:
         """The table has all the readers that it is allowed."""
-        return following.readers >= self._most
+        return followed.readers >= self._most
 
     def end_long_turns(self) -> None:
         """Where shards wait, end the leases of those that were read the longest.
@@ -105,11 +105,11 @@ class Turns:
         """
         self._unserved = -self._pool.idle_readers(self._site)
         ours = [one for one in self._followed_tables.values() if one.home is self._site]
-        pairs = [self._demands(following) for following in ours]
+        pairs = [self._demands(followed) for followed in ours]
         for demand, other in [*pairs, *(pair[::-1] for pair in pairs)]:
             if demand.waiting and demand.leases:
                 self._end_turns(demand.held[: demand.waiting])
-            elif demand.waiting and self._full(demand.following):
+            elif demand.waiting and self._full(demand.followed):
                 self._end_turns(other.held[:1])
             elif demand.waiting:
                 self._unserved += 1

@@ -50,13 +50,13 @@ class View:
 class Views(Protocol):
     """Receives what the source says, in the loop."""
 
-    def seen(self, following: FollowedTable, view: View) -> None:
+    def seen(self, followed: FollowedTable, view: View) -> None:
         """A stream was viewed."""
 
-    def doubted(self, following: FollowedTable, text: str) -> None:
+    def doubted(self, followed: FollowedTable, text: str) -> None:
         """The source table seems to be another one; it is asked again."""
 
-    def trimmed(self, following: FollowedTable, question: Question) -> None:
+    def trimmed(self, followed: FollowedTable, question: Question) -> None:
         """What follows the position of this question is trimmed."""
 
 
@@ -81,17 +81,17 @@ class StreamWatcher:
         for number in range(_TABLES):
             threading.Thread(target=self._run, name=f"watcher-{number}", daemon=True).start()
 
-    def look(self, following: FollowedTable, parent: str = "") -> None:
+    def look(self, followed: FollowedTable, parent: str = "") -> None:
         """View a stream: the children of a shard, or, without one, all shards and the table."""
-        questions = following.shards.questions()
-        name = (following, parent)
-        self._put(following.name, name, partial(self._look, following, parent, questions))
+        questions = followed.shards.questions()
+        name = (followed, parent)
+        self._put(followed.name, name, partial(self._look, followed, parent, questions))
 
-    def probe(self, following: FollowedTable, shard: Shard) -> None:
+    def probe(self, followed: FollowedTable, shard: Shard) -> None:
         """See whether what is unread of a shard is still there."""
         question = Question(shard.id, *shard.reached)
-        name = (following, question)
-        self._put(following.name, name, partial(self._probe, following, question))
+        name = (followed, question)
+        self._put(followed.name, name, partial(self._probe, followed, question))
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         """Call ``then`` in the loop if the source table is still the one that was copied.
@@ -153,25 +153,25 @@ class StreamWatcher:
                 self._due[table] = None
                 self._changed.notify()
 
-    def _probe(self, following: FollowedTable, question: Question) -> None:
-        if self._source.answer(following.record.arn, question) is ShardAnswer.TRIMMED:
-            self._post(partial(self._views.trimmed, following, question))
+    def _probe(self, followed: FollowedTable, question: Question) -> None:
+        if self._source.answer(followed.record.arn, question) is ShardAnswer.TRIMMED:
+            self._post(partial(self._views.trimmed, followed, question))
 
-    def _look(self, following: FollowedTable, parent: str, questions: list[Question]) -> None:
-        asked, arn = time.monotonic(), following.record.arn
+    def _look(self, followed: FollowedTable, parent: str, questions: list[Question]) -> None:
+        asked, arn = time.monotonic(), followed.record.arn
         children = self._source.list_children(arn, parent) if parent else None
         if children:
             view = View(asked, children, whole=False)
         else:
-            doubt = partial(self._views.doubted, following)
-            stream = self._same_table(following.plan, arn, doubt)
+            doubt = partial(self._views.doubted, followed)
+            stream = self._same_table(followed.plan, arn, doubt)
             loss = stream_loss(stream, arn)
             listing = self._source.look_at_shards(arn)
             if listing is None:
                 view = View(asked, [], False, loss or f"its stream {arn} is gone")
             else:
                 view = View(asked, listing, True, loss, self._ask_all(arn, questions))
-        self._post(partial(self._views.seen, following, view))
+        self._post(partial(self._views.seen, followed, view))
 
     def _ask_all(self, arn: str, questions: list[Question]) -> dict[str, ShardAnswer]:
         if not questions:

@@ -158,8 +158,8 @@ class Parts:
 
         Changes cost little, so followed tables can share processes. ``number``: see WriterProcess.
         """
-        following = [*self._follow_writers.values(), *self._appliers.values()]
-        shared = [process for process in _processes(following) if process.site is site]
+        sharing = [*self._follow_writers.values(), *self._appliers.values()]
+        shared = [process for process in _processes(sharing) if process.site is site]
         if not alone and len(shared) >= APPLIERS:
             return min(shared, key=lambda one: len(one.writers))
         return WriterProcess(
