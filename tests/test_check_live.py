@@ -110,7 +110,7 @@ def test_a_check_beside_a_busy_task_finds_what_was_planted_and_nothing_else(
     stopped(migration, process)
 
 
-def test_a_difference_of_a_quiet_table_beside_a_task_is_reported(
+def test_a_difference_is_reported_and_a_key_that_goes_and_comes_back_is_none(
     followed: Followed, tmp_path: Path
 ) -> None:
     followed.simulator.table(followed.name)
@@ -120,9 +120,28 @@ def test_a_difference_of_a_quiet_table_beside_a_task_is_reported(
     process = migration.start()
     consistent(migration)
     planted = plant(followed)
+    hot = {"pk": {"S": "hot"}}
+    looks: list[Call] = []
+
+    def looks_for_hot(call: Call) -> bool:
+        """Whether it is a Scan, or one of the first looks at what seems to be extra."""
+        keys = call.request.get("RequestItems", {}).get(followed.name, {})
+        if "ProjectionExpression" in keys and hot in keys["Keys"]:
+            looks.append(call)
+            return len(looks) <= 4
+        return copies(call)
+
+    def gone_for_a_moment(call: Call, answer: Callable[[], Reply]) -> Reply:
+        followed.table.delete(hot)
+        reply = answer()
+        followed.put("hot", n={"N": str(time.monotonic_ns())})
+        return reply
+
+    followed.simulator.faults.rule(1.0, gone_for_a_moment, where=looks_for_hot)
     report = tmp_path / "report"
     assert check.main(["--conf", str(migration.conf), "--report", str(report)]) == 1
     assert differences(report) == planted
+    assert len(looks) > 4
     stopped(migration, process)
 
 

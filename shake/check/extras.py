@@ -149,7 +149,17 @@ class Extras:
         names = {self._document_name(one, one): key for one, key in zip(decoded, keys, strict=True)}
         for document in self._absent(self._sides.stored.documents_of(decoded)):
             found[names[self._document_name(document, decoded[0])]].append(document)
-        return [Mismatch(key, _state(some), some) for key, some in found.items()]
+        return [Mismatch(key, self._state(some), some) for key, some in found.items()]
+
+    def _state(self, keys: list[Key]) -> bytes:
+        """What stands for all that is stored of some keys, whatever its order.
+
+        The keys alone do not: an item can go and come back between two looks, with other content.
+        """
+        state = blake2b(digest_size=16)
+        for document in sorted(one for key in keys for one in self._sides.stored.whole(key)):
+            state.update(document)
+        return state.digest()
 
     def _document_name(self, document: Key, like: Key) -> Any:
         """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
@@ -215,11 +225,3 @@ class Extras:
             first = one not in known
             known.add(one)
         return first
-
-
-def _state(documents: list[Key]) -> bytes:
-    """What stands for some documents, whatever their order."""
-    state = blake2b(digest_size=16)
-    for document in sorted(map(encoded, documents)):
-        state.update(document)
-    return state.digest()
