@@ -76,7 +76,7 @@ class Repairs:
 
     def kept(self, table: Table) -> KeptItems:
         """The items of a table that could not be stored."""
-        return self._checkpoints.kept(table.name)
+        return self._checkpoints.kept(table.name, writes=True)
 
 
 @contextlib.contextmanager

@@ -68,9 +68,9 @@ class Checkpoints:
                 found[table] = (_identity(table, documents) or UNKNOWN).origin
         return found
 
-    def kept(self, table: str) -> KeptItems:
-        """The items of a table that cannot be stored."""
-        return KeptItems(self._store, table)
+    def kept(self, table: str, *, writes: bool = False) -> KeptItems:
+        """The items of a table that cannot be stored; ``writes``: to be changed."""
+        return KeptItems(self._store, table, writes=writes)
 
     def kept_tallies(self, tables: Iterable[str]) -> dict[str, Tally]:
         """How many items are kept, of those tables that have some."""

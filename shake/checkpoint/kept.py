@@ -127,14 +127,25 @@ class KeptItems:
     """The kept items of one table. Thread-safe.
 
     Every change of a document is an exchange for the one that is there (see Store.swap), and a
-    document without an item stays behind for a while. So what an earlier process has sent late
-    changes nothing. ``wait`` is called before each try to write, and can block.
+    document without an item stays behind for a while. An item only comes in exchange for such an
+    empty document, which is inserted first. A process that ``writes`` exchanges all empty ones
+    before it uses what it has read. So what an earlier process has sent late changes nothing, also
+    where the item has been stored or deleted since. ``wait`` is called before each try to write,
+    and can block.
     """
 
-    def __init__(self, store: Store, table: str, *, wait: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        table: str,
+        *,
+        writes: bool = False,
+        wait: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
         self._collection = bad_name(table)
         self._wait = wait
+        self._to_fence = writes
         self._lock = threading.Lock()
         self._documents: dict[str, dict[str, Any]] | None = None
 
@@ -166,7 +177,25 @@ class KeptItems:
         if self._documents is None:
             read = self._insist(lambda: self._store.read(self._collection))
             self._documents = {one["_id"]: one for one in read if one["_id"].startswith(PREFIX)}
+            if self._to_fence:
+                for one in read:
+                    if one.get("Gone"):
+                        self._exchange_empty(self._documents, one)
+                self._to_fence = False
         return self._documents
+
+    def _exchange_empty(self, documents: dict[str, dict[str, Any]], old: dict[str, Any]) -> None:
+        """Exchange an empty document for one with another mark; take in what is there instead."""
+        key, new = old["_id"], _marked(old)
+        if self._swap(old, new):
+            documents[key] = new
+        else:
+            self._read_again(documents, key)
+
+    def _read_again(self, documents: dict[str, dict[str, Any]], key: str) -> None:
+        documents.pop(key, None)
+        there = self._insist(lambda: self._store.read(self._collection, [key]))
+        documents.update((one["_id"], one) for one in there)
 
     # ---- writing
 
@@ -177,7 +206,7 @@ class KeptItems:
     def remove(self, key: str) -> None:
         """Keep nothing more under a key (see entry_id); that is durable on return."""
         if key in self:
-            self._exchange(key, {"_id": key, "Format": FORMAT, "Gone": int(time.time())})
+            self._exchange(key, _empty(key))
 
     def sweep(self) -> None:
         """Delete the documents of items that have left long ago."""
@@ -188,16 +217,15 @@ class KeptItems:
                     del self._loaded()[one["_id"]]
 
     def _exchange(self, key: str, document: dict[str, Any]) -> None:
-        new = document | {"Mark": uuid.uuid4().hex}
+        new = _marked(document)
         with self._lock:
             documents = self._loaded()
-            while not self._swap(documents.get(key), new):
-                there = self._insist(lambda: self._store.read(self._collection, [key]))
-                if there and there[0]["Mark"] == new["Mark"]:
-                    break  # a try that was not confirmed
-                documents.pop(key, None)
-                documents.update((one["_id"], one) for one in there)
-            documents[key] = new
+            while (old := documents.get(key)) is None or old["Mark"] != new["Mark"]:
+                step = new if old else _marked(_empty(key))
+                if self._swap(old, step):
+                    documents[key] = step
+                else:
+                    self._read_again(documents, key)
 
     def _swap(self, old: Document | None, new: Document | None) -> bool:
         known = None if old is None else {"_id": old["_id"], "Mark": old["Mark"]}
@@ -211,3 +239,13 @@ class KeptItems:
             except StoreUnavailable:
                 time.sleep(_RETRY_SECONDS)
         return attempt()
+
+
+def _empty(key: str) -> dict[str, Any]:
+    """A document without an item."""
+    return {"_id": key, "Format": FORMAT, "Gone": int(time.time())}
+
+
+def _marked(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with a mark that no other one has."""
+    return document | {"Mark": uuid.uuid4().hex}

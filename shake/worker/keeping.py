@@ -70,7 +70,7 @@ class Keeper:
         """
         if config.bad_items == "stop" and not opened.kept:
             return None
-        kept = KeptItems(store(), opened.description.name, wait=wait)
+        kept = KeptItems(store(), opened.description.name, writes=True, wait=wait)
         return cls(config, opened, kept, report)
 
     @property
@@ -78,6 +78,10 @@ class Keeper:
         """How many items this copy has counted, which the target has refused."""
         self._kept.reload()  # other writers of this copy have kept items, too
         return sum(item.counted and item.stamp == self._stamp for item in self._kept.items())
+
+    def begin(self) -> None:
+        """Void what an earlier process has sent, and what is still to arrive."""
+        self._kept.items()
 
     # ---- pages and changes
 

@@ -184,6 +184,8 @@ class CollectionWriter:
         """Carry out an order, or what is not answered: then return None."""
         match message:
             case messages.Sweep():
+                if self._keeper:
+                    self._keeper.begin()
                 if staging := self._staging():
                     staging.sweep(published=True)
             case messages.Verify():
