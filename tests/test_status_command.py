@@ -15,12 +15,17 @@ from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.standing import Run
 from shake.checkpoint.standing import standing as standing_of
+from shake.checkpoint.summary import TaskSummary
 from shake.checkpoint.task_lock import TaskLock
+from shake.cli.status import View, _lines
+from shake.config import load
 from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import Snapshot
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
+from tests.support.snapshots import table
+from tests.support.snapshots import task as snapshot
 from tests.support.steering import control, copy_held, scanned, shake, socket_of, standing
 from tests.support.streams_faults import instead
 from tests.support.wait import until
@@ -79,6 +84,18 @@ def test_a_running_task_answers_itself(followed: Followed, store: dict[str, Any]
     assert "paused" in text
     assert "shake control resume" in text
     stopped(migration, process)
+
+
+def test_a_copy_says_when_it_will_be_complete() -> None:
+    config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
+    now = 1_796_000_000.0  # 00:53:20 UTC
+    for rate, shown in ((0.5, ["  copied at: about 01:18 UTC, in 25m 00s"]), (0.0, [])):
+        summary = summarize(snapshot(table(items=250, rate=rate), time=now), "token")
+        read = TaskSummary.of("status", summary.document())
+        lines = _lines(config, View(Run.RUNNING, "", read, live=True), now)
+        assert [line for line in lines if "copied at" in line] == shown
+    old = {name: value for name, value in summary.document().items() if name != "SecondsLeft"}
+    assert TaskSummary.of("status", old) == summary  # as an earlier version saved it
 
 
 @each_store

@@ -238,6 +238,14 @@ def test_the_summary_tells_totals_rates_and_costs() -> None:
     ]
 
 
+def test_the_summary_has_no_rate_of_a_time_in_which_changes_were_followed() -> None:
+    followed = {"lag": 11.0, "applied_through": 50.0}
+    copied = table("orders", "following", items=1000, bytes=5_000_000, seconds=4.0, **followed)
+    lines = summary(task(copied, seconds=90_000.0))
+    rows = [line.split() for line in lines[2:4]]
+    assert [row[6:8] for row in rows] == [["250", "1.2"], ["-", "-"]]
+
+
 def test_the_summary_fits_80_columns() -> None:
     large = {"items": 10**8, "bytes": 10**11, "seconds": 3600.0, "capacity": 1e8}
     costs = {"retries": 12_345, "throttles": 123_456}

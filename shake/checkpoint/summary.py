@@ -31,7 +31,8 @@ class TaskSummary:
     ``token`` is that of its task lock. ``exit_status`` is -1 until the run has ended.
     ``state`` and ``reason`` are those of the Snapshot. ``last_error`` is kept over later runs,
     with the time when it was seen. ``applied_through`` is on the source's clock, all other times
-    are on the clock of the machine of the run. ``kept`` items cannot be stored.
+    are on the clock of the machine of the run. ``kept`` items cannot be stored. ``seconds_left`` is
+    that of the copy, -1 where it is unknown, as for a version that did not save it.
     """
 
     token: str
@@ -52,6 +53,7 @@ class TaskSummary:
     lines: tuple[TableLine, ...] = ()
     last_error: str = ""
     last_error_at: float = 0.0
+    seconds_left: float = -1.0
 
     @property
     def ended(self) -> bool:
@@ -77,13 +79,15 @@ class TaskSummary:
     def of(cls, collection: str, document: Document) -> TaskSummary:
         """The summary that ``document()`` wrote. Raises RefusedError for any other."""
         read = Fields(collection, document)
-        values = {one.name: _value(read, one.type, _NAMES[one.name]) for one in fields(cls)[:-3]}
+        values = {one.name: _value(read, one.type, _NAMES[one.name]) for one in fields(cls)[:-4]}
         lines = document.get("Lines")
         if not isinstance(lines, list):
             raise read.wrong("Lines", lines)
         values["lines"] = tuple(_line(one, read) for one in lines)
         values["last_error"] = read.text("LastError")
         values["last_error_at"] = read.real("LastErrorAt")
+        if "SecondsLeft" in document:
+            values["seconds_left"] = read.real("SecondsLeft")
         return cls(**values)
 
 

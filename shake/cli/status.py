@@ -24,7 +24,7 @@ from shake.control.address import socket_path
 from shake.control.client import ask
 from shake.control.commands import GetStatus
 from shake.errors import GapError, RunError, ShakeError, UsageError
-from shake.status.figures import COMPLETE, duration, iso, many, percent, size, utc
+from shake.status.figures import COMPLETE, clock_time, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
 from shake.status.logs import one_line
 from shake.status.wrapping import terminal_width, wrapped
@@ -157,6 +157,9 @@ def _of_summary(config: Config, summary: TaskSummary, view: View, now: float) ->
         f"  copied: {percent(_known(summary.fraction))}, {many(summary.items, 'item')}, "
         f"{size(summary.bytes)}; {summary.tables_done} of {many(summary.tables, 'table')} done"
     )
+    if summary.seconds_left > 0 and not summary.ended:
+        end = clock_time(summary.at, summary.seconds_left)
+        yield f"  copied at: about {end} UTC, in {duration(summary.seconds_left)}"
     if summary.kept:
         yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"
     if not config.sync_schema_only and config.sync_mode != "full":
@@ -218,6 +221,7 @@ def _document(config: Config, view: View, now: float) -> dict[str, Any]:
             "age_seconds": round(max(0.0, now - summary.at), 1),
             "exit_status": summary.exit_status if summary.ended else None,
             "fraction": _known(summary.fraction),
+            "seconds_left": _known(summary.seconds_left),
             "last_error": summary.last_error or None,
             "last_error_at": iso(summary.last_error_at),
             "tables": [_table(one) for one in summary.lines],

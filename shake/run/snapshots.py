@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shake.config import Config, Redactor
 from shake.farm.health import Health
@@ -56,6 +56,8 @@ class Snapshots:
             self.parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
             for copy in self.parts.copies
         )
+        if paused_at is not None:  # no copy ends while nothing is read
+            tables = tuple(replace(table, pace=0.0, seconds_left=None) for table in tables)
         return Snapshot(
             id=self.config.id,
             sync_mode=self.config.sync_mode,

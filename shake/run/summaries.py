@@ -99,6 +99,7 @@ def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") 
         lines=tuple(map(_line, sorted(snapshot.tables, key=_need)[:MAX_TABLES])),
         last_error=error,
         last_error_at=now if error else 0.0,
+        seconds_left=-1.0 if everything.seconds_left is None else everything.seconds_left,
     )
 
 

@@ -96,7 +96,7 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
         return _changes(snapshot, table)
     parts = [
         table.state,
-        percent(fraction(table)),
+        *([percent(part)] if (part := fraction(table)) is not None else []),
         many(table.items, "item"),
         *([size(table.bytes)] if table.bytes else []),  # keys alone have none
         f"{count(table.rate)} items/s",
@@ -104,7 +104,7 @@ def _line(snapshot: Snapshot, table: TableStatus) -> str:
     if table.seconds_left is not None:
         parts.append(f"{duration(table.seconds_left)} left")
     if table.capacity and not table.segments:  # a check
-        parts.append(f"{count(round(table.capacity))} read units")
+        parts.append(many(round(table.capacity), "read unit"))
     if table.segments:
         parts.append(f"{table.segments_done}/{table.segments} segments")
     if table.journaled:

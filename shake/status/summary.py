@@ -39,7 +39,9 @@ def summary(snapshot: Snapshot, width: int = 0) -> list[str]:
         f"{many(everything.items, 'item')}, {size(everything.bytes)}{' in all runs' * resumed}"
     )
     lines = [f"{head}: {snapshot.reason}" if snapshot.reason else head]
-    lines += _grids([_HEADS, *map(_row, (*snapshot.tables, everything))], width)
+    # The time of the task also counts what came after the copy: it gives no rate.
+    whole = _row(everything, rated=everything.lag is None)
+    lines += _grids([_HEADS, *map(_row, snapshot.tables), whole], width)
     lines += [_RESUMED] * resumed
     lines += [f"table {t.name}: {t.error}" for t in snapshot.tables if t.error]
     lines += [f"KEPT, NOT STORED: table {t.name}: {kept(t)}" for t in snapshot.tables if t.kept]
@@ -47,7 +49,7 @@ def summary(snapshot: Snapshot, width: int = 0) -> list[str]:
     return lines + [_filtered(table) for table in snapshot.tables if table.filtered]
 
 
-def _row(table: TableStatus) -> tuple[str, ...]:
+def _row(table: TableStatus, rated: bool = True) -> tuple[str, ...]:
     items, written = table.items - table.items_before, table.bytes - table.bytes_before
     per_second = 1 / table.seconds if table.seconds else 0.0
     return (
@@ -56,8 +58,8 @@ def _row(table: TableStatus) -> tuple[str, ...]:
         count(table.items),
         size(table.bytes),
         f"{table.seconds:.1f}s",
-        count(items * per_second),
-        f"{written * per_second / 1e6:.1f}",
+        count(items * per_second) if rated else "-",
+        f"{written * per_second / 1e6:.1f}" if rated else "-",
         count(table.retries),
         count(table.throttles),
         short(table.capacity),
