@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +17,7 @@ from pymongo import MongoClient
 from shake.demo.mongo import SecantusDB
 from tests.support.followed import Followed
 from tests.support.migration import Migration
-from tests.support.wire import Wire
+from tests.support.wire import ANY_WRITE, Moment, Wire
 from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish, tasks
 
 pytestmark = pytest.mark.slow
@@ -79,6 +80,30 @@ def test_a_run_that_dies_behind_the_rename_is_continued(
     assert not any("Segment" in call.request for call in calls), "it was copied twice"
     others = set(server[name].list_collection_names()) - {name}
     assert len(others) == (policy == "rename")
+
+
+def test_runs_that_die_at_each_save_behind_the_rename_are_continued(
+    followed: Followed, migration: Migration, wire: Wire, server: Any
+) -> None:
+    """The new UUID is saved, the mark is removed, and the phase is saved: each of it, or not."""
+    name = followed.name
+    killed(migration, wire, "answer", "renameCollection", f"{name}.{name}")
+    scans = len(followed.simulator.journal)
+    for number in range(MOST):
+        moment: Moment = "answer" if number % 2 else "request"
+        process = migration.start("--until-consistent")
+        kill = partial(migration.kill, process)
+        met = wire.stop_at(moment, ANY_WRITE, f"{name}-checkpoint.{name}", kill, skip=number)
+        result = migration.wait(process)
+        assert result.status == (-9 if met.is_set() else 0), result
+        if not met.is_set():
+            break
+    assert number > 5
+    assert stored(server, name) == [{"pk": key} for key in KEYS]
+    assert server[name][name].count_documents({}) == len(KEYS)
+    assert server[name].list_collection_names() == [name]
+    calls = followed.simulator.journal[scans:]
+    assert not any("Segment" in call.request for call in calls), "it was copied twice"
 
 
 def test_a_collection_that_a_user_has_put_in_place_is_not_taken_for_the_copy(
