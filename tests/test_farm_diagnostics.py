@@ -57,6 +57,15 @@ def test_an_answer_to_an_earlier_question_stands_for_no_other_process() -> None:
     assert gather(ask)[1:] == [("worker 1", "now"), ("worker 2", "now")]
 
 
+def test_processes_of_two_machines_can_have_the_same_number() -> None:
+    def ask(diagnostics: Diagnostics) -> int:
+        diagnostics.add(Diagnosis("worker 0 on a", 7, 1, 0.0, ""))
+        diagnostics.add(Diagnosis("worker 1 on b", 7, 1, 0.0, ""))
+        return 2
+
+    assert [role for role, _ in gather(ask)[1:]] == ["worker 0 on a", "worker 1 on b"]
+
+
 def test_a_repeated_failure_is_told_once_and_shown_while_it_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

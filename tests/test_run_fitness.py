@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from shake.farm.pool import Worker, WorkerPool
 from shake.farm.worker_messages import Tip
 from shake.process.loop import Loop
+from shake.process.messages import Diagnosis, Failed
 from shake.process.site import ThisMachine
 from shake.run.fitness import Fitness, Kind
 from shake.source.client import Credentials, Endpoint
@@ -25,6 +27,36 @@ class Place(ThisMachine):
 
     def create_arena(self, slots: int) -> int:
         return -1
+
+    def launch(self, *_: Any) -> Any:
+        self.child = Far()
+        return self.child, self.child
+
+
+class Far:
+    """Process and connection of a child elsewhere, which sends ``message``."""
+
+    pid, status = 1, None
+
+    def __init__(self) -> None:
+        self.peer: Any = None
+        self.message: Any = None
+
+    def attach(self, loop: Loop, peer: Any) -> None:
+        self.peer = peer
+
+    def begin(self, start: Any, set_up: Any) -> None:
+        pass
+
+    def send(self, message: Any) -> None:
+        pass
+
+    def receive(self) -> tuple[list[Any], bool]:
+        return [self.message], True
+
+    def says(self, message: Any) -> None:
+        self.message = message
+        self.peer.read()
 
 
 class World:
@@ -72,6 +104,19 @@ class World:
             each_second()
             self.fitness.each_second()
         return sorted(set(self.task.told), key=str)
+
+
+def test_what_a_child_reports_of_its_machine_ends_no_task_and_names_the_node() -> None:
+    world = World()
+    worker, site = world.pool.workers[1], world.sites[1]
+    worker.start()
+    site.child.says(Failed("its disk is full", "", of_machine=True))
+    [error] = world.task.given_up[site]
+    assert str(error) == "worker 1 on b: its disk is full"
+    site.child.says(Diagnosis("worker 1", 1, 1, 0.0, ""))
+    assert world.task.heard[0].role == "worker 1 on b"
+    site.child.says(Failed("the item cannot be stored", ""))
+    assert world.task.heard[1].text == "the item cannot be stored"
 
 
 REPORTED = "node b has read nothing for 30 s, while others do: no route"

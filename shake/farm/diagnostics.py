@@ -21,13 +21,14 @@ class Diagnostics:
         self._one_at_a_time = threading.Lock()
         self._changed = threading.Condition()
         self._expected: int | None = None
-        # By process: one that answers late is in time for the next who asks, and counts once.
-        self._reports: dict[int, Diagnosis] = {}
+        # By process: one that answers late is in time for the next who asks, and counts once. Two
+        # machines can have processes of the same number, with names that differ.
+        self._reports: dict[tuple[str, int], Diagnosis] = {}
 
     def add(self, answer: Diagnosis) -> None:
         """A child has answered; called in the loop."""
         with self._changed:
-            self._reports[answer.pid] = answer
+            self._reports[answer.role, answer.pid] = answer
             self._changed.notify_all()
 
     def gather(self) -> list[Diagnosis]:

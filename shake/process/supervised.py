@@ -11,7 +11,7 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.process.child import Child
 from shake.process.loop import Loop
-from shake.process.messages import Failed, FromChild, Start
+from shake.process.messages import Diagnosis, Failed, FromChild, Start
 from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.site import HERE, Site
 from shake.process.ulimits import shortage
@@ -105,6 +105,8 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
             case Failed(text, detail, of_machine=True):
                 log.debug("%s", detail)
                 self.fail(RunError(f"{self.label}: {text}"))
+            case Diagnosis(role=role):  # so that it differs from that of other machines
+                self.received(message._replace(role=f"{role} on {self.site.node}"))
             case _:
                 self.received(message)
 

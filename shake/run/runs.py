@@ -81,8 +81,11 @@ class Runs:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor handles signals
-            if not self._resync.met or self.options.until_consistent:
+            if not self._resync.met:
                 raise
+            if self.options.until_consistent:
+                text = "stopped before all was consistent: start again to go on"
+                raise RunError(text) from None
             log.info("stopped: what is done is saved, start again to go on")
             return None
 

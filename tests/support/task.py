@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ class Notes:
         self.writer = writer
         self.told: list[Any] = []  # errors and texts
         self.heard: list[Any] = []
+        self.given_up: defaultdict[Site, list[RunError]] = defaultdict(list)
         self.died: list[int] = []
         self.read: list[int] = []
         self.over: list[int] = []
@@ -34,6 +36,7 @@ class Notes:
         self.told.append(error)
 
     def fail_at(self, site: Site, error: RunError) -> None:
+        self.given_up[site].append(error)
         self.fail(error)
 
     def give_up(self, site: Site, why: str) -> bool:
