@@ -87,6 +87,22 @@ def test_a_node_with_the_secret_gets_a_link_that_carries_data_both_ways(listener
     node.stream.close()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
+def test_both_sides_notice_within_30_seconds_that_nothing_arrives(listener: Listener) -> None:
+    links = pair(listener)
+    for one in links:
+        with socket.socket(fileno=os.dup(one.stream.fileno())) as connection:
+
+            def value(option: int, of: socket.socket = connection) -> int:
+                return of.getsockopt(socket.IPPROTO_TCP, option)
+
+            assert value(socket.TCP_USER_TIMEOUT) == 30_000
+            assert value(socket.TCP_KEEPIDLE) + 4 * value(socket.TCP_KEEPINTVL) == 30
+            assert value(socket.TCP_KEEPCNT) == 4
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    closes(*links)
+
+
 def test_a_link_never_blocks_a_loop_and_leaves_nothing_unseen(listener: Listener) -> None:
     """Both sides in one thread, as an event loop uses them: each only when a selector says so."""
     head, node = pair(listener)
@@ -336,17 +352,27 @@ def test_a_port_that_is_taken_is_refused(certificate: Certificate) -> None:
         Listener(Address("127.0.0.1", listener.port), SECRET, certificate)
 
 
-@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH\r\n"])
-def test_a_node_says_that_no_head_is_at_the_address(said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "encrypts"), [(b"", False), (b"SSH-2.0-OpenSSH\r\n", False), (b"HTTP/1.1 400", True)]
+)
+def test_a_node_says_that_no_head_is_at_the_address_and_can_try_again(
+    certificate: Certificate, said: bytes, encrypts: bool
+) -> None:
+    """The head can come later: another program has its port, or a balancer stands before it."""
+
     def answer() -> None:
-        with server.accept()[0] as connection:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(server.accept()[0])
+            if encrypts:
+                tls = certificate.context.wrap_socket(connection, server_side=True)
+                connection = stack.enter_context(tls)
             connection.sendall(said)
             connection.recv(4096)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises((RefusedError, OSError)) as refused:
+        with pytest.raises(OSError) as refused:  # noqa: PT011
             connect(Address("127.0.0.1", server.getsockname()[1]), SECRET, "n1", seconds=2)
         thread.join()
     if said:

@@ -305,6 +305,24 @@ def test_a_node_that_cannot_do_its_work_is_in_no_further_epoch_for_a_while() -> 
     assert members.why_aside(2, 90.0) == "node b is set aside for 120 s: its disk is full"
 
 
+def test_a_node_is_not_blamed_for_time_that_the_head_cannot_grant() -> None:
+    members = Membership()
+    for number in (1, 2):
+        members.join(number, f"n{number}", f"m{number}", 0.0)
+    members.begin(0.0)
+    for now in (5.0, 7.0):
+        for number in (1, 2):
+            assert members.ask(number, now, -1.0) == 0.0
+            assert members.deny(number) is (now == 5.0)  # said once
+    members.cut(1, 8.0)
+    assert members.change(GRANT + MARGIN)[1] == [1, 2]
+    for number in (3, 4):  # the same, for the second time
+        members.join(number, "n", f"m{number - 2}", 30.0)
+        members.cut(number, 30.0)
+        members.join(number, "n", f"m{number - 2}", 30.0)
+        assert members.why_aside(number, 30.0) == ""
+
+
 def test_a_node_that_was_lost_often_works_at_once_where_no_other_one_is_left() -> None:
     members = Membership()
     for number in range(1, 3):

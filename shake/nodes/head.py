@@ -31,6 +31,11 @@ _PAUSE = 1.0
 _BEGIN_SECONDS = 10.0
 #: Seconds between two lines of the log while no node is there.
 _NOTICE_EVERY = 30.0
+#: The head has no time to grant.
+_NO_TIME = (
+    "node %s gets no more time to write: the task lock could not be renewed, because the "
+    "checkpoint store does not answer. The node ends its workers, and joins again"
+)
 
 
 class Link(Protocol):
@@ -256,6 +261,8 @@ class Head:
                 most = self._until() - self._clock()
                 if seconds := self._members.ask(number, self._clock(), most):
                     node.post(messages.Granted(asked, seconds))
+                elif self._loop and most <= 0 and self._members.deny(number):
+                    log.warning(_NO_TIME, node.node)
             case messages.Begun(epoch):
                 if epoch == self._members.epoch:
                     self._begun.add(number)

@@ -30,6 +30,10 @@ HELLO_SECONDS = 5.0
 #: Connections whose hello goes on: from one address, so that it cannot keep others away, and in
 #: all. More are closed at once, and a node tries again.
 MAX_HELLOS_OF_ADDRESS, MAX_HELLOS = 32, 256
+#: Seconds after which the kernel closes a connection over which nothing arrives, where it can.
+#: Otherwise a node without work would wait for hours for a head whose machine has no power.
+SILENT_SECONDS = 30
+_NO_HEAD = "what answers there is no head of shake"
 #: Seconds between two lines about connections that were no nodes. The port can be open to many.
 _COMPLAINT_SECONDS = 10.0
 
@@ -161,7 +165,8 @@ def connect(
 ) -> Link:
     """The node's side: one try of a link to the head.
 
-    Raises RefusedError where no other try will help, and OSError where one may.
+    Raises RefusedError where no other try will help, and OSError where one may: a head can come
+    where something else answers now.
     """
     connection = socket.create_connection((address.host, address.port), timeout=seconds)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -176,8 +181,14 @@ def connect(
         tls.close()
         if isinstance(error, ssl.SSLEOFError):
             raise ConnectionResetError("the other side has closed the connection") from None
-        if isinstance(error, (HelloError, ssl.SSLError)):
-            raise _refused(address, error) from None
+        if isinstance(error, WrongSecretError):
+            raise RefusedError(
+                f"the head at {address} has another secret: give this node the secret of its head"
+            ) from None
+        if isinstance(error, ssl.SSLError):
+            raise ConnectionError(f"{_NO_HEAD}: no TLS 1.3 ({error.reason})") from None
+        if isinstance(error, HelloError):
+            raise ConnectionError(f"{_NO_HEAD}: {error}") from None
         raise
     return Link(TlsStream(tls), name, address.host)
 
@@ -188,16 +199,23 @@ def _encrypted(
     """The connection with TLS, whose handshake is still to come. Closes it at an error."""
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _end_if_silent(connection)
         return context.wrap_socket(connection, server_side=server, do_handshake_on_connect=False)
     except BaseException:
         connection.close()
         raise
 
 
-def _refused(address: Address, error: Exception) -> RefusedError:
-    if isinstance(error, WrongSecretError):
-        return RefusedError(
-            f"the head at {address} has another secret: give this node the secret of its head"
-        )
-    return RefusedError(f"at {address} is no head of shake: {error}")
+def _end_if_silent(connection: socket.socket) -> None:
+    """Have the kernel notice that the other machine, or the network, is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # https://man7.org/linux/man-pages/man7/tcp.7.html
+    values = {
+        "TCP_KEEPIDLE": SILENT_SECONDS // 3,
+        "TCP_KEEPINTVL": SILENT_SECONDS // 6,
+        "TCP_KEEPCNT": 4,
+        "TCP_USER_TIMEOUT": SILENT_SECONDS * 1000,
+    }
+    for name, value in values.items():
+        if option := getattr(socket, name, None):  # not every system has each of them
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)

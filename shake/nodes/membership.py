@@ -74,6 +74,7 @@ class _Node:
     until: float = 0.0  # it writes nothing from then on, by the head's clock
     asked: float = 0.0
     leaves: bool = False
+    denied: bool = False  # it asked, and the head had no time to grant
     aside: bool = False  # it works, and is to be in no further epoch for a while
 
     def is_aside(self, now: float) -> bool:
@@ -179,7 +180,7 @@ class Membership:
         if found is None:
             return
         counts = found.state in (*_WORKING, State.JOINED, State.ENDED)
-        if counts and not (found.leaves or found.is_aside(now)):
+        if counts and not (found.leaves or found.denied or found.is_aside(now)):
             found.past.failed(now)
         if found.state in _WORKING:
             found.state = State.CUT
@@ -193,8 +194,17 @@ class Membership:
             return 0.0
         found.asked = now
         seconds = max(0.0, min(GRANT, most))
+        found.denied = found.denied and not seconds
         found.until = max(found.until, now + seconds + MARGIN)
         return seconds
+
+    def deny(self, node: int) -> bool:
+        """A node got no time, for no reason of its own: whether that is news."""
+        found = self._nodes.get(node)
+        news = found is not None and found.state is State.MEMBER and not found.denied
+        if found and news:
+            found.denied = True
+        return news
 
     def confirm(self, node: int, epoch: int) -> None:
         """A node has ended all that it did in an epoch, which is over."""
@@ -214,7 +224,7 @@ class Membership:
         }
         begun = self.ready(now)
         for number, one in self._nodes.items():
-            one.aside, one.state = False, State.JOINED
+            one.aside, one.denied, one.state = False, False, State.JOINED
             if number in begun:
                 one.asked = now
                 # A first grant can be on its way.
@@ -231,7 +241,7 @@ class Membership:
         lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
         for number in lost:
             one = self._nodes[number]
-            if one.state is not State.CUT and not (one.leaves or one.aside):
+            if one.state is not State.CUT and not (one.leaves or one.denied or one.aside):
                 one.past.failed(now)
             one.state = State.LOST
         names = {
