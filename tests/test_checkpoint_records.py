@@ -50,6 +50,7 @@ def checkpoints(store: FileStore) -> Checkpoints:
         phase=st.sampled_from(sorted(SAVED.values(), key=str)),
         staged=st.booleans(),
         replaces=st.text(),
+        replaced=st.lists(st.text()).map(tuple),
         first=COUNT,
     )
 )
@@ -242,6 +243,18 @@ def test_a_copy_begun_anew_twice_replaces_what_the_last_complete_one_filled(
     second = checkpoints.begin_anew(copying, 2, "its stream was disabled again")
     assert (first.replaces, second.replaces) == ("complete", "complete")
     assert second.on_existing == "resync"
+
+
+def test_commands_for_all_collections_that_copies_have_replaced_are_refused(
+    checkpoints: Checkpoints,
+) -> None:
+    """For so many of them that none of the last day is missing."""
+    record = replace(TABLE, phase=Phase.DONE, staged=True)
+    for number in range(30):
+        record = replace(record.anew(0, 2, "a gap", str(number)), phase=Phase.DONE)
+        assert record.fenced == tuple(map(str, range(number, max(number - 17, -1), -1)))
+    assert record.replacing("20").fenced.count("20") == 1
+    assert replace(record, phase=Phase.COPYING).anew(0, 2, "a gap", "x").fenced == record.fenced
 
 
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(

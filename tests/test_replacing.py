@@ -12,17 +12,26 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import bson
 import pytest
 from pymongo import MongoClient
 
-from shake.checkpoint.records import CopyRun, OnExisting
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.file_store import FileStore
+from shake.checkpoint.records import CopyRun, OnExisting, TableRecord
+from shake.checkpoint.stream_records import StreamRecord
 from shake.config import load
 from shake.demo.mongo import Mongod
-from shake.errors import Stopped
+from shake.errors import RunError, Stopped
+from shake.plan.plan import Action, Plan, TablePlan
+from shake.plan.positions import StreamPosition
+from shake.run.sessions import replaced_fenced
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Location
+from shake.stream.shard import Shard
+from shake.targets.contract import Changes, Fence, Location
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.wait import until
@@ -312,3 +321,30 @@ def test_rename_drops_nothing_that_an_earlier_run_has_moved_away_to_drop_it(
     [moved] = [name for name, content in contents.items() if content == [OLD]]
     [named] = {line for line in one.notices if line.startswith(f"{one.name}.{moved}:")}
     assert "target.db.exist = rename keeps it" in named
+
+
+def test_a_late_change_of_any_replaced_collection_is_refused(
+    server: Any, name: str, tmp_path: Path
+) -> None:
+    """Not only of the last one."""
+    namespace, uuids = f"{name}.{TABLE.name}", tuple(f"{number:032x}" for number in range(3))
+    settings = [f"id={name}", f"target.address=mongodb://{server.address[0]}:{server.address[1]}"]
+    config = load(None, {}, settings).config
+    checkpoints = Checkpoints(FileStore(tmp_path, "checkpoint", sync=lambda handle: None))
+    table = TableRecord(TABLE.name, namespace, 1, 1, replaces=uuids[0], replaced=uuids[1:])
+    stream = StreamRecord(TABLE.name, "arn", run=5, stamp=1)
+    checkpoints.begin_table(table)
+    checkpoints.save_stream(stream, [Shard("shard-1", "", "1")])
+    plan = Plan((TablePlan(TABLE, Action.RESYNC, table, ()),))
+    server[name][TABLE.name].insert_one({"pk": "k"})
+    late = memoryview(bson.encode({"q": {"pk": "k"}, "limit": 1}))
+    nothing = memoryview(b"")
+    target = MongoTarget(config, threading.Event(), print)
+    positions = {TABLE.name: StreamPosition(stream, [])}
+    with contextlib.closing(target), replaced_fenced(config, checkpoints, plan, positions):
+        for uuid in uuids:
+            writer = target.writer(namespace, TABLE, Fence(uuid, run=4))
+            with pytest.raises(RunError, match="has later changes"):
+                writer.apply(Changes(nothing, nothing, late), "shard-1")
+    assert server[name][TABLE.name].count_documents({}) == 1
+    server.drop_database(name)

@@ -17,6 +17,10 @@ STATUS_TABLE = "status_table"
 #: What happens to a collection that has the name already.
 OnExisting = Literal["create", "rename", "drop", "resync"]
 
+#: Collections of which the UUIDs are remembered: a copy takes its time, and no command is expected
+#: after a day.
+_REPLACED = 16
+
 
 def new_generation() -> str:
     """Identifies a record, and what belongs to it, until a user removes the checkpoint.
@@ -50,9 +54,10 @@ class TableRecord:
     again. ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of
     changes for which the table was copied anew. ``staged``: the copy fills a staging collection,
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
-    task's own collection that a new copy replaces. ``drops`` are the UUIDs of all collections that
-    the copy, or an unfinished one before it, was to drop. ``first`` is the stamp of the task's
-    first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
+    task's own collection that a new copy replaces, and ``replaced`` are those of earlier ones, the
+    last one first, for as long as commands for them can arrive. ``drops`` are the UUIDs of all
+    collections that the copy, or an unfinished one before it, was to drop. ``first`` is the stamp
+    of the task's first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
     """
 
     table: str
@@ -70,6 +75,7 @@ class TableRecord:
     first: int = 0
     drops: tuple[str, ...] = ()
     generation: str = ""
+    replaced: tuple[str, ...] = ()
 
     def moved(self, phase: Phase) -> TableRecord:
         """The record in its next phase; ValueError for a step that shake.phase does not allow."""
@@ -86,18 +92,30 @@ class TableRecord:
         touched before ``target.db.exist`` was asked.
         """
         ours = self.published if self.staged else self.phase is not Phase.PREPARING
+        record = self.replacing(collection_uuid) if ours else self
         return replace(
-            self,
+            record,
             stamp=max(now, self.stamp + self.run + 1),
             segments=segments,
             on_existing="resync" if ours else self.on_existing,
             phase=Phase.PREPARING,
             run=self.run + 1,
             gap=gap,
-            replaces=(collection_uuid if ours else "") or self.replaces,
             first=self.first or self.stamp,
             drops=() if ours else self.drops,
         )
+
+    def replacing(self, collection_uuid: str) -> TableRecord:
+        """The record of a copy that replaces this collection of the task; "" is none."""
+        if collection_uuid in ("", self.replaces):
+            return self
+        earlier = [one for one in self.fenced if one != collection_uuid]
+        return replace(self, replaces=collection_uuid, replaced=tuple(earlier[:_REPLACED]))
+
+    @property
+    def fenced(self) -> tuple[str, ...]:
+        """The UUIDs of all replaced collections for which a late command can arrive."""
+        return (self.replaces, *self.replaced) if self.replaces else ()
 
     @property
     def copy_run(self) -> CopyRun:
@@ -133,6 +151,7 @@ class TableRecord:
             "Replaces": self.replaces,
             "FirstStamp": self.first,
             "Drops": list(self.drops),
+            "Replaced": list(self.replaced),
             # Not as fields: older servers take no dots in their names.
             "Settings": [f"{key}={value}" for key, value in self.settings.items()],
             **generation_field(self.generation),
@@ -165,6 +184,7 @@ class TableRecord:
             replaces=fields.text("Replaces") if "Replaces" in document else "",
             first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
             drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
+            replaced=tuple(fields.texts("Replaced")) if "Replaced" in document else (),
             generation=fields.text("Life") if "Life" in document else "",
         )
 

@@ -224,7 +224,7 @@ class Planner:
             record, drops=tuple(dict.fromkeys([*record.drops, found.collection_uuid]))
         )
         if found.collection_uuid in filled:
-            record = replace(dropping, replaces=found.collection_uuid)
+            record = dropping.replacing(found.collection_uuid)
             return _with_policy(replace(plan, record=record), "resync")
         match self._config.target_db_exist:
             case "drop":

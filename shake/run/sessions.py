@@ -49,10 +49,11 @@ def replaced_fenced(
     """Have the target refuse late changes of collections that a new copy replaces, or has replaced.
 
     Before MongoDB 6.0 such a change goes to what has the name by then: the new copy. So the
-    sessions of the old collection are ended before that copy gets the name. The server forgets
-    them after 30 minutes, however long the copy takes. So they are refreshed while the run lasts.
+    sessions of all collections before it are ended before that copy gets the name. The server
+    forgets them after 30 minutes, however long the copy takes. So they are refreshed while the run
+    lasts.
     """
-    replaced = [table for table in plan.tables if table.record.replaces]
+    replaced = [table for table in plan.tables if table.record.fenced]
     followed = [table for table in replaced if table.table.name in positions]
     if not followed:
         yield
@@ -63,11 +64,12 @@ def replaced_fenced(
         ended: list[tuple[Writer, list[str]]] = []
         for table in followed if not target.takes_uuids else ():
             stream = positions[table.table.name].record
-            fence = Fence(table.record.replaces, stream.run)
-            writer = target.writer(table.namespace, table.table, fence)
             names = checkpoints.shard_names(stream.table) + repair_sessions(stream.repairs)
-            writer.end_shards(names)
-            ended.append((writer, names))
+            for collection_uuid in table.record.fenced:
+                fence = Fence(collection_uuid, stream.run)
+                writer = target.writer(table.namespace, table.table, fence)
+                writer.end_shards(names)
+                ended.append((writer, names))
         # In a thread, because a target that hangs must not hold up anything.
         thread = threading.Thread(target=_keep, args=(ended, stop), name="fences", daemon=True)
         thread.start()
