@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from shake.stream.suspicion import Question
+from shake.schema import Question
 
 #: What to do about an item that cannot be stored.
 KEEP_ADVICE = "; bad.items = keep sets such items aside and goes on"

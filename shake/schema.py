@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 #: A parsed DynamoDB value, ``{"S": "a"}``, and a parsed item, ``{"name": value, ...}``.
 Typed: TypeAlias = dict[str, Any]
@@ -128,3 +128,14 @@ class Table:
 
 def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+class Question(NamedTuple):
+    """A shard, and a position in it: where it starts and the last number that was read.
+
+    Without a position, whether there is such a shard; without a shard, whether there is the stream.
+    """
+
+    shard: str = ""
+    start: str = ""
+    sequence: str = ""

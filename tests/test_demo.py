@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shake.demo.__main__ import main
+from shake.cli.demo import main
 from shake.demo.servers import free_port
 from shake.demo.story import Story
 from shake.status.server import status_server

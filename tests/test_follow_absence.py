@@ -24,10 +24,10 @@ from shake.errors import GapError, RunError
 from shake.phase import Phase
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.run.resync import Resync
+from shake.schema import Question
 from shake.source.client import Credentials, Endpoint
 from shake.source.dynamodb import DynamoSource
 from shake.stream import suspicion
-from shake.stream.suspicion import Question
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration

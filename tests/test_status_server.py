@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shake.control.commands import Reply
 from shake.errors import RefusedError
+from shake.process.diagnosis import diagnose
 from shake.status import http as http_server
-from shake.status.diagnostics_page import profile_server, report
+from shake.status.diagnostics_page import profile_server
 from shake.status.http import HttpResponse, Route, Server
 from shake.status.monitor import Monitor
 from shake.status.server import status_server
@@ -448,7 +449,7 @@ def test_diagnostics_show_every_thread_of_every_process() -> None:
     thread.start()
     held.wait()
     try:
-        reports = [report("supervisor"), report("worker 1", queue="3 of 8 slots")]
+        reports = [diagnose("supervisor"), diagnose("worker 1", queue="3 of 8 slots")]
     finally:
         done.set()
         thread.join()

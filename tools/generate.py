@@ -12,9 +12,9 @@ from pathlib import Path
 
 from shake.cli.check import CHECK
 from shake.cli.definition import root_parser
+from shake.cli.demo import DEMO
 from shake.cli.main import COMMANDS
 from shake.cli.supervisor import RUN
-from shake.demo.__main__ import DEMO
 from tools.completion import completion
 from tools.dashboard import dashboard
 from tools.example import example

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from shake.process.site import NodeStatus
 from shake.status.metrics import metrics
-from shake.status.snapshot import NodeStatus, ProcessStatus, Snapshot, TableStatus
+from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "docs/metrics.md"

@@ -10,12 +10,12 @@ from shake.cli.bad import BAD
 from shake.cli.check import CHECK
 from shake.cli.control import CONTROL
 from shake.cli.definition import root_parser
+from shake.cli.demo import DEMO
 from shake.cli.forget import FORGET
 from shake.cli.keys import KEYS
 from shake.cli.node import NODE
 from shake.cli.status import STATUS
 from shake.cli.supervisor import PLAN, RUN
-from shake.demo.__main__ import DEMO
 
 #: In the order of a migration. A further command is one more entry here.
 COMMANDS = (PLAN, RUN, STATUS, CONTROL, CHECK, BAD, FORGET, NODE, KEYS, DEMO)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from shake.process.diagnosis import diagnose
 from shake.process.messages import Diagnosis
-from shake.status.diagnostics_page import report
 
 #: Seconds that a process has for its answer; one that hangs must not hang the page.
 _PATIENCE = 2.0
@@ -39,7 +39,7 @@ class Diagnostics:
                 self._post(self._start)
                 self._changed.wait_for(self._complete, _PATIENCE)
                 children = sorted(self._reports.values(), key=lambda each: each.role)
-            return [report("supervisor"), *children]
+            return [diagnose("supervisor"), *children]
 
     def _start(self) -> None:
         expected = self._ask()

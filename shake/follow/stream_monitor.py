@@ -12,10 +12,11 @@ from shake.farm.farm import Farm
 from shake.farm.worker_messages import ShardGap
 from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
+from shake.schema import Question
 from shake.stream import suspicion
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 log = logging.getLogger("shake.farm")
 

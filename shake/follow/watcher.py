@@ -16,13 +16,14 @@ from shake.farm.farm import Farm
 from shake.follow.table import FollowedTable
 from shake.plan.origins import another_table, stream_difference
 from shake.plan.plan import TablePlan
+from shake.schema import Question
 from shake.source.agreement import agreed
 from shake.source.contract import Stream
 from shake.source.streams import stream_loss
 from shake.stream import suspicion
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 log = logging.getLogger("shake.farm")
 

@@ -18,8 +18,7 @@ from shake.nodes.connection import Stream, exchange
 from shake.nodes.membership import Membership, State
 from shake.nodes.node import Node
 from shake.process.loop import Loop
-from shake.process.site import HURRY_SECONDS, Site, SiteUser
-from shake.status.snapshot import NodeStatus
+from shake.process.site import HURRY_SECONDS, NodeStatus, Site, SiteUser
 
 log = logging.getLogger("shake.nodes")
 

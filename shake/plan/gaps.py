@@ -6,10 +6,11 @@ from multiprocessing.pool import ThreadPool
 
 from shake.errors import SourceError, as_refusal
 from shake.plan.plan import Plan
+from shake.schema import Question
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.stream.shard import Shard, ShardState
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 #: Shards that are asked for at the same time.
 _THREADS = 8

@@ -119,6 +119,6 @@ def _tell(channel: LogChannel, text: str, *, of_machine: bool) -> None:
 def diagnosis(role: str, queue: str) -> Diagnosis:
     """What this process is doing, for the diagnostics page."""
     # Imported when asked for: it costs every start of a child what few will ever look at.
-    from shake.status.diagnostics_page import report
+    from shake.process.diagnosis import diagnose
 
-    return report(role, queue)
+    return diagnose(role, queue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shake.process import arena
 from shake.process.alike import Process
@@ -16,7 +16,6 @@ from shake.process.spawn import spawn
 
 if TYPE_CHECKING:
     from shake.process.loop import Loop, Peer
-    from shake.status.snapshot import NodeStatus
 
 
 TakenSetUp = TypeVar("TakenSetUp", bound=Message, contravariant=True)
@@ -91,6 +90,24 @@ HERE = ThisMachine()
 
 #: Seconds that sites have to end their children where the run must end soon. They kill them.
 HURRY_SECONDS = 1.5
+
+
+#: States of a node in which it does its work.
+WORKING = ("joined", "member", "leaving")
+
+
+class NodeStatus(NamedTuple):
+    """A machine on which children run. ``state`` is a word of nodes.membership.State.
+
+    ``cpu`` is how many CPUs its processes use of late, and ``memory`` their resident bytes.
+    """
+
+    name: str
+    address: str
+    state: str
+    workers: int
+    cpu: float
+    memory: int
 
 
 class SiteUser(Protocol):

@@ -15,10 +15,11 @@ from shake.checkpoint.pidfile import pid_path
 from shake.config import Config
 from shake.phase import Phase
 from shake.plan.plan import Plan
+from shake.process.diagnosis import diagnose
 from shake.process.messages import Diagnosis
 from shake.run.oversight import Oversight
 from shake.run.shutdown import Ending
-from shake.status.diagnostics_page import profile_server, report
+from shake.status.diagnostics_page import profile_server
 from shake.status.figures import duration
 from shake.status.monitor import Monitor
 from shake.status.progress import Reporter
@@ -44,7 +45,7 @@ class Asked:
     """
 
     fresh: Callable[[], Snapshot | None] | None = None
-    reports: Callable[[], list[Diagnosis]] = lambda: [report("supervisor")]
+    reports: Callable[[], list[Diagnosis]] = lambda: [diagnose("supervisor")]
     poll_quickly: Callable[[], None] = lambda: None
     check: Callable[[], CheckStatus | None] = lambda: None
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shake.schema import UNKNOWN, Origin, Table
+from shake.schema import UNKNOWN, Origin, Question, Table
 from shake.source.connection import Buffer
 from shake.source.scan import ScanPlan
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 if TYPE_CHECKING:
     from shake.config import ScanFilter

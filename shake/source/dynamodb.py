@@ -10,7 +10,7 @@ import orjson
 
 from shake.backoff import Backoff
 from shake.errors import RunError, SourceError
-from shake.schema import Table
+from shake.schema import Question, Table
 from shake.source.agreement import agreed
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
@@ -27,7 +27,7 @@ from shake.source.streams import (
 from shake.source.tables import origin_of, table_of
 from shake.stream import suspicion
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 if TYPE_CHECKING:
     from shake.config import ScanFilter

@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from shake import __version__
 from shake.phase import Phase
-from shake.status.snapshot import WORKING, NodeStatus, ProcessStatus, Snapshot, TableStatus
+from shake.process.site import WORKING, NodeStatus
+from shake.status.snapshot import ProcessStatus, Snapshot, TableStatus
 
 __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shake.process.site import NodeStatus
+
 
 class ShardStatus(NamedTuple):
     """A shard that is not applied to its end: the last number that is, and up to which time."""
@@ -108,24 +110,6 @@ class ProcessStatus:
     cpu_seconds: float | None = None
     memory: int | None = None
     node: str = ""
-
-
-#: States of a node in which it does its work.
-WORKING = ("joined", "member", "leaving")
-
-
-class NodeStatus(NamedTuple):
-    """A machine on which children run. ``state`` is a word of nodes.membership.State.
-
-    ``cpu`` is how many CPUs its processes use of late, and ``memory`` their resident bytes.
-    """
-
-    name: str
-    address: str
-    state: str
-    workers: int
-    cpu: float
-    memory: int
 
 
 class CheckStatus(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 from shake import __version__
 from shake.phase import Phase
+from shake.process.site import WORKING, NodeStatus
 from shake.schema import OLD
 from shake.status.figures import (
     COMPLETE,
@@ -34,9 +35,7 @@ from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
 from shake.status.readiness import consistency
 from shake.status.snapshot import (
-    WORKING,
     CheckStatus,
-    NodeStatus,
     ProcessStatus,
     Snapshot,
     TableStatus,

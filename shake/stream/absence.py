@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from shake.errors import GapError
+from shake.schema import Question
 from shake.stream import suspicion
 from shake.stream.shard import Shard, ShardState
-from shake.stream.suspicion import Question, ShardAnswer, Suspicions
+from shake.stream.suspicion import ShardAnswer, Suspicions
 
 _STREAM = ""  # stands for a name, which no shard has
 

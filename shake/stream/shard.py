@@ -7,8 +7,9 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple
 
+from shake.schema import Question
 from shake.stream.listing import Listed
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 
 class ShardState(Enum):

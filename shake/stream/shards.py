@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
 
+from shake.schema import Question
 from shake.stream.absence import Absence
 from shake.stream.children import ShardChildren
 from shake.stream.listing import Listed, ancestors, listed_late, orphans_of
 from shake.stream.queue import Queue
 from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState, new_shard
-from shake.stream.suspicion import Question, ShardAnswer
+from shake.stream.suspicion import ShardAnswer
 
 
 class Shards:

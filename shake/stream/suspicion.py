@@ -43,17 +43,6 @@ class ShardAnswer(Enum):
     TRIMMED = "trimmed"
 
 
-class Question(NamedTuple):
-    """A shard, and a position in it: where it starts and the last number that was read.
-
-    Without a position, whether there is such a shard; without a shard, whether there is the stream.
-    """
-
-    shard: str = ""
-    start: str = ""
-    sequence: str = ""
-
-
 @dataclass(slots=True)
 class Suspicion:
     """Something that may be missing: ``answers`` said so, from ``first`` to ``last``."""
