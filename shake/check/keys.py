@@ -21,7 +21,6 @@ from shake.codec.contract import KeyForm, Options
 from shake.codec.number import parts
 from shake.config import Config
 from shake.schema import Attribute, Table
-from shake.targets.capabilities import capabilities
 
 #: The values of the key attributes in a form that is equal, and has one hash, for equal keys.
 Identity = tuple[Any, ...]
@@ -43,7 +42,7 @@ _NOTHING = object()
 
 def stored_keys(table: Table, config: Config) -> StoredKeys:
     """The keys of one table, as the target of a configuration holds them."""
-    if capabilities(config.target_type).documents == "bson":
+    if config.capabilities.documents == "bson":
         return StoredKeys(table, config)
     typed = replace(config, convert_type="raw", convert_id=_ALIAS, id_mode="objectid")
     return ItemKeys(table, typed)

@@ -25,7 +25,6 @@ from shake.schema import Table
 from shake.source.clock import SourceClock
 from shake.source.connection import Buffer
 from shake.source.scan import ScanPlan
-from shake.targets.capabilities import capabilities
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_AT_ONCE = 100
@@ -111,8 +110,7 @@ class SourceTable:
         self._rooms = rooms
         self.stored = stored_keys(table, config)
         self._keys = self.stored.ours
-        documents = capabilities(config.target_type).documents
-        self._kind = SourcePage if documents == "bson" else ItemPage
+        self._kind = SourcePage if config.capabilities.documents == "bson" else ItemPage
         self._options = self._keys.options
 
     def page(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shake.id_rule import IdRule
 from shake.schema import Keys
-from shake.targets.capabilities import capabilities
 
 if TYPE_CHECKING:
     from shake.config import Config
@@ -42,7 +41,7 @@ class Options:
         """As a configuration has them."""
         return cls(
             keys,
-            config.convert_type if capabilities(config.target_type).documents == "bson" else "json",
+            config.convert_type if config.capabilities.documents == "bson" else "json",
             config.convert_id,
             config.convert_number_overflow,
             config.id_mode,

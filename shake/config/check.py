@@ -13,7 +13,6 @@ from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.windows import overlap
 from shake.errors import UsageError
-from shake.targets.capabilities import capabilities
 
 _ONE_HOST = "behind mongodb+srv:// stands one host name and no port; DNS has the others"
 _NOT_ENCODED = (
@@ -127,11 +126,11 @@ def _check_tables(config: Config) -> None:
 
 
 def _check_target(config: Config) -> None:
-    if capabilities(config.target_type).holds_checkpoints:
+    if config.capabilities.holds_checkpoints:
         _check_connection("target.address", config.target_address)
     else:
         _check_url("target.address", config.target_address)
-    if config.target_db_exist == "rename" and not capabilities(config.target_type).renames:
+    if config.target_db_exist == "rename" and not config.capabilities.renames:
         raise UsageError(
             f"target.db.exist = rename: {config.target_type} cannot rename a table; "
             "drop it, or leave the key empty"
@@ -155,7 +154,7 @@ def _check_checkpoint(config: Config) -> None:
             )
     elif address is not None:
         _check_connection("checkpoint.address", address)
-    elif not capabilities(config.target_type).holds_checkpoints:
+    elif not config.capabilities.holds_checkpoints:
         raise UsageError(
             f"target.type = {config.target_type} cannot hold checkpoints: set checkpoint.address "
             "to a MongoDB, or checkpoint.type = file"

@@ -14,6 +14,8 @@ from shake.config.key_type import Setting
 from shake.config.names import bad_name, mapped, selects, stored_name
 from shake.errors import UsageError
 from shake.id_rule import IdRule
+from shake.targets.capabilities import CAPABILITIES
+from shake.targets.contract import Capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,11 @@ class Config(DeclaredKeys):
         """Every secret text in this configuration, passwords inside addresses too."""
         texts = self.as_settings()
         return frozenset(s for k in KEYS if k.secret for s in k.secret.findall(texts[k.name]) if s)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the target can do."""
+        return CAPABILITIES[self.target_type]
 
     @property
     def scan_filter(self) -> ScanFilter | None:

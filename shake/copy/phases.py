@@ -11,7 +11,6 @@ from shake.copy.writers import CopyWriters
 from shake.farm import writer_messages as messages
 from shake.farm.farm import Farm
 from shake.phase import Phase
-from shake.targets.capabilities import capabilities
 
 log = logging.getLogger("shake.farm")
 
@@ -38,8 +37,7 @@ class CopyPhases:
         self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
         config = farm.config
-        deletes_ranges = capabilities(config.target_type).deletes_ranges
-        self._by_position = deletes_ranges and not config.id_rule.by_key
+        self._by_position = config.capabilities.deletes_ranges and not config.id_rule.by_key
 
     @property
     def over(self) -> bool:

@@ -33,7 +33,6 @@ from shake.source.streams import stream_problem
 from shake.status.figures import many
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, ShardState
-from shake.targets.capabilities import capabilities
 from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, Staging, Target
 from shake.targets.same_collection import collation_problem, mismatch
@@ -45,7 +44,7 @@ def following_problems(config: Config) -> list[str]:
     if config.sync_mode != "full":
         if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
             refusals.append(problem)
-        if not (config.increase_executor_upsert or capabilities(config.target_type).updates_only):
+        if not (config.increase_executor_upsert or config.capabilities.updates_only):
             refusals.append(
                 f"increase.executor.upsert = false: target.type = {config.target_type} cannot "
                 "leave out changes of missing items"

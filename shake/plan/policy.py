@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from shake.config import Config
 from shake.plan.plan import Plan, TablePlan
-from shake.targets.capabilities import capabilities
 
 #: A statement of a policy, and a role of MongoDB, as JSON has them.
 Statement: TypeAlias = Mapping[str, str | list[str]]
@@ -59,7 +58,7 @@ def mongodb_roles(config: Config, plan: Plan) -> dict[str, list[Role]]:
     written = {table.namespace.partition(".")[0] for table in plan.tables}
     roles: dict[str, list[Role]] = {}
     checkpoints = [_role("readWrite", config.checkpoint_database)]
-    if capabilities(config.target_type).documents == "bson":
+    if config.capabilities.documents == "bson":
         roles["target.address"] = [_role("readWrite", name) for name in sorted(written)]
         if config.target_mongodb_type == "sharding":
             roles["target.address"].append(_role("clusterManager", "admin"))

@@ -29,7 +29,6 @@ from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.figures import many
 from shake.status.http import check_port
-from shake.targets.capabilities import capabilities
 from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
 
@@ -141,7 +140,7 @@ def spreading_problems(config: Config, target: Target | None = None, kept: int =
             "shake check --repair, or run without --nodes"
         )
     unfenced = target.unfenced if target else ""
-    if not capabilities(config.target_type).renames:
+    if not config.capabilities.renames:
         unfenced = f"target.type = {config.target_type} can refuse no late command"
     if unfenced:
         found.append(

@@ -19,7 +19,6 @@ from shake.source.contract import Source
 from shake.source.item_size import item_bytes
 from shake.source.scan import ScanPlan
 from shake.status.figures import many
-from shake.targets.capabilities import capabilities
 
 #: A sample is a page of so many items from each of so many segments. It ends early once it has
 #: consumed so many units, which one page of large items does: 1 MB.
@@ -68,7 +67,7 @@ def take_samples(
     config: Config, source: Source, plans: Sequence[TablePlan]
 ) -> Mapping[str, Sample]:
     """A sample of each table that is to be copied into documents, by the table's name."""
-    if config.sync_schema_only or capabilities(config.target_type).documents != "bson":
+    if config.sync_schema_only or config.capabilities.documents != "bson":
         return {}
     copied = [plan for plan in plans if plan.copies]
     with ThreadPool(_THREADS) as threads:

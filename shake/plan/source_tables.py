@@ -20,7 +20,6 @@ from shake.source.client import Unreachable
 from shake.source.contract import Source, Stream
 from shake.source.streams import stream_problem, table_arn
 from shake.stream import suspicion
-from shake.targets.capabilities import capabilities
 
 T = TypeVar("T")
 
@@ -246,7 +245,7 @@ def shared_namespaces(config: Config, found: list[tuple[Table, bool]]) -> list[s
         for namespace, times in namespaces.items()
         if times > 1
     ]
-    if not capabilities(config.target_type).folds_case:
+    if not config.capabilities.folds_case:
         return lines
     databases: dict[str, str] = {}
     for database in sorted({namespace.partition(".")[0] for namespace in namespaces}):

@@ -11,7 +11,6 @@ from shake.plan.plan import Action, TablePlan, count_segments
 from shake.schema import OLD, RETENTION
 from shake.source.streams import stream_loss
 from shake.status.figures import count, duration, in_short, many
-from shake.targets.capabilities import capabilities
 
 
 def several_users(tables: list[str]) -> str:
@@ -49,7 +48,7 @@ def _of_table(config: Config, scanners: int, plan: TablePlan) -> Iterable[str]:
     name = f"table {plan.table.name}"
     for part in plan.table.left_out:
         yield f"{name}: {part} is NOT COPIED, since this version of shake does not support it"
-    if config.convert_type == "mchange" and capabilities(config.target_type).documents == "bson":
+    if config.convert_type == "mchange" and config.capabilities.documents == "bson":
         yield (f"{name}: convert.type = mchange makes every number a double: long ones lose digits")
     record = plan.stream and plan.stream.record
     if plan.stream and record and (loss := stream_loss(plan.stream.stream, record.arn)):
