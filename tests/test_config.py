@@ -456,6 +456,7 @@ def test_a_star_of_the_map_carries_its_part_of_the_name_over() -> None:
         ("a = :x", "x```L```[]", "'L'"),
         ("a = :x", "x=1", "'x=1'"),
         ("a = :x", "x```N```1~~~", "~~~"),
+        ("a = :x", "x```S```1```y```S```2", "entries separated by ~~~"),
     ],
 )
 def test_a_scan_filter_that_does_not_fit_is_refused(

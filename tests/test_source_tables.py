@@ -276,7 +276,7 @@ def test_what_is_not_known_of_a_table_is_named() -> None:
     odd = index_of("odd", ("a", "HASH"), ("b", "NEAREST"))
     answer = described(
         GlobalSecondaryIndexes=[odd, MANY | {"Condition": "b > 1"}],
-        LocalSecondaryIndexes=[index_of("untyped", ("p", "HASH"), ("z", "RANGE"))],
+        LocalSecondaryIndexes=[index_of("untyped", ("p", "HASH"), ("z", "RANGE")), {}],
         VectorIndexes=[{"IndexName": "near"}],
         Replicas=[],
         NewThing=None,
@@ -289,6 +289,7 @@ def test_what_is_not_known_of_a_table_is_named() -> None:
         "secondary index odd, whose key is a HASH, b NEAREST",
         "Condition of secondary index many",
         "secondary index untyped, whose key is p HASH, z RANGE",
+        "secondary index without a name, whose key is not described",
     )
 
 
@@ -317,6 +318,36 @@ def test_a_table_that_is_being_created_is_waited_for(monkeypatch: pytest.MonkeyP
     with Faulty(answers) as server, client_of(server.url) as (client, retries):
         assert client.describe("t").keys.partition.name == "p"
     assert [one.reason for one in retries] == ["table t is being created"] * 3
+
+
+@pytest.mark.parametrize(
+    ("differs", "words"),
+    [
+        ({"AttributeDefinitions": None}, "check that source.endpoint_url"),
+        ({"CreationDateTime": "2026-01-01T00:00:00Z"}, "check that source.endpoint_url"),
+        ({"TableStatus": "ARCHIVED"}, "restore it from its backup"),
+        ({"TableStatus": "INACCESSIBLE_ENCRYPTION_CREDENTIALS"}, "KMS key again"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused_with_the_way_out(
+    differs: dict[str, Any], words: str
+) -> None:
+    with (
+        Faulty([described(**differs)]) as server,
+        client_of(server.url) as (client, _),
+        pytest.raises(RefusedError, match=words),
+    ):
+        client.describe("t")
+
+
+def test_numbers_of_a_description_can_be_missing_or_texts() -> None:
+    empty = dict.fromkeys(("CreationDateTime", "TableId", "TableArn", "TableSizeBytes"))
+    with (
+        Faulty([described(ItemCount="5", **empty)]) as server,
+        client_of(server.url) as (client, _),
+    ):
+        table = client.describe("t")
+    assert (table.items, table.bytes, table.origin.created) == (5, 0, 0.0)
 
 
 def test_a_table_that_is_being_deleted_is_refused() -> None:

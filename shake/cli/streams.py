@@ -51,8 +51,9 @@ def say(text: str) -> None:
     except BrokenPipeError:
         pass
     except OSError as error:
-        reason = f"stdout cannot be written to: {error.strerror}"
-        raise RunError(f"{reason}; send it to another file or disk") from error
+        raise RunError(
+            f"stdout cannot be written to: {error.strerror}; send it to another file or disk"
+        ) from error
 
 
 def complain(text: str) -> None:

@@ -87,9 +87,13 @@ class ScanFilter:
         return re.sub(r"#n\d+", lambda found: names.get(found[0], found[0]), text)
 
 
+#: Where a further entry begins, which is not separated from this one.
+_ENTRY = re.compile(r"```\s*:?\w+\s*```\s*(S|N|B|BOOL)\s*```", re.IGNORECASE)
+
+
 def _value(entry: str) -> tuple[str, str, str]:
     parts = entry.split("```", 2)
-    if len(parts) < 3:
+    if len(parts) < 3 or _ENTRY.search(parts[2]):
         raise UsageError(
             f"{_VALUES}: {entry.strip()!r} is not name```type```value (entries separated by ~~~)"
         )

@@ -73,10 +73,8 @@ _OF_CREDENTIALS = {
 _KMS = re.compile(r"KMS key|AWSKMS|\bkms:[A-Z]")
 #: Policies that can refuse what the IAM policy of a user allows.
 #: Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
-_POLICY = re.compile(
-    "service control policy|resource control policy|VPC endpoint policy|permissions boundary|"
-    "session policy|resource-based policy"
-)
+_POLICIES = ("service control", "resource control", "VPC endpoint", "session", "resource-based")
+_POLICY = re.compile(f"({'|'.join(_POLICIES)}) policy|permissions boundary")
 
 
 def advice(operation: str, code: str, message: str) -> str:

@@ -12,6 +12,11 @@ from shake.schema import Attribute, Keys, Origin, SecondaryIndex, Table
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TableDescription.html
 _READABLE = frozenset({"ACTIVE", "UPDATING"})
 
+_WAYS_OUT = {
+    "ARCHIVED": "restore it from its backup",
+    "INACCESSIBLE_ENCRYPTION_CREDENTIALS": "let DynamoDB use the table's KMS key again",
+}
+
 #: The table class whose storage is cheaper, and whose units are dearer.
 _INFREQUENT = "STANDARD_INFREQUENT_ACCESS"
 
@@ -37,14 +42,24 @@ _INDEXES = (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
 def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> Table:
     """The table that a TableDescription is of; ``in_aws``: an endpoint of AWS has given it.
 
-    Raises RefusedError when the table is in a state that cannot be read, or has a key that shake
-    does not support.
+    Raises RefusedError when the table is in a state that cannot be read, has a key that shake does
+    not support, or is described in another way than AWS does.
     """
+    try:
+        return _table_of(name, answer, in_aws)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedError(
+            f"table {name}: its description cannot be read ({type(error).__name__}: {error}): "
+            "check that source.endpoint_url is an endpoint of DynamoDB"
+        ) from error
+
+
+def _table_of(name: str, answer: Mapping[str, Any], in_aws: bool) -> Table:
     status = answer.get("TableStatus", "unknown")
     if status not in _READABLE:
+        way_out = _WAYS_OUT.get(status, "it can be copied when it is ACTIVE")
         raise RefusedError(
-            f"table {name} is {status}: it can be copied when it is ACTIVE, or leave it out with"
-            " filter.collection.black"
+            f"table {name} is {status}: {way_out}, or leave it out with filter.collection.black"
         )
     types = {a["AttributeName"]: a["AttributeType"] for a in answer["AttributeDefinitions"]}
     described = [(one, local) for kind, local in _INDEXES for one in answer.get(kind) or ()]
@@ -53,8 +68,8 @@ def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> T
         name=name,
         keys=_keys(name, answer["KeySchema"], types),
         indexes=tuple(index for index in indexes if index is not None),
-        items=answer.get("ItemCount", 0),
-        bytes=answer.get("TableSizeBytes", 0),
+        items=int(answer.get("ItemCount") or 0),
+        bytes=int(answer.get("TableSizeBytes") or 0),
         read_capacity=0 if _on_demand(answer) else _read_capacity(answer),
         read_maximum=_read_maximum(answer) if _on_demand(answer) else 0,
         infrequent_access=(answer.get("TableClassSummary") or {}).get("TableClass") == _INFREQUENT,
@@ -68,9 +83,9 @@ def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> T
 def origin_of(description: Mapping[str, Any]) -> Origin:
     """Which table a TableDescription is of."""
     return Origin(
-        description.get("TableArn", ""),
-        description.get("TableId", ""),
-        float(description.get("CreationDateTime", 0.0)),
+        description.get("TableArn") or "",
+        description.get("TableId") or "",
+        float(description.get("CreationDateTime") or 0.0),
     )
 
 
@@ -88,8 +103,8 @@ def _index(
     index: Mapping[str, Any], types: Mapping[str, str], local: bool
 ) -> SecondaryIndex | None:
     """The index; None where shake does not support a key like this."""
-    parts = _parts(index["KeySchema"], types)
-    return None if parts is None else SecondaryIndex(index["IndexName"], *parts, local)
+    parts = _parts(index.get("KeySchema") or [], types)
+    return None if parts is None else SecondaryIndex(index.get("IndexName", ""), *parts, local)
 
 
 def _parts(
@@ -121,9 +136,9 @@ def _unknown_indexes(
     described: list[tuple[Mapping[str, Any], bool]], types: Mapping[str, str]
 ) -> Iterator[str]:
     for index, local in described:
-        where = f"secondary index {index['IndexName']}"
+        where = f"secondary index {index.get('IndexName', 'without a name')}"
         if _index(index, types, local) is None:
-            yield f"{where}, whose key is {_shown(index['KeySchema'])}"
+            yield f"{where}, whose key is {_shown(index.get('KeySchema') or []) or 'not described'}"
         for name in sorted(index.keys() - _INDEX_PARTS.split()):
             yield f"{name} of {where}"
 
