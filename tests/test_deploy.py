@@ -162,6 +162,26 @@ def test_the_unit_stops_shake_in_order_and_starts_it_again_only_where_that_helps
     assert set(FINAL) < set(RUN.statuses)
 
 
+def test_a_command_beside_the_unit_has_its_user_secrets_and_folder(tmp_path: Path) -> None:
+    """What the script gives to systemd-run, which needs a running systemd."""
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "systemd-run").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = [str(DEPLOY / "shake-task"), "shop", "control", "budget", "orders=500"]
+    said = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+    given = said.stdout.splitlines()
+    program = given.index("/opt/shake/bin/shake")
+    assert f"\nExecStart={given[program]} run --conf /etc/shake/%i.conf\n" in UNIT
+    properties = [one.removeprefix("--property=") for one in given if "--property=" in one]
+    for line in properties:
+        in_unit = line.replace("/shop.", "/%i.").replace("/var/lib/", "%S/")
+        assert f"\n{in_unit}\n" in UNIT
+    options = understood(given[program + 1 :])
+    assert (options.conf, options.given) == ("/etc/shake/shop.conf", ["orders=500"])
+    short = subprocess.run(script[:2], env=environment, capture_output=True, check=False)
+    assert short.returncode == 2
+
+
 @pytest.mark.skipif(not ANALYZE, reason="no systemd-analyze: the unit is only parsed")
 def test_systemd_accepts_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
     (tmp_path / "shake").symlink_to(Path(sys.executable).parent / "shake")

@@ -291,6 +291,7 @@ CHECKS: Mapping[str, Callable[[list[str]], None]] = {
     "docker": by_hand,  # by tests/test_deploy.py, as far as it can be
     "systemctl": by_hand,  # the unit, by tests/test_deploy.py
     "journalctl": by_hand,
+    "shake-task": lambda words: parsed(words[1:]),  # the script, by tests/test_deploy.py
     "promtool": by_hand,  # the files, by tests/test_watching.py
     "curl": by_hand,  # of Prometheus
 }

@@ -98,6 +98,10 @@ def test_man_pages_and_completion_are_installed(installed: Path) -> None:
     for path in (ROOT / "share").rglob("*.[15]"):
         assert (installed.parent / path.relative_to(ROOT)).is_file()
     assert (installed.parent / "share/bash-completion/completions/shake").is_file()
+    shipped = installed.parent / "share/shake/deploy"
+    assert {one.name for one in shipped.iterdir()} == {
+        one.name for one in (ROOT / "deploy").iterdir()
+    }
 
 
 def test_there_is_a_wheel_with_the_codec_for_each_kind_of_processor() -> None:
