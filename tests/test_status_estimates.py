@@ -76,6 +76,8 @@ def test_no_end_is_told_before_it_can_be(known: list[Point]) -> None:
         (POINT, {"processes": (ProcessStatus("worker 0", 1, slots=8, slots_used=7),)}, "target"),
         (POINT, {"processes": (ProcessStatus("worker 0", 1, cpu=1.9),)}, "CPU"),
         (POINT, {}, "source"),
+        (POINT, {"state": "degraded"}, "a failure"),
+        (replace(POINT, throttles=20.0), {"state": "degraded"}, "source"),
     ],
 )
 def test_what_limits_a_copy_is_named(point: Point, figures: dict[str, Any], what: str) -> None:
@@ -145,6 +147,14 @@ def test_a_budget_is_drawn_beside_the_read_units() -> None:
     [units] = [one for one in charts(history)["charts"] if one["title"] == "Read units"]
     assert units["now"] == "90/s of 100/s budget"
     assert (units["top"], units["line"][-1], units["limit"][-1]) == ("100/s", 0.9, 1.0)
+
+
+def test_the_words_of_a_scale_are_those_of_its_lines() -> None:
+    history = History()
+    for second in range(20):
+        history.add(task(table(items=second // 4)), float(second))
+    [writes] = [one for one in charts(history)["charts"] if one["title"] == "Writes"]
+    assert (writes["top"], writes["middle"]) == ("10/s", "5/s")
 
 
 # ---- a check beside the task

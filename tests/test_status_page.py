@@ -50,7 +50,7 @@ def test_a_paused_copy_names_no_end() -> None:
     snapshot = task(table(items=423), state="paused", time=NOW, paused_at=NOW)
     page = shown(snapshot, finish=Finish(3900.0, 3000.0, 6000.0))
     assert page["headline"]["lines"][0] == "It is paused: nothing is copied until it is resumed."
-    text = "Paused since 2019-07-01T16:53:20Z: nothing is read until it is resumed"
+    text = "Paused since 2019-07-01T16:53:20Z: nothing is read until shake control resume"
     assert banners(page) == [("warn", text)]
 
 
@@ -111,6 +111,7 @@ def test_an_end_shows_state_and_reason(state: str) -> None:
     head = shown(task(table("orders", "done", items=9), state=state, reason="as it is"))["headline"]
     assert head["figure"] == state.capitalize()
     assert head["lines"][0] == "as it is"
+    assert ", ran for 10s" in shown(task(state=state))["about"]
     assert ("start the task again" in " ".join(head["lines"])) == (state == "failed")
 
 
@@ -134,6 +135,8 @@ def test_a_change_that_its_stream_will_soon_forget_has_a_banner_and_its_table_co
     page = shown(task(early, late, followed("small", lag=60.0, unread=60.0)))
     assert banners(page)[0][0] == "bad"
     assert "Table late: its oldest unread change is 13h 00m old" in banners(page)[0][1]
+    gone = banners(shown(task(table("late", "waiting", unread=25 * HOUR))))[0][1]
+    assert gone.endswith("streams keep 24h: what its stream has deleted is lost")
     group = page["groups"][0]
     assert (group["name"], [row["name"] for row in group["rows"]]) == ("Need attention", ["late"])
     assert ("oldest unread change 13h 00m, of 24h that its stream keeps", "bad") in group["rows"][

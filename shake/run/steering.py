@@ -106,7 +106,8 @@ class Steering:
 
     def why_paused(self, trouble: str) -> str:
         """What to show of a pause, and of what fails meanwhile."""
-        text = f"nothing is read since {utc(self.paused)}, by a command: shake control resume"
+        since = utc(self.paused)
+        text = f"nothing is read since {since}, by a command; shake control resume ends that"
         return f"{text}; {trouble}" if trouble else text
 
     def notices(self, tables: Sequence[TableStatus]) -> tuple[str, ...]:

@@ -49,4 +49,6 @@ def bottleneck(snapshot: Snapshot, recent: Point | None, cpus: int) -> Bottlenec
         return Bottleneck("CPU", f"{busy:.1f} of {cpus} CPUs are in use")
     if not recent.answers:
         return None
+    if snapshot.state == "degraded":
+        return Bottleneck("a failure", "what fails is retried")
     return Bottleneck("source", "the time that its answers take")

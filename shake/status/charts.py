@@ -26,7 +26,7 @@ class Chart:
     text: Callable[[float], str]
     limit: Value | None = None
     limit_name: str = ""
-    least_scale: float = 1.0
+    least_scale: float = 10.0
     steps: Sequence[float] = ()
     always: bool = True
 

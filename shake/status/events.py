@@ -40,7 +40,8 @@ class Events:
 
 def _changes(before: Snapshot, now: Snapshot) -> Iterator[Event]:
     if (now.state, now.reason) != (before.state, before.reason):
-        text = f"the task is {now.state}: {now.reason}".removesuffix(": ")
+        verb = "has" if now.state == "failed" else "is"
+        text = f"the task {verb} {now.state}: {now.reason}".removesuffix(": ")
         yield Event(now.time, text, _TONES.get(now.state, ""))
     known = {table.name: table for table in before.tables}
     for table in now.tables:

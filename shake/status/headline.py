@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from shake.phase import Phase
-from shake.schema import OLD
+from shake.schema import OLD, RETENTION
 from shake.status.figures import (
     COMPLETE,
     COPIED,
@@ -152,16 +152,19 @@ def banners(snapshot: Snapshot) -> Iterator[Banner]:
         yield Banner("bad", f"{text}: {broken[0].error}" if broken[0].error else text)
     oldest = oldest_unread(snapshot)
     if oldest and (oldest.unread or 0.0) >= OLD:
-        yield Banner(
-            "bad",
-            f"Table {oldest.name}: its oldest unread change is {duration(oldest.unread)} old, and "
-            "its stream deletes it after 24h: after that, the table must be copied again",
+        age = oldest.unread or 0.0
+        then = (
+            "streams keep 24h: what its stream has deleted is lost"
+            if age >= RETENTION
+            else "its stream deletes it after 24h: after that, the table must be copied again"
         )
+        text = f"Table {oldest.name}: its oldest unread change is {duration(age)} old, and {then}"
+        yield Banner("bad", text)
     if snapshot.state == "degraded":
         yield Banner("warn", f"Degraded: {snapshot.reason}")
     if snapshot.state == "paused":
         since = f" since {utc(snapshot.paused_at)}" if snapshot.paused_at else ""
-        yield Banner("warn", f"Paused{since}: nothing is read until it is resumed")
+        yield Banner("warn", f"Paused{since}: nothing is read until shake control resume")
     lagging = [t for t in snapshot.tables if t.consistent and (t.lag or 0.0) >= LAGGING]
     if lagging:
         worst = max(lagging, key=lambda table: table.lag or 0.0)

@@ -61,7 +61,8 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
         "tone": _STATE_TONES.get(snapshot.state, ""),
         "ended": snapshot.state in _ENDED,
         "about": f"{_MODES.get(snapshot.sync_mode, snapshot.sync_mode)}, started "
-        f"{_moment(snapshot.started)}, running for {duration(snapshot.seconds)}",
+        f"{_moment(snapshot.started)}, {'ran' if snapshot.state in _ENDED else 'running'} for "
+        f"{duration(snapshot.seconds)}",
         "time": f"As of {_moment(snapshot.time)}. shake {__version__}",
         "headline": headline(snapshot, everything, watched.finish)._asdict(),
         "banners": [banner._asdict() for banner in banners(snapshot)],
@@ -97,12 +98,17 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
         late = everything.lag >= LAGGING
         yield "Lag", duration(everything.lag), "", "warn" if late and everything.consistent else ""
         pending = f"{count(everything.pending)} read and not applied"
-        yield "Changes", f"{short(everything.change_rate)}/s", pending, ""
+        if snapshot.state in _ENDED:
+            yield "Changes", count(everything.changes), f"applied, {pending}", ""
+        else:
+            yield "Changes", f"{short(everything.change_rate)}/s", pending, ""
         whole = snapshot.whole and not everything.skipped
         name = "Consistent point" if whole else "Changes up to the start"
         reached = f"reached{but_for_kept(everything)}"
         word = reached if everything.consistent else "not reached yet"
-        clock = f"source's clock: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
+        clock = (
+            f"source's clock now: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
+        )
         yield name, word, clock, "good" if everything.consistent else ""
     elif snapshot.state in _ENDED:
         written = (everything.bytes - everything.bytes_before) / max(1.0, snapshot.seconds)

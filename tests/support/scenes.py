@@ -134,6 +134,19 @@ def _copy() -> Snapshot:
     return _task(_copying("orders", 0.41, 320.0), _copying("events", 0.58, 226.0), *SMALL)
 
 
+def _paused() -> Snapshot:
+    still: dict[str, Any] = {"byte_rate": 0.0, "unit_rate": 0.0, "seconds_left": None}
+    return _task(
+        _copying("orders", 0.41, 320.0, **still),
+        _copying("events", 0.58, 226.0, **still),
+        *SMALL,
+        state="paused",
+        reason="nothing is read since 2026-11-30T00:48:20Z, by a command; shake control "
+        "resume ends that",
+        paused_at=NOW - 300.0,
+    )
+
+
 def _indexing() -> Snapshot:
     orders = _complete(
         "orders", 38.0, "indexing", index_step="scanning collection", index_progress=0.43
@@ -188,7 +201,9 @@ def _gap() -> Snapshot:
         _followed("events", 21.0),
         state="failed",
         reason="table orders: changes are lost: shard shardId-00000001-a1 was trimmed before it "
-        "was read; set gap.policy = resync to copy the table again",
+        "was read; start again with gap.policy = resync to copy the table again; its collection is "
+        "replaced when the new copy is complete",
+        gap=True,
         processes=_farm()[:1],
     )
 
@@ -215,6 +230,7 @@ def _many() -> Snapshot:
 #: Every phase that the page is looked at in, by name.
 SCENES: dict[str, Callable[[], Snapshot]] = {
     "copy": _copy,
+    "paused": _paused,
     "indexing": _indexing,
     "follow": _follow,
     "arriving": _arriving,
