@@ -181,35 +181,63 @@ def test_a_connection_that_is_cut_and_healed_costs_nothing_but_time(
     copy.assert_exact()
 
 
-#: What Python runs first on all nodes: on some of them a worker ends as soon as it starts.
-BROKEN = """
-import os, pathlib, sys
-node = pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_text()
-if "shake.worker.process" in sys.orig_argv and broken in node:
-    os._exit(7)
-"""
+class Broken:
+    """Has Python run something first in the children of some nodes that execute a module."""
+
+    def __init__(self, folder: Path, copy: Copy, node: str, module: str, code: str) -> None:
+        path = folder / "sitecustomize.py"
+        path.write_text(
+            "import os, pathlib, socket, sys, time\n"
+            'node = pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_text()\n'
+            f"if {module!r} in sys.orig_argv and {node!r} in node: {code}\n"
+        )
+        copy.migration.first += f"; import os; os.environ['PYTHONPATH'] = {str(folder)!r}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", ["local-2", "local-"])
+@pytest.mark.parametrize("node", ["local-2", "local-"])
 def test_a_node_where_no_worker_starts_is_set_aside_and_where_all_are_so_the_task_ends(
-    make_copy: MakeCopy, tmp_path: Path, broken: str
+    make_copy: MakeCopy, tmp_path: Path, node: str
 ) -> None:
     copy = make_copy(full__read__concurrency=6, **SLOWLY)  # three workers
-    (tmp_path / "sitecustomize.py").write_text(f"broken = {broken!r}\n{BROKEN}")
-    copy.migration.first += (
-        "; from shake.process import supervised; supervised.MAX_CRASHES = 3; import os;"
-        f"os.environ['PYTHONPATH'] = {str(tmp_path)!r}"
-    )
+    Broken(tmp_path, copy, node, "shake.worker.process", "os._exit(7)")
+    copy.migration.first += "; from shake.process import supervised; supervised.MAX_CRASHES = 3"
     result = copy.migration.run()
     crashed = r"worker \d on local-\d crashed 4 times in a row \(exit status 7\)"
-    assert re.search(f"node {broken}.* is set aside for 60 s: {crashed}", result.stdout), result
-    if broken == "local-2":
+    assert re.search(f"node {node}.* is set aside for 60 s: {crashed}", result.stdout), result
+    if node == "local-2":
         assert result.status == 0, result
         copy.assert_exact()
     else:
         assert result.status == 1, result
         assert re.search(crashed, result.line)
+
+
+REFUSES = "socket.socket.connect = lambda *_: (_ for _ in ()).throw(OSError(113, 'no route'))"
+HANGS = "socket.socket.connect = lambda *_: time.sleep(999)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "code", "why"),
+    [
+        ("shake.worker.process", REFUSES, "read nothing for 6 s, while others do: .*no route"),
+        ("shake.worker.writer", HANGS, "written nothing for 6 s, while others do"),
+    ],
+    ids=["source", "target"],
+)
+def test_a_node_that_reaches_no_source_or_no_target_is_set_aside(
+    make_copy: MakeCopy, tmp_path: Path, module: str, code: str, why: str
+) -> None:
+    copy = make_copy(full__read__concurrency=6, **SLOWLY)  # three workers
+    Broken(tmp_path, copy, "local-2", module, code)
+    copy.migration.first += (
+        "; from shake.run import fitness;fitness.REPORT_AFTER, fitness.GIVE_UP_AFTER = 2.0, 6.0"
+    )
+    result = copy.migration.run()
+    assert result.status == 0, result
+    assert re.search(f"node local-2 is set aside for 60 s: it has {why}", result.stdout), result
+    copy.assert_exact()
 
 
 @pytest.mark.slow
