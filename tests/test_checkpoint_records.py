@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -17,10 +19,16 @@ from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
-from shake.checkpoint.stream_records import StreamRecord
+from shake.checkpoint.stream_records import StreamRecord, shard_document
+from shake.config import load
 from shake.errors import RefusedError
 from shake.phase import SAVED, Phase
+from shake.plan.plan import Action, Plan, StreamPlan, TablePlan
+from shake.plan.positions import choose_positions
+from shake.schema import Attribute, Keys, Table
+from shake.source.contract import Stream
 from shake.stream.shard import Shard, ShardState
+from tests.support.dying import Dying, Killed
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)
 COUNT = st.integers(0, 2**63 - 1)
@@ -255,6 +263,60 @@ def test_commands_for_all_collections_that_copies_have_replaced_are_refused(
         assert record.fenced == tuple(map(str, range(number, max(number - 17, -1), -1)))
     assert record.replacing("20").fenced.count("20") == 1
     assert replace(record, phase=Phase.COPYING).anew(0, 2, "a gap", "x").fenced == record.fenced
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_what_a_run_that_died_when_it_began_saves_late_alters_nothing(
+    tmp_path: Path, checkpoints: Checkpoints, last: int
+) -> None:
+    """It was to have the number that the next run gets, which goes on, and ends the copy."""
+    copying, position = replace(TABLE, phase=Phase.COPYING), SegmentRecord(0, b"{}", 5)
+    checkpoints.begin_table(copying)
+    checkpoints.save_segments(copying, [position])
+    dying = Dying(tmp_path, last)
+    with pytest.raises(Killed):
+        Checkpoints(dying).begin_run(replace(copying, run=1), [position], "dead")
+    found, _ = checkpoints.load("orders")
+    assert found
+    record, end = replace(found, run=found.run + 1), SegmentRecord(0, None, 9, done=True)
+    checkpoints.begin_run(record, [position], "alive")
+    checkpoints.begin_run(record, [position], "alive")  # it was not confirmed
+    checkpoints.save_segments(record, [end])
+    checkpoints.save_table(record.moved(Phase.INDEXING))
+    with contextlib.suppress(Superseded):
+        dying.arrive()
+    assert checkpoints.load("orders") == (record.moved(Phase.INDEXING), [end])
+    with pytest.raises(Superseded):
+        checkpoints.begin_run(record, [position], "late")
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_what_a_run_that_died_when_it_followed_saves_late_alters_nothing(
+    tmp_path: Path, checkpoints: Checkpoints, last: int
+) -> None:
+    config = load(None, {}, ["id=task", "target.address=mongodb://127.0.0.1:1/"]).config
+    table, shard = Table("orders", Keys(Attribute("pk", "S"))), Shard("s1", "", "1", "5")
+    record = replace(TABLE, phase=Phase.DONE)
+    checkpoints.begin_table(record)
+    checkpoints.save_stream(StreamRecord("orders", "arn", stamp=TABLE.stamp), [shard])
+
+    def follow(by: Checkpoints) -> StreamRecord:
+        last, shards = by.load_stream("orders")
+        saved = StreamPlan(Stream("arn", True, "NEW_IMAGE"), last, tuple(shards))
+        plan = Plan((TablePlan(table, Action.COMPLETE, record, (), stream=saved),))
+        source: Any = SimpleNamespace(await_active=None)  # nothing is asked
+        found = choose_positions(config, source, by, plan, lambda: None, lambda: 0.0)
+        return found["orders"].record
+
+    dying = Dying(tmp_path, last)
+    with pytest.raises(Killed):
+        follow(Checkpoints(dying))
+    stream = follow(checkpoints)
+    further = replace(shard, sequence="7")
+    checkpoints.save_shards(stream, [shard_document(further)])
+    with contextlib.suppress(Superseded):
+        dying.arrive()
+    assert checkpoints.load_stream("orders") == (stream, [further])
 
 
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
 
-from shake.checkpoint.contract import Document
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.kept import KeptItem, KeptItems
+from tests.support.dying import Dying, Killed, quick_store
 
 KEY = '{"pk":{"S":"k"}}'
-
-
-class Killed(Exception):
-    """The process has died."""
-
-
-class Dying(FileStore):
-    """A store whose user dies with one exchange on its way, which arrives later."""
-
-    def begin(self, last: int) -> None:
-        """Die with exchange number ``last``."""
-        self._left = itertools.count(last, -1)
-        self.late: tuple[str, Document | None, Document | None] | None = None
-
-    def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
-        if next(self._left) == 0:
-            self.late = (collection, old, new)
-            raise Killed
-        return super().swap(collection, old, new)
-
-    def arrive(self) -> None:
-        assert self.late
-        super().swap(*self.late)
 
 
 def bad(item: str) -> KeptItem:
@@ -52,13 +28,12 @@ def test_what_a_dead_process_keeps_late_is_not_kept(
     tmp_path: Path, last: int, earlier: bool, then: str
 ) -> None:
     """Also where the next process does not keep the item: it was stored, or deleted, since."""
-    store = FileStore(tmp_path, "task-checkpoint", sync=lambda handle: None)
+    store = quick_store(tmp_path)
     if earlier:
         before = KeptItems(store, "orders", writes=True)
         before.put(bad("0"))
         before.remove(before.items()[0].id)
-    dying = Dying(tmp_path, "task-checkpoint", sync=lambda handle: None)
-    dying.begin(last)
+    dying = Dying(tmp_path, last)
     with pytest.raises(Killed):
         KeptItems(dying, "orders", writes=True).put(bad("1"))
     after = KeptItems(store, "orders", writes=True)

@@ -88,7 +88,7 @@ class Checkpoints:
         found = self._store.read(name)
         ours = [one for one in found if _is_of_table(one["_id"]) and one["_id"] != "repair"]
         if (last := self.fresh_run(table) - 1) >= 0:
-            saved = next((one for one in found if one["_id"] == "repair"), None)
+            saved = _find(found, "repair")
             number = RepairRecord(table, last, self.load_repair(table).sessions)
             self._swap(table, saved, number.document() | self._date())
         bad = [one for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
@@ -133,7 +133,7 @@ class Checkpoints:
         """
         documents = self._read(table)
         copy = _table_record(table, documents)
-        stream = next((one for one in documents if one["_id"] == "stream"), None)
+        stream = _find(documents, "stream")
         if stream is None or "Begun" in stream or (copy is not None and not copy.owns(stream)):
             return None, []
         record = StreamRecord.of(table, stream)
@@ -176,14 +176,18 @@ class Checkpoints:
             raise Superseded(f"the checkpoint of table {table} is another run's: start again")
 
     def fresh_run(self, table: str) -> int:
-        """A number for a run: above those of all runs that followed or repaired the table."""
+        """A number above those of all runs that followed or repaired the table."""
         documents = self._read(table)
         numbered = ("stream", "shard-", "repair")
         runs = [one["Run"] for one in documents if one["_id"].startswith(numbered)]
         return max(runs, default=-1) + 1
 
+    def claim_run(self, table: str) -> int:
+        """Such a number, for a run that follows the table: no other run gets the same one."""
+        return self.begin_repair(table, 0).run
+
     def load_repair(self, table: str) -> RepairRecord:
-        """The last repair of the table; one without sessions where there was none."""
+        """The last run or repair of the table; one without sessions where there was no repair."""
         found = self._read_one(table, "repair")
         return RepairRecord.of(table, found) if found else RepairRecord(table)
 
@@ -250,13 +254,31 @@ class Checkpoints:
         ``check``: see :meth:`begin_stream`. Raises Superseded where another run is at work.
         """
         documents = self._read(record.table)
-        saved = next((one for one in documents if one["_id"] == "table"), None)
+        saved = _find(documents, "table")
         last = _table_record(record.table, documents) or record
         uuid = (_identity(record.table, documents) or UNKNOWN).collection_uuid
         fresh = last.anew(int(self._now()), segments, gap, uuid)
         check()
         self._begin(saved, fresh)
         return fresh
+
+    def begin_run(self, record: TableRecord, segments: Iterable[SegmentRecord], token: str) -> None:
+        """Put a later run's number on all of a table's checkpoint, so that none before alters it.
+
+        The table's document comes first, in exchange for that of a lower number: so no other run
+        has this one. ``token`` names the process. Raises Superseded where another run has begun.
+        """
+
+        saved = self._read_one(record.table, "table")
+        if saved and saved["Run"] < record.run:
+            new = record.document() | {"RunToken": token} | self._date()
+            self._swap(record.table, saved, new)
+            saved = self._read_one(record.table, "table")
+        if not saved or (saved["Run"], saved.get("RunToken")) != (record.run, token):
+            raise Superseded(
+                f"the copy of table {record.table} was begun by another run: start again"
+            )
+        self.save_segments(record, segments)
 
     def _begin(self, old: Document | None, record: TableRecord) -> None:
         if not self._swap(record.table, old, record.document() | self._date()):
@@ -338,6 +360,10 @@ class Checkpoints:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}
 
 
+def _find(documents: Iterable[Document], key: str) -> Document | None:
+    return next((one for one in documents if one["_id"] == key), None)
+
+
 def _is_of_table(key: str) -> bool:
     return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
 
@@ -363,9 +389,10 @@ def _of_generation(
 
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
-    return next((TableRecord.of(table, one) for one in documents if one["_id"] == "table"), None)
+    found = _find(documents, "table")
+    return TableRecord.of(table, found) if found else None
 
 
 def _identity(table: str, documents: Iterable[Document]) -> Identity | None:
-    found = next((one for one in documents if one["_id"] == _IDENTITY), None)
+    found = _find(documents, _IDENTITY)
     return None if found is None else Identity.of(table, found)

@@ -74,10 +74,11 @@ def repair_sessions(count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class RepairRecord:
-    """The last repair of a table by ``shake-check --repair``, which counts as a run of the task.
+    """The last run of a table, which can be a repair by ``shake-check --repair``.
 
-    ``run`` is above those of all runs before it. ``sessions`` is the largest number of sessions
-    that any repair of the table has used: one for each process. See :func:`repair_sessions`.
+    ``run`` is its number, above those of all runs before it. ``sessions`` is the largest number of
+    sessions that any repair of the table has used: one for each process. See
+    :func:`repair_sessions`.
     """
 
     table: str

@@ -104,18 +104,11 @@ class Checkpointer(threading.Thread):
         self._put(partial(save, record.table, old, new, record.run, record.generation))
 
     def save_run(self, copy: MovingSegments, then: Callable[[], None]) -> None:
-        """Put a run's number on all of a table's checkpoint, so that no earlier one can alter it.
-
-        The table's own document comes last: only then has the run begun.
-        """
+        """Put the run's number on all of a table's checkpoint: no earlier run can alter it then."""
         record, segments = copy.record, copy.acknowledged()
-
-        def work() -> None:
-            self._checkpoints.save_segments(record, segments)
-            self._checkpoints.save_table(record)
-
         first = partial(self._checkpoints.begin_table, record)
-        self._saves.put(([work if record.run else first], then))
+        later = partial(self._checkpoints.begin_run, record, segments, self._lock.token)
+        self._saves.put(([later if record.run else first], then))
 
     def save_segments(self, copies: Sequence[MovingSegments]) -> None:
         """Save the segments that have moved since the last call."""

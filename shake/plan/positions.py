@@ -84,9 +84,10 @@ class _Chooser:
         if plan.record is None:
             return None
         name = table.table.name
+        self.ours()
         record = replace(
             plan.record,
-            run=self.checkpoints.fresh_run(name),
+            run=self.checkpoints.claim_run(name),
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
@@ -110,7 +111,7 @@ class _Chooser:
         record = StreamRecord(
             name,
             stream.arn,
-            run=self.checkpoints.fresh_run(name),
+            run=self.checkpoints.claim_run(name),
             since=now - _ROUNDED if latest else 0.0,
             stamp=table.record.stamp,
             began=now,
