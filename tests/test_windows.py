@@ -35,7 +35,10 @@ def test_windows_are_read_as_they_are_written() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["22:00=5", "22-06=5", "22:00-22:00=5", "24:30-06:00=5", "12:60-13:00=5", "01:00-02:00=", ";"],
+    [
+        *("22:00=5", "22-06=5", "24:30-06:00=5", "12:60-13:00=5", "01:00-02:00=", ";"),
+        *("22:00-22:00=5", "00:00-00:00=5", "24:00-24:00=5", "24:00-00:00=5"),
+    ],
 )
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"source\.windows = .*: allowed is times of day"):
@@ -76,6 +79,23 @@ def test_each_minute_has_at_most_one_window(edges: list[int], minute: int, turn:
     change = moment + seconds_until_change(windows, moment)
     assert {int(change // 60) % MINUTES} <= {edge for w in windows for edge in (w.start, w.end)}
     assert window_at(windows, change - 60.1) == window_at(windows, moment) or change - moment < 61
+
+
+@pytest.mark.parametrize(
+    ("moment", "held"),
+    [
+        *((0.0, "00:00-06:00"), (21599.999, "00:00-06:00"), (21600.0, None), (79199.9, None)),
+        *((79200.0, "22:00-24:00"), (86399.999, "22:00-24:00"), (86400.0, "00:00-06:00")),
+    ],
+)
+def test_a_window_holds_from_its_first_second_on_and_ends_before_its_last(
+    moment: float, held: str | None
+) -> None:
+    """Days have 24 hours in UTC, also where the clock is set back behind an edge."""
+    windows = WINDOWS.parse("22:00-24:00=5;00:00-06:00=6")
+    for days in (20_000, 19_999):
+        found = window_at(windows, days * 86400 + moment)
+        assert (found and found.times) == held
 
 
 def test_the_estimate_knows_the_windows() -> None:

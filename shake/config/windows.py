@@ -83,10 +83,10 @@ def _parse(text: str) -> tuple[Window, ...]:
         found = _WINDOW.fullmatch(part)
         if not found:
             raise ValueError
-        start, end = _minute(found["start"]) % _MINUTES, _minute(found["end"])
-        if start == end:
+        start, end = _minute(found["start"]), _minute(found["end"])
+        if start == end or start % _MINUTES == end:
             raise ValueError
-        windows.append(Window(start, end, BUDGET.parse(found["budget"])))
+        windows.append(Window(start % _MINUTES, end, BUDGET.parse(found["budget"])))
     if not windows:
         raise ValueError
     return tuple(windows)
