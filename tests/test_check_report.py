@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import bson
 import pytest
 
 from shake import __version__
+from shake.check import plan
 from shake.cli import check
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Request, forward
@@ -75,11 +78,51 @@ def test_a_repair_reports_what_it_overwrites_and_deletes(
     copied.collection.update_one({"pk": "k1"}, {"$set": {"n": 77}})
     copied.collection.insert_one({"pk": "foreign", "n": 78})
     _, *lines, verdict = report(copied, tmp_path, "--repair", "--yes", "--delete-extra")
-    gone = [one["n"]["$numberInt"] for line in lines for one in line["target"]]
-    assert sorted(gone) == ["77", "78"]
-    assert all(line["repaired"] for line in lines)
+    for column in ("before_repair", "kind"):  # before it is changed, and as a difference
+        gone = [
+            one["n"]["$numberInt"] for line in lines if column in line for one in line["target"]
+        ]
+        assert sorted(gone) == ["77", "78"]
+    assert all(line["repaired"] for line in lines if "kind" in line)
     assert verdict["verdict"] == "repaired"
     assert copied.collection.count_documents({}) == 5
+    before = (tmp_path / "report.jsonl").read_text()
+    (tmp_path / "report.jsonl").write_text(f'{before}{{"cut')
+    check.main([*copied.arguments, "--repair", "--yes", "--report", str(tmp_path / "report.jsonl")])
+    after = (tmp_path / "report.jsonl").read_text()
+    assert after.startswith(f'{before}{{"cut\n{{"format"'), "an earlier report stays"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_repair_changes_nothing_that_its_report_cannot_keep(
+    dynamodb: Any,
+    mongo: Any,
+    name: str,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    copied = small(dynamodb, mongo, name, tmp_path)
+    copied.collection.update_many({}, {"$set": {"n": 77}})
+    copied.collection.insert_one({"pk": "foreign", "n": 78})
+    before = sorted(map(str, copied.collection.find()))
+    monkeypatch.setattr(plan, "ITEMS_A_PROCESS", 1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def read_the_header() -> None:
+        with pipe.open() as reader:
+            reader.readline()
+
+    reader = threading.Thread(target=read_the_header)
+    reader.start()
+    repair = ["--repair", "--yes", "--delete-extra", f"--workers={workers}"]
+    segments = "--set=full.read.concurrency=2"
+    assert check.main([*copied.arguments, segments, *repair, "--report", str(pipe)]) == 2
+    reader.join()
+    assert f"--report {pipe} cannot be written: Broken pipe" in capsys.readouterr().err
+    assert sorted(map(str, copied.collection.find())) == before
 
 
 def test_a_sample_and_a_filter_prove_less_and_say_so(

@@ -223,11 +223,14 @@ def test_two_checks_of_one_task_do_not_run_at_the_same_time(
     copied = spoiled(dynamodb, mongo, name, tmp_path)
     source = Interrupted(dynamodb.url, "Scan", 5)
     with Faulty(otherwise=source) as server:
-        process = begin(copied, server.url, LAZY, "--workers=1")
+        report = ("--report", str(tmp_path / "report"))
+        process = begin(copied, server.url, LAZY, "--workers=1", *report)
         until(source.reached.is_set)
-        assert check.main([*copied.arguments, "--set=log.level=error"]) == 3
+        assert check.main([*copied.arguments, "--set=log.level=error", *report]) == 3
         source.released.set()
         process.communicate(timeout=60)
+    header, *found, verdict = map(json.loads, (tmp_path / "report").read_text().splitlines())
+    assert (header["task"], len(found), verdict["differences"]) == (name, 45, 45)
     err = capsys.readouterr().err
     assert f"checks task {name} already: wait until it has ended" in err
     assert err.count("\n") == 1

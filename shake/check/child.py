@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 
 from shake.check import messages
 from shake.check.findings import Difference
@@ -31,9 +32,24 @@ class Parent:
         self._counting = threading.Lock()
         self._unsent = Advanced()
         self._sent = 0.0
+        self._numbers = count()
+        self._settling: dict[int, threading.Event] = {}
 
     def differs(self, difference: Difference) -> None:
         self._channel.send(messages.Differs(difference))
+
+    def keep(self, line: str) -> None:
+        self._channel.send(messages.Keep(line))
+
+    def settle(self) -> None:
+        number, event = next(self._numbers), threading.Event()
+        self._settling[number] = event
+        self._channel.send(messages.Settle(number))
+        event.wait()
+
+    def settled(self, number: int) -> None:
+        """What was sent before the Settle of this number is in the report."""
+        self._settling.pop(number).set()
 
     def advanced(self, more: Advanced) -> None:
         with self._counting:
@@ -76,6 +92,8 @@ class Checker:
             match message:
                 case Credentials():
                     self._credentials = message
+                case messages.Settled(number):
+                    self._parent.settled(number)
                 case messages.Save(durable):
                     assert part is not None
                     # Not in this thread, which must go on answering.

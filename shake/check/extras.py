@@ -188,24 +188,26 @@ class Extras:
         if not self._first(self._named, document):
             return
         stored = self._sides.stored
-        target = tuple(map(stored.shown, stored.whole(document)))
+        whole = stored.whole(document)
+        target = tuple(map(stored.shown, whole))
         deletes = self._sides.repair is Repair.EXTRAS
         self._sides.listener.advanced(Advanced(to_repair=deletes))
-        deleted = deletes and self._delete(document)
+        deleted = deletes and self._delete(document, whole)
         self._sides.listener.advanced(Advanced(repaired=deletes))
         if deletes and not deleted:
             return
         repaired = deletes and not stored.holds(document)
         self._sides.differ("extra", self._keys.shown(document), repaired=repaired, target=target)
 
-    def _delete(self, key: Key) -> bool:
-        """Delete a document, unless its key comes back at the source; False where it does.
+    def _delete(self, key: Key, documents: list[bytes]) -> bool:
+        """Delete the documents of a key, unless that comes back at the source; False where it does.
 
         It can come back, and be gone again, at any moment. So only what was looked at is deleted,
         and the source is asked before and after each change of the target.
         """
         stored = self._sides.stored
-        for document in stored.whole(key):
+        self._sides.keep([(self._keys.shown(key), documents)])
+        for document in documents:
             if not self._absent([key]):
                 return False
             stored.delete_unchanged(document)

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
+from shake.check.report import Report
 from shake.status.figures import count, utc
 
 #: The format of the report file.
@@ -101,9 +102,9 @@ class Difference:
 
 
 class Findings:
-    """All differences of a run; thread-safe. ``say`` prints a line, ``report`` is a text file."""
+    """All differences of a run; thread-safe. ``say`` prints a line."""
 
-    def __init__(self, say: Callable[[str], None], report: TextIO | None) -> None:
+    def __init__(self, say: Callable[[str], None], report: Report | None) -> None:
         self._say = say
         self._report = report
         self._lock = threading.Lock()
@@ -112,6 +113,7 @@ class Findings:
         self._known: set[bytes] = set()  # see restore, and name_once
         self._once = False
         self._shown = 0
+        self.begun = False
         self.total = 0
         self.undecided = 0
         self.kept = 0
@@ -121,6 +123,7 @@ class Findings:
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """Write the header of the report."""
+        self.begun = True
         self._write({"format": FORMAT, **header})
 
     def end(self, verdict: str, reason: str = "") -> None:
@@ -139,9 +142,18 @@ class Findings:
         self._write(line | ({"reason": reason} if reason else {}))
 
     def _write(self, line: Mapping[str, Any]) -> None:
+        self.keep(json.dumps(line))
+
+    def keep(self, line: str) -> None:
+        """Write a line to the report."""
         with self._lock:
             if self._report is not None:
-                print(json.dumps(line), file=self._report, flush=True)
+                self._report.write(line)
+
+    def settle(self) -> None:
+        """Return when all lines so far are in the report."""
+        if self._report is not None:
+            self._report.settle()
 
     def add(self, difference: Difference) -> None:
         """Count, print and write down a difference."""
@@ -162,7 +174,7 @@ class Findings:
             self.undecided += difference.kind == UNDECIDED
             self.repaired += difference.repaired
             if self._report is not None:
-                print(difference.as_json(), file=self._report, flush=True)
+                self._report.write(difference.as_json())
             elif self._shown < SHOWN or difference.kind == "index":
                 self._shown += 1
                 self._say(str(difference))

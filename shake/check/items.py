@@ -232,6 +232,7 @@ class Items:
         there: set[Identity] = set()
         if wrong:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
+            sides.keep((self._key(one.item), one.copies) for one in wrong if one.copies)
             added = []
             for verdict in wrong:
                 try:

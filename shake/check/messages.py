@@ -86,6 +86,12 @@ class Save(NamedTuple):
     durable: int
 
 
+class Settled(NamedTuple):
+    """What was sent before the Settle of this number is in the report."""
+
+    number: int
+
+
 class ListKeys(NamedTuple):
     """Answer with the Keys of a part of the target."""
 
@@ -106,6 +112,18 @@ class Differs(NamedTuple):
     """A difference was found."""
 
     difference: Difference
+
+
+class Keep(NamedTuple):
+    """A line for the report."""
+
+    line: str
+
+
+class Settle(NamedTuple):
+    """Answer with Settled, of this number, when all lines so far are in the report."""
+
+    number: int
 
 
 class Done(NamedTuple):
@@ -130,8 +148,10 @@ Work: TypeAlias = (
 )
 Result: TypeAlias = Done | Keys | Counts
 
-ToChecker: TypeAlias = Credentials | Open | Save | Work
-FromChecker: TypeAlias = FromChild | Advanced | Differs | SumsPart | CheckSnapshot | Result
+ToChecker: TypeAlias = Credentials | Open | Save | Settled | Work
+FromChecker: TypeAlias = (
+    FromChild | Advanced | Differs | Keep | Settle | SumsPart | CheckSnapshot | Result
+)
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](
     "shake.check.child", CheckSetup, ToChecker, FromChecker

@@ -230,6 +230,11 @@ class CheckProcesses(Crew):
         match message:
             case messages.Differs(difference):
                 self._listener.differs(difference)
+            case messages.Keep(line):
+                self._listener.keep(line)
+            case messages.Settle(settled):
+                self._listener.settle()
+                self._children[number].send(messages.Settled(settled))
             case Advanced():
                 self._listener.advanced(message)
             case SumsPart():

@@ -26,6 +26,8 @@ class CheckProgress:
     def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
         self.done = Advanced()  # of the table that is being checked
         self.differs = findings.add
+        self.keep = findings.keep
+        self.settle = findings.settle
         self._id = id
         self._filtered = filtered
         self._started = time.time()

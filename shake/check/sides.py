@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -36,6 +37,12 @@ class Listener(Protocol):
 
     def differs(self, difference: Difference) -> None:
         """A difference was found."""
+
+    def keep(self, line: str) -> None:
+        """Write a line to the report, if there is one."""
+
+    def settle(self) -> None:
+        """Return when all lines so far are in the report."""
 
     def advanced(self, more: Advanced) -> None:
         """More is done."""
@@ -82,3 +89,14 @@ class Sides:
         self.listener.differs(
             Difference(name, namespace, kind, key, fields, repaired, note, source, target)
         )
+
+    def keep(self, replaced: Iterable[tuple[Item, Sequence[bytes]]]) -> None:
+        """Report keys, each with the stored documents that a repair is about to change.
+
+        Returns when that is in the report: a repair can be killed, and the report's disk be full.
+        """
+        place = {"table": self.table.name, "place": self.stored.namespace}
+        for key, documents in replaced:
+            target = [json.loads(self.stored.shown(one)) for one in documents]
+            self.listener.keep(json.dumps({**place, "before_repair": key, "target": target}))
+        self.listener.settle()

@@ -84,6 +84,8 @@ class UnsavedFindings:
         self.differences: list[Difference] = []
         self.done = Advanced()
         self._listener = listener
+        self.keep = listener.keep
+        self.settle = listener.settle
         self._lock = threading.Lock()
 
     def differs(self, difference: Difference) -> None:

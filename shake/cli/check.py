@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
@@ -18,13 +16,14 @@ from shake.check.changes import FullCheckNeeded
 from shake.check.findings import Findings
 from shake.check.recording import CheckHeld
 from shake.check.repairing import RepairRefused
+from shake.check.report import Report
 from shake.check.run import CheckOptions, check
 from shake.check.sides import Repair
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.config.secrets import hosts
-from shake.errors import UsageError
+from shake.errors import RunError, UsageError
 from shake.process.cpus import usable_cpus
 from shake.status.figures import count, in_short, many, utc
 from shake.status.logs import logging_to, one_line
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
-        with _report(options.report) as report:
+        with _report(options) as report:
             return _check(options, loaded, redactor, report)
 
     return command.run(
@@ -124,7 +123,7 @@ CHECK = Command(
 
 
 def _check(
-    options: argparse.Namespace, loaded: Loaded, redactor: Redactor, report: TextIO | None
+    options: argparse.Namespace, loaded: Loaded, redactor: Redactor, report: Report | None
 ) -> int:
     config = loaded.config
     setproctitle(f"shake: check {config.id}")
@@ -155,8 +154,10 @@ def _check(
                 confirm=lambda collections: _confirm(options, config, collections, say),
             )
         except BaseException as error:
-            reason = redactor.redact(str(error) or "stopped")
-            findings.end("not completed", reason)
+            # Before the header, the report can be that of another check, which runs.
+            if findings.begun or not isinstance(error, (CheckHeld, RepairRefused)):
+                with contextlib.suppress(RunError):
+                    findings.end("not completed", redactor.redact(str(error) or "stopped"))
             raise
     status, verdict, lines = _verdict(config, chosen, findings)
     for line in lines:
@@ -262,19 +263,7 @@ def _since(findings: Findings) -> str:
     )
 
 
-def _private(path: str, flags: int) -> int:
-    """Open a file that only this user can read: it has items in it."""
-    return os.open(path, flags, 0o600)
-
-
-@contextlib.contextmanager
-def _report(path: str | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "w", encoding="utf-8", opener=_private))
-        except OSError as error:
-            raise UsageError(f"--report {path} cannot be written: {error.strerror}") from error
-        yield file
+def _report(options: argparse.Namespace) -> contextlib.AbstractContextManager[Report | None]:
+    if options.report is None:
+        return contextlib.nullcontext()
+    return contextlib.closing(Report(options.report, keeps=options.repair))
