@@ -18,7 +18,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.identity import Identity
-from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import StreamRecord, shard_document
 from shake.config import load
 from shake.errors import RefusedError
@@ -28,6 +28,7 @@ from shake.plan.positions import choose_positions
 from shake.schema import Attribute, Keys, Table
 from shake.source.contract import Stream
 from shake.stream.shard import Shard, ShardState
+from shake.targets.contract import OnExisting
 from tests.support.dying import Dying, Killed
 
 TABLE = TableRecord("orders", "shop.orders", stamp=1700000000, segments=3)

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shake.checkpoint.records import OnExisting, SegmentRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.codec.objectid import segment_prefix, segment_tail
 from shake.copy.table import CopiedTable, SegmentLease
 from shake.farm.ledger import Ledger
@@ -29,6 +29,7 @@ from shake.limits import Budget
 from shake.phase import NEXT, Phase
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
+from shake.targets.contract import OnExisting
 from tests.support.task import Slots, TableJob
 
 STAMP = 1_700_000_000

@@ -24,12 +24,11 @@ from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 from typing_extensions import Self
 
-from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import Mongod, why_no_mongod
 from shake.demo.servers import free_port
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Changes
+from shake.targets.contract import Changes, CopyRun
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file_store import FileStore
-from shake.checkpoint.records import CopyRun, OnExisting, TableRecord
+from shake.checkpoint.records import TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.config import load
 from shake.demo.mongo import Mongod
@@ -31,7 +31,7 @@ from shake.plan.positions import StreamPosition
 from shake.run.sessions import replaced_fenced
 from shake.schema import Attribute, Keys, Table
 from shake.stream.shard import Shard
-from shake.targets.contract import Changes, Fence, Location
+from shake.targets.contract import Changes, CopyRun, Fence, Location, OnExisting
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.wait import until

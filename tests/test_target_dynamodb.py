@@ -17,11 +17,11 @@ import orjson
 import pytest
 
 from shake import codec
-from shake.checkpoint.records import CopyRun
 from shake.config import Config, load
 from shake.errors import ItemError, RefusedError, RunError, Stopped
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.targets.choice import index_names, open_target, problems
+from shake.targets.contract import CopyRun
 from shake.targets.dynamodb.target import signing_region
 from shake.targets.dynamodb.writing import MAX_BYTES, DynamoWriter, batches
 from tests.support import faulty

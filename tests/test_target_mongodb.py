@@ -13,12 +13,11 @@ import pytest
 from pymongo import MongoClient
 from pymongo.write_concern import WriteConcern
 
-from shake.checkpoint.records import CopyRun
 from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RefusedError, RunError
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Changes, Fence
+from shake.targets.contract import Changes, CopyRun, Fence
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MAX_DUPLICATES
 from shake.targets.mongodb.concern import durable, weakness

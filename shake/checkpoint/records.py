@@ -5,17 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from shake.checkpoint.contract import Document
 from shake.checkpoint.document import FORMAT, Fields
 from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
+from shake.targets.contract import CopyRun, OnExisting
 
 #: The collection of the task itself; a table of this name has no place for its checkpoints.
 STATUS_TABLE = "status_table"
-
-#: What happens to a collection that has the name already.
-OnExisting = Literal["create", "rename", "drop", "resync"]
 
 #: Collections of which the UUIDs are remembered: a copy takes its time, and no command is expected
 #: after a day.
@@ -33,14 +31,6 @@ def new_generation() -> str:
 
 def generation_field(generation: str) -> dict[str, str]:
     return {"Life": generation} if generation else {}
-
-
-class CopyRun(NamedTuple):
-    """A run of a copy: the copy's stamp, the run's number, the stamp of the task's first copy."""
-
-    stamp: int
-    run: int
-    first: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from shake.checkpoint.kept import Tally
-from shake.checkpoint.records import CopyRun, OnExisting
 from shake.farm.worker_messages import NO_RAW_ANSWER, RawAnswer
 from shake.process.messages import FromChild, Report
 from shake.schema import Table
-from shake.targets.contract import Location
+from shake.targets.contract import CopyRun, Location, OnExisting
 
 # ---- supervisor to writer; ``table`` is the number of the table whose collection is written
 

@@ -10,7 +10,6 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import (
     STATUS_TABLE,
-    OnExisting,
     SegmentRecord,
     TableRecord,
     new_generation,
@@ -34,7 +33,7 @@ from shake.status.figures import many
 from shake.stream.journal import Journal
 from shake.stream.shard import Shard, ShardState
 from shake.targets.choice import index_names, namespace_problems, problems
-from shake.targets.contract import Location, Staging, Target
+from shake.targets.contract import Location, OnExisting, Staging, Target
 from shake.targets.same_collection import collation_problem, mismatch
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from shake.schema import Item, Table
 
-if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun, OnExisting
+#: What happens to a collection that has the name already.
+OnExisting = Literal["create", "rename", "drop", "resync"]
+
+
+class CopyRun(NamedTuple):
+    """A run of a copy: the copy's stamp, the run's number, the stamp of the task's first copy."""
+
+    stamp: int
+    run: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)

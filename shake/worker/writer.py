@@ -13,7 +13,6 @@ from functools import cached_property
 
 from setproctitle import setproctitle
 
-from shake.checkpoint.records import OnExisting
 from shake.checkpoint.store import Store, attach_store
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
@@ -23,7 +22,16 @@ from shake.process import entry as child
 from shake.process.arena import Arena
 from shake.process.messages import Ready, Report, unhandled
 from shake.targets.choice import open_target
-from shake.targets.contract import BuildProgress, Changes, Fence, Location, Staging, Target, Writer
+from shake.targets.contract import (
+    BuildProgress,
+    Changes,
+    Fence,
+    Location,
+    OnExisting,
+    Staging,
+    Target,
+    Writer,
+)
 from shake.targets.deadline import Deadline
 from shake.targets.same_collection import mismatch
 from shake.worker.keeping import Keeper

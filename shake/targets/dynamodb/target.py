@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from shake.config import Config
@@ -21,13 +21,10 @@ from shake.schema import Table
 from shake.source.answer import NOT_FOUND
 from shake.source.client import Client, Endpoint, Retry, Unreachable
 from shake.source.endpoint import Credentials
-from shake.targets.contract import NO_FENCE, Fence, Found
+from shake.targets.contract import NO_FENCE, CopyRun, Fence, Found
 from shake.targets.deadline import Deadline
 from shake.targets.dynamodb.schema import create_request, table_name
 from shake.targets.dynamodb.writing import DynamoWriter, refusal
-
-if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun
 
 Access: TypeAlias = tuple[Endpoint, Callable[[], Credentials]]
 

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shake.errors import RunError
 from shake.schema import Table
 from shake.status.figures import many, size
-from shake.targets.contract import Found, Location
+from shake.targets.contract import CopyRun, Found, Location, OnExisting
 from shake.targets.mongodb.mark import Mark
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
 from shake.targets.mongodb.replacing import Replacing
 from shake.targets.mongodb.retrying import Contended
 from shake.targets.mongodb.server import MongoServer
-
-if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun, OnExisting
 
 
 @dataclass(frozen=True, slots=True)

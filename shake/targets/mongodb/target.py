@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from bson.objectid import ObjectId
 from pymongo.errors import PyMongoError
@@ -12,7 +12,7 @@ from pymongo.write_concern import WriteConcern
 
 from shake.errors import RefusedError
 from shake.schema import Table
-from shake.targets.contract import NO_FENCE, Fence, Found
+from shake.targets.contract import NO_FENCE, CopyRun, Fence, Found
 from shake.targets.mongodb.advice import advice
 from shake.targets.mongodb.concern import weakness
 from shake.targets.mongodb.names import staging_name
@@ -22,9 +22,6 @@ from shake.targets.mongodb.server import SELECTION_TIMEOUT, MongoServer
 from shake.targets.mongodb.session import unfenced
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.writing import MongoWriter
-
-if TYPE_CHECKING:
-    from shake.checkpoint.records import CopyRun
 
 T = TypeVar("T")
 
