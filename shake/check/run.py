@@ -84,27 +84,18 @@ def check(
     config = replace(config, source_consistent_read=not options.eventual)
     endpoint, credentials = open_source(config)
     progress = CheckProgress(config.id, findings, filtered=config.scan_filter is not None)
-
-    def set_up() -> messages.CheckSetup:
-        return messages.CheckSetup(endpoint, credentials(), options.repair)
-
-    children = CheckProcesses(config, set_up, credentials, progress)
+    children = CheckProcesses(
+        config,
+        lambda: messages.CheckSetup(endpoint, credentials(), options.repair),
+        credentials,
+        progress,
+    )
     opened = connect(config, endpoint, credentials, live=not options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
-        opened.target.probe([])
-        checkpoints = read_checkpoints(config, repair=bool(options.repair))
-        origins = {
-            name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()
-        }
-        found = _find(config, opened, origins)
-        tables = [table for table, _ in found]
-        if options.repair:
-            opened.target.probe([config.namespace(table.name) for table in tables])
-        belonging = Belonging(config, opened.target, checkpoints, bool(options.repair))
-        belonging.verify(tables)
+        found, belonging = _verified(config, opened, bool(options.repair))
         repairs = None
         if options.repair:
-            confirm([config.namespace(table.name) for table in tables])
+            confirm([config.namespace(table.name) for table, _ in found])
             after_cutover = options.after_cutover
             repairs = stack.enter_context(repairing(config, opened.target, after_cutover))
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
@@ -125,6 +116,22 @@ def check(
         run.check_all(plans, reporter, refresh)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
+
+
+def _verified(
+    config: Config, opened: CheckConnections, repair: bool
+) -> tuple[list[tuple[Table, bool]], Belonging]:
+    """See _find; all of these tables are allowed to be compared, or repaired."""
+    opened.target.probe([])
+    checkpoints = read_checkpoints(config, repair=repair)
+    origins = {name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()}
+    found = _find(config, opened, origins)
+    tables = [table for table, _ in found]
+    if repair:
+        opened.target.probe([config.namespace(table.name) for table in tables])
+    belonging = Belonging(config, opened.target, checkpoints, repair)
+    belonging.verify(tables)
+    return found, belonging
 
 
 def _recording(
