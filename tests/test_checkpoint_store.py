@@ -353,7 +353,8 @@ def test_other_files_in_the_folder_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b'[\n{"_id": "a"}', b"", b"{}", b'[{"_id": 5}]', b'["a"]', b"\xff\xfe"]
+    "content",
+    [b'[\n{"_id": "a"}', b"", b"{}", b'[{"_id": 5}]', b'["a"]', b"\xff\xfe", b"[" * 100_000],
 )
 def test_a_damaged_file_is_refused_by_name_and_not_touched(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "db" / "t.json"

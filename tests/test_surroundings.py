@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 
 from shake.demo.servers import free_port
 from shake.process.cpus import usable_cpus
+from shake.process.ulimits import shortage
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
@@ -84,6 +86,21 @@ def test_a_limit_of_processes_is_one_line_that_says_what_to_raise(
     assert result.status == 1
     assert "pids.max" in result.line
     assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EFBIG, "raise ulimit -f"),
+        (errno.ENOSPC, "/dev/shm"),
+        (errno.EMFILE, "raise ulimit -n"),
+        (errno.ENOMEM, "lower --workers"),
+    ],
+)
+def test_what_the_system_does_not_give_is_a_line_that_says_what_to_raise(
+    code: int, words: str
+) -> None:
+    assert words in shortage(OSError(code, "no"))
 
 
 def test_too_few_open_files_are_refused_before_the_start(

@@ -138,7 +138,7 @@ class FileStore:
                 return {}
         try:
             documents = json.loads(content, object_hook=_bytes)
-        except ValueError:
+        except (ValueError, RecursionError):
             documents = None
         if isinstance(documents, list) and all(
             isinstance(one, dict) and isinstance(one.get("_id"), str) for one in documents

@@ -15,8 +15,13 @@ _FILES_OF_WORKER, _FILES_OF_WRITER = 2, 1
 _FILES = "this process cannot open more files: raise ulimit -n (LimitNOFILE of a systemd service)"
 _PROCESSES = (
     "the system allows no more processes and threads: raise ulimit -u, pids.max of the control "
-    "group, or TasksMax of a systemd service, or lower --workers"
+    "group, TasksMax of a systemd service, or ulimit -v, or lower --workers"
 )
+_FILE_SIZE = (
+    "this process cannot have shared memory of the size that it needs: raise ulimit -f "
+    "(LimitFSIZE of a systemd service)"
+)
+_SPACE = "no space is left on a disk, or in /dev/shm, which semaphores need: free some space"
 _MEMORY = "the system has no memory for another process: lower --workers"
 
 
@@ -64,4 +69,8 @@ def shortage(error: BaseException) -> str:
         return _FILES
     if error.errno == errno.EAGAIN:
         return _PROCESSES
+    if error.errno == errno.EFBIG:
+        return _FILE_SIZE
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _SPACE
     return _MEMORY if error.errno == errno.ENOMEM else ""
