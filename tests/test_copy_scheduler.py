@@ -186,6 +186,9 @@ def test_a_segment_cut_in_the_middle_of_a_page_is_leased_when_the_target_has_the
     assert len(stage.leases()) == 1
     stage.store()
     assert stage.leases()[1].start is None
+    for complete in (False, True, True):
+        stage.publish(page(stage.leases()[1].lease, b"a", complete=complete))
+    assert [write.first for write in stage.writers[0].sent] == [True, True, True, False]
 
 
 def test_no_page_is_written_while_the_task_may_be_anothers() -> None:

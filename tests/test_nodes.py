@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support import nodes
-from tests.support.crash import Copy, MakeCopy, opened
+from tests.support.bad import KEEP, LONG, kept
+from tests.support.crash import ITEMS, Copy, MakeCopy, opened
 from tests.support.cutting import Cutting
 from tests.support.machine import Frozen
 from tests.support.tables import create_table
@@ -241,6 +242,32 @@ def test_a_node_that_reaches_no_source_or_no_target_is_set_aside(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", ["writer", "node"])
+def test_items_that_nodes_cannot_store_are_kept_whatever_is_lost(
+    make_copy: MakeCopy, victim: str
+) -> None:
+    copy = make_copy(id__mode="key", **KEEP, **SLOWLY)
+    for number in range(3):
+        item = {"pk": {"S": f"bad{number}"}, "sk": {"N": str(number)}, "n": LONG}
+        copy.dynamodb.client.put_item(TableName=copy.table, Item=item)
+
+    def strike() -> None:
+        """Lose the node that keeps an item, before the store has it."""
+        agent = nodes.node_of(nodes.sender(copy.migration, copy.wire.sender))
+        doomed = nodes.whole(agent) if victim == "node" else nodes.whole(agent)[1:]
+        for one in doomed:
+            one.send_signal(signal.SIGKILL)
+
+    struck = copy.wire.stop_at("request", "insert", f"{copy.checkpoint}.bad", strike)
+    result = copy.migration.run()
+    assert struck.is_set()
+    assert result.status == 0, result
+    assert f"KEPT, NOT STORED: table {copy.table}: 3 items" in result.stdout
+    assert kept(copy.mongo, copy.table).keys() == {"bad0", "bad1", "bad2"}
+    assert copy.mongo.client[copy.table][copy.table].count_documents({}) == ITEMS
+
+
+@pytest.mark.slow
 def test_a_task_without_anything_to_read_ends_too(
     dynamodb: Any, mongo: Any, migrate: Any, name: str
 ) -> None:
@@ -254,7 +281,7 @@ def test_a_task_without_anything_to_read_ends_too(
     ("key", "value", "why"),
     [
         ("incr_sync_parallel", "true", "the journal of incr_sync_parallel = true is on the disk"),
-        ("bad.items", "keep", "with bad.items = keep one machine has to write all of a table"),
+        ("bad.items", "keep", "bad items are kept on the disk of one machine"),
         (
             "target.type",
             "aliyun_dynamo_proxy",
@@ -266,7 +293,9 @@ def test_what_cannot_be_spread_is_refused(
     dynamodb: Any, migrate: Any, name: str, key: str, value: str, why: str
 ) -> None:
     create_table(dynamodb.client, name)
-    more = {"target": dynamodb.url, "checkpoint__type": "file"} if key == "target.type" else {}
+    more = {} if key == "incr_sync_parallel" else {"checkpoint__type": "file"}
+    if key == "target.type":
+        more["target"] = dynamodb.url
     settings = {"sync_mode": "all", **more, key.replace(".", "__"): value}
     result = nodes.spread_task(migrate(**settings), 1).run()
     assert result.status == 3, result

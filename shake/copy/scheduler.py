@@ -88,8 +88,9 @@ class CopyScheduler:
         assert isinstance(message, worker_messages.Page)
         copy = lease.table
         self._ledger.publish(lease, message.slot, message)
-        number = self._ledger.send(lease).number
+        number, first = self._ledger.send(lease).number, lease.part.first
         if message.complete:
+            lease.part.first = False
             copy.answers += 1
             lease.part.crashes_in_a_row = 0
             copy.budget.used(message.capacity)
@@ -105,6 +106,7 @@ class CopyScheduler:
                 length=message.length,
                 segment=lease.part.number,
                 raw_answer=message.raw_answer,
+                first=first,
             )
             self._writers[copy.number].write(lease.part.writer, write)
 

@@ -26,6 +26,7 @@ class Segment:
 
     ``crashes_in_a_row`` counts the workers that crashed while they read on from there.
     ``writer`` is the number of the writer that its pages go to, 0 before its first lease.
+    ``first``: no whole page of its lease has come.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Segment:
         "_run",
         "acknowledged",
         "crashes_in_a_row",
+        "first",
         "number",
         "writer",
     )
@@ -48,6 +50,7 @@ class Segment:
 
     def abandon(self) -> None:
         """A page of which only some slots came is fetched again as a whole."""
+        self.first = True
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
     def acknowledge(self, page: Page) -> bool:

@@ -15,6 +15,7 @@ from typing import Protocol
 from shake.checkpoint.checkpoints import Checkpoints, SyncStatus
 from shake.checkpoint.contract import StoreUnavailable, Superseded
 from shake.checkpoint.identity import Identity
+from shake.checkpoint.kept import Tally
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import AppliedRecord, StreamRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
@@ -142,6 +143,15 @@ class Checkpointer(threading.Thread):
     def renew_lock_now(self) -> None:
         """Renew the lock: where another run has the task, that ends this one, and says why."""
         self._put(self._lock.renew)
+
+    def count_kept(self, table: str, then: Callable[[Tally], None]) -> None:
+        """Count the kept items of a table; ``then`` gets that in the loop, before later saves."""
+        counted: list[Tally] = []
+
+        def count() -> None:
+            counted.append(self._checkpoints.kept(table).tally)
+
+        self._put(count, then=lambda: then(counted[-1]))
 
     def delete_shards(self, record: StreamRecord, shards: list[str]) -> None:
         """Delete the documents of shards that are no longer needed."""

@@ -76,7 +76,10 @@ class Publish(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Store a slot, of a segment."""
+    """Store a slot, of a segment.
+
+    ``first``: it is of the first page of a lease, some of which another writer can have stored.
+    """
 
     table: int
     publication: int
@@ -85,6 +88,7 @@ class Write(NamedTuple):
     length: int
     segment: int = 0
     raw_answer: RawAnswer = NO_RAW_ANSWER
+    first: bool = False
 
 
 class Apply(NamedTuple):

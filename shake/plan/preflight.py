@@ -27,7 +27,6 @@ from shake.plan.warnings import warnings
 from shake.private_files import is_full
 from shake.source.client import Unreachable
 from shake.source.contract import Source
-from shake.status.figures import many
 from shake.status.http import check_port
 from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
@@ -129,15 +128,10 @@ def spreading_problems(config: Config, target: Target | None = None, kept: int =
             "--nodes: the journal of incr_sync_parallel = true is on the disk of one machine: "
             "leave out one of them"
         )
-    if config.bad_items == "keep":
+    if config.checkpoint_type == "file" and (config.bad_items == "keep" or kept):
         found.append(
-            "--nodes: with bad.items = keep one machine has to write all of a table: leave out "
-            "one of them"
-        )
-    if kept:
-        found.append(
-            f"--nodes: {many(kept, 'bad item')} kept by earlier runs: store what can be stored by "
-            "shake check --repair, or run without --nodes"
+            "--nodes: bad items are kept on the disk of one machine with checkpoint.type = file: "
+            "use checkpoint.type = mongodb, or run without --nodes"
         )
     unfenced = target.unfenced if target else ""
     if not config.capabilities.renames:

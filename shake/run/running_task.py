@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from shake.checkpoint.kept import Tally
 from shake.config import Redactor
 from shake.errors import GapError, RunError, ShakeError
 from shake.farm import worker_messages, writer_messages
@@ -177,10 +178,14 @@ class RunningTask:
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
             case writer_messages.Building(_, step, share):
                 copy.index_step, copy.index_progress = step, share
+            case writer_messages.Kept() if self._options.open_sites:
+                # The writers of several machines have no common clock.
+                name = copy.plan.table.name
+                self.parts.checkpointer.count_kept(name, partial(self._kept, table))
             case writer_messages.Kept(_, tally, moment):
                 if moment > copy.kept_at:  # the reports of several writers can come in any order
-                    copy.kept, copy.kept_at = tally, moment
-                    self.limit_kept()
+                    copy.kept_at = moment
+                    self._kept(table, tally)
             case writer_messages.WriteRetried(_, reason):
                 copy.retries += 1
                 log.debug("table %s: %s", copy.plan.table.name, reason)
@@ -189,6 +194,10 @@ class RunningTask:
                 pass
             case _:
                 self._from_child(message)
+
+    def _kept(self, table: int, tally: Tally) -> None:
+        self.parts.copies[table].kept = tally
+        self.limit_kept()
 
     def limit_kept(self) -> None:
         """End the task where more items are kept than is allowed."""

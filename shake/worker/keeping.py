@@ -87,6 +87,8 @@ class Keeper:
 
     def write(self, writer: Writer, slot: memoryview, message: messages.Write) -> None:
         """Store the documents of a slot, and keep what cannot be stored."""
+        if message.first:
+            self._forget()
         options, size = self._options, message.raw_answer.size
         documents = slot[: message.length]
         body = slot[message.length : message.length + size].tobytes()
@@ -169,11 +171,15 @@ class Keeper:
             log.info("table %s: removed %s from %s: %s", self._name, items, self._place, why)
             self._changed()
 
-    def _changed(self) -> None:
+    def _forget(self) -> None:
+        """Others can have changed what is kept."""
+        self._kept.reload()
         with self._lock:
             self._index = None
+
+    def _changed(self) -> None:
         moment = boot_clock()
-        self._kept.reload()
+        self._forget()
         self._report(messages.Kept(self._table, self._kept.tally, moment))
 
     def _known(self) -> KeptIndex:
