@@ -163,6 +163,23 @@ def test_a_node_that_leaves_gives_its_work_back_within_10_seconds(make_copy: Mak
 
 
 @pytest.mark.slow
+def test_a_stop_names_the_node_whose_writes_are_not_confirmed(make_copy: MakeCopy) -> None:
+    copy = make_copy(**SLOWLY)
+    copy.migration.first += "; from shake.run import shutdown; shutdown.DRAIN_SECONDS = 1.0"
+    ended = threading.Event()
+
+    def stop() -> None:
+        copy.migration.running[-1].send_signal(signal.SIGTERM)
+        ended.wait(60)
+
+    copy.wire.stop_at("request", "insert", copy.place, stop, skip=3, late=True)
+    result = copy.migration.run()
+    ended.set()
+    assert result.status == 1, result
+    assert re.search(r"the target \(asked by node local-\d\) did not answer in time", result.line)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 8])
 def test_a_connection_that_is_cut_and_healed_costs_nothing_but_time(
     make_copy: MakeCopy, seconds: int

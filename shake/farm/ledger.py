@@ -108,6 +108,11 @@ class Ledger:
         """All that was published is acknowledged. What is still being read is read again."""
         return not self._unacknowledged
 
+    @property
+    def awaited(self) -> set[int]:
+        """The workers that have published what is not acknowledged."""
+        return {published.lease.worker for published in self._unacknowledged.values()}
+
     def grant(
         self, job: Job[Table, Part, Content], table: Table, part: Part, worker: int, since: float
     ) -> Lease[Table, Part, Content]:

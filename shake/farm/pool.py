@@ -250,6 +250,11 @@ class WorkerPool:
             worker.retire()
         self.send_all(messages.Drain())
 
+    @property
+    def awaited(self) -> list[str]:
+        """The nodes that have published what is not acknowledged; "" is this machine."""
+        return sorted({self.workers[number].site.node for number in self.ledger.awaited})
+
     def abandon(self, sites: Sequence[Site]) -> None:
         """Expect nothing more of workers at sites that are lost."""
         for worker in self.workers:

@@ -102,7 +102,7 @@ class Supervisor:
             return self._parts.complete
         if self._shutdown.late:
             if not (self._drained and self._parts.checkpointer.idle):
-                self._shutdown.missed("the checkpoint store" if self._drained else "the target")
+                self._shutdown.missed(self._awaited)
             return True
         if not self._drained:
             return False
@@ -112,6 +112,14 @@ class Supervisor:
     @property
     def _drained(self) -> bool:
         return self._parts.pool.ledger.drained
+
+    @property
+    def _awaited(self) -> str:
+        """What has not answered in time, and through which nodes: one of them can be cut off."""
+        if self._drained:
+            return "the checkpoint store"
+        nodes = ", ".join(filter(None, self._parts.pool.awaited))
+        return f"the target (asked by node {nodes})" if nodes else "the target"
 
     @property
     def _closed(self) -> bool:
