@@ -8,13 +8,12 @@ from typing import Any, cast
 
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.kept import KeptItems
-from shake.checkpoint.records import CopyRun
 from shake.codec.contract import Options
 from shake.codec.items import encoder
 from shake.farm.worker_messages import RawAnswer
 from shake.farm.writer_messages import OpenCollection, Write
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Location
+from shake.targets.contract import CopyRun, Location
 from shake.worker.keeping import Keeper
 from tests.test_farm_process import config_of
 
