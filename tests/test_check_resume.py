@@ -28,6 +28,7 @@ from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
 from shake.errors import RefusedError
 from tests.support.copied import Copied, make_table
+from tests.support.dying import Dying, Killed, quick_store
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.followed import Followed, stopped
 from tests.support.migration import ROOT
@@ -337,6 +338,22 @@ def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., 
     later = checks.save("t", replace(first, run=1), b"mine", ["mine"])
     assert checks.load_progress("t") == later
     assert (checks.load_state("t", later), checks.load_findings("t", later)) == (b"mine", ["mine"])
+
+
+def test_what_a_check_that_died_when_it_went_on_saves_late_forgets_no_difference(
+    tmp_path: Path,
+) -> None:
+    checks = Checks(quick_store(tmp_path))
+    first = checks.save("t", checks.begin("t", TableCheck("id", "basis", 1.0)), b"1", ["a"])
+    dying = Dying(tmp_path, 0)
+    with pytest.raises(Killed):
+        Checks(dying).begin("t", first)
+    second = checks.save("t", checks.begin("t", first), b"2", ["b"])
+    third = checks.save("t", second, b"3", ["c"])
+    with contextlib.suppress(Superseded):
+        dying.arrive()
+    assert checks.load_progress("t") == third
+    assert checks.load_findings("t", third) == ["a", "b", "c"]
 
 
 def test_a_state_that_another_check_saved_late_is_not_taken(saved: Callable[..., Checks]) -> None:

@@ -111,13 +111,12 @@ class Recording:
     def begin(self, plan: CheckPlan) -> RecordedCheck:
         """Go on with what an interrupted check has left of a table, or begin with it."""
         name = plan.table.name
-        saved, run = self.checks.load_progress(name), self.checks.fresh_run(name)
+        saved = self.checks.load_progress(name)
         if saved and saved.check == self.check:
-            return self._go_on(plan, replace(saved, run=run))
+            return self._go_on(plan, saved)
         basis, began = self.basis(plan.table), self.now()
         stream, shards = self.positions(plan.table)
-        progress = TableCheck(self.check, basis, began, stream, shards, run=run)
-        self.checks.begin(name, progress)
+        progress = self.checks.begin(name, TableCheck(self.check, basis, began, stream, shards))
         return RecordedCheck(name, CheckState(plan.segments), self.checks, self.lock, progress)
 
     def _go_on(self, plan: CheckPlan, progress: TableCheck) -> RecordedCheck:
@@ -126,7 +125,7 @@ class Recording:
         state = CheckState(plan.segments)
         if progress.chunks:
             state = CheckState.of(self.checks.load_state(name, progress))
-        self.checks.begin(name, progress)
+        progress = self.checks.begin(name, progress)
         record = RecordedCheck(name, state, self.checks, self.lock, progress)
         record.differences = list(map(Difference.of_json, lines))
         record.since = progress.began

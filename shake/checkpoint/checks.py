@@ -171,15 +171,22 @@ class Checks:
         saved = [self.load_progress(table), self.load_completed(table)]
         return max((one.run for one in saved if one), default=-1) + 1
 
-    def begin(self, table: str, progress: TableCheck) -> None:
-        """Save that this process begins or continues the check of a table.
+    def begin(self, table: str, progress: TableCheck) -> TableCheck:
+        """Save that this process begins or continues the check of a table; return what is saved.
 
-        What was saved of other checks goes, but for the differences of the last completed one.
+        That is an exchange, and gives the process a number that no other one gets. So what a
+        process that died when it began sends late alters nothing. What was saved of other checks
+        goes, but for the differences of the last completed one.
         """
+        while True:
+            saved = read_one(self._store, _name(table), "progress")
+            progress = replace(progress, run=self.fresh_run(table))
+            if self._store.swap(_name(table), saved, progress.document()):
+                break
         completed = self.load_completed(table)
-        self._store.write(_name(table), [progress.document()])
         kept = {progress.check, completed.check if completed else ""}
         self._delete(table, states=not progress.chunks, but=kept)
+        return progress
 
     def save(self, table: str, last: TableCheck, state: bytes, lines: Sequence[str]) -> TableCheck:
         """Save a state and more differences, a line each; return the progress that counts then.
