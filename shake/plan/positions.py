@@ -84,14 +84,17 @@ class _Chooser:
         if plan.record is None:
             return None
         name = table.table.name
-        self.ours()
         record = replace(
             plan.record,
-            run=self.checkpoints.claim_run(name),
+            run=self._claim_run(name),
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
         return StreamPosition(record, list(plan.shards))
+
+    def _claim_run(self, table: str) -> int:
+        self.ours()
+        return self.checkpoints.claim_run(table)
 
     def _begin(self, table: TablePlan, plan: StreamPlan) -> StreamPosition:
         """From now on, and a little earlier; where nothing is copied, as ``incr.start`` says.
@@ -111,7 +114,7 @@ class _Chooser:
         record = StreamRecord(
             name,
             stream.arn,
-            run=self.checkpoints.claim_run(name),
+            run=self._claim_run(name),
             since=now - _ROUNDED if latest else 0.0,
             stamp=table.record.stamp,
             began=now,
