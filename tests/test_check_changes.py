@@ -6,48 +6,91 @@ import contextlib
 import math
 import random
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from shake.check.changes import RecentChanges
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
 from shake.stream.beginning import first_shards
-from tests.support.streams import Simulator
+from tests.support.faulty import Reply
+from tests.support.streams import Call, Simulator
 from tests.support.streams_faults import calling
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 
 
-def test_a_change_that_is_behind_a_later_one_and_readable_later_is_read() -> None:
-    """Creation times are out of order by up to 2 seconds."""
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
     with Simulator() as simulator:
-        table, faults = simulator.table("orders"), simulator.faults
-        source = DynamoSource(
-            Endpoint(simulator.url, REGION),
-            lambda: Credentials(ACCESS_KEY, SECRET_KEY),
-            on_retry=lambda retry: None,
-            stop=threading.Event(),
-            random=random.Random(0),
-        )
-        shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-        began = source.clock.earliest()
-        start: list[float] = []
+        yield simulator
 
-        def put(key: str, created: float) -> None:
-            """The record of a key has this creation time."""
-            passed = created - simulator.clock()
-            simulator.clock.advance(passed)
-            table.put({"pk": {"S": key}})
-            simulator.clock.advance(-passed)
 
-        # The first request of --since comes right after it has noted its start.
-        faults.next("DescribeTable", calling(lambda: start.append(source.clock.latest())))
-        faults.next(
-            "GetRecords",
-            calling(lambda: put("after the start", math.floor(start[0]) + 1)),
-            calling(lambda: put("before the start", math.floor(began))),
-            calling(lambda: put("long after the start", math.floor(start[0]) + 4)),
-        )
-        found: list[Any] = []
-        with contextlib.closing(source):
-            RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
-        assert {"pk": {"S": "before the start"}} in found
+@pytest.fixture
+def source(simulator: Simulator) -> Iterator[DynamoSource]:
+    source = DynamoSource(
+        Endpoint(simulator.url, REGION),
+        lambda: Credentials(ACCESS_KEY, SECRET_KEY),
+        on_retry=lambda retry: None,
+        stop=threading.Event(),
+        random=random.Random(0),
+    )
+    with contextlib.closing(source):
+        yield source
+
+
+def test_a_change_that_is_behind_a_later_one_and_readable_later_is_read(
+    simulator: Simulator, source: DynamoSource
+) -> None:
+    """Creation times are out of order by up to 2 seconds."""
+    table, faults = simulator.table("orders"), simulator.faults
+    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
+    began = source.clock.earliest()
+    start: list[float] = []
+
+    def put(key: str, created: float) -> None:
+        """The record of a key has this creation time."""
+        passed = created - simulator.clock()
+        simulator.clock.advance(passed)
+        table.put({"pk": {"S": key}})
+        simulator.clock.advance(-passed)
+
+    # The first request of --since comes right after it has noted its start.
+    faults.next("DescribeTable", calling(lambda: start.append(source.clock.latest())))
+    faults.next(
+        "GetRecords",
+        calling(lambda: put("after the start", math.floor(start[0]) + 1)),
+        calling(lambda: put("before the start", math.floor(began))),
+        calling(lambda: put("long after the start", math.floor(start[0]) + 4)),
+    )
+    found: list[Any] = []
+    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    assert {"pk": {"S": "before the start"}} in found
+
+
+def test_what_descends_from_later_changes_is_not_read(
+    simulator: Simulator, source: DynamoSource
+) -> None:
+    """A shard ends and another one begins whenever the stream is listed, for ever."""
+    table = simulator.table("orders")
+    table.put({"pk": {"S": "before"}})
+    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
+    began = source.clock.earliest()
+    first = table.stream.open()[0]
+    middle = table.stream.roll_over(first)
+
+    def roll_over(call: Call, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        if len(simulator.journal.of("DescribeStream")) < 40:
+            simulator.clock.advance(10)
+            table.put({"pk": {"S": "after"}, "n": {"N": str(simulator.clock())}})
+            table.stream.roll_over(table.stream.open()[0])
+        return reply
+
+    simulator.faults.rule(1.0, roll_over, where=lambda call: call.operation == "DescribeStream")
+    found: list[Any] = []
+    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    read = {call.shard for call in simulator.journal.of("GetRecords")}
+    assert {"pk": {"S": "before"}} in found
+    assert read == {first.id, middle.id}

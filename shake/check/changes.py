@@ -22,7 +22,7 @@ from shake.schema import RETENTION, TRIM_TOLERANCE
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.connection import Buffer
 from shake.source.dynamodb import DynamoSource
-from shake.stream.listing import Listed
+from shake.stream.listing import Listed, below
 from shake.stream.shard import Shard
 from shake.stream.tip import Silence
 from shake.worker.shard_reader import FIRST_IDLE
@@ -71,13 +71,15 @@ class RecentChanges:
             raise self._refused("a stream keeps changes for 24 hours")
         starts = {shard.id: shard.start for shard in self.shards}
         done: set[str] = set()
-        while fresh := self._unread(starts, done):
+        passed: set[str] = set()
+        while fresh := self._unread(starts, done, passed):
             with ThreadPool(min(_THREADS, len(fresh))) as threads:
                 reads = threads.imap_unordered(
                     lambda one: self._read(*one, moment, take), fresh.items()
                 )
                 ended = {shard for shard, over in reads if over}
             done |= fresh.keys()
+            passed |= fresh.keys() - ended
             starts |= self._children(ended)
         self._verify()
 
@@ -90,11 +92,12 @@ class RecentChanges:
         if stream is None or stream.arn != self.arn or not stream.enabled:
             raise self._refused(f"its stream {self.arn} was replaced or disabled")
 
-    def _unread(self, starts: dict[str, str], done: set[str]) -> dict[str, str]:
+    def _unread(self, starts: dict[str, str], done: set[str], passed: set[str]) -> dict[str, str]:
         """Shards that are not read yet, and where each begins.
 
-        All that is listed counts, but for what came before the positions: a parent that is gone is
-        no hint of what its children hold.
+        All that is listed counts, but for what came before the positions, and what comes after the
+        shards that are read beyond the moment: a stream that splits all the time has always more of
+        that. A parent that is gone is no hint of what its children hold.
         """
         listed = {one.id: one for one in self._listing()}
         # A parent had ended before the others began, so what it held is in the last check.
@@ -102,8 +105,8 @@ class RecentChanges:
         for shard in starts.keys() - listed.keys() - done - parents:
             raise self._refused(f"shard {shard} of its stream is gone")
         starts = {shard: start for shard, start in starts.items() if shard in listed}
-        past = _ancestors(starts, listed)
-        found = {one.id: one.start for one in listed.values() if one.id not in past} | starts
+        others = listed.keys() - _ancestors(starts, listed) - below(passed, listed)
+        found = {one: listed[one].start for one in others} | starts
         return {shard: start for shard, start in found.items() if shard not in done}
 
     def _listing(self) -> list[Listed]:
@@ -132,13 +135,15 @@ class RecentChanges:
     def _read(
         self, shard: str, start: str, moment: float, take: Callable[[list[Item]], None]
     ) -> tuple[str, bool]:
-        """Read a shard until its end, or until all that was made before a moment is read."""
+        """Read a shard until all that was made before a moment is read, or to its end: True."""
         try:
             for keys, created, over in self._pages(shard, start, moment):
                 if keys:
                     take(keys)
-                if over or created - _DISORDER > moment:
-                    return shard, over
+                if created - _DISORDER > moment:
+                    return shard, False
+                if over:
+                    return shard, True
         except SourceError as error:
             if error.code not in (NOT_FOUND, TRIMMED):
                 raise
