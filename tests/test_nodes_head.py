@@ -25,6 +25,7 @@ from shake.nodes.messages import (
     FromAgent,
     Joined,
 )
+from shake.process.loop import Loop
 from shake.process.packing import unpacker
 
 #: How much faster the clock of the head runs: a lost node is waited out in two seconds.
@@ -150,3 +151,35 @@ def test_a_node_that_is_set_aside_stays_connected_and_takes_no_part(
         assert {node.name: node.state for node in head.status()} == {"a": "member", "b": "aside"}
         assert head.problem == "node b is set aside for 60 s: its disk is full"
         assert head.problem in caplog.text
+
+
+class Granting:
+    """A run whose task lock is fresh."""
+
+    wants_sites = False
+
+    @property
+    def allowed_until(self) -> float:
+        return boot_clock() + 20.0
+
+    def sites_changed(self, why: str, lost: object) -> None:
+        raise AssertionError(why)
+
+
+def test_a_head_knows_how_far_the_clock_of_a_node_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shake.nodes.agent._ASK_EVERY", 0.05)
+    arrivals = Arrivals()
+    node = Agent(arrivals.connect("one"), 1, threading.Event(), lambda: boot_clock() + 1000.0)
+    thread = threading.Thread(target=node.run)
+    thread.start()
+    with Head(arrivals) as head:
+        head.wait()
+        [site] = head.places(1)
+        loop = Loop()
+        head.attach(loop, Granting())
+        loop.every(0.05, lambda: None)
+        loop.run(lambda: site.ahead is not None)
+        assert site.ahead is not None
+        assert site.ahead.least <= 1000.0 <= site.ahead.most < 1010.0
+        head.end(lambda: False)
+    thread.join(10)

@@ -11,9 +11,10 @@ from shake.farm.pool import Worker, WorkerPool
 from shake.farm.worker_messages import Tip
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed
-from shake.process.site import ThisMachine
+from shake.process.site import Ahead, ThisMachine
 from shake.run.fitness import Fitness, Kind
 from shake.source.client import Credentials, Endpoint
+from shake.source.clock import Bounds
 from tests.support.task import Notes
 from tests.test_farm_process import config_of
 
@@ -23,6 +24,7 @@ class Place(ThisMachine):
 
     def __init__(self, node: str) -> None:
         self.node = node
+        self.ahead = Ahead(0.0, 0.0)
         self.reachable = True
 
     def create_arena(self, slots: int) -> int:
@@ -117,6 +119,18 @@ def test_what_a_child_reports_of_its_machine_ends_no_task_and_names_the_node() -
     assert world.task.heard[0].role == "worker 1 on b"
     site.child.says(Failed("the item cannot be stored", ""))
     assert world.task.heard[1].text == "the item cannot be stored"
+
+
+def test_the_source_s_clock_as_a_node_measures_it_counts_by_the_clock_of_this_machine() -> None:
+    """Else a clock that is set back is noticed late: only nodes ask the source all the time."""
+    world = World()
+    worker, site = world.pool.workers[1], world.sites[1]
+    site.ahead = None  # type: ignore[assignment]
+    worker.received(Bounds(10.0, 11.0))
+    assert world.task.heard == []
+    site.ahead = Ahead(1000.0, 1000.5)
+    worker.received(Bounds(10.0, 11.0))
+    assert world.task.heard == [Bounds(1010.0, 1011.5)]
 
 
 REPORTED = "node b has read nothing for 30 s, while others do: no route"

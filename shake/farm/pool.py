@@ -72,9 +72,11 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         return set_up, (self.arena,)
 
     def received(self, message: FromWorker) -> None:
-        # The source's clock is measured by the clock of the machine, of which each has another.
-        if self.site is HERE or not isinstance(message, Bounds):
-            self._pool.received(self, message)
+        if isinstance(message, Bounds):  # by the clock of its machine, of which each has another
+            if (ahead := self.site.ahead) is None:
+                return
+            message = Bounds(message.low + ahead.least, message.high + ahead.most)
+        self._pool.received(self, message)
 
     def lost(self) -> None:
         self.scanners = [None] * len(self.scanners)
@@ -233,7 +235,8 @@ class WorkerPool:
     def poll_quickly(self, until: float) -> None:
         """Have quiet shards read quickly until a moment of this machine's boot clock."""
         for worker in self.workers:
-            worker.send(messages.PollQuickly(until + worker.site.ahead))
+            if ahead := worker.site.ahead:
+                worker.send(messages.PollQuickly(until + ahead.most))
 
     def renew_credentials(self, credentials: Credentials) -> None:
         """Pass on what the supervisor's chain has refreshed."""

@@ -126,6 +126,7 @@ class Agent:
         self._leaving: list[tuple[_Child, float]] = []  # closed, and when each is killed
         self._arenas: list[int] = []
         self._until = 0.0  # children are allowed to write until then
+        self._answered = 0.0, 0.0  # see messages.Renew
         self._patience = 0.0  # until when the head has to grant time
         self._ending: int | None = None  # the epoch whose end is to be confirmed
         self._left = 0.0  # when it asked to leave
@@ -174,6 +175,7 @@ class Agent:
                 if child := self._children.get(number):
                     child.write(data)
             case messages.Granted(asked, seconds):
+                self._answered = asked, self._clock() - asked
                 self._extend(asked + seconds)
             case messages.StartChild():
                 self._start(message)
@@ -268,7 +270,7 @@ class Agent:
     # ---- time
 
     def _ask(self) -> None:
-        self.post(messages.Renew(self._clock()))
+        self.post(messages.Renew(self._clock(), *self._answered))
 
     def _extend(self, until: float) -> None:
         """Children are allowed to write for longer."""

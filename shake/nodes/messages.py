@@ -120,9 +120,14 @@ class Ended(NamedTuple):
 
 
 class Renew(NamedTuple):
-    """Grant more time from this moment on, which is on the node's boot clock."""
+    """Grant more time from this moment on, which is on the node's boot clock.
+
+    ``answered`` is the last one that was, and ``took`` how long its answer took: 0.0 before that.
+    """
 
     asked: float
+    answered: float = 0.0
+    took: float = 0.0
 
 
 class Usage(NamedTuple):

@@ -13,7 +13,7 @@ from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from shake.nodes.remote import RemoteChannel
 from shake.process.alike import Process
 from shake.process.role import Role, Sent, SetUp, Taken
-from shake.process.site import ChildConnection
+from shake.process.site import Ahead, ChildConnection
 
 #: Seconds that a node has to create an arena.
 _ARENA_SECONDS = 10.0
@@ -48,7 +48,8 @@ class Node:
         self.node = name
         self.machine = machine
         self.address = address
-        self.ahead = 0.0
+        self.ahead: Ahead | None = None
+        self._asked = 0.0, 0.0  # when it asked for time, by its clock, and how far that was ahead
         self.workers = 0  # 0 until it has joined
         self.usage = messages.Usage(0.0, 0)
         self.channels: dict[int, RemoteChannel[Any, Any, Any]] = {}
@@ -86,12 +87,22 @@ class Node:
                     self._head.reported(self, message)
                 case messages.Usage():
                     self.usage = message
-                case messages.Renew(asked):
-                    self.ahead = asked - boot_clock()
+                case messages.Renew():
+                    self._measure(message)
                     self._head.reported(self, message)
                 case _:
                     self._head.reported(self, message)
         return alive
+
+    def _measure(self, renewal: messages.Renew) -> None:
+        """What the node's request and its answer say of its clock.
+
+        The request was on its way for some time, which was shorter than until the answer came.
+        """
+        asked, ahead = self._asked
+        if renewal.answered == asked and renewal.took:
+            self.ahead = Ahead(ahead, ahead + renewal.took)
+        self._asked = renewal.asked, renewal.asked - boot_clock()
 
     def disconnected(self) -> None:
         self.stream.close()

@@ -39,18 +39,25 @@ class ChildConnection(Protocol[TakenSetUp, TakenMessage, Sent]):
     def close(self) -> None: ...
 
 
+class Ahead(NamedTuple):
+    """By how many seconds the boot clock of a machine is ahead of this one's."""
+
+    least: float
+    most: float
+
+
 class Site(Protocol):
     """A machine on which children run.
 
-    ``node`` is its name, "" for this machine. ``ahead`` is by how many seconds its boot clock is
-    ahead of this machine's. ``reachable``: what is sent to its children arrives.
+    ``node`` is its name, "" for this machine. ``ahead`` is None until it is known. ``reachable``:
+    what is sent to its children arrives.
     """
 
     @property
     def node(self) -> str: ...
 
     @property
-    def ahead(self) -> float: ...
+    def ahead(self) -> Ahead | None: ...
 
     @property
     def reachable(self) -> bool: ...
@@ -70,7 +77,7 @@ class ThisMachine:
     """The machine of this process: a Site."""
 
     node = ""
-    ahead = 0.0
+    ahead = Ahead(0.0, 0.0)
     reachable = True
 
     def create_arena(self, slots: int) -> int:
