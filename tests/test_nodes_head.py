@@ -183,3 +183,11 @@ def test_a_head_knows_how_far_the_clock_of_a_node_is_ahead(monkeypatch: pytest.M
         assert site.ahead.least <= 1000.0 <= site.ahead.most < 1010.0
         head.end(lambda: False)
     thread.join(10)
+
+
+def test_a_node_that_never_comes_does_not_keep_the_others_waiting_for_ever() -> None:
+    arrivals = Arrivals()
+    Slow(arrivals.connect("one"), 0.0)
+    with Head(arrivals, expected=2, clock=lambda: boot_clock() * FASTER) as head:
+        head.wait()
+        assert len(head.places(1)) == 1

@@ -1,4 +1,4 @@
-"""Items that several writers of a table keep, and let go."""
+"""Bad items that several writers of a table keep, until they are stored."""
 
 from __future__ import annotations
 

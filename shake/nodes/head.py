@@ -28,6 +28,8 @@ _LOOK_EVERY = 0.25
 _PAUSE = 1.0
 #: Seconds that a node has to begin an epoch.
 _BEGIN_SECONDS = 10.0
+#: Seconds that the nodes which are expected have to join; without any of them it waits for ever.
+_JOIN_SECONDS = 30.0
 #: Seconds between two lines of the log while no node is there.
 _NOTICE_EVERY = 30.0
 #: The head has no time to grant.
@@ -62,7 +64,8 @@ class Listener(Protocol):
 class Head:
     """The nodes of a task: Sites, over all runs of this process; a context manager.
 
-    The first run begins when ``expected`` nodes are there, each later one with those that are left.
+    The first run begins when ``expected`` nodes are there, or some of them after a while. Each
+    later one begins with those that are left.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Head:
         self._nodes: dict[int, Node] = {}
         self._members = Membership()
         self._begun: set[int] = set()
+        self._said: dict[str, str] = {}  # why a machine takes no part, as was logged last
         self._loop: Loop | None = None
         self._hurry_until = inf  # when it waits no longer for the end of the epoch
         self._until: Callable[[], float] = lambda: 0.0
@@ -121,11 +125,13 @@ class Head:
         self._changing, self._expected = False, 1
 
     def _await(self, expected: int) -> None:
-        noticed = -_NOTICE_EVERY
-        while len(self._ready()) < expected:
+        noticed, end = -_NOTICE_EVERY, self._clock() + _JOIN_SECONDS
+        while (ready := len(self._ready())) < expected:
+            if ready and self._clock() >= end:
+                return
             if self._clock() - noticed >= _NOTICE_EVERY:
                 noticed = self._clock()
-                log.info("waiting for nodes: %d of %d have joined", len(self._ready()), expected)
+                log.info("waiting for nodes: %d of %d have joined", ready, expected)
                 if problem := self.problem:
                     log.warning("%s", problem)
             self._serve(0.1)
@@ -254,8 +260,10 @@ class Head:
             case messages.Joined():
                 self._members.join(number, node.node, node.machine, self._clock())
                 log.info("node %s joined from %s, with %d workers", *_who(node), node.workers)
-                if why := self._members.why_aside(number, self._clock()):
+                why = self._members.why_aside(number, self._clock())
+                if why and why != self._said.get(node.machine):
                     log.warning("%s", why)
+                self._said[node.machine] = why
             case messages.Renew(asked):
                 most = self._until() - self._clock()
                 if seconds := self._members.ask(number, self._clock(), most):

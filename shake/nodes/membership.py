@@ -199,7 +199,7 @@ class Membership:
         return seconds
 
     def deny(self, node: int) -> bool:
-        """A node got no time, for no reason of its own: whether that is news."""
+        """A node got no time, since the head has none to grant: return whether that is news."""
         found = self._nodes.get(node)
         news = found is not None and found.state is State.MEMBER and not found.denied
         if found and news:

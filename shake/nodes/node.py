@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from shake.process.site import Ahead, ChildConnection
 
 #: Seconds that a node has to create an arena.
 _ARENA_SECONDS = 10.0
+
+log = logging.getLogger("shake.nodes")
 
 _numbers = itertools.count(1)
 
@@ -126,6 +129,7 @@ class Node:
             self.disconnected()
         descriptor = self._arenas.pop(number, -1)
         if descriptor < 0 and self.reachable:
+            log.warning("node %s has no shared memory for a worker", self.node)
             self.disconnected()
         return descriptor
 
