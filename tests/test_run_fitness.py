@@ -149,6 +149,7 @@ def test_a_site_that_cannot_read_is_reported_and_then_given_up() -> None:
     assert world.last(29, each_second) == []
     assert world.last(90, each_second) == [REPORTED]
     assert world.last(2, each_second) == [GIVEN_UP, REPORTED]
+    assert world.task.told[-2:] == [REPORTED, GIVEN_UP]  # the task stays degraded meanwhile
 
 
 def test_a_site_that_cannot_write_is_given_up_although_it_reads() -> None:
@@ -190,12 +191,17 @@ def is_cut_off(world: World) -> None:
     world.sites[1].reachable = False
 
 
+def is_alone(world: World) -> None:
+    world.sites[0].reachable = False
+    world.pool.workers[0].scanners[0] = None
+
+
 def paused(world: World) -> None:
     world.pool.paused = True
 
 
 @pytest.mark.parametrize(
-    "each_second", [nothing, throttled, waits, has_no_lease, is_cut_off, paused]
+    "each_second", [nothing, throttled, waits, has_no_lease, is_cut_off, is_alone, paused]
 )
 def test_a_site_that_could_not_do_more_is_not_given_up(
     each_second: Callable[[World], None],

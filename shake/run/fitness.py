@@ -84,7 +84,7 @@ class Fitness:
 
     def _note(self, kind: Kind, site: Site, now: float, done: int, *, busy: bool) -> None:
         work = self._works[kind][site]
-        if done != work.done or not busy:
+        if done != work.done or (site.reachable and not busy):
             work.done, work.moved = done, now
 
     def _reading(self, workers: Sequence[Worker]) -> bool:
@@ -97,12 +97,11 @@ class Fitness:
     def _judge(self, kind: Kind, site: Site, work: _Work, now: float) -> None:
         others = [other for one, other in self._works[kind].items() if one is not site]
         ahead = max(other.moved for other in others) - work.moved
-        for seconds, act in (GIVE_UP_AFTER, self._give_up), (REPORT_AFTER, self._report):
+        why = f": {work.problem}" if work.problem else ""
+        for seconds, act in (REPORT_AFTER, self._report), (GIVE_UP_AFTER, self._give_up):
             # Where all sites stand still, so they do since about the same moment.
             if site.reachable and now - work.moved >= seconds and ahead >= seconds / 2:
-                why = f": {work.problem}" if work.problem else ""
                 act(site, f"has {kind.value} nothing for {seconds:.0f} s, while others do{why}")
-                return
 
     def _report(self, site: Site, what: str) -> None:
         self._task.uncertain(f"node {site.node} {what}")
