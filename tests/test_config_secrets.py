@@ -44,6 +44,20 @@ def test_printed_lines_mask_secrets_and_only_those() -> None:
     assert "source.access_key_id = ***" in lines
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("tlsCertificateKeyFilePassword", "sslClientCertificateKeyPassword", "proxyPassword"),
+        *("ssl_pem_passphrase", "password", "PWD", "clientSecret", "accessToken"),
+    ],
+)
+def test_an_option_that_is_named_like_a_secret_is_one(option: str) -> None:
+    address = f"mongodb://h/?appName=a&{option}=hush%21x&w=majority"
+    config = Config.from_settings({"id": "task", "target.address": address})
+    assert config.secrets() == {"hush%21x"}
+    assert f"target.address = {address.replace('hush%21x', '***')}" in config.effective_lines()
+
+
 def test_an_address_without_a_password_is_printed_whole() -> None:
     address = "mongodb+srv://user@cluster.example.com/?retryWrites=true"
     config = Config.from_settings({"id": "task", "target.address": address})

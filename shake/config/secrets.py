@@ -18,8 +18,7 @@ WHOLE = re.compile(r".+", re.DOTALL)
 IN_ADDRESS = re.compile(
     r"(?<=:)(?!//).*(?=@)"
     r"|(?<=AWS_SESSION_TOKEN:)[^&,]+|(?<=AWS_SESSION_TOKEN%3A)[^&,]+"
-    r"|(?<=tlsCertificateKeyFilePassword=)[^&]+|(?<=ssl_pem_passphrase=)[^&]+"
-    r"|(?<=sslClientCertificateKeyPassword=)[^&]+|(?<=proxyPassword=)[^&]+",
+    r"|(?<=password=)[^&]+|(?<=passphrase=)[^&]+|(?<=pwd=)[^&]+|(?<=secret=)[^&]+|(?<=token=)[^&]+",
     re.IGNORECASE,
 )
 

@@ -18,8 +18,8 @@ def advice(error: BaseException | None, key: str) -> str:
     if isinstance(error, OperationFailure):
         if error.code == _AUTHENTICATION_FAILED:
             return (
-                f"check user and password in {key}, and authSource: it names the database that "
-                "the user was created in"
+                f"check user and password in {key} (a + in them is a blank: write %2B), and "
+                "authSource: it names the database that the user was created in"
             )
         if error.code == _UNAUTHORIZED and "requires authentication" in words(error):
             return f"add a user to {key}: mongodb://USER:PASSWORD@host:port/?authSource=admin"
