@@ -13,11 +13,12 @@ import pytest
 
 from shake.backoff import Backoff
 from shake.config import ScanFilter
-from shake.errors import RefusedError, SourceError
+from shake.errors import RefusedError, RunError, SourceError
 from shake.schema import Attribute, Keys, SecondaryIndex
 from shake.source.client import Credentials, Endpoint, Retry
 from shake.source.dynamodb import DynamoSource
 from shake.source.scan import ScanPlan
+from shake.source.streams import listed
 from tests.support import faulty
 from tests.support.faulty import Faulty, Reply
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, create_table, put_items
@@ -310,6 +311,24 @@ def test_an_answer_without_a_count_still_shows_items() -> None:
     with Faulty(answers) as server, client_of(server.url) as (client, _):
         assert client.holds_items("t")
         assert not client.holds_items("t")
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        {},
+        {"ShardId": 5, "SequenceNumberRange": {"StartingSequenceNumber": "1"}},
+        {"ShardId": "a"},
+        {"ShardId": "a", "SequenceNumberRange": {"StartingSequenceNumber": "one"}},
+        {
+            "ShardId": "a",
+            "SequenceNumberRange": {"StartingSequenceNumber": "1", "EndingSequenceNumber": "-"},
+        },
+    ],
+)
+def test_a_shard_that_no_stream_of_dynamodb_has_is_refused(shard: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=r"check source\.endpoint_url"):
+        listed(shard)
 
 
 def test_a_table_that_is_being_created_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from shake.config import Config
 from shake.config.names import bad_name, selects, stored_name
-from shake.errors import RefusedError, SourceError, as_refusal
+from shake.errors import RefusedError, RunError, SourceError, as_refusal
 from shake.schema import UNKNOWN, Origin, Table
 from shake.source.agreement import agreed
 from shake.source.answer import NOT_FOUND
@@ -174,7 +174,9 @@ def stream_refusals(
     def ask(table: Table) -> str:
         try:
             source.try_changes(table, streams[table.name], max_tries=_MAX_TRIES)
-        except SourceError as error:
+        except Unreachable:
+            raise
+        except RunError as error:
             return f"table {table.name}: its changes cannot be followed: {error}"
         return ""
 

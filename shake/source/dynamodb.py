@@ -20,8 +20,8 @@ from shake.source.scan import ScanPlan
 from shake.source.streams import (
     iterator_request,
     latest_request,
+    listed,
     records_request,
-    shard_id,
     stream_loss,
 )
 from shake.source.tables import origin_of, table_of
@@ -155,17 +155,17 @@ class DynamoSource(Client):
     def _try_stream(self, arn: str, max_tries: int | None) -> None:
         """Ask for one record of a stream, at the end of one of its first shards that is there."""
         for shard in reversed(self._first_shards(arn, max_tries)):
-            if _unless(_NOT_THERE, partial(self._read_end, arn, shard["ShardId"], max_tries)):
+            if _unless(_NOT_THERE, partial(self._read_end, arn, shard.id, max_tries)):
                 return
 
-    def _first_shards(self, arn: str, max_tries: int | None) -> list[dict[str, Any]]:
+    def _first_shards(self, arn: str, max_tries: int | None) -> list[Listed]:
         """Some shards of a stream, which its table names: several answers that it is not there
         mean that another server, region or account is asked."""
         first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
         for further in range(_STREAM_ANSWERS - 1, -1, -1):
             try:
                 answer = self.ask("DescribeStream", first, max_tries=max_tries)
-                return list(answer["StreamDescription"].get("Shards", ()))
+                return list(map(listed, answer["StreamDescription"].get("Shards", ())))
             except SourceError as error:
                 if error.code != NOT_FOUND or not further:
                     raise
@@ -298,16 +298,7 @@ class DynamoSource(Client):
         found: list[Listed] = []
         while True:
             description = self.ask("DescribeStream", request)["StreamDescription"]
-            for shard in description.get("Shards", ()):
-                numbers = shard["SequenceNumberRange"]
-                found.append(
-                    Listed(
-                        shard_id(shard["ShardId"]),
-                        shard.get("ParentShardId", ""),
-                        numbers["StartingSequenceNumber"],
-                        numbers.get("EndingSequenceNumber") is not None,
-                    )
-                )
+            found += map(listed, description.get("Shards", ()))
             last = description.get("LastEvaluatedShardId")
             if not last:
                 return found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
 from shake.errors import RunError
 from shake.source.contract import Stream
+from shake.stream.listing import Listed
 
 #: Streams with these carry what an item has become.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_StreamSpecification.html
@@ -32,12 +35,24 @@ def shard_id(text: str) -> str:
     It becomes a part of file names and of checkpoints.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_Shard.html
     """
-    if not _SHARD_ID.fullmatch(text):
+    if not (isinstance(text, str) and _SHARD_ID.fullmatch(text)):
         raise RunError(
-            f"the source lists a shard {text[:100]!r}, which is not the id of a shard: check "
+            f"the source lists a shard {str(text)[:100]!r}, which is not the id of a shard: check "
             "source.endpoint_url"
         )
     return text
+
+
+def listed(shard: Mapping[str, Any]) -> Listed:
+    """A shard of a description of a stream. Raises RunError for one that cannot be of DynamoDB."""
+    name = shard_id(shard.get("ShardId", ""))
+    numbers = shard.get("SequenceNumberRange") or {}
+    first, last = numbers.get("StartingSequenceNumber"), numbers.get("EndingSequenceNumber")
+    if not (str(first).isdecimal() and (last is None or str(last).isdecimal())):
+        raise RunError(
+            f"the source lists shard {name} without sequence numbers: check source.endpoint_url"
+        )
+    return Listed(name, shard.get("ParentShardId") or "", str(first), last is not None)
 
 
 def stream_problem(table: str, stream: Stream) -> str | None:
