@@ -122,6 +122,16 @@ def test_a_gap_says_what_to_do_instead_of_a_plain_restart() -> None:
     assert "same configuration" not in " ".join(lines)
 
 
+def test_kept_items_are_behind_no_green_word_and_their_table_comes_first() -> None:
+    moment = task(followed("a"), followed("b", kept=2), source_time=NOW + 6, margin=10.0)
+    page = shown(replace(moment, whole=True))
+    assert (page["headline"]["answer"], page["headline"]["tone"]) == ("yes", "warn")
+    assert [tone for name, *_, tone in page["facts"] if name == "Consistent point"] == ["warn"]
+    first = page["groups"][0]
+    assert (first["name"], [row["name"] for row in first["rows"]]) == ("Need attention", ["b"])
+    assert first["rows"][0]["tone"] == "warn"
+
+
 # ---- banners
 
 

@@ -141,7 +141,8 @@ def _when(now: float, end: Finish) -> str:
 def attention(table: TableStatus) -> bool:
     """Whether a user should look at the table."""
     late = table.consistent and (table.lag or 0.0) >= LAGGING
-    return bool(table.state in ILL or table.error or late or (table.unread or 0.0) >= OLD)
+    ill = table.state in ILL or table.error or table.kept
+    return bool(ill or late or (table.unread or 0.0) >= OLD)
 
 
 def banners(snapshot: Snapshot) -> Iterator[Banner]:

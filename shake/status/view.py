@@ -109,7 +109,8 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
         clock = (
             f"source's clock now: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
         )
-        yield name, word, clock, "good" if everything.consistent else ""
+        tone = "warn" if everything.kept else "good"
+        yield name, word, clock, tone if everything.consistent else ""
     elif snapshot.state in _ENDED:
         written = (everything.bytes - everything.bytes_before) / max(1.0, snapshot.seconds)
         yield "Written", f"{size(written)}/s", "on average", ""

@@ -20,7 +20,7 @@ function showHead(view) {
   setText($("figure"), head.figure);
   setClass($("headline"), `card ${head.tone}`);
   setText($("answer"), head.answer && `Switch: ${head.answer}`);
-  setClass($("answer"), `mark ${head.answer === "yes" ? "good" : "warn"}`);
+  setClass($("answer"), `mark ${head.answer === "yes" && head.tone === "good" ? "good" : "warn"}`);
   $("answer").hidden = !head.answer;
   setBar($("bar"), head.fraction);
   sync($("lines"), head.lines.map((text, number) => ({ text, number })), (line) => String(line.number),
