@@ -15,7 +15,7 @@ from shake.demo.servers import free_port
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
-from tests.support.steering import control, page, shake, socket_of
+from tests.support.steering import control, page, shake, socket_of, standing
 from tests.support.streams_faults import slow
 from tests.support.wait import until
 
@@ -170,6 +170,7 @@ def test_a_paused_task_ends_well_on_sigterm(
         followed.equal()
     control(slowly, "pause")
     stopped(slowly, process)
+    assert standing(slowly)["seconds_left"] is None or phase == "follow"
     followed.simulator.faults.clear()
     process = slowly.start()
     page(port, "running")

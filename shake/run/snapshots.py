@@ -56,7 +56,7 @@ class Snapshots:
             self.parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
             for copy in self.parts.copies
         )
-        if paused_at is not None:  # no copy ends while nothing is read
+        if state not in ("running", "degraded"):  # no copy ends while nothing is read
             tables = tuple(replace(table, pace=0.0, seconds_left=None) for table in tables)
         return Snapshot(
             id=self.config.id,

@@ -133,7 +133,7 @@ def _changes(snapshot: Snapshot, table: TableStatus) -> str:
         *through,
         consistency(snapshot, table),
     ]
-    if table.kept:
+    if table.kept and not table.consistent:  # else its words have said it
         parts.append(f"{many(table.kept, 'bad item')} kept")
     if table.skipped:
         parts.append(f"{many(table.skipped, 'change')} found nothing to modify, and were left out")
