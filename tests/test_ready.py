@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import threading
 import urllib.error
 import urllib.request
 from datetime import datetime, timezone
@@ -15,8 +16,10 @@ import pytest
 
 from shake.demo.servers import free_port
 from shake.status.figures import utc
+from tests.support import nodes
 from tests.support.followed import Followed, stopped
 from tests.support.status import status
+from tests.support.streams_faults import calling
 from tests.support.wait import until
 
 #: ``incr.margin`` here, and the longest time after which a record can be read.
@@ -217,20 +220,31 @@ def test_a_source_without_dates_is_warned_about_and_believed_less(followed: Foll
     assert "no Date header" in (migration.folder / f"{followed.name}.0.out").read_text()
 
 
+@pytest.mark.parametrize(
+    "first", ["a worker", "the supervisor", pytest.param("a node", marks=pytest.mark.slow)]
+)
 def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_too_early(
-    followed: Followed,
+    followed: Followed, first: str
 ) -> None:
+    """``first``: who gets the first answer after that."""
     simulator = followed.simulator
     simulator.table(followed.name)
-    port = free_port()
+    port, answering = free_port(), threading.Event()
     migration = followed.task(incr__margin=MARGIN, http_profile=port)
+    if first == "a node":
+        nodes.spread_task(migration, 1)
+    if first == "the supervisor":
+        migration.first = "from shake.follow import stream_monitor; stream_monitor.LIST_EVERY = 0.3"
     process = migration.start()
     followed.put("a")
     until(lambda: ready(port)[0] == 200, every=0.1)
+    if first == "the supervisor":
+        wait = calling(lambda: answering.wait(60))
+        simulator.faults.rule(1.0, wait, where=lambda call: call.operation == "GetRecords")
     simulator.delay = MARGIN
     simulator.clock.advance(-300)
-    output = migration.folder / f"{followed.name}.0.out"
-    until(lambda: "the source's clock was set back" in output.read_text())
+    until(lambda: "the source's clock was set back" in migration.printed())
+    answering.set()
     shown = status(port)["total"]["applied_through"]
     assert shown is None or shown < utc(simulator.clock())
     followed.put("b")

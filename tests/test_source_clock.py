@@ -108,3 +108,12 @@ def test_news_are_told_and_nothing_else() -> None:
     clock.learn(Bounds(5.5, 7.0), 0.0)
     clock.learn(Bounds(100.0, 101.0), 0.0)
     assert told == [Bounds(5.0, 6.0), Bounds(5.5, 7.0), Bounds(100.0, 101.0)]
+
+
+def test_an_answer_of_an_earlier_time_tells_that_the_clock_was_set_back() -> None:
+    """The answers to all threads of a process go to one clock."""
+    told: list[Bounds] = []
+    clock = SourceClock(on_set_back=told.append)
+    for now, made in ((0.0, 1e9), (1.0, 1e9 + 1), (2.0, 1e9 - 238), (3.0, 1e9 - 237)):
+        clock.answered(date_of(made), now, now, lambda: 0.0)
+    assert [bounds.high for bounds in told] == [1e9 - 239]

@@ -242,6 +242,10 @@ class ReadRetried(NamedTuple):
     scan: bool = False
 
 
+class ClockSetBack(NamedTuple):
+    """An answer of the source shows that its clock was set back."""
+
+
 # ---- what the role takes and sends
 
 ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit | Revoke
@@ -252,5 +256,5 @@ FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | Shard
 #: What a worker reports on a lease that it holds.
 OfLease: TypeAlias = Page | FromReader
 #: What it reports of itself, or of a table.
-OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ReadRetried
+OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ClockSetBack | ReadRetried
 FromWorker: TypeAlias = OfWorker | OfLease

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -20,7 +21,7 @@ from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import FollowedTable
 from shake.phase import Phase
 from shake.schema import OLD
-from shake.source.clock import Bounds
+from shake.source.clock import Bounds, ignore
 from shake.status.figures import duration, utc
 from shake.status.snapshot import ShardStatus, TableStatus
 from shake.stream.shard import ShardState
@@ -80,6 +81,9 @@ class FollowPhases:
         """Watch streams; a table is followed from :meth:`begin` on."""
         self._monitor.start()
         if self._followed_tables:
+            self._source_clock.on_set_back = lambda bounds: self._loop.post(
+                partial(self._clock_set_back, bounds)
+            )
             for followed in self._followed_tables.values():
                 # The clock was set back since then.
                 followed.shards.set_back(self._source_clock.earliest())
@@ -89,7 +93,8 @@ class FollowPhases:
             self._loop.every(APPLIED_EVERY, self._save_applied)
 
     def close(self) -> None:
-        """Ask and delete nothing more."""
+        """Ask and delete nothing more, and handle nothing."""
+        self._source_clock.on_set_back = ignore
         self._monitor.watcher.close()
         self._journaling.close()
 
@@ -100,13 +105,16 @@ class FollowPhases:
 
     def learn_time(self, bounds: Bounds) -> None:
         """A worker has news of the source's clock."""
+        self._source_clock.learn(bounds, boot_clock())
+
+    def _clock_set_back(self, bounds: Bounds) -> None:
+        """An answer to a worker, or to this process, shows that the source's clock was set back."""
         now = boot_clock()
-        if self._source_clock.learn(bounds, now):
-            earliest = self._source_clock.earliest(now)
-            log.warning("the source's clock was set back: it shows about %s", utc(earliest))
-            for followed in self._followed_tables.values():
-                followed.set_back(earliest - self._config.incr_margin, now + bounds.high)
-            self._goal = min(self._goal, now + bounds.high)
+        earliest = self._source_clock.earliest(now)
+        log.warning("the source's clock was set back: it shows about %s", utc(earliest))
+        for followed in self._followed_tables.values():
+            followed.set_back(earliest - self._config.incr_margin, now + bounds.high)
+        self._goal = min(self._goal, now + bounds.high)
 
     @property
     def active(self) -> bool:

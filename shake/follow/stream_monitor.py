@@ -45,6 +45,14 @@ class StreamMonitor:
             self._view_all()
             self._loop.every(LIST_EVERY, self._view_all)
 
+    def measure_time(self) -> None:
+        """Ask the source once, for its time by the clock of this machine.
+
+        Nodes have other clocks. So what one of them learns of the source's clock is asked again.
+        """
+        for followed in list(self._followed_tables.values())[:1]:
+            self.watcher.look(followed)
+
     def each_second(self) -> None:
         """Each second: report what is uncertain."""
         for followed in self._followed_tables.values():

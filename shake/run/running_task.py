@@ -161,6 +161,8 @@ class RunningTask:
                 self.parts.copy_scheduler.wanted(worker, table)
             case Bounds():
                 self.parts.follow_phases.learn_time(message)
+            case worker_messages.ClockSetBack():
+                self.parts.monitor.measure_time()
             case worker_messages.ReadRetried():
                 self._read_retried(worker, message)
             case worker_messages.Idle():

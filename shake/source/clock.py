@@ -85,15 +85,26 @@ class _Epoch:
         return _Epoch(self.since, self.bounds.widened(drift), refuted)
 
 
+def ignore(bounds: Bounds) -> None:
+    """Do nothing about bounds."""
+
+
 class SourceClock:
     """What is known of a source's clock. Thread-safe; times are Unix seconds and local seconds.
 
     Bounds that contradict each other (the clock was set, or several servers answer) all count
-    until the older ones have aged out. ``on_news`` is called with bounds that are news.
+    until the older ones have aged out. ``on_news`` is called with bounds that are news. With those
+    that show that the clock was set back ``on_set_back`` is called, too. Both run in the thread
+    that learns the bounds.
     """
 
-    def __init__(self, on_news: Callable[[Bounds], None] = lambda bounds: None) -> None:
+    def __init__(
+        self,
+        on_news: Callable[[Bounds], None] = ignore,
+        on_set_back: Callable[[Bounds], None] = ignore,
+    ) -> None:
         self._on_news = on_news
+        self.on_set_back = on_set_back
         self._lock = threading.Lock()
         self._epochs: list[_Epoch] = []  # the one before, and the present one
         self._parsed = ("", 0.0)  # the last header, and its time
@@ -126,6 +137,8 @@ class SourceClock:
             after = self._bounds(now)
         if back or before is None or before.disjoint(new) or _tighter(before, after):
             self._on_news(new)
+        if back:
+            self.on_set_back(new)
         return back
 
     def earliest(self, local: float | None = None) -> float:

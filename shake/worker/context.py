@@ -28,7 +28,7 @@ class WorkerContext:
         self.slots = Slots()
         self.journal = Journal(config.journal_folder)
         self.credentials = set_up.credentials
-        self.clock = SourceClock(channel.send)
+        self.clock = SourceClock(channel.send, lambda bounds: channel.send(messages.ClockSetBack()))
         self.source = DynamoSource(
             set_up.endpoint,
             lambda: self.credentials,
