@@ -308,9 +308,15 @@ class Checkpoints:
             raise fields.wrong("StatusValue", value)
         return cast(SyncStatus, value)
 
+    def begin_status(self) -> None:
+        """Save that the task copies, unless some status is saved.
+
+        So what an earlier run sent late does not replace the status of a later one.
+        """
+        self._swap(STATUS_TABLE, None, _status("full_sync") | self._date())
+
     def set_status(self, value: SyncStatus) -> None:
-        document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
-        self._write(STATUS_TABLE, [document | {"StatusValue": value}])
+        self._write(STATUS_TABLE, [_status(value)])
 
     def load_applied(self) -> AppliedRecord | None:
         """How far the task has applied changes; None where it never said so."""
@@ -362,6 +368,11 @@ class Checkpoints:
 
 def _find(documents: Iterable[Document], key: str) -> Document | None:
     return next((one for one in documents if one["_id"] == key), None)
+
+
+def _status(value: SyncStatus) -> dict[str, Any]:
+    document = {"_id": "status_key", "Format": FORMAT, "Key": "status_key"}
+    return document | {"StatusValue": value}
 
 
 def _is_of_table(key: str) -> bool:

@@ -151,7 +151,7 @@ class Runs:
         )
         if opened.checkpoints.status() is None:
             self.lock.check()
-            opened.checkpoints.set_status("full_sync")
+            opened.checkpoints.begin_status()
         try:
             return supervisor.run()
         finally:
