@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.generations import named, of_generation, suffix
 from shake.checkpoint.identity import UNKNOWN, Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
@@ -27,8 +27,6 @@ from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 
-#: How :func:`_named` ends a name.
-_LIFE = re.compile("@[0-9a-f]{16}$")
 #: Documents of a table that the task has begun with.
 _BEGUN = frozenset({"table", "stream"})
 _IDENTITY = "identity"
@@ -109,9 +107,7 @@ class Checkpoints:
         segments = sorted(
             (
                 SegmentRecord.of(table, one)
-                for one in _of_generation(
-                    documents, "segment-", record.generation if record else ""
-                )
+                for one in of_generation(documents, "segment-", record.generation if record else "")
                 if record is None or record.owns(one)
             ),
             key=lambda one: one.segment,
@@ -139,7 +135,7 @@ class Checkpoints:
         record = StreamRecord.of(table, stream)
         return record, [
             shard_of(table, one)
-            for one in _of_generation(documents, "shard-", record.generation)
+            for one in of_generation(documents, "shard-", record.generation)
             if one["Run"] >= record.run
         ]
 
@@ -225,11 +221,11 @@ class Checkpoints:
     def save_shards(self, record: StreamRecord, documents: Iterable[dict[str, Any]]) -> None:
         """Save shards (see :func:`shard_document`), unless a later run has begun."""
         run = {"Run": record.run}
-        self._write(record.table, [_named(one, record.generation) | run for one in documents])
+        self._write(record.table, [named(one, record.generation) | run for one in documents])
 
     def delete_shards(self, record: StreamRecord, shard_ids: Iterable[str]) -> None:
         """Delete the documents of shards that are no longer needed."""
-        gone = {f"shard-{shard_id}{_suffix(record.generation)}" for shard_id in shard_ids}
+        gone = {f"shard-{shard_id}{suffix(record.generation)}" for shard_id in shard_ids}
         for document in self._read(record.table):
             if document["_id"] in gone and document.get("Run") == record.run:
                 self._swap(record.table, document, None)
@@ -294,7 +290,7 @@ class Checkpoints:
     def save_segments(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
         """Save segments as the run of the table's copy, unless a later one has begun."""
         copy = {"Run": record.run, "Stamp": record.stamp}
-        documents = [_named(one.document(), record.generation) | copy for one in segments]
+        documents = [named(one.document(), record.generation) | copy for one in segments]
         self._write(record.table, documents)
 
     def status(self) -> SyncStatus | None:
@@ -377,26 +373,6 @@ def _status(value: SyncStatus) -> dict[str, Any]:
 
 def _is_of_table(key: str) -> bool:
     return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
-
-
-def _suffix(generation: str) -> str:
-    return f"@{generation}" if generation else ""
-
-
-def _named(document: dict[str, Any], generation: str) -> dict[str, Any]:
-    """The document by a name that no other generation has. So none of another one is in its way."""
-    return document | {"_id": document["_id"] + _suffix(generation)}
-
-
-def _of_generation(
-    documents: Iterable[Document], kind: str, generation: str
-) -> Iterator[dict[str, Any]]:
-    """The documents of a kind and generation, as they were before they were :func:`_named`."""
-    for one in documents:
-        name: str = one["_id"]
-        found = _LIFE.search(name)
-        if name.startswith(kind) and (found[0] if found else "") == _suffix(generation):
-            yield {**one, "_id": name.removesuffix(_suffix(generation))}
 
 
 def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
