@@ -191,3 +191,27 @@ def test_a_node_that_never_comes_does_not_keep_the_others_waiting_for_ever() -> 
     with Head(arrivals, expected=2, clock=lambda: boot_clock() * FASTER) as head:
         head.wait()
         assert len(head.places(1)) == 1
+
+
+def test_a_node_that_is_silent_when_an_epoch_ends_is_waited_for_and_called_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arrivals = Arrivals()
+    later = [0.0]
+    for name, seconds in ("a", 0.0), ("b", None):
+        Slow(arrivals.connect(name), seconds)
+    with Head(arrivals, 2, clock=lambda: boot_clock() + later[0]) as head:
+
+        def step() -> bool:
+            """Let time pass once the other node has confirmed."""
+            states = {node.name: node.state for node in head.status()}
+            later[0] += 15.0 * (states["a"] == "ended")
+            return False
+
+        head.wait()
+        assert len(head.places(2)) == 2
+        assert head.end(step)
+        assert [site.node for site in head.places(2)] == ["a"]
+    assert "node b has not confirmed that its workers have ended" in caplog.text
+    assert caplog.text.count("node b is lost") == 1
+    assert "node a" not in caplog.text.replace("node a joined", "")

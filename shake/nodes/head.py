@@ -32,6 +32,12 @@ _BEGIN_SECONDS = 10.0
 _JOIN_SECONDS = 30.0
 #: Seconds between two lines of the log while no node is there.
 _NOTICE_EVERY = 30.0
+#: Seconds after which the log names a node that does not confirm the end of an epoch.
+_PATIENCE = 3.0
+_UNCONFIRMED = (
+    "node %s has not confirmed that its workers have ended: all wait until its time has run out, "
+    "%.0f s at most"
+)
 #: The head has no time to grant.
 _NO_TIME = (
     "node %s gets no more time to write: the task lock could not be renewed, because the "
@@ -194,13 +200,7 @@ class Head:
             self._take_arrivals()
             now = self._clock()
             why, lost = self._members.change(now, wanted=user.wants_sites)
-            for number in lost:
-                node = self._nodes[number]
-                log.warning(
-                    "node %s is lost: it has not answered until its time ran out", node.node
-                )
-                node.stream.close()
-                self._changing = True
+            self._drop(lost)
             if why:
                 aside = [n for n in self._nodes if self._members.state(n, now) is State.ASIDE]
                 user.sites_changed(
@@ -222,17 +222,31 @@ class Head:
             if number in self._nodes:
                 self._nodes[number].post(messages.EndEpoch(self._members.epoch))
                 self._nodes[number].stream.flush()
+        notice = self._clock() + _PATIENCE
         while not (over := self._members.over(self._clock())):
+            if self._clock() >= notice:
+                notice = inf
+                for name, seconds in self._members.unconfirmed(self._clock()):
+                    log.warning(_UNCONFIRMED, name, seconds)
             if hurried():
                 self._hurry_until = min(self._hurry_until, time.monotonic() + HURRY_SECONDS)
                 if not self._members.answering or time.monotonic() >= self._hurry_until:
                     break
             self._serve(0.1)
+        self._drop(self._members.lose(self._clock()))
         for number, node in self._nodes.items():
             if self._members.has_left(number) and node.reachable:
                 node.post(messages.Over())
                 node.stream.close()
         return over
+
+    def _drop(self, lost: Sequence[int]) -> None:
+        """These nodes are lost."""
+        for number in lost:
+            node = self._nodes[number]
+            log.warning("node %s is lost: it has not answered until its time ran out", node.node)
+            node.stream.close()
+            self._changing = True
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(queue.Empty):

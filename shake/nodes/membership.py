@@ -238,12 +238,7 @@ class Membership:
 
         ``wanted``: there is work for a node that joins.
         """
-        lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
-        for number in lost:
-            one = self._nodes[number]
-            if one.state is not State.CUT and not (one.leaves or one.denied or one.aside):
-                one.past.failed(now)
-            one.state = State.LOST
+        lost = self.lose(now)
         names = {
             state: [one.name for one in self._nodes.values() if one.shown(now) is state]
             for state in State
@@ -258,6 +253,21 @@ class Membership:
         if names[State.JOINED] and wanted:
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
+
+    def lose(self, now: float) -> list[int]:
+        """The nodes whose time has run out since the last call: they are lost."""
+        lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
+        for number in lost:
+            one = self._nodes[number]
+            if one.state is not State.CUT and not (one.leaves or one.denied or one.aside):
+                one.past.failed(now)
+            one.state = State.LOST
+        return lost
+
+    def unconfirmed(self, now: float) -> list[tuple[str, float]]:
+        """Nodes that can still write, by name, and for how many seconds."""
+        working = [one for one in self._nodes.values() if one.state in (*_WORKING, State.CUT)]
+        return [(one.name, one.until - now) for one in working if one.until > now]
 
     def _is_one_missing(self, now: float) -> bool:
         """Some node is lost soon, as it seems: then a join waits, for one change instead of two."""
