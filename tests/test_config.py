@@ -158,6 +158,10 @@ def test_the_command_line_beats_the_file_under_any_name_of_a_key(
     assert (config.config.http_profile, config.config.target_db_exist) == ((2,), "rename")
 
 
+def test_a_password_with_angle_brackets_is_no_placeholder() -> None:
+    assert configure("target.address=mongodb://u:p<q>r@h/").target_address.endswith("p<q>r@h/")
+
+
 def test_a_byte_order_mark_crlf_tabs_and_comments_do_not_count(
     write: Callable[[str | bytes], str],
 ) -> None:

@@ -196,7 +196,7 @@ def _check_url(key: str, url: str, *, bare: bool = True) -> None:
 def _check_connection(key: str, address: str) -> None:
     """Let the driver read a connection string, without asking DNS for the hosts of an SRV one."""
     _check_encoded(key, address)
-    if re.search("<[^<>@]*>[^@]*@", address):
+    if re.search("[:/]<[^<>@]*>[:@]", address):
         raise UsageError(
             f"{key} holds a placeholder in < and >: write user and password in its place"
         )
