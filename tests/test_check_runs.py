@@ -235,14 +235,20 @@ def test_a_double_that_is_there_too_often_is_a_duplicate_and_nothing_is_deleted(
 def test_an_item_that_no_document_can_hold_is_missing_with_the_reason(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path
 ) -> None:
-    copied = make_table(dynamodb, mongo, name, tmp_path, items(3))
+    """Some pages have an item that can be stored first, and then one that cannot."""
+    copied = make_table(dynamodb, mongo, name, tmp_path, items(12))
     copied.copy()
-    copied.put({"pk": {"S": "bad"}, "a\0b": {"S": "x"}})
+    bad = [{"S": f"bad{number}"} for number in range(12)]
+    copied.put(*({"pk": key, "before": {"S": "x"}, "a\0b": {"S": "x"}} for key in bad))
     path = tmp_path / "report"
-    assert run(copied, "--repair", "--yes", "--report", str(path)) == 1
-    _, line, _ = map(json.loads, path.read_text().splitlines())
-    assert (line["kind"], line["key"], line["repaired"]) == ("missing", {"pk": {"S": "bad"}}, False)
-    assert "U+0000" in line["note"]
+    pages = "--set=qps.full.batch_num=2"
+    for repair in ([], ["--repair", "--yes"]):
+        assert run(copied, pages, *repair, "--report", str(path)) == 1
+        _, *lines, _ = map(json.loads, path.read_text().splitlines())
+        assert {(line["kind"], line["repaired"]) for line in lines} == {("missing", False)}
+        assert sorted(line["key"]["pk"]["S"] for line in lines) == sorted(key["S"] for key in bad)
+        assert all("U+0000" in line["note"] for line in lines)
+        path.unlink()
 
 
 # ---- faults

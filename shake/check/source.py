@@ -263,7 +263,7 @@ class SourceTable:
 def _fill(page: codec.ScanPage, read: SourcePage, room: PageRoom) -> None:
     """Add the documents of a page. They are copied where they need the room more than once."""
     while not page.done:
-        before = bytes(read.packed)
+        before = read.packed = bytes(read.packed)  # a fill that fails leaves its half in the room
         length, count = page.fill(room.documents, segment_prefix(0, 0), 0)
         documents = room.documents[:length]
         read.packed = before + documents if before else documents
