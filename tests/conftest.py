@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from shake.demo import fetch
@@ -30,6 +31,12 @@ from tests.support.tables import connect, create_table, put_items
 
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
+
+# The same examples each time, on a machine however busy.
+settings.register_profile(
+    "shake", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shake")
 
 
 def pytest_configure() -> None:

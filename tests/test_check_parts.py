@@ -99,7 +99,7 @@ def test_a_document_whose_key_is_an_array_is_named_once_though_an_index_has_it_t
     assert (findings.total, len(said)) == (3, 3)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.text(max_size=3), max_size=8), max_size=6), st.randoms())
 def test_the_fingerprints_of_parts_add_up_to_that_of_the_whole(
     parts: list[list[str]], rng: random.Random

@@ -250,9 +250,7 @@ def test_a_stream_counts_only_once_all_of_its_shards_are_saved(store: Store) -> 
 
 @settings(
     max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     steps=st.lists(st.tuples(st.none() | _document, st.none() | _document), min_size=1, max_size=12)

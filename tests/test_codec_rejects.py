@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.codec import bad_items, native, reference
@@ -23,10 +23,7 @@ from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 from tests.support.spelling import Writer, damaged
 
 examples = settings(
-    derandomize=True,
-    deadline=None,
     max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],  # of a busy machine
 )
 
 #: Attributes for the sake of which an item cannot be stored, under some options at least.

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given as given_any
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from shake.config import Config, load
@@ -86,7 +85,6 @@ def texts_by_key(draw: st.DrawFn) -> dict[str, str]:
     return {name: draw(values_of(name)) for name in (*NEEDED, *chosen, *sum(keys, ()))}
 
 
-@settings(deadline=None)
 @given_any(texts_by_key())
 def test_settings_give_the_same_configuration_again(given: dict[str, str]) -> None:
     config = load(None, {}, [f"{k}={v}" for k, v in given.items()]).config
@@ -100,7 +98,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("config") / "shake.conf"
 
 
-@settings(deadline=None)
 @given_any(given=texts_by_key())
 def test_printed_lines_load_again_once_the_secrets_are_given(
     given: dict[str, str], file: Path

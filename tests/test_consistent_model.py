@@ -278,13 +278,13 @@ def run(model: Model, steps: int, *, clock_is_set: bool) -> None:
         model.check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), st.booleans())
 def test_no_change_is_claimed_that_is_not_applied(seed: int, clock_is_set: bool) -> None:
     run(Model(random.Random(seed)), 400, clock_is_set=clock_is_set)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32))
 def test_once_the_writes_have_stopped_it_gets_consistent(seed: int) -> None:
     model = Model(random.Random(seed))

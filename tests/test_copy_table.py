@@ -313,9 +313,7 @@ class _First:
 def test_nothing_is_lost_and_nothing_is_twice_whatever_dies() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis declares no types
         Farm,
-        settings=settings(
-            max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
-        ),
+        settings=settings(max_examples=120, stateful_step_count=40),
     )
 
 

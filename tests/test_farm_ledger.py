@@ -177,5 +177,5 @@ class Readers(RuleBasedStateMachine):
 def test_no_slot_is_freed_twice_nothing_skips_a_hole_and_no_work_is_lost() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis declares no types
         Readers,
-        settings=settings(max_examples=60, stateful_step_count=50, deadline=None, derandomize=True),
+        settings=settings(max_examples=60, stateful_step_count=50),
     )

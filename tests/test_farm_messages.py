@@ -83,7 +83,7 @@ def pair() -> Iterator[tuple[SupervisorChannel[Any, Any, Any], socket.socket]]:
 @pytest.mark.parametrize(("packing", "type_"), EACH, ids=NAMES)
 def test_every_message_arrives_as_it_was_sent(packing: Packing[Any], type_: type[Any]) -> None:
     @given(values(type_))
-    @settings(max_examples=30, deadline=None, derandomize=True)
+    @settings(max_examples=30)
     def check(message: Any) -> None:
         incoming = unpacker()
         incoming.feed(packing.encode(message))
@@ -105,7 +105,7 @@ def received_to_the_end(channel: SupervisorChannel[Any, Any, Any]) -> list[Any]:
 
 
 @given(st.lists(ANY, max_size=6), st.data())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_a_stream_that_is_cut_anywhere_gives_the_whole_messages_before(
     sent: list[Any], data: st.DataObject
 ) -> None:

@@ -252,7 +252,7 @@ def test_what_is_no_hello_ends_the_connection_at_once(listener: Listener, said: 
     closes(*pair(listener))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(said=st.binary(max_size=200), framed=st.booleans(), cut=st.booleans())
 def test_no_bytes_bring_down_the_port(
     listener: Listener, said: bytes, framed: bool, cut: bool
@@ -379,7 +379,7 @@ def test_a_node_says_that_no_head_is_at_the_address_and_can_try_again(
         assert "is no head of shake" in str(refused.value)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(said=st.binary(max_size=120), framed=st.booleans())
 def test_a_node_ends_no_worse_than_refused_whatever_a_head_says(
     certificate: Certificate, said: bytes, framed: bool

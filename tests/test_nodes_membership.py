@@ -203,9 +203,7 @@ class Cluster(RuleBasedStateMachine):
 def test_no_epoch_begins_while_a_node_can_write() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Cluster,
-        settings=settings(
-            max_examples=100, stateful_step_count=40, deadline=None, derandomize=True
-        ),
+        settings=settings(max_examples=100, stateful_step_count=40),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shake.process.heartbeat import EVERY, KILL_AFTER, REPORT_AFTER, Heartbeat, Liveness
@@ -52,7 +52,6 @@ def test_a_supervisor_that_was_frozen_does_not_blame_its_children() -> None:
 
 
 @given(st.lists(st.one_of(st.floats(0.0, EVERY), st.floats(0.0, 10_000.0)), max_size=60))
-@settings(deadline=None, derandomize=True)
 def test_however_late_the_checks_come_a_child_has_so_many_checks_to_answer(
     pauses: list[float],
 ) -> None:

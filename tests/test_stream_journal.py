@@ -52,7 +52,7 @@ def test_what_was_appended_comes_back_behind_any_number(file: Path) -> None:
         assert list(entries(file, str(FIRST + number), ""))[:-1] == everything[number + 1 :]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(cut=st.floats(0, 1), garbage=st.binary(max_size=80), durable=st.integers(0, 6))
 def test_a_torn_end_is_cut_off_and_written_again(
     tmp_path_factory: pytest.TempPathFactory, cut: float, garbage: bytes, durable: int

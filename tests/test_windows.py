@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shake.config.kinds import BUDGET, ReadBudget
@@ -64,7 +64,6 @@ def test_windows_that_cannot_be_are_exit_2(followed: Followed, value: str, reaso
     minute=st.integers(0, 3 * MINUTES),
     turn=st.integers(0, 7),
 )
-@settings(derandomize=True, deadline=None)
 def test_each_minute_has_at_most_one_window(edges: list[int], minute: int, turn: int) -> None:
     edges.sort()
     edges = edges[turn % len(edges) :] + edges[: turn % len(edges)]
