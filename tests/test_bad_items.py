@@ -140,6 +140,20 @@ def test_changes_keep_and_release_items(followed: Followed, id_mode: str, journa
     assert "n" not in followed.arrived("good1")  # the older document stays
 
 
+def test_an_item_whose_change_is_left_out_stays_kept(followed: Followed) -> None:
+    """A MODIFY is left out where the target lacks the item: then it is stored nowhere else."""
+    followed.simulator.table(followed.name)
+    followed.put("bad", n=LONG)
+    migration = followed.task(increase__executor__upsert="false", **KEEP)
+    assert migration.run("--until-consistent").status == 0
+    followed.put("bad", n={"N": "1"})
+    assert migration.run("--until-consistent").status == 0
+    assert kept(followed.mongo, followed.name).keys() == {"bad"}
+    followed.table.delete({"pk": {"S": "bad"}})
+    assert migration.run("--until-consistent").status == 0
+    assert kept(followed.mongo, followed.name) == {}
+
+
 def test_a_change_that_the_target_refuses_is_kept(followed: Followed) -> None:
     followed.simulator.table(followed.name)
     followed.put("a", v={"S": "old"})

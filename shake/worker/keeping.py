@@ -118,8 +118,21 @@ class Keeper:
         skipped = writer.apply(changes, message.shard, refused)
         if refused:
             kept |= self._keep(bad_items.refused_changes(body, options, refused), origin, writer)
-        self._let_go(self._known().in_changes(changes) - kept)
+        found = self._known().in_changes(changes) - kept
+        if skipped:
+            found -= self._left_out(writer, found, changes)
+        self._let_go(found)
         return skipped
+
+    def _left_out(self, writer: Writer, found: set[str], changes: Changes) -> set[str]:
+        """Which of these were not stored: a MODIFY of an item that the target lacks was left out.
+
+        See ``increase.executor.upsert``.
+        """
+        updates = Changes(changes.updates, memoryview(b""), memoryview(b""))
+        modified = found & self._known().in_changes(updates)
+        keys = {one.id: json.loads(one.key) for one in self._kept.items() if one.id in modified}
+        return {one for one, key in keys.items() if not writer.holds(key)}
 
     def end_copy(self) -> None:
         """The copy has the final name: what was kept of an earlier one is void."""
