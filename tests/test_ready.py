@@ -254,6 +254,20 @@ def test_a_source_whose_clock_is_set_back_is_followed_on_and_nothing_is_claimed_
     stopped(migration, process)
 
 
+def test_changes_from_before_a_clock_was_set_back_are_all_applied_before_a_run_is_consistent(
+    followed: Followed,
+) -> None:
+    """They are read in many batches, each of which is of a later time than the clock shows."""
+    followed.simulator.table(followed.name)
+    migration = followed.task(qps__incr=4, qps__incr__batch_num=2)
+    assert migration.run("--until-consistent").status == 0
+    for number in range(40):
+        followed.put(f"k{number}")
+    followed.simulator.clock.advance(-300)
+    assert migration.run("--until-consistent").status == 0
+    followed.compare()
+
+
 @pytest.mark.slow
 def test_shards_that_were_quiet_for_long_are_read_quickly_while_ready_is_asked(
     followed: Followed,

@@ -13,6 +13,7 @@ from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import ApplyingLease, FollowedTable, PublishedBatch
 from shake.follow.turns import Turns
+from shake.source.clock import STEP
 
 
 class FollowScheduler:
@@ -91,6 +92,7 @@ class FollowScheduler:
         match message:
             case worker_messages.Batch():
                 followed.answers += message.complete
+                self._look_at_time(followed, message.created)
                 changes = followed.publish(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
@@ -108,6 +110,16 @@ class FollowScheduler:
                 self._monitor.from_reader(followed, shard, message)
                 self._ledger.end(lease)
                 self.assign(followed)
+
+    def _look_at_time(self, followed: FollowedTable, created: float) -> None:
+        """A change of a later time than the source's clock shows: it was set back since then.
+
+        So it is where that happened before this run, and the change was not read until now.
+        """
+        latest = self._source_clock.latest()
+        if created > latest + STEP:
+            most = self._source_clock.earliest() - self._config.incr_margin
+            followed.set_back(most, latest)
 
     def _apply(self, lease: ApplyingLease) -> None:
         """Have the next batch of a shard applied: one at a time, since their order counts."""
