@@ -1,4 +1,4 @@
-"""The kept items of a table, which a check separates from differences and a repair stores."""
+"""Reads the kept items of a table, so that a check does not count them as differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table of a target that speaks DynamoDB: its items by key, all keys, and their mending."""
+"""One table of a target that speaks DynamoDB: its items by key, all keys, and their repair."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class ItemTable:
         """See Stored: the client does."""
         return attempt()
 
-    # ---- mending
+    # ---- repair
 
     def add(self, document: bytes) -> bytes:
         """See Stored."""

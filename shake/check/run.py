@@ -254,7 +254,7 @@ class _Run:
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
     def _replay(self, part: CheckPart, kept: KeptItems) -> None:
-        """Store the kept items that can be stored by now; what both sides agree on leaves."""
+        """Store kept items that can be stored now. Remove those for which both sides are equal."""
         if keys := [json.loads(item.key) for item in kept.items()]:
             stored = part.replay(keys)
             for key in stored:

@@ -41,7 +41,7 @@ class KeyRange(NamedTuple):
 
 
 class Stored(Protocol):
-    """Reads and mends what the target holds of a table; thread-safe.
+    """Reads and repairs what the target holds of a table; thread-safe.
 
     ``keys`` and ``digests`` are of documents as :meth:`batches` gives them. Other documents are
     bytes that only these methods understand.
@@ -96,12 +96,12 @@ class Stored(Protocol):
         """Whether there is one."""
 
     def missing_indexes(self) -> list[str]:
-        """The indexes of contract section 4 that are not there."""
+        """The wanted indexes that the collection lacks."""
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """Try again while the target does not answer."""
 
-    # ---- mending
+    # ---- repair
 
     def add(self, document: bytes) -> bytes:
         """Store a document of a page, unless its key is there, perhaps with newer content.

@@ -179,7 +179,7 @@ class Checkpoints:
         return max(runs, default=-1) + 1
 
     def claim_run(self, table: str) -> int:
-        """Such a number, for a run that follows the table: no other run gets the same one."""
+        """Take a new run number for following the table; no other run gets it."""
         return self.begin_repair(table, 0).run
 
     def load_repair(self, table: str) -> RepairRecord:
@@ -279,7 +279,7 @@ class Checkpoints:
     def _begin(self, old: Document | None, record: TableRecord) -> None:
         if not self._swap(record.table, old, record.document() | self._date()):
             stored, _ = self.load(record.table)
-            if stored != record:  # else an attempt of our own, which the store did not confirm
+            if stored != record:  # else a try of our own, which the store did not confirm
                 raise Superseded(
                     f"the copy of table {record.table} was begun by another run: start again"
                 )

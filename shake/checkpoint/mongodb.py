@@ -136,7 +136,7 @@ class MongoStore:
                         f"{self._name}: a later run has written there, or {collection} was removed"
                     )
             except BulkWriteError as error:
-                # Our own earlier attempt, still under way, collides as well: that one passes.
+                # Our own earlier try, still under way, collides as well: that one passes.
                 if _code(error) == DUPLICATE_KEY and self._superseded(collection, documents):
                     raise Superseded(f"{self._name}: a later run has written there") from error
                 raise

@@ -27,10 +27,10 @@ from shake.errors import RunError, ShakeError, TaskRunning
 #: former name. It stays in the store, so that an older version and this one exclude each other.
 TASK, CHECK = "lease", "check-lease"
 
-#: Seconds between the renewals that are made before writes.
+#: Seconds between two renewals.
 INTERVAL = 10.0
 
-#: Seconds after which a thread renews the lock: no write has happened, or a write takes long.
+#: Seconds after which another thread renews the lock, because the checkpointer has not.
 OVERDUE = 15.0
 
 #: Seconds without a renewal after which a challenger takes over.

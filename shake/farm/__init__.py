@@ -1,1 +1,1 @@
-"""The farm: a supervisor, N workers that read, and one writer for each collection."""
+"""The supervisor's side of all workers and writers of a task."""

@@ -20,7 +20,7 @@ GRANT = 20.0
 #: Seconds after the end of a grant at which the head takes it as ended: for clocks that do not run
 #: at the same speed.
 MARGIN = 5.0
-#: Seconds after which a node that has not asked is about to be lost, maybe.
+#: Seconds without a request after which a node is expected to be lost soon.
 QUIET = 7.0
 #: Seconds that an epoch lasts at least before a node that has joined begins another.
 SETTLE = 10.0

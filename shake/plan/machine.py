@@ -13,8 +13,8 @@ from shake.process.arena import SLOTS_PER_READER, SLOTS_PER_SCANNER
 READERS = 16
 #: Processes that apply changes at most: each takes some 24 MB. So 500 followed tables share them.
 APPLIERS = 16
-#: Without full.writers a copy gets one writer for so many bytes of the table. It gets at most one
-#: for so many workers, and at most so many. One writer serves two workers that never wait (make
+#: Without full.writers a copy gets one writer for each 100 GB of the table, at most one for each 3
+#: workers, and at most 8. It gets at least one. One writer serves two workers that never wait (make
 #: bench ARGS=roles).
 WRITER_TABLE_BYTES, WORKERS_PER_WRITER, MAX_WRITERS = 100_000_000_000, 3, 8
 

@@ -15,7 +15,8 @@ from shake.schema import UNKNOWN, Origin, Table
 from shake.source.contract import Stream
 from shake.stream.shard import Shard
 
-#: A segment covers at most about so many bytes, and less while each scanner has not got several.
+#: A segment covers at most about 64 MB. It covers less, down to 4 MB, until each scanner has eight
+#: segments. A table has at most 8192 of them.
 #: Segments differ in size, and the last ones of a few large ones would be read alone.
 SEGMENT_BYTES = 64 * 1024 * 1024
 SMALLEST_SEGMENT_BYTES = 4 * 1024 * 1024

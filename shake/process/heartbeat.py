@@ -1,6 +1,7 @@
 """A heartbeat: counts how long a child process has not answered, and says when that is too long.
 
-A child has the kernel count how long it is stopped.
+In a child, a kernel timer ends the process if it was frozen (SIGSTOP) for 10 minutes, before it
+goes on.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from enum import Enum, auto
 EVERY = 5.0
 #: Seconds without an answer after which a child is reported, and after which it is killed.
 REPORT_AFTER, KILL_AFTER = 30.0, 120.0
-#: Seconds after which the kernel ends a child that is stopped. One that was stopped just before it
+#: Seconds after which the kernel ends a child that is frozen. One that was frozen just before it
 #: sends a command would send it when it goes on. A target refuses a late command by its number, but
 #: its session in MongoDB expires after 30 minutes, and the number with it.
 FROZEN_AFTER = 600.0
 
 
 def end_if_frozen() -> None:
-    """Have the kernel end this process if it is stopped for FROZEN_AFTER seconds.
+    """Have the kernel end this process if it is frozen for FROZEN_AFTER seconds.
 
-    A thread restarts the timer while the process runs. In a stopped process the timer expires. It
+    A thread restarts the timer while the process runs. In a frozen process the timer expires. It
     has no handler, so its signal ends the process before any other instruction is executed.
     """
 

@@ -38,7 +38,7 @@ class HeldTask:
 def take(config: Config, workers: int, stack: contextlib.ExitStack, *, spread: bool) -> HeldTask:
     """Take the task, until ``stack`` is closed. Raises RefusedError where that is not possible.
 
-    The checks come first where a run that might be alive would be ended, and where this is the
+    Make all checks before taking the lock if another run can still be alive, or if this is the
     first run: a start that is refused does not create the checkpoint database. Where it is refused
     afterwards, for what has changed meanwhile, it leaves none behind.
     """

@@ -41,7 +41,7 @@ class Resync:
         self._lock = lock
         self._behind: set[str] = set()  # copied anew, and not caught up since
         self._tries = 0  # that failed in a row, to go on after a gap
-        #: Whether there was any gap, or another reason to plan anew in this process.
+        #: True after a gap, or another reason to plan again in this process.
         self.met = False
 
     @contextlib.contextmanager

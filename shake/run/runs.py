@@ -166,7 +166,7 @@ class Runs:
                     return
 
     def _report(self, plan: Plan, ending: Ending) -> None:
-        """How it went; the page stays for as long as ``linger`` says after a good end."""
+        """How it went; the page stays for ``linger_seconds`` after a good end."""
         options, pages, last = self.options, self.pages, self.pages.last
         if ending.status:
             pages.hurry = keep_status(ending.status)

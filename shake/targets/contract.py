@@ -79,7 +79,7 @@ class Writer(Protocol):
         """
 
     def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
-        """Carry out changes; return how many found nothing to modify, and were to leave it so.
+        """Carry out changes; return how many were skipped because the document is missing.
 
         Those of a ``shard`` are applied one after the other: what was sent and never answered is
         not to land behind a later change of its shard, if the target can be kept from it.
@@ -103,7 +103,8 @@ class Writer(Protocol):
     def end_shards(self, shards: list[str]) -> None:
         """Have the target refuse all that was sent for these shards and has not arrived yet.
 
-        Before a copy replaces the collection: what names it without its UUID can land in the copy.
+        Call this before a copy replaces the collection. Else a late command without a UUID could
+        change the new collection.
         """
 
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:

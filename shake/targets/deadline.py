@@ -11,7 +11,7 @@ from shake.clock import boot_clock
 class Deadline:
     """A moment of the boot clock, in seconds, that the supervisor moves while it holds the task.
 
-    Every attempt of a write waits for it. That stops a process that was frozen, or cut off from
+    Every try of a write waits for it. That stops a process that was frozen, or cut off from
     its supervisor, while another supervisor took the task over. What is already on its way to the
     target is stopped by the target's fences only. Thread-safe.
     """

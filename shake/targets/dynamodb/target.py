@@ -47,7 +47,7 @@ _BUSY = "ResourceInUseException"
 class DynamoTarget:
     """The Target of ``target.address`` (see targets.contract).
 
-    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated. ``access``
+    ``stop`` cuts waits short; ``on_retry`` is called for every try that is repeated. ``access``
     is the source's endpoint and its credentials, where the process has them already. Raises
     RefusedError where no credentials are found.
     """

@@ -83,7 +83,7 @@ class Applier:
         def attempt() -> int:
             nonlocal duplicates
             if self.refused:
-                del self.refused[before:]  # of an earlier attempt
+                del self.refused[before:]  # of an earlier try
             try:
                 return int(self.bulk.run(command, batch, count, self.session)["n"])
             except BulkWriteError as error:

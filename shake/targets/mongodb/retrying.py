@@ -131,7 +131,7 @@ def after_election(
 ) -> T:
     """The result of ``attempt``, which is repeated while the replica set elects a primary.
 
-    ``on_retry`` gets the reason of each failed attempt. Other errors pass through at once: a server
+    ``on_retry`` gets the reason of each failed try. Other errors pass through at once: a server
     that is not there is not waited for.
     """
     end = time.monotonic() + ELECTION_SECONDS
@@ -154,13 +154,13 @@ def _electing(client: MongoClient[Any], error: PyMongoError) -> bool:
 
 
 class Contended(AutoReconnect):
-    """Another write got in between; the next attempt finds what it did."""
+    """Another write got in between; the next try finds what it did."""
 
 
 class Patience:
     """Repeats a call while its errors are transient, for as long as they last.
 
-    Each attempt waits for ``deadline``. ``on_retry`` gets namespace and reason of a failed one.
+    Each try waits for ``deadline``. ``on_retry`` gets namespace and reason of a failed one.
     Waits between tries end at once when ``stop`` is set: then Stopped is raised.
     """
 

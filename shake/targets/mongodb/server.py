@@ -28,7 +28,7 @@ from shake.targets.mongodb.retrying import Patience, words
 
 T = TypeVar("T")
 
-#: Milliseconds to wait for a primary in one attempt, where the connection string does not say.
+#: Milliseconds to wait for a primary in one try, where the connection string does not say.
 SELECTION_TIMEOUT = 10_000
 
 ALREADY_INITIALIZED = 23
@@ -45,7 +45,7 @@ _COLLATION = ("locale", "strength")
 class MongoServer:
     """The server or cluster at ``target.address``.
 
-    ``stop`` cuts waits short; ``on_retry`` is called for every attempt that is repeated.
+    ``stop`` cuts waits short; ``on_retry`` is called for every try that is repeated.
     """
 
     def __init__(

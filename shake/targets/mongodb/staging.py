@@ -43,7 +43,7 @@ class MongoStaging:
         return staging_name(self.namespace, self.copy.stamp, self.copy.run)
 
     def begin(self) -> Location:
-        """See Staging. An unfinished copy goes first, so that its late rename finds nothing."""
+        """See Staging. First drop an earlier unfinished copy, so that a late rename of it fails."""
         self.sweep(published=False)
 
         def step() -> str:
@@ -93,9 +93,7 @@ class MongoStaging:
 
         def step() -> str:
             found = self._find(collection_uuid)
-            if (
-                found.namespace == self.namespace
-            ):  # by an attempt without an answer, or an earlier run
+            if found.namespace == self.namespace:  # by a try without an answer, or an earlier run
                 return self.namespace
             if not self.server.keeps_uuids:
                 self._mark.put(found)

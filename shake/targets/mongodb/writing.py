@@ -185,9 +185,9 @@ class MongoWriter:
         contests: Counter[bytes],
         refused: list[Refusal] | None,
     ) -> int:
-        """One attempt at the whole batch; repeated as long as its error is transient."""
+        """One try of the whole batch; repeated as long as its error is transient."""
         if refused:
-            refused.clear()  # of an earlier attempt
+            refused.clear()  # of an earlier try
         try:
             self._bulk.run("insert", batch, count)
         except BulkWriteError as error:
@@ -217,7 +217,7 @@ class MongoWriter:
     ) -> int:
         """Replace the documents with the same ``_id``, even where they seem to be equal.
 
-        The server might not have acknowledged yet what an earlier attempt inserted. The replace
+        The server might not have acknowledged yet what an earlier try inserted. The replace
         waits for that. ``contests`` counts how often each ``_id`` was there and could not be
         replaced: after some times another unique index must be the cause.
         """
