@@ -33,6 +33,6 @@ def test_a_signal_between_two_runs_does_not_say_that_the_copy_has_not_begun() ->
     stopped = runs(until_consistent=True)
     with pytest.raises(KeyboardInterrupt):  # nothing has begun
         stopped.carry_out(plan)
-    stopped._resync.met = True
+    stopped._resync.plans_anew = True
     with pytest.raises(RunError, match="stopped before all was consistent: start again to go on"):
         stopped.carry_out(plan)

@@ -161,7 +161,7 @@ def _migrate(
     """Run the task while the story acts on it, and check the result; return the exit status."""
     verified: list[int] = []
 
-    def linger() -> None:
+    def on_good_end() -> None:
         if not story.complete:  # Ctrl-C, before all was shown
             return
         for number in (signal.SIGINT, signal.SIGTERM):  # the run has ended: Ctrl-C ends this
@@ -183,7 +183,7 @@ def _migrate(
     say(f"status page: {page}")
     say(f"{_CALLS} Scan calls a second at most, so that there is something to watch")
     story.start()
-    status = supervisor.main(arguments, linger, screen)
+    status = supervisor.main(arguments, on_good_end, screen)
     if story.failure:
         raise RunError(story.failure)
     return status or max(verified, default=0)  # none, where it was stopped before

@@ -41,20 +41,20 @@ _QUIET_SECONDS = 1.0
 
 def main(
     argv: Sequence[str] | None = None,
-    linger: Callable[[], None] = lambda: None,
+    on_good_end: Callable[[], None] = lambda: None,
     screen: Screen | None = None,
 ) -> int:
     """Run ``shake-supervisor``; return its exit status.
 
-    ``linger`` is called after a good end, while the status page is still up. ``screen`` shows the
-    progress, one on stdout where there is none.
+    ``on_good_end`` is called after a good end, while the status page is still up. ``screen`` shows
+    the progress, one on stdout where there is none.
     """
-    return _run(command.parse(RUN.parser(), argv), linger, screen)
+    return _run(command.parse(RUN.parser(), argv), on_good_end, screen)
 
 
 def _run(
     options: argparse.Namespace,
-    linger: Callable[[], None] = lambda: None,
+    on_good_end: Callable[[], None] = lambda: None,
     screen: Screen | None = None,
 ) -> int:
     if options.json and not options.dry_run:
@@ -74,7 +74,7 @@ def _run(
         return 2
     return command.run(
         options,
-        lambda loaded, redactor: _act(options, loaded, redactor, linger, screen),
+        lambda loaded, redactor: _act(options, loaded, redactor, on_good_end, screen),
         failed=lambda error: error.exit_status,
         # Later the supervisor handles signals itself.
         stopped=(
@@ -90,7 +90,7 @@ def _act(
     options: argparse.Namespace,
     loaded: Loaded,
     redactor: Redactor,
-    linger: Callable[[], None],
+    on_good_end: Callable[[], None],
     screen: Screen | None,
 ) -> int:
     config = loaded.config
@@ -121,7 +121,7 @@ def _act(
                 refresh=_TERMINAL_SECONDS if terminal else _QUIET_SECONDS,
                 until_consistent=options.until_consistent,
                 standby=options.standby,
-                linger=linger,
+                on_good_end=on_good_end,
                 # A script waits for the end of such a run.
                 linger_seconds=0.0 if options.until_consistent else linger_seconds,
                 width=terminal_width(),

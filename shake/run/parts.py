@@ -72,9 +72,9 @@ class RunOptions:
 
     Changes are followed until a signal ends the run, or, with ``until_consistent``, until every
     change made before its start is applied. A ``standby`` first waits until no other supervisor
-    runs the task. ``linger`` is called at a good end, while the status page is still up. After the
-    end it stays for ``linger_seconds``. The closing summary is not wider than ``width`` where that
-    is not 0. ``open_sites`` gives the sites of children, where that is not this machine.
+    runs the task. ``on_good_end`` is called at a good end, while the status page is still up. After
+    the end it stays for ``linger_seconds``. The closing summary is not wider than ``width`` where
+    that is not 0. ``open_sites`` gives the sites of children, where that is not this machine.
     """
 
     config: Config
@@ -83,7 +83,7 @@ class RunOptions:
     refresh: float
     until_consistent: bool
     standby: bool
-    linger: Callable[[], None]
+    on_good_end: Callable[[], None]
     linger_seconds: float
     width: int
     open_sites: Callable[[], AbstractContextManager[Sites]] | None = None

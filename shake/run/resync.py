@@ -42,7 +42,7 @@ class Resync:
         self._behind: set[str] = set()  # copied anew, and not caught up since
         self._tries = 0  # that failed in a row, to go on after a gap
         #: True after a gap, or another reason to plan again in this process.
-        self.met = False
+        self.plans_anew = False
 
     @contextlib.contextmanager
     def waiting_out_outages(self) -> Iterator[None]:
@@ -50,7 +50,7 @@ class Resync:
         try:
             yield
         except ShakeError as error:
-            if not (self.met and error.passes):
+            if not (self.plans_anew and error.passes):
                 raise
             log.warning("%s; retrying", error)
             self._tries += 1
@@ -70,7 +70,7 @@ class Resync:
         """
         if self._config.gap_policy == "fail":
             raise gap
-        self.met = True
+        self.plans_anew = True
         if gap.table in self._behind:
             journal = (
                 "" if self._config.incr_sync_parallel else "set incr_sync_parallel = true, or "

@@ -77,11 +77,11 @@ class Runs:
                         return ending
                 plan = None
         except RefusedError as error:
-            if not self._resync.met:
+            if not self._resync.plans_anew:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor handles signals
-            if not self._resync.met:
+            if not self._resync.plans_anew:
                 raise
             if self.options.until_consistent:
                 text = "stopped before all was consistent: start again to go on"
@@ -102,7 +102,7 @@ class Runs:
             last = self.pages.last
             self._resync.look(last)
             if ending.regroup:
-                self._resync.met = True
+                self._resync.plans_anew = True
                 return None
             if ending.gap:
                 try:
@@ -182,5 +182,5 @@ class Runs:
         elif not options.config.sync_schema_only:
             options.reporter.print(FULL_SYNC_DONE)
         if finished or plan.follows:  # what follows ends well when it is stopped, too
-            options.linger()
+            options.on_good_end()
         pages.hurry = keep_status(0)
