@@ -165,8 +165,8 @@ def test_a_viewer_is_shown_that_the_supervisor_hangs(followed: Followed) -> None
     migration.first = (
         "import shake.run.status_pages as p; p._SILENT_SECONDS = 2.0;"
         "import shake.run.supervisor as s, time;"
-        "usual = s.Supervisor._each_second;"
-        "s.Supervisor._each_second = lambda self: (usual(self),"
+        "usual = s.TaskRun._each_second;"
+        "s.TaskRun._each_second = lambda self: (usual(self),"
         " self._parts.follow_phases.active and time.sleep(30))"
     )
     migration.start()

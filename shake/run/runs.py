@@ -23,7 +23,7 @@ from shake.run.resync import Resync
 from shake.run.sessions import end_repairs, replaced_fenced
 from shake.run.shutdown import Ending, keep_status
 from shake.run.status_pages import Asked, StatusPages
-from shake.run.supervisor import Supervisor
+from shake.run.supervisor import TaskRun
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
 from shake.status.summary import FULL_SYNC_DONE, summary
@@ -141,19 +141,19 @@ class Runs:
             desk=self.oversight.desk,
             sites=self.sites,
         )
-        supervisor = Supervisor(self.options, plan, resources)
-        pages.show(supervisor.snapshots.take())
+        run = TaskRun(self.options, plan, resources)
+        pages.show(run.snapshots.take())
         pages.asked = Asked(
-            fresh=supervisor.snapshots.look,
-            reports=supervisor.diagnostics.gather,
-            poll_quickly=supervisor.poll_quickly,
+            fresh=run.snapshots.look,
+            reports=run.diagnostics.gather,
+            poll_quickly=run.poll_quickly,
             check=Checks(opened.store).load_status,
         )
         if opened.checkpoints.status() is None:
             self.lock.check()
             opened.checkpoints.begin_status()
         try:
-            return supervisor.run()
+            return run.run()
         finally:
             pages.asked = Asked()
             self.options.reporter.close(pages.last)

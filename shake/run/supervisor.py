@@ -22,7 +22,7 @@ _CREDENTIAL_SECONDS = 10.0
 _SHOWN_TABLES = 500
 
 
-class Supervisor:
+class TaskRun:
     """Runs a plan.
 
     Where ``until_consistent`` is set, the run ends when all tables are consistent: then every
