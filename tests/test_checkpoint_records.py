@@ -60,7 +60,7 @@ def checkpoints(store: FileStore) -> Checkpoints:
         staged=st.booleans(),
         replaces=st.text(),
         replaced=st.lists(st.text()).map(tuple),
-        first=COUNT,
+        first_stamp=COUNT,
     )
 )
 def test_a_table_record_survives_bson(record: TableRecord) -> None:

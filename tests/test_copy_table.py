@@ -67,7 +67,7 @@ class Reading:
         self.job = TableJob(lambda: self.now)
 
     def lease(self, worker: int = 0) -> SegmentLease:
-        lease = self.ledger.grant(self.job, self.copy, self.copy.first(), worker, 0.0)
+        lease = self.ledger.grant(self.job, self.copy, self.copy.next_segment(), worker, 0.0)
         self.copy.lease(lease, range(1, self.copy.writers + 1))
         return lease
 

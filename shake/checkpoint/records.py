@@ -46,8 +46,8 @@ class TableRecord:
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
     task's own collection that a new copy replaces, and ``replaced`` are those of earlier ones, the
     last one first, for as long as commands for them can arrive. ``drops`` are the UUIDs of all
-    collections that the copy, or an unfinished one before it, was to drop. ``first`` is the stamp
-    of the task's first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
+    collections that the copy, or an unfinished one before it, was to drop. ``first_stamp`` is the
+    stamp of the task's first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
     """
 
     table: str
@@ -62,7 +62,7 @@ class TableRecord:
     gap: str = ""
     staged: bool = False
     replaces: str = ""
-    first: int = 0
+    first_stamp: int = 0
     drops: tuple[str, ...] = ()
     generation: str = ""
     replaced: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class TableRecord:
             phase=Phase.PREPARING,
             run=self.run + 1,
             gap=gap,
-            first=self.first or self.stamp,
+            first_stamp=self.first_stamp or self.stamp,
             drops=() if ours else self.drops,
         )
 
@@ -109,7 +109,7 @@ class TableRecord:
 
     @property
     def copy_run(self) -> CopyRun:
-        return CopyRun(self.stamp, self.run, self.first or self.stamp)
+        return CopyRun(self.stamp, self.run, self.first_stamp or self.stamp)
 
     @property
     def published(self) -> bool:
@@ -139,7 +139,7 @@ class TableRecord:
             "Gap": self.gap,
             "Staged": self.staged,
             "Replaces": self.replaces,
-            "FirstStamp": self.first,
+            "FirstStamp": self.first_stamp,
             "Drops": list(self.drops),
             "Replaced": list(self.replaced),
             # Not as fields: older servers take no dots in their names.
@@ -172,7 +172,7 @@ class TableRecord:
             gap=fields.text("Gap") if "Gap" in document else "",
             staged=document.get("Staged") is True,
             replaces=fields.text("Replaces") if "Replaces" in document else "",
-            first=fields.number("FirstStamp") if "FirstStamp" in document else 0,
+            first_stamp=fields.number("FirstStamp") if "FirstStamp" in document else 0,
             drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
             replaced=tuple(fields.texts("Replaced")) if "Replaced" in document else (),
             generation=fields.text("Life") if "Life" in document else "",

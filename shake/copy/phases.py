@@ -113,7 +113,7 @@ class CopyPhases:
     def _repeat(self, copy: CopiedTable) -> None:
         """Give the order of the table's phase once more."""
         if not self._task.draining:
-            self._writers[copy.number].first.order(self._order(copy, copy.phase))
+            self._writers[copy.number].first_writer.order(self._order(copy, copy.phase))
 
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
@@ -157,7 +157,7 @@ class CopyPhases:
                 if not self._task.draining:
                     self._task.copied(copy.number)
             case _:
-                self._writers[copy.number].first.order(self._order(copy, phase))
+                self._writers[copy.number].first_writer.order(self._order(copy, phase))
 
     def _set_phase(self, copy: CopiedTable, phase: Phase) -> None:
         copy.enter(phase, self._loop.clock())

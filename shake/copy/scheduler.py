@@ -41,7 +41,7 @@ class CopyScheduler:
             self._lease(min(leasable, key=lambda copy: copy.scanners), *idle)
 
     def _lease(self, copy: CopiedTable, worker: Worker, scanner: int) -> None:
-        clock, segment = self._loop.clock(), copy.first()
+        clock, segment = self._loop.clock(), copy.next_segment()
         lease = self._ledger.grant(self, copy, segment, worker.number, clock)
         copy.lease(lease, self._pool.writer_numbers(worker, copy.writers))
         position = segment.acknowledged
@@ -88,9 +88,9 @@ class CopyScheduler:
         assert isinstance(message, worker_messages.Page)
         copy = lease.table
         self._ledger.publish(lease, message.slot, message)
-        number, first = self._ledger.send(lease).number, lease.part.first
+        number, first = self._ledger.send(lease).number, lease.part.awaits_first_page
         if message.complete:
-            lease.part.first = False
+            lease.part.awaits_first_page = False
             copy.answers += 1
             lease.part.crashes_in_a_row = 0
             copy.budget.used(message.capacity)

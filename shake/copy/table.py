@@ -26,7 +26,7 @@ class Segment:
 
     ``crashes_in_a_row`` counts the workers that crashed while they read on from there.
     ``writer`` is the number of the writer that its pages go to, 0 before its first lease.
-    ``first``: no whole page of its lease has come.
+    ``awaits_first_page``: no whole page of its lease has come.
     """
 
     __slots__ = (
@@ -34,8 +34,8 @@ class Segment:
         "_length",
         "_run",
         "acknowledged",
+        "awaits_first_page",
         "crashes_in_a_row",
-        "first",
         "number",
         "writer",
     )
@@ -50,7 +50,7 @@ class Segment:
 
     def abandon(self) -> None:
         """A page of which only some slots came is fetched again as a whole."""
-        self.first = True
+        self.awaits_first_page = True
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
     def acknowledge(self, page: Page) -> bool:
@@ -162,7 +162,7 @@ class CopiedTable:
         """How many scanners read the table."""
         return sum(lease.end is None for lease in self.leases.values())
 
-    def first(self) -> Segment:
+    def next_segment(self) -> Segment:
         """The next segment to be leased; there must be one."""
         return self._segments[self._pending[0]]
 

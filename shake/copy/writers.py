@@ -16,14 +16,14 @@ class CopyWriters:
     """
 
     def __init__(
-        self, first: TableWriter, start_another: Callable[[TableWriter, int], TableWriter]
+        self, first_writer: TableWriter, start_another: Callable[[TableWriter, int], TableWriter]
     ) -> None:
-        self.first = first
+        self.first_writer = first_writer
         self._start_another = start_another
         self._others: dict[int, TableWriter] = {}
 
     def __iter__(self) -> Iterator[TableWriter]:
-        yield self.first
+        yield self.first_writer
         yield from self._others.values()
 
     def write(self, number: int, write: messages.Write) -> None:
@@ -40,11 +40,11 @@ class CopyWriters:
 
     def close(self) -> None:
         self.end_others()
-        self.first.close()
+        self.first_writer.close()
 
     def _writer(self, number: int) -> TableWriter:
         if number == 1:
-            return self.first
+            return self.first_writer
         if number not in self._others:
-            self._others[number] = self._start_another(self.first, number)
+            self._others[number] = self._start_another(self.first_writer, number)
         return self._others[number]

@@ -17,7 +17,7 @@ class CopyRun(NamedTuple):
 
     stamp: int
     run: int
-    first: int
+    first_stamp: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class MongoStaging:
 
     def sweep(self, *, published: bool) -> None:
         """See Staging. The names are of earlier runs, so a drop that lands late harms nothing."""
-        first, after = (self.copy.first, 0), (self.copy.stamp, self.copy.run + published)
+        first, after = (self.copy.first_stamp, 0), (self.copy.stamp, self.copy.run + published)
         for name, uuid in self._collections().items():
             run = run_of(self.namespace, name)
             if run and first <= run < after:
@@ -121,7 +121,7 @@ class MongoStaging:
         self._replacing.sweep()
 
     def others(self, drops: Collection[str]) -> list[tuple[str, int]]:
-        first, last = (self.copy.first, 0), (self.copy.stamp, self.copy.run)
+        first, last = (self.copy.first_stamp, 0), (self.copy.stamp, self.copy.run)
         runs = {name: run_of(self.namespace, name) for name in self._collections()}
         names = {name for name, run in runs.items() if run and not first <= run <= last}
         names |= self._replacing.left() - {replaced_name(self.namespace, uuid) for uuid in drops}
