@@ -208,7 +208,7 @@ class Model:
                 lease, 0, [(1, 1)] * 3, True, len(found), str(reading.position), float(created)
             )
             limit = self.clock.earliest(self.now)
-            changes = self.followed.publish(batch, limit, self.now)
+            changes = self.followed.note_batch(batch, limit, self.now)
             self.ledger.publish(reading.lease, -1, changes)
         if not left and shard.closed is not None and shard.closed <= at:
             del self.readings[lease]

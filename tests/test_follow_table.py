@@ -43,7 +43,7 @@ class Reader:
     def apply(self, lease: ApplyingLease, records: int, sequence: str, created: float) -> None:
         """A batch is read, and applied."""
         batch = Batch(lease.number, -1, [(0, 0)] * 3, True, records, sequence, created)
-        self.ledger.publish(lease, -1, self.one.publish(batch, LATER, NOW))
+        self.ledger.publish(lease, -1, self.one.note_batch(batch, LATER, NOW))
         self.ledger.acknowledge(self.ledger.send(lease).number)
 
     def read(self, shard: str, sequence: str, created: float) -> ApplyingLease:

@@ -93,7 +93,7 @@ class FollowScheduler:
             case worker_messages.Batch():
                 followed.answers += message.complete
                 self._look_at_time(followed, message.created)
-                changes = followed.publish(
+                changes = followed.note_batch(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
                 self._ledger.publish(lease, message.slot, changes)

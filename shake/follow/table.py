@@ -127,7 +127,7 @@ class FollowedTable:
 
     # ---- batches
 
-    def publish(self, batch: Batch, limit: float, clock: float) -> PublishedBatch:
+    def note_batch(self, batch: Batch, limit: float, clock: float) -> PublishedBatch:
         """A worker has filled a slot. The source's clock has reached ``limit``, or a later time."""
         if batch.records:
             self._saw(batch.created, clock)
@@ -176,7 +176,7 @@ class FollowedTable:
     # ---- journal
 
     def add_to_journal(self, shard: Shard, message: Journaled, limit: float, clock: float) -> None:
-        """More of a shard is in the journal; ``limit`` as for :meth:`publish`."""
+        """More of a shard is in the journal; ``limit`` as for :meth:`note_batch`."""
         _, sequence, records, size, through = message
         if records:
             self._saw(through, clock)
