@@ -38,8 +38,8 @@ class Parent:
     def differs(self, difference: Difference) -> None:
         self._channel.send(messages.Differs(difference))
 
-    def keep(self, line: str) -> None:
-        self._channel.send(messages.Keep(line))
+    def write_line(self, line: str) -> None:
+        self._channel.send(messages.WriteLine(line))
 
     def settle(self) -> None:
         number, event = next(self._numbers), threading.Event()

@@ -206,7 +206,7 @@ class Extras:
         and the source is asked before and after each change of the target.
         """
         stored = self._sides.stored
-        self._sides.keep([(self._keys.shown(key), documents)])
+        self._sides.report_before_repair([(self._keys.shown(key), documents)])
         for document in documents:
             if not self._absent([key]):
                 return False

@@ -142,9 +142,9 @@ class Findings:
         self._write(line | ({"reason": reason} if reason else {}))
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self.keep(json.dumps(line))
+        self.write_line(json.dumps(line))
 
-    def keep(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line to the report."""
         with self._lock:
             if self._report is not None:

@@ -232,7 +232,9 @@ class Items:
         there: set[Identity] = set()
         if wrong:
             sides.listener.advanced(Advanced(to_repair=len(wrong)))
-            sides.keep((self._key(one.item), one.copies) for one in wrong if one.copies)
+            sides.report_before_repair(
+                (self._key(one.item), one.copies) for one in wrong if one.copies
+            )
             added = []
             for verdict in wrong:
                 try:

@@ -114,7 +114,7 @@ class Differs(NamedTuple):
     difference: Difference
 
 
-class Keep(NamedTuple):
+class WriteLine(NamedTuple):
     """A line for the report."""
 
     line: str
@@ -150,7 +150,7 @@ Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Settled | Work
 FromChecker: TypeAlias = (
-    FromChild | Advanced | Differs | Keep | Settle | SumsPart | CheckSnapshot | Result
+    FromChild | Advanced | Differs | WriteLine | Settle | SumsPart | CheckSnapshot | Result
 )
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](

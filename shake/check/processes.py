@@ -230,8 +230,8 @@ class CheckProcesses(Crew):
         match message:
             case messages.Differs(difference):
                 self._listener.differs(difference)
-            case messages.Keep(line):
-                self._listener.keep(line)
+            case messages.WriteLine(line):
+                self._listener.write_line(line)
             case messages.Settle(settled):
                 self._listener.settle()
                 self._children[number].send(messages.Settled(settled))

@@ -26,7 +26,7 @@ class CheckProgress:
     def __init__(self, id: str, findings: Findings, *, filtered: bool) -> None:
         self.done = Advanced()  # of the table that is being checked
         self.differs = findings.add
-        self.keep = findings.keep
+        self.write_line = findings.write_line
         self.settle = findings.settle
         self._id = id
         self._filtered = filtered

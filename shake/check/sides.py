@@ -38,7 +38,7 @@ class Listener(Protocol):
     def differs(self, difference: Difference) -> None:
         """A difference was found."""
 
-    def keep(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line to the report, if there is one."""
 
     def settle(self) -> None:
@@ -90,7 +90,7 @@ class Sides:
             Difference(name, namespace, kind, key, fields, repaired, note, source, target)
         )
 
-    def keep(self, replaced: Iterable[tuple[Item, Sequence[bytes]]]) -> None:
+    def report_before_repair(self, replaced: Iterable[tuple[Item, Sequence[bytes]]]) -> None:
         """Report keys, each with the stored documents that a repair is about to change.
 
         Returns when that is in the report: a repair can be killed, and the report's disk be full.
@@ -98,5 +98,5 @@ class Sides:
         place = {"table": self.table.name, "place": self.stored.namespace}
         for key, documents in replaced:
             target = [json.loads(self.stored.shown(one)) for one in documents]
-            self.listener.keep(json.dumps({**place, "before_repair": key, "target": target}))
+            self.listener.write_line(json.dumps({**place, "before_repair": key, "target": target}))
         self.listener.settle()

@@ -84,7 +84,7 @@ class UnsavedFindings:
         self.differences: list[Difference] = []
         self.done = Advanced()
         self._listener = listener
-        self.keep = listener.keep
+        self.write_line = listener.write_line
         self.settle = listener.settle
         self._lock = threading.Lock()
 
