@@ -12,7 +12,7 @@ import pytest
 
 from shake.check import doubts as module
 from shake.check.doubts import Doubts, Mismatch
-from shake.check.following import NO_MARK, Following, Mark, Wait
+from shake.check.following import NO_POINT, Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store
@@ -158,13 +158,13 @@ def test_a_time_that_was_worked_out_before_the_look_proves_nothing(world: World)
     world.record = AppliedRecord("run", 7, future)
     Checkpoints(world.store).save_applied(world.record)
     seen = following(world)
-    mark = seen.mark()
-    assert mark == Mark("run", 7)
-    assert seen.wait("t", world.now, mark, world.now) is Wait.NOT_YET
+    point = seen.saved_point()
+    assert point == SavedPoint("run", 7)
+    assert seen.wait("t", world.now, point, world.now) is Wait.NOT_YET
     world.wait(1.0)
     world.wait(1.0)
-    assert seen.wait("t", world.now - 10, mark, world.now) is Wait.APPLIED
-    assert seen.wait("other", world.now - 10, mark, world.now) is Wait.NOT_YET
+    assert seen.wait("t", world.now - 10, point, world.now) is Wait.APPLIED
+    assert seen.wait("other", world.now - 10, point, world.now) is Wait.NOT_YET
 
 
 def test_where_no_task_runs_a_key_that_differs_twice_is_a_difference(store: FileStore) -> None:
@@ -188,7 +188,7 @@ def test_a_task_on_another_machine_runs_while_it_renews_its_lock(
             lock.renew()
     assert seen.runs == renewed
     wanted = Wait.NOT_YET if renewed else Wait.NO_TASK
-    assert seen.wait("t", 0.0, NO_MARK, world.now) is wanted
+    assert seen.wait("t", 0.0, NO_POINT, world.now) is wanted
 
 
 def test_how_far_changes_are_applied_survives_the_store(store: FileStore) -> None:

@@ -16,7 +16,7 @@ from shake.check.fingerprint import BUCKETS
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
 from shake.check.plan import CheckPlan
-from shake.check.processes import Alone, CheckProcesses, Crew
+from shake.check.processes import CheckProcesses, Crew, OneProcess
 from shake.check.progress import CheckProgress
 from shake.check.recording import CheckRecordBase
 from shake.check.snapshot import CheckSnapshot
@@ -68,7 +68,7 @@ class Comparison:
         self._record = record
         self._taking = False
         self._alone = plan.processes == 1
-        self._crew: Crew = Alone(
+        self._crew: Crew = OneProcess(
             part, part.sides.config.full_document_parser, part.stop, self._tick
         )
         if not self._alone:

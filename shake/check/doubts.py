@@ -19,7 +19,7 @@ from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from shake.backoff import Backoff
-from shake.check.following import NO_MARK, Following, Mark, Wait
+from shake.check.following import NO_POINT, Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.errors import Stopped
 
@@ -67,7 +67,7 @@ class Comparer(Protocol[V]):
 
 @dataclass(slots=True)
 class _Doubt:
-    """One key. ``moment`` and ``mark`` are of the last look, ``state`` is what it has shown.
+    """One key. ``moment`` and ``point`` are of the last look, ``state`` is what it has shown.
 
     ``since`` is when that was, and ``due`` before when the next one does not come, both by the
     clock of the doubts.
@@ -77,7 +77,7 @@ class _Doubt:
     due: float
     state: bytes = b""
     moment: float = 0.0
-    mark: Mark = NO_MARK
+    point: SavedPoint = NO_POINT
     since: float = 0.0
     confirmed: int = 0
     tries: int = 0
@@ -174,11 +174,11 @@ class Doubts(Generic[V]):
         return ready, stuck
 
     def _wait(self, doubt: _Doubt) -> Wait:
-        return self._following.wait(self._table, doubt.moment, doubt.mark, doubt.since)
+        return self._following.wait(self._table, doubt.moment, doubt.point, doubt.since)
 
     def _look(self, keys: list[bytes]) -> None:
         """Look at busy keys, and decide what can be decided."""
-        mark = self._following.mark()
+        point = self._following.saved_point()
         mismatches = {one.key: one for one in self._comparer.look(keys)}
         moment, since = self._comparer.moment(), self._clock()
         for key in keys:
@@ -189,7 +189,7 @@ class Doubts(Generic[V]):
             if self._judge(doubt, mismatches[key]):
                 self._end(key)  # not busy any more: another thread may have it put again
                 continue
-            doubt.moment, doubt.mark, doubt.since = moment, mark, since
+            doubt.moment, doubt.point, doubt.since = moment, point, since
             doubt.due = since + PAUSES.pause(doubt.tries, self._jitter)
             self._busy.discard(key)
 

@@ -26,7 +26,7 @@ _EVERY = 1.0
 _WORD, _DEADLINE = 30.0, 600.0
 
 
-class Mark(NamedTuple):
+class SavedPoint(NamedTuple):
     """What a task had saved last at some moment: the name of its run, and a number that rises."""
 
     run: str = ""
@@ -34,7 +34,7 @@ class Mark(NamedTuple):
 
 
 #: Of a task that has saved nothing.
-NO_MARK = Mark()
+NO_POINT = SavedPoint()
 
 
 class Wait(Enum):
@@ -75,17 +75,17 @@ class Following:
         self._moved: dict[str, float] = {}  # by table: when its time rose last
         self._said = 0.0
 
-    def mark(self) -> Mark:
+    def saved_point(self) -> SavedPoint:
         """What the task has saved by now."""
         with self._lock:
             self._refresh()
-            return Mark(self._applied.run, self._applied.number)
+            return SavedPoint(self._applied.run, self._applied.number)
 
-    def wait(self, table: str, moment: float, mark: Mark, since: float) -> Wait:
+    def wait(self, table: str, moment: float, point: SavedPoint, since: float) -> Wait:
         """Whether every change made before ``moment``, on the source's clock, is applied.
 
-        ``mark`` is of about that moment, and ``since``, by ``clock``, when the wait began. Only
-        what the task has worked out later than the mark counts: a clock can be set back.
+        ``point`` is of about that moment, and ``since``, by ``clock``, when the wait began. Only
+        what the task has worked out later than the point counts: a clock can be set back.
         """
         with self._lock:
             self._refresh()
@@ -93,8 +93,8 @@ class Following:
                 return Wait.NO_TASK
             applied, now = self._applied, self._clock()
             through = applied.through.get(table, 0.0)
-            # The first save after the mark can have been worked out before it.
-            before = mark.number if applied.run == mark.run else 0
+            # The first save after the point can have been worked out before it.
+            before = point.number if applied.run == point.run else 0
             if through > moment and applied.number >= before + 2:
                 return Wait.APPLIED
             still = now - max(since, self._moved.get(table, since))

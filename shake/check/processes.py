@@ -69,7 +69,7 @@ class Crew(Protocol):
         """
 
 
-class Alone(Crew):
+class OneProcess(Crew):
     """A crew of this process only, with so many threads. ``tick`` is called about each second."""
 
     def __init__(

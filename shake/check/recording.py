@@ -33,7 +33,7 @@ class CheckHeld(RefusedError):
 
 
 class CheckRecordBase:
-    """The record of one table's check; see state.Keeper. This base saves nothing.
+    """The record of one table's check; see state.StateStore. This base saves nothing.
 
     ``state`` and ``differences`` are what it begins with, ``line`` says so, and ``over`` that
     nothing is left to compare.
@@ -49,8 +49,8 @@ class CheckRecordBase:
         self.differences: list[Difference] = []
         self.line = ""
 
-    def keep(self, state: CheckState, differences: list[Difference]) -> None:
-        """See Keeper."""
+    def save(self, state: CheckState, differences: list[Difference]) -> None:
+        """See StateStore."""
 
     def complete(self, verdict: str, finished: float) -> None:
         """The table is compared, with this verdict, at a time on the source's clock."""
@@ -74,10 +74,10 @@ class RecordedCheck(CheckRecordBase):
         # An interrupt of the main thread must not cut a save in two.
         self._writer = ThreadPoolExecutor(1, "recording")
 
-    def keep(self, state: CheckState, differences: list[Difference]) -> None:
-        self._writer.submit(self._keep, state, differences).result()
+    def save(self, state: CheckState, differences: list[Difference]) -> None:
+        self._writer.submit(self._save, state, differences).result()
 
-    def _keep(self, state: CheckState, differences: list[Difference]) -> None:
+    def _save(self, state: CheckState, differences: list[Difference]) -> None:
         lines = [one.as_json() for one in differences]
         self._lock.check()
         if self._uncertain:

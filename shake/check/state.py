@@ -118,10 +118,10 @@ class CheckState:
         )
 
 
-class Keeper(Protocol):
+class StateStore(Protocol):
     """Where states are saved."""
 
-    def keep(self, state: CheckState, differences: list[Difference]) -> None:
+    def save(self, state: CheckState, differences: list[Difference]) -> None:
         """Save a state, and differences that were found since the last one."""
 
 
@@ -132,11 +132,11 @@ class Saving:
     is saved before :meth:`begin`.
     """
 
-    def __init__(self, base: CheckState, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(self, base: CheckState, store: StateStore, clock: Callable[[], float]) -> None:
         self.state = base
         self.durable: dict[int, int] = {}  # of each process: how many differences
         self._base = base
-        self._keeper = keeper
+        self._store = store
         self._clock = clock
         self._saved = float("inf")
 
@@ -161,7 +161,7 @@ class Saving:
             new += one.differences[max(0, self.durable.get(number, 0) - one.first) :]
             durable[number] = one.first + len(one.differences)
         self.state = state
-        self._keeper.keep(state, new)
+        self._store.save(state, new)
         self.durable = durable
         self._saved = self._clock()
 

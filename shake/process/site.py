@@ -165,7 +165,7 @@ class Sites(Protocol):
         """The nodes, for those who look."""
 
 
-class Alone:
+class OneMachine:
     """This machine only: Sites."""
 
     problem = ""

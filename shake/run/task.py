@@ -13,7 +13,7 @@ from shake.plan.origins import save_identities
 from shake.plan.preflight import spreading_problems
 from shake.plan.report import Facts, make_report
 from shake.plan.text import brief
-from shake.process.site import Alone, Sites
+from shake.process.site import OneMachine, Sites
 from shake.process.ulimits import check_files
 from shake.run.holding import take, take_over
 from shake.run.oversight import overseen
@@ -47,7 +47,7 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
     """Run the task; how it ended, None where nothing was to be done."""
     config = options.config
     with contextlib.ExitStack() as stack:
-        sites: Sites = Alone(options.workers)
+        sites: Sites = OneMachine(options.workers)
         spread = options.open_sites is not None
         if options.open_sites:
             refuse(spreading_problems(config))
