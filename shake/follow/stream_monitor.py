@@ -89,7 +89,7 @@ class StreamMonitor:
             self._task.fail(error)
         self.watcher.look(followed)
 
-    def doubted(self, followed: FollowedTable, text: str) -> None:
+    def suspected(self, followed: FollowedTable, text: str) -> None:
         """See Views."""
         followed.disputed = True
         self._task.uncertain(text)

@@ -54,7 +54,7 @@ class Views(Protocol):
     def seen(self, followed: FollowedTable, view: View) -> None:
         """A stream was viewed."""
 
-    def doubted(self, followed: FollowedTable, text: str) -> None:
+    def suspected(self, followed: FollowedTable, text: str) -> None:
         """The source table seems to be another one; it is asked again."""
 
     def trimmed(self, followed: FollowedTable, question: Question) -> None:
@@ -164,8 +164,8 @@ class StreamWatcher:
         if children:
             view = View(asked, children, whole=False)
         else:
-            doubt = partial(self._views.doubted, followed)
-            stream = self._same_table(followed.plan, arn, doubt)
+            on_suspicion = partial(self._views.suspected, followed)
+            stream = self._same_table(followed.plan, arn, on_suspicion)
             loss = stream_loss(stream, arn)
             listing = self._source.look_at_shards(arn)
             if listing is None:
@@ -185,7 +185,9 @@ class StreamWatcher:
         self._same_table(plan, "", self._task.uncertain)
         self._post(then)
 
-    def _same_table(self, plan: TablePlan, arn: str, doubt: Callable[[str], None]) -> Stream | None:
+    def _same_table(
+        self, plan: TablePlan, arn: str, on_suspicion: Callable[[str], None]
+    ) -> Stream | None:
         """The table's stream. Raises RunError where it is another table, by answers that agree."""
         name = plan.table.name
 
@@ -197,7 +199,7 @@ class StreamWatcher:
         def ask_again(text: str) -> None:
             seems = f"table {name} seems to be another table than this task began with: {text}; "
             again = f"asking again for {suspicion.LOSS.seconds:g} s before the task ends"
-            self._post(partial(doubt, seems + again))
+            self._post(partial(on_suspicion, seems + again))
 
         look = partial(self._source.look_at_stream, name)
         stream = agreed(self._source, look, difference, suspicion.LOSS, ask_again)

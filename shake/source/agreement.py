@@ -20,12 +20,12 @@ def agreed(
     ask: Callable[[], T],
     problem: Callable[[T], str],
     proof: Proof,
-    doubt: Callable[[str], None] = log.info,
+    on_suspicion: Callable[[str], None] = log.info,
 ) -> T:
     """What ``ask`` returns: the first good answer, or the last of those that prove a problem.
 
-    ``problem`` says what is wrong with an answer, or "". ``doubt`` gets that before each further
-    question.
+    ``problem`` says what is wrong with an answer, or "". ``on_suspicion`` gets that before each
+    further question.
     """
     suspicions = Suspicions()
     while True:
@@ -34,5 +34,5 @@ def agreed(
         text = problem(found)
         if not text or suspicions.add("", text, asked, proof):
             return found
-        doubt(text)
+        on_suspicion(text)
         source.wait(proof.every)
