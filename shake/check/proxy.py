@@ -182,9 +182,9 @@ class ItemTable:
             self._table, self._config, self._target.describe(self.namespace) or {}
         )
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def patiently(self, call: Callable[[], T]) -> T:
         """See Stored: the client does."""
-        return attempt()
+        return call()
 
     # ---- repair
 

@@ -98,7 +98,7 @@ class Stored(Protocol):
     def missing_indexes(self) -> list[str]:
         """The wanted indexes that the collection lacks."""
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def patiently(self, call: Callable[[], T]) -> T:
         """Try again while the target does not answer."""
 
     # ---- repair

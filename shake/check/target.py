@@ -196,9 +196,9 @@ class StoredTable:
         wanted = wanted_indexes(self._table, self._config)
         return [str(index) for index in wanted if (index.fields, index.unique) not in there]
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def patiently(self, call: Callable[[], T]) -> T:
         """See MongoTarget.call."""
-        return self._target.call(self.namespace, attempt)
+        return self._target.call(self.namespace, call)
 
     # ---- repair
 
@@ -245,7 +245,7 @@ class StoredTable:
         One at a time: in a session, the server refuses a command that a later one has overtaken.
         """
 
-        def attempt() -> None:
+        def call() -> None:
             try:
                 self._bulk.run(command, memoryview(statement), 1, self._session)
             except BulkWriteError as error:
@@ -263,7 +263,7 @@ class StoredTable:
                 ) from error
 
         with self._writing:
-            self.patiently(attempt)
+            self.patiently(call)
 
     def build_indexes(self) -> None:
         """See Stored."""

@@ -231,14 +231,14 @@ class KeptItems:
         known = None if old is None else {"_id": old["_id"], "Mark": old["Mark"]}
         return self._insist(lambda: self._store.swap(self._collection, known, new))
 
-    def _insist(self, attempt: Callable[[], T]) -> T:
+    def _insist(self, call: Callable[[], T]) -> T:
         while self._wait:
             self._wait()
             try:
-                return attempt()
+                return call()
             except StoreUnavailable:
                 time.sleep(_RETRY_SECONDS)
-        return attempt()
+        return call()
 
 
 def _empty(key: str) -> dict[str, Any]:

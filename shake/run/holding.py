@@ -67,15 +67,15 @@ class Standby:
             self._logged.add(line)
             log.warning("%s", line)
 
-    def retry(self, attempt: Callable[[], T]) -> T:
-        """The result of ``attempt``, made every POLL seconds until no other process is in the way.
+    def retry(self, call: Callable[[], T]) -> T:
+        """The result of ``call``, made every POLL seconds until no other process is in the way.
 
         It waits for an election too, or for a server that does not answer: it often comes with the
         failure of the machine that ran the task. Raises what no waiting cures.
         """
         while True:
             try:
-                return attempt()
+                return call()
             except TaskRunning as error:
                 self.notice(f"standby: {error.runner} runs this task; waiting until it is gone")
             except ShakeError as error:

@@ -80,7 +80,7 @@ class Applier:
     ) -> int:
         duplicates, before = 0, len(self.refused or ())
 
-        def attempt() -> int:
+        def call() -> int:
             nonlocal duplicates
             if self.refused:
                 del self.refused[before:]  # of an earlier try
@@ -99,7 +99,7 @@ class Applier:
                 return count
 
         try:
-            return self.patience.call(self.collection.full_name, attempt)
+            return self.patience.call(self.collection.full_name, call)
         except PyMongoError as error:
             if self.refused is None or not is_of_a_document(error):
                 raise self._refused_command(error) from error

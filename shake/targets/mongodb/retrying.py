@@ -127,9 +127,9 @@ def words(error: PyMongoError) -> str:
 
 
 def after_election(
-    client: MongoClient[Any], on_retry: Callable[[str], None], attempt: Callable[[], T]
+    client: MongoClient[Any], on_retry: Callable[[str], None], call: Callable[[], T]
 ) -> T:
-    """The result of ``attempt``, which is repeated while the replica set elects a primary.
+    """The result of ``call``, which is repeated while the replica set elects a primary.
 
     ``on_retry`` gets the reason of each failed try. Other errors pass through at once: a server
     that is not there is not waited for.
@@ -137,7 +137,7 @@ def after_election(
     end = time.monotonic() + ELECTION_SECONDS
     for tries in itertools.count(1):
         try:
-            return attempt()
+            return call()
         except PyMongoError as error:
             if time.monotonic() >= end or not _electing(client, error):
                 raise
@@ -176,12 +176,12 @@ class Patience:
         self._deadline = deadline or Deadline()
         self._jitter = jitter
 
-    def call(self, namespace: str, attempt: Callable[[], T]) -> T:
-        """The result of ``attempt``; its errors that no waiting cures pass through."""
+    def call(self, namespace: str, call: Callable[[], T]) -> T:
+        """The result of ``call``; its errors that no waiting cures pass through."""
         for tries in itertools.count(1):
             self._deadline.wait()
             try:
-                return attempt()
+                return call()
             except PyMongoError as error:
                 if not transient(error):
                     raise

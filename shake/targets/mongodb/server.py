@@ -161,13 +161,13 @@ class MongoServer:
             database, DEFAULT_RAW_BSON_OPTIONS, ReadPreference.PRIMARY, self.concern
         )[collection]
 
-    def call(self, namespace: str, attempt: Callable[[], T]) -> T:
-        """Call ``attempt``, again and again while the target fails in a way that passes.
+    def call(self, namespace: str, call: Callable[[], T]) -> T:
+        """Make a call, again and again while the target fails in a way that passes.
 
         Raises RunError for any other failure.
         """
         try:
-            return self.patience.call(namespace, attempt)
+            return self.patience.call(namespace, call)
         except PyMongoError as error:
             raise RunError(f"{namespace}: the target refused: {words(error)}") from error
 

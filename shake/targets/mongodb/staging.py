@@ -229,7 +229,7 @@ class MongoStaging:
         then looked at.
         """
 
-        def attempt() -> Location:
+        def call() -> Location:
             name = step()
             self.server.confirm(name)
             found = self._collections().get(name)
@@ -240,4 +240,4 @@ class MongoStaging:
                 raise Contended(f"{name}: a fail-over has undone its creation or its renaming")
             return Location(name, found)
 
-        return self.server.call(self.namespace, attempt)
+        return self.server.call(self.namespace, call)

@@ -81,11 +81,11 @@ class MongoTarget(MongoServer):
             remedy = advice(error, "target.address")
             raise RefusedError(f"{text}: {words(error)}; {remedy}", passes=passes) from error
 
-    def _elected(self, attempt: Callable[[], T]) -> T:
+    def _elected(self, call: Callable[[], T]) -> T:
         def log(reason: str) -> None:
             self.patience.on_retry(f"target.address: {reason}; retrying")
 
-        return after_election(self.client, log, attempt)
+        return after_election(self.client, log, call)
 
     def missing_rights(self, namespaces: list[str]) -> list[str]:
         copies = self.config.sync_mode != "incr" or self.config.gap_policy == "resync"

@@ -109,9 +109,9 @@ class MongoWriter:
         bulk = Bulk(self._collection)  # whatever collection has the name by now
         nothing = memoryview(bson.encode({"q": {"_id": ObjectId()}, "limit": 1}))
         for shard in shards:
-            attempt = partial(bulk.run, "delete", nothing, 1, self._session(shard))
+            call = partial(bulk.run, "delete", nothing, 1, self._session(shard))
             try:
-                self._patience.call(self._namespace, attempt)
+                self._patience.call(self._namespace, call)
             except OperationFailure as error:
                 if error.code != TOO_OLD:  # else a later run has ended it already
                     raise self._refused(error) from error
