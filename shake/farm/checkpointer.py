@@ -199,12 +199,12 @@ class Checkpointer(threading.Thread):
         while not self._closing.is_set():
             self._renew()
             try:
-                job = self._saves.get(timeout=max(0.0, self._renewal - self._clock()))
+                save = self._saves.get(timeout=max(0.0, self._renewal - self._clock()))
             except queue.Empty:
                 continue
-            if job is None:
+            if save is None:
                 return
-            works, then = job
+            works, then = save
             if self._write_all(works):
                 self._post(then)
 

@@ -74,8 +74,10 @@ class StreamWatcher:
         self._views = views
         self._changed = threading.Condition()
         self._closed = False
-        self._jobs: dict[str, dict[object, Callable[[], None]]] = {}  # by table, in their order
-        self._due: dict[str, None] = {}  # tables that have jobs, and no thread, in their order
+        self._questions: dict[
+            str, dict[object, Callable[[], None]]
+        ] = {}  # by table, in their order
+        self._due: dict[str, None] = {}  # tables that have questions, and no thread, in their order
         self._busy: set[str] = set()  # tables that have a thread
 
     def start(self) -> None:
@@ -102,10 +104,10 @@ class StreamWatcher:
         """
         self._put(plan.table.name, then, partial(self._verify, plan, then))
 
-    def _put(self, table: str, name: object, job: Callable[[], None]) -> None:
-        """Add a job, unless one of this name waits already."""
+    def _put(self, table: str, name: object, question: Callable[[], None]) -> None:
+        """Add a question, unless one of this name waits already."""
         with self._changed:
-            self._jobs.setdefault(table, {}).setdefault(name, job)
+            self._questions.setdefault(table, {}).setdefault(name, question)
             if table not in self._busy:
                 self._due[table] = None
                 self._changed.notify()
@@ -131,7 +133,7 @@ class StreamWatcher:
             self._post(partial(self._task.fail, RunError(text)))
 
     def _take(self) -> str:
-        """A table that has jobs, for the calling thread alone; "" at the end."""
+        """A table that has questions, for the calling thread alone; "" at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._closed)
             if self._closed:
@@ -143,14 +145,14 @@ class StreamWatcher:
 
     def _next(self, table: str) -> Callable[[], None]:
         with self._changed:
-            jobs = self._jobs[table]
-            return jobs.pop(next(iter(jobs)))
+            questions = self._questions[table]
+            return questions.pop(next(iter(questions)))
 
     def _done(self, table: str) -> None:
-        """A job is done; the table's next one comes after those of other tables."""
+        """A question is answered; the table's next one comes after those of other tables."""
         with self._changed:
             self._busy.discard(table)
-            if self._jobs[table]:
+            if self._questions[table]:
                 self._due[table] = None
                 self._changed.notify()
 

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-#: Jobs that wait at most, before :meth:`Outlet.offer` drops one.
+#: Calls that wait at most, before :meth:`Outlet.offer` drops one.
 _LIMIT = 10_000
 
-Job = Callable[[], None]
+Call = Callable[[], None]
 
 
 class Outlet(threading.Thread):
-    """Runs jobs in order, in a separate thread. The first one that fails is reported on stderr.
+    """Runs calls in order, in a separate thread. The first one that fails is reported on stderr.
 
-    ``work`` names the jobs in that message. ``dropped`` runs in the place of jobs that were
+    ``work`` names the calls in that message. ``dropped`` runs in the place of calls that were
     dropped, with their number. The standard ``QueueListener`` cannot do this: its ``stop`` has no
     deadline, and ``logging.shutdown`` waits for the lock of a handler that hangs.
     """
@@ -33,52 +33,52 @@ class Outlet(threading.Thread):
         limit: int = _LIMIT,
     ) -> None:
         super().__init__(name=work, daemon=True)
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._dropped = dropped
         self._limit = limit
-        self._lock = threading.Lock()  # never held while a job runs
+        self._lock = threading.Lock()  # never held while a call runs
         self._lost = 0
         self._reported = False
         self.start()
 
-    def put(self, job: Job) -> None:
-        """Have a job run, however many wait."""
+    def put(self, call: Call) -> None:
+        """Run a call in the thread, however many wait."""
         with self._lock:
-            self._put(job)
+            self._put(call)
 
-    def offer(self, job: Job) -> None:
-        """Have a job run, or drop it where too many wait."""
+    def offer(self, call: Call) -> None:
+        """Run a call in the thread, or drop it where too many wait."""
         with self._lock:
-            if self._jobs.qsize() < self._limit:
-                self._put(job)
+            if self._calls.qsize() < self._limit:
+                self._put(call)
             else:
                 self._lost += 1
 
     def close(self, seconds: float) -> None:
-        """End after the jobs at hand; do not wait longer than ``seconds`` for that."""
+        """End after the calls at hand; do not wait longer than ``seconds`` for that."""
         with self._lock:
             self._put(None)
         self.join(seconds)
 
     def report(self, error: Exception) -> None:
-        """Report on stderr that a job failed, once."""
+        """Report on stderr that a call failed, once."""
         if not self._reported:
             self._reported = True
             with suppress(OSError, ValueError):  # stderr is lost too
                 print(f"shake: {self.name} cannot be written: {error}", file=sys.stderr)
 
     def run(self) -> None:
-        while job := self._jobs.get():
+        while call := self._calls.get():
             try:
-                job()
+                call()
             except Exception as error:
                 self.report(error)
 
-    def _put(self, job: Job | None) -> None:
+    def _put(self, call: Call | None) -> None:
         if self._lost:
             lost, self._lost = self._lost, 0
-            self._jobs.put(lambda: self._dropped(lost))
-        self._jobs.put(job)
+            self._calls.put(lambda: self._dropped(lost))
+        self._calls.put(call)
 
 
 class Direct(io.FileIO):
