@@ -40,9 +40,11 @@ settings.load_profile("shake")
 
 
 def pytest_configure() -> None:
-    """Let SIGINT through to what tests start: in the background, a shell has it ignored."""
+    """Let signals through to what tests start: a shell and nohup have some ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -264,8 +264,8 @@ def test_a_signal_at_the_consistent_point_leaves_the_time_to_save_and_the_end_is
         assert migration.run("--until-consistent").status == 0
         followed.put("b")
         place = f"{followed.name}-checkpoint.{followed.name}"
-        # After the positions, shards and stream.
-        held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=2)
+        # After the run's number, the positions, shards and stream.
+        held = wire.stop_at("request", "update", place, lambda: released.wait(20), skip=3)
         process = migration.start("--until-consistent")
         until(lambda: held.is_set() and status(port)["state"] == "stopping")
         process.send_signal(signal.SIGTERM)

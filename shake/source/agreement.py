@@ -20,7 +20,7 @@ def agreed(
     ask: Callable[[], T],
     problem: Callable[[T], str],
     proof: Proof,
-    on_suspicion: Callable[[str], None] = log.info,
+    on_suspicion: Callable[[str], None] = log.debug,
 ) -> T:
     """What ``ask`` returns: the first good answer, or the last of those that prove a problem.
 
