@@ -154,6 +154,20 @@ def test_the_pages_of_a_segment_go_to_one_writer_whoever_reads_it() -> None:
     assert stage.writers[0].numbers == [1, 2, 1, 1]
 
 
+def test_only_the_first_page_of_a_lease_has_the_writer_read_again_what_is_kept() -> None:
+    """Also where the pages before it are acknowledged: else the store is read for each page."""
+    stage = Stage(1)
+    stage.dispatch.assign()
+    (lease,) = stage.leases()
+    for key in (b"a", b"b", b"c"):
+        stage.publish(page(lease.lease, key))
+        stage.store()
+    assert [write.first for write in stage.writers[0].sent] == [True, False, False]
+    stage.die(stage.pool.workers[0])
+    stage.publish(page(stage.leases()[1].lease, b"d"))
+    assert stage.writers[0].sent[-1].first
+
+
 def test_an_empty_last_page_ends_the_copy_without_a_write() -> None:
     stage = Stage(1)
     stage.dispatch.assign()

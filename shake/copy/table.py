@@ -49,8 +49,11 @@ class Segment:
         self.abandon()
 
     def abandon(self) -> None:
-        """A page of which only some slots came is fetched again as a whole."""
+        """A page of which only some slots came is fetched again as a whole, under a new lease."""
         self.awaits_first_page = True
+        self._begin_page()
+
+    def _begin_page(self) -> None:
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
     def acknowledge(self, page: Page) -> bool:
@@ -70,7 +73,7 @@ class Segment:
             page.last_key is None,
             self._run,
         )
-        self.abandon()
+        self._begin_page()
         return True
 
 
