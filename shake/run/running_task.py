@@ -180,9 +180,11 @@ class RunningTask:
                 phases.carried_out(table, message._replace(error=self._redact(message.error)))
             case writer_messages.Building(_, step, share):
                 copy.index_step, copy.index_progress = step, share
-            case writer_messages.Kept() if self._options.open_sites:
-                # The writers of several machines have no common clock.
+            case writer_messages.Kept(_, tally, _) if self._options.open_sites:
+                # The writers of several machines have no common clock. So the store is asked, too:
+                # the run can end before it answers.
                 name = copy.plan.table.name
+                self._kept(table, tally)
                 self.parts.checkpointer.count_kept(name, partial(self._kept, table))
             case writer_messages.Kept(_, tally, moment):
                 if moment > copy.kept_at:  # the reports of several writers can come in any order
