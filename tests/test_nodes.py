@@ -268,8 +268,12 @@ def test_items_that_nodes_cannot_store_are_kept_whatever_is_lost(
         item = {"pk": {"S": f"bad{number}"}, "sk": {"N": str(number)}, "n": LONG}
         copy.dynamodb.client.put_item(TableName=copy.table, Item=item)
 
+    locks: list[Any] = []
+
     def strike() -> None:
         """Lose the node that keeps an item, before the store has it."""
+        checkpoints = copy.mongo.client[f"{copy.table}-checkpoint"]
+        locks.append(checkpoints.status_table.find_one({"Outlived": True}))
         agent = nodes.node_of(nodes.sender(copy.migration, copy.wire.sender))
         doomed = nodes.whole(agent) if victim == "node" else nodes.whole(agent)[1:]
         for one in doomed:
@@ -282,6 +286,7 @@ def test_items_that_nodes_cannot_store_are_kept_whatever_is_lost(
     assert f"KEPT, NOT STORED: table {copy.table}: 3 items" in result.stdout
     assert kept(copy.mongo, copy.table).keys() == {"bad0", "bad1", "bad2"}
     assert copy.mongo.client[copy.table][copy.table].count_documents({}) == ITEMS
+    assert locks[0]  # a later run waits, also where the head ends like this node
 
 
 @pytest.mark.slow

@@ -92,14 +92,17 @@ class TaskLock:
         me: Holder | None = None,
         name: str = TASK,
         token: str = "",
+        outlived: bool = False,
     ) -> TaskLock:
         """Take the task lock: at once if it is free or its holder has ended, else when it expires.
 
+        ``outlived``: what this holder starts on other machines writes without a fence until the
+        lock expires. So the lock always expires first where this holder ends without releasing it.
         ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive. Who tries
         again gives the same ``token``: an earlier try can have taken the lock without an answer.
         """
         me, token = me or Holder.me(), token or uuid.uuid4().hex
-        mine = {"_id": name, "Format": FORMAT, "Token": token, "Renewals": 0}
+        mine = {"_id": name, "Format": FORMAT, "Token": token, "Renewals": 0, "Outlived": outlived}
         mine |= me.document()
         watched: Document | None = None
         since = 0.0
@@ -112,19 +115,18 @@ class TaskLock:
             else:
                 holder, ours = Holder.of(STATUS_TABLE, held), held["Token"] == token
                 life = Life.GONE if ours else holder.life(me)
+                outlives = life is Life.GONE and not ours and held.get("Outlived") is True
                 if life is Life.ALIVE or (watched and _sign(held) != _sign(watched)):
                     raise TaskHeld(holder)
-                if life is Life.GONE or (watched and now - since >= EXPIRY):
+                expired = watched is not None and now - since >= EXPIRY
+                if expired or (life is Life.GONE and not outlives):
                     mine["Renewals"] = held["Renewals"] + 1
                     if store.swap(STATUS_TABLE, held, mine):
                         if not ours:
                             notice(f"took this task over from {holder}, which is gone")
                         return cls(store, mine, clock, now)
                 elif not watched:
-                    notice(
-                        f"{holder} holds the task lock: waiting {EXPIRY:g} s to see whether it "
-                        "still renews the lock"
-                    )
+                    notice(_why_wait(holder, outlives))
                     watched, since = held, clock()
             wait(POLL)
 
@@ -220,7 +222,8 @@ class TaskLock:
     def let_expire(self) -> None:
         """Never release it: what this run has started elsewhere can still write until it expires.
 
-        A run on this machine takes it over at once all the same: it relies on fences alone.
+        A run on this machine does not wait for that, and relies on fences alone, unless the lock
+        was acquired as ``outlived``.
         """
         self._expires = True
 
@@ -245,6 +248,16 @@ class TaskLock:
                 return False
             self._document = held  # an earlier swap that the store did not confirm
         raise StoreUnavailable("the task lock cannot be renewed: the store reads stale data")
+
+
+def _why_wait(holder: Holder, outlives: bool) -> str:
+    """The notice of a challenger that waits until the lock expires."""
+    if outlives:
+        return f"{holder} is gone: waiting {EXPIRY:g} s until its nodes cannot write any more"
+    return (
+        f"{holder} holds the task lock: waiting {EXPIRY:g} s to see whether it still renews the "
+        "lock"
+    )
 
 
 def _read(store: Store, name: str) -> dict[str, Any] | None:

@@ -47,7 +47,8 @@ def take(config: Config, workers: int, stack: contextlib.ExitStack, *, spread: b
     _, life = TaskLock.holder(opened.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
         checked(first_plan(config, workers, opened, ports=True))
-    lock = stack.enter_context(_locked(opened, log.warning))
+    outlived = spread and config.bad_items == "keep"  # kept items have no fence by run
+    lock = stack.enter_context(_locked(opened, log.warning, outlived=outlived))
     return HeldTask(opened, lock, planned(config, workers, opened, lock))
 
 
@@ -119,13 +120,20 @@ def _first_here(config: Config, stack: contextlib.ExitStack) -> bool:
 
 @contextlib.contextmanager
 def _locked(
-    opened: RunConnections, notice: Callable[[str], None], token: str = ""
+    opened: RunConnections,
+    notice: Callable[[str], None],
+    token: str = "",
+    *,
+    outlived: bool = False,
 ) -> Iterator[TaskLock]:
-    """Hold the task lock. A refusal behind it leaves no checkpoint database that it created."""
+    """Hold the task lock. A refusal behind it leaves no checkpoint database that it created.
+
+    ``outlived``: see TaskLock.acquire.
+    """
     first = STATUS_TABLE not in opened.store.collections()
     with as_refusal(RunError):
-        held = TaskLock.acquire(opened.store, notice=notice, token=token).held()
-    with held as lock:
+        lock = TaskLock.acquire(opened.store, notice=notice, token=token, outlived=outlived)
+    with lock.held():
         try:
             yield lock
         except RefusedError:
