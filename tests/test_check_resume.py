@@ -380,6 +380,31 @@ def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[...
     assert checks.load_findings("t", then) == ["y"]
 
 
+def test_what_a_check_of_what_has_changed_saves_late_replaces_no_later_result(
+    tmp_path: Path,
+) -> None:
+    checks = Checks(quick_store(tmp_path))
+    first = checks.begin("t", TableCheck("a", "basis", 1.0))
+    last = replace(first, finished=2.0, verdict="equal")
+    checks.complete("t", first, last)
+    since = replace(last, check="since", run=checks.fresh_run("t"))
+    dying = Dying(tmp_path, 0)
+    with pytest.raises(Killed):
+        Checks(dying).complete_since("t", last, since, [])
+    full = checks.save("t", checks.begin("t", TableCheck("b", "basis", 3.0)), b"state", ["x"])
+    then = replace(full, slot=0, chunks=0, finished=4.0, verdict="different")
+    checks.complete("t", full, then)
+    dying.arrive()
+    with pytest.raises(Superseded):
+        checks.complete_since("t", last, since, [])
+    assert checks.load_completed("t") == then
+    assert checks.load_findings("t", then) == ["x"]
+    checks.complete_since("t", then, replace(since, run=checks.fresh_run("t")), ["y"])
+    found = checks.load_completed("t")
+    assert found is not None
+    assert checks.load_findings("t", found) == ["y"]
+
+
 def test_a_difference_survives_as_json() -> None:
     one = Difference(
         "t",

@@ -158,11 +158,14 @@ class Recording:
         """The table's stream, and where it is read from for all that changes from now on."""
         return _positions(self.opened, table.name)
 
-    def complete(self, table: Table, done: TableCheck, differences: list[Difference]) -> None:
-        """Save that a check of what has changed is completed."""
+    def complete(
+        self, table: Table, last: TableCheck, done: TableCheck, differences: list[Difference]
+    ) -> None:
+        """Save that a check of what has changed since the ``last`` one is completed."""
         done = replace(done, check=uuid.uuid4().hex, run=self.checks.fresh_run(table.name))
+        lines = [one.as_json() for one in differences]
         self.lock.check()
-        self.checks.complete_since(table.name, done, [one.as_json() for one in differences])
+        self.checks.complete_since(table.name, last, done, lines)
 
     def now(self) -> float:
         """The time on the source's clock, or an earlier one."""

@@ -304,7 +304,7 @@ class _Run:
             shards=shards,
             findings=0,
         )
-        self.recording.complete(table, done, list(part.snapshot(0).differences))
+        self.recording.complete(table, since.last, done, list(part.snapshot(0).differences))
         compared = many(self.progress.done.compared, "key")
         moment = utc(since.last.began)
         differences = self.findings.closing(table.name) or "no difference"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shake.checkpoint.contract import Document, Store, read_one
+from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
@@ -217,11 +217,20 @@ class Checks:
         self._store.write(_name(table), [completed.document(), progress.document()])
         self._delete(table, states=True, but={completed.check})
 
-    def complete_since(self, table: str, completed: TableCheck, lines: Sequence[str]) -> None:
-        """Save a completed check that had no progress; an interrupted one stays as it is."""
+    def complete_since(
+        self, table: str, last: TableCheck, completed: TableCheck, lines: Sequence[str]
+    ) -> None:
+        """Save a completed check that had no progress; an interrupted one stays as it is.
+
+        It takes the place of ``last``, the completed check that it started from, and of no other
+        one: what a process sends late does not replace what a later check has found. Raises
+        Superseded.
+        """
         findings, progress = _findings(completed, lines), self.load_progress(table)
+        completed = replace(completed, findings=len(findings))
         self._write(table, findings)
-        self._store.write(_name(table), [replace(completed, findings=len(findings)).document()])
+        if not self._store.swap(_name(table), last.document(), completed.document()):
+            raise Superseded(f"table {table}: another check has completed in the meantime")
         kept = {completed.check, progress.check if progress else ""}
         self._delete(table, states=False, but=kept)
 
