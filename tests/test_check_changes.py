@@ -56,11 +56,15 @@ def test_a_change_that_is_behind_a_later_one_and_readable_later_is_read(
         table.put({"pk": {"S": key}})
         simulator.clock.advance(-passed)
 
+    def first() -> None:
+        simulator.clock.advance(5)
+        put("after the start", math.floor(start[0]) + 1)
+
     # The first request of --since comes right after it has noted its start.
     faults.next("DescribeTable", calling(lambda: start.append(source.clock.latest())))
     faults.next(
         "GetRecords",
-        calling(lambda: put("after the start", math.floor(start[0]) + 1)),
+        calling(first),
         calling(lambda: put("before the start", math.floor(began))),
         calling(lambda: put("long after the start", math.floor(start[0]) + 4)),
     )
@@ -94,3 +98,30 @@ def test_what_descends_from_later_changes_is_not_read(
     read = {call.shard for call in simulator.journal.of("GetRecords")}
     assert {"pk": {"S": "before"}} in found
     assert read == {first.id, middle.id}
+
+
+def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
+    simulator: Simulator, source: DynamoSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their times are later than now, and all that was made since then comes after them."""
+    monkeypatch.setattr("shake.check.changes._LIMIT", 1)
+    table, clock = simulator.table("orders"), simulator.clock
+    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
+    began = source.clock.earliest()
+    clock.advance(1800)
+    table.put({"pk": {"S": "before the clock was set back"}})
+    clock.advance(-1800)
+    table.put({"pk": {"S": "since then"}})
+
+    def later() -> None:
+        clock.advance(10)
+        table.put({"pk": {"S": "later"}, "n": {"N": str(clock())}})
+
+    simulator.faults.next("GetRecords", None, calling(later))
+    found: list[Any] = []
+    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    assert [key["pk"]["S"] for key in found] == [
+        "before the clock was set back",
+        "since then",
+        "later",
+    ]

@@ -140,7 +140,7 @@ class RecentChanges:
             for keys, created, over in self._pages(shard, start, moment):
                 if keys:
                     take(keys)
-                if created - _DISORDER > moment:
+                if self._is_later(created, moment):
                     return shard, False
                 if over:
                     return shard, True
@@ -149,6 +149,13 @@ class RecentChanges:
                 raise
             raise self._refused(f"shard {shard}: {error.code}") from error
         return shard, False
+
+    def _is_later(self, created: float, moment: float) -> bool:
+        """Whether a change shows that all that was made before a moment is read.
+
+        One of a later time than now does not: it is from before the source's clock was set back.
+        """
+        return moment < created - _DISORDER and created <= self.source.clock.latest()
 
     def _pages(
         self, shard: str, start: str, moment: float
