@@ -295,7 +295,7 @@ def test_a_node_that_cannot_do_its_work_is_in_no_further_epoch_for_a_while() -> 
     assert members.state(2, 21.0) is State.ASIDE
     members.ask(1, 79.0)
     assert members.change(79.0) == ("", [])
-    assert members.change(80.0) == ("joined: b", [])
+    assert members.change(80.0, wanted=False) == ("joined: b", [])
     members.end()
     members.confirm(1, 2)
     assert members.begin(80.0) == [1, 2]

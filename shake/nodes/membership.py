@@ -236,7 +236,8 @@ class Membership:
     def change(self, now: float, *, wanted: bool = True) -> tuple[str, list[int]]:
         """Why the epoch is to end, "" if it is not, and the nodes that are lost.
 
-        ``wanted``: there is work for a node that joins.
+        ``wanted``: there is work for a node that joins. One that was set aside takes part again
+        after its pause in any case.
         """
         lost = self.lose(now)
         names = {
@@ -249,8 +250,11 @@ class Membership:
             return f"leaving: {', '.join(names[State.LEAVING])}", lost
         if aside := [one.name for one in self._nodes.values() if one.aside]:
             return f"set aside: {', '.join(aside)}", lost
-        wanted = wanted and now - self._began >= SETTLE and not self._is_one_missing(now)
-        if names[State.JOINED] and wanted:
+        again = any(
+            one.past.unfit and one.shown(now) is State.JOINED for one in self._nodes.values()
+        )
+        settled = now - self._began >= SETTLE and not self._is_one_missing(now)
+        if names[State.JOINED] and settled and (wanted or again):
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
 
