@@ -87,9 +87,12 @@ def test_servers_whose_clocks_differ_a_little_are_all_believed() -> None:
 def test_without_a_date_this_machine_s_clock_stands_in_with_a_wide_margin(
     header: str | None,
 ) -> None:
-    clock = SourceClock()
+    """It does so for this machine alone: the clock of another one can be wrong."""
+    told: list[Bounds] = []
+    clock = SourceClock(told.append)
     clock.answered(header, 10.0, 11.0, lambda: 1e9)
     assert clock.dated is False
+    assert told == []
     assert clock.earliest(11.0) == pytest.approx(1e9 - UNDATED)
     assert clock.latest(11.0) == pytest.approx(1e9 + UNDATED)
     clock.answered(date_of(1e9 + 10), 12.0, 12.1, lambda: 0.0)

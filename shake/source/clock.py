@@ -93,9 +93,9 @@ class SourceClock:
     """What is known of a source's clock. Thread-safe; times are Unix seconds and local seconds.
 
     Bounds that contradict each other (the clock was set, or several servers answer) all count
-    until the older ones have aged out. ``on_news`` is called with bounds that are news. With those
-    that show that the clock was set back ``on_set_back`` is called, too. Both run in the thread
-    that learns the bounds.
+    until the older ones have aged out. ``on_news`` is called with bounds that are news, where they
+    are from a ``Date``. With those that show that the clock was set back ``on_set_back`` is called.
+    Both run in the thread that learns the bounds.
     """
 
     def __init__(
@@ -126,17 +126,21 @@ class SourceClock:
         elif not self.dated:
             self.dated = False
             offset = wall() - received
-            self.learn(Bounds(offset - UNDATED, offset + UNDATED), received)
+            # No news: the wall clock of another machine can be another one.
+            self._learn(Bounds(offset - UNDATED, offset + UNDATED), received, ignore)
 
     def learn(self, new: Bounds, now: float) -> bool:
         """Take in bounds; return whether they show that the clock was set back."""
+        return self._learn(new, now, self._on_news)
+
+    def _learn(self, new: Bounds, now: float, on_news: Callable[[Bounds], None]) -> bool:
         with self._lock:
             before = self._bounds(now)
             back = bool(self._epochs) and new.high < self._epochs[-1].bounds.low - STEP
             self._take(new, now)
             after = self._bounds(now)
         if back or before is None or before.disjoint(new) or _tighter(before, after):
-            self._on_news(new)
+            on_news(new)
         if back:
             self.on_set_back(new)
         return back
