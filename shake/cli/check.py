@@ -155,7 +155,7 @@ def _check(
             )
         except BaseException as error:
             # Before the header, the report can be that of another check, which runs.
-            if findings.begun or not isinstance(error, (CheckHeld, RepairRefused)):
+            if findings.begun:
                 with contextlib.suppress(RunError):
                     findings.end("not completed", redactor.redact(str(error) or "stopped"))
             raise
