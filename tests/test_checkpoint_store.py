@@ -7,7 +7,7 @@ import fcntl
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from shake.checkpoint.stream_records import StreamRecord, shard_document
 from shake.config import Config, load
 from shake.config.names import stored_name
 from shake.errors import RefusedError, RunError
+from shake.phase import Phase
 from shake.stream.shard import Shard, ShardState
 
 Settings = list[str]
@@ -205,6 +206,40 @@ def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
         write()
     dead.land()
     fresh.assert_saved()
+
+
+def test_what_a_run_sent_anew_and_lands_late_takes_nothing_back(store: Store) -> None:
+    """A driver's timeout ends the try of a write. The next try and later writes come before it."""
+    held: list[tuple[str, Sequence[Document]]] = []
+
+    class Recording:
+        """The store, which notes what it writes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def write(self, collection: str, documents: Sequence[Document]) -> None:
+            held.append((collection, documents))
+            store.write(collection, documents)
+
+    recording: Any = Recording()
+    saved = OneGeneration(Checkpoints(recording), "a" * 16, 3)
+    saved.begin()
+    checkpoints, earlier, shard = saved.checkpoints, saved.segment, saved.shard
+    checkpoints.save_table(replace(saved.table, phase=Phase.INDEXING))
+    checkpoints.save_segments(saved.table, [earlier])
+    checkpoints.save_shards(saved.stream, [shard_document(shard)])
+    checkpoints.save_stream(saved.stream, [])
+    saved.table = replace(saved.table, phase=Phase.DONE)
+    saved.segment = earlier._replace(documents=99, done=True)
+    saved.shard = replace(shard, sequence="900", state=ShardState.APPLIED)
+    saved.stream = replace(saved.stream, skipped=5)
+    later = len(held)
+    saved.land()
+    for write in held[:later]:
+        with suppress(Superseded):
+            store.write(*write)
+    saved.assert_saved()
 
 
 def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast, get_args
 
-from shake.checkpoint.contract import Document, Store, Superseded, read_one
+from shake.checkpoint.contract import Document, Store, Superseded, numbered, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.generations import named, of_generation, suffix
 from shake.checkpoint.identity import UNKNOWN, Identity
@@ -356,7 +356,7 @@ class Checkpoints:
 
     def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         date = self._date()
-        self._store.write(stored_name(table), [one | date for one in documents])
+        self._store.write(stored_name(table), [numbered(one | date) for one in documents])
 
     def _date(self) -> dict[str, str]:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shake import private_files
-from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded, is_later
 from shake.errors import RefusedError, RunError, as_refusal
 
 log = logging.getLogger("shake.checkpoint")
@@ -224,9 +223,7 @@ def _try_lock(path: Path) -> None:
 
 
 def _may_replace(current: Document, new: Document) -> bool:
-    return current.get("Run", 0) <= new.get("Run", math.inf) and (
-        "Life" not in new or current.get("Life") == new["Life"]
-    )
+    return not is_later(current, new) and ("Life" not in new or current.get("Life") == new["Life"])
 
 
 def _is(current: Document | None, old: Document | None) -> bool:

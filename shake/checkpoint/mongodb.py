@@ -19,7 +19,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded, is_later
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.targets.mongodb.advice import advice
@@ -175,9 +175,9 @@ class MongoStore:
         self._client.close()
 
     def _superseded(self, collection: str, documents: Sequence[Document]) -> bool:
-        runs = {one["_id"]: one["Run"] for one in documents if "Run" in one}
-        stored = self._database[collection].find({"_id": {"$in": list(runs)}})
-        return any(one.get("Run", 0) > runs[one["_id"]] for one in stored)
+        ours = {one["_id"]: one for one in documents}
+        stored = self._database[collection].find({"_id": {"$in": list(ours)}})
+        return any(is_later(one, ours[one["_id"]]) for one in stored)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -189,8 +189,13 @@ class MongoStore:
 
 
 def _not_later(document: Document) -> dict[str, Any]:
-    """Selects what the document may replace; a later run's stays, and so the upsert collides."""
-    run = {"Run": {"$not": {"$gt": document["Run"]}}} if "Run" in document else {}
+    """Selects what the document may replace; what :func:`is_later` stays: the upsert collides."""
+    later: list[dict[str, Any]] = []
+    if "Run" in document:
+        later.append({"Run": {"$gt": document["Run"]}})
+        if "Serial" in document:
+            later.append({"Run": document["Run"], "Serial": {"$gt": document["Serial"]}})
+    run = {"$nor": later} if later else {}
     generation = {"Life": document["Life"]} if "Life" in document else {}
     return {"_id": document["_id"], **run, **generation}
 
