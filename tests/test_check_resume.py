@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from shake.check.snapshot import ScanPosition
 from shake.check.state import CheckPhase, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.checks import Checks, TableCheck
-from shake.checkpoint.contract import Superseded
+from shake.checkpoint.contract import Document, Superseded
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
@@ -355,6 +355,36 @@ def test_what_a_check_that_died_when_it_went_on_saves_late_forgets_no_difference
         dying.arrive()
     assert checks.load_progress("t") == third
     assert checks.load_findings("t", third) == ["a", "b", "c"]
+
+
+def test_what_a_check_sent_anew_and_lands_late_forgets_no_difference(tmp_path: Path) -> None:
+    """A driver's timeout ends the try of a write. The next try and later saves come before it."""
+    held: list[tuple[str, Sequence[Document]]] = []
+
+    class Recording(FileStore):
+        """Notes what it writes."""
+
+        def write(self, collection: str, documents: Sequence[Document]) -> None:
+            held.append((collection, documents))
+            super().write(collection, documents)
+
+    checks = Checks(Recording(tmp_path, "c", sync=lambda handle: None))
+    last = checks.begin("t", TableCheck("id", "basis", 1.0))
+    for text in "abc":
+        last = checks.save("t", last, text.encode(), [text])
+    assert held
+    for write in held[:-1]:
+        with contextlib.suppress(Superseded):
+            checks._store.write(*write)
+    assert checks.load_progress("t") == last
+    assert checks.load_state("t", last) == b"c"
+    assert checks.load_findings("t", last) == ["a", "b", "c"]
+    over = replace(last, over=True, chunks=0)
+    checks.complete("t", over, replace(over, slot=0, finished=2.0, verdict="different"))
+    for write in held[:-1]:
+        with contextlib.suppress(Superseded):
+            checks._store.write(*write)
+    assert checks.load_progress("t") == over
 
 
 def test_a_state_that_another_check_saved_late_is_not_taken(saved: Callable[..., Checks]) -> None:

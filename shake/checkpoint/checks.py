@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shake.checkpoint.contract import Document, Store, Superseded, read_one
+from shake.checkpoint.contract import Document, Store, Superseded, numbered, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
@@ -204,17 +204,19 @@ class Checks:
             for name, data in zip(_state_names(fresh), chunks, strict=True)
         ]
         self._write(table, [*documents, *findings])
-        self._store.write(_name(table), [fresh.document()])
+        self._store.write(_name(table), [numbered(fresh.document())])
         return fresh
 
     def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         per_call = max(1, _AT_ONCE // _CHUNK)
         for first in range(0, len(documents), per_call):
-            self._store.write(_data(table), documents[first : first + per_call])
+            part = map(numbered, documents[first : first + per_call])
+            self._store.write(_data(table), list(part))
 
     def complete(self, table: str, progress: TableCheck, completed: TableCheck) -> None:
         """Save that the check of a table is completed; the one before it goes."""
-        self._store.write(_name(table), [completed.document(), progress.document()])
+        documents = [numbered(one.document()) for one in (completed, progress)]
+        self._store.write(_name(table), documents)
         self._delete(table, states=True, but={completed.check})
 
     def complete_since(
