@@ -396,9 +396,9 @@ def test_answers_that_there_is_no_table_between_others_end_nothing(followed: Fol
     followed.compare()
 
 
-@pytest.mark.parametrize("mode", ["full", "all"])
-def test_a_table_made_anew_during_its_scan_never_becomes_a_complete_copy(
-    followed: Followed, mode: str
+@pytest.mark.parametrize(("mode", "gone"), [("full", False), ("all", False), ("full", True)])
+def test_a_table_made_anew_or_deleted_during_its_scan_never_becomes_a_complete_copy(
+    followed: Followed, mode: str, gone: bool
 ) -> None:
     followed.simulator.table(followed.name)
     for key in range(40):
@@ -414,9 +414,14 @@ def test_a_table_made_anew_during_its_scan_never_becomes_a_complete_copy(
     def once() -> None:
         if not first.is_set():
             first.set()
-            anew()
+            if not gone:
+                anew()
+
+    def describes(call: Call) -> bool:
+        return gone and first.is_set() and call.operation == "DescribeTable"
 
     followed.simulator.faults.rule(1.0, calling(once), where=copies)
+    followed.simulator.faults.rule(1.0, GONE, where=describes)
     migration = followed.task(sync_mode=mode)
     migration.first = HASTY
     result = migration.run()

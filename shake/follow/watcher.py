@@ -184,18 +184,21 @@ class StreamWatcher:
         return {question.shard: one for question, one in zip(questions, answers, strict=True)}
 
     def _verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
-        self._same_table(plan, "", self._task.uncertain)
+        self._same_table(plan, "", self._task.uncertain, "the source has no table of this name")
         self._post(then)
 
     def _same_table(
-        self, plan: TablePlan, arn: str, on_suspicion: Callable[[str], None]
+        self, plan: TablePlan, arn: str, on_suspicion: Callable[[str], None], absence: str = ""
     ) -> Stream | None:
-        """The table's stream. Raises RunError where it is another table, by answers that agree."""
+        """The table's stream. Raises RunError where it is another table, by answers that agree.
+
+        ``absence`` is the difference where there is no such table; "" is none.
+        """
         name = plan.table.name
 
         def difference(stream: Stream | None) -> str:
             if stream is None:
-                return ""
+                return absence
             return plan.origin.difference(stream.table) or stream_difference(arn, stream)
 
         def ask_again(text: str) -> None:
