@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.task_lock import EXPIRY, INTERVAL, STOP_BEFORE_EXPIRY, TaskLock, TaskLockLost
-from shake.errors import RefusedError
+from shake.errors import RefusedError, RunError
+from shake.process.site import OneMachine
+from shake.run.task import _end_sites
 from tests.support.wait import until
 
 FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
@@ -101,14 +103,21 @@ def test_a_free_task_is_taken_and_given_back_without_waiting(store: Store) -> No
     assert time.now == 1000.0
 
 
-@pytest.mark.parametrize("expires", [False, True])
-def test_a_lock_is_given_back_unless_something_elsewhere_can_still_write(
-    store: Store, expires: bool
+@pytest.mark.parametrize("end", [True, False, RunError("broken"), KeyboardInterrupt()])
+def test_a_lock_is_given_back_only_when_nothing_elsewhere_can_write_any_more(
+    store: Store, end: bool | BaseException
 ) -> None:
-    with take(store, Time()).held() as lock:
-        if expires:
-            lock.let_expire()
-    assert (TaskLock.holder(store)[0] is not None) is expires
+    class Ending(OneMachine):
+        """Sites of which the end is known, or not, or is cut off."""
+
+        def end(self, hurried: Callable[[], bool]) -> bool:
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+    with suppress(RunError, KeyboardInterrupt), take(store, Time()).held() as lock:
+        _end_sites(Ending(1), lock)
+    assert (TaskLock.holder(store)[0] is None) is (end is True)
 
 
 def test_a_living_holder_on_this_machine_is_named_and_left_alone_at_once(store: Store) -> None:
@@ -215,7 +224,9 @@ import sys
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.task_lock import TaskLock
 from shake.checkpoint.mongodb import MongoStore
-from shake.errors import RefusedError
+from shake.errors import RefusedError, RunError
+from shake.process.site import OneMachine
+from shake.run.task import _end_sites
 
 kind = MongoStore if "://" in sys.argv[1] else FileStore
 store = kind(sys.argv[1], sys.argv[2])

@@ -227,6 +227,10 @@ class TaskLock:
         """
         self._expires = True
 
+    def let_release(self) -> None:
+        """Take :meth:`let_expire` back: nothing elsewhere can write any more."""
+        self._expires = False
+
     def release(self) -> None:
         """Give the lock back; harmless when it is lost already."""
         with self._guard:

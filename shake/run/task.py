@@ -81,5 +81,6 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
 
 def _end_sites(sites: Sites, lock: TaskLock) -> None:
     """Whatever has happened: release the task lock only when no site can write any more."""
-    if not sites.end(lambda: True):
-        lock.let_expire()
+    lock.let_expire()  # first: an error or an interrupt can cut off what follows
+    if sites.end(lambda: True):
+        lock.let_release()
