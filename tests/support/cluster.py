@@ -122,6 +122,10 @@ def fulfils(value: Any, tests: Doc) -> bool:
 def matches(document: Doc, query: Doc) -> bool:
     """Equality, and the comparisons that shake uses."""
     for path, wanted in query.items():
+        if path == "$nor":
+            if any(matches(document, one) for one in wanted):
+                return False
+            continue
         value = at(document, path)
         if isinstance(wanted, dict) and wanted and set(wanted) <= set(OPERATORS):
             if not fulfils(value, wanted):
