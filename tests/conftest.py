@@ -23,6 +23,7 @@ from shake.demo import fetch
 from shake.demo.mongo import MongoServer, mongo_server, why_no_mongod
 from shake.demo.servers import DynamoDBLocal
 from shake.errors import RunError
+from shake.stream import suspicion
 from tests.support.crash import MakeCopy, opened
 from tests.support.followed import Followed
 from tests.support.migration import Migration
@@ -37,6 +38,12 @@ settings.register_profile(
     "shake", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shake")
+
+
+@pytest.fixture(autouse=True)
+def _asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that is asked again at a start waits less in the process of the tests."""
+    monkeypatch.setattr(suspicion, "START", suspicion.Proof(3, 0.2, 0.1))
 
 
 def pytest_configure() -> None:
