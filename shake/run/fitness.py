@@ -101,7 +101,11 @@ class Fitness:
         for seconds, act in (REPORT_AFTER, self._report), (GIVE_UP_AFTER, self._give_up):
             # Where all sites stand still, so they do since about the same moment.
             if site.reachable and now - work.moved >= seconds and ahead >= seconds / 2:
-                act(site, f"has {kind.value} nothing for {seconds:.0f} s, while others do{why}")
+                act(
+                    site,
+                    f"has {kind.value} nothing for {seconds:.0f} s, while others did, or had "
+                    f"nothing to do{why}",
+                )
 
     def _report(self, site: Site, what: str) -> None:
         self._task.uncertain(f"node {site.node} {what}")
