@@ -44,8 +44,8 @@ class TableRecord:
     again. ``settings`` are the configuration keys that shape the data. ``gap`` is the last loss of
     changes for which the table was copied anew. ``staged``: the copy fills a staging collection,
     and what is there already stays until the copy is complete. ``replaces`` is the UUID of the
-    task's own collection that a new copy replaces, and ``replaced`` are those of earlier ones, the
-    last one first, for as long as commands for them can arrive. ``drops`` are the UUIDs of all
+    task's own collection that a new copy replaces. ``replaced`` are those of earlier ones, the last
+    one first: commands for them can still arrive. ``drops`` are the UUIDs of all
     collections that the copy, or an unfinished one before it, was to drop. ``first_stamp`` is the
     stamp of the task's first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
     """

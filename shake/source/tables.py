@@ -42,8 +42,8 @@ _INDEXES = (("GlobalSecondaryIndexes", False), ("LocalSecondaryIndexes", True))
 def table_of(name: str, answer: Mapping[str, Any], *, in_aws: bool = False) -> Table:
     """The table that a TableDescription is of; ``in_aws``: an endpoint of AWS has given it.
 
-    Raises RefusedError when the table is in a state that cannot be read, has a key that shake does
-    not support, or is described in another way than AWS does.
+    Raises RefusedError when its state does not allow reads, when shake does not support its key, or
+    when its description is not one of DynamoDB.
     """
     try:
         return _table_of(name, answer, in_aws)
