@@ -38,6 +38,7 @@ BENCHMARKS = (
     "nodes",
     "check",
     "proof",
+    "viewer",
 )
 
 

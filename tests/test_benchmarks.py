@@ -17,7 +17,20 @@ import pytest
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 
 from benchmarks import codec as codecs
-from benchmarks import full, idle, journal, lag, latency, queue, real, roles, size, tail, writers
+from benchmarks import (
+    full,
+    idle,
+    journal,
+    lag,
+    latency,
+    queue,
+    real,
+    roles,
+    size,
+    tail,
+    viewer,
+    writers,
+)
 from benchmarks.flamegraph import flame_graph
 from benchmarks.flames import running_stacks
 from benchmarks.measure import ROOT, Failed, Usage, measure, typical
@@ -336,6 +349,10 @@ def test_an_idle_farm_is_measured_by_process(waits_for: str) -> None:
     row = idle.idle(waits_for, options)
 
     assert {"supervisor", "worker 0", "writer", "all"} <= row.keys()
+
+
+def test_a_viewer_of_the_status_page_is_measured() -> None:
+    assert viewer.viewing(tables=3, requests=20, seconds=0.2).keys() == {"view", "charts"}
 
 
 def test_the_figures_are_for_programs_too(tmp_path: Path) -> None:
