@@ -57,12 +57,6 @@ def refused_items(
     return refused
 
 
-def keys(body: Body, options: Options) -> list[Item]:
-    """The typed keys of the items of a Scan response."""
-    names = [key.name for key in options.keys]
-    return [{name: item[name] for name in names} for item in reference.parsed(body)["Items"]]
-
-
 def changes(body: Body, options: ChangeOptions, rejects: Iterable[Reject]) -> list[UnstoredItem]:
     """The changes of a GetRecords response that the codec has left out."""
     found = reference.parsed(body)["Records"] if rejects else []

@@ -49,6 +49,10 @@ class Keeper:
             sharded=config.target_mongodb_type == "sharding",
             upsert=config.increase_executor_upsert,
         )
+        # Else a number that changes as a double can be stored under the key of a kept item.
+        self._shares_keys = not (
+            self._by_key or self._options.rejects or self._options.convert != "mchange"
+        ) and any(key.type == "N" for key in keys)
         self._kept = kept
         self._place = config.bad_of(self._name)
         self._report = report
@@ -100,10 +104,8 @@ class Keeper:
         if refused:
             bad = bad_items.refused_items(body, options, refused)
             kept |= self._keep(bad, origin, older, counted=True)
-        found = self._known().in_documents(documents) - kept
-        if found and size:  # keys that have become doubles can be equal
-            found &= set(map(entry_id, bad_items.keys(body, options)))
-        self._let_go(found)
+        if not self._shares_keys:
+            self._let_go(self._known().in_documents(documents) - kept)
 
     def apply(
         self, writer: Writer, changes: Changes, slot: memoryview, message: messages.Apply

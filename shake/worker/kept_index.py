@@ -35,9 +35,7 @@ class KeptIndex:
         self._by_digest: dict[bytes, str] = {}
         self._known: set[str] = set()
         marks = bytearray(_BUCKETS // 8)
-        copied = codec.Options(
-            options.keys, options.convert, options.id_prefix, options.overflow, options.id_mode
-        )
+        # ``options`` refuse a key that changes as a double: it is not found by that double.
         for key in keys:
             one = entry_id(key)
             self._known.add(one)
@@ -45,7 +43,7 @@ class KeptIndex:
                 continue
             if (query := codec.query(options, key)) is not None:
                 self._by_query[query] = one
-            if (document := codec.key_document(copied, key)) is not None:
+            if (document := codec.key_document(options, key)) is not None:
                 digest = self._digests.key(document)
                 self._by_digest[digest] = one
                 bucket = int.from_bytes(digest[8:], "little") % _BUCKETS
@@ -53,10 +51,7 @@ class KeptIndex:
         self._marks = bytes(marks)
 
     def in_documents(self, documents: memoryview) -> set[str]:
-        """The known keys of documents, one behind the other.
-
-        Of numbers that have become doubles, all that are equal by now.
-        """
+        """The known keys of documents, one behind the other."""
         if not self._known:
             return set()
         if self._options.convert == "json":
