@@ -13,9 +13,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.write_concern import WriteConcern
 
+from shake.checkpoint.records import TableRecord
 from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RefusedError, RunError
+from shake.plan.plan import Action, Plan, TablePlan
+from shake.run.sweeping import sweep
 from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, CopyRun, Fence
 from shake.targets.mongodb import fields
@@ -242,6 +245,20 @@ def test_a_staging_collection_that_is_gone_is_named_with_its_checkpoint(
     there = rf"checkpoint \(collection things of database {name}-checkpoint\)"
     with pytest.raises(RunError, match=rf"is gone: .*; start over .* removes its {there}"):
         staging.resume(held.collection_uuid)
+
+
+def test_a_plan_leaves_the_staging_collection_of_the_run_it_would_begin(
+    mongo: Any, name: str
+) -> None:
+    """Another machine can have taken the task over, and that number."""
+    config = load(None, {}, [f"id={name}", f"target.address={mongo.uri}"]).config
+    record = TableRecord(TABLE.name, f"{name}.c", 7, 1, run=2, staged=True)
+    for run in range(4):
+        mongo.client[name][f"c.shake-7-{run}"].insert_one({"_id": 1})
+    assert sweep(config, Plan((TablePlan(TABLE, Action.RESYNC, record, ()),)))
+    left = sorted(mongo.client[name].list_collection_names())
+    mongo.client.drop_database(name)
+    assert left == ["c.shake-7-2", "c.shake-7-3"]
 
 
 def test_renaming_nothing_says_so(target: MongoTarget, name: str) -> None:

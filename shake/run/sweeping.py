@@ -28,7 +28,8 @@ def sweep(config: Config, plan: Plan) -> bool:
         for table in swept:
             copy = table.record.copy_run
             if staging := target.staging(table.namespace, table.table, copy, log.info):
-                staging.sweep(published=True)
+                # Another process can have taken the number of an unfinished run by now.
+                staging.sweep(published=table.record.published)
     return not all(one.record.published for one in swept)
 
 
