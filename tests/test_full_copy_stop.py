@@ -135,5 +135,5 @@ def test_a_signal_before_the_copy_begins_is_a_good_end(
         until(lambda: source.requests)
         result = stop(migration, number)
     assert result.status == 0
-    assert result.line == "stopped before its work began"
+    assert result.line == "stopped: start again to go on"
     assert table not in mongo.client.list_database_names()

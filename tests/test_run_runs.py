@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.file_store import FileStore
+from shake.checkpoint.task_lock import TaskLock
 from shake.errors import RunError
 from shake.plan.plan import Plan
+from shake.run.oversight import overseen
 from shake.run.runs import Runs
+from shake.status.snapshot import Snapshot
 from tests.test_farm_process import config_of
 
 
@@ -22,17 +29,24 @@ class Signalled:
         raise KeyboardInterrupt
 
 
-def runs(*, until_consistent: bool) -> Runs:
-    options = SimpleNamespace(config=config_of(), workers=1, until_consistent=until_consistent)
-    anything = cast(Any, SimpleNamespace(checkpoints=None))
-    return Runs(cast(Any, options), anything, anything, anything, cast(Any, Signalled()), anything)
-
-
-def test_a_signal_between_two_runs_does_not_say_that_the_copy_has_not_begun() -> None:
-    plan = cast(Plan, None)
-    stopped = runs(until_consistent=True)
-    with pytest.raises(KeyboardInterrupt):  # nothing has begun
-        stopped.carry_out(plan)
-    stopped._resync.plans_anew = True
-    with pytest.raises(RunError, match="stopped before all was consistent: start again to go on"):
-        stopped.carry_out(plan)
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize("shown", ["running", "degraded"])
+def test_a_signal_outside_of_a_run_ends_it_as_its_summary_says(
+    tmp_path: Path, shown: str, status: int
+) -> None:
+    config, store = config_of(f"pid_path={tmp_path}"), FileStore(tmp_path, "checkpoint")
+    checkpoints, lock = Checkpoints(store), TaskLock.acquire(store, notice=print)
+    options = cast(Any, SimpleNamespace(config=config, workers=1, until_consistent=bool(status)))
+    opened, plan = cast(Any, SimpleNamespace(checkpoints=checkpoints)), cast(Plan, None)
+    with (
+        pytest.raises(RunError, match="before all was consistent") if status else nullcontext(),
+        overseen(config, checkpoints, lock) as oversight,
+    ):
+        oversight.show(Snapshot("task", "all", shown, 1.0, 1.0))
+        Runs(options, cast(Any, None), opened, lock, cast(Any, Signalled()), oversight).carry_out(
+            plan
+        )
+    saved = checkpoints.load_summary()
+    assert saved
+    assert (saved.state, saved.exit_status) == ("failed" if status else "stopped", status)
+    assert "start again to go on" in saved.reason

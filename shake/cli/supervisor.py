@@ -80,7 +80,7 @@ def _run(
         stopped=(
             "stopped before it took over the task"
             if options.standby
-            else "stopped before its work began",
+            else "stopped: start again to go on",
             int(options.until_consistent),
         ),
     )

@@ -82,7 +82,5 @@ def overseen(config: Config, checkpoints: Checkpoints, lock: TaskLock) -> Iterat
         except Exception as error:
             oversight.end(1, f"unexpected {type(error).__name__}: {error}")
             raise
-        except BaseException:
+        finally:
             oversight.end(0, "stopped: start again to go on")
-            raise
-        oversight.end(0, "ended")

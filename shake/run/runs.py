@@ -62,7 +62,7 @@ class Runs:
         self._resync = Resync(config, scanners, self.opened.checkpoints, self.lock)
 
     def carry_out(self, first: Plan) -> Ending | None:
-        """Carry out the first plan; how the last run ended, None where a signal came between two.
+        """Carry out the first plan; how the last run ended, None where a signal came between.
 
         Raises Ended for a run that has ended badly.
         """
@@ -81,8 +81,6 @@ class Runs:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor handles signals
-            if not self._resync.plans_anew:
-                raise
             if self.options.until_consistent:
                 text = "stopped before all was consistent: start again to go on"
                 raise RunError(text) from None

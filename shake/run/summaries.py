@@ -77,7 +77,9 @@ def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") 
     """The summary of a snapshot; with ``status``, of the run that has ended with ``line``."""
     everything = total(snapshot)
     reason = line or snapshot.reason
-    state = "failed" if status > 0 else snapshot.state
+    state = snapshot.state
+    if status >= 0 and state != "finished":  # a signal can come before that is shown
+        state = "failed" if status else "stopped"
     now = time.time() if status >= 0 else snapshot.time
     error = reason if state in ("degraded", "failed") else ""
     return TaskSummary(
