@@ -8,7 +8,9 @@ import pytest
 
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.kept import KeptItem, KeptItems
+from shake.run.holding import changes_kept
 from tests.support.dying import Dying, Killed, quick_store
+from tests.test_farm_process import config_of
 
 KEY = '{"pk":{"S":"k"}}'
 
@@ -44,3 +46,17 @@ def test_what_a_dead_process_keeps_late_is_not_kept(
         after.put(bad("2"))
     dying.arrive()
     assert items(store) == {"stored": [], "bad": ["2"], "seen": seen}[then]
+
+
+@pytest.mark.parametrize(
+    ("bad_items", "earlier", "changes"),
+    [("keep", False, True), ("stop", True, True), ("stop", False, False)],
+)
+def test_a_lock_outlives_its_nodes_where_they_can_let_a_kept_item_go(
+    tmp_path: Path, bad_items: str, earlier: bool, changes: bool
+) -> None:
+    """Also where an earlier run has kept items, and this one keeps none."""
+    store = quick_store(tmp_path)
+    if earlier:
+        KeptItems(store, "orders", writes=True).put(bad("0"))
+    assert changes_kept(config_of(f"bad.items={bad_items}"), store) is changes

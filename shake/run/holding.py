@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shake.checkpoint import pidfile
+from shake.checkpoint.contract import Store
 from shake.checkpoint.holder import Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.task_lock import POLL, TaskLock
 from shake.config import Config
+from shake.config.names import is_bad_name
 from shake.errors import RefusedError, RunError, ShakeError, TaskRunning, as_refusal
 from shake.plan.plan import Plan
 from shake.run.connections import RunConnections, open_connections
@@ -47,9 +49,17 @@ def take(config: Config, workers: int, stack: contextlib.ExitStack, *, spread: b
     _, life = TaskLock.holder(opened.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
         checked(first_plan(config, workers, opened, ports=True))
-    outlived = spread and config.bad_items == "keep"  # kept items have no fence by run
+    outlived = spread and changes_kept(config, opened.store)
     lock = stack.enter_context(_locked(opened, log.warning, outlived=outlived))
     return HeldTask(opened, lock, planned(config, workers, opened, lock))
+
+
+def changes_kept(config: Config, store: Store) -> bool:
+    """Whether writers can change kept items, for which there is no fence by run.
+
+    Where ``bad.items`` is ``stop``, those that were kept before leave when they are stored.
+    """
+    return config.bad_items == "keep" or any(map(is_bad_name, store.collections()))
 
 
 class Standby:
