@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file_store import FileStore
-from shake.checkpoint.kept import KeptItem, KeptItems
+from shake.checkpoint.kept import NOTHING_KEPT, KeptItem, KeptItems
 from shake.run.holding import changes_kept
 from tests.support.dying import Dying, Killed, quick_store
 from tests.test_farm_process import config_of
@@ -25,7 +26,7 @@ def items(store: FileStore) -> list[str]:
 
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("earlier", [False, True], ids=["new", "again"])
-@pytest.mark.parametrize("then", ["stored", "bad", "seen"])
+@pytest.mark.parametrize("then", ["stored", "bad", "seen", "counted"])
 def test_what_a_dead_process_keeps_late_is_not_kept(
     tmp_path: Path, last: int, earlier: bool, then: str
 ) -> None:
@@ -38,6 +39,11 @@ def test_what_a_dead_process_keeps_late_is_not_kept(
     dying = Dying(tmp_path, last)
     with pytest.raises(Killed):
         KeptItems(dying, "orders", writes=True).put(bad("1"))
+    if then == "counted":  # as each run does first, also where no writer keeps items
+        tally = Checkpoints(store).kept_tallies(["orders"], writes=True).get("orders", NOTHING_KEPT)
+        dying.arrive()
+        assert len(items(store)) == tally.items
+        return
     after = KeptItems(store, "orders", writes=True)
     seen = [one.item for one in after.items()]
     if then == "stored":

@@ -70,10 +70,14 @@ class Checkpoints:
         """The items of a table that cannot be stored; ``writes``: to be changed."""
         return KeptItems(self._store, table, writes=writes)
 
-    def kept_tallies(self, tables: Iterable[str]) -> dict[str, Tally]:
-        """How many items are kept, of those tables that have some."""
-        there = set(self._store.collections())
-        found = {one: self.kept(one).tally for one in tables if bad_name(one) in there}
+    def kept_tallies(self, tables: Iterable[str], *, writes: bool = False) -> dict[str, Tally]:
+        """How many items are kept, of those tables that have some.
+
+        ``writes``: what an earlier process has sent to keep one is void then (see KeptItems).
+        """
+        collections = set(self._store.collections())
+        there = [one for one in tables if bad_name(one) in collections]
+        found = {one: self.kept(one, writes=writes).tally for one in there}
         return {table: tally for table, tally in found.items() if tally.items}
 
     def forget(self, table: str) -> int:

@@ -106,7 +106,7 @@ class Parts:
         self.sites = resources.sites
         sites = self.sites.places(workers)
         names = [table.table.name for table in plan.tables]
-        kept = opened.checkpoints.kept_tallies(names)
+        kept = opened.checkpoints.kept_tallies(names, writes=True)
         self.copies = _copies(config, plan, workers, len(set(sites)), now, kept)
         homes = list(dict.fromkeys(sites))
         self.followed_tables = _followed_tables(plan, resources.positions, homes, now)
