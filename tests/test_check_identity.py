@@ -86,11 +86,11 @@ def test_a_checkpoint_from_before_identities_names_the_account_by_its_stream(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (database_dropped, "is missing: check target.address"),
-        (collection_dropped, "is missing: check target.address"),
-        (collection_renamed, "is missing: check target.address, rename the collection back"),
+        (database_dropped, "rename the collection back, or start over"),
+        (collection_dropped, "rename the collection back, or start over"),
+        (collection_renamed, "is missing: check target.address, rename the collection back, or"),
         (collection_made_anew, "is not the one that table"),
-        (collection_left_empty, "is not the one that table"),
+        (collection_left_empty, "set it back, or start over"),
     ],
 )
 def test_a_collection_that_is_not_the_tasks_is_refused_as_at_a_start(
@@ -100,18 +100,6 @@ def test_a_collection_that_is_not_the_tasks_is_refused_as_at_a_start(
     change(followed.mongo.client, followed.name)
     refused(followed, migration, capsys, said, *arguments)
     assert said in migration.run("--dry-run").stdout
-
-
-def test_the_advice_for_a_missing_collection_keeps_its_uuid(
-    followed: Followed, capsys: Any
-) -> None:
-    migration = copied(followed, sync_mode="full")
-    collection_renamed(followed.mongo.client, followed.name)
-    refused(followed, migration, capsys, "with the UUID that it had (mongorestore --preserveUUID)")
-    followed.mongo.client[followed.name]["elsewhere"].rename(followed.name)
-    assert run(migration) == 0
-    collection_made_anew(followed.mongo.client, followed.name)
-    refused(followed, migration, capsys, "(as by a restore without --preserveUUID)")
 
 
 def test_another_server_is_refused(followed: Followed, capsys: Any, tmp_path: Path) -> None:

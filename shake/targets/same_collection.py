@@ -11,17 +11,15 @@ def mismatch(
 ) -> str | None:
     """What is wrong with what was found at ``location``, and what to do; None: nothing.
 
-    ``server`` names the server that the collection was on. A renamed collection keeps its UUID. A
-    restored one gets a new UUID, unless mongorestore runs with --preserveUUID.
-    Source: https://www.mongodb.com/docs/database-tools/mongorestore/
+    ``server`` names the server that the collection was on. A renamed collection keeps its UUID. No
+    advice to restore one: it would lack the changes since its backup.
     """
     anew = f"or {config.start_over(table)}"
     if found is None:
         where = f" on {server}" if server else ""
         return (
             f"collection {location.namespace}{where}, which holds table {table}, is missing: check "
-            "target.address, rename the collection back, or restore it with the UUID that it had "
-            f"(mongorestore --preserveUUID), {anew}"
+            f"target.address, rename the collection back, {anew}"
         )
     if (
         location.collection_uuid
@@ -31,8 +29,8 @@ def mismatch(
         was = f" ({server})" if server else ""
         return (
             f"collection {location.namespace} is not the one that table {table} is stored in: it "
-            "was made anew (as by a restore without --preserveUUID), or target.address leads to "
-            f"another server than before{was}: set it back, {anew}"
+            f"was made anew, or target.address leads to another server than before{was}: set it "
+            f"back, {anew}"
         )
     if problem := collation_problem(table, location.namespace, found):
         return problem
