@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from shake.errors import ItemError, RefusedError, RunError, Stopped
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.targets.choice import index_names, open_target, problems
 from shake.targets.contract import CopyRun
+from shake.targets.deadline import Deadline
 from shake.targets.dynamodb.target import signing_region
 from shake.targets.dynamodb.writing import MAX_BYTES, DynamoWriter, batches
 from tests.support import faulty
@@ -67,7 +69,10 @@ class Stage:
         self.stop = threading.Event()
         self.retries: list[str] = []
         self.config = configure(source, address, *settings)
-        self.target = open_target(self.config, stop=self.stop, on_retry=self.retries.append)
+        self.deadline = Deadline()
+        self.target = open_target(
+            self.config, stop=self.stop, on_retry=self.retries.append, deadline=self.deadline
+        )
         self.place = f"any.{name}"
 
     def writer(self, table: Table = TABLE) -> DynamoWriter:
@@ -180,6 +185,37 @@ def state(status: str) -> Reply:
 
 GONE = faulty.error("ResourceNotFoundException")
 BUSY = faulty.error("ResourceInUseException")
+
+
+@pytest.mark.parametrize(
+    ("answers", "work"),
+    [
+        ([Reply()] * 4, lambda one: one.writer().write(slot(things(100)))),
+        ([state("ACTIVE"), Reply(), GONE], lambda one: one.target.drop(one.place)),
+        ([GONE, Reply(), state("ACTIVE")], lambda one: one.target.create(one.place, TABLE)),
+    ],
+    ids=["write", "drop", "create"],
+)
+def test_no_request_is_sent_once_the_deadline_is_over(
+    stage: Open, answers: list[Reply], work: Callable[[Stage], object]
+) -> None:
+    """As of a process that was frozen in a page, or between a look at a table and its deletion."""
+    script = iter(answers)
+
+    def answer(request: Request) -> Reply:
+        if len(server.requests) == 1:
+            one.deadline.extend(0.0)
+        return next(script)
+
+    with Faulty(otherwise=answer) as server, ThreadPoolExecutor(1) as pool:
+        one = stage(address=server.url)
+        working = pool.submit(work, one)
+        wait([working], timeout=0.5)
+        sent = len(server.requests)
+        one.deadline.extend(math.inf)
+        working.result(timeout=30)
+    assert sent == 1
+    assert len(server.requests) == len(answers)
 
 
 def test_create_waits_until_the_table_can_be_written(stage: Open) -> None:

@@ -73,12 +73,16 @@ class DynamoTarget:
         address = config.target_address
         region = signing_region(address) or source.region
 
+        def allowed() -> Credentials:
+            """Asked for before each try, and given when this process is allowed to write."""
+            self._deadline.wait()
+            return credentials()
+
         def retried(retry: Retry) -> None:
             on_retry(f"{retry.operation}: {retry.reason}")
-            self._deadline.wait()
 
         def connect(endpoint: Endpoint) -> Client:
-            return Client(endpoint, credentials, on_retry=retried, stop=stop)
+            return Client(endpoint, allowed, on_retry=retried, stop=stop)
 
         self.client = connect(replace(source, url=address, region=region))
         self._source = connect(source)
