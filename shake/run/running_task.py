@@ -276,8 +276,10 @@ class RunningTask:
             self.parts.follow_scheduler.assign(followed)
 
     def consistent(self) -> None:
+        """See Task. The lock is renewed, too: another run that has it can apply older changes."""
         if self.ends_when_consistent and self.shutdown.running:
             snapshot = self.snapshots.take()
+            self.parts.checkpointer.renew_lock_now()
             self.shutdown.finish(
                 f"{consistency(snapshot, total(snapshot))}: {applied_sentence(snapshot)}"
             )
