@@ -192,7 +192,7 @@ def test_the_progress_of_an_index_build_is_shown(mongo: Any, migrate: Migrate, t
 def test_a_check_of_the_running_task_is_on_its_page(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shake.check.status._EVERY", 0.1)
+    monkeypatch.setattr("shake.check.progress._EVERY", 0.1)
     followed.simulator.table(followed.name)
     followed.put("a")
     migration = followed.task(http_profile=(port := free_port()))
@@ -221,7 +221,7 @@ def test_a_check_that_is_under_way_shows_how_far_it_is(
     )
     process = migration.start()
     until(lambda: view(port) and view(port)["headline"]["answer"] == "yes", 60)
-    quickly = "import shake.check.status as t; t._EVERY = 0.1"
+    quickly = "import shake.check.progress as t; t._EVERY = 0.1"
     main = "from shake.cli.check import main; raise SystemExit(main())"
     slowly = ["--set=qps.full=2", "--set=qps.full.batch_num=1"]
     checking = subprocess.Popen(

@@ -1,20 +1,28 @@
-"""How far a check is, as the snapshots that bars and log lines are made of."""
+"""How far a check is: shown as it goes on, and saved for the status page of a running task."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from shake.check.findings import Findings
 from shake.check.sides import Advanced
+from shake.checkpoint.checks import Checks
+from shake.errors import ShakeError
 from shake.schema import Table
-from shake.status.figures import count
+from shake.status.figures import count, expected
 from shake.status.progress import Reporter
 from shake.status.rate import Rates, seconds_left
-from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.snapshot import CheckStatus, Snapshot, TableStatus
+
+log = logging.getLogger("shake.check")
+
+#: Seconds between two saves, and for which the last one is waited for.
+_EVERY, _LAST = 5.0, 2.0
 
 #: A table's states: its items are compared, or the keys of its documents are read.
 _CHECKING, _KEYS = "checking", "reading keys"
@@ -28,6 +36,7 @@ class CheckProgress:
         self.differs = findings.add
         self.write_line = findings.write_line
         self.settle = findings.settle
+        self._findings = findings
         self._id = id
         self._filtered = filtered
         self._started = time.time()
@@ -91,6 +100,24 @@ class CheckProgress:
                 self._id, "check", state, self._started, now - self._started, (*self._tables,)
             )
 
+    def status(self, state: str, tables: int) -> CheckStatus:
+        """The same for the status page, of a check of so many tables."""
+        known = self.snapshot().tables
+        last = known[-1] if known else TableStatus("", "", "")
+        return CheckStatus(
+            state=state,
+            table=last.name,
+            number=len(known),
+            tables=tables,
+            items=last.items,
+            expected=expected(last),
+            rate=last.rate,
+            seconds_left=last.seconds_left,
+            units=sum(table.capacity for table in known),
+            differences=self._findings.total,
+            time=time.time(),
+        )
+
     def _refresh(self) -> None:
         last, done, now = self._tables[-1], self.done, time.monotonic()
         items, scanned = done.compared, done.scanned
@@ -118,22 +145,55 @@ class CheckProgress:
         )
 
 
-@contextmanager
-def showing(progress: CheckProgress, reporter: Reporter, every: float) -> Iterator[None]:
-    """Show the progress every ``every`` seconds, from a separate thread, and how it ends."""
-    over = threading.Event()
-    state = "stopped"
+def showing(
+    progress: CheckProgress, reporter: Reporter, every: float
+) -> AbstractContextManager[None]:
+    """Show the progress every ``every`` seconds, and how it ends."""
 
-    def show() -> None:
-        while not over.wait(every):
+    def show(state: str) -> None:
+        if state == "running":
             reporter.tick(progress.snapshot(), time.monotonic())
+        else:
+            reporter.close(progress.snapshot(state))
 
-    thread = threading.Thread(target=show, name="progress", daemon=True)
+    return _repeated(show, every)
+
+
+def saving(checks: Checks, progress: CheckProgress, tables: int) -> AbstractContextManager[None]:
+    """Save how far the check of so many tables is, and how it ends.
+
+    The check does not depend on it: what cannot be saved is left out.
+    """
+
+    def save(state: str) -> None:
+        try:
+            checks.save_status(progress.status(state, tables))
+        except ShakeError as error:
+            log.debug("the status of the check is not saved: %s", error)
+
+    return _repeated(save, _EVERY, _LAST)
+
+
+@contextmanager
+def _repeated(
+    act: Callable[[str], None], every: float, within: float | None = None
+) -> Iterator[None]:
+    """Call ``act`` with the state of the check every so many seconds, from a separate thread.
+
+    The last call has the state at the end. It is waited for, ``within`` so many seconds.
+    """
+    over, state = threading.Event(), "stopped"
+
+    def repeat() -> None:
+        while not over.wait(every):
+            act("running")
+        act(state)
+
+    thread = threading.Thread(target=repeat, name="check progress", daemon=True)
     thread.start()
     try:
         yield
         state = "finished"
     finally:
         over.set()
-        thread.join()
-        reporter.close(progress.snapshot(state))
+        thread.join(within)

@@ -22,13 +22,12 @@ from shake.check.findings import Findings
 from shake.check.part import CheckConnections, CheckPart, connect
 from shake.check.plan import CheckPlan, plan
 from shake.check.processes import CheckProcesses
-from shake.check.progress import CheckProgress, showing
+from shake.check.progress import CheckProgress, saving, showing
 from shake.check.recording import CheckRecordBase, Recording, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
 from shake.check.since import SinceCheck
 from shake.check.state import CheckState
-from shake.check.status import status_saved
 from shake.checkpoint.kept import KeptItems
 from shake.codec.siphash import SEED_LENGTH
 from shake.config import Config
@@ -205,10 +204,10 @@ class _Run:
     def check_all(self, plans: list[CheckPlan], reporter: Reporter, refresh: float) -> None:
         """Check one table after the other; show and save how far that is."""
         self.announce(plans)
-        with (
-            status_saved(self.recording, self.progress, self.findings, len(plans)),
-            showing(self.progress, reporter, refresh),
-        ):
+        saves: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if self.recording:
+            saves = saving(self.recording.checks, self.progress, len(plans))
+        with saves, showing(self.progress, reporter, refresh):
             for one in plans:
                 for line in self.check(one):
                     self.say(line)
