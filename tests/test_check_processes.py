@@ -19,7 +19,7 @@ from bson.decimal128 import Decimal128
 import shake.check.comparing
 import shake.check.plan
 from shake.check.findings import Findings
-from shake.check.messages import CheckSetup, CountItems, Counts
+from shake.check.messages import CountItems, Counts
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress
 from shake.check.sides import Repair
@@ -206,12 +206,7 @@ def test_credentials_that_are_refreshed_reach_the_children(
     with Faulty(otherwise=answer) as source:
         endpoint = Endpoint(source.url, "us-east-1")
         progress = CheckProgress(name, Findings(print, None), filtered=False)
-        crews = CheckProcesses(
-            config,
-            lambda: CheckSetup(endpoint, current[0], Repair.NONE),
-            lambda: current[0],
-            progress,
-        )
+        crews = CheckProcesses(config, endpoint, lambda: current[0], Repair.NONE, progress)
         with contextlib.closing(crews):
             table = Table(name, Keys(Attribute("pk", "S")))
             assert list(crews.open(table, 1, bytes(16)).each([CountItems(0, 1)], Counts)) == [

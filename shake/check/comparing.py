@@ -68,9 +68,7 @@ class Comparison:
         self._record = record
         self._taking = False
         self._alone = plan.processes == 1
-        self._crew: Crew = OneProcess(
-            part, part.sides.config.full_document_parser, part.stop, self._tick
-        )
+        self._crew: Crew = OneProcess(part, self._tick)
         if not self._alone:
             self._crew = children.open(plan.table, plan.processes, part.seed, fence, self._tick)
 
@@ -141,7 +139,7 @@ class Comparison:
             if n not in positions or not positions[n].over
         ]
         self._crew.run_all(pieces)
-        self._crew.all(messages.ResolveDoubts(), messages.Done)
+        self._crew.all(messages.ResolveDoubts())
         self._step_done()
         parts = _parts(self._plan, self._saving.state.found.keys)
         self._saving.enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
@@ -171,14 +169,14 @@ class Comparison:
             if asked > _MANY:
                 log.warning(_ASKED, self._plan.table.name, count(asked))
             self._progress.reading_keys(state.theirs.keys)
-            self._crew.all(messages.LookFor(tuple(unequal)), messages.Done)
+            self._crew.all(messages.LookFor(tuple(unequal)))
             pieces = [
                 messages.NameExtras(n, one)
                 for n, one in enumerate(state.ranges)
                 if n not in state.over
             ]
             self._crew.run_all(pieces)
-            self._crew.all(messages.ResolveDoubts(), messages.Done)
+            self._crew.all(messages.ResolveDoubts())
 
     def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:
         """Compare the keys of some buckets by reading the whole source once more.
@@ -186,7 +184,7 @@ class Comparison:
         For keys that have become doubles, from which no way leads back to the item.
         """
         crew, segments = self._crew, self._segments
-        crew.all(buckets, messages.Done)
+        crew.all(buckets)
         held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
         theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
         ours: Counter[bytes] = Counter()

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from shake.check import messages
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
-from shake.check.sides import Advanced, Listener
+from shake.check.sides import Advanced, Listener, Repair
 from shake.check.snapshot import CheckSnapshot, Joined, SumsPart
 from shake.config import Config
 from shake.errors import RunError
@@ -25,7 +25,7 @@ from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
 from shake.schema import Table
-from shake.source.endpoint import Credentials
+from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.contract import NO_FENCE, Fence
 
 log = logging.getLogger("shake.check")
@@ -34,9 +34,6 @@ log = logging.getLogger("shake.check")
 _RENEWAL = 1.0
 #: Seconds between two looks whether something else is due.
 _TICK = 1.0
-
-#: Processes that are asked at the same time how far they are: an answer takes 4 MB.
-_SAVES = 1
 
 R = TypeVar("R", bound=messages.Result)
 CheckChild: TypeAlias = Child[messages.CheckSetup, messages.ToChecker, messages.FromChecker]
@@ -57,8 +54,8 @@ class Crew(Protocol):
         for _ in self.each(pieces, messages.Done):
             pass
 
-    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
-        """Have every process do the same work; gives the result of each."""
+    def all(self, work: messages.Work) -> None:
+        """Have every process do the same work, where no result is needed."""
 
     def snapshots(
         self, durable: Mapping[int, int], within: float
@@ -70,28 +67,25 @@ class Crew(Protocol):
 
 
 class OneProcess(Crew):
-    """A crew of this process only, with so many threads. ``tick`` is called about each second."""
+    """A crew of this process only. ``tick`` is called about each second."""
 
-    def __init__(
-        self, part: CheckPart, threads: int, stop: Callable[[], None], tick: Callable[[], None]
-    ) -> None:
+    def __init__(self, part: CheckPart, tick: Callable[[], None]) -> None:
         self._part = part
-        self._threads = threads
-        self._stop = stop
         self._tick = tick
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:
         if not pieces:
             return
         # Not an Executor, which waits for its threads: one may hang in a request.
-        with ThreadPool(min(self._threads, len(pieces))) as threads:
+        most = self._part.sides.config.full_document_parser
+        with ThreadPool(min(most, len(pieces))) as threads:
             try:
                 results = threads.imap_unordered(self._part.do, pieces)
                 for _ in pieces:
                     yield _expected(self._next(results), kind)
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt):  # then what is done is saved first
-                    self._stop()  # so that the others end at once
+                    self._part.stop()  # so that the others end at once
                 raise
 
     def _next(self, results: IMapIterator[messages.Result]) -> messages.Result:
@@ -100,8 +94,8 @@ class OneProcess(Crew):
                 return results.next(_TICK)
             self._tick()
 
-    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
-        return list(self.each([work], kind))
+    def all(self, work: messages.Work) -> None:
+        self.run_all([work])
 
     def snapshots(
         self, durable: Mapping[int, int], within: float
@@ -115,20 +109,22 @@ class CheckProcesses(Crew):
     def __init__(
         self,
         config: Config,
-        set_up: Callable[[], messages.CheckSetup],
+        endpoint: Endpoint,
         credentials: Callable[[], Credentials],
+        repair: Repair,
         listener: Listener,
     ) -> None:
         self._config = config
-        self._set_up = set_up
+        self._endpoint = endpoint
         self._credentials = credentials
+        self._repair = repair
         self._sent = credentials()
         self._listener = listener
         self._children: list[CheckChild] = []
         self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
         self._joined: list[Joined] = []
-        self._snapshots: deque[tuple[int, CheckSnapshot]] = deque()
+        self._snapshots: dict[int, CheckSnapshot] = {}
         self._tick: Callable[[], None] = _nothing
         self._loop = Loop()
         self._loop.every(_RENEWAL, self._renew)
@@ -162,30 +158,28 @@ class CheckProcesses(Crew):
                 self._children[number].send(waiting.popleft())
             yield _expected(result, kind)
 
-    def all(self, work: messages.Work, kind: type[R]) -> list[R]:
+    def all(self, work: messages.Work) -> None:
         for child in self._children[: self._count]:
             child.send(work)
-        return [_expected(self._next()[1], kind) for _ in range(self._count)]
+        for _ in range(self._count):
+            _expected(self._next()[1], messages.Done)
 
     def snapshots(
         self, durable: Mapping[int, int], within: float
     ) -> Iterator[tuple[int, CheckSnapshot]]:
-        self._snapshots.clear()  # one that came too late
-        waiting = deque(enumerate(self._children[: self._count]))
-        left = set(range(self._count))
         end = self._loop.clock() + within
         self._loop.later(within, _nothing)
-        while left:
-            while waiting and len(left) - len(waiting) < _SAVES:
-                number, child = waiting.popleft()
-                child.send(messages.Save(durable.get(number, 0)))
-            self._loop.run(lambda: bool(self._snapshots) or self._loop.clock() >= end)
-            if not self._snapshots:
-                raise Unfinished("a process of the check sends no progress")
-            number, snapshot = self._snapshots.popleft()
-            if number in left:
-                left.remove(number)
-                yield number, snapshot
+        # One after the other: an answer takes 4 MB.
+        for number, child in enumerate(self._children[: self._count]):
+            self._snapshots.clear()  # one that came too late
+            child.send(messages.Save(durable.get(number, 0)))
+            yield number, self._snapshot(number, end)
+
+    def _snapshot(self, number: int, end: float) -> CheckSnapshot:
+        self._loop.run(lambda: number in self._snapshots or self._loop.clock() >= end)
+        if number not in self._snapshots:
+            raise Unfinished("a process of the check sends no progress")
+        return self._snapshots.pop(number)
 
     def _next(self) -> tuple[int, messages.Result]:
         """The next result, and which child it is of. Raises RunError where one of them fails."""
@@ -218,7 +212,7 @@ class CheckProcesses(Crew):
                     self._loop,
                     messages.CHECKER,
                     Start(f"check {self._config.id} {number + 1}", self._config.as_settings()),
-                    self._set_up(),
+                    messages.CheckSetup(self._endpoint, self._credentials(), self._repair),
                     (),
                     on_message=partial(self._received, number),
                     on_exit=_died,
@@ -240,7 +234,7 @@ class CheckProcesses(Crew):
             case SumsPart():
                 self._joined[number].add(message)
             case CheckSnapshot():
-                self._snapshots.append((number, self._joined[number].end(message)))
+                self._snapshots[number] = self._joined[number].end(message)
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):

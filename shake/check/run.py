@@ -83,12 +83,7 @@ def check(
     config = replace(config, source_consistent_read=not options.eventual)
     endpoint, credentials = open_source(config)
     progress = CheckProgress(config.id, findings, filtered=config.scan_filter is not None)
-    children = CheckProcesses(
-        config,
-        lambda: messages.CheckSetup(endpoint, credentials(), options.repair),
-        credentials,
-        progress,
-    )
+    children = CheckProcesses(config, endpoint, credentials, options.repair, progress)
     opened = connect(config, endpoint, credentials, live=not options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
         found, belonging = _verified(config, opened, bool(options.repair))
