@@ -19,7 +19,7 @@ from bson.decimal128 import Decimal128
 import shake.check.comparing
 import shake.check.plan
 from shake.check.findings import Findings
-from shake.check.messages import CountItems, Counts
+from shake.check.messages import CountItems, Counts, Open
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress
 from shake.check.sides import Repair
@@ -209,9 +209,8 @@ def test_credentials_that_are_refreshed_reach_the_children(
         crews = CheckProcesses(config, endpoint, lambda: current[0], Repair.NONE, progress)
         with contextlib.closing(crews):
             table = Table(name, Keys(Attribute("pk", "S")))
-            assert list(crews.open(table, 1, bytes(16)).each([CountItems(0, 1)], Counts)) == [
-                Counts({})
-            ]
+            crew = crews.open(Open(table, 1, bytes(16)))
+            assert list(crew.each([CountItems(0, 1)], Counts)) == [Counts({})]
     assert len(source.requests) > 1
 
 

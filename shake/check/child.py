@@ -76,10 +76,9 @@ class Checker:
         self._parent = Parent(channel)
         self._threads = config.full_document_parser
         self._saving = threading.Lock()
-        self._repair = set_up.repair
         self._credentials = set_up.credentials
         self._opened = connect(
-            config, set_up.endpoint, lambda: self._credentials, live=not set_up.repair
+            config, set_up.endpoint, lambda: self._credentials, set_up.repair
         )
         self._work: queue.SimpleQueue[tuple[CheckPart, messages.Work]] = queue.SimpleQueue()
 
@@ -98,16 +97,8 @@ class Checker:
                     assert part is not None
                     # Not in this thread, which must go on answering.
                     threading.Thread(target=self._save, args=(part, durable), daemon=True).start()
-                case messages.Open(table, processes, seed, fence):
-                    part = CheckPart(
-                        self._opened,
-                        table,
-                        self._parent,
-                        repair=self._repair,
-                        seed=seed,
-                        fence=fence,
-                        processes=processes,
-                    )
+                case messages.Open():
+                    part = CheckPart(self._opened, message, self._parent)
                 case _:
                     assert part is not None
                     self._work.put((part, message))

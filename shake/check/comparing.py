@@ -25,7 +25,6 @@ from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
 from shake.errors import RunError
 from shake.status.figures import count
-from shake.targets.contract import Fence
 
 log = logging.getLogger("shake.check")
 
@@ -49,14 +48,13 @@ _SELF = -1
 
 
 class Comparison:
-    """Every item, then every document. ``fence`` is that of this process, for a repair."""
+    """Every item, then every document."""
 
     def __init__(
         self,
         plan: CheckPlan,
         part: CheckPart,
         children: CheckProcesses,
-        fence: Fence,
         progress: CheckProgress,
         record: CheckRecordBase,
     ) -> None:
@@ -70,7 +68,8 @@ class Comparison:
         self._alone = plan.processes == 1
         self._crew: Crew = OneProcess(part, self._tick)
         if not self._alone:
-            self._crew = children.open(plan.table, plan.processes, part.seed, fence, self._tick)
+            everyone = part.begun._replace(processes=plan.processes)
+            self._crew = children.open(everyone, self._tick)
 
     def run(self) -> None:
         """Compare. What is done by then is saved when a signal comes."""
@@ -87,7 +86,7 @@ class Comparison:
                 if self._record.saved:
                     done = count(self._saving.state.done.compared)
                     log.warning("stopped after %s items: the same command goes on from there", done)
-            self._part.stop()
+            self._part.stop.set()
             raise
 
     def finish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,8 +16,6 @@ from shake.check.documents import DECODED, encoded, opened
 from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint, marks
-from shake.check.following import Following
-from shake.check.gate import Gate
 from shake.check.keys import digest
 from shake.check.meaning import Item
 from shake.check.sides import Advanced, Repair, Sides
@@ -25,8 +23,6 @@ from shake.check.stored import Key, KeyRange
 
 #: Keys that the source is asked for in one request.
 _AT_ONCE = 100
-#: Parts whose keys a process reads at the same time: each takes the memory of a fingerprint.
-_READERS = 1
 
 #: Why a key that has become a double is undecided.
 _DOUBLES = (
@@ -38,35 +34,39 @@ _DOUBLES = (
 class Extras:
     """Finds, reports and deletes extra documents in the target.
 
-    ``theirs`` has the keys of the target that were read. ``marks`` are those of the buckets that
+    ``theirs`` has the keys of the target that were read, in ``read_parts``; the extra documents of
+    ``named_parts`` are named. ``marks`` are those of the buckets that
     have been found unequal (see fingerprint.marks): the source is asked only for the few keys that
     share one of them. It is the Comparer for its ``doubts``, each by a Key as BSON.
     """
 
-    def __init__(
-        self, sides: Sides, seed: bytes, following: Following, gate: Gate, stop: threading.Event
-    ) -> None:
-        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
-        self._following = following
-        self._gate = gate
+    def __init__(self, sides: Sides, seed: bytes) -> None:
+        self.doubts = Doubts(sides.table.name, self, sides.following, sides.gate, sides.stop)
         self.theirs = Fingerprint(seed)
+        self.read_parts: set[int] = set()
+        self.named_parts: set[int] = set()
         self.marks = marks(())
         self._seed = seed
         self._sides = sides
         self._keys = sides.stored.keys
         self._lock = threading.Lock()
-        self._readers = threading.BoundedSemaphore(_READERS)
+        self._reading = threading.Lock()
         self._absent_keys: set[bytes] = set()
         self._named: set[bytes] = set()
 
-    def read(self, part: KeyRange, merge: Callable[[Fingerprint], None]) -> None:
-        """Read the keys of a part, and give them to ``merge``."""
-        with self._readers:
-            merge(self._sides.stored.patiently(lambda: self._fingerprint(part)))
+    def read(self, number: int, part: KeyRange) -> None:
+        """Read the keys of a part, one part at a time: each takes the memory of a fingerprint."""
+        with self._reading:
+            keys = self._sides.stored.patiently(lambda: self._fingerprint(part))
+            with self._sides.gate.step():
+                self.theirs.add_all(keys)
+                self.read_parts.add(number)
 
-    def name(self, part: KeyRange) -> None:
+    def name(self, number: int, part: KeyRange) -> None:
         """Name the documents of a part, in the unequal buckets, that the source does not have."""
         self._sides.stored.patiently(lambda: self._check(self._within(part)))
+        with self._sides.gate.step():
+            self.named_parts.add(number)
 
     def some(self, count: int) -> None:
         """Look at ``count`` documents chosen at random."""
@@ -94,7 +94,7 @@ class Extras:
             theirs[digest(self._keys.identity(key))].append(key)
         for one, keys in theirs.items():
             here, shown = ours[one], self._keys.shown(keys[0])
-            if here != len(keys) and not (filtered and here) and self._following.runs:
+            if here != len(keys) and not (filtered and here) and self._sides.following.runs:
                 self._sides.differ(UNDECIDED, shown, note=_DOUBLES)
             elif not here:
                 for document in self._sides.stored.documents_of(keys):
@@ -132,7 +132,7 @@ class Extras:
 
     def _doubt_absent(self, keys: list[Key]) -> None:
         self.doubts.make_room()
-        with self._gate.step():
+        with self._sides.gate.step():
             absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
             self.doubts.put(map(encoded, absent))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from shake.check.documents import opened
 from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
-from shake.check.following import Following
-from shake.check.gate import Gate
 from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.sides import Advanced, Sides
@@ -67,27 +64,23 @@ class Items:
     """Compares items; ``found`` has the keys of all documents that were found in the target.
 
     ``positions`` say how far segments are compared. It is the Comparer for its ``doubts``, each by
-    the typed key as JSON. A page is one step of ``gate``.
+    the typed key as JSON. A page is one step of the gate.
     """
 
-    def __init__(
-        self, sides: Sides, seed: bytes, following: Following, gate: Gate, stop: threading.Event
-    ) -> None:
+    def __init__(self, sides: Sides, seed: bytes) -> None:
         self.found = Fingerprint(seed)
         self.positions: dict[int, ScanPosition] = {}
-        self.doubts = Doubts(sides.table.name, self, following, gate, stop)
-        self._gate = gate
+        self.doubts = Doubts(sides.table.name, self, sides.following, sides.gate, sides.stop)
         self._sides = sides
         self._lossy = sides.stored.keys.lossy
-        self._stop = stop
 
     def all(self, segment: int, segments: int, start: bytes | None = None) -> None:
         """Compare every item of a segment from ``start`` on, the table read in so many."""
         for page in self._sides.source.pages(segment, segments, start):
-            if self._stop.is_set():
+            if self._sides.stop.is_set():
                 raise Stopped
             self.doubts.make_room()
-            with self._gate.step():
+            with self._sides.gate.step():
                 self._check(page)
                 last = page.last_key
                 self.positions[segment] = ScanPosition(segment, last, last is None)
@@ -103,7 +96,7 @@ class Items:
         while visits and count > 0:
             segment, start = visits.popleft()
             page = source.page(segment, segments, start, min(_VISIT, count))
-            with self._gate.step():
+            with self._sides.gate.step():
                 count -= self._check(page)
             if page.last_key is not None:
                 visits.append((segment, page.last_key))

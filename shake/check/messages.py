@@ -13,7 +13,7 @@ from shake.process.messages import FromChild
 from shake.process.role import Role
 from shake.schema import Table
 from shake.source.endpoint import Credentials, Endpoint
-from shake.targets.contract import Fence
+from shake.targets.contract import NO_FENCE, Fence
 
 # ---- to a child
 
@@ -35,7 +35,7 @@ class Open(NamedTuple):
     table: Table
     processes: int
     seed: bytes
-    fence: Fence
+    fence: Fence = NO_FENCE
 
 
 class Compare(NamedTuple):

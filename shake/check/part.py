@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shake.check import messages
 from shake.check.documents import encoded
 from shake.check.extras import Extras
-from shake.check.fingerprint import Fingerprint, marks
+from shake.check.fingerprint import marks
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.items import Items
@@ -31,12 +31,11 @@ from shake.process.allocator import (
     share_memory_among_threads,
 )
 from shake.process.messages import unhandled
-from shake.schema import Table
 from shake.source.client import Retry
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.choice import open_target
-from shake.targets.contract import NO_FENCE, Fence, Target
+from shake.targets.contract import Target
 from shake.targets.mongodb.target import MongoTarget
 
 log = logging.getLogger("shake.check")
@@ -44,9 +43,13 @@ log = logging.getLogger("shake.check")
 
 @dataclass(frozen=True, slots=True)
 class CheckConnections:
-    """A process's own clients of source and target; ``stop`` ends what they do."""
+    """A process's own clients of source and target; ``stop`` ends what they do.
+
+    ``repair``: how much of the target they are used to repair.
+    """
 
     config: Config
+    repair: Repair
     client: DynamoSource
     target: Target
     following: Following
@@ -61,9 +64,9 @@ class CheckConnections:
 
 
 def connect(
-    config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials], *, live: bool
+    config: Config, endpoint: Endpoint, credentials: Callable[[], Credentials], repair: Repair
 ) -> CheckConnections:
-    """The clients of this process; ``live``: a task may apply changes beside the check."""
+    """The clients of this process. No task applies changes beside a repair."""
     share_memory_among_threads()
     keep_large_blocks()
     stop = threading.Event()
@@ -75,16 +78,15 @@ def connect(
         log.log(level, "%s: %s; retrying", retry.operation, retry.reason)
 
     client = DynamoSource(endpoint, credentials, on_retry=retried, stop=stop)
-    following = Following(config, follows=live and config.sync_mode != "full")
+    following = Following(config, follows=not repair and config.sync_mode != "full")
     access = endpoint, credentials
     target = open_target(config, stop=stop, on_retry=log.info, access=access)
-    return CheckConnections(config, client, target, following, stop)
+    return CheckConnections(config, repair, client, target, following, stop)
 
 
-def _stored(
-    opened: CheckConnections, table: Table, seed: bytes, fence: Fence, rooms: PageRooms
-) -> Stored:
+def _stored(opened: CheckConnections, begun: messages.Open, rooms: PageRooms) -> Stored:
     """What the target holds of a table."""
+    table, _, seed, fence = begun
     config, namespace = opened.config, opened.config.namespace(table.name)
     if isinstance(opened.target, MongoTarget):
         return StoredTable(opened.target, namespace, table, config, seed, fence)
@@ -93,49 +95,45 @@ def _stored(
     from shake.targets.dynamodb.target import DynamoTarget
 
     assert isinstance(opened.target, DynamoTarget)
-    own = opened.stop, rooms
-    return ItemTable(opened.target, namespace, table, config, seed, *own)
+    return ItemTable(opened.target, namespace, table, config, seed, opened.stop, rooms)
 
 
 class CheckPart:
-    """The check of a table, or of those parts of it that fall to one of ``processes``.
+    """The check of a table, or of those parts of it that fall to one of several processes.
 
-    Each of them keeps to its share of the limits, so that all together keep to the whole. ``seed``,
-    the same for all, is that of their digests.
+    Each of them keeps to its share of the limits, so that all together keep to the whole.
     """
 
     def __init__(
-        self,
-        opened: CheckConnections,
-        table: Table,
-        listener: Listener,
-        *,
-        repair: Repair,
-        seed: bytes,
-        fence: Fence = NO_FENCE,
-        processes: int,
+        self, opened: CheckConnections, begun: messages.Open, listener: Listener
     ) -> None:
-        config = opened.config
+        config, table, processes = opened.config, begun.table, begun.processes
+        self.begun = begun
+        self.stop = opened.stop
         capacity = capacity_rate(config, table)
         rooms = self._rooms = PageRooms(processes)
         unsaved = self._unsaved = UnsavedFindings(listener)
         pace = Pace(
             config.qps_full / processes,
             capacity and capacity / processes,
-            opened.stop,
+            self.stop,
             spent=lambda units: unsaved.advanced(Advanced(units=units)),
         )
-        source = SourceTable(opened.client, table, config, pace, rooms)
-        stored = _stored(opened, table, seed, fence, rooms)
-        self.stop = opened.stop.set
-        self.seed = seed
-        kept = Keeping(config, table.name)
-        self.sides = Sides(table, config, source, stored, self._unsaved, repair, kept)
-        self._gate = gate = Gate()
-        self.items = Items(self.sides, seed, opened.following, gate, opened.stop)
-        self.extras = Extras(self.sides, seed, opened.following, gate, opened.stop)
-        self._read: set[int] = set()
-        self._named: set[int] = set()
+        self._gate = Gate()
+        self.sides = Sides(
+            table,
+            config,
+            SourceTable(opened.client, table, config, pace, rooms),
+            _stored(opened, begun, rooms),
+            unsaved,
+            opened.repair,
+            Keeping(config, table.name),
+            opened.following,
+            self._gate,
+            self.stop,
+        )
+        self.items = Items(self.sides, begun.seed)
+        self.extras = Extras(self.sides, begun.seed)
 
     def do(self, work: messages.Work) -> messages.Result:
         """Do one piece of work. Thread-safe."""
@@ -152,13 +150,11 @@ class CheckPart:
                 self.items.doubts.resolve()
                 self.extras.doubts.resolve()
             case messages.ReadKeys(number, part):
-                self.extras.read(part, lambda keys: self._merge(number, keys))
+                self.extras.read(number, part)
             case messages.LookFor(buckets):
                 self.extras.marks = marks(buckets)
             case messages.NameExtras(number, part):
-                self.extras.name(part)
-                with self._gate.step():
-                    self._named.add(number)
+                self.extras.name(number, part)
             case messages.ListKeys(part):
                 return messages.Keys(tuple(map(encoded, self.extras.held(part))))
             case messages.CountItems(segment, segments):
@@ -166,12 +162,6 @@ class CheckPart:
             case _:
                 unhandled(work)
         return messages.Done()
-
-    def _merge(self, number: int, keys: Fingerprint) -> None:
-        """The keys of a part of the target, which has this number, are read."""
-        with self._gate.step():
-            self.extras.theirs.add_all(keys)
-            self._read.add(number)
 
     def replay(self, keys: list[Item]) -> set[str]:
         """Store kept items that can be stored by now; see Items.replay."""
@@ -197,8 +187,8 @@ class CheckPart:
                 tuple(self._unsaved.differences),
                 self._unsaved.done,
                 tuple(self.items.positions.values()),
-                tuple(self._read),
-                tuple(self._named),
+                tuple(self.extras.read_parts),
+                tuple(self.extras.named_parts),
                 self.items.found.brief(),
                 self.extras.theirs.brief(),
                 tuple(self.items.doubts.held()),

@@ -24,9 +24,7 @@ from shake.process.channel import SupervisorChannel
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
-from shake.schema import Table
 from shake.source.endpoint import Credentials, Endpoint
-from shake.targets.contract import NO_FENCE, Fence
 
 log = logging.getLogger("shake.check")
 
@@ -85,7 +83,7 @@ class OneProcess(Crew):
                     yield _expected(self._next(results), kind)
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt):  # then what is done is saved first
-                    self._part.stop()  # so that the others end at once
+                    self._part.stop.set()  # so that the others end at once
                 raise
 
     def _next(self, results: IMapIterator[messages.Result]) -> messages.Result:
@@ -130,22 +128,16 @@ class CheckProcesses(Crew):
         self._loop.every(_RENEWAL, self._renew)
         self._loop.every(_TICK, lambda: self._tick())
 
-    def open(
-        self,
-        table: Table,
-        count: int,
-        seed: bytes,
-        fence: Fence = NO_FENCE,
-        tick: Callable[[], None] = _nothing,
-    ) -> Crew:
-        """The crew for a table, on which so many work; ``fence`` is that of this process.
+    def open(self, begun: messages.Open, tick: Callable[[], None] = _nothing) -> Crew:
+        """The crew for a table; the fence is that of this process.
 
-        ``seed`` is that of all their digests. ``tick`` is called about each second.
+        ``tick`` is called about each second.
         """
-        self._count, self._tick = count, tick
-        self._start(count - len(self._children))
-        for process, child in enumerate(self._children[:count], fence.process + 1):
-            child.send(messages.Open(table, count, seed, fence._replace(process=process)))
+        self._count, self._tick = begun.processes, tick
+        self._start(self._count - len(self._children))
+        fence = begun.fence
+        for process, child in enumerate(self._children[: self._count], fence.process + 1):
+            child.send(begun._replace(fence=fence._replace(process=process)))
         return self
 
     def each(self, pieces: Sequence[messages.Work], kind: type[R]) -> Iterator[R]:

@@ -40,7 +40,7 @@ from shake.source.session import open_source
 from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
 from shake.targets.choice import problems
-from shake.targets.contract import NO_FENCE, Fence
+from shake.targets.contract import NO_FENCE
 
 log = logging.getLogger("shake.check")
 
@@ -84,7 +84,7 @@ def check(
     endpoint, credentials = open_source(config)
     progress = CheckProgress(config.id, findings, filtered=config.scan_filter is not None)
     children = CheckProcesses(config, endpoint, credentials, options.repair, progress)
-    opened = connect(config, endpoint, credentials, live=not options.repair)
+    opened = connect(config, endpoint, credentials, options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
         found, belonging = _verified(config, opened, bool(options.repair))
         repairs = None
@@ -218,15 +218,7 @@ class _Run:
         # A check that goes on needs the digests of the one before it.
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
-        part = CheckPart(
-            self.opened,
-            table,
-            self.progress,
-            repair=options.repair,
-            seed=seed,
-            fence=fence,
-            processes=1,
-        )
+        part = CheckPart(self.opened, messages.Open(table, 1, seed, fence), self.progress)
         namespace = part.sides.stored.namespace
         whole = not options.since and options.sample is None
         with self.progress.table(table, namespace, whole=whole):
@@ -242,7 +234,7 @@ class _Run:
                     part.extras.some(options.sample)
                 part.do(messages.ResolveDoubts())
             else:
-                return self._compare(plan, part, fence)
+                return self._compare(plan, part)
             self.belonging.verify_again(table)
             _check_indexes(part.sides)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
@@ -258,7 +250,7 @@ class _Run:
                 f"stored, or gone from the source; {len(keys) - len(stored)} still kept"
             )
 
-    def _compare(self, plan: CheckPlan, part: CheckPart, fence: Fence) -> list[str]:
+    def _compare(self, plan: CheckPlan, part: CheckPart) -> list[str]:
         """Compare a table as a whole, or go on with that."""
         table = plan.table
         record = CheckRecordBase(CheckState(plan.segments))
@@ -271,7 +263,7 @@ class _Run:
             differences = self.findings.closing(table.name) or "no difference"
             return [f"table {table.name}: this check has compared it already: {differences}"]
         self.progress.resumed(record.state.done)
-        comparison = Comparison(plan, part, self.children, fence, self.progress, record)
+        comparison = Comparison(plan, part, self.children, self.progress, record)
         comparison.run()
         self.belonging.verify_again(table)
         _check_indexes(part.sides)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from shake.check.findings import KEPT, Difference
+from shake.check.following import Following
+from shake.check.gate import Gate
 from shake.check.kept import Keeping
 from shake.check.meaning import Item
 from shake.check.source import SourceTable
@@ -58,7 +61,10 @@ class Repair(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides, and how much of the target is to be repaired."""
+    """Both sides, how much of the target is to be repaired, and what work on them shares.
+
+    ``gate``: see Doubts; ``stop`` ends the check.
+    """
 
     table: Table
     config: Config
@@ -67,6 +73,9 @@ class Sides:
     listener: Listener
     repair: Repair
     kept: Keeping
+    following: Following
+    gate: Gate
+    stop: threading.Event
 
     def differ(
         self,
