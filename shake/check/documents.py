@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import bson
-from bson import CodecOptions, json_util
+from bson import CodecOptions
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
@@ -84,15 +84,6 @@ def _element(name: str, value: Any) -> bytes:
 
 def _framed(elements: bytes) -> bytes:
     return (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
-
-
-def shown(document: bytes) -> str:
-    """A document as MongoDB Extended JSON, each value with its exact type.
-
-    Source: https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
-    """
-    [decoded] = bson.decode_all(document, DECODED)
-    return json_util.dumps(decoded, json_options=json_util.CANONICAL_JSON_OPTIONS)
 
 
 def content(document: bytes, config: Config) -> bytes:

@@ -63,7 +63,7 @@ class _Refusing:
             raise refusal(self._namespace, error) from error
 
 
-class ItemTable:
+class ItemTable(Stored):
     """The Stored of a table. It is read consistently, by the code that reads the source.
 
     A document is an item as JSON. The protocol has no fence: what a process of a repair that was
@@ -102,7 +102,6 @@ class ItemTable:
     # ---- reading
 
     def match(self, page: SourcePage, *, scanned: bool) -> codec.Matcher:
-        """See Stored."""
         matcher = codec.matcher(page.packed, self._seed, self._form, self._form)
         if len(matcher):
             matcher.match(self._reader.packed([self._key(item) for item in page.items]))
@@ -111,7 +110,7 @@ class ItemTable:
     def copies(
         self, documents: list[bytes], keys: list[SourceKey]
     ) -> tuple[list[list[bytes]], set[int]]:
-        """See Stored: what says the same can have sets in another order, and other numerals."""
+        """What says the same can have sets in another order, and other numerals."""
         copies: list[list[bytes]] = [[] for _ in documents]
         by_key: dict[Identity, list[int]] = defaultdict(list)
         for number, key in enumerate(keys):
@@ -128,23 +127,20 @@ class ItemTable:
         return copies, equal
 
     def differing(self, item: Item, ours: bytes, theirs: bytes) -> list[str]:
-        """See Stored: each attribute by its type and value, sets in any order."""
+        """Each attribute by its type and value, sets in any order."""
         return _differing(item, theirs)
 
     def shown(self, document: bytes) -> str:
-        """See Stored: DynamoDB JSON."""
+        """As DynamoDB JSON."""
         return json.dumps(loaded(document))
 
     def identity(self, document: bytes) -> Identity:
-        """See Stored."""
         return self.keys.identity_of(self.keys.key_of(loaded(document)))
 
     def ranges(self, count: int) -> list[KeyRange]:
-        """See Stored."""
         return [KeyRange(segment=number, segments=count) for number in range(count)]
 
     def batches(self, part: KeyRange) -> Iterator[bytes | memoryview]:
-        """See Stored."""
         for page in self._reader.pages(part.segment, part.segments, filtered=False, only_keys=True):
             for item, reason in page.unfit:
                 key = json.dumps(self._key(item))
@@ -152,11 +148,9 @@ class ItemTable:
             yield page.packed
 
     def key(self, document: bytes) -> Key:
-        """See Stored."""
         return self._reader.decoded(document)
 
     def some_keys(self, count: int) -> list[Key]:
-        """See Stored."""
         segments = max(1, self._table.items // _VISIT)
         found: list[Item] = []
         for segment in random.sample(range(segments), min(segments, -(-count // _VISIT))):
@@ -165,47 +159,40 @@ class ItemTable:
         return self._reader.stored_keys(found[:count])
 
     def documents_of(self, keys: list[Key]) -> list[Key]:
-        """See Stored."""
         return self._reader.stored_keys(self._reader.get(self._typed(keys), whole=False).items)
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
-        """See Stored."""
         return self._reader.get(self._typed([key])).documents
 
     def holds(self, key: Mapping[str, Any]) -> bool:
-        """See Stored."""
         return bool(self._reader.get(self._typed([key]), whole=False).count)
 
     def missing_indexes(self) -> list[str]:
-        """See Stored."""
         return missing_indexes(
             self._table, self._config, self._target.describe(self.namespace) or {}
         )
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """See Stored: the client does."""
+        """The client does that."""
         return call()
 
     # ---- repair
 
     def add(self, document: bytes) -> bytes:
-        """See Stored."""
         names = {"#k": self._table.keys.partition.name}
         condition = {"ConditionExpression": "attribute_not_exists(#k)"}
         self._put(document, condition | {"ExpressionAttributeNames": names})
         return document
 
     def replace(self, old: bytes, document: bytes) -> None:
-        """See Stored."""
         self._put(document, _unchanged(old))
 
     def delete_unchanged(self, document: bytes) -> None:
-        """See Stored."""
         request = {"TableName": self._name, "Key": self._key(loaded(document))}
         self._write("DeleteItem", request | _unchanged(document))
 
     def build_indexes(self) -> None:
-        """See Stored: they are made with the table alone."""
+        """They are made with the table alone."""
         self._target.writer(self.namespace, self._table).build_indexes(lambda line: None)
 
     def _put(self, document: bytes, condition: dict[str, Any]) -> None:
