@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -17,7 +18,7 @@ from shake import codec
 from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.pace import Pace
-from shake.check.rooms import PageRooms
+from shake.check.rooms import PageRoom, PageRooms
 from shake.check.source import SourcePage, SourceTable, dumped, loaded
 from shake.check.stored import DocumentRefused, Key, KeyRange, T
 from shake.codec.typed import meaning
@@ -25,7 +26,6 @@ from shake.config import Config
 from shake.errors import RunError, SourceError
 from shake.schema import Table
 from shake.source.client import Client
-from shake.source.connection import Buffer
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 from shake.targets.dynamodb.target import DynamoTarget
 from shake.targets.dynamodb.writing import ITEM_FAULTS, refusal
@@ -39,28 +39,39 @@ _COMPARED = 100
 _CHANGED = "ConditionalCheckFailedException"
 
 
-class _Refusing:
-    """The target's client, whose errors say which table refused: a source.Reads."""
+@contextlib.contextmanager
+def _refusals(namespace: str) -> Iterator[None]:
+    """Have errors say which of the target's tables refused."""
+    try:
+        yield
+    except SourceError as error:
+        raise refusal(namespace, error) from error
 
-    def __init__(self, client: Client, namespace: str) -> None:
-        self.clock = client.clock
-        self.pause = client.pause
-        self._client = client
+
+class _TargetReader(SourceTable):
+    """Reads the target's table, consistently and without a limit."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        table: Table,
+        config: Config,
+        stop: threading.Event,
+        rooms: PageRooms,
+    ) -> None:
         self._namespace = namespace
+        named = replace(table, name=table_name(namespace))
+        whole = replace(config, source_consistent_read=True, qps_full_batch_num=None)
+        super().__init__(client, named, whole, Pace(math.inf, None, stop), rooms)
 
-    def call(self, operation: str, body: bytes) -> bytes:
-        try:
-            return self._client.call(operation, body)
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
+    def _scan(self, request: bytes, room: Callable[[], PageRoom]) -> SourcePage:
+        with _refusals(self._namespace):
+            return super()._scan(request, room)
 
-    def receive(
-        self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
-    ) -> memoryview:
-        try:
-            return self._client.receive(operation, body, buffer)
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
+    def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
+        with _refusals(self._namespace):
+            return super()._ask(keys, whole)
 
 
 class ItemTable(Stored):
@@ -87,14 +98,7 @@ class ItemTable(Stored):
         self._seed = seed
         self._client = target.client
         self._name = table_name(namespace)
-        whole = replace(config, source_consistent_read=True, qps_full_batch_num=None)
-        self._reader = SourceTable(
-            _Refusing(target.client, namespace),
-            replace(table, name=self._name),
-            whole,
-            Pace(math.inf, None, stop),
-            rooms,
-        )
+        self._reader = _TargetReader(target.client, namespace, table, config, stop, rooms)
         self.keys = self._reader.stored
         self._form = self.keys.ours.form
         self.digests = codec.digests(seed, self._form)
@@ -205,8 +209,7 @@ class ItemTable(Stored):
             self._client.call(operation, dumped(request))
         except SourceError as error:
             if error.code in ITEM_FAULTS:
-                reason = f"{self.namespace}: {error.message}"
-                raise DocumentRefused(reason) from error
+                raise DocumentRefused(f"{self.namespace}: {error.message}") from error
             if error.code != _CHANGED:
                 raise refusal(self.namespace, error) from error
 

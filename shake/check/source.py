@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import bson
 import orjson
@@ -22,8 +22,7 @@ from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, RunError
 from shake.schema import Table
-from shake.source.clock import SourceClock
-from shake.source.connection import Buffer
+from shake.source.client import Client
 from shake.source.scan import ScanPlan
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
@@ -83,25 +82,11 @@ class ItemPage(SourcePage):
         return [self.stored_keys.key_of(item) for item in self.items]
 
 
-class Reads(Protocol):
-    """The client of one endpoint, as far as a table is read by it; see Client."""
-
-    clock: SourceClock
-
-    def call(self, operation: str, body: bytes) -> bytes: ...
-
-    def receive(
-        self, operation: str, body: bytes, buffer: Callable[[], Buffer] = Buffer
-    ) -> memoryview: ...
-
-    def pause(self, tries: int) -> None: ...
-
-
 class SourceTable:
     """Reads a table, of the source, or of a target that holds items; thread-safe."""
 
     def __init__(
-        self, client: Reads, table: Table, config: Config, pace: Pace, rooms: PageRooms
+        self, client: Client, table: Table, config: Config, pace: Pace, rooms: PageRooms
     ) -> None:
         self._client = client
         self._table = table
