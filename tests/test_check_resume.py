@@ -38,8 +38,8 @@ SMALL = ("--set=full.read.concurrency=3", "--set=qps.full.batch_num=9", "--set=l
 
 #: Run first by a check that saves at each tick, and starts processes for few items.
 EAGER = (
-    "from shake.check import comparing, plan, processes, state; "
-    "processes._TICK = state._EVERY = 0.02; "
+    "from shake.check import comparing, plan, processes; "
+    "processes._TICK = comparing._SAVE_EVERY = 0.02; "
     "comparing._SMALLEST_RANGE = 8; plan.ITEMS_A_PROCESS = 1"
 )
 #: The same, but it never saves before its end, or before a signal.

@@ -6,21 +6,24 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import inf
 
 import bson
 
 from shake.check import messages
 from shake.check.documents import DECODED
+from shake.check.findings import Difference
 from shake.check.fingerprint import BUCKETS
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
 from shake.check.plan import CheckPlan
 from shake.check.processes import CheckProcesses, Crew, OneProcess
 from shake.check.progress import CheckProgress
-from shake.check.recording import CheckRecordBase
+from shake.check.recording import RecordedCheck
 from shake.check.snapshot import CheckSnapshot
-from shake.check.state import CheckPhase, Saving
+from shake.check.state import CheckPhase, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
 from shake.errors import RunError
@@ -31,6 +34,8 @@ log = logging.getLogger("shake.check")
 #: Parts that the keys of a collection are read in: so many for each process, and none smaller.
 _RANGES_A_PROCESS = 32
 _SMALLEST_RANGE = 50_000
+#: Seconds between two saves.
+_SAVE_EVERY = 30.0
 #: Keys that are worth a warning where they are asked for one by one.
 _MANY = 1_000_000
 _ASKED = (
@@ -48,7 +53,11 @@ _SELF = -1
 
 
 class Comparison:
-    """Every item, then every document."""
+    """Every item, then every document.
+
+    ``state`` is what an earlier process has saved, or the begin: all processes add to it. It is
+    saved in ``record``, if there is one.
+    """
 
     def __init__(
         self,
@@ -56,15 +65,18 @@ class Comparison:
         part: CheckPart,
         children: CheckProcesses,
         progress: CheckProgress,
-        record: CheckRecordBase,
+        state: CheckState,
+        record: RecordedCheck | None,
     ) -> None:
         self._plan = plan
         self._part = part
         self._progress = progress
-        self._saving = Saving(record.state, record, time.monotonic)
-        self._segments = record.state.segments
+        self._state = self._base = state
+        self._segments = state.segments
         self._record = record
-        self._taking = False
+        self._durable: dict[int, int] = {}  # of each process: how many differences
+        self._saved = inf  # when the last save was, or before which none is made
+        self._saving = False
         self._alone = plan.processes == 1
         self._crew: Crew = OneProcess(part, self._tick)
         if not self._alone:
@@ -75,16 +87,16 @@ class Comparison:
         """Compare. What is done by then is saved when a signal comes."""
         try:
             self._begin()
-            if self._saving.state.phase is CheckPhase.ITEMS:
+            if self._state.phase is CheckPhase.ITEMS:
                 self._compare_items()
-            if self._saving.state.phase is CheckPhase.KEYS:
+            if self._state.phase is CheckPhase.KEYS:
                 self._read_keys()
             self._name_extras()
         except KeyboardInterrupt:
             with contextlib.suppress(RunError):
                 self._save(_SIGNAL_SECONDS)
-                if self._record.saved:
-                    done = count(self._saving.state.done.compared)
+                if self._record:
+                    done = count(self._state.done.compared)
                     log.warning("stopped after %s items: the same command goes on from there", done)
             self._part.stop.set()
             raise
@@ -98,7 +110,7 @@ class Comparison:
         self._save(_ANSWER_SECONDS)
 
     def _tick(self) -> None:
-        if self._saving.due() and not self._taking:
+        if time.monotonic() - self._saved >= _SAVE_EVERY and not self._saving:
             # The error behind an Unfinished comes by another way.
             with contextlib.suppress(Unfinished):
                 self._step_done()
@@ -111,27 +123,45 @@ class Comparison:
             log.warning("how far the check is cannot be saved: %s; retrying", error)
 
     def _save(self, within: float) -> None:
-        self._taking = True  # the loop calls tick, too
+        """Save what all processes have done; their snapshots are held one at a time."""
+        if self._saved == inf:
+            return
+        self._saving = True  # the loop calls tick, too
         try:
-            self._saving.take(self._snapshots(within))
+            # The processes hold what the base left in doubt.
+            state = replace(self._base, item_doubts=(), extra_doubts=())
+            new: list[Difference] = []
+            durable = dict(self._durable)
+            for number, one in self._snapshots(within):
+                state = state.plus(one)
+                new += one.differences[max(0, durable.get(number, 0) - one.first) :]
+                durable[number] = one.first + len(one.differences)
+            self._state = state
+            if self._record:
+                self._record.save(state, new)
+            self._durable, self._saved = durable, time.monotonic()
         finally:
-            self._taking = False
+            self._saving = False
 
     def _snapshots(self, within: float) -> Iterator[tuple[int, CheckSnapshot]]:
-        durable = self._saving.durable
-        yield from self._crew.snapshots(durable, within)
+        yield from self._crew.snapshots(self._durable, within)
         if not self._alone:
-            yield _SELF, self._part.snapshot(durable.get(_SELF, 0))
+            yield _SELF, self._part.snapshot(self._durable.get(_SELF, 0))
+
+    def _enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> None:
+        """The next phase begins; it is saved with the next state."""
+        self._base = self._base.enter(phase, ranges)
+        self._state = self._state.enter(phase, ranges)
 
     def _begin(self) -> None:
-        state = self._saving.state
+        state = self._state
         if state.item_doubts or state.extra_doubts:
             doubt = messages.Doubt(state.item_doubts, state.extra_doubts)
             self._crew.run_all([doubt])
-        self._saving.begin()
+        self._saved = time.monotonic()
 
     def _compare_items(self) -> None:
-        positions = self._saving.state.positions
+        positions = self._state.positions
         pieces = [
             messages.Compare(n, self._segments, positions[n].start if n in positions else None)
             for n in range(self._segments)
@@ -140,21 +170,21 @@ class Comparison:
         self._crew.run_all(pieces)
         self._crew.all(messages.ResolveDoubts())
         self._step_done()
-        parts = _parts(self._plan, self._saving.state.found.keys)
-        self._saving.enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
+        parts = _parts(self._plan, self._state.found.keys)
+        self._enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
 
     def _read_keys(self) -> None:
-        state = self._saving.state
+        state = self._state
         self._progress.reading_keys(state.found.keys)
         pieces = [
             messages.ReadKeys(n, one) for n, one in enumerate(state.ranges) if n not in state.over
         ]
         self._crew.run_all(pieces)
         self._step_done()
-        self._saving.enter(CheckPhase.EXTRAS, state.ranges)
+        self._enter(CheckPhase.EXTRAS, state.ranges)
 
     def _name_extras(self) -> None:
-        state = self._saving.state
+        state = self._state
         unequal = state.unequal()
         keys = state.found.keys + state.theirs.keys
         if self._part.sides.stored.keys.lossy:

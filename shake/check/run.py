@@ -23,10 +23,10 @@ from shake.check.part import CheckConnections, CheckPart, connect
 from shake.check.plan import CheckPlan, plan
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, saving, showing
-from shake.check.recording import CheckRecordBase, Recording, recording
+from shake.check.recording import Recording, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair, Sides
-from shake.check.since import SinceCheck
+from shake.check.since import compare_changes, last_check
 from shake.check.state import CheckState
 from shake.checkpoint.kept import KeptItems
 from shake.codec.siphash import SEED_LENGTH
@@ -135,7 +135,7 @@ def _recording(
     if options.repair or options.sample or config.sync_schema_only:
         return contextlib.nullcontext()
     settings = {"eventual": options.eventual, "anew": options.anew, "since": options.since}
-    return recording(config, opened, plans, **settings)
+    return recording(opened, plans, **settings)
 
 
 def _header(config: Config, options: CheckOptions, tables: list[Table]) -> dict[str, Any]:
@@ -253,22 +253,28 @@ class _Run:
     def _compare(self, plan: CheckPlan, part: CheckPart) -> list[str]:
         """Compare a table as a whole, or go on with that."""
         table = plan.table
-        record = CheckRecordBase(CheckState(plan.segments))
-        if self.recording:
-            record = self.recording.begin(plan)
-        if record.line:
-            self.say(record.line)
-        self.findings.restore(record.differences, record.since)
-        if record.over:
-            differences = self.findings.closing(table.name) or "no difference"
-            return [f"table {table.name}: this check has compared it already: {differences}"]
-        self.progress.resumed(record.state.done)
-        comparison = Comparison(plan, part, self.children, self.progress, record)
+        record = self.recording.begin(plan) if self.recording else None
+        state = CheckState(plan.segments)
+        if record:
+            state = record.state
+            if record.since and not record.over:
+                self.say(
+                    f"table {table.name}: the check of {utc(record.since)} goes on, after "
+                    f"{many(state.done.compared, 'item')} (--anew begins again)"
+                )
+            self.findings.restore(record.differences, record.since)
+            if record.over:
+                differences = self.findings.closing(table.name) or "no difference"
+                return [f"table {table.name}: this check has compared it already: {differences}"]
+        self.progress.resumed(state.done)
+        comparison = Comparison(plan, part, self.children, self.progress, state, record)
         comparison.run()
         self.belonging.verify_again(table)
         _check_indexes(part.sides)
         comparison.finish()
-        record.complete(self.findings.verdict(table.name), self.opened.client.clock.earliest())
+        if record:
+            finished = self.opened.client.clock.earliest()
+            record.complete(self.findings.verdict(table.name), finished)
         return self._closing(table, lossy=part.sides.stored.keys.lossy)
 
     def _compare_changes(self, table: Table, part: CheckPart) -> list[str]:
@@ -276,23 +282,23 @@ class _Run:
         if self.recording is None:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
         self.findings.name_once()
-        since = SinceCheck(self.opened, table, self.recording)
-        since.run(part)
+        records = self.recording
+        last = last_check(records, table)
+        began, (stream, shards) = records.now(), records.positions(table)
+        compare_changes(records, last, part)
         self.belonging.verify_again(table)
         _check_indexes(part.sides)
-        stream, shards = since.positions
         done = replace(
-            since.last,
-            began=since.began,
-            finished=self.recording.now(),
+            last,
+            began=began,
+            finished=records.now(),
             verdict=self.findings.verdict(table.name),
             stream=stream,
             shards=shards,
-            findings=0,
         )
-        self.recording.complete(table, since.last, done, list(part.snapshot(0).differences))
+        records.complete(table.name, last, done, list(part.snapshot(0).differences))
         compared = many(self.progress.done.compared, "key")
-        moment = utc(since.last.began)
+        moment = utc(last.began)
         differences = self.findings.closing(table.name) or "no difference"
         return [
             f"table {table.name}: {compared} that changed since {moment}, or differed then, "

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol
 
 import msgpack
 
-from shake.check.findings import Difference
 from shake.check.fingerprint import NO_SUMS, Fingerprint, Sums
 from shake.check.sides import Advanced
 from shake.check.snapshot import CheckSnapshot, ScanPosition
 from shake.check.stored import KeyRange
-
-#: Seconds between two saves.
-_EVERY = 30.0
 
 
 class CheckPhase(Enum):
@@ -116,59 +111,6 @@ class CheckState:
             items,
             extras,
         )
-
-
-class StateStore(Protocol):
-    """Where states are saved."""
-
-    def save(self, state: CheckState, differences: list[Difference]) -> None:
-        """Save a state, and differences that were found since the last one."""
-
-
-class Saving:
-    """The state of a table's check, and when it is saved.
-
-    ``base`` is what an earlier process has saved; all processes of this check add to it. Nothing
-    is saved before :meth:`begin`.
-    """
-
-    def __init__(self, base: CheckState, store: StateStore, clock: Callable[[], float]) -> None:
-        self.state = base
-        self.durable: dict[int, int] = {}  # of each process: how many differences
-        self._base = base
-        self._store = store
-        self._clock = clock
-        self._saved = float("inf")
-
-    def begin(self) -> None:
-        """From now on the processes hold all that the base left in doubt."""
-        self._saved = self._clock()
-
-    def due(self) -> bool:
-        """Whether a state is to be saved now."""
-        return self._clock() - self._saved >= _EVERY
-
-    def take(self, snapshots: Iterable[tuple[int, CheckSnapshot]]) -> None:
-        """Save what all processes have done; their snapshots are held one at a time."""
-        if self._saved == float("inf"):
-            return
-        # The processes hold what the base left in doubt.
-        state = replace(self._base, item_doubts=(), extra_doubts=())
-        new: list[Difference] = []
-        durable = dict(self.durable)
-        for number, one in snapshots:
-            state = state.plus(one)
-            new += one.differences[max(0, self.durable.get(number, 0) - one.first) :]
-            durable[number] = one.first + len(one.differences)
-        self.state = state
-        self._store.save(state, new)
-        self.durable = durable
-        self._saved = self._clock()
-
-    def enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> None:
-        """The next phase begins; it is saved with the next state."""
-        self._base = self._base.enter(phase, ranges)
-        self.state = self.state.enter(phase, ranges)
 
 
 def _reduced(ours: Sums, theirs: Sums) -> tuple[Sums, Sums]:
