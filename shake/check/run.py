@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import platform
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, saving, showing
 from shake.check.recording import Recording, recording
 from shake.check.repairing import Repairs, repairing
-from shake.check.sides import Repair, Sides
+from shake.check.sides import Repair
 from shake.check.since import compare_changes, last_check
 from shake.check.state import CheckState
 from shake.checkpoint.kept import KeptItems
@@ -35,14 +34,12 @@ from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError
 from shake.plan.origins import saved_origin
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
-from shake.schema import Origin, Table
+from shake.schema import Table
 from shake.source.session import open_source
 from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
 from shake.targets.choice import problems
 from shake.targets.contract import NO_FENCE
-
-log = logging.getLogger("shake.check")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ def check(
     refresh: float,
     rng: random.Random,
     workers: int,
-    confirm: Callable[[Sequence[str]], None] = lambda collections: None,
+    confirm: Callable[[Sequence[str]], None],
 ) -> None:
     """Check all tables, by ``workers`` processes at most; the differences are in ``findings`` then.
 
@@ -86,56 +83,44 @@ def check(
     children = CheckProcesses(config, endpoint, credentials, options.repair, progress)
     opened = connect(config, endpoint, credentials, options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
-        found, belonging = _verified(config, opened, bool(options.repair))
-        repairs = None
+        found, belonging = _verified(opened)
+        repairs: Repairs | None = None
         if options.repair:
             confirm([config.namespace(table.name) for table, _ in found])
             after_cutover = options.after_cutover
             repairs = stack.enter_context(repairing(config, opened.target, after_cutover))
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
-        records = stack.enter_context(_recording(config, options, opened, plans))
+        records: Recording | None = None
+        if not (options.repair or options.sample or config.sync_schema_only):
+            anew, since = options.anew, options.since
+            saved = recording(opened, plans, eventual=options.eventual, anew=anew, since=since)
+            records = stack.enter_context(saved)
         run = _Run(
-            config=config,
-            options=options,
-            findings=findings,
-            opened=opened,
-            children=children,
-            rng=rng,
-            progress=progress,
-            belonging=belonging,
-            repairs=repairs,
-            recording=records,
-            say=say,
+            options, findings, opened, children, rng, progress, belonging, repairs, records, say
         )
         run.check_all(plans, reporter, refresh)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
 
 
-def _verified(
-    config: Config, opened: CheckConnections, repair: bool
-) -> tuple[list[tuple[Table, bool]], Belonging]:
-    """See _find; all of these tables are allowed to be compared, or repaired."""
-    opened.target.probe([])
-    checkpoints = read_checkpoints(config, repair=repair)
-    origins = {name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()}
-    found = _find(config, opened, origins)
+def _verified(opened: CheckConnections) -> tuple[list[tuple[Table, bool]], Belonging]:
+    """The tables, and whether each holds items; all of them can be compared, or repaired."""
+    config, client, target, repair = opened.config, opened.client, opened.target, opened.repair
+    target.probe([])
+    checkpoints = read_checkpoints(config, repair=bool(repair))
+    saved = {name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()}
+    found = find_tables(config, client, list_tables(config, client), saved)
+    refusals = missing_tables(config, client, found, saved)
+    refusals += [problem for table, _ in found for problem in problems(table, config)]
+    refusals += shared_namespaces(config, found)
+    if refusals:
+        raise RefusedError(refusals[0])
     tables = [table for table, _ in found]
     if repair:
-        opened.target.probe([config.namespace(table.name) for table in tables])
-    belonging = Belonging(config, opened.target, checkpoints, repair)
+        target.probe([config.namespace(table.name) for table in tables])
+    belonging = Belonging(config, target, checkpoints, bool(repair))
     belonging.verify(tables)
     return found, belonging
-
-
-def _recording(
-    config: Config, options: CheckOptions, opened: CheckConnections, plans: list[CheckPlan]
-) -> contextlib.AbstractContextManager[Recording | None]:
-    """How far the check is, where that is saved."""
-    if options.repair or options.sample or config.sync_schema_only:
-        return contextlib.nullcontext()
-    settings = {"eventual": options.eventual, "anew": options.anew, "since": options.since}
-    return recording(opened, plans, **settings)
 
 
 def _header(config: Config, options: CheckOptions, tables: list[Table]) -> dict[str, Any]:
@@ -156,24 +141,10 @@ def _header(config: Config, options: CheckOptions, tables: list[Table]) -> dict[
     }
 
 
-def _find(
-    config: Config, opened: CheckConnections, saved: Mapping[str, Origin]
-) -> list[tuple[Table, bool]]:
-    """The tables to be compared, and whether each holds items; ``saved`` are in the checkpoint."""
-    found = find_tables(config, opened.client, list_tables(config, opened.client), saved)
-    refusals = missing_tables(config, opened.client, found, saved)
-    refusals += [problem for table, _ in found for problem in problems(table, config)]
-    refusals += shared_namespaces(config, found)
-    if refusals:
-        raise RefusedError(refusals[0])
-    return list(found)
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What the checks of all tables share."""
 
-    config: Config
     options: CheckOptions
     findings: Findings
     opened: CheckConnections
@@ -187,7 +158,8 @@ class _Run:
 
     def announce(self, plans: list[CheckPlan]) -> None:
         """Say, and write into the report, what is about to be done."""
-        config, options, tables = self.config, self.options, [one.table for one in plans]
+        config, options = self.opened.config, self.options
+        tables = [one.table for one in plans]
         if options.repair:
             for table in tables:
                 self.say(self.belonging.announce(table))
@@ -219,25 +191,41 @@ class _Run:
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
         part = CheckPart(self.opened, messages.Open(table, 1, seed, fence), self.progress)
-        namespace = part.sides.stored.namespace
         whole = not options.since and options.sample is None
-        with self.progress.table(table, namespace, whole=whole):
+        with self.progress.table(table, part.sides.stored.namespace, whole=whole):
             if self.repairs:
                 self._replay(part, self.repairs.kept(table))
-            if self.config.sync_schema_only:
-                pass
-            elif options.since:
-                return self._compare_changes(table, part)
-            elif options.sample is not None:
+            if not self.opened.config.sync_schema_only:
+                if options.since:
+                    return self._compare_changes(part)
+                if options.sample is None:
+                    return self._compare(plan, part)
                 part.items.some(options.sample, self.rng, holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(options.sample)
                 part.do(messages.ResolveDoubts())
-            else:
-                return self._compare(plan, part)
-            self.belonging.verify_again(table)
-            _check_indexes(part.sides)
-        return self._closing(table, lossy=part.sides.stored.keys.lossy)
+            self._verify_again(part)
+        return self._closing(part)
+
+    def _verify_again(self, part: CheckPart) -> None:
+        """Name the indexes that are not there, and build them where the check repairs.
+
+        Raises RunError where the collection was dropped or replaced during the check.
+        """
+        sides = part.sides
+        self.belonging.verify_again(sides.table)
+        missing = left = sides.stored.missing_indexes()
+        refused = ""
+        if missing and sides.repair:
+            try:
+                sides.stored.build_indexes()
+            except RunError as error:
+                refused = str(error)
+            left = sides.stored.missing_indexes()
+        for index in missing:
+            repaired = index not in left
+            note = "" if repaired else refused
+            sides.differ("index", None, fields=(index,), repaired=repaired, note=note)
 
     def _replay(self, part: CheckPart, kept: KeptItems) -> None:
         """Store kept items that can be stored now. Remove those for which both sides are equal."""
@@ -269,32 +257,26 @@ class _Run:
         self.progress.resumed(state.done)
         comparison = Comparison(plan, part, self.children, self.progress, state, record)
         comparison.run()
-        self.belonging.verify_again(table)
-        _check_indexes(part.sides)
+        self._verify_again(part)
         comparison.finish()
         if record:
             finished = self.opened.client.clock.earliest()
             record.complete(self.findings.verdict(table.name), finished)
-        return self._closing(table, lossy=part.sides.stored.keys.lossy)
+        return self._closing(part)
 
-    def _compare_changes(self, table: Table, part: CheckPart) -> list[str]:
+    def _compare_changes(self, part: CheckPart) -> list[str]:
         """Compare what has changed since the last completed check of a table."""
-        if self.recording is None:
+        table, records = part.sides.table, self.recording
+        if records is None:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
         self.findings.name_once()
-        records = self.recording
         last = last_check(records, table)
         began, (stream, shards) = records.now(), records.positions(table)
         compare_changes(records, last, part)
-        self.belonging.verify_again(table)
-        _check_indexes(part.sides)
+        self._verify_again(part)
+        verdict = self.findings.verdict(table.name)
         done = replace(
-            last,
-            began=began,
-            finished=records.now(),
-            verdict=self.findings.verdict(table.name),
-            stream=stream,
-            shards=shards,
+            last, began=began, finished=records.now(), verdict=verdict, stream=stream, shards=shards
         )
         records.complete(table.name, last, done, list(part.snapshot(0).differences))
         compared = many(self.progress.done.compared, "key")
@@ -305,45 +287,25 @@ class _Run:
             f"compared: {differences}"
         ]
 
-    def _closing(self, table: Table, *, lossy: bool) -> list[str]:
-        name = f"table {table.name}"
+    def _closing(self, part: CheckPart) -> list[str]:
+        name, config = f"table {part.sides.table.name}", self.opened.config
         sample = self.options.sample is not None
-        compared, scanned = self.progress.done.compared, self.progress.done.scanned
-        what = f"{'a sample of ' * sample}{many(compared, 'item')}"
-        if self.config.sync_schema_only:
+        done = self.progress.done
+        what = f"{'a sample of ' * sample}{many(done.compared, 'item')}"
+        if config.sync_schema_only:
             what = "indexes"
-        filtered = self.config.scan_filter is not None
-        differences = self.findings.closing(table.name) or "no difference" * filtered
-        units = f"{many(round(self.progress.done.units), 'read unit')} used"
-        lines = [
-            f"{name}: {what} compared: {differences} ({units})"
-            if differences
-            else f"{name}: {what} equal ({units})"
-        ]
-        if sample and lossy:
+        filtered = config.scan_filter is not None
+        differences = self.findings.closing(part.sides.table.name) or "no difference" * filtered
+        result = f"compared: {differences}" if differences else "equal"
+        lines = [f"{name}: {what} {result} ({many(round(done.units), 'read unit')} used)"]
+        if sample and part.sides.stored.keys.lossy:
             lines.append(
                 f"{name}: extra documents were not looked for: with convert.type = mchange only a "
                 "check without --sample can find out"
             )
         if filtered:
             lines.append(
-                f"SCAN FILTER ON: {name}: {count(compared)} of {count(scanned)} "
+                f"SCAN FILTER ON: {name}: {count(done.compared)} of {count(done.scanned)} "
                 "scanned items were compared, the others were NOT (full.read.filter_expression)"
             )
         return lines
-
-
-def _check_indexes(sides: Sides) -> None:
-    """Name the indexes that are not there, and build them where the check repairs."""
-    missing = left = sides.stored.missing_indexes()
-    refused = ""
-    if missing and sides.repair:
-        try:
-            sides.stored.build_indexes()
-        except RunError as error:
-            refused = str(error)
-        left = sides.stored.missing_indexes()
-    for index in missing:
-        repaired = index not in left
-        note = "" if repaired else refused
-        sides.differ("index", None, fields=(index,), repaired=repaired, note=note)
