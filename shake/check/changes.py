@@ -5,7 +5,6 @@ Records are read in any order: only their keys count, and what a key holds is as
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,16 +12,15 @@ from math import inf
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-import orjson
-
 from shake.check.meaning import Item
+from shake.check.source import loaded
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError, Stopped
 from shake.schema import RETENTION, TRIM_TOLERANCE
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.connection import Buffer
 from shake.source.dynamodb import DynamoSource
-from shake.stream.listing import Listed, below
+from shake.stream.listing import Listed, ancestors, below
 from shake.stream.shard import Shard
 from shake.stream.tip import Silence
 from shake.worker.shard_reader import FIRST_IDLE
@@ -105,7 +103,8 @@ class RecentChanges:
         for shard in starts.keys() - listed.keys() - done - parents:
             raise self._refused(f"shard {shard} of its stream is gone")
         starts = {shard: start for shard, start in starts.items() if shard in listed}
-        others = listed.keys() - _ancestors(starts, listed) - below(passed, listed)
+        parents = {listed[one].parent for one in starts}
+        others = listed.keys() - ancestors(parents, listed, starts) - below(passed, listed)
         found = {one: listed[one].start for one in others} | starts
         return {shard: start for shard, start in found.items() if shard not in done}
 
@@ -178,7 +177,7 @@ class RecentChanges:
                 iterator = self.source.iterator(self.arn, shard, start, sequence, buffer)
                 silence = Silence()
                 continue
-            answer = _parsed(body)
+            answer = loaded(body)
             records = answer["Records"]
             if records:
                 sequence = records[-1]["dynamodb"]["SequenceNumber"]
@@ -201,7 +200,7 @@ class RecentChanges:
             if error.code != TRIMMED:
                 raise
         oldest = self.source.iterator(self.arn, shard, "", "", buffer)
-        records = _parsed(self.source.records(oldest, 1, buffer))["Records"]
+        records = loaded(self.source.records(oldest, 1, buffer))["Records"]
         if not records or _created(records[0]) > self.began:
             raise self._refused(f"changes of its shard {shard} are trimmed")
         return self.source.iterator(self.arn, shard, "", "", buffer)
@@ -227,26 +226,6 @@ class _Prefix:
                 return number
             self.last = max(self.last, created)
         return len(records)
-
-
-def _ancestors(shards: dict[str, str], listed: dict[str, Listed]) -> set[str]:
-    """What is listed of the parents of some shards, and of theirs, and so on."""
-    found: set[str] = set()
-    left = list(shards)
-    while left:
-        one = listed.get(left.pop())
-        if one and one.parent and one.parent not in found and one.parent not in shards:
-            found.add(one.parent)
-            left.append(one.parent)
-    return found
-
-
-def _parsed(body: memoryview) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = orjson.loads(body[:-1])
-    except orjson.JSONDecodeError:  # a lone surrogate, which orjson does not take
-        answer = json.loads(bytes(body[:-1]).decode("utf-8", "surrogatepass"))
-    return answer
 
 
 def _created(record: dict[str, Any]) -> float:
