@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypedDict
 
 from shake.check.documents import opened
 from shake.check.doubts import Doubts, Mismatch
@@ -188,9 +187,17 @@ class Items:
         self._count([], [mismatch.verdict])
         self._name(mismatch.verdict)
 
-    def _name(self, verdict: Verdict) -> None:
-        key, note = self._key(verdict.item), verdict.note
-        self._sides.differ(verdict.kind, key, note=note, **self._both(verdict))
+    def _name(self, verdict: Verdict, *, repaired: bool = False, note: str = "") -> None:
+        stored = self._sides.stored
+        self._sides.differ(
+            verdict.kind,
+            self._key(verdict.item),
+            fields=verdict.fields,
+            repaired=repaired,
+            note=note or verdict.note,
+            source=json.dumps(verdict.item),
+            target=tuple(map(stored.shown, verdict.copies)),
+        )
 
     def undecided(self, key: bytes, why: str) -> None:
         self._sides.differ(UNDECIDED, json.loads(key), note=why)
@@ -241,14 +248,12 @@ class Items:
             there = right | {identity_of(verdict.key) for verdict in verdicts}
             self._withdraw(added, there)
         for verdict in wrong:
-            key, identity = self._key(verdict.item), identity_of(verdict.key)
+            identity = identity_of(verdict.key)
             if identity not in there and not self._holds(verdict):
                 continue  # the source has deleted it meanwhile, so both sides agree
             repaired = identity in right
-            if replays and not repaired:
-                continue
-            note = refusals.get(identity, "")
-            sides.differ(verdict.kind, key, repaired=repaired, note=note, **self._both(verdict))
+            if repaired or not replays:
+                self._name(verdict, repaired=repaired, note=refusals.get(identity, ""))
         if not replays:
             self._count(same, verdicts)
 
@@ -304,18 +309,6 @@ class Items:
 
     def _key(self, item: Item) -> Item:
         return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
-
-    def _both(self, verdict: Verdict) -> _Both:
-        target = tuple(map(self._sides.stored.shown, verdict.copies))
-        return {"fields": verdict.fields, "source": json.dumps(verdict.item), "target": target}
-
-
-class _Both(TypedDict):
-    """What a difference says of both sides."""
-
-    fields: tuple[str, ...]
-    source: str
-    target: tuple[str, ...]
 
 
 def _is_text(key: Item) -> bool:
