@@ -36,7 +36,7 @@ class Parent:
         self._settling: dict[int, threading.Event] = {}
 
     def differs(self, difference: Difference) -> None:
-        self._channel.send(messages.Differs(difference))
+        self._channel.send(difference)
 
     def write_line(self, line: str) -> None:
         self._channel.send(messages.WriteLine(line))

@@ -7,9 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from shake.check.report import Report
 from shake.status.figures import count, utc
@@ -37,8 +36,7 @@ _ALWAYS = ("missing", "different", "extra", "duplicate")
 _AT_TIMES = ("index", "folded", KEPT, UNDECIDED)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One thing in which source and target are not equal.
 
     ``kind``: ``missing`` or ``different`` (``fields`` name what differs) in the target, ``extra``
@@ -62,21 +60,20 @@ class Difference:
 
     def as_json(self) -> str:
         """The line of the report file."""
-        line: dict[str, Any] = {
+        line = {
             "table": self.table,
             "place": self.namespace,
             "kind": self.kind,
             "key": self.key,
-            "fields": list(self.fields),
+            "fields": self.fields,
             "repaired": self.repaired,
         }
-        if self.note:
-            line["note"] = self.note
-        if self.source:
-            line["source"] = json.loads(self.source)
-        if self.target:
-            line["target"] = list(map(json.loads, self.target))
-        return json.dumps(line)
+        known = {
+            "note": self.note,
+            "source": self.source and json.loads(self.source),
+            "target": list(map(json.loads, self.target)),
+        }
+        return json.dumps(line | {name: value for name, value in known.items() if value})
 
     @classmethod
     def of_json(cls, text: str) -> Difference:
@@ -108,7 +105,7 @@ class Findings:
         self._say = say
         self._report = report
         self._lock = threading.Lock()
-        self._kinds: Counter[tuple[str, str]] = Counter()
+        self._kinds: dict[str, Counter[str]] = {}  # by table
         self._odd: set[str] = set()
         self._known: set[bytes] = set()  # see restore, and name_once
         self._once = False
@@ -129,11 +126,11 @@ class Findings:
     def end(self, verdict: str, reason: str = "") -> None:
         """Write the verdict, the last line of the report; ``reason`` is why there is no proof."""
         with self._lock:
-            tables: dict[str, dict[str, int]] = {}
-            for (table, kind), number in self._kinds.items():
-                tables.setdefault(table, {})[kind] = number
-        line = {"verdict": verdict, "time": _now(), "differences": self.total}
-        line |= {
+            tables = {table: dict(kinds) for table, kinds in self._kinds.items()}
+        line: dict[str, Any] = {
+            "verdict": verdict,
+            "time": utc(time.time()),
+            "differences": self.total,
             "kept": self.kept,
             "undecided": self.undecided,
             "repaired": self.repaired,
@@ -168,7 +165,7 @@ class Findings:
                 if (line := difference.as_json()) in self._odd:
                     return
                 self._odd.add(line)
-            self._kinds[difference.table, difference.kind] += 1
+            self._kinds.setdefault(difference.table, Counter())[difference.kind] += 1
             self.total += difference.kind not in _APART
             self.kept += difference.kind == KEPT
             self.undecided += difference.kind == UNDECIDED
@@ -198,7 +195,7 @@ class Findings:
     @property
     def extra(self) -> int:
         """How many documents are extra."""
-        return sum(number for (_, kind), number in self._kinds.items() if kind == "extra")
+        return sum(kinds["extra"] for kinds in self._kinds.values())
 
     @property
     def unsaid(self) -> int:
@@ -208,8 +205,7 @@ class Findings:
 
     def verdict(self, table: str) -> str:
         """What the check of a table has shown, in a word."""
-        with self._lock:
-            kinds = {kind for name, kind in self._kinds if name == table}
+        kinds = self._of(table).keys()
         if kinds - _APART:
             return "different"
         for kind in (UNDECIDED, KEPT):
@@ -219,16 +215,15 @@ class Findings:
 
     def closing(self, table: str) -> str:
         """A table's differences in numbers, empty where there are none."""
-        with self._lock:
-            kinds = {kind: n for (name, kind), n in self._kinds.items() if name == table}
+        kinds = self._of(table)
         if not kinds:
             return ""
         shown = _ALWAYS + tuple(kind for kind in _AT_TIMES if kind in kinds)
-        return ", ".join(f"{count(kinds.get(kind, 0))} {kind}" for kind in shown)
+        return ", ".join(f"{count(kinds[kind])} {kind}" for kind in shown)
 
-
-def _now() -> str:
-    return utc(time.time())
+    def _of(self, table: str) -> Counter[str]:
+        with self._lock:
+            return Counter(self._kinds.get(table, {}))
 
 
 def _name(difference: Difference) -> bytes:

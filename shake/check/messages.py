@@ -108,12 +108,6 @@ class CountItems(NamedTuple):
 # ---- from a child
 
 
-class Differs(NamedTuple):
-    """A difference was found."""
-
-    difference: Difference
-
-
 class WriteLine(NamedTuple):
     """A line for the report."""
 
@@ -150,7 +144,7 @@ Result: TypeAlias = Done | Keys | Counts
 
 ToChecker: TypeAlias = Credentials | Open | Save | Settled | Work
 FromChecker: TypeAlias = (
-    FromChild | Advanced | Differs | WriteLine | Settle | SumsPart | CheckSnapshot | Result
+    FromChild | Advanced | Difference | WriteLine | Settle | SumsPart | CheckSnapshot | Result
 )
 
 CHECKER = Role[CheckSetup, ToChecker, FromChecker](

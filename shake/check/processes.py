@@ -12,6 +12,7 @@ from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Protocol, TypeAlias, TypeVar
 
 from shake.check import messages
+from shake.check.findings import Difference
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
 from shake.check.sides import Advanced, Listener, Repair
@@ -214,8 +215,8 @@ class CheckProcesses(Crew):
 
     def _received(self, number: int, message: messages.FromChecker) -> None:
         match message:
-            case messages.Differs(difference):
-                self._listener.differs(difference)
+            case Difference():
+                self._listener.differs(message)
             case messages.WriteLine(line):
                 self._listener.write_line(line)
             case messages.Settle(settled):
