@@ -273,9 +273,9 @@ STATE = CheckState(
     7,
     CheckPhase.EXTRAS,
     Advanced(1, 2, 3, 4, 5, 6),
-    {3: ScanPosition(3, b'{"pk":{"S":"a"}}', False), 4: ScanPosition(4, None, True)},
+    (ScanPosition(3, b'{"pk":{"S":"a"}}', False), ScanPosition(4, None, True)),
     (KeyRange(("pk", "sk"), None, b"\x05"), KeyRange(None, b"\x01", None)),
-    frozenset({0, 1}),
+    (0, 1),
     Sums(b"s" * 16, 3, b"\1" * 64),
     Sums(b"", 0, b""),
     (b"{}",),
@@ -284,7 +284,7 @@ STATE = CheckState(
 
 
 def test_a_state_survives_as_bytes() -> None:
-    assert CheckState.of(STATE.packed()) == STATE
+    assert repr(CheckState.of(STATE.packed())) == repr(STATE)  # named tuples as such, too
 
 
 @pytest.fixture
@@ -456,8 +456,9 @@ def test_a_saved_state_still_tells_which_keys_differ(extra: list[tuple[str]]) ->
     ours, theirs = Fingerprint(b"s" * 16), Fingerprint(b"s" * 16)
     ours.add([("a",), ("b",)])
     theirs.add([("a",), ("b",), *extra])
-    state = replace(STATE, found=ours.sums(), theirs=theirs.sums())
+    state = STATE._replace(found=ours.sums(), theirs=theirs.sums())
     again = CheckState.of(state.packed())
-    assert again.unequal() == state.unequal()
-    assert len(again.unequal()) == len(extra)
+    unequal = again.found.unequal(again.theirs)
+    assert unequal == state.found.unequal(state.theirs)
+    assert len(unequal) == len(extra)
     assert (again.found.keys, again.theirs.keys) == (2, 2 + len(extra))

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from math import inf
 
 import bson
@@ -129,7 +128,7 @@ class Comparison:
         self._saving = True  # the loop calls tick, too
         try:
             # The processes hold what the base left in doubt.
-            state = replace(self._base, item_doubts=(), extra_doubts=())
+            state = self._base._replace(item_doubts=(), extra_doubts=())
             new: list[Difference] = []
             durable = dict(self._durable)
             for number, one in self._snapshots(within):
@@ -161,7 +160,7 @@ class Comparison:
         self._saved = time.monotonic()
 
     def _compare_items(self) -> None:
-        positions = self._state.positions
+        positions = {one.segment: one for one in self._state.positions}
         pieces = [
             messages.Compare(n, self._segments, positions[n].start if n in positions else None)
             for n in range(self._segments)
@@ -185,7 +184,7 @@ class Comparison:
 
     def _name_extras(self) -> None:
         state = self._state
-        unequal = state.unequal()
+        unequal = state.found.unequal(state.theirs)
         keys = state.found.keys + state.theirs.keys
         if self._part.sides.stored.keys.lossy:
             at_once = max(1, _HELD * BUCKETS // max(1, keys))

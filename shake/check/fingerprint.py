@@ -41,6 +41,13 @@ class Sums(NamedTuple):
         """The sums, one after the other."""
         return memoryview(self.packed or bytes(BUCKETS * _SUM_BYTES)).cast("Q")
 
+    def unequal(self, other: Sums) -> set[int]:
+        """The buckets that do not hold the same keys in both."""
+        if self.packed == other.packed:
+            return set()
+        pairs = zip(self.numbers(), other.numbers(), strict=True)
+        return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
+
 
 #: Those of no key.
 NO_SUMS = Sums(b"", 0, b"")
@@ -90,13 +97,6 @@ class Fingerprint:
         with self._lock:
             codec.add_sums(self._sums, other._sums)
             self.keys += other.keys
-
-    def unequal(self, other: Fingerprint) -> set[int]:
-        """The buckets that do not hold the same keys in both."""
-        if self._sums == other._sums:
-            return set()
-        pairs = zip(self._sums, other._sums, strict=True)
-        return {number for number, (ours, theirs) in enumerate(pairs) if ours != theirs}
 
     def brief(self) -> Sums:
         """The same as :meth:`sums`, without the sums of no key."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
 import msgpack
 
@@ -14,6 +14,7 @@ from shake.check.fingerprint import NO_SUMS, Fingerprint, Sums
 from shake.check.sides import Advanced
 from shake.check.snapshot import CheckSnapshot, ScanPosition
 from shake.check.stored import KeyRange
+from shake.process.packing import Packing
 
 
 class CheckPhase(Enum):
@@ -24,28 +25,27 @@ class CheckPhase(Enum):
     EXTRAS = "extras"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckState:
+class CheckState(NamedTuple):
     """``over`` are the parts of the target (``ranges``) that are done in the present phase."""
 
     segments: int
     phase: CheckPhase = CheckPhase.ITEMS
-    done: Advanced = field(default_factory=Advanced)
-    positions: Mapping[int, ScanPosition] = field(default_factory=dict)
+    done: Advanced = Advanced()
+    positions: tuple[ScanPosition, ...] = ()
     ranges: tuple[KeyRange, ...] = ()
-    over: frozenset[int] = frozenset()
-    found: Sums = field(default=NO_SUMS)
-    theirs: Sums = field(default=NO_SUMS)
+    over: tuple[int, ...] = ()
+    found: Sums = NO_SUMS
+    theirs: Sums = NO_SUMS
     item_doubts: tuple[bytes, ...] = ()
     extra_doubts: tuple[bytes, ...] = ()
 
     def plus(self, one: CheckSnapshot) -> CheckState:
         """This state, and what a process has done since."""
-        return replace(
-            self,
+        positions = {p.segment: p for p in (*self.positions, *one.positions)}
+        return self._replace(
             done=self.done.plus(one.done),
-            positions={**self.positions, **{p.segment: p for p in one.positions}},
-            over=self.over.union(self._over(one)),
+            positions=tuple(positions.values()),
+            over=tuple(sorted({*self.over, *self._over(one)})),
             found=_merged(self.found, one.found),
             theirs=_merged(self.theirs, one.theirs),
             item_doubts=self.item_doubts + one.item_doubts,
@@ -60,57 +60,20 @@ class CheckState:
 
     def enter(self, phase: CheckPhase, ranges: Iterable[KeyRange]) -> CheckState:
         """The state at the begin of the next phase."""
-        return replace(self, phase=phase, ranges=tuple(ranges), over=frozenset())
-
-    def unequal(self) -> set[int]:
-        """The buckets of keys that differ."""
-        seed = (self.found if self.found.keys else self.theirs).seed
-        ours, theirs = Fingerprint(seed), Fingerprint(seed)
-        for fingerprint, sums in ((ours, self.found), (theirs, self.theirs)):
-            if sums.keys:
-                fingerprint.merge(sums)
-        return ours.unequal(theirs)
+        return self._replace(phase=phase, ranges=tuple(ranges), over=())
 
     # ---- as bytes
 
     def packed(self) -> bytes:
         found, theirs = _reduced(self.found, self.theirs)
-        return zlib.compress(
-            msgpack.packb(
-                [
-                    self.segments,
-                    self.phase.value,
-                    self.done,
-                    list(self.positions.values()),
-                    self.ranges,
-                    sorted(self.over),
-                    found,
-                    theirs,
-                    self.item_doubts,
-                    self.extra_doubts,
-                ]
-            ),
-            1,
-        )
+        state = self._replace(found=found, theirs=theirs)
+        return zlib.compress(msgpack.packb(state, default=lambda phase: phase.value), 1)
 
     @classmethod
     def of(cls, packed: bytes) -> CheckState:
         """The state that :meth:`packed` wrote."""
         saved = msgpack.unpackb(zlib.decompress(packed), use_list=False)
-        segments, phase, done, positions, ranges, over, found, theirs, *doubts = saved
-        items, extras = doubts
-        return cls(
-            segments,
-            CheckPhase(phase),
-            Advanced(*done),
-            {number: ScanPosition(number, *rest) for number, *rest in positions},
-            tuple(KeyRange(*one) for one in ranges),
-            frozenset(over),
-            Sums(*found),
-            Sums(*theirs),
-            items,
-            extras,
-        )
+        return Packing[CheckState]([CheckState]).decode((0, *saved))
 
 
 def _reduced(ours: Sums, theirs: Sums) -> tuple[Sums, Sums]:
