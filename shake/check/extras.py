@@ -7,6 +7,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import bson
@@ -81,7 +82,7 @@ class Extras:
         ours: Counter[bytes] = Counter()
         keys = self._keys.ours
         digests = codec.digests(self._seed, keys.form)
-        for page in self._sides.source.pages(segment, segments, filtered=False, only_keys=True):
+        for page in self._sides.source.pages(segment, segments, only_keys=True):
             for document in digests.within(page.packed, self.marks):
                 ours[digest(keys.identity(opened(document)))] += 1
         return ours
@@ -122,13 +123,9 @@ class Extras:
                 yield stored.key(document)
 
     def _check(self, keys: Iterable[Key]) -> None:
-        some: list[Key] = []
-        for key in keys:
-            some.append(key)
-            if len(some) == _AT_ONCE:
-                self._doubt_absent(some)
-                some = []
-        self._doubt_absent(some)
+        left = iter(keys)
+        while some := list(islice(left, _AT_ONCE)):
+            self._doubt_absent(some)
 
     def _doubt_absent(self, keys: list[Key]) -> None:
         self.doubts.make_room()

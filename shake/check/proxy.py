@@ -25,7 +25,6 @@ from shake.codec.typed import meaning
 from shake.config import Config
 from shake.errors import RunError, SourceError
 from shake.schema import Table
-from shake.source.client import Client
 from shake.targets.dynamodb.schema import missing_indexes, table_name
 from shake.targets.dynamodb.target import DynamoTarget
 from shake.targets.dynamodb.writing import ITEM_FAULTS, refusal
@@ -39,43 +38,8 @@ _COMPARED = 100
 _CHANGED = "ConditionalCheckFailedException"
 
 
-@contextlib.contextmanager
-def _refusals(namespace: str) -> Iterator[None]:
-    """Have errors say which of the target's tables refused."""
-    try:
-        yield
-    except SourceError as error:
-        raise refusal(namespace, error) from error
-
-
-class _TargetReader(SourceTable):
-    """Reads the target's table, consistently and without a limit."""
-
-    def __init__(
-        self,
-        client: Client,
-        namespace: str,
-        table: Table,
-        config: Config,
-        stop: threading.Event,
-        rooms: PageRooms,
-    ) -> None:
-        self._namespace = namespace
-        named = replace(table, name=table_name(namespace))
-        whole = replace(config, source_consistent_read=True, qps_full_batch_num=None)
-        super().__init__(client, named, whole, Pace(math.inf, None, stop), rooms)
-
-    def _scan(self, request: bytes, room: Callable[[], PageRoom]) -> SourcePage:
-        with _refusals(self._namespace):
-            return super()._scan(request, room)
-
-    def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
-        with _refusals(self._namespace):
-            return super()._ask(keys, whole)
-
-
-class ItemTable(Stored):
-    """The Stored of a table. It is read consistently, by the code that reads the source.
+class ItemTable(SourceTable, Stored):
+    """The Stored of a table. It is read as a table of the source is, consistently, without a limit.
 
     A document is an item as JSON. The protocol has no fence: what a process of a repair that was
     killed has sent can land later, if the item is still as it was.
@@ -91,24 +55,38 @@ class ItemTable(Stored):
         stop: threading.Event,
         rooms: PageRooms,
     ) -> None:
+        named = replace(table, name=table_name(namespace))
+        whole = replace(config, source_consistent_read=True, qps_full_batch_num=None)
+        super().__init__(target.client, named, whole, Pace(math.inf, None, stop), rooms)
         self.namespace = namespace
         self._target = target
-        self._table = table
-        self._config = config
         self._seed = seed
-        self._client = target.client
-        self._name = table_name(namespace)
-        self._reader = _TargetReader(target.client, namespace, table, config, stop, rooms)
-        self.keys = self._reader.stored
+        self.keys = self.stored
         self._form = self.keys.ours.form
         self.digests = codec.digests(seed, self._form)
+
+    def _scan(self, request: bytes, room: Callable[[], PageRoom]) -> SourcePage:
+        with self._refusals():
+            return super()._scan(request, room)
+
+    def _ask(self, keys: list[Item], whole: bool) -> tuple[list[Item], list[Item]]:
+        with self._refusals():
+            return super()._ask(keys, whole)
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Have errors say which of the target's tables refused."""
+        try:
+            yield
+        except SourceError as error:
+            raise refusal(self.namespace, error) from error
 
     # ---- reading
 
     def match(self, page: SourcePage, *, scanned: bool) -> codec.Matcher:
         matcher = codec.matcher(page.packed, self._seed, self._form, self._form)
         if len(matcher):
-            matcher.match(self._reader.packed([self._key(item) for item in page.items]))
+            matcher.match(self.packed([self._key(item) for item in page.items]))
         return matcher
 
     def copies(
@@ -119,7 +97,7 @@ class ItemTable(Stored):
         by_key: dict[Identity, list[int]] = defaultdict(list)
         for number, key in enumerate(keys):
             by_key[self.keys.identity_of(key)].append(number)
-        page = self._reader.get([typed for typed, _ in keys])
+        page = self.get([typed for typed, _ in keys])
         for document, key in zip(page.documents, page.keys, strict=True):
             for number in by_key[self.keys.identity_of(key)]:
                 copies[number].append(document)
@@ -145,36 +123,35 @@ class ItemTable(Stored):
         return [KeyRange(segment=number, segments=count) for number in range(count)]
 
     def batches(self, part: KeyRange) -> Iterator[bytes | memoryview]:
-        for page in self._reader.pages(part.segment, part.segments, filtered=False, only_keys=True):
+        for page in self.pages(part.segment, part.segments, only_keys=True):
             for item, reason in page.unfit:
                 key = json.dumps(self._key(item))
                 raise RunError(f"{self.namespace}: the key {key} cannot be compared: {reason}")
             yield page.packed
 
     def key(self, document: bytes) -> Key:
-        return self._reader.decoded(document)
+        return self.decoded(document)
 
     def some_keys(self, count: int) -> list[Key]:
         segments = max(1, self._table.items // _VISIT)
         found: list[Item] = []
         for segment in random.sample(range(segments), min(segments, -(-count // _VISIT))):
-            page = self._reader.page(segment, segments, None, _VISIT, filtered=False)
+            page = self.page(segment, segments, None, _VISIT, only_keys=True)
             found += map(self._key, page.items)
-        return self._reader.stored_keys(found[:count])
+        return self.stored_keys(found[:count])
 
     def documents_of(self, keys: list[Key]) -> list[Key]:
-        return self._reader.stored_keys(self._reader.get(self._typed(keys), whole=False).items)
+        return self.stored_keys(self.get(self._typed(keys), whole=False).items)
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
-        return self._reader.get(self._typed([key])).documents
+        return self.get(self._typed([key])).documents
 
     def holds(self, key: Mapping[str, Any]) -> bool:
-        return bool(self._reader.get(self._typed([key]), whole=False).count)
+        return bool(self.get(self._typed([key]), whole=False).count)
 
     def missing_indexes(self) -> list[str]:
-        return missing_indexes(
-            self._table, self._config, self._target.describe(self.namespace) or {}
-        )
+        described = self._target.describe(self.namespace) or {}
+        return missing_indexes(self._table, self._config, described)
 
     def patiently(self, call: Callable[[], T]) -> T:
         """The client does that."""
@@ -192,7 +169,7 @@ class ItemTable(Stored):
         self._put(document, _unchanged(old))
 
     def delete_unchanged(self, document: bytes) -> None:
-        request = {"TableName": self._name, "Key": self._key(loaded(document))}
+        request = {"TableName": self._table.name, "Key": self._key(loaded(document))}
         self._write("DeleteItem", request | _unchanged(document))
 
     def build_indexes(self) -> None:
@@ -200,7 +177,7 @@ class ItemTable(Stored):
         self._target.writer(self.namespace, self._table).build_indexes(lambda line: None)
 
     def _put(self, document: bytes, condition: dict[str, Any]) -> None:
-        request = {"TableName": self._name, "Item": orjson.Fragment(document)}
+        request = {"TableName": self._table.name, "Item": orjson.Fragment(document)}
         self._write("PutItem", request | condition)
 
     def _write(self, operation: str, request: dict[str, Any]) -> None:

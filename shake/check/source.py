@@ -105,11 +105,10 @@ class SourceTable:
         start: bytes | None,
         limit: int | None = None,
         *,
-        filtered: bool = True,
         only_keys: bool = False,
         room: Callable[[], PageRoom] = PageRoom,
     ) -> SourcePage:
-        """One page of a segment, through the scan filter of the configuration or without.
+        """One page of a segment, through the scan filter; or all of its keys.
 
         It lies in ``room``, which is called when the request is on its way.
         """
@@ -119,7 +118,7 @@ class SourceTable:
             total_segments=segments,
             limit=limit or config.qps_full_batch_num,
             consistent=config.source_consistent_read,
-            filter=config.scan_filter if filtered else None,
+            filter=None if only_keys else config.scan_filter,
             attributes=tuple(key.name for key in self._table.keys) if only_keys else (),
         )
         request = plan.request(segment, start)
@@ -140,19 +139,12 @@ class SourceTable:
         return self._read(body, room())
 
     def pages(
-        self,
-        segment: int,
-        segments: int,
-        start: bytes | None = None,
-        *,
-        filtered: bool = True,
-        only_keys: bool = False,
+        self, segment: int, segments: int, start: bytes | None = None, *, only_keys: bool = False
     ) -> Iterator[SourcePage]:
         """All pages of a segment from ``start`` on, each until the next one is asked for."""
-        settings = {"filtered": filtered, "only_keys": only_keys}
         while True:
             with self._rooms.lease() as room:
-                page = self.page(segment, segments, start, room=room, **settings)
+                page = self.page(segment, segments, start, only_keys=only_keys, room=room)
                 yield page
             start = page.last_key
             if start is None:
