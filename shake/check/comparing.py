@@ -71,7 +71,6 @@ class Comparison:
         self._part = part
         self._progress = progress
         self._state = self._base = state
-        self._segments = state.segments
         self._record = record
         self._durable: dict[int, int] = {}  # of each process: how many differences
         self._saved = inf  # when the last save was, or before which none is made
@@ -160,10 +159,11 @@ class Comparison:
         self._saved = time.monotonic()
 
     def _compare_items(self) -> None:
+        segments = self._state.segments
         positions = {one.segment: one for one in self._state.positions}
         pieces = [
-            messages.Compare(n, self._segments, positions[n].start if n in positions else None)
-            for n in range(self._segments)
+            messages.Compare(n, segments, positions[n].start if n in positions else None)
+            for n in range(segments)
             if n not in positions or not positions[n].over
         ]
         self._crew.run_all(pieces)
@@ -173,14 +173,16 @@ class Comparison:
         self._enter(CheckPhase.KEYS, self._part.sides.stored.ranges(parts))
 
     def _read_keys(self) -> None:
-        state = self._state
-        self._progress.reading_keys(state.found.keys)
-        pieces = [
-            messages.ReadKeys(n, one) for n, one in enumerate(state.ranges) if n not in state.over
-        ]
-        self._crew.run_all(pieces)
+        self._progress.reading_keys(self._state.found.keys)
+        self._run_parts(messages.ReadKeys)
         self._step_done()
-        self._enter(CheckPhase.EXTRAS, state.ranges)
+        self._enter(CheckPhase.EXTRAS, self._state.ranges)
+
+    def _run_parts(self, work: type[messages.ReadKeys] | type[messages.NameExtras]) -> None:
+        """Have the parts of the target done that are not yet."""
+        over = set(self._state.over)
+        parts = enumerate(self._state.ranges)
+        self._crew.run_all([work(number, part) for number, part in parts if number not in over])
 
     def _name_extras(self) -> None:
         state = self._state
@@ -190,35 +192,28 @@ class Comparison:
             at_once = max(1, _HELD * BUCKETS // max(1, keys))
             rest = sorted(unequal)
             for first in range(0, len(rest), at_once):
-                buckets = messages.LookFor(tuple(rest[first : first + at_once]))
-                self._count_again(buckets, list(state.ranges))
+                self._count_again(messages.LookFor(tuple(rest[first : first + at_once])))
         elif unequal:
             asked = state.theirs.keys * len(unequal) // BUCKETS
             if asked > _MANY:
                 log.warning(_ASKED, self._plan.table.name, count(asked))
             self._progress.reading_keys(state.theirs.keys)
             self._crew.all(messages.LookFor(tuple(unequal)))
-            pieces = [
-                messages.NameExtras(n, one)
-                for n, one in enumerate(state.ranges)
-                if n not in state.over
-            ]
-            self._crew.run_all(pieces)
+            self._run_parts(messages.NameExtras)
             self._crew.all(messages.ResolveDoubts())
 
-    def _count_again(self, buckets: messages.LookFor, ranges: list[KeyRange]) -> None:
+    def _count_again(self, buckets: messages.LookFor) -> None:
         """Compare the keys of some buckets by reading the whole source once more.
 
         For keys that have become doubles, from which no way leads back to the item.
         """
-        crew, segments = self._crew, self._segments
+        crew, segments = self._crew, self._state.segments
         crew.all(buckets)
-        held = crew.each([messages.ListKeys(one) for one in ranges], messages.Keys)
+        held = crew.each([messages.ListKeys(one) for one in self._state.ranges], messages.Keys)
         theirs = [bson.decode(key, DECODED) for keys in held for key in keys.documents]
         ours: Counter[bytes] = Counter()
-        for some in crew.each(
-            [messages.CountItems(n, segments) for n in range(segments)], messages.Counts
-        ):
+        counted = [messages.CountItems(n, segments) for n in range(segments)]
+        for some in crew.each(counted, messages.Counts):
             ours.update(some.digests)
         self._part.extras.compare(ours, theirs)
 
