@@ -23,8 +23,8 @@ from shake.targets.same_collection import mismatch
 log = logging.getLogger("shake.check")
 
 
-class MismatchError(RefusedError):
-    """Source table and collection do not belong together, or the copy is not complete."""
+class CheckRefused(RefusedError):
+    """The check, or the repair, is not allowed, or not now; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Belonging:
     repair: bool
 
     def verify(self, tables: list[Table]) -> None:
-        """Raise MismatchError where one of the tables must not be compared, or repaired."""
+        """Raise CheckRefused where one of the tables must not be compared, or repaired."""
         for problem in (problem for table in tables for problem in self._problems(table)):
-            raise MismatchError(problem)
+            raise CheckRefused(problem)
 
     def verify_again(self, table: Table) -> None:
         """Raise RunError where the collection was dropped or replaced during the check."""

@@ -12,6 +12,7 @@ from math import inf
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+from shake.check.belonging import CheckRefused
 from shake.check.meaning import Item
 from shake.check.source import loaded
 from shake.clock import boot_clock
@@ -37,7 +38,7 @@ _LISTED_WITHIN, _LOOK_EVERY = 60.0, 1.0
 _ROUNDED, _DISORDER = 60.0, 2.0
 
 
-class FullCheckNeeded(RefusedError):
+class FullCheckNeeded(CheckRefused):
     """What has changed since the last check is not known any more."""
 
     def __init__(self, table: str, reason: str) -> None:

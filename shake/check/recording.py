@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from shake.check.belonging import CheckRefused
 from shake.check.findings import Difference
 from shake.check.part import CheckConnections
 from shake.check.plan import CheckPlan
@@ -24,10 +25,6 @@ from shake.schema import Table
 from shake.stream.beginning import first_shards
 
 log = logging.getLogger("shake.check")
-
-
-class CheckHeld(RefusedError):
-    """Another check of the task runs."""
 
 
 class RecordedCheck:
@@ -184,7 +181,7 @@ def recording(
 ) -> Iterator[Recording | None]:
     """Hold the right to check this task; None where the checkpoint store takes no writes.
 
-    ``since``: an interrupted check stays as it is. Raises CheckHeld while another check of the
+    ``since``: an interrupted check stays as it is. Raises CheckRefused while another check of the
     task runs.
     """
     config = opened.config
@@ -198,7 +195,7 @@ def recording(
         try:
             lock = TaskLock.acquire(store, notice=log.info, name=CHECK)
         except TaskHeld as error:
-            raise CheckHeld(
+            raise CheckRefused(
                 f"{error.holder} checks task {config.id} already: wait until it has ended"
             ) from error
         with lock.held():

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shake.check.belonging import CheckRefused
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import KeptItems
@@ -16,17 +17,12 @@ from shake.checkpoint.stream_records import repair_sessions
 from shake.checkpoint.task_lock import TaskHeld, TaskLock
 from shake.config import Config
 from shake.config.secrets import hosts
-from shake.errors import RefusedError
 from shake.plan.warnings import several_users
 from shake.schema import Table
 from shake.status.figures import utc
 from shake.targets.contract import Fence, Target
 
 log = logging.getLogger("shake.check")
-
-
-class RepairRefused(RefusedError):
-    """The target must not be repaired now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +44,13 @@ class Repairs:
         self._lock.check()
         record, _ = self._checkpoints.load(table.name)
         if record and not record.published:  # what is repaired before its turn is copied once more
-            raise RepairRefused(
+            raise CheckRefused(
                 f"table {table.name}: the copy is not complete (status {record.phase.value}), so "
                 "there is nothing to repair yet: let shake run finish it"
             )
         namespace = self._config.namespace(table.name)
         if (found := self._target.find(namespace, table)) is None:
-            raise RepairRefused(
+            raise CheckRefused(
                 f"collection {namespace} is missing: it has gone since the check began"
             )
         self._save_user(table.name, record)
@@ -83,7 +79,7 @@ class Repairs:
 def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[Repairs]:
     """Hold the task lock, so that no supervisor runs the task meanwhile.
 
-    Raises RepairRefused while one does and, but ``after_cutover``, where the last run was the
+    Raises CheckRefused while one does and, but ``after_cutover``, where the last run was the
     cutover: the target can have newer content since. Raises TaskLockLost, at the end, where one has
     begun since.
     """
@@ -91,7 +87,7 @@ def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[R
         try:
             lock = TaskLock.acquire(store, notice=log.warning)
         except TaskHeld as error:
-            raise RepairRefused(
+            raise CheckRefused(
                 f"{error.holder} runs this task, and would apply changes beside --repair: stop it "
                 "first, repair, and start it again; or check without --repair"
             ) from error
@@ -100,7 +96,7 @@ def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[R
         with lock.held():
             last = Checkpoints(store).load_summary()
             if last and last.finished_by_cutover and not after_cutover:
-                raise RepairRefused(
+                raise CheckRefused(
                     f"the last run of this task was finished at {utc(last.at)}, by "
                     "--until-consistent or finish. Since then users can have written to the "
                     "target, and --repair would put the source's content over theirs. If nothing "

@@ -11,11 +11,8 @@ from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from shake.check.belonging import MismatchError
-from shake.check.changes import FullCheckNeeded
+from shake.check.belonging import CheckRefused
 from shake.check.findings import Findings
-from shake.check.recording import CheckHeld
-from shake.check.repairing import RepairRefused
 from shake.check.report import Report
 from shake.check.run import CheckOptions, check
 from shake.check.sides import Repair
@@ -35,9 +32,6 @@ log = logging.getLogger("shake.check")
 #: As of diff(1): 1 is said only where a difference is proven.
 EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
 
-#: Errors of status REFUSED.
-_REFUSALS = (MismatchError, RepairRefused, CheckHeld, FullCheckNeeded)
-
 #: Seconds between two pictures of the progress.
 _REFRESH = 0.5
 
@@ -55,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     return command.run(
         options,
         body,
-        failed=lambda error: REFUSED if isinstance(error, _REFUSALS) else TROUBLE,
+        failed=lambda error: REFUSED if isinstance(error, CheckRefused) else TROUBLE,
         stopped=("stopped before its end, nothing is proven", TROUBLE),
     )
 
@@ -194,7 +188,7 @@ def _confirm(
     collections: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Say what --repair will do and, but with --yes, ask. Raises RepairRefused for a no."""
+    """Say what --repair will do and, but with --yes, ask. Raises CheckRefused for a no."""
     say(
         f"--repair stores what is missing or different in {in_short([*collections])} at "
         f"{hosts(config.target_address)}"
@@ -214,7 +208,7 @@ def _confirm(
     sys.stderr.write("continue? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise RepairRefused("not confirmed: nothing was changed")
+        raise CheckRefused("not confirmed: nothing was changed")
 
 
 def _verdict(
