@@ -1,9 +1,11 @@
-"""Both sides of one table under check, and the listener that receives findings."""
+"""Both sides of one table under check, what is kept of it, and who receives the findings."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,12 +14,17 @@ from typing import NamedTuple, Protocol
 from shake.check.findings import KEPT, Difference
 from shake.check.following import Following
 from shake.check.gate import Gate
-from shake.check.kept import Keeping
 from shake.check.meaning import Item
 from shake.check.source import SourceTable
 from shake.check.stored import Stored
+from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
+from shake.checkpoint.store import Store, StoreUnavailable, attach_store
+from shake.codec.typed import meaning
 from shake.config import Config
 from shake.schema import Table
+
+#: Seconds for which what was read of kept items counts.
+_FRESH = 1.0
 
 
 class Advanced(NamedTuple):
@@ -49,6 +56,35 @@ class Listener(Protocol):
 
     def advanced(self, more: Advanced) -> None:
         """More is done."""
+
+
+class Keeping:
+    """What the task has kept of a table; read when it is first needed. Thread-safe."""
+
+    def __init__(self, config: Config, table: str) -> None:
+        self._config = config
+        self._table = table
+        self._store: Store | None = None
+        self._lock = threading.Lock()
+        self._read = float("-inf")
+        self._items: dict[str, KeptItem] = {}
+
+    def is_kept(self, key: Item, item: Item) -> bool:
+        """Whether this item is kept, and not an earlier or later one of its key."""
+        kept = self._of(key)
+        return kept is not None and bool(
+            meaning({"M": json.loads(kept.item)}) == meaning({"M": item})
+        )
+
+    def _of(self, key: Item) -> KeptItem | None:
+        with self._lock:
+            if time.monotonic() > self._read + _FRESH:
+                self._store = self._store or attach_store(self._config)
+                with contextlib.suppress(StoreUnavailable):
+                    found = KeptItems(self._store, self._table).items()
+                    self._items = {item.id: item for item in found}
+                self._read = time.monotonic()
+            return self._items.get(entry_id(key))
 
 
 class Repair(IntEnum):
