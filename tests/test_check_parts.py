@@ -19,10 +19,10 @@ from shake.check import fingerprint
 from shake.check.findings import Difference, Findings
 from shake.check.fingerprint import Fingerprint, Sums, marks
 from shake.check.keys import SourceKey, StoredKeys
-from shake.check.pace import Pace
 from shake.check.plan import plan
 from shake.check.progress import CheckProgress
 from shake.check.sides import Advanced
+from shake.check.source import Pace
 from shake.codec.contract import KeyForm
 from shake.config import Config
 from shake.config.kinds import ReadBudget

@@ -17,9 +17,8 @@ import orjson
 from shake import codec
 from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
-from shake.check.pace import Pace
 from shake.check.rooms import PageRoom, PageRooms
-from shake.check.source import SourcePage, SourceTable, dumped, loaded
+from shake.check.source import Pace, SourcePage, SourceTable, dumped, loaded
 from shake.check.stored import DocumentRefused, Key, KeyRange, T
 from shake.codec.typed import meaning
 from shake.config import Config

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,11 +18,11 @@ from shake import codec
 from shake.check.documents import DECODED, cut
 from shake.check.keys import SourceKey, StoredKeys, stored_keys, typed_identity
 from shake.check.meaning import Item
-from shake.check.pace import Pace
 from shake.check.rooms import PageRoom, PageRooms
 from shake.codec.objectid import segment_prefix
 from shake.config import Config
-from shake.errors import ItemError, RunError
+from shake.errors import ItemError, RunError, Stopped
+from shake.limits import Limiter
 from shake.schema import Table
 from shake.source.client import Client
 from shake.source.scan import ScanPlan
@@ -80,6 +82,53 @@ class ItemPage(SourcePage):
     @cached_property
     def keys(self) -> list[SourceKey]:
         return [self.stored_keys.key_of(item) for item in self.items]
+
+
+class Pace:
+    """Holds the reading of one table to ``calls`` and ``capacity`` units a second.
+
+    ``spent`` is called with the units that calls have consumed.
+
+    Each of several processes has its share of both (see CheckPart), and its own reservations.
+    """
+
+    def __init__(
+        self,
+        calls: float,
+        capacity: float | None,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[float], None] = lambda units: None,
+    ) -> None:
+        self._limiter = Limiter(calls, capacity, clock(), burst=1.0)
+        self._stop = stop
+        self._spent = spent
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Wait until one call may go out. Raises Stopped when the check ends."""
+        while wait := self._try():
+            if self._stop.wait(wait):
+                raise Stopped
+
+    def used(self, capacity: float) -> None:
+        """A call has consumed so many units."""
+        with self._lock:
+            self._limiter.used(capacity)
+        self._spent(capacity)
+
+    def failed(self) -> None:
+        """A call has no answer that says what it has consumed."""
+        with self._lock:
+            self._limiter.failed(throttled=False)
+
+    def _try(self) -> float:
+        with self._lock:
+            wait = self._limiter.wait(self._clock())
+            if not wait:
+                self._limiter.take()
+            return wait
 
 
 class SourceTable:
