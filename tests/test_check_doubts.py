@@ -12,7 +12,7 @@ import pytest
 
 from shake.check import doubts as module
 from shake.check.doubts import Doubts, Mismatch
-from shake.check.following import NO_POINT, Following, SavedPoint, Wait
+from shake.check.following import Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Store
@@ -188,7 +188,7 @@ def test_a_task_on_another_machine_runs_while_it_renews_its_lock(
             lock.renew()
     assert seen.runs == renewed
     wanted = Wait.NOT_YET if renewed else Wait.NO_TASK
-    assert seen.wait("t", 0.0, NO_POINT, world.now) is wanted
+    assert seen.wait("t", 0.0, SavedPoint(), world.now) is wanted
 
 
 def test_how_far_changes_are_applied_survives_the_store(store: FileStore) -> None:

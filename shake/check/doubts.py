@@ -14,12 +14,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from shake.backoff import Backoff
-from shake.check.following import NO_POINT, Following, SavedPoint, Wait
+from shake.check.following import Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.errors import Stopped
 
@@ -77,7 +77,7 @@ class _Doubt:
     due: float
     state: bytes = b""
     moment: float = 0.0
-    point: SavedPoint = NO_POINT
+    point: SavedPoint = field(default_factory=SavedPoint)
     since: float = 0.0
     confirmed: int = 0
     tries: int = 0

@@ -33,10 +33,6 @@ class SavedPoint(NamedTuple):
     number: int = 0
 
 
-#: Of a task that has saved nothing.
-NO_POINT = SavedPoint()
-
-
 class Wait(Enum):
     """Whether the changes made before a moment are applied."""
 

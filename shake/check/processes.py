@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing import TimeoutError
@@ -16,7 +16,7 @@ from shake.check.findings import Difference
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
 from shake.check.sides import Advanced, Listener, Repair
-from shake.check.snapshot import CheckSnapshot, Joined, SumsPart
+from shake.check.snapshot import CheckSnapshot, SumsPart
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.alike import spawn_alike
@@ -122,7 +122,7 @@ class CheckProcesses(Crew):
         self._children: list[CheckChild] = []
         self._count = 0  # of those that work on the present table
         self._results: deque[tuple[int, messages.Result]] = deque()
-        self._joined: list[Joined] = []
+        self._sums: defaultdict[tuple[int, bool], bytearray] = defaultdict(bytearray)
         self._snapshots: dict[int, CheckSnapshot] = {}
         self._tick: Callable[[], None] = _nothing
         self._loop = Loop()
@@ -198,7 +198,6 @@ class CheckProcesses(Crew):
                 "machine has no room for so many; use fewer --workers"
             ) from error
         for number, (process, ours) in enumerate(spawned, len(self._children)):
-            self._joined.append(Joined())
             channel = SupervisorChannel(ours, messages.CHECKER)
             self._children.append(
                 Child(
@@ -224,10 +223,14 @@ class CheckProcesses(Crew):
                 self._children[number].send(messages.Settled(settled))
             case Advanced():
                 self._listener.advanced(message)
-            case SumsPart():
-                self._joined[number].add(message)
+            case SumsPart(theirs, packed):
+                self._sums[number, theirs] += packed
             case CheckSnapshot():
-                self._snapshots[number] = self._joined[number].end(message)
+                found, others = (bytes(self._sums.pop((number, one), b"")) for one in (False, True))
+                self._snapshots[number] = message._replace(
+                    found=message.found._replace(packed=found),
+                    theirs=message.theirs._replace(packed=others),
+                )
             case Log(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Failed(text, detail):

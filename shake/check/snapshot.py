@@ -58,24 +58,6 @@ def messages_of(snapshot: CheckSnapshot) -> Iterator[SumsPart | CheckSnapshot]:
     yield snapshot._replace(found=found, theirs=others)
 
 
-class Joined:
-    """Snapshots of their messages."""
-
-    def __init__(self) -> None:
-        self._sums = [bytearray(), bytearray()]
-
-    def add(self, part: SumsPart) -> None:
-        self._sums[part.theirs].extend(part.packed)
-
-    def end(self, last: CheckSnapshot) -> CheckSnapshot:
-        """The snapshot of which this is the last message."""
-        found, theirs = map(bytes, self._sums)
-        self._sums = [bytearray(), bytearray()]
-        return last._replace(
-            found=last.found._replace(packed=found), theirs=last.theirs._replace(packed=theirs)
-        )
-
-
 class UnsavedFindings:
     """Passes on to a listener what a process finds, and keeps what is not durable yet."""
 

@@ -209,7 +209,7 @@ class StoredTable(Stored):
         there = set()
         for index in self.patiently(lambda: list(self._collection.list_indexes())):
             if not index.get("sparse") and "partialFilterExpression" not in index:
-                key = tuple((path, _direction(value)) for path, value in index["key"].items())
+                key = tuple(index["key"].items())
                 there.add((key, bool(index.get("unique"))))
         wanted = wanted_indexes(self._table, self._config)
         return [str(index) for index in wanted if (index.fields, index.unique) not in there]
@@ -354,7 +354,3 @@ def _bound(order: tuple[str, ...], values: bytes) -> list[tuple[str, Any]]:
 def _decoded(batches: Any) -> Iterator[dict[str, Any]]:
     for batch in batches:
         yield from bson.decode_all(batch, DECODED)
-
-
-def _direction(value: Any) -> int | str:
-    return value if isinstance(value, str) else int(value)
