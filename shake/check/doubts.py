@@ -167,14 +167,14 @@ class Doubts(Generic[V]):
                 for one in self._waiting.values()
                 if one.due <= now and one.key not in self._busy
             ]
-            waits = {one.key: self._wait(one) for one in due}
+            waits = {
+                one.key: self._following.wait(self._table, one.moment, one.point, one.since)
+                for one in due
+            }
             ready = [key for key, wait in waits.items() if wait in (Wait.APPLIED, Wait.NO_TASK)]
             stuck = [key for key, wait in waits.items() if wait is Wait.STUCK]
             self._busy |= {*ready, *stuck}
         return ready, stuck
-
-    def _wait(self, doubt: _Doubt) -> Wait:
-        return self._following.wait(self._table, doubt.moment, doubt.point, doubt.since)
 
     def _look(self, keys: list[bytes]) -> None:
         """Look at busy keys, and decide what can be decided."""

@@ -121,7 +121,7 @@ class Findings:
     def begin(self, header: Mapping[str, Any]) -> None:
         """Write the header of the report."""
         self.begun = True
-        self._write({"format": FORMAT, **header})
+        self.write_line(json.dumps({"format": FORMAT, **header}))
 
     def end(self, verdict: str, reason: str = "") -> None:
         """Write the verdict, the last line of the report; ``reason`` is why there is no proof."""
@@ -136,10 +136,7 @@ class Findings:
             "repaired": self.repaired,
             "tables": tables,
         }
-        self._write(line | ({"reason": reason} if reason else {}))
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self.write_line(json.dumps(line))
+        self.write_line(json.dumps(line | ({"reason": reason} if reason else {})))
 
     def write_line(self, line: str) -> None:
         """Write a line to the report."""

@@ -98,14 +98,10 @@ class Fingerprint:
             codec.add_sums(self._sums, other._sums)
             self.keys += other.keys
 
-    def brief(self) -> Sums:
-        """The same as :meth:`sums`, without the sums of no key."""
-        return self.sums() if self.keys else NO_SUMS
-
     def sums(self) -> Sums:
         """All that it holds, to be sent to another process and merged there, or saved."""
         with self._lock:
-            return Sums(self._seed, self.keys, self._sums.tobytes())
+            return Sums(self._seed, self.keys, self._sums.tobytes() if self.keys else b"")
 
 
 def marks(buckets: Iterable[int]) -> bytes:

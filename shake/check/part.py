@@ -168,13 +168,11 @@ class CheckPart:
 
     def compare_keys(self, keys: list[Item]) -> None:
         """Compare typed keys, whether or not there is an item or a document of them."""
-        self.items.doubts.make_room()
-        with self._gate.step():
-            self.items.put(keys)
-        if not self.sides.stored.keys.lossy:
-            self.extras.doubts.make_room()
+        direction: Items | Extras
+        for direction in (self.items, self.extras):
+            direction.doubts.make_room()
             with self._gate.step():
-                self.extras.put(keys)
+                direction.put(keys)
 
     def snapshot(self, durable: int) -> CheckSnapshot:
         """What is done so far; the first differences, so many, are durable. Raises Unfinished."""
@@ -187,8 +185,8 @@ class CheckPart:
                 tuple(self.items.positions.values()),
                 tuple(self.extras.read_parts),
                 tuple(self.extras.named_parts),
-                self.items.found.brief(),
-                self.extras.theirs.brief(),
+                self.items.found.sums(),
+                self.extras.theirs.sums(),
                 tuple(self.items.doubts.held()),
                 tuple(self.extras.doubts.held()),
             )

@@ -156,8 +156,8 @@ class _Run:
     recording: Recording | None
     say: Callable[[str], None]
 
-    def announce(self, plans: list[CheckPlan]) -> None:
-        """Say, and write into the report, what is about to be done."""
+    def check_all(self, plans: list[CheckPlan], reporter: Reporter, refresh: float) -> None:
+        """Say what is about to be done. Check one table after the other; show and save progress."""
         config, options = self.opened.config, self.options
         tables = [one.table for one in plans]
         if options.repair:
@@ -167,10 +167,6 @@ class _Run:
             for one in plans:
                 self.say(one.describe(config))
         self.findings.begin(_header(config, options, tables))
-
-    def check_all(self, plans: list[CheckPlan], reporter: Reporter, refresh: float) -> None:
-        """Check one table after the other; show and save how far that is."""
-        self.announce(plans)
         saves: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.recording:
             saves = saving(self.recording.checks, self.progress, len(plans))

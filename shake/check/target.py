@@ -221,9 +221,10 @@ class StoredTable(Stored):
     # ---- repair
 
     def add(self, document: bytes) -> bytes:
-        new = self._stored(document)
-        self._write("insert", new)
-        return new
+        if not self.keys.by_id:
+            document = _headed({"_id": ObjectId()}, content(document, self._config))
+        self._write("insert", document)
+        return document
 
     def replace(self, old: bytes, document: bytes) -> None:
         """An ObjectId stays."""
@@ -248,12 +249,6 @@ class StoredTable(Stored):
         """
         same = {"$expr": {"$eq": ["$$ROOT", {"$literal": opened(document)}]}}
         return self.keys.exactly(keyed(document)) | same
-
-    def _stored(self, document: bytes) -> bytes:
-        """One of the codec's documents as it is to be inserted, with a new ObjectId."""
-        if self.keys.by_id:
-            return document
-        return _headed({"_id": ObjectId()}, content(document, self._config))
 
     def _write(self, command: str, statement: bytes) -> None:
         """Carry out one statement; an insert of a key that is there does nothing.
