@@ -18,8 +18,7 @@ import pytest
 from shake.check.findings import Difference
 from shake.check.fingerprint import Fingerprint, Sums
 from shake.check.sides import Advanced
-from shake.check.snapshot import ScanPosition
-from shake.check.state import CheckPhase, CheckState
+from shake.check.state import CheckPhase, CheckState, ScanPosition
 from shake.check.stored import KeyRange
 from shake.checkpoint.checks import Checks, TableCheck
 from shake.checkpoint.contract import Document, Superseded

@@ -14,7 +14,7 @@ from shake.check.findings import Difference
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart, connect
 from shake.check.sides import Advanced
-from shake.check.snapshot import messages_of
+from shake.check.state import messages_of
 from shake.config import Config
 from shake.process import entry as child
 from shake.process.allocator import release_free_memory

@@ -21,8 +21,7 @@ from shake.check.plan import CheckPlan
 from shake.check.processes import CheckProcesses, Crew, OneProcess
 from shake.check.progress import CheckProgress
 from shake.check.recording import RecordedCheck
-from shake.check.snapshot import CheckSnapshot
-from shake.check.state import CheckPhase, CheckState
+from shake.check.state import CheckPhase, CheckSnapshot, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
 from shake.errors import RunError

@@ -20,8 +20,8 @@ from shake.check.fingerprint import Fingerprint
 from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.sides import Advanced, Sides
-from shake.check.snapshot import ScanPosition
 from shake.check.source import SourcePage
+from shake.check.state import ScanPosition
 from shake.check.stored import DocumentRefused
 from shake.checkpoint.kept import entry_id
 from shake.errors import Stopped

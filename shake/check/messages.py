@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from shake.check.findings import Difference
 from shake.check.sides import Advanced, Repair
-from shake.check.snapshot import CheckSnapshot, SumsPart
+from shake.check.state import CheckSnapshot, SumsPart
 from shake.check.stored import KeyRange
 from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild

@@ -17,8 +17,8 @@ from shake.check.items import Items
 from shake.check.meaning import Item
 from shake.check.rooms import PageRooms
 from shake.check.sides import Advanced, Keeping, Listener, Repair, Sides
-from shake.check.snapshot import CheckSnapshot, UnsavedFindings
 from shake.check.source import Pace, SourceTable
+from shake.check.state import CheckSnapshot, UnsavedFindings
 from shake.check.stored import Stored
 from shake.check.target import StoredTable
 from shake.config import Config

@@ -16,7 +16,7 @@ from shake.check.findings import Difference
 from shake.check.gate import Unfinished
 from shake.check.part import CheckPart
 from shake.check.sides import Advanced, Listener, Repair
-from shake.check.snapshot import CheckSnapshot, SumsPart
+from shake.check.state import CheckSnapshot, SumsPart
 from shake.config import Config
 from shake.errors import RunError
 from shake.process.alike import spawn_alike
