@@ -96,9 +96,20 @@ class Belonging:
         return f"{line}; task {self.config.id} has no checkpoint that says whether it is its copy"
 
     def _problems(self, table: Table) -> Iterator[str]:
-        saved = self.checkpoints.get(table.name)
+        namespace, saved = self.config.namespace(table.name), self.checkpoints.get(table.name)
+        # A collection that another task, or another program, has filled can be checked too.
         if saved is None:
-            yield from self._unknown(table, self._found(table))
+            if (found := self.target.seen(namespace, table)) is None:
+                yield (
+                    f"collection {namespace} does not exist, and task {self.config.id} has not "
+                    f"copied table {table.name} yet (it has no checkpoint): copy it with shake "
+                    "run, or check id, target.address and namespace.map"
+                )
+            elif self.repair and not found.has_key_index:
+                yield (
+                    f"collection {namespace} lacks the unique index on the key of table "
+                    f"{table.name}, so --repair could store an item twice: build that index"
+                )
             return
         if difference := saved_origin(saved.identity, saved.stream).difference(table.origin):
             yield another_table(self.config, table.name, difference)
@@ -110,27 +121,9 @@ class Belonging:
                     f"{saved.record.phase.value}), so there is nothing to compare yet: let "
                     "shake run finish it"
                 )
-        held = Location(self.config.namespace(table.name), saved.identity.collection_uuid)
-        found = self._found(table)
+        held = Location(namespace, saved.identity.collection_uuid)
+        found = self.target.seen(namespace, table)
         if found and not self.repair:  # the check reports the missing index among the differences
             found = found._replace(has_key_index=True)
         if problem := mismatch(self.config, table.name, held, found, saved.identity.server):
             yield problem
-
-    def _unknown(self, table: Table, found: Found | None) -> Iterator[str]:
-        """A collection that another task, or another program, has filled can be checked too."""
-        namespace = self.config.namespace(table.name)
-        if found is None:
-            yield (
-                f"collection {namespace} does not exist, and task {self.config.id} has not copied "
-                f"table {table.name} yet (it has no checkpoint): copy it with shake run, or "
-                "check id, target.address and namespace.map"
-            )
-        elif self.repair and not found.has_key_index:
-            yield (
-                f"collection {namespace} lacks the unique index on the key of table {table.name}, "
-                "so --repair could store an item twice: build that index"
-            )
-
-    def _found(self, table: Table) -> Found | None:
-        return self.target.seen(self.config.namespace(table.name), table)

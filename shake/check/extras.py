@@ -193,7 +193,7 @@ class Extras:
         self._sides.listener.advanced(Advanced(repaired=deletes))
         if deletes and not deleted:
             return
-        repaired = deletes and not stored.holds(document)
+        repaired = deletes and not stored.whole(document)
         self._sides.differ("extra", self._keys.shown(document), repaired=repaired, target=target)
 
     def _delete(self, key: Key, documents: list[bytes]) -> bool:

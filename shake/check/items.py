@@ -209,9 +209,10 @@ class Items:
 
         Returns the entry_id of all that need not be kept any more: both sides are equal.
         """
-        self._repair(keys, replays=True)
-        page = self._sides.source.get(keys)
-        _, verdicts = self._judge(page)
+        with self._sides.gate.step():
+            self._repair(keys, replays=True)
+            page = self._sides.source.get(keys)
+            _, verdicts = self._judge(page)
         wrong = [self._key(verdict.item) for verdict in verdicts if verdict.kind]
         wrong += [self._key(item) for item, _ in page.unfit]
         return set(map(entry_id, keys)) - set(map(entry_id, wrong))
@@ -235,18 +236,24 @@ class Items:
             sides.report_before_repair(
                 (self._key(one.item), one.copies) for one in wrong if one.copies
             )
-            added = []
+            added: list[tuple[Identity, bytes]] = []
             for verdict in wrong:
+                identity = identity_of(verdict.key)
                 try:
-                    added += self._repair_item(verdict)
+                    if inserted := self._repair_item(verdict):
+                        added.append((identity, inserted))
                 except DocumentRefused as error:
-                    refusals[identity_of(verdict.key)] = str(error)
+                    refusals[identity] = str(error)
                 sides.listener.advanced(Advanced(repaired=1))
             same, verdicts = self._judge(sides.source.get(keys))
             right = set(map(identity_of, same))
             right |= {identity_of(verdict.key) for verdict in verdicts if not verdict.kind}
             there = right | {identity_of(verdict.key) for verdict in verdicts}
-            self._withdraw(added, there)
+            # Of what was inserted, the source can have deleted items since. The replaced document
+            # of such an item is an extra document, as it was before.
+            for identity, document in added:
+                if identity not in there:
+                    sides.stored.delete_unchanged(document)
         for verdict in wrong:
             identity = identity_of(verdict.key)
             if identity not in there and not self._holds(verdict):
@@ -257,26 +264,16 @@ class Items:
         if not replays:
             self._count(same, verdicts)
 
-    def _repair_item(self, verdict: Verdict) -> list[bytes]:
-        """Make the item's document the only one of its key; return what was inserted."""
+    def _repair_item(self, verdict: Verdict) -> bytes:
+        """Make the item's document the only one of its key; return it if it was inserted."""
         stored = self._sides.stored
         for copy in verdict.copies[1:]:
             stored.delete_unchanged(copy)
         if not verdict.copies:
-            return [stored.add(verdict.document)]
+            return stored.add(verdict.document)
         if verdict.fields:
             stored.replace(verdict.copies[0], verdict.document)
-        return []
-
-    def _withdraw(self, added: list[bytes], there: set[Identity]) -> None:
-        """Delete what was inserted, and is unchanged, of items that the source has deleted since.
-
-        A replaced document of such an item is an extra document, as it was before.
-        """
-        stored = self._sides.stored
-        for document in added:
-            if stored.identity(document) not in there:
-                stored.delete_unchanged(document)
+        return b""
 
     def _holds(self, verdict: Verdict) -> bool:
         """Whether the target holds a document of the item's key now."""

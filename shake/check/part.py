@@ -161,11 +161,6 @@ class CheckPart:
                 unhandled(work)
         return messages.Done()
 
-    def replay(self, keys: list[Item]) -> set[str]:
-        """Store kept items that can be stored by now; see Items.replay."""
-        with self._gate.step():
-            return self.items.replay(keys)
-
     def compare_keys(self, keys: list[Item]) -> None:
         """Compare typed keys, whether or not there is an item or a document of them."""
         direction: Items | Extras

@@ -115,9 +115,6 @@ class ItemTable(SourceTable, Stored):
         """As DynamoDB JSON."""
         return json.dumps(loaded(document))
 
-    def identity(self, document: bytes) -> Identity:
-        return self.keys.identity_of(self.keys.key_of(loaded(document)))
-
     def ranges(self, count: int) -> list[KeyRange]:
         return [KeyRange(segment=number, segments=count) for number in range(count)]
 
@@ -144,9 +141,6 @@ class ItemTable(SourceTable, Stored):
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
         return self.get(self._typed([key])).documents
-
-    def holds(self, key: Mapping[str, Any]) -> bool:
-        return bool(self.get(self._typed([key]), whole=False).count)
 
     def missing_indexes(self) -> list[str]:
         described = self._target.describe(self.namespace) or {}

@@ -226,7 +226,7 @@ class _Run:
     def _replay(self, part: CheckPart, kept: KeptItems) -> None:
         """Store kept items that can be stored now. Remove those for which both sides are equal."""
         if keys := [json.loads(item.key) for item in kept.items()]:
-            stored = part.replay(keys)
+            stored = part.items.replay(keys)
             for key in stored:
                 kept.remove(key)
             self.say(

@@ -17,7 +17,6 @@ from shake.check.sides import Advanced, Listener
 from shake.check.stored import KeyRange
 from shake.process.packing import Packing
 
-
 #: Bytes of sums in a message.
 _PART = 128 * 1024
 

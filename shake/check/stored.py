@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from shake import codec
-from shake.check.keys import Identity, SourceKey, StoredKeys
+from shake.check.keys import SourceKey, StoredKeys
 from shake.check.meaning import Item
 from shake.check.source import SourcePage
 from shake.errors import RunError
@@ -68,9 +68,6 @@ class Stored(Protocol):
     def shown(self, document: bytes) -> str:
         """A stored document as JSON, each value with its exact type."""
 
-    def identity(self, document: bytes) -> Identity:
-        """The key of a document of a page."""
-
     def ranges(self, count: int) -> list[KeyRange]:
         """All that is stored, in about so many parts of about one size."""
 
@@ -91,9 +88,6 @@ class Stored(Protocol):
 
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
         """The stored documents of a key."""
-
-    def holds(self, key: Mapping[str, Any]) -> bool:
-        """Whether there is one."""
 
     def missing_indexes(self) -> list[str]:
         """The wanted indexes that the collection lacks."""

@@ -166,9 +166,6 @@ class StoredTable(Stored):
         [decoded] = bson.decode_all(document, DECODED)
         return json_util.dumps(decoded, json_options=json_util.CANONICAL_JSON_OPTIONS)
 
-    def identity(self, document: bytes) -> Identity:
-        return self.keys.identity(opened(document))
-
     def key(self, document: bytes) -> Key:
         return bson.decode(document, DECODED)
 
@@ -199,11 +196,6 @@ class StoredTable(Stored):
     def whole(self, key: Mapping[str, Any]) -> list[bytes]:
         """The documents of a key, and ``_id`` if that is given."""
         return self.patiently(lambda: list(self._find(self.keys.exactly(key))))
-
-    def holds(self, key: Mapping[str, Any]) -> bool:
-        """Whether a document of a key, and ``_id`` if that is given, is there."""
-        query = self.keys.exactly(key)
-        return self.patiently(lambda: self._collection.find_one(query, {"_id": 1}) is not None)
 
     def missing_indexes(self) -> list[str]:
         there = set()
