@@ -35,10 +35,10 @@ _DOUBLES = (
 class Extras:
     """Finds, reports and deletes extra documents in the target.
 
-    ``theirs`` has the keys of the target that were read, in ``read_parts``; the extra documents of
-    ``named_parts`` are named. ``marks`` are those of the buckets that
-    have been found unequal (see fingerprint.marks): the source is asked only for the few keys that
-    share one of them. It is the Comparer for its ``doubts``, each by a Key as BSON.
+    ``theirs`` has the keys of ``read_parts`` of the target; the extra documents of ``named_parts``
+    are named. ``marks`` are those of the buckets that have been found unequal (see
+    fingerprint.marks): the source is asked only for the few keys that share one of them. It is the
+    Comparer for its ``doubts``, each by a Key as BSON.
     """
 
     def __init__(self, sides: Sides, seed: bytes) -> None:

@@ -102,9 +102,7 @@ class CheckPart:
     Each of them keeps to its share of the limits, so that all together keep to the whole.
     """
 
-    def __init__(
-        self, opened: CheckConnections, begun: messages.Open, listener: Listener
-    ) -> None:
+    def __init__(self, opened: CheckConnections, begun: messages.Open, listener: Listener) -> None:
         config, table, processes = opened.config, begun.table, begun.processes
         self.begun = begun
         self.stop = opened.stop

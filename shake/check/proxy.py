@@ -8,7 +8,7 @@ import math
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -183,7 +183,7 @@ class ItemTable(SourceTable, Stored):
             if error.code != _CHANGED:
                 raise refusal(self.namespace, error) from error
 
-    def _typed(self, keys: list[Mapping[str, Any]] | list[Key]) -> list[Item]:
+    def _typed(self, keys: Iterable[Mapping[str, Any]]) -> list[Item]:
         return [typed for typed in map(self.keys.typed, keys) if typed is not None]
 
     def _key(self, item: Item) -> Item:

@@ -76,8 +76,7 @@ class RecordedCheck:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Begins the record of each table; ``check`` names this check. ``eventual``: see
-    CheckOptions."""
+    """Begins the record of each table of the check of this name. ``eventual``: see CheckOptions."""
 
     opened: CheckConnections
     checks: Checks

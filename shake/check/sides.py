@@ -72,9 +72,8 @@ class Keeping:
     def is_kept(self, key: Item, item: Item) -> bool:
         """Whether this item is kept, and not an earlier or later one of its key."""
         kept = self._of(key)
-        return kept is not None and bool(
-            meaning({"M": json.loads(kept.item)}) == meaning({"M": item})
-        )
+        there = kept and meaning({"M": json.loads(kept.item)})
+        return bool(there == meaning({"M": item}))
 
     def _of(self, key: Item) -> KeptItem | None:
         with self._lock:
