@@ -17,7 +17,7 @@ from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError
 from shake.plan.origins import another_table, changed_settings, saved_origin
 from shake.schema import Table
-from shake.targets.contract import Found, Location, Target
+from shake.targets.contract import Location, Target
 from shake.targets.same_collection import mismatch
 
 log = logging.getLogger("shake.check")

@@ -109,8 +109,9 @@ class StoredTable(Stored):
     # ---- reading
 
     def match(self, page: SourcePage, *, scanned: bool) -> codec.Matcher:
-        """Where the server has to be asked again in the middle of an answer, the stored documents come
-        twice, so that they are unmatched.
+        """Where the server is asked again in the middle of an answer, stored documents come twice.
+
+        Then they are unmatched.
         """
         matcher = codec.matcher(page.packed, self._seed, self.keys.ours.form, self.keys.form)
         parts = -(-len(matcher) // _AT_ONCE)
