@@ -183,10 +183,7 @@ class Doubts(Generic[V]):
         moment, since = self._comparer.moment(), self._clock()
         for key in keys:
             doubt = self._waiting[key]
-            if key not in mismatches:
-                self._end(key)
-                continue
-            if self._judge(doubt, mismatches[key]):
+            if key not in mismatches or self._judge(doubt, mismatches[key]):
                 self._end(key)  # not busy any more: another thread may have it put again
                 continue
             doubt.moment, doubt.point, doubt.since = moment, point, since
