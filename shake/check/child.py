@@ -77,9 +77,7 @@ class Checker:
         self._threads = config.full_document_parser
         self._saving = threading.Lock()
         self._credentials = set_up.credentials
-        self._opened = connect(
-            config, set_up.endpoint, lambda: self._credentials, set_up.repair
-        )
+        self._opened = connect(config, set_up.endpoint, lambda: self._credentials, set_up.repair)
         self._work: queue.SimpleQueue[tuple[CheckPart, messages.Work]] = queue.SimpleQueue()
 
     def serve(self, received: Iterator[messages.ToChecker]) -> None:

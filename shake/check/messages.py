@@ -125,7 +125,7 @@ class Done(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Keys of the target, each a BSON document (see extras.Key)."""
+    """Keys of the target, each a BSON document (see stored.Key)."""
 
     documents: tuple[bytes, ...]
 
