@@ -8,13 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from shake.clock import boot_clock
 from shake.nodes.agent import Agent
 from shake.nodes.head import Head
+from shake.nodes.link import Link
 from shake.nodes.messages import (
     FROM_AGENT,
     TO_AGENT,
@@ -32,27 +32,18 @@ from shake.process.packing import unpacker
 FASTER = 12
 
 
-@dataclass
-class Plain:
-    """A link without encryption."""
-
-    stream: socket.socket
-    name: str
-    peer: str = "here"
-
-
 class Arrivals:
     """See head.Listener."""
 
     def __init__(self) -> None:
-        self._links: queue.SimpleQueue[Plain | None] = queue.SimpleQueue()
+        self._links: queue.SimpleQueue[Link | None] = queue.SimpleQueue()
 
     def connect(self, name: str) -> socket.socket:
         ours, theirs = socket.socketpair()
-        self._links.put(Plain(theirs, name))
+        self._links.put(Link(theirs, name, "here"))
         return ours
 
-    def accept(self) -> Plain | None:
+    def accept(self) -> Link | None:
         return self._links.get()
 
     def close(self) -> None:

@@ -16,11 +16,9 @@ import pytest
 from shake import __version__
 from shake.cli.main import main
 from shake.errors import UsageError
-from shake.nodes.address import Address
-from shake.nodes.certificate import new_certificate
 from shake.nodes.choice import Join, Local, Ray, outlook, parse_nodes
-from shake.nodes.link import Listener
-from shake.nodes.secret import new_secret
+from shake.nodes.credentials import new_certificate, new_secret
+from shake.nodes.link import Address, Listener
 from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until

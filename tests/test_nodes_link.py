@@ -23,10 +23,14 @@ from hypothesis import strategies as st
 from shake import __version__
 from shake.errors import RefusedError, ShakeError, UsageError
 from shake.nodes import hello, link
-from shake.nodes.address import Address
-from shake.nodes.certificate import Certificate, load_certificate, new_certificate
-from shake.nodes.link import Link, Listener, connect
-from shake.nodes.secret import new_secret, read_secret
+from shake.nodes.credentials import (
+    Certificate,
+    load_certificate,
+    new_certificate,
+    new_secret,
+    read_secret,
+)
+from shake.nodes.link import Address, Link, Listener, connect
 from tests.support.wait import until
 
 SECRET = new_secret()

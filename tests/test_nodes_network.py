@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shake.nodes.secret import new_secret
+from shake.nodes.credentials import new_secret
 from tests.support.cutting import Cutting
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shake.nodes.secret import new_secret
+from shake.nodes.credentials import new_secret
 from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare
 from tests.support.nodes import SHORT_GRANT
 from tests.support.tables import SECRET_KEY, create_table, put_items

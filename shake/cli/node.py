@@ -31,10 +31,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _work(options: argparse.Namespace) -> int:
     # Nothing of nodes is imported by a command that needs none.
-    from shake.nodes.address import Address
+    from shake.nodes.credentials import read_secret
     from shake.nodes.hello import NAME
     from shake.nodes.joining import default_name, work
-    from shake.nodes.secret import read_secret
+    from shake.nodes.link import Address
 
     try:
         address = Address.parse(options.join)

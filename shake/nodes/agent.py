@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 import psutil
 
@@ -15,7 +15,7 @@ from shake.clock import boot_clock
 from shake.farm.roles import WORKER, WRITER
 from shake.farm.writer_messages import WriteUntil
 from shake.nodes import messages
-from shake.nodes.connection import MessageStream, Stream
+from shake.nodes.connection import MessageStream
 from shake.nodes.membership import GRANT
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from shake.process import arena
@@ -35,13 +35,6 @@ _BEGIN_PATIENCE = 3 * GRANT
 _CHUNK = 64 * 1024
 #: What a head can have started.
 _MODULES = (WORKER.module, WRITER.module)
-
-
-class Link(Protocol):
-    """A connection to the head that both sides have authenticated."""
-
-    @property
-    def stream(self) -> Stream: ...
 
 
 class _Child:
@@ -104,7 +97,7 @@ class _Child:
 
 
 class Agent:
-    """Serves one head over one connection.
+    """Serves one head over one connection, which both sides have authenticated.
 
     ``stop`` asks it to leave. A head that grants no time any more is gone, or this node was frozen
     or cut off: then it ends its children, and the connection.
@@ -112,7 +105,7 @@ class Agent:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: socket.socket,
         workers: int,
         stop: threading.Event,
         clock: Callable[[], float] = boot_clock,
@@ -135,7 +128,10 @@ class Agent:
         self._used: dict[int, float] = {}
 
     def run(self) -> bool:
-        """Serve until the end: True where the task has ended, or this node has left it."""
+        """Serve until the end: True where the task has ended, or this node has left it.
+
+        Else the head is lost, and the node can join again, as a new one.
+        """
         loop = self._loop
         self._stream.attach(loop, self)
         self.post(messages.Joined(self._workers))
@@ -313,12 +309,3 @@ class Agent:
             self._used[pid] = seconds
             spent += max(0.0, seconds - before.get(pid, seconds))
         self.post(messages.Usage(spent / _REPORT_EVERY, memory))
-
-
-def run_agent(link: Link, name: str, workers: int, stop: threading.Event) -> bool:
-    """Work for a head: True where the task has ended or the node has left, False where it is lost.
-
-    Then the node can join again, as a new one. ``name`` is what the head calls it.
-    """
-    log.info("node %s: joined, with %d workers", name, workers)
-    return Agent(link.stream, workers, stop).run()

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from shake.config import Config
 from shake.errors import UsageError
-from shake.nodes.address import Address
-from shake.nodes.certificate import Certificate, load_certificate, new_certificate
+from shake.nodes.credentials import Certificate, load_certificate, new_certificate, read_secret
 from shake.nodes.head import Head
-from shake.nodes.link import Listener
-from shake.nodes.local import open_local
-from shake.nodes.secret import read_secret
+from shake.nodes.link import Address, Listener
+from shake.nodes.local import LocalNodes
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
 from shake.status.figures import many
@@ -83,7 +81,7 @@ def open_nodes(choice: Local | Join | Ray, config: Config) -> AbstractContextMan
     """The nodes of a task. Raises ShakeError where they cannot be had."""
     match choice:
         case Local(nodes, workers):
-            return open_local(nodes, workers)
+            return Head(LocalNodes(nodes, workers), nodes)
         case Join(address):
             return Head(listener(address, config))
         case Ray(address, workers):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from shake.process.loop import Loop, Peer
 from shake.process.packing import Message, Packing, unpacker
@@ -12,24 +13,11 @@ from shake.process.packing import Message, Packing, unpacker
 #: Seconds for which messages are collected before they are sent: one system call for many of them.
 COLLECT = 0.002
 
+#: At least a whole record of TLS: see shake.nodes.link.TlsSocket.
 _CHUNK = 64 * 1024
 
 In = TypeVar("In", bound=Message)
 Out = TypeVar("Out", bound=Message)
-
-
-class Stream(Protocol):
-    """A connected socket, or what looks like one."""
-
-    def fileno(self) -> int: ...
-
-    def setblocking(self, flag: bool, /) -> None: ...
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def send(self, data: bytes | bytearray, /) -> int: ...
-
-    def close(self) -> None: ...
 
 
 class MessageStream(Generic[In, Out]):
@@ -38,7 +26,9 @@ class MessageStream(Generic[In, Out]):
     Without a loop what is posted is sent by :meth:`exchange`.
     """
 
-    def __init__(self, stream: Stream, incoming: Packing[In], outgoing: Packing[Out]) -> None:
+    def __init__(
+        self, stream: socket.socket, incoming: Packing[In], outgoing: Packing[Out]
+    ) -> None:
         stream.setblocking(False)
         self.on_backlog: Callable[[], None] = lambda: None
         self.closed = False

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from shake.clock import boot_clock
 from shake.nodes import messages
-from shake.nodes.connection import Stream, exchange
+from shake.nodes.connection import exchange
+from shake.nodes.link import Link
 from shake.nodes.membership import Membership, State
 from shake.nodes.node import Node
 from shake.process.loop import Loop
@@ -43,19 +44,6 @@ _NO_TIME = (
     "node %s gets no more time to write: the task lock could not be renewed, because the "
     "checkpoint store does not answer. The node ends its workers, and joins again"
 )
-
-
-class Link(Protocol):
-    """A connection to a node that both sides have authenticated."""
-
-    @property
-    def stream(self) -> Stream: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def peer(self) -> str: ...
 
 
 class Listener(Protocol):

@@ -10,6 +10,8 @@ proves nothing to a head that does not know the secret.
 - Head: its number, its proof.
 - Node: its proof, its version of shake, its name.
 - Head: a refusal, or an empty text.
+
+Each of these is a short MessagePack array behind its length.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+import ssl
+import struct
+import time
 from collections.abc import Callable
+
+import msgpack
 
 from shake import __version__
 from shake.errors import RefusedError
-from shake.nodes.certificate import digest_of
-from shake.nodes.words import HelloError, Words, WrongSecretError
+from shake.nodes.credentials import digest_of
 from shake.status.logs import one_line
 
 #: Another form of these words needs another one.
@@ -31,50 +37,118 @@ _NUMBER_BYTES = 32
 _VERSION = re.compile(rb"[\w.+-]{1,64}")
 #: A name is shown in the log and in metrics.
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LENGTH = struct.Struct(">I")
+#: No frame is larger until both sides have proved that they have the secret.
+_MAX_BYTES = 1024
 
 
-def greet_node(words: Words, secret: bytes, digest: bytes, version: str = __version__) -> str:
+class HelloError(Exception):
+    """The other side says something else than a head or a node does."""
+
+
+class WrongSecretError(HelloError):
+    """The other side has another secret."""
+
+
+class Frames:
+    """Sends and receives frames on a connection, until a deadline.
+
+    Raises TimeoutError after ``seconds`` in all, OSError where the connection is lost, and
+    HelloError.
+    """
+
+    def __init__(self, connection: ssl.SSLSocket, seconds: float) -> None:
+        self._connection = connection
+        self._deadline = time.monotonic() + seconds
+
+    def handshake(self) -> bytes:
+        """Begin to encrypt; return the other side's certificate in DER form."""
+        self._wait().do_handshake()
+        return self._connection.getpeercert(binary_form=True) or b""
+
+    def send(self, *fields: bytes) -> None:
+        packed = msgpack.packb(fields)
+        self._wait().sendall(_LENGTH.pack(len(packed)) + packed)
+
+    def receive(self, number: int) -> list[bytes]:
+        """The fields of the next frame, which are so many."""
+        (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        if size > _MAX_BYTES:
+            raise HelloError(f"a frame of {size} bytes, where {_MAX_BYTES} are allowed")
+        packed = self._exactly(size)
+        try:
+            fields = msgpack.unpackb(packed)
+        except ValueError:  # with it all errors of msgpack
+            raise HelloError("a frame that is not MessagePack") from None
+        if type(fields) is not list or [type(field) for field in fields] != [bytes] * number:
+            raise HelloError("a frame of another form")
+        return fields
+
+    def end(self) -> None:
+        """Leave the connection as it was made, with nothing that is read and not used."""
+        if self._connection.pending():
+            raise HelloError("more than was asked")
+        self._connection.settimeout(None)
+
+    def _exactly(self, size: int) -> bytes:
+        received = b""
+        while len(received) < size:
+            data = self._wait().recv(size - len(received))
+            if not data:
+                raise ConnectionResetError("the other side has closed the connection")
+            received += data
+        return received
+
+    def _wait(self) -> ssl.SSLSocket:
+        """The connection, which waits no longer than to the deadline."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the other side has not finished its hello in time")
+        self._connection.settimeout(left)
+        return self._connection
+
+
+def greet_node(frames: Frames, secret: bytes, digest: bytes, version: str = __version__) -> str:
     """The head's part: the name of the node. Raises HelloError, OSError.
 
     ``digest`` is that of the head's certificate.
     """
-    words.shake_hands()
-    magic, node_number = words.hear(2)
+    frames.handshake()
+    magic, node_number = frames.receive(2)
     if magic != MAGIC or len(node_number) != _NUMBER_BYTES:
         raise HelloError("no hello of a node")
     head_number = secrets.token_bytes(_NUMBER_BYTES)
     prove = _prover(secret, digest, node_number, head_number)
-    words.say(head_number, prove(b"head"))
-    proof, node_version, name = words.hear(3)
+    frames.send(head_number, prove(b"head"))
+    proof, node_version, name = frames.receive(3)
     if not hmac.compare_digest(proof, prove(b"node")):
         raise WrongSecretError("it has another secret")
     if not (_VERSION.fullmatch(node_version) and NAME.fullmatch(name.decode(errors="replace"))):
         raise HelloError("no version or name of a node")
     refusal = _refusal(version, node_version.decode())
-    words.say(refusal.encode())
+    frames.send(refusal.encode())
     if refusal:
         raise HelloError(refusal)
-    words.end()
+    frames.end()
     return name.decode()
 
 
-def greet_head(words: Words, secret: bytes, name: str, version: str = __version__) -> None:
+def greet_head(frames: Frames, secret: bytes, name: str, version: str = __version__) -> None:
     """The node's part. Raises HelloError, OSError, and RefusedError where the head refuses it."""
-    words.shake_hands()
-    digest = digest_of(words.certificate)
+    digest = digest_of(frames.handshake())
     node_number = secrets.token_bytes(_NUMBER_BYTES)
-    words.say(MAGIC, node_number)
-    head_number, proof = words.hear(2)
+    frames.send(MAGIC, node_number)
+    head_number, proof = frames.receive(2)
     if len(head_number) != _NUMBER_BYTES:
         raise HelloError("no hello of a head")
     prove = _prover(secret, digest, node_number, head_number)
     if not hmac.compare_digest(proof, prove(b"head")):
         raise WrongSecretError("it has another secret")
-    words.say(prove(b"node"), version.encode(), name.encode())
-    (refusal,) = words.hear(1)
+    frames.send(prove(b"node"), version.encode(), name.encode())
+    (refusal,) = frames.receive(1)
     if refusal:
         raise RefusedError(one_line(refusal.decode(errors="replace")))
-    words.end()
+    frames.end()
 
 
 def _prover(secret: bytes, digest: bytes, *numbers: bytes) -> Callable[[bytes], bytes]:

@@ -8,9 +8,8 @@ import socket
 import threading
 
 from shake.backoff import Backoff
-from shake.nodes.address import Address
-from shake.nodes.agent import run_agent
-from shake.nodes.link import Link, connect
+from shake.nodes.agent import Agent
+from shake.nodes.link import Address, Link, connect
 
 log = logging.getLogger("shake.nodes")
 
@@ -29,7 +28,8 @@ def work(address: Address, secret: bytes, name: str, workers: int, stop: threadi
     Waits for a head that is not there yet. Raises RefusedError where no waiting helps.
     """
     while link := _joined(address, secret, name, stop):
-        if run_agent(link, name, workers, stop):
+        log.info("node %s has joined the head at %s, with %d workers", name, address, workers)
+        if Agent(link.stream, workers, stop).run():
             return
         log.warning("the link to the head at %s is lost: joining again", address)
         stop.wait(_PAUSES.pause(1))
@@ -40,9 +40,7 @@ def _joined(address: Address, secret: bytes, name: str, stop: threading.Event) -
     failures, logged = 0, ""
     while not stop.is_set():
         try:
-            link = connect(address, secret, name)
-            log.info("node %s has joined the head at %s", name, address)
-            return link
+            return connect(address, secret, name)
         except OSError as error:
             failures += 1
             reason = error.strerror or str(error)

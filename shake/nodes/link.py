@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import socket
 import ssl
 import threading
@@ -14,14 +15,12 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from shake import __version__
 from shake.errors import RefusedError
-from shake.nodes.address import Address
-from shake.nodes.certificate import Certificate
-from shake.nodes.hello import greet_head, greet_node
-from shake.nodes.stream import TlsStream
-from shake.nodes.words import HelloError, Words, WrongSecretError
+from shake.nodes.credentials import Certificate
+from shake.nodes.hello import Frames, HelloError, WrongSecretError, greet_head, greet_node
 
 log = logging.getLogger("shake.nodes")
 
@@ -36,6 +35,53 @@ SILENT_SECONDS = 30
 _NO_HEAD = "what answers there is no head of shake"
 #: Seconds between two lines about connections that were no nodes. The port can be open to many.
 _COMPLAINT_SECONDS = 10.0
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]*)):(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host, by name or number, and a port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Of HOST:PORT, or [HOST]:PORT for the colons of IPv6. Raises ValueError."""
+        found = _ADDRESS.fullmatch(text)
+        if not found or int(found[3]) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        return cls(found[1] or found[2], int(found[3]))
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The family in which to listen on it."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class TlsSocket(ssl.SSLSocket):
+    """A connection with TLS that an event loop can use as it uses a plain socket.
+
+    A record of TLS, of 16 KiB at most, must be read as a whole. So nothing that is decrypted stays
+    behind unseen, and a selector reports all that can be read.
+    Source: https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+    """
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """How much was taken. After a BlockingIOError the next data must begin with the same."""
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +91,7 @@ class Link:
     ``name`` is the name of the node, and ``peer`` the address of the other side.
     """
 
-    stream: TlsStream
+    stream: socket.socket
     name: str
     peer: str
 
@@ -133,12 +179,12 @@ class Listener:
     def _greeted(self, connection: socket.socket, peer: str) -> Link:
         tls = _encrypted(connection, self._certificate.context, server=True)
         try:
-            words = Words(tls, HELLO_SECONDS)
-            name = greet_node(words, self._secret, self._certificate.digest, self._version)
+            frames = Frames(tls, HELLO_SECONDS)
+            name = greet_node(frames, self._secret, self._certificate.digest, self._version)
         except BaseException:
             tls.close()
             raise
-        return Link(TlsStream(tls), name, peer)
+        return Link(tls, name, peer)
 
     def _forget(self, peer: str) -> None:
         with self._lock:
@@ -176,7 +222,7 @@ def connect(
     context.verify_mode = ssl.CERT_NONE
     tls = _encrypted(connection, context, server=False)
     try:
-        greet_head(Words(tls, seconds), secret, name, version)
+        greet_head(Frames(tls, seconds), secret, name, version)
     except BaseException as error:
         tls.close()
         if isinstance(error, ssl.SSLEOFError):
@@ -190,13 +236,14 @@ def connect(
         if isinstance(error, HelloError):
             raise ConnectionError(f"{_NO_HEAD}: {error}") from None
         raise
-    return Link(TlsStream(tls), name, address.host)
+    return Link(tls, name, address.host)
 
 
 def _encrypted(
     connection: socket.socket, context: ssl.SSLContext, *, server: bool
 ) -> ssl.SSLSocket:
     """The connection with TLS, whose handshake is still to come. Closes it at an error."""
+    context.sslsocket_class = TlsSocket
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _end_if_silent(connection)

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shake.errors import RefusedError, UsageError
-from shake.nodes.address import Address
 from shake.nodes.head import Head
-from shake.nodes.link import Listener
+from shake.nodes.link import Address, Listener
 from shake.nodes.placed import Placed
 from shake.nodes.ray_driver import ADDRESS, REFUSED
 from shake.process.spawn import spawn

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from setproctitle import setproctitle
 
 from shake.errors import ShakeError
-from shake.nodes.address import Address
+from shake.nodes.credentials import read_secret
 from shake.nodes.joining import default_name, work
-from shake.nodes.secret import read_secret
+from shake.nodes.link import Address
 from shake.process.cpus import usable_cpus
 from shake.process.spawn import spawn
 from shake.process.ulimits import allow_many

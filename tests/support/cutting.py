@@ -34,10 +34,9 @@ class Cutting:
     def first(self) -> str:
         """Python that a head runs first, so that its nodes come through here."""
         return (
-            "from shake.nodes import local; from shake.nodes.head import Head;"
-            f"agents = lambda count, workers: local.LocalAgents(count, workers, {self.to}, "
-            f"{self.port});"
-            "local.open_local = lambda count, workers: Head(agents(count, workers), count)"
+            "from shake.nodes import local; nodes_here = local.LocalNodes;"
+            "local.LocalNodes = lambda count, workers: "
+            f"nodes_here(count, workers, {self.to}, {self.port})"
         )
 
     def cut(self, connection: int) -> None:

@@ -1,24 +1,61 @@
-"""The certificate with which a head encrypts its links: the user's, or one made at each start.
+"""The secret that a head and its nodes share, and the certificate with which a head encrypts.
 
-No node checks who has signed it: a node has the head prove, by the secret, that the certificate is
-the head's own (see shake.nodes.hello).
+The secret is in a file, never on a command line. The certificate is the user's, or made at each
+start. No node checks who has signed it: a node has the head prove, by the secret, that the
+certificate is the head's own (see shake.nodes.hello).
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
+import os
 import re
+import secrets
 import ssl
+import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shake.errors import RefusedError
+from shake.errors import RefusedError, UsageError
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+#: Shorter secrets could be guessed from the proofs in a hello.
+_LEAST_CHARACTERS = 32
+
+_ADVICE = "make one by: (umask 077; openssl rand -hex 32 > FILE)"
+
+
+def new_secret() -> bytes:
+    """A new random secret."""
+    return secrets.token_hex(32).encode()
+
+
+def read_secret(path: str | None) -> bytes:
+    """The secret in the file ``path``. Raises UsageError."""
+    if path is None:
+        raise UsageError(
+            "nodes need a secret, the same one on all machines: give its file by "
+            f"nodes.secret_file or the environment variable SHAKE_NODES_SECRET_FILE; {_ADVICE}"
+        )
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the secret of nodes in {path}: {reason}") from None
+    # Its group can read it: so Kubernetes mounts a secret for a process that is not root.
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise UsageError(f"other users can open the secret of nodes in {path}: chmod 600 {path}")
+    if len(secret) < _LEAST_CHARACTERS:
+        raise UsageError(
+            f"the secret of nodes in {path} is shorter than {_LEAST_CHARACTERS} characters; "
+            f"{_ADVICE}"
+        )
+    return secret.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +88,6 @@ def load_certificate(certificate: str | Path, key: str | Path) -> Certificate:
 
 def new_certificate() -> Certificate:
     """A certificate that lives as long as this process. Raises RefusedError."""
-    with _pem_file() as path:
-        return load_certificate(path, path)
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; give one that is not")  # OpenSSL would ask for it
-
-
-@contextlib.contextmanager
-def _pem_file() -> Iterator[str]:
-    """A file, for this user only, with a new key and its certificate. OpenSSL takes only files."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -86,13 +112,18 @@ def _pem_file() -> Iterator[str]:
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
+    # OpenSSL takes only files. This one is for this user only.
     with tempfile.NamedTemporaryFile() as file:
         file.write(
             key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
         file.write(built.public_bytes(pem))
         file.flush()
-        yield file.name
+        return load_certificate(file.name, file.name)
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give one that is not")  # OpenSSL would ask for it
 
 
 def _context() -> ssl.SSLContext:
