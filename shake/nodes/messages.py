@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 from shake.process.packing import Packing
 
@@ -157,9 +157,5 @@ FromAgent: TypeAlias = (
     | Leaving
 )
 
-TO_AGENT = Packing[ToAgent](
-    (Begin, CreateArena, StartChild, ToChild, CloseChild, KillChild, EndEpoch, Granted, Over)
-)
-FROM_AGENT = Packing[FromAgent](
-    (Joined, Begun, ArenaCreated, Started, FromChild, ChildEnded, Ended, Renew, Usage, Leaving)
-)
+TO_AGENT = Packing[ToAgent](get_args(ToAgent))
+FROM_AGENT = Packing[FromAgent](get_args(FromAgent))

@@ -1,19 +1,22 @@
-"""A node as the head sees it: a Site, where children run at the other end of a connection."""
+"""A node as the head sees it: a Site, and the children that run there."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import time
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from shake.clock import boot_clock
 from shake.nodes import messages
-from shake.nodes.connection import MessageStream, Stream, exchange
+from shake.nodes.connection import MessageStream, exchange
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
-from shake.nodes.remote import RemoteChannel
 from shake.process.alike import Process
-from shake.process.role import Role, Sent, SetUp, Taken
+from shake.process.loop import Loop, Peer
+from shake.process.messages import FromChild, Ping, Pong, Start
+from shake.process.packing import unpacker
+from shake.process.role import START, Role, Sent, SetUp, Taken
 from shake.process.site import Ahead, ChildConnection
 
 #: Seconds that a node has to create an arena.
@@ -32,6 +35,74 @@ class Listener(Protocol):
     def disconnected(self, node: Node) -> None: ...
 
 
+class RemoteChild(Generic[SetUp, Taken, Sent]):
+    """A child on a node: its Process and its ChildConnection, as shake.process.child needs them.
+
+    ``pid`` is 0 until the node has reported it. While the child is attached, it is one of the
+    node's ``children``.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        node: Node,
+        role: Role[SetUp, Taken, Sent],
+        descriptors: tuple[int, ...],
+    ) -> None:
+        self.pid = 0
+        self._status: int | None = None  # once it has ended
+        self._peer: Peer | None = None
+        self._number = number
+        self._node = node
+        self._role = role
+        self._descriptors = descriptors
+        self._unpacker = unpacker()
+
+    def kill(self) -> None:
+        if self._status is None:
+            self._node.post(messages.KillChild(self._number))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its status; 0 where it has not ended: its node makes sure that it does."""
+        return self._status or 0
+
+    def attach(self, loop: Loop, peer: Peer) -> None:
+        self._peer = peer
+        self._node.children[self._number] = self
+
+    def detach(self, loop: Loop) -> None:
+        self._node.children.pop(self._number, None)
+
+    def begin(self, start: Start, set_up: SetUp) -> None:
+        first = START.encode(start) + self._role.set_up.encode(set_up)
+        order = messages.StartChild(self._number, self._role.module, self._descriptors, first)
+        self._node.post(order)
+
+    def send(self, message: Ping | Taken) -> None:
+        self._node.post(messages.ToChild(self._number, self._role.taken.encode(message)))
+
+    def feed(self, data: bytes) -> None:
+        """The child has sent this."""
+        self._unpacker.feed(data)
+        if self._peer:
+            self._peer.read()
+
+    def end(self, status: int) -> None:
+        """The child has ended."""
+        self._status = status
+        if self._peer:
+            self._peer.read()
+            self._peer.disconnected()
+
+    def receive(self) -> tuple[list[Pong | FromChild | Sent], bool]:
+        received = [self._role.sent.decode(packed) for packed in self._unpacker]
+        return received, self._status is None
+
+    def close(self) -> None:
+        if self._status is None:
+            self._node.post(messages.CloseChild(self._number))
+
+
 class Node:
     """A node: a Site, and a Peer of the loop.
 
@@ -44,7 +115,7 @@ class Node:
         name: str,
         machine: str,
         address: str,
-        stream: Stream,
+        stream: socket.socket,
         head: Listener,
     ) -> None:
         self.number = number
@@ -55,7 +126,7 @@ class Node:
         self._asked = 0.0, 0.0  # when it asked for time, by its clock, and how far that was ahead
         self.workers = 0  # 0 until it has joined
         self.usage = messages.Usage(0.0, 0)
-        self.channels: dict[int, RemoteChannel[Any, Any, Any]] = {}
+        self.children: dict[int, RemoteChild[Any, Any, Any]] = {}
         self.stream = MessageStream[FromAgent, ToAgent](stream, FROM_AGENT, TO_AGENT)
         self._head = head
         self._arenas: dict[int, int] = {}  # descriptors, by number
@@ -75,14 +146,14 @@ class Node:
         for message in received:
             match message:
                 case messages.FromChild(number, data):
-                    if channel := self.channels.get(number):
-                        channel.feed(data)
+                    if child := self.children.get(number):
+                        child.feed(data)
                 case messages.ChildEnded(number, status):
-                    if channel := self.channels.pop(number, None):
-                        channel.end(status)
+                    if child := self.children.pop(number, None):
+                        child.end(status)
                 case messages.Started(number, pid):
-                    if channel := self.channels.get(number):
-                        channel.process.pid = pid
+                    if child := self.children.get(number):
+                        child.pid = pid
                 case messages.ArenaCreated(number, descriptor):
                     self._arenas[number] = descriptor
                 case messages.Joined(workers):
@@ -139,5 +210,5 @@ class Node:
     def launch(
         self, role: Role[SetUp, Taken, Sent], descriptors: tuple[int, ...]
     ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
-        channel = RemoteChannel(next(_numbers), self.post, self.channels, role, descriptors)
-        return channel.process, channel
+        child = RemoteChild(next(_numbers), self, role, descriptors)
+        return child, child
