@@ -19,7 +19,7 @@ from shake.check.keys import Identity, SourceKey
 from shake.check.meaning import Item
 from shake.check.rooms import PageRoom, PageRooms
 from shake.check.source import Pace, SourcePage, SourceTable, dumped, loaded
-from shake.check.stored import DocumentRefused, Key, KeyRange, T
+from shake.check.stored import DocumentRefused, Key, KeyRange, Stored, T
 from shake.codec.typed import meaning
 from shake.config import Config
 from shake.errors import RunError, SourceError
@@ -38,7 +38,7 @@ _CHANGED = "ConditionalCheckFailedException"
 
 
 class ItemTable(SourceTable, Stored):
-    """The Stored of a table. It is read as a table of the source is, consistently, without a limit.
+    """The Stored of a table, read as one of the source: consistently, without a limit.
 
     A document is an item as JSON. The protocol has no fence: what a process of a repair that was
     killed has sent can land later, if the item is still as it was.
