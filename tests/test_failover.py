@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from shake.config import load
 from shake.demo.mongo import Mongod, why_no_mongod
 from shake.demo.servers import free_port
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Changes, CopyRun
+from shake.targets.contract import Changes, CopyRun, Fence
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
@@ -82,11 +82,11 @@ class Undone:
         return sorted(self.target.collections(place, place))
 
     def call(
-        self, calls: Mapping[str, tuple[Callable[[], Any], str]], dropped: str
+        self, calls: Mapping[str, tuple[Callable[[], Any], str]], dropped: Collection[str]
     ) -> dict[str, Any]:
         """The answers of the calls; each shows a collection in a place, or that it is ``dropped``.
 
-        That one is dropped before, also by the primary alone.
+        Those are dropped before, also by the primary alone.
         """
         self.replica_set.settle()
         primary, others = self.replica_set.primary(), self.replica_set.secondaries()
@@ -99,10 +99,11 @@ class Undone:
         ]
         uri = f"mongodb://{primary.host}/?directConnection=true"
         with MongoClient[dict[str, Any]](uri, w=1) as client:
-            client[self.name].drop_collection(dropped.partition(".")[2])
+            for place in dropped:
+                client[self.name].drop_collection(place.partition(".")[2])
             for thread in threads:
                 thread.start()
-            for place in {place for _, place in calls.values()} - {dropped}:
+            for place in {place for _, place in calls.values()} - set(dropped):
                 collection = place.partition(".")[2]
                 until(lambda: collection in client[self.name].list_collection_names())  # noqa: B023
             for name in calls:  # by now each waits for the other members
@@ -128,16 +129,24 @@ def undone(three: ReplicaSet, name: str) -> Iterator[Undone]:
 
 
 def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
-    """A staging collection is created, taken over, published; a change is applied."""
-    begun, resumed, inserts, updates, dropped = (
-        f"{undone.name}.{one}" for one in ("begun", "resumed", "inserts", "updates", "dropped")
+    """A staging collection is created, taken over, published; a change is applied.
+
+    And a collection that only the lost primary lacks is found, counted and written to.
+    """
+    begun, resumed, inserts, updates = (
+        f"{undone.name}.{one}" for one in ("begun", "resumed", "inserts", "updates")
+    )
+    found, looked, counted, written = (
+        f"{undone.name}.{one}" for one in ("found", "looked", "counted", "written")
     )
     fates = {fate: f"{undone.name}.fate-{fate}" for fate in ("create", "drop", "rename")}
     for fate, place in fates.items():
         if fate != "create":
             undone.collection(place).insert_one({"_id": "old"})
-    uuids = {place: undone.filled(place) for place in [resumed, *fates.values()]}
-    undone.collection(dropped).insert_one({"_id": 1})
+    uuids = {place: undone.filled(place) for place in [resumed, looked, *fates.values()]}
+    for place in found, counted, written:
+        undone.collection(place).insert_one({"_id": 1})
+    fence = Fence(undone.target.collections(written, written)[written], 1, 1)
     document = {"_id": bson.ObjectId(), "pk": "a", "sk": 1, "v": 1}
     update = {"q": {"pk": "a", "sk": 1}, "u": document, "upsert": True}
     empty = {"updates": memoryview(b""), "inserts": memoryview(b""), "deletes": memoryview(b"")}
@@ -160,11 +169,25 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
             **{place: (publish(fate, place), place) for fate, place in fates.items()},
             inserts: (apply(inserts, "inserts", document), inserts),
             updates: (apply(updates, "updates", update), updates),
-            dropped: (lambda: undone.target.find(dropped, TABLE), dropped),
+            found: (lambda: undone.target.find(found, TABLE), found),
+            looked: (
+                lambda: undone.staging(looked).look(uuids[looked]),
+                f"{looked}.shake-7-0",
+            ),
+            counted: (lambda: undone.target.writer(counted, TABLE).missing(1), counted),
+            written: (
+                lambda: undone.target.writer(written, TABLE, fence).write(
+                    memoryview(bson.encode(document))
+                ),
+                written,
+            ),
         },
-        dropped,
+        [found, f"{looked}.shake-7-0", counted, written],
     )
-    assert answers[dropped] is not None
+    assert answers[found] is not None
+    assert answers[looked] == (f"{looked}.shake-7-0", uuids[looked])
+    assert answers[counted] == 0
+    assert list(undone.collection(written).find()) == [{"_id": 1}, document]
     assert undone.names(begun) == [answers[begun].namespace] == [f"{begun}.shake-7-0"]
     assert answers[begun].collection_uuid
     assert answers[resumed] == (f"{resumed}.shake-7-1", uuids[resumed])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
-from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
@@ -18,7 +17,14 @@ from shake.errors import ItemError, RunError
 from shake.schema import Table
 from shake.targets.contract import Changes, Refusal
 from shake.targets.mongodb import fields
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MAX_BYTES, Bulk, copies, send_singly
+from shake.targets.mongodb.bulk import (
+    DUPLICATE_KEY,
+    MAX_BYTES,
+    Bulk,
+    confirm,
+    copies,
+    send_singly,
+)
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -122,7 +128,7 @@ class Applier:
                 judge(entry, statements[entry["index"]])
         if any(map(is_transient_write, errors)) or error.details["writeConcernErrors"]:
             raise error
-        self.confirm()
+        confirm(self.collection)
 
     def _refused_command(self, error: PyMongoError) -> RunError:
         namespace = self.collection.full_name
@@ -133,10 +139,6 @@ class Applier:
                 "in half an hour, when the sessions of the later changes have expired"
             )
         return RunError(f"{namespace}: the target refused a change: {words(error)}")
-
-    def confirm(self) -> None:
-        """Return when no fail-over can undo what was found: a write waits for all before it."""
-        self.collection.delete_one({"_id": ObjectId()})
 
     def _judge_update(self, entry: Mapping[str, Any], statement: RawBSONDocument) -> None:
         if not self._refuse(entry, statement):

@@ -16,13 +16,14 @@ from typing import Any
 
 import bson
 from bson.binary import UUID_SUBTYPE, Binary
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from shake import codec
-from shake.targets.mongodb.retrying import code_of
+from shake.targets.mongodb.retrying import Contended, code_of
 from shake.targets.mongodb.session import TOO_OLD, Session
 
 log = logging.getLogger("shake.targets")
@@ -63,6 +64,14 @@ def send_singly(batch: memoryview, send: Callable[[memoryview], int]) -> int:
     return sum(send(batch[start:end]) for start, end, _ in alone)
 
 
+def confirm(collection: Collection[Any]) -> None:
+    """Return when no fail-over can undo what is visible now.
+
+    A write that changes nothing waits, by its write concern, for all that came before it.
+    """
+    collection.delete_one({"_id": ObjectId()})
+
+
 class Bulk:
     """Runs write commands on one collection. Thread-safe.
 
@@ -94,8 +103,7 @@ class Bulk:
         concern = answer.get("writeConcernError")
         codes = {entry["code"] for entry in errors}
         if UUID_MISMATCH in codes:
-            text = "another run has taken this collection over, or something has replaced it"
-            raise OperationFailure(text, UUID_MISMATCH)
+            raise self._mismatch()
         if TOO_OLD in codes:  # a replica set refuses the whole command, a mongos each document
             raise OperationFailure("a later command of this session was executed", TOO_OLD)
         if errors or concern:
@@ -105,6 +113,19 @@ class Bulk:
         if command == "insert" and answer.get("n") != count:
             raise PyMongoError(f"{answer.get('n')} of {count} inserted documents were acknowledged")
         return answer
+
+    def _mismatch(self) -> PyMongoError:
+        """The error of a command whose UUID was refused: Contended where a former primary did so.
+
+        A new client can reach one that was frozen and has not heard of its successor.
+        """
+        confirm(self._collection)
+        name = self._collection.name
+        for found in self._collection.database.list_collections(filter={"name": name}):
+            if found.get("info", {}).get("uuid") == self._uuid:
+                return Contended(f"{self._collection.full_name}: a former primary refused its UUID")
+        text = "another run has taken this collection over, or something has replaced it"
+        return OperationFailure(text, UUID_MISMATCH)
 
     def _send(
         self,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
-from bson.objectid import ObjectId
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
@@ -21,7 +20,7 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.targets.contract import Found
 from shake.targets.deadline import Deadline
-from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION
+from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION, confirm
 from shake.targets.mongodb.concern import durable
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.retrying import Patience, words
@@ -128,12 +127,8 @@ class MongoServer:
         )
 
     def confirm(self, namespace: str) -> None:
-        """Return when no fail-over can undo what is visible now.
-
-        A write that changes nothing waits, by its write concern, for all that came before it.
-        """
-        collection = self.collection(namespace)
-        self.call(namespace, lambda: collection.delete_one({"_id": ObjectId()}))
+        """Return when no fail-over can undo what is visible now."""
+        self.call(namespace, partial(confirm, self.collection(namespace)))
 
     @property
     def takes_uuids(self) -> bool:

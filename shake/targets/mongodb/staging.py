@@ -59,6 +59,12 @@ class MongoStaging:
         final name, else by the name of the last run. A late insert can make a staging collection
         anew when it was renamed, so the mark counts first.
         """
+        if (found := self._look(collection_uuid)) is None:
+            self.server.confirm(self.namespace)  # a former primary can lack it
+            found = self._look(collection_uuid)
+        return found
+
+    def _look(self, collection_uuid: str) -> Location | None:
         found = self._collections()
         for name, uuid in found.items():
             if uuid and uuid == collection_uuid:

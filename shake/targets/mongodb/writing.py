@@ -25,7 +25,14 @@ from shake.targets.mongodb import fields
 from shake.targets.mongodb.applying import MAX_DUPLICATES, Applier
 from shake.targets.mongodb.build_progress import build_progress
 from shake.targets.mongodb.building import Builder
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, MAX_BYTES, Bulk, copies, send_singly
+from shake.targets.mongodb.bulk import (
+    DUPLICATE_KEY,
+    MAX_BYTES,
+    Bulk,
+    confirm,
+    copies,
+    send_singly,
+)
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
@@ -128,11 +135,15 @@ class MongoWriter:
         return sum(self._delete(deletes[cut : cut + RANGES_AT_ONCE]) for cut in cuts)
 
     def missing(self, documents: int) -> int:
-        """See Writer. All are counted only where the server's own count is too low."""
+        """See Writer. All are counted only where the server's own count is too low.
+
+        Then the count is confirmed, too: a former primary can lack the last documents.
+        """
         collection = self._collection
         try:
             stored = self._patience.call(self._namespace, collection.estimated_document_count)
             if stored < documents:
+                self._patience.call(self._namespace, partial(confirm, collection))
                 stored = self._patience.call(
                     self._namespace, lambda: collection.count_documents({})
                 )
