@@ -106,6 +106,20 @@ def test_runs_that_die_at_each_save_behind_the_rename_are_continued(
     assert not any("Segment" in call.request for call in calls), "it was copied twice"
 
 
+@pytest.mark.parametrize("moment", ["request", "answer"])
+def test_the_mark_does_not_count_as_a_document(
+    followed: Followed, migration: Migration, wire: Wire, server: Any, moment: Moment
+) -> None:
+    """Neither before the rename nor after it: else one that is gone would not be noticed."""
+    name = followed.name
+    killed(migration, wire, moment, "renameCollection", f"{name}.{name}")
+    [copy] = server[name].list_collection_names()
+    assert server[name][copy].delete_one({"pk": "b"}).deleted_count == 1
+    result = migration.run("--until-consistent")
+    assert result.status == 1, result
+    assert "1 of the 3 documents that were stored for table" in result.line
+
+
 def test_a_collection_that_a_user_has_put_in_place_is_not_taken_for_the_copy(
     followed: Followed, migration: Migration, wire: Wire, server: Any
 ) -> None:
@@ -178,9 +192,8 @@ def test_a_rename_that_lands_before_the_mark_of_the_next_process_loses_nothing(
     for number in range(MOST):
         death, one = Death(number, "late"), task()
         one.go_on(policy, death)
-        one.run -= 1  # so it is another process of the same run
         landing: Any = LandsAtTheMark(death)
-        one.go_on(policy, landing)
+        one.go_on(policy, landing, same_run=True)
         death.release()
         one.go_on(policy)
         one.assert_exact(policy)

@@ -115,9 +115,14 @@ class Task:
     def database(self) -> Any:
         return self.client[self.name]
 
-    def go_on(self, policy: OnExisting = "drop", death: Death | None = None) -> None:
-        """One run, from its plan to its end, or to its death."""
-        self.run += 1
+    def go_on(
+        self, policy: OnExisting = "drop", death: Death | None = None, *, same_run: bool = False
+    ) -> None:
+        """One run, from its plan to its end, or to its death; or another process of the last one.
+
+        That repeats the last order only, as shake.farm.writer does.
+        """
+        self.run += not same_run
         stop = threading.Event()
         with Wire(*self.client.address) as wire:
             uri = f"{wire.uri}&retryWrites=false"
@@ -131,7 +136,7 @@ class Task:
 
             with contextlib.closing(target):
                 try:
-                    self._replace(target, policy, begin_to_die)
+                    self._replace(target, policy, begin_to_die, resumes=not same_run)
                 except Stopped:
                     assert death
                     assert death.met.is_set()
@@ -139,7 +144,12 @@ class Task:
             death.release()
 
     def _replace(
-        self, target: MongoTarget, policy: OnExisting, begin_to_die: Callable[[], None]
+        self,
+        target: MongoTarget,
+        policy: OnExisting,
+        begin_to_die: Callable[[], None],
+        *,
+        resumes: bool,
     ) -> None:
         staging = target.staging(
             self.namespace, TABLE, CopyRun(1, self.run, 1), self.notices.append
@@ -151,7 +161,8 @@ class Task:
             staged.insert_many([{"_id": number} for number in range(ITEMS)])
         policy = self._plan(target, staging, policy)
         begin_to_die()
-        staging.resume(self.location.collection_uuid)
+        if resumes:
+            staging.resume(self.location.collection_uuid)
         for _ in range(2):  # as shake.copy.phases does it
             renamed = staging.publish(
                 self.location.collection_uuid, policy, self.backup, self.drops

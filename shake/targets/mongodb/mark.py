@@ -2,7 +2,8 @@
 
 A sharded cluster can give a renamed collection another UUID. A run that is killed before it saves
 that UUID leaves a collection that no checkpoint names. So a document, the mark, is inserted into
-the complete staging collection directly before the rename, and is deleted when the UUID is saved.
+the complete staging collection directly before the rename, and is deleted when the UUID is saved,
+before documents are counted.
 Its ``_id`` is a UUID that names the copy. DynamoDB has no type that becomes a UUID, so no item has
 this ``_id``.
 """
@@ -59,9 +60,9 @@ class Mark:
         find = self.server.collection(self.namespace).find_one
         return self.server.call(self.namespace, lambda: find({"_id": self._id})) is not None
 
-    def remove(self) -> None:
-        """Delete it from what has the final name."""
-        delete = self.server.collection(self.namespace).delete_one
+    def remove(self, name: str) -> None:
+        """Delete it from the collection that has this name."""
+        delete = self.server.collection(name).delete_one
         self.server.call(self.namespace, lambda: delete({"_id": self._id}))
 
     @property

@@ -89,13 +89,14 @@ class MongoStaging:
             return self._rename(found, self.name)
 
         location = self._until_durable(step, collection_uuid)
+        self._unmark(location, collection_uuid)
         self.sweep(published=False)
         return location
 
     def publish(
         self, collection_uuid: str, on_existing: OnExisting, backup: str, drops: Collection[str]
     ) -> Location:
-        """See Staging. Where the rename has changed the UUID, the second call removes the mark."""
+        """See Staging."""
 
         def step() -> str:
             found = self._find(collection_uuid)
@@ -107,8 +108,7 @@ class MongoStaging:
             return self._rename(found, self.namespace, drop=drop)
 
         location = self._until_durable(step, collection_uuid)
-        if location.collection_uuid == collection_uuid and not self.server.keeps_uuids:
-            self._mark.remove()
+        self._unmark(location, collection_uuid)
         if not self.server.takes_uuids:
             keeps = self.server.config.target_db_exist == "rename" and on_existing != "resync"
             end = self._replacing.keep if keeps else self._replacing.drop
@@ -140,6 +140,11 @@ class MongoStaging:
     @property
     def _mark(self) -> Mark:
         return Mark(self.server, self.namespace, self.copy.stamp)
+
+    def _unmark(self, location: Location, saved_uuid: str) -> None:
+        """Remove the mark where the UUID is saved; else the second call does, which follows."""
+        if location.collection_uuid == saved_uuid and not self.server.keeps_uuids:
+            self._mark.remove(location.namespace)
 
     def _make_room(
         self, ours: Location, on_existing: OnExisting, backup: str, drops: Collection[str]
