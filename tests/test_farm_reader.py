@@ -68,7 +68,12 @@ class Worker:
         self._thread.start()
 
     def read(
-        self, table: Table, *, keep: bool = False, at_tip: messages.ShardEnd | None = None
+        self,
+        table: Table,
+        *,
+        keep: bool = False,
+        at_tip: messages.ShardEnd | None = None,
+        since: float = 0.0,
     ) -> int:
         """Have the first shard of a table read; the number of its lease, and of the table.
 
@@ -78,7 +83,7 @@ class Worker:
         self._leases += 1
         number = self._leases
         stream = messages.OpenStream(
-            number, table.name, Keys(Attribute("pk", "S")), table.stream.arn, 0.0, False
+            number, table.name, Keys(Attribute("pk", "S")), table.stream.arn, since, False
         )
         self.sent.put(stream)
         position = number, number, shard.id, str(shard.start), ""
@@ -231,6 +236,33 @@ def test_a_shard_that_gave_its_reader_away_is_read_on_by_the_iterator_that_it_ha
 
 
 # ---- slots
+
+
+def test_old_changes_are_left_out_until_the_source_s_clock_is_set_back(
+    simulator: Simulator, reading: Worker
+) -> None:
+    """Then new changes can have times from before following began."""
+    table, clock = simulator.table("orders"), simulator.clock
+
+    def put(key: str, ago: float) -> None:
+        clock.advance(-ago)
+        table.put({"pk": {"S": key}})
+        clock.advance(ago)
+
+    def records() -> list[int]:
+        return [batch.records for batch in reading.heard(messages.Batch)]
+
+    put("old", ago=600)
+    reading.read(table, since=clock() - 60)
+    until(lambda: records() == [0])
+    put("still old", ago=600)
+    until(lambda: records() == [0, 0])
+    clock.advance(-300)
+    put("new", ago=0)
+    until(lambda: records() == [0, 0, 1])
+    clock.advance(300)
+    put("new, and read when the time is past that of the beginning", ago=300)
+    until(lambda: records() == [0, 0, 1, 1])
 
 
 def stuck(simulator: Simulator, reading: Worker) -> int:

@@ -139,6 +139,37 @@ def test_changes_from_now_on_all_arrive_whatever_this_machine_s_clock_shows(
     stopped(migration, process)
 
 
+def test_changes_from_now_on_all_arrive_also_after_the_source_s_clock_is_set_back(
+    followed: Followed,
+) -> None:
+    """Then they have times from before following began."""
+    clock = followed.simulator.clock
+    followed.simulator.table(followed.name)
+    migration = followed.task(sync_mode="incr", incr__start="latest", incr__margin=MARGIN)
+    process = migration.start()
+    until(lambda: followed.simulator.journal.of("GetRecords"))
+    clock.advance(-300)
+    followed.put("a")
+    followed.arrived("a")
+    stopped(migration, process)
+
+
+@pytest.mark.slow
+def test_what_is_made_after_a_consistent_point_is_never_left_out_whatever_time_it_has(
+    followed: Followed,
+) -> None:
+    """The source's clock is set back between two runs, and no answer shows that."""
+    clock = followed.simulator.clock
+    followed.simulator.table(followed.name)
+    migration = followed.task(sync_mode="incr", incr__start="latest", incr__margin=MARGIN)
+    assert migration.run("--until-consistent").status == 0
+    clock.advance(-300)
+    followed.put("a")
+    clock.advance(300)
+    assert migration.run("--until-consistent").status == 0
+    followed.compare()
+
+
 def test_following_alone_never_says_that_source_and_target_are_equal(followed: Followed) -> None:
     followed.simulator.table(followed.name)
     followed.put("a")

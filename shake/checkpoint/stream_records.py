@@ -18,10 +18,10 @@ class StreamRecord:
 
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
     ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
-    are left out (incr.start = latest); the positions were chosen at ``began``, or later. ``stamp``
-    is that of the copy that the stream follows. ``skipped`` counts the changes that all runs left
-    out because the target lacked their key: the target does not hold all items then. ``repairs``
-    is the number of repair sessions that this run has ended.
+    are left out (incr.start = latest, until all of them are read); the positions were chosen at
+    ``began``, or later. ``stamp`` is that of the copy that the stream follows. ``skipped`` counts
+    the changes that all runs left out because the target lacked their key: the target does not
+    hold all items then. ``repairs`` is the number of repair sessions that this run has ended.
     ``generation``: see :func:`new_generation`.
     """
 

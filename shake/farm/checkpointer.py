@@ -54,7 +54,7 @@ class MovingShards(Protocol):
     @property
     def record(self) -> StreamRecord: ...
 
-    def take_skips(self) -> bool: ...
+    def take_altered(self) -> bool: ...
 
     def take_unsaved(self) -> list[dict[str, object]] | None: ...
 
@@ -119,10 +119,10 @@ class Checkpointer(threading.Thread):
     def save_shards(self, tables: Sequence[MovingShards], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
 
-        What was left out is saved before the positions behind it.
+        What a record says of changes that are left out is saved before the positions behind them.
         """
         save = self._checkpoints.save_stream
-        self._put(*(partial(save, one.record, ()) for one in tables if one.take_skips()))
+        self._put(*(partial(save, one.record, ()) for one in tables if one.take_altered()))
         taken = [(one.record, one.take_unsaved()) for one in tables]
         saves = [
             partial(self._checkpoints.save_shards, record, moved)

@@ -219,7 +219,7 @@ class WorkerPool:
     def free(self, worker: int, slot: int) -> None:
         self.workers[worker].free(slot)
 
-    def restrict(self, stream: messages.OpenStream) -> None:
+    def open_again(self, stream: messages.OpenStream) -> None:
         """Send a changed stream to the workers that have it."""
         for worker in self.workers:
             if stream.table in worker.streams:

@@ -45,7 +45,7 @@ class LeaseSegment(NamedTuple):
 class OpenStream(NamedTuple):
     """Describes a table's stream.
 
-    Sent before the first lease of a shard, and again when ``strict`` changes.
+    Sent before the first lease of a shard, and again when ``since`` or ``strict`` changes.
     ``since`` is Unix seconds: answers whose last change is older are left out. ``strict``: an
     INSERT of a key that the target holds is an error.
     """

@@ -113,7 +113,8 @@ class FollowPhases:
         earliest = self._source_clock.earliest(now)
         log.warning("the source's clock was set back: it shows about %s", utc(earliest))
         for followed in self._followed_tables.values():
-            followed.set_back(earliest - self._config.incr_margin, now + bounds.high)
+            most = earliest - self._config.incr_margin
+            self._scheduler.set_back(followed, most, now + bounds.high)
         self._goal = min(self._goal, now + bounds.high)
 
     @property
@@ -220,7 +221,8 @@ class FollowPhases:
                 "consistent point reached" if whole else "caught up",
                 utc(followed.applied_through or followed.consistent_from),
             )
-            self._scheduler.restrict(followed)
+            followed.leave_nothing_out()
+            self._scheduler.open_again(followed)
 
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""

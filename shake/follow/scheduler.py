@@ -119,7 +119,12 @@ class FollowScheduler:
         latest = self._source_clock.latest()
         if created > latest + STEP:
             most = self._source_clock.earliest() - self._config.incr_margin
-            followed.set_back(most, latest)
+            self.set_back(followed, most, latest)
+
+    def set_back(self, followed: FollowedTable, most: float, latest: float) -> None:
+        """See FollowedTable.set_back."""
+        followed.set_back(most, latest)
+        self.open_again(followed)
 
     def _apply(self, lease: ApplyingLease) -> None:
         """Have the next batch of a shard applied: one at a time, since their order counts."""
@@ -155,9 +160,9 @@ class FollowScheduler:
             turns.end_long_turns()
         self.assign(*self._followed_tables.values())
 
-    def restrict(self, followed: FollowedTable) -> None:
-        """From its consistent point on, a table can have a stricter rule for inserts."""
-        self._pool.restrict(self._open_stream(followed))
+    def open_again(self, followed: FollowedTable) -> None:
+        """There is another rule for which changes are left out, or for inserts."""
+        self._pool.open_again(self._open_stream(followed))
 
     def _open_stream(self, followed: FollowedTable) -> worker_messages.OpenStream:
         table, record = followed.plan.table, followed.record

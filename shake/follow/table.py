@@ -86,7 +86,7 @@ class FollowedTable:
         self._copied_until = record.began  # changes made before are in the copy
         self._set_back = SetBack(self.shards)
         self.unsaved = UnsavedShards()
-        self._skips = False  # whether ``record`` counts changes that are not saved yet
+        self._altered = False  # whether ``record`` is not saved yet
         self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
         open_ = [one for one in self.shards if one.state is not ShardState.APPLIED]
@@ -145,7 +145,7 @@ class FollowedTable:
         batch, shard = published.content.batch, lease.part
         if published.skipped:
             self.record = replace(self.record, skipped=self.record.skipped + published.skipped)
-            self._skips = True
+            self._altered = True
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, clock)
@@ -211,10 +211,15 @@ class FollowedTable:
         """The documents of shards that have moved since the last call; None: no shard has."""
         return self.unsaved.take(self.shards) if self.unsaved else None
 
-    def take_skips(self) -> bool:
-        """Whether more changes were left out since the last call."""
-        skips, self._skips = self._skips, False
-        return skips
+    def take_altered(self) -> bool:
+        """Whether the record has changed since the last call."""
+        altered, self._altered = self._altered, False
+        return altered
+
+    def leave_nothing_out(self) -> None:
+        """No change from before ``since`` is to come, or times do not show which are."""
+        if self.record.since:
+            self.record, self._altered = replace(self.record, since=0.0), True
 
     def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
@@ -225,6 +230,7 @@ class FollowedTable:
         nothing either.
         """
         self._set_back.begin(most, latest)
+        self.leave_nothing_out()
         self._copied_until = min(self._copied_until, latest)
         self.consistent_from = min(self.consistent_from, latest)
         self.unsaved.add(*self.shards.set_back(most))

@@ -35,10 +35,10 @@ class ApplyingReader(Reader):
         return False
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
-        if page.created >= self._stream.since:
-            self._publish(page, body[:-1] if self._stream.options.rejects else None)
-        else:  # all older than the copy: only the position moves on
+        if self._left_out(page):  # only the position moves on
             self._skip(page)
+        else:
+            self._publish(page, body[:-1] if self._stream.options.rejects else None)
 
     def _tip(self, moment: float) -> None:
         self._send(messages.Tip(self._lease.lease, moment))

@@ -10,7 +10,7 @@ from shake.farm import roles
 from shake.farm import worker_messages as messages
 from shake.process.arena import Arena, Slots
 from shake.source.client import Retry
-from shake.source.clock import SourceClock
+from shake.source.clock import Bounds, SourceClock
 from shake.source.dynamodb import DynamoSource
 from shake.stream.journal import Journal
 
@@ -28,7 +28,8 @@ class WorkerContext:
         self.slots = Slots()
         self.journal = Journal(config.journal_folder)
         self.credentials = set_up.credentials
-        self.clock = SourceClock(channel.send, lambda bounds: channel.send(messages.ClockSetBack()))
+        self.clock = SourceClock(channel.send, self._set_back)
+        self.clock_set_back = False  # whether that was seen since the process began
         self.source = DynamoSource(
             set_up.endpoint,
             lambda: self.credentials,
@@ -42,6 +43,10 @@ class WorkerContext:
     def reads(self, table: int, permit: Callable[[], None] | None = None) -> None:
         """The calling thread reads this table from now on; each try takes a ``permit``."""
         self._about.table, self._about.permit = table, permit
+
+    def _set_back(self, bounds: Bounds) -> None:
+        self.clock_set_back = True
+        self.channel.send(messages.ClockSetBack())
 
     def _retried(self, retry: Retry) -> None:
         throttled, permit = retry.kind == "throttle", self._about.permit

@@ -55,7 +55,7 @@ class JournalingReader(Reader):
         self._rest(_LOCK_EVERY)
 
     def _take(self, page: codec.ChangePage, body: memoryview) -> None:
-        if page.created >= self._stream.since:
+        if not self._left_out(page):
             self._validate(page)
         self._bytes += self._journal.append(page.records, page.created, page.sequence, body[:-1])
         self._records += page.records

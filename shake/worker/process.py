@@ -116,7 +116,7 @@ class WorkerMain:
             insert_only=message.strict,
         )
         if opened := self._streams.get(message.table):
-            opened.options = options  # of what is read from now on
+            opened.options, opened.since = options, message.since  # for what is read from now on
         else:
             self._streams[message.table] = FollowedStream(
                 message.table, message.name, message.arn, message.since, options

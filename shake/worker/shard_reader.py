@@ -43,7 +43,10 @@ _GONE_AFTER = 5
 
 @dataclass(slots=True)
 class FollowedStream:
-    """A table's stream as a worker needs it; ``options`` can change while it is read."""
+    """A table's stream as a worker needs it.
+
+    ``since`` and ``options`` can change while it is read.
+    """
 
     number: int
     name: str
@@ -155,6 +158,14 @@ class Reader(threading.Thread):
                 self._rest(idle)
             self._stopping.wait(self._calls.pause(time.monotonic()))
         return False
+
+    def _left_out(self, page: codec.ChangePage) -> bool:
+        """Whether all its changes were made before following began.
+
+        Their times do not show it where the source's clock was set back since then.
+        """
+        since, seen = self._stream.since, self._context.clock_set_back
+        return page.created < since <= self._clock.earliest() and not seen
 
     @property
     def _reads_no_further(self) -> bool:
