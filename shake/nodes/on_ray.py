@@ -8,6 +8,7 @@ the number of workers, and how a node has ended.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import socket
 import subprocess
@@ -18,7 +19,6 @@ from pathlib import Path
 from shake.errors import RefusedError, UsageError
 from shake.nodes.head import Head
 from shake.nodes.link import Address, Listener
-from shake.nodes.placed import Placed
 from shake.nodes.ray_driver import ADDRESS, REFUSED
 from shake.process.spawn import spawn
 
@@ -37,9 +37,6 @@ class Driver:
 
     def __init__(self) -> None:
         self._closed = threading.Event()
-        self._placed: Placed | None = None
-        self._process: subprocess.Popen[bytes]
-        self._connection: socket.socket
         self.own = self._start()
 
     def _start(self) -> str:
@@ -53,16 +50,15 @@ class Driver:
             line.removeprefix(REFUSED) or f"the client of Ray ended with status {status}"
         )
 
-    def run(self, placed: Placed) -> None:
-        """Have nodes placed from now on."""
-        self._placed = placed
-        threading.Thread(target=self._keep, name="ray", daemon=True).start()
+    def run(self, address: Address, workers: int, secret_file: Path) -> None:
+        """Have nodes placed from now on: see Placed."""
+        order = json.dumps([str(address), workers, str(secret_file)])
+        threading.Thread(target=self._keep, args=(order,), name="ray", daemon=True).start()
 
-    def _keep(self) -> None:
-        assert self._placed
+    def _keep(self, order: str) -> None:
         while True:
             with contextlib.suppress(OSError):  # it has ended
-                self._connection.sendall(f"{self._placed.text}\n".encode())
+                self._connection.sendall(f"{order}\n".encode())
                 for line in self._lines:
                     log.warning("%s", line.rstrip("\n"))
             if self._closed.is_set():
@@ -112,6 +108,6 @@ def open_ray(
         Head(listener) as head,
     ):
         address = Address(driver.own if listener.host in _ANY else listener.host, listener.port)
-        driver.run(Placed(str(address), workers or 0, str(Path(secret_file).absolute())))
+        driver.run(address, workers or 0, Path(secret_file).absolute())
         log.info("nodes of the Ray cluster join at %s", address)
         yield head

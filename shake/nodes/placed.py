@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
-from typing import NamedTuple
 
 from setproctitle import setproctitle
 
@@ -19,27 +19,16 @@ from shake.process.spawn import spawn
 from shake.process.ulimits import allow_many
 
 
-class Placed(NamedTuple):
-    """What such a node is started with. Nothing of it is secret.
+class Placed:
+    """What Ray runs on each of its nodes. Nothing that it is started with is secret.
 
-    ``secret_file`` is the path of the secret on this machine, and ``workers`` how many processes
-    work here, 0 for as many as there are CPUs.
+    ``secret_file`` is the path of the secret, unless the environment of this machine names another
+    one. ``workers`` is how many processes work here, 0 for as many as there are CPUs.
     """
 
-    address: str
-    workers: int
-    secret_file: str
-
-    @property
-    def text(self) -> str:
-        """All of it in one line."""
-        return f"{self.address} {self.workers} {self.secret_file}"
-
-    @classmethod
-    def parse(cls, text: str) -> Placed:
-        """Of ``text``."""
-        address, workers, secret_file = text.split(" ", 2)
-        return cls(address, int(workers), secret_file)
+    def __init__(self, address: str, workers: int, secret_file: str) -> None:
+        secret_file = os.environ.get("SHAKE_NODES_SECRET_FILE") or secret_file
+        self._arguments = address, str(workers), secret_file
 
     def run(self) -> str:
         """Be the process that Ray has started: wait for the node to end; return how it ended.
@@ -47,7 +36,7 @@ class Placed(NamedTuple):
         The node is another process, so that Ray sees nothing of its memory. It leaves the task
         when this process ends.
         """
-        process, ours = spawn("shake.nodes.placed", self.text)
+        process, ours = spawn("shake.nodes.placed", *self._arguments)
         with ours:
             ended = b""
             while data := ours.recv(4096):
@@ -64,18 +53,14 @@ def main() -> None:
         stop.set()
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    placed, name = Placed.parse(sys.argv[2]), default_name()
+    address, workers, secret_file = sys.argv[2:]
+    name = default_name()
     setproctitle(f"shake: node {name}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     allow_many()
     try:
-        work(
-            Address.parse(placed.address),
-            read_secret(placed.secret_file),
-            name,
-            placed.workers or usable_cpus(),
-            stop,
-        )
+        secret, count = read_secret(secret_file), int(workers) or usable_cpus()
+        work(Address.parse(address), secret, name, count, stop)
         ended = "the task has ended"
     except ShakeError as error:
         ended = str(error)

@@ -7,6 +7,7 @@ what to start from the head, and sends it lines for the log.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -28,27 +29,18 @@ _END_SECONDS = 15.0
 ADDRESS, REFUSED = "address ", "refused "
 
 
-class Actor:
-    """What Ray runs, one on each of its nodes."""
-
-    def run(self, placed: Placed) -> str:
-        """Be a node until the task has ended; return how it ended."""
-        own = os.environ.get("SHAKE_NODES_SECRET_FILE")
-        return (placed._replace(secret_file=own) if own else placed).run()
-
-
 class Actors:
-    """Keeps an Actor on each node of the cluster that has a CPU to give.
+    """Keeps a node of shake on each node of the cluster that has a CPU to give.
 
-    Each is bound to its node, so no two are on one. A group of STRICT_SPREAD has a fixed size: the
-    nodes that join the cluster later would stay empty.
+    ``arguments`` are those of Placed. Each is bound to its node, so no two are on one. A group of
+    STRICT_SPREAD has a fixed size: the nodes that join the cluster later would stay empty.
     """
 
-    def __init__(self, ray: Any, placed: Placed, say: Callable[[str], None]) -> None:
+    def __init__(self, ray: Any, arguments: list[Any], say: Callable[[str], None]) -> None:
         self._ray = ray
-        self._placed = placed
+        self._arguments = arguments
         self._say = say
-        self._actor = ray.remote(num_cpus=1, max_restarts=0)(Actor)
+        self._actor = ray.remote(num_cpus=1, max_restarts=0)(Placed)
         self._running: dict[Any, tuple[str, Any]] = {}  # by reference: node of Ray, and actor
 
     def keep(self, over: threading.Event) -> None:
@@ -73,8 +65,8 @@ class Actors:
             name = node["NodeID"]
             if node["Alive"] and node["Resources"].get("CPU", 0) >= 1 and name not in running:
                 here = affinity(name, soft=False)
-                actor = self._actor.options(scheduling_strategy=here).remote()
-                self._running[actor.run.remote(self._placed)] = name, actor
+                actor = self._actor.options(scheduling_strategy=here).remote(*self._arguments)
+                self._running[actor.run.remote()] = name, actor
 
     def _take_ended(self) -> None:
         if not self._running:
@@ -140,7 +132,7 @@ def main() -> None:
         over.set()
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    actors = Actors(ray, Placed.parse(order.rstrip("\n")), say)
+    actors = Actors(ray, json.loads(order), say)
     try:
         actors.keep(over)
         actors.end()
