@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shake.config import Config
 from shake.errors import UsageError
-from shake.nodes.credentials import Certificate, load_certificate, new_certificate, read_secret
+from shake.nodes.credentials import load_certificate, new_certificate, read_secret
 from shake.nodes.head import Head
 from shake.nodes.link import Address, Listener
 from shake.nodes.local import LocalNodes
@@ -83,21 +83,18 @@ def open_nodes(choice: Local | Join | Ray, config: Config) -> AbstractContextMan
         case Local(nodes, workers):
             return Head(LocalNodes(nodes, workers), nodes)
         case Join(address):
-            return Head(listener(address, config))
+            return Head(_listener(address, config))
         case Ray(address, workers):
             from shake.nodes.on_ray import open_ray
 
             return open_ray(
-                lambda own: listener(address or own, config), config.nodes_secret_file, workers
+                lambda own: _listener(address or own, config), config.nodes_secret_file, workers
             )
 
 
-def listener(address: Address, config: Config) -> Listener:
+def _listener(address: Address, config: Config) -> Listener:
     """Listens for nodes that know the secret. Raises ShakeError."""
-    return Listener(address, read_secret(config.nodes_secret_file), _certificate(config))
-
-
-def _certificate(config: Config) -> Certificate:
-    if config.nodes_tls_cert and config.nodes_tls_key:
-        return load_certificate(config.nodes_tls_cert, config.nodes_tls_key)
-    return new_certificate()
+    secret = read_secret(config.nodes_secret_file)
+    cert, key = config.nodes_tls_cert, config.nodes_tls_key
+    certificate = load_certificate(cert, key) if cert and key else new_certificate()
+    return Listener(address, secret, certificate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -23,7 +22,7 @@ Out = TypeVar("Out", bound=Message)
 class MessageStream(Generic[In, Out]):
     """One end of a connection: a Channel of shake.process.loop. For one thread.
 
-    Without a loop what is posted is sent by :meth:`exchange`.
+    Without a loop what is posted is sent by shake.nodes.node.serve.
     """
 
     def __init__(
@@ -118,15 +117,3 @@ class MessageStream(Generic[In, Out]):
             self.detach()
             self.closed = True
             self._stream.close()
-
-
-def exchange(streams: list[MessageStream[In, Out]], seconds: float) -> list[MessageStream[In, Out]]:
-    """Send what is posted, without a loop; return those of which something can be read by then."""
-    alive = [one for one in streams if not one.closed]
-    for one in alive:
-        one.flush()
-    poll = select.poll()
-    for one in alive:
-        poll.register(one.fileno(), select.POLLIN | (select.POLLOUT if one.backlog else 0))
-    there = {number for number, events in poll.poll(seconds * 1000) if events & ~select.POLLOUT}
-    return [one for one in alive if one.fileno() in there]

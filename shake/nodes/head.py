@@ -8,16 +8,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
 from shake.clock import boot_clock
 from shake.nodes import messages
-from shake.nodes.connection import exchange
 from shake.nodes.link import Link
 from shake.nodes.membership import Membership, State
-from shake.nodes.node import Node
+from shake.nodes.node import Node, serve
 from shake.process.loop import Loop
 from shake.process.site import HURRY_SECONDS, NodeStatus, Site, SiteUser
 
@@ -35,6 +34,7 @@ _JOIN_SECONDS = 30.0
 _NOTICE_EVERY = 30.0
 #: Seconds after which the log names a node that does not confirm the end of an epoch.
 _PATIENCE = 3.0
+_JOINED = "node %s joined from %s, with %d workers"
 _UNCONFIRMED = (
     "node %s has not confirmed that its workers have ended: all wait until its time has run out, "
     "%.0f s at most"
@@ -169,11 +169,7 @@ class Head:
     def _serve(self, seconds: float) -> None:
         """Without a loop: handle what comes within this time, until something has come."""
         self._take_arrivals()
-        by_stream = {node.stream: node for node in self._nodes.values()}
-        for stream in exchange(list(by_stream), seconds):
-            node = by_stream[stream]
-            if not node.read():
-                node.disconnected()
+        serve(self._nodes.values(), seconds)
 
     # ---- while a run lasts
 
@@ -261,7 +257,7 @@ class Head:
         match message:
             case messages.Joined():
                 self._members.join(number, node.node, node.machine, self._clock())
-                log.info("node %s joined from %s, with %d workers", *_who(node), node.workers)
+                log.info(_JOINED, node.node, node.address, node.workers)
                 why = self._members.why_aside(number, self._clock())
                 if why and why != self._said.get(node.machine):
                     log.warning("%s", why)
@@ -289,10 +285,9 @@ class Head:
     def set_aside(self, site: Site, why: str) -> bool:
         """See Sites."""
         now = self._clock()
-        for number, node in self._nodes.items():
-            if node is site and self._members.set_aside(number, why, now):
-                log.warning("%s", self._members.why_aside(number, now))
-                return True
+        if isinstance(site, Node) and self._members.set_aside(site.number, why, now):
+            log.warning("%s", self._members.why_aside(site.number, now))
+            return True
         return False
 
     # ---- what is shown
@@ -305,16 +300,8 @@ class Head:
 
     def status(self) -> tuple[NodeStatus, ...]:
         """See Sites."""
-        return tuple(self._shown())
-
-    def _shown(self) -> Iterator[NodeStatus]:
-        for number, node in self._nodes.items():
-            if state := self._members.state(number, self._clock()):
-                cpu, memory = node.usage
-                yield NodeStatus(
-                    node.node, node.address, state.name.lower(), node.workers, cpu, memory
-                )
-
-
-def _who(node: Node) -> tuple[str, str]:
-    return node.node, node.address
+        return tuple(
+            NodeStatus(node.node, node.address, state.name.lower(), node.workers, *node.usage)
+            for number, node in self._nodes.items()
+            if (state := self._members.state(number, self._clock()))
+        )

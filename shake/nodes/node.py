@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
+import select
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any, Generic, Protocol
 
 from shake.clock import boot_clock
 from shake.nodes import messages
-from shake.nodes.connection import MessageStream, exchange
+from shake.nodes.connection import MessageStream
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from shake.process.alike import Process
 from shake.process.loop import Loop, Peer
@@ -182,12 +184,6 @@ class Node:
         self.stream.close()
         self._head.disconnected(self)
 
-    def serve(self, seconds: float) -> None:
-        """Without a loop: handle what comes within this time, until something has come."""
-        for _ in exchange([self.stream], seconds):
-            if not self.read():
-                self.disconnected()
-
     # ---- as a Site
 
     def create_arena(self, slots: int) -> int:
@@ -195,7 +191,7 @@ class Node:
         number, end = next(_numbers), time.monotonic() + _ARENA_SECONDS
         self.post(messages.CreateArena(number, slots))
         while self.reachable and number not in self._arenas and time.monotonic() < end:
-            self.serve(end - time.monotonic())
+            serve([self], end - time.monotonic())
         if number not in self._arenas and self.reachable:
             self.disconnected()
         descriptor = self._arenas.pop(number, -1)
@@ -212,3 +208,19 @@ class Node:
     ) -> tuple[Process, ChildConnection[SetUp, Taken, Sent]]:
         child = RemoteChild(next(_numbers), self, role, descriptors)
         return child, child
+
+
+def serve(nodes: Iterable[Node], seconds: float) -> None:
+    """Without a loop: send what is posted; handle what has come as soon as something has.
+
+    It waits no longer than so many seconds for that.
+    """
+    alive = {node.stream.fileno(): node for node in nodes if node.reachable}
+    poll = select.poll()
+    for number, node in alive.items():
+        node.stream.flush()
+        poll.register(number, select.POLLIN | (select.POLLOUT if node.stream.backlog else 0))
+    for number, events in poll.poll(max(0.0, seconds) * 1000):
+        node = alive[number]
+        if events & ~select.POLLOUT and not node.read():
+            node.disconnected()
