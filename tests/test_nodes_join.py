@@ -16,6 +16,7 @@ import pytest
 from shake import __version__
 from shake.cli.main import main
 from shake.errors import UsageError
+from shake.nodes import hello
 from shake.nodes.choice import Join, Local, Ray, outlook, parse_nodes
 from shake.nodes.credentials import new_certificate, new_secret
 from shake.nodes.link import Address, Listener
@@ -119,9 +120,15 @@ def test_a_node_refuses_in_one_line(
 
 
 @pytest.mark.parametrize("fault", ["version", "secret"])
-def test_a_node_of_another_kind_is_refused_with_3(machines: Machines, fault: str) -> None:
+def test_a_node_of_another_kind_is_refused_with_3(
+    machines: Machines,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(hello, "__version__", "0.0.1")
     secret = machines.secret.read_bytes() if fault == "version" else new_secret()
-    listener = Listener(Address("127.0.0.1", 0), secret, new_certificate(), version="0.0.1")
+    listener = Listener(Address("127.0.0.1", 0), secret, new_certificate())
     node = machines.node(listener.port, "vm-1")
     assert node.wait(20) == 3
     listener.close()
@@ -133,6 +140,7 @@ def test_a_node_of_another_kind_is_refused_with_3(machines: Machines, fault: str
         "secret of its head",
     }
     assert line == f"shake node: {expected[fault]}"
+    assert (expected["version"] in caplog.text) == (fault == "version")
 
 
 def test_where_workers_run_is_read() -> None:

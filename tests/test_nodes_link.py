@@ -133,16 +133,6 @@ def test_a_link_never_blocks_a_loop_and_leaves_nothing_unseen(listener: Listener
     closes(head, node)
 
 
-def test_another_version_is_refused_and_both_are_named(
-    certificate: Certificate, caplog: pytest.LogCaptureFixture
-) -> None:
-    with listening(certificate) as listener, pytest.raises(RefusedError) as refused:
-        joined(listener, version="0.0.1")
-    assert "0.0.1" in str(refused.value)
-    assert __version__ in str(refused.value)
-    until(lambda: "the same version" in caplog.text)
-
-
 def test_another_secret_is_refused_and_is_not_shown(
     certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,9 +350,10 @@ def test_a_port_that_is_taken_is_refused(certificate: Certificate) -> None:
     ("said", "encrypts"), [(b"", False), (b"SSH-2.0-OpenSSH\r\n", False), (b"HTTP/1.1 400", True)]
 )
 def test_a_node_says_that_no_head_is_at_the_address_and_can_try_again(
-    certificate: Certificate, said: bytes, encrypts: bool
+    certificate: Certificate, said: bytes, encrypts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The head can come later: another program has its port, or a balancer stands before it."""
+    monkeypatch.setattr(link, "HELLO_SECONDS", 2.0)
 
     def answer() -> None:
         with contextlib.ExitStack() as stack:
@@ -377,7 +368,7 @@ def test_a_node_says_that_no_head_is_at_the_address_and_can_try_again(
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(OSError) as refused:  # noqa: PT011
-            connect(Address("127.0.0.1", server.getsockname()[1]), SECRET, "n1", seconds=2)
+            connect(Address("127.0.0.1", server.getsockname()[1]), SECRET, "n1")
         thread.join()
     if said:
         assert "is no head of shake" in str(refused.value)

@@ -108,7 +108,7 @@ class Frames:
         return self._connection
 
 
-def greet_node(frames: Frames, secret: bytes, digest: bytes, version: str = __version__) -> str:
+def greet_node(frames: Frames, secret: bytes, digest: bytes) -> str:
     """The head's part: the name of the node. Raises HelloError, OSError.
 
     ``digest`` is that of the head's certificate.
@@ -125,7 +125,7 @@ def greet_node(frames: Frames, secret: bytes, digest: bytes, version: str = __ve
         raise WrongSecretError("it has another secret")
     if not (_VERSION.fullmatch(node_version) and NAME.fullmatch(name.decode(errors="replace"))):
         raise HelloError("no version or name of a node")
-    refusal = _refusal(version, node_version.decode())
+    refusal = _refusal(node_version.decode())
     frames.send(refusal.encode())
     if refusal:
         raise HelloError(refusal)
@@ -133,7 +133,7 @@ def greet_node(frames: Frames, secret: bytes, digest: bytes, version: str = __ve
     return name.decode()
 
 
-def greet_head(frames: Frames, secret: bytes, name: str, version: str = __version__) -> None:
+def greet_head(frames: Frames, secret: bytes, name: str) -> None:
     """The node's part. Raises HelloError, OSError, and RefusedError where the head refuses it."""
     digest = digest_of(frames.handshake())
     node_number = secrets.token_bytes(_NUMBER_BYTES)
@@ -144,7 +144,7 @@ def greet_head(frames: Frames, secret: bytes, name: str, version: str = __versio
     prove = _prover(secret, digest, node_number, head_number)
     if not hmac.compare_digest(proof, prove(b"head")):
         raise WrongSecretError("it has another secret")
-    frames.send(prove(b"node"), version.encode(), name.encode())
+    frames.send(prove(b"node"), __version__.encode(), name.encode())
     (refusal,) = frames.receive(1)
     if refusal:
         raise RefusedError(one_line(refusal.decode(errors="replace")))
@@ -160,10 +160,10 @@ def _prover(secret: bytes, digest: bytes, *numbers: bytes) -> Callable[[bytes], 
     return prove
 
 
-def _refusal(head: str, node: str) -> str:
-    if head == node:
+def _refusal(version: str) -> str:
+    if version == __version__:
         return ""
     return (
-        f"the head runs shake {head} and this node runs shake {node}: install the same version on "
-        "all machines"
+        f"the head runs shake {__version__} and this node runs shake {version}: install the same "
+        "version on all machines"
     )

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from shake import __version__
 from shake.errors import RefusedError
 from shake.nodes.credentials import Certificate
 from shake.nodes.hello import Frames, HelloError, WrongSecretError, greet_head, greet_node
@@ -99,16 +98,9 @@ class Link:
 class Listener:
     """The head's side: threads wait for nodes. Raises RefusedError."""
 
-    def __init__(
-        self,
-        address: Address,
-        secret: bytes,
-        certificate: Certificate,
-        version: str = __version__,
-    ) -> None:
+    def __init__(self, address: Address, secret: bytes, certificate: Certificate) -> None:
         self._secret = secret
         self._certificate = certificate
-        self._version = version
         try:
             self._socket = socket.create_server(
                 (address.host, address.port), family=address.family, backlog=128
@@ -180,7 +172,7 @@ class Listener:
         tls = _encrypted(connection, self._certificate.context, server=True)
         try:
             frames = Frames(tls, HELLO_SECONDS)
-            name = greet_node(frames, self._secret, self._certificate.digest, self._version)
+            name = greet_node(frames, self._secret, self._certificate.digest)
         except BaseException:
             tls.close()
             raise
@@ -202,19 +194,13 @@ class Listener:
         log.warning("a connection from %s to the port for nodes is refused: %s", peer, reason)
 
 
-def connect(
-    address: Address,
-    secret: bytes,
-    name: str,
-    version: str = __version__,
-    seconds: float = HELLO_SECONDS,
-) -> Link:
+def connect(address: Address, secret: bytes, name: str) -> Link:
     """The node's side: one try of a link to the head.
 
     Raises RefusedError where no other try will help, and OSError where one may: a head can come
     where something else answers now.
     """
-    connection = socket.create_connection((address.host, address.port), timeout=seconds)
+    connection = socket.create_connection((address.host, address.port), timeout=HELLO_SECONDS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # The head proves by the secret that this is its certificate: see shake.nodes.hello.
@@ -222,7 +208,7 @@ def connect(
     context.verify_mode = ssl.CERT_NONE
     tls = _encrypted(connection, context, server=False)
     try:
-        greet_head(Frames(tls, seconds), secret, name, version)
+        greet_head(Frames(tls, HELLO_SECONDS), secret, name)
     except BaseException as error:
         tls.close()
         if isinstance(error, ssl.SSLEOFError):
