@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
@@ -25,11 +26,17 @@ from shake.plan.source_tables import (
 )
 from shake.plan.warnings import warnings
 from shake.private_files import is_full
+from shake.schema import Question
 from shake.source.client import Unreachable
 from shake.source.contract import Source
 from shake.status.http import check_port
+from shake.stream.shard import Shard, ShardState
+from shake.stream.suspicion import ShardAnswer
 from shake.targets.choice import namespace_problems
 from shake.targets.contract import Target
+
+#: Shards that are asked for at the same time, and tries of each request.
+_THREADS, _MAX_TRIES = 8, 5
 
 
 def make_plan(
@@ -142,6 +149,42 @@ def spreading_problems(config: Config, target: Target | None = None, kept: int =
             f"refuse it: {unfenced}"
         )
     return found
+
+
+def gap_warnings(source: Source, plan: Plan) -> list[str]:
+    """A line for each shard whose unread records are gone, by what the source says now.
+
+    One answer proves nothing, so this refuses no start. Raises RefusedError where the source
+    does not answer.
+    """
+    asked = [
+        (table.table.name, table.stream.record.arn, shard)
+        for table in plan.tables
+        if table.stream and table.stream.record and not table.gap
+        if table.stream.record.arn == table.stream.stream.arn
+        for shard in table.stream.shards
+        if _is_needed(shard)
+    ]
+
+    def ask(one: tuple[str, str, Shard]) -> str:
+        name, arn, shard = one
+        answer = source.answer(arn, Question(shard.id, *shard.reached), max_tries=_MAX_TRIES)
+        if answer is ShardAnswer.THERE:
+            return ""
+        return (
+            f"table {name}: GAP: what is not applied yet of shard {shard.id} is {answer.value}: "
+            "where the source still says so after the start, changes are lost, and gap.policy "
+            "decides what is done"
+        )
+
+    with as_refusal(Unreachable, SourceError), ThreadPool(_THREADS) as threads:
+        return [line for line in threads.map(ask, asked) if line]
+
+
+def _is_needed(shard: Shard) -> bool:
+    """Whether the rest of it must still be there: not all is applied, or in the journal."""
+    begun = shard.sequence or not shard.horizon
+    return bool(begun) and shard.state is not ShardState.APPLIED and not shard.fully_journaled
 
 
 def _may_be_appended_to(file: str) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from shake.plan.estimate import INFREQUENT_FACTOR
-from shake.plan.profile_text import profile_lines
+from shake.plan.profile import ProfileReport
 from shake.plan.report import PlanReport, TableReport
 from shake.schema import OLD
 from shake.status.figures import count, duration, many, size
@@ -33,6 +33,8 @@ _NOTHING = frozenset({"nothing", "0 dropped, 0 renamed"})
 _SHARED = ", enabled already (AWS throttles a stream that more than two programs read)"
 #: Columns of a label.
 _LABEL = 22
+#: Of a profile: characters of an item that are shown, and attributes.
+_SHOWN, _ATTRIBUTES = 400, 40
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 _MANAGED_POLICY = 6144
 
@@ -48,7 +50,7 @@ def describe(report: PlanReport) -> list[str]:
     for table in report.tables:
         lines += _table(report, table)
     for profile in report.profiles:
-        lines += profile_lines(profile)
+        lines += _profile(profile)
     lines += _rights(report)
     lines += [f"warning: {text}" for text in report.warnings]
     return lines + [f"REFUSED: {text}" for text in report.refusals]
@@ -239,6 +241,57 @@ def _changes(table: TableReport) -> str:
     stream = "a stream that will be ENABLED" if table.stream_enabled else table.stream + _SHARED
     start = f", from incr.start = {table.stream_start}" if table.stream_start else ""
     return f"  changes: by {stream}{start}"
+
+
+def _profile(profile: ProfileReport) -> Iterator[str]:
+    """What was read, and what becomes of it."""
+    read = f"profile of table {profile.table}: {many(profile.items, 'item')}"
+    yield f"{read} read, for {many(profile.units, 'read capacity unit')}"
+    if profile.problem:
+        yield f"  {profile.problem}"
+    if not profile.items:
+        return
+    yield (
+        f"  size: {size(profile.item_bytes)} in DynamoDB, {size(profile.document_bytes)} as "
+        "documents"
+    )
+    for one in profile.attributes[:_ATTRIBUTES]:
+        types = ", ".join(
+            name if number == one.items else f"{name} ({count(number)})"
+            for name, number in one.types.items()
+        )
+        each = one.bytes / one.items
+        yield f"  attribute {one.name!a}: {types}; in {count(one.items)}; {size(each)} each"
+    if (more := len(profile.attributes) - _ATTRIBUTES) > 0:
+        yield f"  {many(more, 'more attribute')}: --json shows all"
+    for text, number in _oddities(profile):
+        yield f"  {text}: {many(number, 'item')}"
+    if profile.before:
+        yield f"  an item:      {_short(profile.before)}"
+        yield f"  its document: {_short(profile.after)}"
+    yield f"  bad items (they stop the task, or are kept, by bad.items): {count(profile.bad_items)}"
+    for bad in profile.bad:
+        yield f"    {_short(bad.key)}: {_short(bad.reason)}"
+
+
+def _oddities(profile: ProfileReport) -> Iterator[tuple[str, int]]:
+    found = {
+        "numbers of more than 34 digits (convert.number.overflow)": profile.long_numbers,
+        "names with a dot": profile.dotted,
+        "names that begin with $": profile.dollars,
+        "an attribute _id (convert._id)": profile.ids,
+        "number keys that are no doubles (convert.type = mchange could merge them)": (
+            profile.inexact_keys
+        ),
+    }
+    for text, number in found.items():
+        if number:
+            yield text, number
+
+
+def _short(text: str) -> str:
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _rights(report: PlanReport) -> list[str]:

@@ -13,9 +13,8 @@ from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import RunError, as_refusal, refuse
-from shake.plan.gaps import gap_warnings
 from shake.plan.plan import Plan
-from shake.plan.preflight import local_problems, make_plan, spreading_problems
+from shake.plan.preflight import gap_warnings, local_problems, make_plan, spreading_problems
 from shake.plan.profile import take_profiles
 from shake.plan.report import Facts, PlanReport, make_report
 from shake.plan.sample import take_samples

@@ -28,7 +28,6 @@ WHOLE = (
     "errors",
     "farm/writer",
     "follow/journaling",
-    "plan/gaps",
     "plan/origins",
     "plan/planner",
     "plan/preflight",
