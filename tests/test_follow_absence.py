@@ -15,6 +15,7 @@ import pytest
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.file_store import FileStore
+from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.checkpoint.task_lock import TaskLock
@@ -260,7 +261,8 @@ def test_before_a_table_is_copied_again_the_source_is_asked_once_more(
         record = TableRecord("orders", "task.orders", 1, 1, phase=Phase.DONE)
         checkpoints.begin_table(record)
         checkpoints.save_stream(StreamRecord("orders", table.stream.arn, stamp=1), [])
-        plan = Plan((TablePlan(described, Action.COMPLETE, record, (), origin=described.origin),))
+        identity = Identity(origin=described.origin)
+        plan = Plan((TablePlan(described, Action.COMPLETE, record, (), identity=identity),))
         resync = Resync(config, 1, checkpoints, lease)
         shard = table.stream.open()[0]
         for question in (Question(), Question(shard.id), Question(shard.id, str(shard.start))):

@@ -199,7 +199,7 @@ class StreamWatcher:
         def difference(stream: Stream | None) -> str:
             if stream is None:
                 return absence
-            return plan.origin.difference(stream.table) or stream_difference(arn, stream)
+            return plan.identity.origin.difference(stream.table) or stream_difference(arn, stream)
 
         def ask_again(text: str) -> None:
             seems = f"table {name} seems to be another table than this task began with: {text}; "

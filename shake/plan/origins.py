@@ -46,7 +46,7 @@ def stream_difference(arn: str, stream: Stream) -> str:
 
 def with_origin(plan: TablePlan, origin: Origin) -> TablePlan:
     """The plan, of this source table."""
-    return replace(plan, origin=origin, identity=replace(plan.identity, origin=origin))
+    return replace(plan, identity=replace(plan.identity, origin=origin))
 
 
 def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], None]) -> None:

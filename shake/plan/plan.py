@@ -11,7 +11,7 @@ from shake.checkpoint.identity import Identity
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
-from shake.schema import UNKNOWN, Origin, Table
+from shake.schema import Table
 from shake.source.contract import Stream
 from shake.stream.shard import Shard
 
@@ -54,8 +54,8 @@ class StreamPlan:
 class TablePlan:
     """One table. ``record`` and ``segments`` (all of them) are its checkpoint, or a fresh one.
 
-    ``identity`` is what the checkpoint is of, and ``saved`` what of that is stored already.
-    ``origin`` is the source table that this run must find: the checkpoint's, or the one there is.
+    ``identity`` is what the checkpoint is of, and ``saved`` what of that is stored already. Its
+    origin is the source table that this run must find: the checkpoint's, or the one there is.
     """
 
     table: Table
@@ -66,7 +66,6 @@ class TablePlan:
     stream: StreamPlan | None = None
     identity: Identity = NO_IDENTITY
     saved: Identity | None = None
-    origin: Origin = UNKNOWN
 
     @property
     def copies(self) -> bool:

@@ -130,7 +130,7 @@ class Resync:
                 gap.what,
                 f"it cannot be copied again, so the target is left as it is: {error}",
             ) from error
-        if difference := planned.origin.difference(table.origin):
+        if difference := planned.identity.origin.difference(table.origin):
             raise RunError(another_table(self._config, table.name, difference))
         return count_segments(self._config, table, self._scanners, holds_items=holds_items)
 
@@ -147,7 +147,7 @@ class Resync:
         def problem(found: tuple[Table, bool] | SourceError | RefusedError) -> str:
             if isinstance(found, ShakeError):
                 return f"table {name}: {found}"
-            difference = planned.origin.difference(found[0].origin)
+            difference = planned.identity.origin.difference(found[0].origin)
             return difference and f"table {name} seems to be another one: {difference}"
 
         found = agreed(source, look, problem, suspicion.LOSS, log.warning)
