@@ -17,7 +17,7 @@ _NODES = (1, 2, 4)
 _ROUNDS = 3
 #: A page takes so many seconds at the source, so that only the number of scanners limits the copy.
 _DELAY, _SLOW_PAGES = 0.2, 240
-_ITEMS = 500_000
+_ITEMS = 3_000_000
 #: Small pages, which cost the head as much as full ones.
 _SMALL_PAGE, _SMALL_PAGES = 50, 8000
 #: A table of so few items starts all processes.
