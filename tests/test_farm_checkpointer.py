@@ -176,6 +176,7 @@ def test_a_lost_lease_ends_the_task_and_saves_nothing_more(stage: Stage) -> None
     assert isinstance(error, ShakeError)
     assert "the lock of this task is lost" in str(error)
     assert "second" not in stage.store.held
+    assert not stage.checkpointer.close(0.1)
 
 
 def test_the_lease_is_renewed_before_the_first_save(stage: Stage) -> None:
@@ -276,7 +277,7 @@ def test_closing_finishes_what_was_given_but_does_not_wait_for_a_store_that_is_g
     stage.checkpointer.start()
     for number in range(5):
         stage.save(f"t{number}")
-    stage.checkpointer.close(20)
+    assert stage.checkpointer.close(20)
     assert stage.told == [f"t{number}" for number in range(5)]
 
     stage = Stage()
@@ -284,7 +285,7 @@ def test_closing_finishes_what_was_given_but_does_not_wait_for_a_store_that_is_g
     stage.save("lost")
     stage.checkpointer.start()
     until(lambda: stage.told)
-    stage.checkpointer.close(0.1)
+    assert not stage.checkpointer.close(0.1)
     stage.checkpointer.join(5)
     assert not stage.checkpointer.is_alive()
     assert "lost" not in stage.told

@@ -18,6 +18,7 @@ from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.migration import SMALL_PAGES, Migration, Result, compare, filled
 from tests.support.status import slots_used, status
 from tests.support.wait import until
+from tests.support.wire import Wire
 
 Migrate = Callable[..., Migration]
 
@@ -89,6 +90,26 @@ def test_a_second_signal_ends_the_run_at_once(
     began = time.monotonic()
     assert stop(migration, signal.SIGINT).status == 1
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_positions_that_the_store_does_not_take_in_time_are_no_good_end(
+    mongo: Any, table: str, migrate: Migrate
+) -> None:
+    """Two signals at once leave no time to see whether the store answers."""
+    port = free_port()
+    with Wire(*mongo.client.address) as wire:
+        settings = {"checkpoint__address": wire.uri, "qps__full": 5, "http_profile": port}
+        migration = migrate(**settings, **SMALL_PAGES)
+        migration.first = "from shake.run import supervisor; supervisor._SAVE_SECONDS = 3600"
+        run = migration.start()
+        until(lambda: migration.children("writer") and status(port)["total"]["items"])
+        wire.cut("request")
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            run.send_signal(number)
+        result = migration.wait(run)
+    assert result.status == 1, result
+    assert "did not answer in time; start again to go on" in result.line
 
 
 def hang(migration: Migration, server: MongoServer, port: int) -> None:

@@ -85,6 +85,7 @@ class Checkpointer(threading.Thread):
         self._task = task
         self._saves: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._all_saved = False
         self._saving = 0  # touched in the loop only, as the next two are
         self.saves = 0
         self.saved_at = 0.0  # Unix seconds
@@ -170,11 +171,15 @@ class Checkpointer(threading.Thread):
             self._saving += 1
             self._saves.put((works, saved))
 
-    def close(self, timeout: float) -> None:
-        """Stop after the saves at hand, or when ``timeout`` seconds are over."""
+    def close(self, timeout: float) -> bool:
+        """Stop after the saves at hand, or when ``timeout`` seconds are over.
+
+        Return whether all of them are durable.
+        """
         self._saves.put(None)
         self.join(timeout)
         self._closing.set()
+        return self._all_saved
 
     def run(self) -> None:
         try:
@@ -203,6 +208,7 @@ class Checkpointer(threading.Thread):
             except queue.Empty:
                 continue
             if save is None:
+                self._all_saved = True
                 return
             works, then = save
             if self._write_all(works):

@@ -92,7 +92,8 @@ class TaskRun:
             process.reap()
         parts.follow_phases.close()
         self._save()
-        parts.checkpointer.close(timeout=1.0)
+        if not parts.checkpointer.close(timeout=1.0):
+            self._shutdown.missed("the checkpoint store")
         ending, loop = self._shutdown.ending, self._loop
         parts.sites.end(lambda: not ending.goes_on or loop.signalled is not None)
         self._task.show()
