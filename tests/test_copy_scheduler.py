@@ -164,7 +164,8 @@ def test_only_the_first_page_of_a_lease_has_the_writer_read_again_what_is_kept()
         stage.store()
     assert [write.first for write in stage.writers[0].sent] == [True, False, False]
     stage.die(stage.pool.workers[0])
-    stage.publish(page(stage.leases()[1].lease, b"d"))
+    stage.publish(page(stage.leases()[1].lease, b"d", 0, slot=-1))  # no writer hears of it
+    stage.publish(page(stage.leases()[1].lease, b"e"))
     assert stage.writers[0].sent[-1].first
 
 

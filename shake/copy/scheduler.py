@@ -88,9 +88,8 @@ class CopyScheduler:
         assert isinstance(message, worker_messages.Page)
         copy = lease.table
         self._ledger.publish(lease, message.slot, message)
-        number, first = self._ledger.send(lease).number, lease.part.awaits_first_page
+        number = self._ledger.send(lease).number
         if message.complete:
-            lease.part.awaits_first_page = False
             copy.answers += 1
             lease.part.crashes_in_a_row = 0
             copy.budget.used(message.capacity)
@@ -106,9 +105,10 @@ class CopyScheduler:
                 length=message.length,
                 segment=lease.part.number,
                 raw_answer=message.raw_answer,
-                first=first,
+                first=lease.part.awaits_first_page,
             )
             self._writers[copy.number].write(lease.part.writer, write)
+            lease.part.awaits_first_page &= not message.complete
 
     def acknowledged(self, lease: SegmentLease, published: Published[worker_messages.Page]) -> None:
         """The target has a page, and all before it."""

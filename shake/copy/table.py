@@ -26,7 +26,7 @@ class Segment:
 
     ``crashes_in_a_row`` counts the workers that crashed while they read on from there.
     ``writer`` is the number of the writer that its pages go to, 0 before its first lease.
-    ``awaits_first_page``: no whole page of its lease has come.
+    ``awaits_first_page``: no whole page of its lease has gone to a writer.
     """
 
     __slots__ = (
