@@ -18,8 +18,12 @@ import orjson
 import pytest
 
 from shake import codec
+from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.file_store import FileStore
 from shake.config import Config, load
 from shake.errors import ItemError, RefusedError, RunError, Stopped
+from shake.plan.plan import Action, TablePlan
+from shake.plan.planner import Planner
 from shake.schema import Attribute, Keys, SecondaryIndex, Table
 from shake.targets.choice import index_names, open_target, problems
 from shake.targets.contract import CopyRun
@@ -275,6 +279,30 @@ def test_a_probe_leaves_nothing_behind(
     one.target.probe([one.place, f"any.{name}-new"])
     assert stored() == things(2)
     assert one.target.find(f"any.{name}-new", TABLE) is None
+
+
+def test_a_start_drops_nothing_once_the_policy_is_not_drop_any_more(
+    stage: Open, dynamodb: Any, name: str, tmp_path: Path
+) -> None:
+    """Also where an earlier run was to drop it, and ended before it did."""
+    create_table(dynamodb.client, name)
+    checkpoints = Checkpoints(FileStore(tmp_path, name))
+    where = f"namespace.map=things:any.{name}"
+
+    def plan(*settings: str) -> tuple[TablePlan, list[str]]:
+        one = stage(where, *settings)
+        planner = Planner(one.config, 1, one.target, checkpoints, 1)
+        return planner.plan(TABLE, True, None), planner.refusals
+
+    planned, refusals = plan("target.db.exist=drop")
+    assert (planned.action, refusals) == (Action.DROP, [])
+    checkpoints.begin_table(planned.record)
+    assert plan("target.db.exist=drop")[0].action is Action.DROP
+    planned, refusals = plan()
+    assert planned.action is Action.REFUSE
+    assert f"collection any.{name} exists: set target.db.exist" in refusals[0]
+    dynamodb.client.delete_table(TableName=name)
+    assert plan()[0].action is Action.CREATE
 
 
 def test_the_source_is_never_its_own_target(stage: Open, dynamodb: Any, name: str) -> None:

@@ -264,9 +264,9 @@ class Planner:
                     plan, record=replace(plan.record, staged=self._staging(plan) is not None)
                 )
                 record = plan.record
-            return (
-                self._make_room(plan) if record.staged else _with_policy(plan, record.on_existing)
-            )
+            # Unstaged: what exists by now can be what an earlier run has created.
+            looks = record.staged or record.on_existing == "drop"
+            return self._make_room(plan) if looks else _with_policy(plan, record.on_existing)
         if not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)
         return self._resume(plan)
