@@ -104,8 +104,8 @@ class RecentChanges:
         for shard in starts.keys() - listed.keys() - done - parents:
             raise self._refused(f"shard {shard} of its stream is gone")
         starts = {shard: start for shard, start in starts.items() if shard in listed}
-        parents = {listed[one].parent for one in starts}
-        others = listed.keys() - ancestors(parents, listed, starts) - below(passed, listed)
+        above = ancestors((listed[one].parent for one in starts), listed, starts)
+        others = listed.keys() - above - below(passed, listed)
         found = {one: listed[one].start for one in others} | starts
         return {shard: start for shard, start in found.items() if shard not in done}
 
