@@ -25,8 +25,7 @@ def check(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong."""
     _check_names(config)
     _check_http(config)
-    if config.webhook_url is not None:
-        _check_url("webhook.url", config.webhook_url, bare=False)
+    _check_url("webhook.url", config.webhook_url, bare=False)
     if (config.nodes_tls_cert is None) != (config.nodes_tls_key is None):
         raise UsageError("nodes.tls.cert and nodes.tls.key go together: give both, or none")
     _check_source(config)
@@ -85,10 +84,8 @@ def _check_source(config: Config) -> None:
         raise UsageError("source.access_key_id and source.profile: set one of them")
     if config.source_external_id is not None and config.source_assume_role_arn is None:
         raise UsageError("source.external_id is set without source.assume_role_arn")
-    if config.source_endpoint_url is not None:
-        _check_url("source.endpoint_url", config.source_endpoint_url)
-    if config.source_streams_endpoint_url is not None:
-        _check_url("source.streams_endpoint_url", config.source_streams_endpoint_url)
+    _check_url("source.endpoint_url", config.source_endpoint_url)
+    _check_url("source.streams_endpoint_url", config.source_streams_endpoint_url)
     if found := overlap(config.source_windows):
         first, second = found
         raise UsageError(f"source.windows: {first} and {second} overlap: end one of them earlier")
@@ -102,14 +99,10 @@ def _check_tables(config: Config) -> None:
         )
     if config.filter_collection_white and config.filter_collection_black:
         raise UsageError("filter.collection.white and filter.collection.black: set one of them")
-    lists = {
-        "filter.collection.white": config.filter_collection_white,
-        "filter.collection.black": config.filter_collection_black,
-    }
-    for key, names in lists.items():
-        for name in names:
-            if problem := name_problem(key, name, "*?"):
-                raise UsageError(problem)
+    for name in config.filter_collection_white or config.filter_collection_black:
+        color = "white" if config.filter_collection_white else "black"
+        if problem := name_problem(f"filter.collection.{color}", name, "*?"):
+            raise UsageError(problem)
     taken: dict[str, str] = {}
     for table, namespace in config.namespace_map:
         if problem := map_problem(table, namespace):
@@ -177,14 +170,16 @@ def _check_encoded(what: str, address: str) -> None:
         raise UsageError(f"{what} holds {_NOT_ENCODED}")
 
 
-def _check_url(key: str, url: str, *, bare: bool = True) -> None:
+def _check_url(key: str, url: str | None, *, bare: bool = True) -> None:
     """``bare``: without a user, a query or a fragment, of which an endpoint takes nothing."""
+    if url is None:
+        return
     _check_encoded(key, url)
     try:
         parts = urlsplit(url)
+        more = bare and (parts.username or parts.query or parts.fragment)
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        if re.search(r"\s", url) or (bare and (parts.username or parts.query or parts.fragment)):
-            sound = False
+        sound = sound and not more and not re.search(r"\s", url)
     except ValueError:
         sound = False
     if not sound:

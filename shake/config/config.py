@@ -60,7 +60,6 @@ class Config(DeclaredKeys):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the target can do."""
         return CAPABILITIES[self.target_type]
 
     @property
@@ -83,7 +82,6 @@ class Config(DeclaredKeys):
 
     @property
     def journal_folder(self) -> Path:
-        """Where the journal of streams is."""
         return Path(self.journal_path or self.pid_path) / f"{self.id}.journal"
 
     @property

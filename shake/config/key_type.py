@@ -6,7 +6,7 @@ import re
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-from shake.config.kinds import Kind
+from shake.config.kinds import TEXT, Kind
 from shake.config.secrets import MASK
 from shake.errors import UsageError
 
@@ -33,9 +33,9 @@ class Key:
     """
 
     name: str
-    kind: Kind
-    default: Any
     doc: str
+    kind: Kind = TEXT
+    default: Any = None
     aliases: tuple[str, ...] = ()
     secret: re.Pattern[str] | None = None
     shapes_data: bool = False
@@ -58,7 +58,6 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """The environment variable of the key."""
         return "SHAKE_" + self.name.upper().replace(".", "_")
 
     @property
@@ -112,20 +111,8 @@ def invisible(text: str) -> str:
     return found and f"there is an invisible character, U+{ord(found):04X}: type the line by hand"
 
 
-def key(
-    name: str,
-    kind: Kind,
-    default: Any,
-    doc: str,
-    also: tuple[str, ...] = (),
-    secret: re.Pattern[str] | None = None,
-    shapes_data: bool = False,
-    limit: str = "",
-    joins: bool = False,
-) -> Any:
+def key(name: str, doc: str, kind: Kind = TEXT, default: Any = None, **more: Any) -> Any:
     """The dataclass field of a key; the arguments are those of :class:`Key`."""
-    return field(
-        default=MISSING if default is ... else default,
-        repr=secret is None,
-        metadata={"key": Key(name, kind, default, doc, also, secret, shapes_data, limit, joins)},
-    )
+    made = Key(name, doc, kind, default, **more)
+    plain = MISSING if made.required else default
+    return field(default=plain, repr=made.secret is None, metadata={"key": made})

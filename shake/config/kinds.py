@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,19 +67,16 @@ def whole_number(least: int, most: int | None = None) -> Kind:
 def choice(*names: str, also: dict[str, str] | None = None) -> Kind:
     """One of the names, in any case; ``also`` maps other names to these."""
     meaning = {name: name for name in names} | (also or {})
+    return Kind("one of: " + ", ".join(names), _parse_word(meaning))
 
-    def parse(text: str) -> str:
+
+def _parse_word(meaning: Mapping[str, Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
         if text.lower() not in meaning:
             raise ValueError
         return meaning[text.lower()]
 
-    return Kind("one of: " + ", ".join(names), parse)
-
-
-def _parse_flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError
-    return text.lower() == "true"
+    return parse
 
 
 def _parse_port_or_off(text: str) -> int | None:
@@ -90,10 +87,6 @@ def _parse_port_or_off(text: str) -> int | None:
 def _parse_ports(text: str) -> tuple[int, ...]:
     ports = [HTTP_PORT.parse(port.strip()) for port in text.split(";")]
     return tuple(dict.fromkeys(port for port in ports if port >= 0))
-
-
-def _write_ports(ports: tuple[int, ...]) -> str:
-    return ";".join(map(str, ports)) or "-1"
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
@@ -145,29 +138,33 @@ def _write_number(number: float) -> str:
 
 
 def _write_budget(budget: ReadBudget) -> str:
-    for word, meant in _BUDGETS.items():
-        if budget == meant:
-            return word
-    return _write_number(budget.amount) + "%" * budget.share
-
-
-def _write_map(pairs: tuple[tuple[str, str], ...]) -> str:
-    return ";".join(f"{table}:{namespace}" for table, namespace in pairs)
+    number = _write_number(budget.amount) + "%" * budget.share
+    return next((word for word, meant in _BUDGETS.items() if budget == meant), number)
 
 
 TEXT = Kind("text", str)
 EXPRESSION = Kind("text", str, free=True)
 SECONDS = Kind("seconds from 0 to 3600, such as 10 or 0.5", _parse_seconds, _write_number)
-FLAG = Kind("true or false", _parse_flag, lambda flag: str(flag).lower())
+FLAG = Kind(
+    "true or false", _parse_word({"true": True, "false": False}), lambda flag: str(flag).lower()
+)
 COUNT = whole_number(1)
 HTTP_PORT = Kind(
     "a port from 0 (any free one) to 65535, or -1 (off)", whole_number(-1, 65535).parse
 )
-HTTP_PORTS = Kind(f"{HTTP_PORT.allowed}; or several, separated by ';'", _parse_ports, _write_ports)
+HTTP_PORTS = Kind(
+    f"{HTTP_PORT.allowed}; or several, separated by ';'",
+    _parse_ports,
+    lambda ports: ";".join(map(str, ports)) or "-1",
+)
 PORT_OR_OFF = Kind(HTTP_PORT.allowed, _parse_port_or_off)
 NAMES = Kind("names separated by ';'", _parse_names, ";".join)
 PRICE = Kind("dollars, such as 0.125", _parse_price, repr)
-MAP = Kind("table:database.collection, separated by ';'", _parse_map, _write_map)
+MAP = Kind(
+    "table:database.collection, separated by ';'",
+    _parse_map,
+    lambda pairs: ";".join(map(":".join, pairs)),
+)
 BUDGET = Kind(
     "capacity units a second, such as 200; a share of the provisioned, such as 50%; none; auto",
     _parse_budget,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -25,10 +25,7 @@ _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked configuration, and lines that the log should show about it.
-
-    ``origins`` says for each key that was given, by its name, where its value stands.
-    """
+    """A checked configuration, lines for the log, and where the value of each given key stands."""
 
     config: Config
     notices: tuple[str, ...] = ()
@@ -77,20 +74,16 @@ def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:
     chosen = {}
     for k in KEYS:
         named = [given[name] for name in k.names if name in given]
-        if named:
-            first = chosen[k.name] = next((s for s in named if s.text), named[0])
-            if k.joins:
-                used = [s for s in named if s.text] or [first]
-                chosen[k.name] = replace(
-                    first,
-                    text=";".join(s.text for s in used),
-                    where=", ".join(s.where for s in used),
-                )
-                continue
+        used = [s for s in named if s.text] or named[:1]
+        if k.joins and used:
+            text, where = ";".join(s.text for s in used), ", ".join(s.where for s in used)
+            chosen[k.name] = Setting(used[0].name, text, where)
+        elif used:
+            first = chosen[k.name] = used[0]
             notices += [
                 f"{s.where}: {s.name} is not used, {first.name} counts"
-                for s in named
-                if s.text not in ("", first.text)
+                for s in used
+                if s.text != first.text
             ]
     return chosen
 
@@ -123,9 +116,7 @@ def _text(path: str) -> str:
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        near = ""
-        if isinstance(error, FileNotFoundError):
-            near = _near(Path(path))
+        near = _near(Path(path)) if isinstance(error, FileNotFoundError) else ""
         raise UsageError(f"cannot read the configuration file {path!r}: {reason}{near}") from None
 
 
@@ -156,12 +147,8 @@ def _setting(text: str, where: str) -> Setting:
         raise UsageError(f"{where}: {_advice(text) or _NO_EQUALS}")
     name = name.strip(" \t")
     if not re.fullmatch(r"[\w.-]*", name):  # of an address, with its password, that has an option
-        advice = (
-            _advice(name)
-            or invisible(name)
-            or "there is more than a key before the '='; write key = value"
-        )
-        raise UsageError(f"{where}: {advice}")
+        more = "there is more than a key before the '='; write key = value"
+        raise UsageError(f"{where}: {_advice(name) or invisible(name) or more}")
     return Setting(name, value.strip(" \t"), where)
 
 

@@ -92,13 +92,9 @@ def _parse(text: str) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _write(windows: tuple[Window, ...]) -> str:
-    return ";".join(map(str, windows))
-
-
 WINDOWS = Kind(
     "times of day and budgets, such as 22:00-06:00=100%;06:00-22:00=20%, in UTC; a budget is as "
     "that of source.read_budget",
     _parse,
-    _write,
+    lambda windows: ";".join(map(str, windows)),
 )
