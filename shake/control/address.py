@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -59,9 +60,16 @@ def connect(path: Path, seconds: float) -> socket.socket:
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
+    until = time.monotonic() + seconds
     try:
         with _short(path) as address:
-            _connect(connection, address, time.monotonic() + seconds)
+            # EAGAIN: too many others are about to be accepted.
+            while (error := connection.connect_ex(address)) == errno.EAGAIN and (
+                time.monotonic() < until
+            ):
+                time.sleep(_PAUSE)
+        if error:
+            raise OSError(error, os.strerror(error))
         owner = path.parent.stat().st_uid
         if not (is_trusted(connection) or (os.geteuid() == 0 and _user(connection) == owner)):
             raise PermissionError(0, "the process that listens there is another user's")
@@ -69,17 +77,6 @@ def connect(path: Path, seconds: float) -> socket.socket:
         connection.close()
         raise
     return connection
-
-
-def _connect(connection: socket.socket, address: str, until: float) -> None:
-    while True:
-        try:
-            connection.connect(address)
-            return
-        except BlockingIOError:  # too many others are about to be accepted
-            if time.monotonic() > until:
-                raise
-            time.sleep(_PAUSE)
 
 
 def is_trusted(connection: socket.socket) -> bool:

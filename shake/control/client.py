@@ -17,6 +17,8 @@ ANSWER_SECONDS = 10.0
 class NotRunning(RunError):
     """No process listens at the socket."""
 
+    exit_status = 3
+
 
 class NoAnswer(RunError):
     """The task does not answer, or has exited while it was asked."""

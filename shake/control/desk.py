@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, TimeoutError
 from dataclasses import dataclass, field
+from functools import partial
 
 from shake.config.kinds import ReadBudget
 from shake.control.commands import AwaitEnd, Command, Reply
@@ -37,8 +38,7 @@ class Desk:
     def __init__(self) -> None:
         self.steered = Steered()
         self._lock = threading.Lock()
-        self._execute: Callable[[Command], Reply] | None = None
-        self._post: Callable[[Callable[[], None]], None] | None = None
+        self._begin: Callable[[Command, Future[Reply]], None] | None = None
         self._asked: set[Future[Reply]] = set()
         self._end: Future[Reply] = Future()
 
@@ -46,13 +46,19 @@ class Desk:
         self, post: Callable[[Callable[[], None]], None], execute: Callable[[Command], Reply]
     ) -> None:
         """Have commands carried out by ``execute``, which ``post`` runs in the loop."""
+
+        def answer(command: Command, reply: Future[Reply]) -> None:
+            _settle(reply, execute(command))
+            with self._lock:
+                self._asked.discard(reply)
+
         with self._lock:
-            self._post, self._execute = post, execute
+            self._begin = lambda command, reply: post(partial(answer, command, reply))
 
     def close(self) -> None:
         """The loop is over: what it has not answered is refused."""
         with self._lock:
-            self._post = self._execute = None
+            self._begin = None
             asked, self._asked = self._asked, set()
         for one in asked:
             _settle(one, _NOT_NOW)
@@ -63,12 +69,11 @@ class Desk:
             return self._end
         reply: Future[Reply] = Future()
         with self._lock:
-            if self._post is None or self._execute is None:
+            if self._begin:
+                self._asked.add(reply)
+                self._begin(command, reply)
+            else:
                 _settle(reply, _NOT_NOW)
-                return reply
-            self._asked.add(reply)
-            execute = self._execute
-            self._post(lambda: self._answer(reply, execute, command))
         return reply
 
     def command(self, command: Command) -> Reply:
@@ -81,13 +86,6 @@ class Desk:
     def conclude(self, reply: Reply) -> None:
         """The run has ended: the first reply counts."""
         _settle(self._end, reply)
-
-    def _answer(
-        self, reply: Future[Reply], execute: Callable[[Command], Reply], command: Command
-    ) -> None:
-        _settle(reply, execute(command))
-        with self._lock:
-            self._asked.discard(reply)
 
 
 _NOT_NOW = Reply(False, "the task is being prepared, or ends: try again in a moment")

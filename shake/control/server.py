@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
-import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 
 from shake.control.address import is_trusted, listen
 from shake.control.commands import MAX_BYTES, Command, Reply, read_command, write_reply
@@ -23,6 +23,8 @@ log = logging.getLogger("shake.control")
 _MOST = 64
 #: Seconds that a client has to send a whole command, or to take a reply.
 _PATIENCE = 10.0
+#: Seconds between two looks whether a client that waits for a reply is still there.
+_LOOK_SECONDS = 1.0
 #: Seconds that the last replies have at the end.
 _CLOSE_SECONDS = 1.0
 
@@ -53,145 +55,77 @@ def serving(path: Path, ask: Ask) -> Iterator[None]:
                 path.unlink()
 
 
-class Connection:
-    """A client: what it has sent of a command, and what it has not taken of the replies."""
-
-    def __init__(self, peer: socket.socket) -> None:
-        self.peer = peer
-        self.since = time.monotonic()  # when something last came or went
-        self.received = bytearray()
-        self.replies = bytearray()
-        self.pending: Future[Reply] | None = None
-        self.closing = False  # once the replies are taken
-
-    @property
-    def over(self) -> bool:
-        """It is done, or it has sent no whole command for long, or does not take its reply."""
-        late = self.pending is None and time.monotonic() - self.since > _PATIENCE
-        return late or (self.closing and not self.replies)
-
-    def say(self, reply: Reply, *, last: bool = False) -> None:
-        self.replies += write_reply(reply)
-        self.since = time.monotonic()
-        self.closing |= last
-
-
 class ControlServer(threading.Thread):
-    """Serves all connections; never waits for one of them, or for the loop."""
+    """Serves all connections; never waits for one of them, or for the loop of the run."""
 
-    def __init__(self, listener: socket.socket, ask: Ask) -> None:
+    def __init__(self, listener: socket, ask: Ask) -> None:
         super().__init__(name="control", daemon=True)
         self._listener = listener
         self._ask = ask
-        self._over = threading.Event()
-        self._connections: list[Connection] = []
-        self._wake_in, self._wake_out = socket.socketpair()
-        for one in (self._wake_in, self._wake_out):
-            one.setblocking(False)
+        self._over: Future[None] = Future()
+        #: The reply that each client waits for; the oldest client first.
+        self._clients: dict[asyncio.StreamWriter, asyncio.Future[Reply] | None] = {}
 
     def close(self) -> None:
         """Send the replies that are known by now; then end."""
-        self._over.set()
-        self._wake()
+        self._over.set_result(None)
         self.join(2 * _CLOSE_SECONDS)
 
     def run(self) -> None:
         try:
-            while not self._over.is_set():
-                self._turn(1.0)
-            until = time.monotonic() + _CLOSE_SECONDS
-            self._advance()
-            while any(one.replies for one in self._connections) and time.monotonic() < until:
-                self._turn(0.05)
+            asyncio.run(self._serve())
         except Exception:
             log.exception("shake control cannot reach this run any more")
-        for one in self._connections:
-            one.peer.close()
         self._listener.close()
 
-    def _turn(self, seconds: float) -> None:
-        """Wait for an event, and handle all that there are."""
-        with selectors.DefaultSelector() as selector:
-            if not self._over.is_set():
-                selector.register(self._listener, selectors.EVENT_READ, self._accept)
-            selector.register(self._wake_in, selectors.EVENT_READ, self._drain)
-            for one in self._connections:
-                self._watch(selector, one)
-            for key, _ in selector.select(seconds):
-                key.data()
-        self._advance()
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._connected, sock=self._listener, limit=MAX_BYTES)
+        await asyncio.wrap_future(self._over)
+        server.close()
+        until = time.monotonic() + _CLOSE_SECONDS
+        while any(map(_is_known, self._clients.values())) and time.monotonic() < until:
+            await asyncio.sleep(0.05)
 
-    def _watch(self, selector: selectors.BaseSelector, one: Connection) -> None:
-        """Read what it sends, at least its end, and send on what it has not taken."""
-        write = selectors.EVENT_WRITE if one.replies else 0
-        selector.register(one.peer, selectors.EVENT_READ | write, lambda: self._serve(one))
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a client until it has left, is refused, or has been silent for too long."""
+        self._clients[writer] = None
+        if len(self._clients) > _MOST:
+            oldest = next(o for o, reply in self._clients.items() if not reply or reply.done())
+            del self._clients[oldest]
+            oldest.transport.abort()
+        writer.transport.set_write_buffer_limits(0)  # so that drain waits for all
+        try:
+            trusted = is_trusted(writer.get_extra_info("socket"))
+            await _send(writer, await self._obey(reader, writer) if trusted else _STRANGER)
+        except (OSError, EOFError, asyncio.TimeoutError):  # the client has left, or is silent
+            pass
+        finally:
+            self._clients.pop(writer, None)
+            writer.transport.abort()
 
-    def _accept(self) -> None:
-        """Accept those that wait, but no more than there can be at once."""
-        for _ in range(_MOST):
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
+        """Carry out the commands of a client, until one is refused: by the reply."""
+        while True:
             try:
-                peer, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError:  # it is gone already, or no file is left for it
-                time.sleep(0.01)
-                return
-            peer.setblocking(False)
-            one = Connection(peer)
-            self._connections.append(one)
-            if not is_trusted(peer):
-                one.say(_STRANGER, last=True)
+                line = await asyncio.wait_for(reader.readuntil(), _PATIENCE)
+                command = read_command(line)
+            except asyncio.LimitOverrunError:
+                return _TOO_LONG
+            except ValueError as error:
+                return Reply(False, str(error))
+            self._clients[writer] = reply = asyncio.wrap_future(self._ask(command))
+            # Not awaited itself: it would end with this client, and others can wait for it too.
+            while not (await asyncio.wait([reply], timeout=_LOOK_SECONDS))[0]:
+                if reader.at_eof():
+                    raise EOFError
+            await _send(writer, reply.result())
+            self._clients[writer] = None
 
-    def _serve(self, one: Connection) -> None:
-        try:
-            if one.replies:
-                sent = one.peer.send(one.replies)
-                del one.replies[:sent]
-                one.since = time.monotonic()
-            received = one.peer.recv(MAX_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = b""
-        if not received:  # the client is gone
-            one.closing, one.pending = True, None
-            one.replies.clear()
-        one.received += received
 
-    def _advance(self) -> None:
-        """Take the replies that have come, ask for what was sent, and close what is over."""
-        for one in self._connections:
-            if one.pending and one.pending.done():
-                one.say(one.pending.result())
-                one.pending = None
-            while not (one.closing or one.pending or one.replies) and b"\n" in one.received:
-                self._begin(one)
-            if len(one.received) > MAX_BYTES and not one.closing:
-                one.say(_TOO_LONG, last=True)
-        kept = [one for one in self._connections if not one.over]
-        by_need = sorted(kept, key=lambda one: one.pending is not None)
-        kept = by_need[max(0, len(kept) - _MOST) :]
-        for one in self._connections:
-            if one not in kept:
-                one.peer.close()
-        self._connections = kept
+def _is_known(reply: asyncio.Future[Reply] | None) -> bool:
+    return reply is not None and reply.done()
 
-    def _begin(self, one: Connection) -> None:
-        line, _, rest = bytes(one.received).partition(b"\n")
-        one.received[:] = rest
-        try:
-            command = read_command(line)
-        except ValueError as error:
-            one.say(Reply(False, str(error)), last=True)
-            return
-        one.pending = self._ask(command)
-        one.pending.add_done_callback(lambda _: self._wake())
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake_out.send(b"\0")
-
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_in.recv(4096):
-                pass
+async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    writer.write(write_reply(reply))
+    await asyncio.wait_for(writer.drain(), _PATIENCE)
