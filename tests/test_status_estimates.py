@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from shake.status.bottleneck import bottleneck
 from shake.status.charts import charts
-from shake.status.finish import finish
+from shake.status.estimates import bottleneck, finish
 from shake.status.history import History, Point
 from shake.status.monitor import Monitor
 from shake.status.snapshot import CheckStatus, ProcessStatus

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shake.status.estimates import Finish
 from shake.status.events import Event, Events
-from shake.status.finish import Finish
 from shake.status.snapshot import CheckStatus, ProcessStatus, TableStatus
 from tests.support.page import shown, texts
 from tests.support.scenes import SCENES, monitored

@@ -13,8 +13,7 @@ from functools import partial
 import pytest
 
 from shake.process.outlet import Outlet
-from shake.status.progress import make_reporter
-from shake.status.screen import Screen
+from shake.status.progress import Screen, make_reporter
 from tests.support.snapshots import table, task
 
 

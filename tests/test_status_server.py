@@ -22,10 +22,9 @@ from shake.control.commands import Reply
 from shake.errors import RefusedError
 from shake.process.diagnosis import diagnose
 from shake.status import http as http_server
-from shake.status.diagnostics_page import profile_server
 from shake.status.http import HttpResponse, Route, Server
 from shake.status.monitor import Monitor
-from shake.status.server import status_server
+from shake.status.server import profile_server, status_server
 from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
 from tests.support.scenes import SCENES, monitored
 from tests.support.snapshots import table, task

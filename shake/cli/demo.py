@@ -26,8 +26,7 @@ from shake.demo.orders import TABLE, seed
 from shake.demo.servers import DynamoDBLocal
 from shake.demo.story import Story
 from shake.errors import RefusedError, RunError, ShakeError
-from shake.status.progress import make_reporter
-from shake.status.screen import Screen
+from shake.status.progress import Screen, make_reporter
 
 _ID = "shake-demo"
 #: Scan calls a second, which make the copy last.

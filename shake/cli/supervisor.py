@@ -28,8 +28,7 @@ from shake.run import planning, task
 from shake.run.parts import RunOptions
 from shake.status.figures import many
 from shake.status.logs import logging_to
-from shake.status.progress import make_reporter
-from shake.status.screen import Screen
+from shake.status.progress import Screen, make_reporter
 from shake.status.wrapping import terminal_width, wrapped
 
 log = logging.getLogger("shake")

@@ -25,8 +25,7 @@ from shake.run.shutdown import Shutdown
 from shake.run.snapshots import Snapshots
 from shake.run.steering import Steering
 from shake.source.clock import Bounds
-from shake.status.figures import total
-from shake.status.kept import too_many_kept
+from shake.status.figures import too_many_kept, total
 from shake.status.readiness import applied_sentence, consistency
 from shake.targets.contract import Location
 

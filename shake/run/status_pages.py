@@ -19,11 +19,10 @@ from shake.process.diagnosis import diagnose
 from shake.process.messages import Diagnosis
 from shake.run.oversight import Oversight
 from shake.run.shutdown import Ending
-from shake.status.diagnostics_page import profile_server
 from shake.status.figures import duration
 from shake.status.monitor import Monitor
 from shake.status.progress import Reporter
-from shake.status.server import status_server
+from shake.status.server import profile_server, status_server
 from shake.status.snapshot import CheckStatus, Snapshot, TableStatus
 from shake.status.summary import FULL_SYNC_DONE
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from shake.schema import OLD
 from shake.status.figures import (
     COMPLETE,
+    ENDED,
     IDLE,
     ILL,
     UNUSUAL,
@@ -31,22 +32,13 @@ from shake.status.figures import (
 from shake.status.logs import one_line
 from shake.status.snapshot import Snapshot, TableStatus
 
-__all__ = ["Bars", "Console", "picture"]
-
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
 _HEADS = ("done", "items", "rate", "units/s", "left")
 _STYLES = dict.fromkeys(UNUSUAL, "yellow") | dict.fromkeys(ILL, "red")
 
 
-#: States of a task that has ended.
-_WELL = frozenset({"finished", "stopped"})
-_ENDED = _WELL | {"failed"}
-
-
 class Bars:
-    """For people: a bar for each table that is being worked on, and one for all."""
-
     draws = True
 
     def __init__(self, console: Console) -> None:
@@ -97,7 +89,7 @@ def picture(snapshot: Snapshot, now: float, room: int) -> Group:
             style=_STYLES.get(table.state, "yellow"),
         )
         for table in (*busy[:room], everything)
-        if table.error and table.state not in _WELL  # of which the closing summary says it
+        if table.error and table.state not in ENDED - ILL  # of which the closing summary says it
     ]
     return Group(grid, *errors, _foot(snapshot, everything, len(busy) - room))
 
@@ -116,23 +108,19 @@ def _magnitude(number: float) -> int:
 def _foot(snapshot: Snapshot, everything: TableStatus, hidden: int) -> Text:
     """What the task is at, for how long, until when, and at what cost."""
     done = sum(table.state in COMPLETE for table in snapshot.tables)
-    word = "after" if snapshot.state in _ENDED else "for"
-    parts = [
+    word = "after" if snapshot.state in ENDED else "for"
+    left, oldest = everything.seconds_left, oldest_unread(snapshot)
+    parts = (
         f"{snapshot.state} {word} {duration(snapshot.seconds)}",
         f"{done} of {many(len(snapshot.tables), 'table')} done",
-        *([size(everything.bytes)] if everything.bytes else []),  # keys alone have none
-    ]
-    if everything.seconds_left and snapshot.time:
-        parts.append(f"copied at {clock_time(snapshot.time, everything.seconds_left)} UTC")
-    if everything.throttles:
-        parts.append(f"{short(everything.throttles)} throttles")
-    if hidden > 0:
-        parts.append(f"{hidden} more under way")
-    style = "dim"
-    if oldest := oldest_unread(snapshot):
-        parts.append(f"{unread(oldest)} (table {oldest.name})")
-        style = "red" if (oldest.unread or 0.0) >= OLD else style
-    return Text(", ".join(parts), style=style)
+        size(everything.bytes) if everything.bytes else "",  # keys alone have none
+        f"copied at {clock_time(snapshot.time, left)} UTC" if left and snapshot.time else "",
+        f"{short(everything.throttles)} throttles" if everything.throttles else "",
+        f"{hidden} more under way" if hidden > 0 else "",
+        f"{unread(oldest)} (table {oldest.name})" if oldest else "",
+    )
+    style = "red" if oldest and (oldest.unread or 0.0) >= OLD else "dim"
+    return Text(", ".join(filter(None, parts)), style=style)
 
 
 def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
@@ -140,6 +128,10 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
     style = _STYLES.get(table.state, "")
     copying = table.state in ("copying", "running") or table.seconds_left is not None
     followed = table.lag is not None
+    allowed = f"/{short(table.budget)}" if table.budget else ""
+    state = duration(table.seconds_left) if copying else table.state
+    if followed:
+        state = f"lag {duration(table.lag)}"
     bar = ProgressBar(
         total=None if part is None else 1.0,
         completed=part or 0.0,
@@ -151,8 +143,8 @@ def _row(table: TableStatus, now: float) -> tuple[Text | ProgressBar, ...]:
         percent(part),
         short(table.items),
         _rate(table),
-        "" if followed else _units(table),
-        duration(table.seconds_left) if copying and not followed else _state(table),
+        "" if followed else f"{short(table.unit_rate)}{allowed}",
+        state,
     )
     return (Text(table.name, style), bar, *map(Text, cells))
 
@@ -164,16 +156,3 @@ def _rate(table: TableStatus) -> str:
     if table.rate and not table.byte_rate:
         return f"{short(table.rate)}/s"
     return f"{size(table.byte_rate)}/s"
-
-
-def _units(table: TableStatus) -> str:
-    """Read units a second, and how many are allowed: ``480/500``."""
-    allowed = f"/{short(table.budget)}" if table.budget else ""
-    return f"{short(table.unit_rate)}{allowed}"
-
-
-def _state(table: TableStatus) -> str:
-    """What is done for a table that is not being copied."""
-    if table.lag is None:
-        return table.state
-    return f"lag {duration(table.lag)}"

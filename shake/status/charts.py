@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shake.status.figures import duration, percent, short, size
+from shake.status.figures import duration, percent, short, size, utc
 from shake.status.history import History, Point
 
 Value = Callable[[Point], float | None]
@@ -32,11 +32,7 @@ class Chart:
 
 
 def _rate(name: str) -> Value:
-    def rate(point: Point) -> float:
-        counted: float = getattr(point, name)
-        return counted / point.seconds
-
-    return rate
+    return lambda point: float(getattr(point, name)) / point.seconds
 
 
 _DURATIONS = (10, 20, 60, 120, 600, 1200, 3600, 7200, 6 * 3600, 12 * 3600, 24 * 3600, 48 * 3600)
@@ -64,24 +60,22 @@ def charts(history: History) -> dict[str, Any]:
     at all is left out, so no lag is shown before changes are applied.
     """
     points = history.points
-    seconds = sum(point.seconds for point in points)
+    span = duration(sum(point.seconds for point in points))
+    drawn = ((chart, [chart.value(point) for point in points]) for chart in CHARTS)
     return {
-        "span": duration(seconds),
-        "times": [_clock(point.time) for point in points],
+        "span": span,
+        "times": [f"{utc(point.time)[11:19]} UTC" for point in points],
         "charts": [
-            _drawn(chart, points, duration(seconds))
-            for chart in CHARTS
-            if any(_shown(chart, chart.value(point)) for point in points)
+            _drawn(chart, points, values, span)
+            for chart, values in drawn
+            if any(value is not None and (chart.always or value > 0) for value in values)
         ],
     }
 
 
-def _shown(chart: Chart, value: float | None) -> bool:
-    return value is not None and (chart.always or value > 0)
-
-
-def _drawn(chart: Chart, points: Sequence[Point], span: str) -> dict[str, Any]:
-    values = [chart.value(point) for point in points]
+def _drawn(
+    chart: Chart, points: Sequence[Point], values: Sequence[float | None], span: str
+) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     limits = [chart.limit(point) for point in points] if chart.limit else []
     last_limit = limits[-1] if limits else None
@@ -110,7 +104,3 @@ def _top(chart: Chart, value: float) -> float:
         return next(step for step in chart.steps if step >= value)
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)
-
-
-def _clock(moment: float) -> str:
-    return f"{int(moment // 3600 % 24):02d}:{int(moment // 60 % 60):02d}:{int(moment % 60):02d} UTC"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shake.phase import Phase
 from shake.status.figures import COMPLETE, ILL, many, size
 from shake.status.readiness import consistency
-from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
+from shake.status.snapshot import CheckStatus, Snapshot, TableStatus
 
 #: Events that are kept.
 _MOST = 200
@@ -46,9 +46,10 @@ def _changes(before: Snapshot, now: Snapshot) -> Iterator[Event]:
     known = {table.name: table for table in before.tables}
     for table in now.tables:
         yield from _of_table(now, known.get(table.name), table)
-    restarts = {one.role: one for one in before.processes}
+    restarts = {one.role: one.restarts for one in before.processes}
     for process in now.processes:
-        yield from _of_process(now, restarts.get(process.role), process)
+        if process.restarts > restarts.get(process.role, 0):
+            yield Event(now.time, f"{process.role} crashed and is replaced", "warn")
     if now.check:
         yield from _of_check(now, before.check, now.check)
 
@@ -66,36 +67,23 @@ def _of_table(now: Snapshot, before: TableStatus | None, table: TableStatus) -> 
 
 def _entered(table: TableStatus) -> str:
     """What a phase means; empty for those that last only moments, or say nothing new."""
-    match table.state:
-        case Phase.COPYING.value:
-            return f"the copy begins, {many(table.segments, 'segment')}"
-        case Phase.INDEXING.value:
-            return f"{many(table.items, 'item')} copied, {size(table.bytes)}; indexes are built"
-        case Phase.DONE.value:
-            return "the copy is complete"
-        case Phase.FOLLOWING.value:
-            return "changes are applied"
-        case Phase.BROKEN.value:
-            return "copied, but the target refused an index"
-        case _:
-            return ""
-
-
-def _of_process(
-    now: Snapshot, before: ProcessStatus | None, process: ProcessStatus
-) -> Iterator[Event]:
-    if process.restarts > (before.restarts if before else 0):
-        yield Event(now.time, f"{process.role} crashed and is replaced", "warn")
+    copied = f"{many(table.items, 'item')} copied, {size(table.bytes)}"
+    return {
+        Phase.COPYING.value: f"the copy begins, {many(table.segments, 'segment')}",
+        Phase.INDEXING.value: f"{copied}; indexes are built",
+        Phase.DONE.value: "the copy is complete",
+        Phase.FOLLOWING.value: "changes are applied",
+        Phase.BROKEN.value: "copied, but the target refused an index",
+    }.get(table.state, "")
 
 
 def _of_check(now: Snapshot, before: CheckStatus | None, check: CheckStatus) -> Iterator[Event]:
-    if before is None or (before.state, before.table) != (check.state, check.table):
-        found = many(check.differences, "difference")
-        if check.state == "running":
-            yield Event(now.time, f"the check compares table {check.table}")
-        elif check.state == "finished":
-            yield Event(
-                now.time, f"the check ends: {found}", "warn" if check.differences else "good"
-            )
-        else:
-            yield Event(now.time, f"the check is {check.state}", "warn")
+    if before and (before.state, before.table) == (check.state, check.table):
+        return
+    if check.state == "running":
+        yield Event(now.time, f"the check compares table {check.table}")
+    elif check.state == "finished":
+        text = f"the check ends: {many(check.differences, 'difference')}"
+        yield Event(now.time, text, "warn" if check.differences else "good")
+    else:
+        yield Event(now.time, f"the check is {check.state}", "warn")

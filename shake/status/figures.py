@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from shake import phase
@@ -16,6 +17,8 @@ IDLE = frozenset(one.value for one in phase.IDLE)
 ILL = frozenset({Phase.BROKEN.value, "failed"})
 #: States of a task that a user should know of, and that are no failure.
 UNUSUAL = ("degraded", "paused", "stopping", "stopped")
+#: States of a task that has ended.
+ENDED = frozenset({"finished", "failed", "stopped"})
 #: States in which all is copied, of a table and of a task.
 COMPLETE = frozenset({*(one.value for one in phase.COMPLETE), "finished"})
 
@@ -61,12 +64,11 @@ def work_left(table: TableStatus) -> float:
 
 
 def total(snapshot: Snapshot) -> TableStatus:
-    """All tables as one, in the state of the task, with ``expected_items`` as now known.
+    """All tables as one, in the state of the task.
 
-    That is 0 where nothing is known of what is still to be done.
-
-    It has a lag, the greatest, once no table is left to be copied: until then that is what counts.
-    It is applied through the earliest time of all tables that are, or will be, followed.
+    ``expected_items`` is 0 where nothing is known of what is still to be done. ``lag``, the
+    greatest, is None while a table is left to be copied. ``applied_through`` is the earliest of all
+    tables that are, or will be, followed.
     """
     tables = snapshot.tables
     copied = all(table.state in COMPLETE | ILL for table in tables)
@@ -131,6 +133,36 @@ def unread(table: TableStatus) -> str:
     return f"oldest unread change {duration(table.unread)}"
 
 
+def skipped(table: TableStatus) -> str:
+    """The changes that were left out; empty where there are none."""
+    changes = many(table.skipped, "change")
+    return f"{changes} found nothing to modify, and were left out" if table.skipped else ""
+
+
+#: How kept items are shown.
+_LIST_KEPT = "shake bad --conf FILE lists them, with the reasons"
+
+
+def but_for_kept(table: TableStatus) -> str:
+    """What follows a word such as "equal"; empty where nothing is kept."""
+    return f" but for {many(table.kept, 'kept item')}" if table.kept else ""
+
+
+def kept(table: TableStatus) -> str:
+    """How many items of a table are kept, and what to do."""
+    older = f", of {count(table.kept_older)} the target has an older document"
+    return f"{many(table.kept, 'item')}{older if table.kept_older else ''}: {_LIST_KEPT}"
+
+
+def too_many_kept(number: int, most: int, tables: Sequence[str]) -> str:
+    """Why the task ends where more items are kept than is allowed."""
+    return (
+        f"{many(number, 'item')} cannot be stored, of table {in_short(list(tables))}, and "
+        f"bad.items.max = {most}: {_LIST_KEPT}; fix them at the source, or raise bad.items.max, "
+        "and start again"
+    )
+
+
 def count(number: float) -> str:
     """``1,234,567``."""
     return f"{number:,.0f}"
@@ -182,16 +214,18 @@ def utc(moment: float | None) -> str:
     return datetime.fromtimestamp(int(moment), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def utc_words(moment: float | None) -> str:
+    """``2026-11-29 12:00:03 UTC``."""
+    return utc(moment).replace("T", " ").replace("Z", " UTC")
+
+
 def iso(moment: float | None) -> str | None:
     """The same for JSON: None when unknown, or 0."""
     return utc(moment) if moment else None
 
 
 def clock_time(now: float, seconds: float) -> str:
-    """UTC in so many seconds: ``14:20:05`` soon, ``14:20`` today, ``Mon 30 Nov 14:20`` later.
-
-    ``now`` is in Unix seconds.
-    """
+    """UTC, ``seconds`` after ``now`` (Unix): ``14:20:05``, ``14:20`` or ``Mon 30 Nov 14:20``."""
     today = datetime.fromtimestamp(now, timezone.utc)
     then = datetime.fromtimestamp(now + seconds, timezone.utc)
     if seconds < 300:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shake.phase import Phase
 from shake.schema import OLD, RETENTION
+from shake.status.estimates import Finish
 from shake.status.figures import (
     COMPLETE,
     COPIED,
@@ -19,8 +20,8 @@ from shake.status.figures import (
     oldest_unread,
     percent,
     utc,
+    utc_words,
 )
-from shake.status.finish import Finish
 from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus
 
@@ -70,7 +71,7 @@ def headline(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Head
     to_copy = [t for t in snapshot.tables if t.state not in COMPLETE | COPIED]
     building = [t for t in snapshot.tables if t.state == Phase.INDEXING.value]
     if not to_copy and building:
-        return _indexing(total, building)
+        return _indexing(building)
     return _copying(snapshot, total, end)
 
 
@@ -81,15 +82,15 @@ def _ended(snapshot: Snapshot, total: TableStatus) -> Headline:
         f"after {duration(snapshot.seconds)}"
     )
     through = f"Changes are applied through {utc(total.applied_through)}."
-    lines = [snapshot.reason, f"{so_far}.", *([through] if total.applied_through else [])]
+    lines = [snapshot.reason, f"{so_far}.", through if total.applied_through else ""]
     tone = {"failed": "bad", "finished": "good"}.get(snapshot.state, "warn")
     if snapshot.state == "failed" and not snapshot.gap:  # whose reason says what to do
         lines.append(f"Remove the cause, then {RESTART}.")
-    shown = tuple(line for line in lines if line)
-    part = fraction(total)
     title = "The task ends" if snapshot.state == "stopping" else "The task has ended"
-    figure = snapshot.state.capitalize()
-    return Headline(title, figure, shown, "", part if part != 1.0 else None, tone)
+    shown = tuple(filter(None, lines))
+    part = fraction(total)
+    part = None if part == 1.0 else part
+    return Headline(title, snapshot.state.capitalize(), shown, "", part, tone)
 
 
 def _following(snapshot: Snapshot, total: TableStatus) -> Headline:
@@ -98,7 +99,7 @@ def _following(snapshot: Snapshot, total: TableStatus) -> Headline:
     why = f"Because {reason}." if not ready else f"{reason[:1].upper()}{reason[1:]}."
     lines = [why, SWITCH] if total.consistent else [why]
     behind = f"{duration(total.lag)} behind the source's clock"
-    figure = utc(through).replace("T", " ").replace("Z", " UTC") if through else "not known yet"
+    figure = utc_words(through) if through else "not known yet"
     tone = ("warn" if kept else "good") if ready else ""
     if snapshot.state != "running" or any(map(attention, snapshot.tables)):
         tone = "warn"
@@ -107,15 +108,14 @@ def _following(snapshot: Snapshot, total: TableStatus) -> Headline:
     return Headline("Applied through", figure, (behind, *lines), answer, None, tone)
 
 
-def _indexing(total: TableStatus, building: list[TableStatus]) -> Headline:
+def _indexing(building: list[TableStatus]) -> Headline:
     names = in_short([table.name for table in building])
     known = [one for one in building if one.index_progress is not None]
-    lines = [f"All items are copied; the target builds indexes: {names}."]
+    line = f"All items are copied; the target builds indexes: {names}."
     if not known:
-        lines.append(_NO_PROGRESS)
-        return Headline("Index builds", "working", tuple(lines))
+        return Headline("Index builds", "working", (line, _NO_PROGRESS))
     part = min(one.index_progress or 0.0 for one in known)
-    return Headline("Index builds", percent(part), tuple(lines), "", part)
+    return Headline("Index builds", percent(part), (line,), "", part)
 
 
 def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Headline:
@@ -169,13 +169,9 @@ def banners(snapshot: Snapshot) -> Iterator[Banner]:
     lagging = [t for t in snapshot.tables if t.consistent and (t.lag or 0.0) >= LAGGING]
     if lagging:
         worst = max(lagging, key=lambda table: table.lag or 0.0)
-        yield Banner(
-            "warn",
-            f"{many(len(lagging), 'table')} lagging: {worst.name} is {duration(worst.lag)} behind",
-        )
-    for notice in snapshot.notices:
-        if is_capital_warning(notice):
-            yield Banner("warn", notice)
+        text = f"{worst.name} is {duration(worst.lag)} behind"
+        yield Banner("warn", f"{many(len(lagging), 'table')} lagging: {text}")
+    yield from (Banner("warn", one) for one in snapshot.notices if is_capital_warning(one))
 
 
 def is_capital_warning(notice: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shake.status.figures import work_done
-from shake.status.snapshot import Snapshot
+from shake.status.snapshot import Snapshot, TableStatus
 
 #: Seconds of the first points, and of the coarsest ones: 225 of those are two hours.
 _FIRST_STEP, _LAST_STEP = 2.0, 32.0
@@ -39,8 +39,15 @@ class Point:
         return self.throttles / requests if requests else 0.0
 
 
-#: What is counted up in a point.
-_COUNTED = ("bytes", "units", "answers", "throttles", "writes", "work")
+#: What is counted up in a point, of all tables.
+_COUNTED: dict[str, Callable[[TableStatus], float]] = {
+    "bytes": lambda table: table.bytes,
+    "units": lambda table: table.capacity,
+    "answers": lambda table: table.answers,
+    "throttles": lambda table: table.throttles,
+    "writes": lambda table: table.items + table.changes,
+    "work": work_done,
+}
 
 
 class History:
@@ -68,15 +75,8 @@ class History:
         # After a resync some counts begin again.
         moved = {name: max(0.0, counts[name] - before[name]) for name in _COUNTED}
         lags = [table.lag for table in snapshot.tables if table.lag is not None]
-        self.points.append(
-            Point(
-                snapshot.time,
-                now - then,
-                **moved,
-                lag=max(lags, default=None),
-                budget=_budget(snapshot),
-            )
-        )
+        lag, budget = max(lags, default=None), _budget(snapshot)
+        self.points.append(Point(snapshot.time, now - then, **moved, lag=lag, budget=budget))
         if len(self.points) > _MOST:
             self._make_room()
         return True
@@ -109,15 +109,7 @@ def joined(points: Sequence[Point]) -> Point:
 
 
 def _counts(snapshot: Snapshot) -> dict[str, float]:
-    counts = dict.fromkeys(_COUNTED, 0.0)
-    for table in snapshot.tables:
-        counts["bytes"] += table.bytes
-        counts["units"] += table.capacity
-        counts["answers"] += table.answers
-        counts["throttles"] += table.throttles
-        counts["writes"] += table.items + table.changes
-        counts["work"] += work_done(table)
-    return counts
+    return {name: sum(map(count, snapshot.tables)) for name, count in _COUNTED.items()}
 
 
 def _budget(snapshot: Snapshot) -> float | None:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -67,32 +67,27 @@ Query = Sequence[tuple[str, str]]
 class Route:
     """How a path is answered, with a slash at its end or without one.
 
-    ``open`` needs no token. ``unauthorized_body`` is the body of an answer to a
-    request without one: the status page, which holds no data and asks for the token.
+    ``open`` needs no token. ``unauthorized`` is the page for a request without one: the status
+    page, which holds no data and asks for the token.
     """
 
     answer: Callable[[Query], HttpResponse]
     open: bool = False
-    unauthorized_body: Callable[[], HttpResponse] | None = None
+    unauthorized: HttpResponse | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PostRoute:
-    """How a body that is posted to a path as JSON is answered.
-
-    It needs the token, and the header ``header`` with the value 1, which no form of another site
-    can send.
-    """
-
-    answer: Callable[[bytes], HttpResponse]
-    header: str
+#: How a body that is posted to a path as JSON is answered. The request needs the token, and the
+#: header POST_HEADER with the value 1, which no form of another site can send.
+Post = Callable[[bytes], HttpResponse]
+POST_HEADER = "X-Shake-Control"
 
 
 class Server:
     """Serves ``routes`` from separate threads, as a context manager.
 
     ``key`` is the configuration key that the port comes from, for the error. Port 0 takes any free
-    one, which ``port`` gives. Raises RefusedError when the address is in use or not allowed.
+    one, which ``port`` gives. ``posts`` are for a server with a token. Raises RefusedError when the
+    address is in use or not allowed.
     """
 
     def __init__(
@@ -102,18 +97,16 @@ class Server:
         port: int,
         token: str | None,
         routes: Mapping[str, Route],
-        posts: Mapping[str, PostRoute] | None = None,
+        posts: Mapping[str, Post] | None = None,
     ) -> None:
+        self._token = token
+        self._routes = routes
+        self._posts = posts or {}
         listener = _listen(key, bind, port)
         self.port: int = listener.getsockname()[1]
         self._sockets: dict[int, Any] = {}
         limits = _LIMITS | ({"max_request_body_size": MAX_BODY + 1} if posts else {})
-        server = create_server(
-            _Application(token, routes, posts or {}),
-            map=self._sockets,
-            sockets=[listener],
-            **limits,
-        )
+        server = create_server(self._respond, map=self._sockets, sockets=[listener], **limits)
         assert isinstance(server, BaseWSGIServer)  # as it does for one socket
         self._server = server
         self._over = threading.Event()
@@ -152,6 +145,65 @@ class Server:
         for channel in (*stalled, *waiting[:too_many]):
             channel.handle_close()  # will_close waits until the client reads
 
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """The WSGI application."""
+        method = environ["REQUEST_METHOD"]
+        post = self._posts.get(environ["PATH_INFO"])
+        allowed = "POST" if post else "GET, HEAD"
+        if method not in allowed.split(", "):
+            answer = HttpResponse(f"only {allowed}\n".encode(), status=405)
+        else:
+            answer = self._take(environ, post) if post else self._answer(environ)
+        headers = {"Content-Type": answer.type, "Content-Length": str(len(answer.body)), **_HEADERS}
+        if answer.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="shake"'
+        if answer.status == 405:
+            headers["Allow"] = allowed
+        status = HTTPStatus(answer.status)
+        start_response(f"{status.value} {status.phrase}", [*headers.items()])
+        return [answer.body] if method != "HEAD" else []
+
+    def _take(self, environ: WSGIEnvironment, post: Post) -> HttpResponse:
+        """The answer to a POST, which must come from this page, or from a program."""
+        if not self._is_allowed(environ):
+            return _NEEDS_TOKEN
+        if _is_foreign(environ):
+            return HttpResponse(b"a request of another site is refused\n", status=403)
+        if environ.get("HTTP_" + POST_HEADER.upper().replace("-", "_")) != "1":
+            return HttpResponse(f"send the header {POST_HEADER}: 1\n".encode(), status=403)
+        if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+            return HttpResponse(b"send the header Content-Type: application/json\n", status=403)
+        try:
+            return post(environ["wsgi.input"].read(MAX_BODY))
+        except Exception:
+            log.exception("%s could not be answered", environ["PATH_INFO"])
+            return HttpResponse(b"this failed; see the log\n", status=500)
+
+    def _answer(self, environ: WSGIEnvironment) -> HttpResponse:
+        path = environ["PATH_INFO"]
+        route = self._routes.get(path.removesuffix("/") or "/")
+        if route is None or not route.open:
+            if self._token and not self._is_allowed(environ):
+                return replace((route and route.unauthorized) or _NEEDS_TOKEN, status=401)
+            if not self._token and not _is_address(environ.get("HTTP_HOST", "127.0.0.1")):
+                text = b"without http.token, ask for the host by its address\n"
+                return HttpResponse(text, status=403)
+        if route is None:
+            return HttpResponse(b"no such page\n", status=404)
+        try:
+            return route.answer(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
+        except Exception:
+            log.exception("%s could not be shown", path)
+            return HttpResponse(b"this page could not be made; see the log\n", status=500)
+
+    def _is_allowed(self, environ: WSGIEnvironment) -> bool:
+        """Whether the request has the token; none has where there is no token."""
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        token = (self._token or "").encode()
+        # WSGI decodes headers as latin-1.
+        same = hmac.compare_digest(given.strip().encode("latin-1"), token)
+        return same and bool(token) and scheme.lower() == "bearer"
+
 
 def check_port(key: str, bind: str, port: int) -> None:
     """Raise RefusedError when a server could not be had there now."""
@@ -167,91 +219,13 @@ def _listen(key: str, bind: str, port: int) -> socket.socket:
             return socket.create_server((bind, port), family=family, dualstack_ipv6=both)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                # Python appends the address.
+                reason = (error.strerror or str(error)).split(" (while attempting")[0]
                 raise RefusedError(
-                    f"{key}: cannot listen on {bind} port {port} ({_reason(error)}); choose "
+                    f"{key}: cannot listen on {bind} port {port} ({reason}); choose "
                     f"another port or http.bind, or switch the page off with {key} = -1"
                 ) from error
         time.sleep(0.1)
-
-
-def _reason(error: OSError) -> str:
-    """Why, without the address that Python appends."""
-    return (error.strerror or str(error)).split(" (while attempting")[0]
-
-
-class _Application:
-    """The routes as a WSGI application."""
-
-    def __init__(
-        self, token: str | None, routes: Mapping[str, Route], posts: Mapping[str, PostRoute]
-    ) -> None:
-        self._token = token
-        self._routes = routes
-        self._posts = posts
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        method = environ["REQUEST_METHOD"]
-        post = self._posts.get(environ["PATH_INFO"])
-        allowed = "POST" if post else "GET, HEAD"
-        if post and self._token and method == "POST":
-            answer = self._take(environ, self._token, post)
-        elif not post and method in ("GET", "HEAD"):
-            answer = self._answer(environ)
-        else:
-            answer = HttpResponse(f"only {allowed}\n".encode(), status=405)
-        headers = {"Content-Type": answer.type, "Content-Length": str(len(answer.body)), **_HEADERS}
-        if answer.status == 401:
-            headers["WWW-Authenticate"] = 'Bearer realm="shake"'
-        if answer.status == 405:
-            headers["Allow"] = allowed
-        status = HTTPStatus(answer.status)
-        start_response(f"{status.value} {status.phrase}", [*headers.items()])
-        return [answer.body] if method != "HEAD" else []
-
-    def _take(self, environ: WSGIEnvironment, token: str, post: PostRoute) -> HttpResponse:
-        """The answer to a POST, which must come from this page, or from a program."""
-        header = "HTTP_" + post.header.upper().replace("-", "_")
-        if not _knows(token, environ.get("HTTP_AUTHORIZATION", "")):
-            return HttpResponse(_NEEDS_TOKEN.body, status=401)
-        if _is_foreign(environ):
-            return HttpResponse(b"a request of another site is refused\n", status=403)
-        if environ.get(header) != "1":
-            return HttpResponse(f"send the header {post.header}: 1\n".encode(), status=403)
-        if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
-            return HttpResponse(b"send the header Content-Type: application/json\n", status=403)
-        try:
-            return post.answer(environ["wsgi.input"].read(MAX_BODY))
-        except Exception:
-            log.exception("%s could not be answered", environ["PATH_INFO"])
-            return HttpResponse(b"this failed; see the log\n", status=500)
-
-    def _answer(self, environ: WSGIEnvironment) -> HttpResponse:
-        path = environ["PATH_INFO"]
-        route = self._routes.get(path.removesuffix("/") or "/")
-        if route is None or not route.open:
-            if self._token and not _knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
-                page = (
-                    route.unauthorized_body() if route and route.unauthorized_body else _NEEDS_TOKEN
-                )
-                return HttpResponse(page.body, page.type, 401)
-            if not self._token and not _is_address(environ.get("HTTP_HOST", "127.0.0.1")):
-                return HttpResponse(
-                    b"without http.token, ask for the host by its address\n", status=403
-                )
-        if route is None:
-            return HttpResponse(b"no such page\n", status=404)
-        try:
-            return route.answer(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-        except Exception:
-            log.exception("%s could not be shown", path)
-            return HttpResponse(b"this page could not be made; see the log\n", status=500)
-
-
-def _knows(token: str, authorization: str) -> bool:
-    scheme, _, given = authorization.partition(" ")
-    # WSGI decodes headers as latin-1.
-    same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
-    return same and scheme.lower() == "bearer"
 
 
 def _is_foreign(environ: WSGIEnvironment) -> bool:
@@ -277,7 +251,7 @@ def _is_address(host: str) -> bool:
         return False
 
 
-_NEEDS_TOKEN = HttpResponse(b'send the header "Authorization: Bearer <http.token>"\n')
+_NEEDS_TOKEN = HttpResponse(b'send the header "Authorization: Bearer <http.token>"\n', status=401)
 
 _HEADERS = {
     "Cache-Control": "no-store",

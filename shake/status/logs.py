@@ -106,15 +106,12 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._write(self.format(record))
-        except Exception:
-            self._complain()
-
-    def _complain(self) -> None:
-        """A full disk or a closed pipe must neither stop the task nor fill stderr with traces."""
-        if not self._complained:
-            self._complained = True
-            with suppress(OSError, ValueError):  # where stderr is lost too
-                print(f"shake: the log cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+        except Exception as error:
+            # A full disk or a closed pipe must neither stop the task nor fill stderr with traces.
+            if not self._complained:
+                self._complained = True
+                with suppress(OSError, ValueError):  # where stderr is lost too
+                    print(f"shake: the log cannot be written: {error}", file=sys.stderr)
 
 
 class FileHandler(logging.Handler):

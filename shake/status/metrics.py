@@ -131,7 +131,11 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._snapshot
-        yield _info(now)
+        # What does not change while a run lasts, to be joined to other series by its labels.
+        labels = {"version": __version__, "task": now.id, "sync_mode": now.sync_mode}
+        info = Gauge("shake_info", "1, with version and task as labels.", labels=[*labels])
+        info.add_metric([*labels.values()], 1)
+        yield info
         yield _states("shake_state", "1 for the state of the task.", _STATES, {(): now.state})
         yield Gauge("shake_start_time_seconds", "Unix time of start.", now.started)
         yield Gauge("shake_run_seconds", "Seconds since the start.", now.seconds)
@@ -141,14 +145,6 @@ class _Families(Collector):
         yield from _figures(_TABLE, "table", {table.name: table for table in now.tables})
         yield from _figures(_PROCESS, "role", {one.role: one for one in now.processes})
         yield from _figures(_NODE, "node", {one.name: one for one in now.nodes})
-
-
-def _info(now: Snapshot) -> Metric:
-    """What does not change while a run lasts, to be joined to other series by its labels."""
-    labels = {"version": __version__, "task": now.id, "sync_mode": now.sync_mode}
-    metric = Gauge("shake_info", "1, with version and task as labels.", labels=[*labels])
-    metric.add_metric([*labels.values()], 1)
-    return metric
 
 
 def _figures(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import psutil
 
 from shake.process.cpus import usable_cpus
-from shake.status.bottleneck import Bottleneck, bottleneck
+from shake.status.estimates import PAST, Bottleneck, Finish, bottleneck, finish
 from shake.status.events import Event, Events
-from shake.status.finish import PAST, Finish, finish
 from shake.status.history import History, joined
-from shake.status.snapshot import CheckStatus, Snapshot
-from shake.status.usage import Meter
+from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot
 
 log = logging.getLogger("shake.http")
 
@@ -35,6 +37,41 @@ class Watched:
     finish: Finish | None = None
     bottleneck: Bottleneck | None = None
     points: int = 0
+
+
+class Usage(NamedTuple):
+    """Of one process: CPUs in use of late, CPU seconds so far, resident bytes."""
+
+    cpu: float | None
+    cpu_seconds: float
+    memory: int
+
+
+class Meter:
+    """Reads what processes use; CPU is what they used since the last reading."""
+
+    def __init__(self) -> None:
+        self._used: dict[int, Usage] = {}
+        self._then = 0.0
+
+    def read(self, pids: Iterable[int], now: float) -> None:
+        """Read anew; ``now`` is any clock in seconds."""
+        before, seconds = self._used, now - self._then
+        self._used, self._then = {}, now
+        for pid in pids:
+            with suppress(psutil.Error, OSError):  # it has ended, or /proc does not show it
+                process = psutil.Process(pid)
+                with process.oneshot():
+                    spent = sum(process.cpu_times()[:2])
+                    memory = process.memory_info().rss
+                last = before.get(pid)
+                cpu = (spent - last.cpu_seconds) / seconds if last and seconds > 0 else None
+                self._used[pid] = Usage(cpu if cpu is None else max(0.0, cpu), spent, memory)
+
+    def used(self, process: ProcessStatus) -> ProcessStatus:
+        """The process with what it used at the last reading."""
+        usage = None if process.node else self._used.get(process.pid)
+        return replace(process, **usage._asdict()) if usage else process
 
 
 class Monitor:
@@ -64,7 +101,6 @@ class Monitor:
         self._bottleneck: Bottleneck | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._threads: list[threading.Thread] = []
         self.history = History()
 
     def __enter__(self) -> Monitor:
@@ -74,10 +110,8 @@ class Monitor:
             ("usage", _USAGE_SECONDS, self.measure),
             ("check watcher", _CHECK_SECONDS, self.ask_check),
         ):
-            thread = threading.Thread(
-                target=self._repeat, args=(seconds, look), name=name, daemon=True
-            )
-            self._threads.append(thread)
+            thread = threading.Thread(target=self._repeat, args=(seconds, look), name=name)
+            thread.daemon = True
             thread.start()
         return self
 
@@ -91,10 +125,7 @@ class Monitor:
             except Exception as error:  # such as a store that does not answer
                 log.debug("%s: %s", threading.current_thread().name, error, exc_info=True)
 
-    # ---- what the threads do
-
     def look(self) -> None:
-        """Take in the present snapshot."""
         snapshot = self.complete(self._last())
         with self._lock:
             self._events.add(snapshot)
@@ -104,11 +135,8 @@ class Monitor:
                 self._bottleneck = bottleneck(snapshot, joined(recent), self._cpus)
 
     def measure(self) -> None:
-        """Read what the processes use."""
-        pids = [
-            process.pid for process in self._last().processes if process.pid and not process.node
-        ]
-        self._meter.read(pids, self._clock())
+        here = [one.pid for one in self._last().processes if one.pid and not one.node]
+        self._meter.read(here, self._clock())
 
     def ask_check(self) -> None:
         """Read the status of a check; one that runs and saves nothing new has been killed."""
@@ -118,8 +146,6 @@ class Monitor:
         elif saved and saved.state == "running" and now - self._saved_at > _CHECK_SILENCE:
             saved = saved._replace(state="stopped")
         self._checked = saved
-
-    # ---- what is known
 
     def complete(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what its processes use, and with the check."""

@@ -1,12 +1,15 @@
-"""Progress while the task runs: bars on a terminal, a log line every few seconds elsewhere."""
+"""Progress of a task, in a separate thread: bars on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TextIO
 
+from shake.process.outlet import Outlet
 from shake.status.figures import (
     IDLE,
     count,
@@ -16,22 +19,26 @@ from shake.status.figures import (
     oldest_unread,
     percent,
     size,
+    skipped,
     total,
     unread,
     utc,
 )
-from shake.status.logs import one_line
+from shake.status.logs import dropped_lines, one_line
 from shake.status.readiness import consistency
 from shake.status.snapshot import Snapshot, TableStatus
 
 log = logging.getLogger("shake.progress")
 
+#: Seconds that the terminal has to take the last lines.
+_CLOSE_SECONDS = 1.0
+
 
 class Reporter(Protocol):
     """Shows snapshots as they come; the caller decides how often (twice a second is smooth).
 
-    A stream that is lost, as by a hang-up, goes unnoticed: it must not stop the task. ``draws``:
-    ``tick`` writes to the stream, which can stall.
+    A stream that is lost, as by a hang-up, is ignored: the task goes on. ``draws``: ``tick`` writes
+    to the stream, which can stall.
     """
 
     @property
@@ -48,16 +55,68 @@ class Reporter(Protocol):
 
 
 def make_reporter(stream: TextIO, interval: float = 5.0) -> Reporter:
-    """Bars when ``stream`` is a terminal that can move its cursor, else log lines.
-
-    Those come each ``interval`` seconds.
-    """
+    """Bars on a terminal that can move its cursor, else log lines each ``interval`` seconds."""
     if not stream.isatty():
         return Lines(stream, interval)
-    from shake.status.bars import Bars, Console  # which costs each start elsewhere something
+    # Imported here: a start that draws no bars does not wait for it.
+    from rich.console import Console
+
+    from shake.status.bars import Bars
 
     console = Console(file=stream)
     return Lines(stream, interval) if console.is_dumb_terminal else Bars(console)
+
+
+class Screen:
+    """Another reporter, in a separate thread: no call waits. It draws the last snapshot that waits.
+
+    A context manager: its end waits a second for the lines that are not written yet.
+    """
+
+    draws = False
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._outlet = Outlet("the screen", dropped=lambda n: reporter.print(dropped_lines(n)))
+        self._lock = threading.Lock()
+        self._latest: tuple[Snapshot, float] | None = None
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._outlet.close(_CLOSE_SECONDS)
+
+    def tick(self, snapshot: Snapshot, now: float) -> None:
+        if not self._reporter.draws:  # it logs, also while the terminal takes no lines
+            self._reporter.tick(snapshot, now)
+            return
+        with self._lock:
+            waiting, self._latest = self._latest, (snapshot, now)
+        if waiting is None:
+            self._outlet.put(self._draw)
+
+    def print(self, line: str) -> None:
+        self._outlet.put(partial(self._reporter.print, line))
+
+    def log(self, line: str) -> None:
+        """A line of the log, which is dropped where too many wait."""
+        self._outlet.offer(partial(self._reporter.print, line))
+
+    def flush(self) -> None:
+        """Wait for the lines that are not written yet, no longer than a second."""
+        written = threading.Event()
+        self._outlet.put(written.set)
+        written.wait(_CLOSE_SECONDS)
+
+    def close(self, snapshot: Snapshot) -> None:
+        self._outlet.put(partial(self._reporter.close, snapshot))
+
+    def _draw(self) -> None:
+        with self._lock:
+            latest, self._latest = self._latest, None
+        if latest:
+            self._reporter.tick(*latest)
 
 
 class Lines:
@@ -94,49 +153,45 @@ class Lines:
 def _line(snapshot: Snapshot, table: TableStatus) -> str:
     if table.lag is not None:
         return _changes(snapshot, table)
-    parts = [
+    part = fraction(table)
+    is_check = table.capacity and not table.segments
+    parts = (
         table.state,
-        *([percent(part)] if (part := fraction(table)) is not None else []),
+        percent(part) if part is not None else "",
         many(table.items, "item"),
-        *([size(table.bytes)] if table.bytes else []),  # keys alone have none
+        size(table.bytes) if table.bytes else "",  # keys alone have none
         f"{count(table.rate)} items/s",
-    ]
-    if table.seconds_left is not None:
-        parts.append(f"{duration(table.seconds_left)} left")
-    if table.capacity and not table.segments:  # a check
-        parts.append(many(round(table.capacity), "read unit"))
-    if table.segments:
-        parts.append(f"{table.segments_done}/{table.segments} segments")
-    if table.journaled:
-        parts.append(f"{many(table.journaled, 'change')} journaled")
-    if table.unread is not None:
-        parts.append(unread(table))
-    if table.kept:
-        parts.append(f"{many(table.kept, 'bad item')} kept")
-    if table.filtered:
-        parts.append(f"scan filter kept {count(table.items)} of {count(table.scanned)}")
-    if table.throttles or table.retries:
-        parts.append(f"{count(table.throttles)} throttles, {count(table.retries)} retries")
-    if table.error:
-        parts.append(table.error)
-    return ", ".join(parts)
+        f"{duration(table.seconds_left)} left" if table.seconds_left is not None else "",
+        many(round(table.capacity), "read unit") if is_check else "",
+        f"{table.segments_done}/{table.segments} segments" if table.segments else "",
+        f"{many(table.journaled, 'change')} journaled" if table.journaled else "",
+        unread(table) if table.unread is not None else "",
+        f"{many(table.kept, 'bad item')} kept" if table.kept else "",
+        f"scan filter kept {count(table.items)} of {count(table.scanned)}" * table.filtered,
+        _throttles(table),
+        table.error,
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _changes(snapshot: Snapshot, table: TableStatus) -> str:
-    through = [f"applied through {utc(table.applied_through)}"] if table.applied_through else []
-    parts = [
+    parts = (
         table.state,
         f"{many(table.changes, 'change')} applied",
         f"{count(table.change_rate)} changes/s",
         f"{count(table.pending)} pending",
         f"lag {duration(table.lag)}",
-        *through,
+        f"applied through {utc(table.applied_through)}" if table.applied_through else "",
         consistency(snapshot, table),
-    ]
-    if table.kept and not table.consistent:  # else its words have said it
-        parts.append(f"{many(table.kept, 'bad item')} kept")
-    if table.skipped:
-        parts.append(f"{many(table.skipped, 'change')} found nothing to modify, and were left out")
-    if table.throttles or table.retries:
-        parts.append(f"{count(table.throttles)} throttles, {count(table.retries)} retries")
-    return ", ".join(parts)
+        # Where the table is consistent, those words say it.
+        f"{many(table.kept, 'bad item')} kept" if table.kept and not table.consistent else "",
+        skipped(table),
+        _throttles(table),
+    )
+    return ", ".join(filter(None, parts))
+
+
+def _throttles(table: TableStatus) -> str:
+    if not (table.throttles or table.retries):
+        return ""
+    return f"{count(table.throttles)} throttles, {count(table.retries)} retries"

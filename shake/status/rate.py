@@ -48,7 +48,6 @@ class Rates:
         self.pace = Rate(now, STEADY)
 
     def add(self, items: int, size: int, units: float, now: float) -> None:
-        """So many more have come: items, bytes, read units."""
         self.items.add(items, now)
         self.bytes.add(size, now)
         self.units.add(units, now)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shake.status.figures import count, duration, many, total, utc
-from shake.status.kept import but_for_kept
+from shake.status.figures import but_for_kept, count, duration, many, total, utc
 from shake.status.snapshot import Snapshot, TableStatus
 
 #: Seconds, beyond ``incr.margin``, by which a task that keeps up is behind the source's clock.
@@ -28,11 +27,9 @@ def applied_sentence(snapshot: Snapshot) -> str:
     """What is applied, in words that fit what the task has done."""
     through = total(snapshot).applied_through
     when = "this run started" if through is None else f"{utc(through)} (source's clock)"
-    text = f"every change made before {when} is applied"
+    equals = "; source and target are equal as of that time" if equal(snapshot) else ""
     kept = but_for_kept(total(snapshot))
-    if equal(snapshot):
-        return f"{text}; source and target are equal as of that time{kept}"
-    return f"{text}{kept}"
+    return f"every change made before {when} is applied{equals}{kept}"
 
 
 def consistency(snapshot: Snapshot, table: TableStatus) -> str:
@@ -42,10 +39,7 @@ def consistency(snapshot: Snapshot, table: TableStatus) -> str:
 
 
 def equal(snapshot: Snapshot) -> bool:
-    """Whether the target holds all that the source held at the time that is applied through.
-
-    Kept items do not count: see applied_sentence.
-    """
+    """Whether the target holds all, but kept items, that the source held as of applied through."""
     return snapshot.whole and all(
         table.consistent and not (table.error or table.filtered or table.skipped)
         for table in snapshot.tables

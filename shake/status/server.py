@@ -1,4 +1,4 @@
-"""The status page and its API, made from a snapshot at each request."""
+"""The status page with its API, and the diagnostics page; all are made at each request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from importlib.resources import files
 from typing import Any
 
 from shake.control.commands import AwaitEnd, Command, GetStatus, Reply, read_command
+from shake.process.messages import Diagnosis
 from shake.status import nimoshake
 from shake.status.charts import charts
-from shake.status.figures import fraction, iso, total
-from shake.status.http import HttpResponse, PostRoute, Query, Route, Server
+from shake.status.figures import fraction, iso, size, total
+from shake.status.http import HttpResponse, Query, Route, Server
 from shake.status.monitor import Monitor
 from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus
 from shake.status.view import view
-
-#: The header that each command by HTTP must have, with the value 1.
-CONTROL_HEADER = "X-Shake-Control"
 
 
 def status_server(
@@ -43,9 +41,7 @@ def status_server(
     one could switch, else 503. ``poll_quickly`` is called for each ``/ready``. ``/control`` passes
     commands to ``steer``, where there is a token. Raises RefusedError when the port cannot be had.
     """
-    posts = {}
-    if token and steer:
-        posts["/control"] = PostRoute(partial(_steer, steer), CONTROL_HEADER)
+    posts = {"/control": partial(_steer, steer)} if token and steer else {}
     watch = monitor or Monitor(snapshot)
     start = HttpResponse(page("page.html"), "text/html; charset=utf-8")
 
@@ -57,7 +53,7 @@ def status_server(
         return _ready(snapshot(), query)
 
     routes = {
-        "/": Route(lambda _: start, unauthorized_body=lambda: start),
+        "/": Route(lambda _: start, unauthorized=start),
         "/status": data(lambda one: status(one) | {"control": bool(posts)}),
         **{f"/{name}": _part(name, type) for name, type in _PARTS.items()},
         "/view": Route(lambda _: _json(view(watch.watched(), control=bool(posts)))),
@@ -66,7 +62,7 @@ def status_server(
         "/metric": data(nimoshake.metric),
         "/metrics": Route(lambda _: _metrics(watch.complete(snapshot()))),
         "/ready": Route(ready),
-        "/healthz": Route(lambda _: _health(snapshot()), open=True),
+        "/healthz": Route(lambda _: _health(snapshot().state), open=True),
     }
     return Server("http_profile", bind, port, token, routes, posts)
 
@@ -83,9 +79,8 @@ def _steer(steer: Callable[[Command], Reply], body: bytes) -> HttpResponse:
     return _json({"done": reply.done, "line": reply.line}, 200 if reply.done else 409)
 
 
-def _health(snapshot: Snapshot) -> HttpResponse:
-    status = 503 if snapshot.state == "failed" else 200
-    return HttpResponse(f"{snapshot.state}\n".encode(), status=status)
+def _health(state: str) -> HttpResponse:
+    return HttpResponse(f"{state}\n".encode(), status=503 if state == "failed" else 200)
 
 
 def _metrics(snapshot: Snapshot) -> HttpResponse:
@@ -102,7 +97,6 @@ _PARTS = {
 
 
 def page(name: str) -> bytes:
-    """A file of the page for people."""
     return files("shake.status").joinpath("page").joinpath(name).read_bytes()
 
 
@@ -172,3 +166,24 @@ def _moment(text: str) -> float:
 def _json(data: dict[str, Any], status: int = 200) -> HttpResponse:
     # Not orjson: an error may quote an item's lone surrogates.
     return HttpResponse(json.dumps(data).encode(), "application/json", status)
+
+
+def profile_server(
+    reports: Callable[[], list[Diagnosis]], bind: str, port: int, token: str | None
+) -> Server:
+    """The server of ``system_profile``; it serves, and raises RefusedError, like the other one."""
+    routes = {"/": Route(lambda _: HttpResponse(diagnostics(reports()).encode("utf-8", "replace")))}
+    return Server("system_profile", bind, port, token, routes)
+
+
+def diagnostics(reports: list[Diagnosis]) -> str:
+    """The diagnostics page: a line for each process, then the stacks of each."""
+    lines = [f"{'process':<32} {'pid':>8} {'memory':>10} {'cpu s':>10}  queue"]
+    lines += [
+        f"{each.role:<32} {each.pid:>8} {size(each.rss_bytes):>10} {each.cpu_seconds:>10.1f}"
+        f"  {each.queue}".rstrip()
+        for each in reports
+    ]
+    for each in reports:
+        lines += ["", f"=== {each.role}, pid {each.pid} ===", each.stacks.rstrip()]
+    return "\n".join(lines) + "\n"

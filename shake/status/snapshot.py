@@ -22,41 +22,29 @@ class TableStatus:
     """One table's progress. Items and bytes count what the target has acknowledged."""
 
     name: str
-    #: ``database.collection``
-    namespace: str
-    #: the word of its shake.phase.Phase; a check has other words
-    state: str
+    namespace: str  # ``database.collection``
+    state: str  # the word of its shake.phase.Phase; a check has other words
     items: int = 0
-    #: as written
-    bytes: int = 0
-    #: items before any filter
-    scanned: int = 0
-    #: read units
-    capacity: float = 0.0
-    #: read units a second that the scan is allowed, None: no limit
-    budget: float | None = None
+    bytes: int = 0  # as written
+    scanned: int = 0  # items before any filter
+    capacity: float = 0.0  # read units
+    budget: float | None = None  # read units a second that the scan is allowed, None: no limit
     #: DynamoDB's estimates, 0 when unknown
     expected_items: int = 0
     expected_bytes: int = 0
     segments: int = 0
     segments_done: int = 0
-    #: items, bytes and read units a second of late
-    rate: float = 0.0
-    #: items a second of the last minutes, by which the time left is estimated
-    pace: float = 0.0
-    byte_rate: float = 0.0
-    unit_rate: float = 0.0
-    #: answers to requests that read it, in this run
-    answers: int = 0
-    #: None when it is not known
-    seconds_left: float | None = None
+    rate: float = 0.0  # items a second of late
+    pace: float = 0.0  # items a second of the last minutes, by which the time left is estimated
+    byte_rate: float = 0.0  # bytes written a second of late
+    unit_rate: float = 0.0  # read units a second of late
+    answers: int = 0  # answers to requests that read it, in this run
+    seconds_left: float | None = None  # None when it is not known
     throttles: int = 0
     retries: int = 0
-    #: whether a scan filter is on
-    filtered: bool = False
+    filtered: bool = False  # whether a scan filter is on
     error: str = ""
-    #: for which this run has worked on the table
-    seconds: float = 0.0
+    seconds: float = 0.0  # for which this run has worked on the table
     #: what earlier runs had brought of items and bytes, so that averages stay true
     items_before: int = 0
     bytes_before: int = 0
@@ -66,8 +54,7 @@ class TableStatus:
     #: items that cannot be stored, and are kept; for how many the target has an older document
     kept: int = 0
     kept_older: int = 0
-    #: changes a second of late
-    change_rate: float = 0.0
+    change_rate: float = 0.0  # changes a second of late
     shards: int = 0
     shards_reading: int = 0
     #: age in seconds of the oldest change not yet confirmed as applied, None where none is followed
@@ -76,8 +63,7 @@ class TableStatus:
     #: in Unix seconds on the source's clock, None where unknown
     applied_through: float | None = None
     newest_change: float | None = None
-    #: seconds since a change was read, None before the first
-    quiet_seconds: float | None = None
+    quiet_seconds: float | None = None  # seconds since a change was read, None before the first
     #: changes that are read and not applied; of them, those in the journal
     pending: int = 0
     journaled: int = 0
@@ -88,8 +74,7 @@ class TableStatus:
     #: the step of an index build that the target works on, and how much of it is done, 0 to 1
     index_step: str = ""
     index_progress: float | None = None
-    #: shards that can be read now
-    open_shards: tuple[ShardStatus, ...] = ()
+    open_shards: tuple[ShardStatus, ...] = ()  # shards that can be read now
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from shake.status.figures import COMPLETE, count, duration, many, percent, short, size, total, utc
-from shake.status.kept import kept
+from shake.status.figures import (
+    COMPLETE,
+    count,
+    duration,
+    kept,
+    many,
+    percent,
+    short,
+    size,
+    total,
+    utc,
+)
 from shake.status.readiness import consistency
 from shake.status.snapshot import Snapshot, TableStatus
 
@@ -92,13 +102,12 @@ def _grid(columns: list[tuple[str, ...]]) -> list[str]:
 
 
 def _followed(snapshot: Snapshot, table: TableStatus) -> str:
-    through = f"applied through {utc(table.applied_through)}" if table.applied_through else ""
     skipped = f", {count(table.skipped)} left out in all runs (nothing to modify)"
+    behind = f"{duration(table.lag)} behind"
+    through = f"applied through {utc(table.applied_through)}" if table.applied_through else behind
     return (
         f"table {table.name}: {many(table.changes, 'change')} applied in this run"
-        f"{skipped if table.skipped else ''}, "
-        f"{consistency(snapshot, table)}, "
-        f"{through or f'{duration(table.lag)} behind'}"
+        f"{skipped if table.skipped else ''}, {consistency(snapshot, table)}, {through}"
     )
 
 

@@ -15,35 +15,33 @@ from shake.process.site import WORKING, NodeStatus
 from shake.schema import OLD
 from shake.status.figures import (
     COMPLETE,
+    ENDED,
     IDLE,
     ILL,
     UNUSUAL,
+    but_for_kept,
     count,
     duration,
     expected,
     fraction,
+    kept,
     many,
     percent,
     short,
     size,
+    skipped,
     total,
     unread,
     utc,
+    utc_words,
 )
 from shake.status.headline import LAGGING, attention, banners, headline, is_capital_warning
-from shake.status.kept import but_for_kept, kept
 from shake.status.monitor import Watched
 from shake.status.readiness import consistency
-from shake.status.snapshot import (
-    CheckStatus,
-    ProcessStatus,
-    Snapshot,
-    TableStatus,
-)
+from shake.status.snapshot import CheckStatus, ProcessStatus, Snapshot, TableStatus
 
 _MODES = {"full": "full copy", "all": "full copy, then changes", "incr": "changes only"}
 _STATE_TONES = {"finished": "good", "failed": "bad"} | dict.fromkeys(UNUSUAL, "warn")
-_ENDED = ("finished", "failed", "stopped")
 COLUMNS = ("Items", "Size", "Rate", "Read units/s", "Left or lag", "Parts", "Throttled")
 PROCESS_COLUMNS = ("Pid", "CPU", "Memory", "Slots in use", "Replaced")
 
@@ -59,11 +57,11 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
         "id": snapshot.id,
         "state": snapshot.state,
         "tone": _STATE_TONES.get(snapshot.state, ""),
-        "ended": snapshot.state in _ENDED,
+        "ended": snapshot.state in ENDED,
         "about": f"{_MODES.get(snapshot.sync_mode, snapshot.sync_mode)}, started "
-        f"{_moment(snapshot.started)}, {'ran' if snapshot.state in _ENDED else 'running'} for "
+        f"{utc_words(snapshot.started)}, {'ran' if snapshot.state in ENDED else 'running'} for "
         f"{duration(snapshot.seconds)}",
-        "time": f"As of {_moment(snapshot.time)}. shake {__version__}",
+        "time": f"As of {utc_words(snapshot.time)}. shake {__version__}",
         "headline": headline(snapshot, everything, watched.finish)._asdict(),
         "banners": [banner._asdict() for banner in banners(snapshot)],
         "notices": [notice for notice in snapshot.notices if not is_capital_warning(notice)],
@@ -79,7 +77,7 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
                 key=lambda row: not row["tone"],
             ),
         },
-        "events": [(_moment(one.time), one.text, one.tone) for one in watched.events],
+        "events": [(utc_words(one.time), one.text, one.tone) for one in watched.events],
         "points": watched.points,
         "control": control,
         "paused": snapshot.state == "paused",
@@ -92,13 +90,12 @@ def view(watched: Watched, *, control: bool = False) -> dict[str, Any]:
 def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
     snapshot, limit = watched.snapshot, watched.bottleneck
     if limit:
-        tone = "" if limit.what == "nothing" else "warn" if limit.what == "target" else ""
-        yield "Limited by", limit.what, limit.why, tone
+        yield "Limited by", limit.what, limit.why, "warn" if limit.what == "target" else ""
     if everything.lag is not None:
         late = everything.lag >= LAGGING
         yield "Lag", duration(everything.lag), "", "warn" if late and everything.consistent else ""
         pending = f"{count(everything.pending)} read and not applied"
-        if snapshot.state in _ENDED:
+        if snapshot.state in ENDED:
             yield "Changes", count(everything.changes), f"applied, {pending}", ""
         else:
             yield "Changes", f"{short(everything.change_rate)}/s", pending, ""
@@ -107,11 +104,11 @@ def _facts(watched: Watched, everything: TableStatus) -> Iterable[Fact]:
         reached = f"reached{but_for_kept(everything)}"
         word = reached if everything.consistent else "not reached yet"
         clock = (
-            f"source's clock now: {_moment(snapshot.source_time)}" if snapshot.source_time else ""
+            f"source's clock now: {utc_words(snapshot.source_time)}" if snapshot.source_time else ""
         )
         tone = "warn" if everything.kept else "good"
         yield name, word, clock, tone if everything.consistent else ""
-    elif snapshot.state in _ENDED:
+    elif snapshot.state in ENDED:
         written = (everything.bytes - everything.bytes_before) / max(1.0, snapshot.seconds)
         yield "Written", f"{size(written)}/s", "on average", ""
         yield "Read units", short(everything.capacity), "consumed by the scan", ""
@@ -145,7 +142,7 @@ def _check(check: CheckStatus | None) -> dict[str, Any] | None:
         return None
     found = many(check.differences, "difference") if check.differences else "no difference"
     if check.state != "running":
-        text = f"The check is {check.state} ({_moment(check.time)}): {found}"
+        text = f"The check is {check.state} ({utc_words(check.time)}): {found}"
         return {"text": text, "more": "", "fraction": None, "tone": _verdict(check)}
     part = min(check.items / check.expected, 0.999) if check.expected else None
     left = f", {duration(check.seconds_left)} left" if check.seconds_left is not None else ""
@@ -236,7 +233,7 @@ def _notes(table: TableStatus) -> Iterable[tuple[str, str]]:
         copied = f"{count(table.items)} of {count(table.scanned)} scanned items kept"
         yield f"scan filter: {copied}", "warn"
     if table.skipped:
-        yield f"{many(table.skipped, 'change')} found nothing to modify, and were left out", ""
+        yield skipped(table), ""
     if table.kept:
         yield f"kept, not stored: {kept(table)}", "warn"
 
@@ -252,11 +249,8 @@ def _cells(table: TableStatus) -> Iterable[Cell]:
     yield count(table.items), f"of about {about}" if table.expected_items and open_ else ""
     yield size(table.bytes), f"source {source}" if table.expected_bytes and open_ else ""
     yield (f"{size(table.byte_rate)}/s", f"{short(table.rate)} items/s") if copying else ("", "")
-    if copying:
-        allowed = "no budget" if table.budget is None else f"of {short(table.budget)}"
-        yield short(table.unit_rate), allowed
-    else:
-        yield "", ""
+    allowed = "no budget" if table.budget is None else f"of {short(table.budget)}"
+    yield (short(table.unit_rate), allowed) if copying else ("", "")
     yield (duration(table.seconds_left) if table.seconds_left is not None else ""), ""
     done = f"{count(table.segments_done)} of {count(table.segments)}"
     yield (done, "segments") if table.segments and open_ else ("", "")
@@ -264,15 +258,12 @@ def _cells(table: TableStatus) -> Iterable[Cell]:
 
 
 def _following_cells(snapshot: Snapshot, table: TableStatus) -> Iterable[Cell]:
-    through = f"through {utc(table.applied_through)}" if table.applied_through else ""
+    through = f", through {utc(table.applied_through)}" if table.applied_through else ""
     yield count(table.items), many(table.changes, "change")
     yield size(table.bytes), ""
     yield f"{short(table.change_rate)}/s", f"{count(table.pending)} pending"
     yield "", ""
-    yield (
-        f"lag {duration(table.lag)}",
-        ", ".join(filter(None, [consistency(snapshot, table), through])),
-    )
+    yield f"lag {duration(table.lag)}", f"{consistency(snapshot, table)}{through}"
     yield count(table.shards_reading), "shard read" if table.shards_reading == 1 else "shards read"
     yield _throttles(table)
 
@@ -286,26 +277,25 @@ def _throttles(table: TableStatus) -> Cell:
 
 
 def _process_summary(processes: Sequence[ProcessStatus]) -> str:
-    known = [one for one in processes if one.cpu is not None]
+    known = [one.cpu for one in processes if one.cpu is not None]
     memory = sum(one.memory or 0 for one in processes)
     restarts = sum(one.restarts for one in processes)
-    parts = [many(len(processes), "process", "processes")]
-    if known:
-        parts.append(f"{sum(one.cpu or 0.0 for one in known):.2f} CPUs, {size(memory)}")
-    if restarts:
-        parts.append(f"replaced {many(restarts, 'time')}")
-    return ", ".join(parts)
+    parts = (
+        many(len(processes), "process", "processes"),
+        f"{sum(known):.2f} CPUs, {size(memory)}" if known else "",
+        f"replaced {many(restarts, 'time')}" if restarts else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _process(process: ProcessStatus) -> dict[str, Any]:
-    slots = f"{process.slots_used} of {process.slots}" if process.slots else ""
     return {
         "name": process.role,
         "cells": [
             str(process.pid or "being replaced"),
             percent(process.cpu) if process.cpu is not None else "",
             size(process.memory) if process.memory is not None else "",
-            slots,
+            f"{process.slots_used} of {process.slots}" if process.slots else "",
             count(process.restarts) if process.restarts else "",
         ],
         "tone": "warn" if process.restarts or not process.pid else "",
@@ -319,8 +309,3 @@ def _node(node: NodeStatus) -> dict[str, Any]:
         "cells": [node.state, percent(node.cpu), size(node.memory), "", ""],
         "tone": "" if node.state in WORKING else "warn",
     }
-
-
-def _moment(time: float) -> str:
-    """``2026-11-29 12:00:03 UTC``."""
-    return utc(time).replace("T", " ").replace("Z", " UTC")

@@ -39,5 +39,4 @@ def _wrap(line: str, width: int) -> list[str]:
         subsequent_indent=" " * hang,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
     )
