@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from shake.demo import fetch
 from shake.demo.mongo import Mongod
 from tests.support.crash import Held, opened
 from tests.support.followed import HASTY, Followed, stopped
 from tests.support.held import Case, Trial
 from tests.support.migration import MANY_PAGES, ROOT, Migration, compare
+from tests.support.mongods import VERSIONS
 from tests.support.streams import Clock, Simulator
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
@@ -39,7 +39,7 @@ def change(dynamodb: Any, table: str, number: int) -> None:
 
 
 @pytest.mark.timeout(900)  # the older versions are fetched here
-@pytest.mark.parametrize("version", fetch.MONGOD)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_migration_through_kills_ends_equal(
     dynamodb: Any, migrate: Callable[..., Migration], name: str, tmp_path: Path, version: str
 ) -> None:
@@ -75,7 +75,7 @@ def test_a_migration_through_kills_ends_equal(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", fetch.MONGOD)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_late_change_does_not_land_in_a_collection_that_was_copied_anew(
     migrate: Callable[..., Migration], name: str, tmp_path: Path, version: str
 ) -> None:
@@ -154,7 +154,7 @@ def _copying(client: Any, name: str) -> bool:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", fetch.MONGOD)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_two_late_commands_do_not_replace_the_finished_collection(
     dynamodb: Any, name: str, tmp_path: Path, version: str
 ) -> None:

@@ -34,6 +34,7 @@ from shake.stream.shard import Shard
 from shake.targets.contract import Changes, CopyRun, Fence, Location, OnExisting
 from shake.targets.mongodb.staging import MongoStaging
 from shake.targets.mongodb.target import MongoTarget
+from tests.support.mongods import VERSIONS
 from tests.support.wait import until
 from tests.support.wire import ANY_WRITE, Wire
 
@@ -52,7 +53,7 @@ Landing = Literal["never", "at once", "late"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with (
-        Mongod(version="4.4.2", folder=tmp_path_factory.mktemp("mongod")) as server,
+        Mongod(version=VERSIONS[0], folder=tmp_path_factory.mktemp("mongod")) as server,
         MongoClient[Any](server.uri) as client,
     ):
         yield client

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +23,7 @@ from shake.control.commands import Finish
 from shake.demo import fetch
 from shake.demo.mongo import mongo_server
 from shake.demo.orders import TABLE, seed
-from shake.demo.servers import DynamoDBLocal
+from shake.demo.servers import DynamoDBLocal, expect_free
 from shake.demo.story import Story
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.status.progress import Screen, make_reporter
@@ -102,26 +102,14 @@ DEMO = Command(
 )
 
 
-def _configuration(options: argparse.Namespace, folder: str, source: str, target: str) -> Path:
-    """Write the configuration file."""
-    conf = Path(folder, "demo.conf")
-    conf.write_text(
-        _CONF.format(
-            id=_ID,
-            folder=folder,
-            port=options.port,
-            calls=_CALLS,
-            batch=max(1, options.items // (_CALLS * options.seconds)),
-            source=source,
-            target=target,
-        )
-    )
-    return conf
-
-
 def _demo(options: argparse.Namespace) -> int:
     """Start the servers, and migrate from one to the other."""
-    _expect_free(options.port)
+    try:
+        expect_free(options.port)
+    except OSError as error:
+        raise RefusedError(
+            f"port {options.port} of the status page: {error.strerror}; choose another with --port"
+        ) from error
     screen = Screen(make_reporter(sys.stdout))
 
     def say(text: str) -> None:
@@ -137,7 +125,11 @@ def _demo(options: argparse.Namespace) -> int:
     ):
         say(f"seeding table {TABLE} with {options.items:,} items")
         seed(source.url, options.items)
-        command = ["--conf", str(_configuration(options, folder, source.url, target.uri))]
+        batch = max(1, options.items // (_CALLS * options.seconds))
+        given = {"id": _ID, "folder": folder, "port": options.port, "calls": _CALLS, "batch": batch}
+        conf = Path(folder, "demo.conf")
+        conf.write_text(_CONF.format(**given, source=source.url, target=target.uri))
+        command = ["--conf", str(conf)]
 
         def finish() -> None:
             say(f"shake control finish {' '.join(command)}")
@@ -146,18 +138,12 @@ def _demo(options: argparse.Namespace) -> int:
 
         page = f"http://127.0.0.1:{options.port}/"
         story = Story(source.url, target.uri, _ID, page, options.items, say, finish)
-        return _migrate(options, command, story, page, screen, say)
+        return _migrate(options, command, story, screen)
 
 
-def _migrate(
-    options: argparse.Namespace,
-    command: list[str],
-    story: Story,
-    page: str,
-    screen: Screen,
-    say: Callable[[str], None],
-) -> int:
+def _migrate(options: argparse.Namespace, command: list[str], story: Story, screen: Screen) -> int:
     """Run the task while the story acts on it, and check the result; return the exit status."""
+    say, page = story.say, story.page
     verified: list[int] = []
 
     def on_good_end() -> None:
@@ -170,7 +156,8 @@ def _migrate(
         screen.flush()
         verified.append(check.main(arguments))
         if verified == [0]:
-            _say_green("demo: a worker was killed, changes went on, and both sides are equal")
+            text = "demo: a worker was killed, changes went on, and both sides are equal"
+            Console(file=sys.stdout).print(text, style="bold green", highlight=False)
         if not options.once:
             say(f"the status page stays up at {page} until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
@@ -181,26 +168,11 @@ def _migrate(
     say(f"shake-supervisor {' '.join(arguments)}")
     say(f"status page: {page}")
     say(f"{_CALLS} Scan calls a second at most, so that there is something to watch")
-    story.start()
+    threading.Thread(target=story.run, daemon=True).start()
     status = supervisor.main(arguments, on_good_end, screen)
     if story.failure:
         raise RunError(story.failure)
     return status or max(verified, default=0)  # none, where it was stopped before
-
-
-def _expect_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise RefusedError(
-                f"port {port} of the status page: {error.strerror}; choose another with --port"
-            ) from error
-
-
-def _say_green(text: str) -> None:
-    Console(file=sys.stdout).print(text, style="bold green", highlight=False)
 
 
 if __name__ == "__main__":

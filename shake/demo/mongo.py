@@ -46,7 +46,6 @@ class MongoServer(Server):
 
     @property
     def uri(self) -> str:
-        """The connection string."""
         return f"mongodb://{HOST}:{self.port}/" + (f"?{self.query}" if self.query else "")
 
     def answers(self) -> bool:
@@ -107,8 +106,8 @@ class Mongod(MongoServer):
         home = fetch.mongod(self.version)
         data, key = self.folder / "data", self.folder / "key"
         data.mkdir(exist_ok=True)
-        place = ["--bind_ip", HOST, "--port", str(self.port), "--dbpath", str(data)]
-        place += ["--nounixsocket"]
+        place = ["--bind_ip", HOST, "--port", str(self.port), "--nounixsocket"]
+        place += ["--dbpath", str(data)]
         if self.replica_set:
             place += ["--replSet", self.replica_set, "--oplogSize", "128"]
         small = ["--wiredTigerCacheSizeGB", str(self.cache)]

@@ -18,7 +18,6 @@ Item = dict[str, Any]
 
 
 def connect(url: str) -> Any:
-    """A client of the embedded source."""
     return boto3.client(
         "dynamodb",
         endpoint_url=url,
@@ -88,10 +87,7 @@ def orders(count: int, rng: random.Random) -> Iterator[Item]:
 
 
 def changes(count: int, most: int) -> list[tuple[Item, Item, Item]]:
-    """What a shop does next: at most ``most`` times an order to change, one to delete, a new one.
-
-    ``count``: so many orders were seeded.
-    """
+    """At most ``most`` times: one of ``count`` orders to change, one to delete, and a new one."""
     old = list(islice(orders(count, random.Random(1)), 2 * most))
     new = islice(orders(count + most, random.Random(2)), count, None)
     return list(zip(old[::2], old[1::2], new, strict=False))

@@ -136,7 +136,6 @@ class DynamoDBLocal(Server):
 
     @property
     def url(self) -> str:
-        """The endpoint."""
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> list[str]:
@@ -169,11 +168,13 @@ def free_port() -> int:
     macOS from 49152). Otherwise a client could get the port of a server that is down.
     """
     while True:
-        port = random.randrange(20000, 32768)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
+        with contextlib.suppress(OSError):
+            return expect_free(random.randrange(20000, 32768))
+
+
+def expect_free(port: int) -> int:
+    """The port. Raises OSError where a process listens on it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+        return port
