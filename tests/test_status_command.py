@@ -13,11 +13,11 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
-from shake.checkpoint.standing import Run
+from shake.checkpoint.standing import Run, Standing
 from shake.checkpoint.standing import standing as standing_of
 from shake.checkpoint.summary import TaskSummary
 from shake.checkpoint.task_lock import TaskLock
-from shake.cli.status import View, _lines
+from shake.cli.status import _lines
 from shake.config import load
 from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import Snapshot
@@ -92,7 +92,7 @@ def test_a_copy_says_when_it_will_be_complete() -> None:
     for rate, shown in ((0.5, ["  copied at: about 01:18 UTC, in 25m 00s"]), (0.0, [])):
         summary = summarize(snapshot(table(items=250, rate=rate), time=now), "token")
         read = TaskSummary.of("status", summary.document())
-        lines = _lines(config, View(Run.RUNNING, "", read, live=True), now)
+        lines = _lines(config, Standing(Run.RUNNING, read, None), True, now)
         assert [line for line in lines if "copied at" in line] == shown
     old = {name: value for name, value in summary.document().items() if name != "SecondsLeft"}
     assert TaskSummary.of("status", old) == summary  # as an earlier version saved it

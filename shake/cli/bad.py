@@ -27,26 +27,20 @@ def _run(options: argparse.Namespace) -> int:
             streams.say(_closing(len(items)))
         return LISTED
 
-    return command.run(
-        options,
-        body,
-        failed=lambda error: WRONG if error.exit_status == WRONG else FAILED,
-        stopped=("stopped", FAILED),
-    )
+    return command.run(options, body, failed=command.failed_or_wrong, stopped=("stopped", FAILED))
 
 
 def _json(item: KeptItem) -> str:
-    return json.dumps(
-        {
-            "table": item.table,
-            "key": json.loads(item.key),
-            "reason": item.reason,
-            "from": item.origin,
-            "time": item.time,
-            "older_document": item.older,
-            "item": json.loads(item.item),
-        }
-    )
+    document = {
+        "table": item.table,
+        "key": json.loads(item.key),
+        "reason": item.reason,
+        "from": item.origin,
+        "time": item.time,
+        "older_document": item.older,
+        "item": json.loads(item.item),
+    }
+    return json.dumps(document)
 
 
 def _text(item: KeptItem) -> str:

@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
-        with _report(options) as report:
+        report = None
+        if options.report is not None:
+            report = Report(options.report, keeps=options.repair)
+        with contextlib.closing(report) if report else contextlib.nullcontext():
             return _check(options, loaded, redactor, report)
 
     return command.run(
@@ -55,7 +58,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _define(parser: argparse.ArgumentParser) -> None:
-    command.add_common(parser, workers="processes that read a large table")
+    command.add_configuration(parser)
+    command.add_workers(parser, "processes that read a large table")
     command.add_flags(
         parser,
         {
@@ -167,18 +171,12 @@ def _chosen(options: argparse.Namespace) -> CheckOptions:
             raise UsageError(f"--{flag.replace('_', '-')} goes with --repair")
     if options.repair and not options.yes and not sys.stdin.isatty():
         raise UsageError("--repair asks before it writes: without a terminal, add --yes")
-    repair = Repair.ITEMS if options.repair else Repair.NONE
-    if options.delete_extra:
-        repair = Repair.EXTRAS
     if options.since and (options.repair or options.sample or options.anew):
         raise UsageError("--since goes with neither --repair, --sample nor --anew")
+    repair = Repair.ITEMS if options.repair else Repair.NONE
+    repair = Repair.EXTRAS if options.delete_extra else repair
     return CheckOptions(
-        options.sample,
-        repair,
-        options.eventual,
-        options.anew,
-        options.since,
-        options.after_cutover,
+        options.sample, repair, options.eventual, options.anew, options.since, options.after_cutover
     )
 
 
@@ -193,16 +191,11 @@ def _confirm(
         f"--repair stores what is missing or different in {in_short([*collections])} at "
         f"{hosts(config.target_address)}"
     )
-    say(
-        "it deletes documents whose key the source does not have"
-        if options.delete_extra
-        else "documents whose key the source does not have stay; --delete-extra deletes them"
-    )
-    say(
-        f"what it replaces or deletes is kept in {options.report}"
-        if options.report
-        else "what it replaces or deletes is kept nowhere; --report FILE keeps it"
-    )
+    extras = "documents whose key the source does not have"
+    stay = f"{extras} stay; --delete-extra deletes them"
+    say(f"it deletes {extras}" if options.delete_extra else stay)
+    kept = f"in {options.report}" if options.report else "nowhere; --report FILE keeps it"
+    say(f"what it replaces or deletes is kept {kept}")
     if options.yes:
         return
     sys.stderr.write("continue? [y/N] ")
@@ -215,35 +208,31 @@ def _verdict(
     config: Config, chosen: CheckOptions, findings: Findings
 ) -> tuple[int, str, list[str]]:
     """The exit status, the verdict in a word, and the closing lines."""
-    if not findings.total and not findings.undecided and findings.kept:
-        kept = many(findings.kept, "kept item")
-        text = f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"
-        return DIFFERENT, "equal but for kept items", [text + _since(findings)]
+    kept = many(findings.kept, "kept item")
+    also_kept = f", and {kept}" if findings.kept else ""
     if not findings.total and not findings.undecided:
+        if findings.kept:
+            text = f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"
+            return DIFFERENT, "equal but for kept items", [text + _since(findings)]
         if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
             return EQUAL, "no difference", ["no difference in what was compared"]
-        return (
-            EQUAL,
-            "equal",
-            [f"EQUAL: every item and every document of task {config.id}{_since(findings)}"],
-        )
+        text = f"EQUAL: every item and every document of task {config.id}{_since(findings)}"
+        return EQUAL, "equal", [text]
+    differences = many(findings.total, "difference")
+    if chosen.repair and findings.total == findings.repaired:
+        text = f"{differences}, all repaired"
+        if findings.kept:
+            return DIFFERENT, "equal but for kept items", [f"{text}{also_kept} cannot be stored"]
+        return EQUAL, "repaired", [f"{text} and looked at again"]
     lines = []
-    left = findings.total - findings.repaired
-    kept = f", and {many(findings.kept, 'kept item')}" if findings.kept else ""
-    if chosen.repair and not left and kept:
-        lines.append(f"{many(findings.total, 'difference')}, all repaired{kept} cannot be stored")
-        return DIFFERENT, "equal but for kept items", lines
-    if chosen.repair and not left:
-        lines.append(f"{many(findings.total, 'difference')}, all repaired and looked at again")
-        return EQUAL, "repaired", lines
     if chosen.repair is Repair.ITEMS and findings.extra:
         lines.append(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
     undecided = f"{many(findings.undecided, 'key')} undecided: check again when they rest"
     if not findings.total:
-        return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}{kept}"]
+        return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}{also_kept}"]
     repaired = f", {count(findings.repaired)} of them repaired" if chosen.repair else ""
     also = f", and {undecided}" if findings.undecided else ""
-    lines.append(f"NOT equal: {many(findings.total, 'difference')}{repaired}{also}{kept}")
+    lines.append(f"NOT equal: {differences}{repaired}{also}{also_kept}")
     return DIFFERENT, "different", lines
 
 
@@ -251,13 +240,5 @@ def _since(findings: Findings) -> str:
     """From when on the proof is, of a check that went on where it was interrupted."""
     if not findings.since:
         return ""
-    return (
-        f"; this check was begun at {utc(findings.since)}: shake check --since compares what "
-        "changed since then"
-    )
-
-
-def _report(options: argparse.Namespace) -> contextlib.AbstractContextManager[Report | None]:
-    if options.report is None:
-        return contextlib.nullcontext()
-    return contextlib.closing(Report(options.report, keeps=options.repair))
+    text = "shake check --since compares what changed since then"
+    return f"; this check was begun at {utc(findings.since)}: {text}"

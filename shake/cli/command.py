@@ -19,7 +19,7 @@ from setproctitle import setproctitle
 from shake.cli import streams
 from shake.config import Loaded, Redactor, load
 from shake.config.secrets import MASK
-from shake.errors import RunError, ShakeError
+from shake.errors import RunError, ShakeError, UsageError
 from shake.process.entry import log_thread_error
 from shake.process.ulimits import shortage
 from shake.status.logs import one_line
@@ -28,12 +28,6 @@ log = logging.getLogger("shake")
 
 #: Seconds that an end by a signal may take.
 _PATIENCE = 8.0
-
-
-def add_common(parser: argparse.ArgumentParser, *, workers: str) -> None:
-    """Add ``--conf``, ``--set`` and ``--workers``; ``workers`` says what the processes do."""
-    add_configuration(parser)
-    add_workers(parser, workers)
 
 
 def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
@@ -100,17 +94,23 @@ def _log_warning(message: Warning | str, *_: object, **__: object) -> None:
     log.warning("%s", one_line(str(message)))
 
 
+def exit_status(error: ShakeError) -> int:
+    return error.exit_status
+
+
+def failed_or_wrong(error: ShakeError) -> int:
+    """2 for a wrong command line or configuration, else 1."""
+    return 2 if isinstance(error, UsageError) else 1
+
+
 def run(
     options: argparse.Namespace,
     body: Callable[[Loaded, Redactor], int],
     *,
-    failed: Callable[[ShakeError], int],
     stopped: tuple[str, int],
+    failed: Callable[[ShakeError], int] = exit_status,
 ) -> int:
-    """Read the configuration, call ``body`` with it, and return the exit status.
-
-    An error's stack too is shown at log.level = debug. See :func:`guarded`.
-    """
+    """Call ``body`` with the configuration, guarded; log.level = debug shows an error's stack."""
 
     def act(shown: Shown) -> int:
         loaded = load(options.conf, os.environ, options.set)
@@ -132,8 +132,8 @@ def guarded(
     prog: str,
     act: Callable[[Shown], int],
     *,
-    failed: Callable[[ShakeError], int],
     stopped: tuple[str, int],
+    failed: Callable[[ShakeError], int] = exit_status,
 ) -> int:
     """Call ``act``, and return the exit status.
 

@@ -21,12 +21,8 @@ def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
         return _steer(loaded.config, _orders(options))
 
-    return command.run(
-        options,
-        body,
-        failed=lambda error: {UsageError: USAGE, NotRunning: NOT_RUNNING}.get(type(error), REFUSED),
-        stopped=("not waiting any longer: the task carries out the command", REFUSED),
-    )
+    stopped = ("not waiting any longer: the task carries out the command", REFUSED)
+    return command.run(options, body, stopped=stopped)
 
 
 def _orders(options: argparse.Namespace) -> list[Order]:

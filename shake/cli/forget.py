@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-from contextlib import AbstractContextManager
 
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.cli import command, streams
 from shake.cli.definition import Command
@@ -23,16 +22,14 @@ def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
         return _forget(loaded.config, options.table)
 
-    return command.run(
-        options,
-        body,
-        failed=lambda error: error.exit_status,
-        stopped=("stopped; the same command goes on", FAILED),
-    )
+    return command.run(options, body, stopped=("stopped; the same command goes on", FAILED))
 
 
 def _forget(config: Config, tables: list[str]) -> int:
-    with contextlib.closing(open_store(config)) as store, _held(store) as lock:
+    with (
+        contextlib.closing(open_store(config)) as store,
+        TaskLock.acquire(store, notice=log.warning).held() as lock,
+    ):
         checkpoints = Checkpoints(store)
         for table in tables:
             lock.check()
@@ -45,10 +42,6 @@ def _forget(config: Config, tables: list[str]) -> int:
                 f"anew; set target.db.exist = rename or drop where {config.namespace(table)} exists"
             )
     return FORGOTTEN
-
-
-def _held(store: Store) -> AbstractContextManager[TaskLock]:
-    return TaskLock.acquire(store, notice=log.warning).held()
 
 
 def _define(parser: argparse.ArgumentParser) -> None:

@@ -21,12 +21,8 @@ ENDED, FAILED, WRONG, REFUSED = 0, 1, 2, 3
 
 
 def _run(options: argparse.Namespace) -> int:
-    return command.guarded(
-        options.prog,
-        lambda _: _work(options),
-        failed=lambda error: error.exit_status,
-        stopped=("stopped before it had joined", ENDED),
-    )
+    stopped = ("stopped before it had joined", ENDED)
+    return command.guarded(options.prog, lambda _: _work(options), stopped=stopped)
 
 
 def _work(options: argparse.Namespace) -> int:

@@ -6,13 +6,10 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import orjson
-
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.contract import Store
 from shake.checkpoint.standing import Run, Standing, standing
 from shake.checkpoint.store import open_store
 from shake.checkpoint.summary import TableLine, TaskSummary
@@ -23,7 +20,7 @@ from shake.config.secrets import hosts
 from shake.control.address import socket_path
 from shake.control.client import ask
 from shake.control.commands import GetStatus
-from shake.errors import GapError, RunError, ShakeError, UsageError
+from shake.errors import GapError, RunError, ShakeError
 from shake.status.figures import COMPLETE, clock_time, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
 from shake.status.logs import one_line
@@ -33,53 +30,35 @@ from shake.status.wrapping import terminal_width, wrapped
 _LISTED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is shown. ``live``: the summary comes from the run itself, and not from the store."""
-
-    run: Run
-    holder: str
-    summary: TaskSummary | None
-    live: bool
-
-    @property
-    def state(self) -> str:
-        shown = self.run in (Run.RUNNING, Run.ENDED) and self.summary is not None
-        return self.summary.state if shown and self.summary else self.run.value
-
-
 def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
-        view, now = _look(loaded.config), time.time()
+        config, now = loaded.config, time.time()
+        found, live = _look(config)
         if options.json:
-            document = _document(loaded.config, view, now)
-            streams.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+            streams.say_json(_document(config, found, live, now))
         else:
-            lines = map(one_line, map(redactor.redact, _lines(loaded.config, view, now)))
+            lines = map(one_line, map(redactor.redact, _lines(config, found, live, now)))
             streams.say("\n".join(wrapped(lines, terminal_width())))
         return 0
 
-    return command.run(
-        options,
-        body,
-        failed=lambda error: 2 if isinstance(error, UsageError) else 1,
-        stopped=("stopped before the status was known", 1),
-    )
+    stopped = ("stopped before the status was known", 1)
+    return command.run(options, body, failed=command.failed_or_wrong, stopped=stopped)
 
 
-def _look(config: Config) -> View:
-    live = _ask(config)
-    if live:
-        return View(Run.RUNNING, "", live.after(_saved(config) or live), live=True)
-    with _store(config) as store:
-        found: Standing = standing(store)
-    return View(found.run, str(found.holder or ""), found.summary, live=False)
+def _look(config: Config) -> tuple[Standing, bool]:
+    """How the task stands, and whether the run itself says so, and not the store."""
+    if live := _ask(config):
+        return Standing(Run.RUNNING, live.after(_saved(config) or live), None), True
+    with contextlib.closing(open_store(config, writable=False)) as store:
+        return standing(store), False
 
 
 def _saved(config: Config) -> TaskSummary | None:
-    with contextlib.suppress(ShakeError), _store(config) as store:
-        return Checkpoints(store).load_summary()
-    return None
+    try:
+        with contextlib.closing(open_store(config, writable=False)) as store:
+            return Checkpoints(store).load_summary()
+    except ShakeError:
+        return None
 
 
 def _ask(config: Config) -> TaskSummary | None:
@@ -91,16 +70,15 @@ def _ask(config: Config) -> TaskSummary | None:
     return None
 
 
-@contextlib.contextmanager
-def _store(config: Config) -> Iterator[Store]:
-    with contextlib.closing(open_store(config, writable=False)) as store:
-        yield store
+def _state(found: Standing) -> str:
+    known = found.run in (Run.RUNNING, Run.ENDED)
+    return found.summary.state if found.summary and known else found.run.value
 
 
-def _advice(config: Config, view: View) -> str:
+def _advice(config: Config, found: Standing) -> str:
     """What to do, empty where nothing is."""
-    summary = view.summary
-    match view.run:
+    summary = found.summary
+    match found.run:
         case Run.NONE:
             return (
                 f"start it by shake run. If it has run before, check id and the address: there is "
@@ -110,10 +88,10 @@ def _advice(config: Config, view: View) -> str:
             return RESTART
         case Run.SILENT:
             return (
-                f"look after {view.holder}: it is gone, or cut off from its checkpoints; a start "
+                f"look after {found.holder}: it is gone, or cut off from its checkpoints; a start "
                 "on another machine takes the task over"
             )
-    if summary is None or view.run is Run.STARTING:
+    if summary is None or found.run is Run.STARTING:
         return ""
     if summary.exit_status == GapError.exit_status and config.gap_policy == "fail":
         return "start it again with gap.policy = resync, which copies that table again"
@@ -132,21 +110,21 @@ def _where(config: Config) -> str:
     return f"database {config.checkpoint_database} at {hosts(config.checkpoint_location)}"
 
 
-def _lines(config: Config, view: View, now: float) -> Iterator[str]:
-    summary = view.summary
-    yield f"task {config.id}: {view.state}"
-    if view.holder:
-        yield f"  run by: {view.holder}"
+def _lines(config: Config, found: Standing, live: bool, now: float) -> Iterator[str]:
+    summary = found.summary
+    yield f"task {config.id}: {_state(found)}"
+    if found.holder:
+        yield f"  run by: {found.holder}"
     if summary:
-        yield from _of_summary(config, summary, view, now)
-    if advice := _advice(config, view):
+        yield from _of_summary(config, summary, live, now)
+    if advice := _advice(config, found):
         yield f"  what to do: {advice}"
     if summary:
         yield from _of_tables(summary)
 
 
-def _of_summary(config: Config, summary: TaskSummary, view: View, now: float) -> Iterator[str]:
-    origin = "from the run itself" if view.live else "from its checkpoint"
+def _of_summary(config: Config, summary: TaskSummary, live: bool, now: float) -> Iterator[str]:
+    origin = "from the run itself" if live else "from its checkpoint"
     clock = time.strftime("%H:%M:%S", time.gmtime(summary.at))
     yield f"  as of: {clock} UTC, {duration(max(0.0, now - summary.at))} ago ({origin})"
     if summary.ended:
@@ -196,38 +174,36 @@ def _known(fraction: float) -> float | None:
     return None if fraction < 0 else fraction
 
 
-def _document(config: Config, view: View, now: float) -> dict[str, Any]:
-    summary = view.summary
+def _document(config: Config, found: Standing, live: bool, now: float) -> dict[str, Any]:
+    summary = found.summary
     alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None}
     document: dict[str, Any] = {
         "task": config.id,
-        "state": view.state,
-        "running": alive.get(view.run, False),
-        "process": view.holder or None,
-        "what_to_do": _advice(config, view) or None,
+        "state": _state(found),
+        "running": alive.get(found.run, False),
+        "process": str(found.holder) if found.holder else None,
+        "what_to_do": _advice(config, found) or None,
     }
     if summary is None:
         return document
-    times = {name: iso(getattr(summary, name)) for name in ("started", "applied_through")}
-    figures = asdict(summary) | times
-    for name in ("token", "state", "at", "lines", "last_error_at"):
+    figures = asdict(summary)
+    for name in ("token", "state", "at", "lines"):
         del figures[name]
-    return (
-        document
-        | figures
-        | {
-            "live": view.live,
-            "as_of": utc(summary.at),
-            "age_seconds": round(max(0.0, now - summary.at), 1),
-            "exit_status": summary.exit_status if summary.ended else None,
-            "fraction": _known(summary.fraction),
-            "seconds_left": _known(summary.seconds_left),
-            "last_error": summary.last_error or None,
-            "last_error_at": iso(summary.last_error_at),
-            "tables": [_table(one) for one in summary.lines],
-            "tables_total": summary.tables,
-        }
-    )
+    figures |= {name: iso(figures[name]) for name in ("started", "applied_through")}
+    return {
+        **document,
+        **figures,
+        "live": live,
+        "as_of": utc(summary.at),
+        "age_seconds": round(max(0.0, now - summary.at), 1),
+        "exit_status": summary.exit_status if summary.ended else None,
+        "fraction": _known(summary.fraction),
+        "seconds_left": _known(summary.seconds_left),
+        "last_error": summary.last_error or None,
+        "last_error_at": iso(summary.last_error_at),
+        "tables": [_table(one) for one in summary.lines],
+        "tables_total": summary.tables,
+    }
 
 
 def _table(line: TableLine) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import io
 import os
 import sys
 import threading
-from typing import TextIO
+
+import orjson
 
 from shake.errors import RunError
 from shake.process.outlet import Direct
@@ -32,16 +33,9 @@ def complete() -> None:
         if stream is getattr(sys, f"__{name}__"):  # not what a test put in its place
             with contextlib.suppress(OSError):
                 stream.flush()
-            setattr(sys, name, _direct(stream))
-
-
-def _direct(stream: TextIO) -> TextIO:
-    return io.TextIOWrapper(
-        Direct(stream.fileno(), "w", closefd=False),
-        encoding=stream.encoding,
-        errors="backslashreplace",
-        write_through=True,
-    )
+            file, escape = Direct(stream.fileno(), "w", closefd=False), "backslashreplace"
+            direct = io.TextIOWrapper(file, stream.encoding, escape, write_through=True)
+            setattr(sys, name, direct)
 
 
 def say(text: str) -> None:
@@ -54,6 +48,11 @@ def say(text: str) -> None:
         raise RunError(
             f"stdout cannot be written to: {error.strerror}; send it to another file or disk"
         ) from error
+
+
+def say_json(document: object) -> None:
+    """Print a document for a program."""
+    say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def complain(text: str) -> None:

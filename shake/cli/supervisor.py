@@ -11,7 +11,6 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-import orjson
 from setproctitle import setproctitle
 
 from shake import __version__, codec
@@ -56,33 +55,35 @@ def _run(
     on_good_end: Callable[[], None] = lambda: None,
     screen: Screen | None = None,
 ) -> int:
-    if options.json and not options.dry_run:
-        streams.complain(f"{options.prog}: --json is for --dry-run: give both, or none")
+    if wrong := _wrong(options):
+        streams.complain(f"{options.prog}: {wrong}")
         return 2
-    if options.profile and not options.dry_run:
-        streams.complain(f"{options.prog}: --profile is for --dry-run: give both, or none")
-        return 2
-    if options.standby and (options.dry_run or options.until_consistent):
-        streams.complain(
-            f"{options.prog}: --standby waits to take over a run that goes on: leave out "
-            "--dry-run and --until-consistent"
-        )
-        return 2
-    if options.standby and options.nodes:
-        streams.complain(f"{options.prog}: --standby does not go with --nodes yet: give one only")
-        return 2
+    stopped = (
+        "stopped before it took over the task"
+        if options.standby
+        else "stopped: start again to go on"
+    )
     return command.run(
         options,
         lambda loaded, redactor: _act(options, loaded, redactor, on_good_end, screen),
-        failed=lambda error: error.exit_status,
         # Later the supervisor handles signals itself.
-        stopped=(
-            "stopped before it took over the task"
-            if options.standby
-            else "stopped: start again to go on",
-            int(options.until_consistent),
-        ),
+        stopped=(stopped, int(options.until_consistent)),
     )
+
+
+def _wrong(options: argparse.Namespace) -> str:
+    """Which options exclude each other; empty where none do."""
+    for flag in ("json", "profile"):
+        if getattr(options, flag) and not options.dry_run:
+            return f"--{flag} is for --dry-run: give both, or none"
+    if options.standby and (options.dry_run or options.until_consistent):
+        return (
+            "--standby waits to take over a run that goes on: leave out --dry-run and "
+            "--until-consistent"
+        )
+    if options.standby and options.nodes:
+        return "--standby does not go with --nodes yet: give one only"
+    return ""
 
 
 def _act(
@@ -100,7 +101,7 @@ def _act(
     workers = options.workers or usable_cpus()
     spread = _spread(options, config, workers)
     if options.dry_run:
-        return _dry_run(options, loaded, redactor, spread, workers)
+        return _dry_run(options, loaded, redactor, spread)
     with (
         screen or Screen(make_reporter(sys.stdout)) as shown,
         logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
@@ -124,24 +125,23 @@ def _act(
                 # A script waits for the end of such a run.
                 linger_seconds=0.0 if options.until_consistent else linger_seconds,
                 width=terminal_width(),
-                open_sites=spread.open_sites if spread else None,
+                open_sites=spread.open_sites,
             )
         )
         return 0
 
 
 class _Spread(NamedTuple):
-    """Nodes that are asked for: for a plan ``workers`` in all, and which ``nodes`` in words."""
+    """Where children run, None: here; for a plan ``workers`` in all, and ``nodes`` in words."""
 
-    open_sites: Callable[[], contextlib.AbstractContextManager[Sites]]
+    open_sites: Callable[[], contextlib.AbstractContextManager[Sites]] | None
     workers: int
     nodes: str
 
 
-def _spread(options: argparse.Namespace, config: Config, workers: int) -> _Spread | None:
-    """The nodes where children run; None for this machine."""
+def _spread(options: argparse.Namespace, config: Config, workers: int) -> _Spread:
     if not options.nodes:
-        return None
+        return _Spread(None, workers, "")
     from shake.nodes.choice import open_nodes, outlook, parse_nodes
 
     choice = parse_nodes(options.nodes, options.workers)
@@ -156,11 +156,7 @@ def _notices(loaded: Loaded) -> None:
 
 
 def _dry_run(
-    options: argparse.Namespace,
-    loaded: Loaded,
-    redactor: Redactor,
-    spread: _Spread | None,
-    workers: int,
+    options: argparse.Namespace, loaded: Loaded, redactor: Redactor, spread: _Spread
 ) -> int:
     """Print the plan, in words or as JSON.
 
@@ -172,27 +168,22 @@ def _dry_run(
     with logging_to(None, config.log_level, False, redactor, say):
         _notices(loaded)
         try:
-            workers = spread.workers if spread else workers
-            nodes = spread.nodes if spread else ""
-            report = planning.dry_run(config, workers, options.profile, nodes)
+            report = planning.dry_run(config, spread.workers, options.profile, spread.nodes)
         except RefusedError as error:
             if options.json:
-                _say_json({"task": config.id, "refusals": [redactor.redact(str(error))]})
+                streams.say_json({"task": config.id, "refusals": [redactor.redact(str(error))]})
             raise
     if options.json:
-        _say_json(report)
+        streams.say_json(report)
     else:
         streams.say("\n".join(wrapped(describe(report), terminal_width())))
     refuse(report.refusals, "the plan shows all")
     return 0
 
 
-def _say_json(document: object) -> None:
-    streams.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-
-
 def _define_run(parser: argparse.ArgumentParser) -> None:
-    command.add_common(parser, workers="worker processes")
+    command.add_configuration(parser)
+    command.add_workers(parser, "worker processes")
     command.add_flags(
         parser,
         {
@@ -234,7 +225,8 @@ def _profiled(text: str) -> int:
 
 
 def _define_plan(parser: argparse.ArgumentParser) -> None:
-    command.add_common(parser, workers="worker processes of the run")
+    command.add_configuration(parser)
+    command.add_workers(parser, "worker processes of the run")
     command.add_flags(parser, {"--json": "print the plan as one JSON document"})
     _add_profile(parser, "")
     parser.set_defaults(
