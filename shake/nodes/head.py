@@ -72,11 +72,10 @@ class Head:
         self._expected = expected
         self._clock = clock
         self._arrived: queue.SimpleQueue[Link] = queue.SimpleQueue()
-        self._numbers = itertools.count(1)
         self._changing = True  # nodes can be about to join
-        self._nodes: dict[int, Node] = {}
-        self._members = Membership()
-        self._begun: set[int] = set()
+        self._nodes: list[Node] = []
+        self._members = Membership[Node]()
+        self._begun: set[Node] = set()
         self._said: dict[str, str] = {}  # why a machine takes no part, as was logged last
         self._loop: Loop | None = None
         self._hurry_until = inf  # when it waits no longer for the end of the epoch
@@ -89,7 +88,7 @@ class Head:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """The run has ended; after an error the nodes wait for the next head."""
         self._take_arrivals()
-        for node in self._nodes.values():
+        for node in self._nodes:
             if error is None:
                 node.post(messages.Over())
             node.stream.close()
@@ -104,10 +103,7 @@ class Head:
     @property
     def workers(self) -> int:
         """How many workers the nodes that are there can run."""
-        return sum(self._nodes[number].workers for number in self._ready())
-
-    def _ready(self) -> list[int]:
-        return [n for n in self._members.ready(self._clock()) if n in self._nodes]
+        return sum(node.workers for node in self._members.ready(self._clock()))
 
     def wait(self) -> None:
         """Wait until there are nodes to work; for a moment longer where more can come."""
@@ -120,7 +116,7 @@ class Head:
 
     def _await(self, expected: int) -> None:
         noticed, end = -_NOTICE_EVERY, self._clock() + _JOIN_SECONDS
-        while (ready := len(self._ready())) < expected:
+        while (ready := len(self._members.ready(self._clock()))) < expected:
             if ready and self._clock() >= end:
                 return
             if self._clock() - noticed >= _NOTICE_EVERY:
@@ -144,39 +140,41 @@ class Head:
         self._begun.clear()
         self._hurry_until = inf
         members = self._members.begin(self._clock())
-        for number, node in list(self._nodes.items()):
+        for node in list(self._nodes):
             # One without workers is about to join.
-            if node.workers and not self._members.state(number, self._clock()):
-                self._nodes.pop(number).stream.close()
-        for number in members:
-            self._nodes[number].post(messages.Begin(self._members.epoch))
-        end = self._clock() + _BEGIN_SECONDS
-        while self._clock() < end and not self._begun.issuperset(self._connected(members)):
-            self._serve(0.1)
-        for number in set(self._connected(members)) - self._begun:
-            log.warning("node %s does not answer", self._nodes[number].node)
-            self._nodes[number].disconnected()
+            if node.workers and not self._members.state(node, self._clock()):
+                self._nodes.remove(node)
+                node.stream.close()
+        for node in members:
+            node.post(messages.Begin(self._members.epoch))
 
-    def _connected(self, members: Sequence[int]) -> list[int]:
-        return [n for n in members if n in self._nodes and self._nodes[n].reachable]
+        def silent() -> list[Node]:
+            return [one for one in members if one.reachable and one not in self._begun]
+
+        end = self._clock() + _BEGIN_SECONDS
+        while self._clock() < end and silent():
+            self._serve(0.1)
+        for node in silent():
+            log.warning("node %s does not answer", node.node)
+            node.disconnected()
 
     def _spread(self, count: int) -> list[Site]:
         """So many places, on all nodes in turn."""
-        nodes = [self._nodes[number] for number in self._begun if self._nodes[number].reachable]
+        nodes = [node for node in self._nodes if node in self._begun and node.reachable]
         rounds = itertools.zip_longest(*([node] * node.workers for node in nodes))
         return [node for each in rounds for node in each if node][:count]
 
     def _serve(self, seconds: float) -> None:
         """Without a loop: handle what comes within this time, until something has come."""
         self._take_arrivals()
-        serve(self._nodes.values(), seconds)
+        serve(self._nodes, seconds)
 
     # ---- while a run lasts
 
     def attach(self, loop: Loop, user: SiteUser) -> None:
         """See Sites."""
         self._loop, self._until = loop, lambda: user.allowed_until
-        for node in self._nodes.values():
+        for node in self._nodes:
             if node.reachable:
                 node.stream.attach(loop, node)
 
@@ -187,25 +185,22 @@ class Head:
             self._drop(lost)
             if why:
                 aside = [n for n in self._nodes if self._members.state(n, now) is State.ASIDE]
-                user.sites_changed(
-                    f"nodes have changed ({why})", [self._nodes[number] for number in lost + aside]
-                )
+                user.sites_changed(f"nodes have changed ({why})", lost + aside)
 
         loop.every(_LOOK_EVERY, look)
 
     def end(self, hurried: Callable[[], bool]) -> bool:
         """See Sites."""
-        for node in self._nodes.values():
+        for node in self._nodes:
             node.stream.detach()
         self._loop = None
         return self._end_epoch(hurried)
 
     def _end_epoch(self, hurried: Callable[[], bool]) -> bool:
         self._members.end()
-        for number in self._members.members:
-            if number in self._nodes:
-                self._nodes[number].post(messages.EndEpoch(self._members.epoch))
-                self._nodes[number].stream.flush()
+        for node in self._members.members:
+            node.post(messages.EndEpoch(self._members.epoch))
+            node.stream.flush()
         notice = self._clock() + _PATIENCE
         while not (over := self._members.over(self._clock())):
             if self._clock() >= notice:
@@ -218,16 +213,15 @@ class Head:
                     break
             self._serve(0.1)
         self._drop(self._members.lose(self._clock()))
-        for number, node in self._nodes.items():
-            if self._members.has_left(number) and node.reachable:
+        for node in self._nodes:
+            if self._members.has_left(node) and node.reachable:
                 node.post(messages.Over())
                 node.stream.close()
         return over
 
-    def _drop(self, lost: Sequence[int]) -> None:
+    def _drop(self, lost: Sequence[Node]) -> None:
         """These nodes are lost."""
-        for number in lost:
-            node = self._nodes[number]
+        for node in lost:
             log.warning("node %s is lost: it has not answered until its time ran out", node.node)
             node.stream.close()
             self._changing = True
@@ -236,16 +230,15 @@ class Head:
         with contextlib.suppress(queue.Empty):
             while True:
                 link = self._arrived.get_nowait()
-                number = next(self._numbers)
                 machine = f"{link.name} {link.peer}"
                 name = self._unused(link.name)
-                node = Node(number, name, machine, link.peer, link.stream, self)
-                self._nodes[number] = node
+                node = Node(name, machine, link.peer, link.stream, self)
+                self._nodes.append(node)
                 if self._loop:
                     node.stream.attach(self._loop, node)
 
     def _unused(self, name: str) -> str:
-        used = {node.node for node in self._nodes.values() if node.reachable}
+        used = {node.node for node in self._nodes if node.reachable}
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         return next(one for one in names if one not in used)
 
@@ -253,40 +246,39 @@ class Head:
 
     def reported(self, node: Node, message: messages.FromAgent) -> None:
         """A node reports something of itself."""
-        number = node.number
         match message:
             case messages.Joined():
-                self._members.join(number, node.node, node.machine, self._clock())
+                self._members.join(node, node.node, node.machine, self._clock())
                 log.info(_JOINED, node.node, node.address, node.workers)
-                why = self._members.why_aside(number, self._clock())
+                why = self._members.why_aside(node, self._clock())
                 if why and why != self._said.get(node.machine):
                     log.warning("%s", why)
                 self._said[node.machine] = why
             case messages.Renew(asked):
                 most = self._until() - self._clock()
-                if seconds := self._members.ask(number, self._clock(), most):
+                if seconds := self._members.ask(node, self._clock(), most):
                     node.post(messages.Granted(asked, seconds))
-                elif self._loop and most <= 0 and self._members.deny(number):
+                elif self._loop and most <= 0 and self._members.deny(node):
                     log.warning(_NO_TIME, node.node)
             case messages.Begun(epoch):
                 if epoch == self._members.epoch:
-                    self._begun.add(number)
+                    self._begun.add(node)
             case messages.Ended(epoch):
-                self._members.confirm(number, epoch)
+                self._members.confirm(node, epoch)
             case messages.Leaving():
                 log.warning("node %s leaves", node.node)
-                self._members.leave(number, self._clock())
+                self._members.leave(node, self._clock())
 
     def disconnected(self, node: Node) -> None:
         """The connection to a node is closed."""
         log.warning("the connection to node %s is lost", node.node)
-        self._members.cut(node.number, self._clock())
+        self._members.cut(node, self._clock())
 
     def set_aside(self, site: Site, why: str) -> bool:
         """See Sites."""
         now = self._clock()
-        if isinstance(site, Node) and self._members.set_aside(site.number, why, now):
-            log.warning("%s", self._members.why_aside(site.number, now))
+        if isinstance(site, Node) and self._members.set_aside(site, why, now):
+            log.warning("%s", self._members.why_aside(site, now))
             return True
         return False
 
@@ -302,6 +294,6 @@ class Head:
         """See Sites."""
         return tuple(
             NodeStatus(node.node, node.address, state.name.lower(), node.workers, *node.usage)
-            for number, node in self._nodes.items()
-            if (state := self._members.state(number, self._clock()))
+            for node in self._nodes
+            if (state := self._members.state(node, self._clock()))
         )

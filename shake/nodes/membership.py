@@ -10,10 +10,15 @@ again and again: each time it has kept the others from work. The pause doubles.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Generic, TypeVar
 
 from shake.backoff import Backoff
+
+#: A node.
+N = TypeVar("N", bound=Hashable)
 
 #: Seconds for which a node is allowed to write after it has asked.
 GRANT = 20.0
@@ -91,62 +96,62 @@ class _Node:
         return State.ASIDE if sound and self.is_aside(now) else self.state
 
 
-class Membership:
-    """The nodes, by number. ``now`` is in seconds of a clock that is never set."""
+class Membership(Generic[N]):
+    """The nodes of a task. ``now`` is in seconds of a clock that is never set."""
 
     def __init__(self) -> None:
-        self._nodes: dict[int, _Node] = {}
+        self._nodes: dict[N, _Node] = {}
         self._pasts: dict[str, _Past] = {}  # by machine
         self.epoch = 0
         self._epoch_open = False
         self._began = 0.0
 
-    def state(self, node: int, now: float) -> State | None:
+    def state(self, node: N, now: float) -> State | None:
         """None where it is unknown: it has left, or was lost."""
         found = self._nodes.get(node)
         return found.shown(now) if found else None
 
-    def why_aside(self, node: int, now: float) -> str:
+    def why_aside(self, node: N, now: float) -> str:
         """Why a node takes no part; "" where it does."""
         found = self._nodes.get(node)
         if found is None or not found.is_aside(now):
             return ""
         return f"node {found.name} is set aside for {found.past.pause:.0f} s: {found.past.why}"
 
-    def ready(self, now: float) -> list[int]:
+    def ready(self, now: float) -> list[N]:
         """Nodes that can take part in the next epoch.
 
         Where all others are gone, those that were lost too often can, too.
         """
         fit = self._fit(now)
-        return [n for n in fit if not self._nodes[n].is_aside(now)] or fit
+        return [node for node in fit if not self._nodes[node].is_aside(now)] or fit
 
-    def _fit(self, now: float) -> list[int]:
+    def _fit(self, now: float) -> list[N]:
         states = (State.JOINED, State.MEMBER, State.ENDED)
         return [
-            number
-            for number, one in self._nodes.items()
+            node
+            for node, one in self._nodes.items()
             if one.state in states and not (one.leaves or one.is_unfit(now))
         ]
 
     @property
-    def members(self) -> list[int]:
+    def members(self) -> list[N]:
         """Nodes of the present epoch, or of the last one."""
-        return [n for n, one in self._nodes.items() if one.state is not State.JOINED]
+        return [node for node, one in self._nodes.items() if one.state is not State.JOINED]
 
     @property
     def answering(self) -> bool:
         """Some node is going to confirm the end of the epoch, as far as is known."""
         return any(one.state in _WORKING for one in self._nodes.values())
 
-    def has_left(self, node: int) -> bool:
+    def has_left(self, node: N) -> bool:
         """It asked to leave, and does nothing any more."""
         found = self._nodes.get(node)
         return found is not None and found.leaves and found.state is State.ENDED
 
     # ---- what nodes do
 
-    def join(self, node: int, name: str, machine: str, now: float) -> None:
+    def join(self, node: N, name: str, machine: str, now: float) -> None:
         """A node is there that was never there before; others of its ``machine`` can have been."""
         self._pasts = {
             key: past
@@ -155,7 +160,7 @@ class Membership:
         }
         self._nodes[node] = _Node(name, self._pasts.setdefault(machine, _Past()))
 
-    def leave(self, node: int, now: float) -> None:
+    def leave(self, node: N, now: float) -> None:
         """A node is to be stopped."""
         found = self._nodes.get(node)
         if found and not found.leaves:
@@ -164,7 +169,7 @@ class Membership:
             if found.state is State.MEMBER:
                 found.state = State.LEAVING
 
-    def set_aside(self, node: int, why: str, now: float) -> bool:
+    def set_aside(self, node: N, why: str, now: float) -> bool:
         """A node cannot do its work. False where no other one can do it."""
         found = self._nodes.get(node)
         if found is None or self._fit(now) in ([], [node]):
@@ -174,7 +179,7 @@ class Membership:
             found.past.failed(now, unfit=why)
         return True
 
-    def cut(self, node: int, now: float) -> None:
+    def cut(self, node: N, now: float) -> None:
         """The connection of a node is closed; it never comes back as the same one."""
         found = self._nodes.get(node)
         if found is None:
@@ -187,7 +192,7 @@ class Membership:
         elif found.state in (State.JOINED, State.ENDED):
             del self._nodes[node]
 
-    def ask(self, node: int, now: float, most: float = GRANT) -> float:
+    def ask(self, node: N, now: float, most: float = GRANT) -> float:
         """A node asks for time: how many seconds it gets, at most ``most``; 0.0 for none."""
         found = self._nodes.get(node)
         if found is None or not self._epoch_open or found.state not in _WORKING:
@@ -198,7 +203,7 @@ class Membership:
         found.until = max(found.until, now + seconds + MARGIN)
         return seconds
 
-    def deny(self, node: int) -> bool:
+    def deny(self, node: N) -> bool:
         """A node got no time, since the head has none to grant: return whether that is news."""
         found = self._nodes.get(node)
         news = found is not None and found.state is State.MEMBER and not found.denied
@@ -206,7 +211,7 @@ class Membership:
             found.denied = True
         return news
 
-    def confirm(self, node: int, epoch: int) -> None:
+    def confirm(self, node: N, epoch: int) -> None:
         """A node has ended all that it did in an epoch, which is over."""
         found, now = self._nodes.get(node), epoch == self.epoch and not self._epoch_open
         if found and now and found.state in _WORKING:
@@ -214,18 +219,18 @@ class Membership:
 
     # ---- epochs
 
-    def begin(self, now: float) -> list[int]:
+    def begin(self, now: float) -> list[N]:
         """Begin an epoch with all nodes that are ready; return them. See :meth:`over`."""
         assert self.over(now)
         self._nodes = {
-            number: one
-            for number, one in self._nodes.items()
+            node: one
+            for node, one in self._nodes.items()
             if one.state in (State.JOINED, State.ENDED) and not one.leaves
         }
         begun = self.ready(now)
-        for number, one in self._nodes.items():
+        for node, one in self._nodes.items():
             one.aside, one.denied, one.state = False, False, State.JOINED
-            if number in begun:
+            if node in begun:
                 one.asked = now
                 # A first grant can be on its way.
                 one.state, one.until = State.MEMBER, now + GRANT + MARGIN
@@ -233,7 +238,7 @@ class Membership:
         self.epoch += 1
         return begun
 
-    def change(self, now: float, *, wanted: bool = True) -> tuple[str, list[int]]:
+    def change(self, now: float, *, wanted: bool = True) -> tuple[str, list[N]]:
         """Why the epoch is to end, "" if it is not, and the nodes that are lost.
 
         ``wanted``: there is work for a node that joins. One that was set aside takes part again
@@ -258,11 +263,11 @@ class Membership:
             return f"joined: {', '.join(names[State.JOINED])}", lost
         return "", lost
 
-    def lose(self, now: float) -> list[int]:
+    def lose(self, now: float) -> list[N]:
         """The nodes whose time has run out since the last call: they are lost."""
-        lost = [n for n, one in self._nodes.items() if self._is_lost(one, now)]
-        for number in lost:
-            one = self._nodes[number]
+        lost = [node for node, one in self._nodes.items() if self._is_lost(one, now)]
+        for node in lost:
+            one = self._nodes[node]
             if one.state is not State.CUT and not (one.leaves or one.denied or one.aside):
                 one.past.failed(now)
             one.state = State.LOST

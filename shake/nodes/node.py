@@ -112,15 +112,8 @@ class Node:
     """
 
     def __init__(
-        self,
-        number: int,
-        name: str,
-        machine: str,
-        address: str,
-        stream: socket.socket,
-        head: Listener,
+        self, name: str, machine: str, address: str, stream: socket.socket, head: Listener
     ) -> None:
-        self.number = number
         self.node = name
         self.machine = machine
         self.address = address
