@@ -73,7 +73,9 @@ def digest_of(certificate: bytes) -> bytes:
 
 def load_certificate(certificate: str | Path, key: str | Path) -> Certificate:
     """The user's certificate, of two PEM files. Raises RefusedError."""
-    context = _context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a link is never resumed
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
         first = _PEM.search(Path(certificate).read_text(encoding="ascii", errors="replace"))
@@ -124,10 +126,3 @@ def new_certificate() -> Certificate:
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted; give one that is not")  # OpenSSL would ask for it
-
-
-def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # a link is never resumed
-    return context

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from math import inf
@@ -47,10 +45,10 @@ _NO_TIME = (
 
 
 class Listener(Protocol):
-    """Where nodes connect."""
+    """Where nodes connect; ``links`` are those that have."""
 
-    def accept(self) -> Link | None:
-        """The next node, None when it is closed."""
+    @property
+    def links(self) -> queue.SimpleQueue[Link]: ...
 
     def close(self) -> None: ...
 
@@ -71,7 +69,6 @@ class Head:
         self._listener = listener
         self._expected = expected
         self._clock = clock
-        self._arrived: queue.SimpleQueue[Link] = queue.SimpleQueue()
         self._changing = True  # nodes can be about to join
         self._nodes: list[Node] = []
         self._members = Membership[Node]()
@@ -82,7 +79,6 @@ class Head:
         self._until: Callable[[], float] = lambda: 0.0
 
     def __enter__(self) -> Head:
-        threading.Thread(target=self._accept, name="nodes", daemon=True).start()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -93,10 +89,6 @@ class Head:
                 node.post(messages.Over())
             node.stream.close()
         self._listener.close()
-
-    def _accept(self) -> None:
-        while link := self._listener.accept():
-            self._arrived.put(link)
 
     # ---- between two runs
 
@@ -227,15 +219,12 @@ class Head:
             self._changing = True
 
     def _take_arrivals(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                link = self._arrived.get_nowait()
-                machine = f"{link.name} {link.peer}"
-                name = self._unused(link.name)
-                node = Node(name, machine, link.peer, link.stream, self)
-                self._nodes.append(node)
-                if self._loop:
-                    node.stream.attach(self._loop, node)
+        while not self._listener.links.empty():
+            link = self._listener.links.get()
+            node = Node(self._unused(link.name), link, self)
+            self._nodes.append(node)
+            if self._loop:
+                node.stream.attach(self._loop, node)
 
     def _unused(self, name: str) -> str:
         used = {node.node for node in self._nodes if node.reachable}

@@ -108,16 +108,12 @@ class Listener:
         except OSError as error:
             raise RefusedError(f"cannot listen for nodes on {address}: {error.strerror}") from None
         self.host, self.port = address.host, int(self._socket.getsockname()[1])
-        self._links: queue.SimpleQueue[Link | None] = queue.SimpleQueue()
+        self.links: queue.SimpleQueue[Link] = queue.SimpleQueue()  # none once it is closed
         self._lock = threading.Lock()
         self._hellos: Counter[str] = Counter()  # going on, by address
         self._closed = False
         self._complained = -_COMPLAINT_SECONDS
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
-
-    def accept(self) -> Link | None:
-        """The next link, waited for; None once the listener is closed."""
-        return self._links.get()
 
     def close(self) -> None:
         """Accept no more. Links that were accepted stay."""
@@ -126,7 +122,6 @@ class Listener:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
         self._socket.close()
-        self._links.put(None)
 
     def _listen(self) -> None:
         while not self._closed:
@@ -162,7 +157,7 @@ class Listener:
         else:
             with self._lock:
                 if not self._closed:
-                    self._links.put(link)
+                    self.links.put(link)
                     return
             link.stream.close()
         finally:

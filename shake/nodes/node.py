@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import select
-import socket
 import time
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol
@@ -13,6 +12,7 @@ from typing import Any, Generic, Protocol
 from shake.clock import boot_clock
 from shake.nodes import messages
 from shake.nodes.connection import MessageStream
+from shake.nodes.link import Link
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from shake.process.alike import Process
 from shake.process.loop import Loop, Peer
@@ -111,18 +111,16 @@ class Node:
     ``name`` is unique while it is there, and ``machine`` is that of all nodes of a machine.
     """
 
-    def __init__(
-        self, name: str, machine: str, address: str, stream: socket.socket, head: Listener
-    ) -> None:
+    def __init__(self, name: str, link: Link, head: Listener) -> None:
         self.node = name
-        self.machine = machine
-        self.address = address
+        self.machine = f"{link.name} {link.peer}"
+        self.address = link.peer
         self.ahead: Ahead | None = None
         self._asked = 0.0, 0.0  # when it asked for time, by its clock, and how far that was ahead
         self.workers = 0  # 0 until it has joined
         self.usage = messages.Usage(0.0, 0)
         self.children: dict[int, RemoteChild[Any, Any, Any]] = {}
-        self.stream = MessageStream[FromAgent, ToAgent](stream, FROM_AGENT, TO_AGENT)
+        self.stream = MessageStream[FromAgent, ToAgent](link.stream, FROM_AGENT, TO_AGENT)
         self._head = head
         self._arenas: dict[int, int] = {}  # descriptors, by number
 
