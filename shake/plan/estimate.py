@@ -164,8 +164,7 @@ def _in_windows(config: Config, table: Table, units: float, start: float) -> flo
         rate = budget.units(table.read_capacity, in_aws=table.in_aws)
         spans.append((length, unlimited if rate is None else rate))
         passed += length
-    days = units // sum(length * rate for length, rate in spans)
-    units -= days * sum(length * rate for length, rate in spans) if days else 0.0
+    days, units = divmod(units, sum(length * rate for length, rate in spans))
     seconds = days * _DAY
     for length, rate in spans:
         if length * rate >= units:

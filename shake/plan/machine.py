@@ -45,7 +45,7 @@ def workers_needed(config: Config, plan: Plan) -> int:
     readers = math.ceil(_readers(config, plan) / READERS)  # shards can split
     if config.sync_schema_only:
         return readers
-    segments = sum(not record.done for table in plan.tables for record in table.segments)
+    segments = sum(map(segments_left, plan.tables))
     return max(readers, math.ceil(segments / config.full_document_parser))
 
 

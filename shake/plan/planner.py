@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.identity import Identity
@@ -39,26 +38,20 @@ from shake.targets.same_collection import collation_problem, mismatch
 
 def following_problems(config: Config) -> list[str]:
     """Why changes cannot be followed as the configuration says."""
-    refusals = []
-    if config.sync_mode != "full":
-        if config.incr_sync_parallel and (problem := _journal_problem(config.journal_folder)):
-            refusals.append(problem)
-        if not (config.increase_executor_upsert or config.capabilities.updates_only):
-            refusals.append(
-                f"increase.executor.upsert = false: target.type = {config.target_type} cannot "
-                "leave out changes of missing items"
-            )
+    if config.sync_mode == "full":
+        return []
+    refusals, folder = [], config.journal_folder  # which is made when it is needed
+    if config.incr_sync_parallel and (near := unwritable_ancestor(folder)):
+        refusals.append(
+            f"journal.path: {folder} cannot be created or written to: {near} is not a writable "
+            "folder"
+        )
+    if not (config.increase_executor_upsert or config.capabilities.updates_only):
+        refusals.append(
+            f"increase.executor.upsert = false: target.type = {config.target_type} cannot "
+            "leave out changes of missing items"
+        )
     return refusals
-
-
-def _journal_problem(folder: Path) -> str | None:
-    """Why the journal cannot be in this folder, which is made when it is needed."""
-    near = unwritable_ancestor(folder)
-    if near is None:
-        return None
-    return (
-        f"journal.path: {folder} cannot be created or written to: {near} is not a writable folder"
-    )
 
 
 def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> TablePlan:
@@ -201,12 +194,9 @@ class Planner:
             return self._go_on(plan)
         staged = self._staging(plan) is not None
         plan = replace(plan, record=replace(plan.record, staged=staged))
-        return plan if config.sync_mode == "incr" else self._begin(plan)
-
-    def _begin(self, plan: TablePlan) -> TablePlan:
-        """The first run of a table's copy."""
-        identity = replace(plan.identity, collection_uuid="")
-        return self._make_room(replace(plan, identity=identity))
+        if config.sync_mode == "incr":
+            return plan
+        return self._make_room(replace(plan, identity=replace(plan.identity, collection_uuid="")))
 
     def _make_room(self, plan: TablePlan) -> TablePlan:
         """Decide what is done with an existing collection that has the final name of the copy."""

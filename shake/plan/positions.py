@@ -71,30 +71,24 @@ class _Chooser:
 
     def choose(self, table: TablePlan) -> StreamPosition:
         assert table.stream is not None
-        begun = self._go_on(table, table.stream)
-        position = begun or self._begin(table, table.stream)
-        with self.lock:
-            if begun is None:
-                self.checkpoints.begin_stream(position.record, self.ours)
-            self.ours()
-            self.checkpoints.save_stream(position.record, position.shards)
-        return position
-
-    def _go_on(self, table: TablePlan, plan: StreamPlan) -> StreamPosition | None:
-        if plan.record is None:
-            return None
-        name = table.table.name
+        name, begun = table.table.name, table.stream.record
+        if begun:
+            chosen = StreamPosition(begun, list(table.stream.shards))
+        else:
+            chosen = self._begin(table, table.stream)
+        self.ours()
         record = replace(
-            plan.record,
-            run=self._claim_run(name),
+            chosen.record,
+            run=self.checkpoints.claim_run(name),
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
-        return StreamPosition(record, list(plan.shards))
-
-    def _claim_run(self, table: str) -> int:
-        self.ours()
-        return self.checkpoints.claim_run(table)
+        with self.lock:
+            if begun is None:
+                self.checkpoints.begin_stream(record, self.ours)
+            self.ours()
+            self.checkpoints.save_stream(record, chosen.shards)
+        return replace(chosen, record=record)
 
     def _begin(self, table: TablePlan, plan: StreamPlan) -> StreamPosition:
         """From now on, and a little earlier; where nothing is copied, as ``incr.start`` says.
@@ -114,11 +108,8 @@ class _Chooser:
         record = StreamRecord(
             name,
             stream.arn,
-            run=self._claim_run(name),
             since=now - _ROUNDED if latest else 0.0,
-            stamp=table.record.stamp,
             began=now,
-            repairs=self.checkpoints.load_repair(name).sessions,
             generation=new_generation(),
         )
         return StreamPosition(record, shards)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
@@ -100,7 +99,7 @@ def _measure(table: str, body: bytes, options: codec.Options, kept: bool) -> Sam
     while not page.done:
         length, _ = page.fill(out, segment_prefix(0, 0), 0)
         written += length
-    stored = sum(map(item_bytes, json.loads(body).get("Items", ())))
+    stored = sum(map(item_bytes, bad_items.every_item(body)))
     problem = ""
     if rejects := page.take_rejects():
         [first, *_] = bad_items.items(body, options, rejects)

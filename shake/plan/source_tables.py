@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from multiprocessing.pool import ThreadPool
-from types import MappingProxyType
 from typing import TypeVar
 
 from shake.config import Config
@@ -27,8 +26,6 @@ T = TypeVar("T")
 _MAX_TRIES = 5
 #: Tables that are described at the same time.
 _THREADS = 8
-#: The tables of a task without a checkpoint.
-NOT_BEGUN: Mapping[str, Origin] = MappingProxyType({})
 
 
 def list_tables(config: Config, source: Source) -> list[str]:
@@ -69,7 +66,7 @@ def find_tables(
     config: Config,
     source: Source,
     listed: Sequence[str],
-    begun: Mapping[str, Origin] = NOT_BEGUN,
+    begun: Mapping[str, Origin],
     *,
     scans: bool = True,
 ) -> list[tuple[Table, bool]]:
@@ -131,7 +128,7 @@ def _difference(name: str, begun: Mapping[str, Origin], origin: Origin) -> str:
 
 
 def find_streams(
-    config: Config, source: Source, names: list[str], begun: Mapping[str, Origin] = NOT_BEGUN
+    config: Config, source: Source, names: list[str], begun: Mapping[str, Origin]
 ) -> dict[str, Stream]:
     """The stream of each table, where changes are followed. Raises RefusedError.
 
@@ -186,7 +183,7 @@ def stream_refusals(
 
 
 def missing_tables(
-    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Collection[str] = ()
+    config: Config, source: Source, found: list[tuple[Table, bool]], begun: Collection[str]
 ) -> list[str]:
     """What is selected and not there, in words; ``begun``: see find_tables."""
     names = {table.name for table, _ in found}
