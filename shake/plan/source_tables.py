@@ -85,12 +85,7 @@ def find_tables(
             table = source.describe(name, max_tries=_MAX_TRIES)
             return table, scans and _holds_items(config, source, name)
 
-        def problem(found: tuple[Table, bool] | None) -> str:
-            if found is None:
-                return f"there is no table {name}"
-            return _difference(name, begun, found[0].origin)
-
-        return agreed(source, partial(_unless_missing, ask), problem, suspicion.START)
+        return _agreed(source, name, ask, lambda found: _difference(name, begun, found[0].origin))
 
     names = list(dict.fromkeys([*names, *sorted(begun)]))
     # Unlike threads of an Executor, these do not keep the process alive while the source hangs.
@@ -111,14 +106,26 @@ def _holds_items(config: Config, source: Source, name: str) -> bool:
         ) from error
 
 
-def _unless_missing(ask: Callable[[], T]) -> T | None:
-    """What the source answers; None where it says that there is no such table."""
-    try:
-        return ask()
-    except SourceError as error:
-        if error.code != NOT_FOUND:
-            raise
-        return None
+def _agreed(
+    source: Source, name: str, ask: Callable[[], T], problem: Callable[[T], str]
+) -> T | None:
+    """What the source answers about a table; None where there is none.
+
+    What has a problem, "" being none, and that there is no table, needs several answers.
+    """
+
+    def look() -> T | None:
+        try:
+            return ask()
+        except SourceError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
+    def difference(found: T | None) -> str:
+        return f"there is no table {name}" if found is None else problem(found)
+
+    return agreed(source, look, difference, suspicion.START)
 
 
 def _difference(name: str, begun: Mapping[str, Origin], origin: Origin) -> str:
@@ -140,18 +147,15 @@ def find_streams(
     def look(name: str) -> Stream:
         find = partial(source.find_stream, name, max_tries=_MAX_TRIES)
 
-        def problem(stream: Stream | None) -> str:
-            if stream is None:
-                return f"there is no table {name}"
-            of_stream = Origin(arn=table_arn(stream.arn))
+        def problem(stream: Stream) -> str:
             return (
                 _difference(name, begun, stream.table)
-                or _difference(name, begun, of_stream)
+                or _difference(name, begun, Origin(arn=table_arn(stream.arn)))
                 or stream_problem(name, stream)
                 or ""
             )
 
-        stream = agreed(source, partial(_unless_missing, find), problem, suspicion.START)
+        stream = _agreed(source, name, find, problem)
         if stream is None:
             raise RefusedError(f"table {name} was deleted during the checks: start again")
         return stream
