@@ -48,6 +48,7 @@ class State(Enum):
 
 
 _WORKING = (State.MEMBER, State.LEAVING)
+_WRITING = (*_WORKING, State.CUT)  # until its time runs out
 
 
 @dataclass(slots=True, eq=False)
@@ -213,8 +214,8 @@ class Membership(Generic[N]):
 
     def confirm(self, node: N, epoch: int) -> None:
         """A node has ended all that it did in an epoch, which is over."""
-        found, now = self._nodes.get(node), epoch == self.epoch and not self._epoch_open
-        if found and now and found.state in _WORKING:
+        found, over = self._nodes.get(node), epoch == self.epoch and not self._epoch_open
+        if found and over and found.state in _WORKING:
             found.state = State.ENDED
 
     # ---- epochs
@@ -265,7 +266,9 @@ class Membership(Generic[N]):
 
     def lose(self, now: float) -> list[N]:
         """The nodes whose time has run out since the last call: they are lost."""
-        lost = [node for node, one in self._nodes.items() if self._is_lost(one, now)]
+        lost = [
+            node for node, one in self._nodes.items() if one.state in _WRITING and now >= one.until
+        ]
         for node in lost:
             one = self._nodes[node]
             if one.state is not State.CUT and not (one.leaves or one.denied or one.aside):
@@ -275,8 +278,8 @@ class Membership(Generic[N]):
 
     def unconfirmed(self, now: float) -> list[tuple[str, float]]:
         """Nodes that can still write, by name, and for how many seconds."""
-        working = [one for one in self._nodes.values() if one.state in (*_WORKING, State.CUT)]
-        return [(one.name, one.until - now) for one in working if one.until > now]
+        writing = [one for one in self._nodes.values() if one.state in _WRITING]
+        return [(one.name, one.until - now) for one in writing if one.until > now]
 
     def _is_one_missing(self, now: float) -> bool:
         """Some node is lost soon, as it seems: then a join waits, for one change instead of two."""
@@ -285,18 +288,10 @@ class Membership(Generic[N]):
             for one in self._nodes.values()
         )
 
-    def _is_lost(self, node: _Node, now: float) -> bool:
-        return node.state in (*_WORKING, State.CUT) and now >= node.until
-
     def end(self) -> None:
         """The epoch is over: no node gets more time."""
         self._epoch_open = False
 
     def over(self, now: float) -> bool:
         """Whether no node can write any more what belongs to the epoch that has ended."""
-        if self._epoch_open:
-            return False
-        return all(
-            one.state in (State.JOINED, State.ENDED, State.LOST) or now >= one.until
-            for one in self._nodes.values()
-        )
+        return not (self._epoch_open or self.unconfirmed(now))
