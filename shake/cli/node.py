@@ -7,14 +7,10 @@ import os
 import signal
 import threading
 
-from setproctitle import setproctitle
-
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Redactor
 from shake.errors import UsageError
-from shake.process.cpus import usable_cpus
-from shake.process.ulimits import allow_many
 from shake.status.logs import logging_to
 
 ENDED, FAILED, WRONG, REFUSED = 0, 1, 2, 3
@@ -40,14 +36,12 @@ def _work(options: argparse.Namespace) -> int:
     if not NAME.fullmatch(name):
         raise UsageError("--name: at most 64 of the characters A-Z a-z 0-9 _ . -")
     secret = read_secret(options.secret_file or os.environ.get("SHAKE_NODES_SECRET_FILE"))
-    setproctitle(f"shake: node {name}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stop.set())
     with logging_to(None, "info", False, Redactor(()), streams.say):
-        allow_many()
-        work(address, secret, name, options.workers or usable_cpus(), stop)
+        work(address, secret, name, options.workers or 0, stop)
     return ENDED
 
 

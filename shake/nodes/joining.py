@@ -7,9 +7,13 @@ import re
 import socket
 import threading
 
+from setproctitle import setproctitle
+
 from shake.backoff import Backoff
 from shake.nodes.agent import Agent
 from shake.nodes.link import Address, Link, connect
+from shake.process.cpus import usable_cpus
+from shake.process.ulimits import allow_many
 
 log = logging.getLogger("shake.nodes")
 
@@ -25,8 +29,12 @@ def default_name() -> str:
 def work(address: Address, secret: bytes, name: str, workers: int, stop: threading.Event) -> None:
     """Work for the head at ``address`` until the task has ended, or until ``stop`` is set.
 
+    There are so many ``workers``, 0 for as many as there are CPUs.
     Waits for a head that is not there yet. Raises RefusedError where no waiting helps.
     """
+    setproctitle(f"shake: node {name}")
+    allow_many()
+    workers = workers or usable_cpus()
     while link := _joined(address, secret, name, stop):
         log.info("node %s has joined the head at %s, with %d workers", name, address, workers)
         if Agent(link.stream, workers, stop).run():

@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 
-from setproctitle import setproctitle
-
 from shake.errors import RefusedError
 from shake.nodes.credentials import new_certificate, new_secret
 from shake.nodes.joining import work
@@ -77,7 +75,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = socket.socket(fileno=int(sys.argv[1]))
     name, workers, port = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    setproctitle(f"shake: node {name}")
     logging.getLogger("shake").addHandler(logging.NullHandler())
     secret = parent.recv(1024)
 

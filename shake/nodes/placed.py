@@ -8,15 +8,11 @@ import socket
 import sys
 import threading
 
-from setproctitle import setproctitle
-
 from shake.errors import ShakeError
 from shake.nodes.credentials import read_secret
 from shake.nodes.joining import default_name, work
 from shake.nodes.link import Address
-from shake.process.cpus import usable_cpus
 from shake.process.spawn import spawn
-from shake.process.ulimits import allow_many
 
 
 class Placed:
@@ -54,13 +50,10 @@ def main() -> None:
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
     address, workers, secret_file = sys.argv[2:]
-    name = default_name()
-    setproctitle(f"shake: node {name}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    allow_many()
     try:
-        secret, count = read_secret(secret_file), int(workers) or usable_cpus()
-        work(Address.parse(address), secret, name, count, stop)
+        secret, name = read_secret(secret_file), default_name()
+        work(Address.parse(address), secret, name, int(workers), stop)
         ended = "the task has ended"
     except ShakeError as error:
         ended = str(error)
