@@ -22,7 +22,8 @@ class StreamRecord:
     ``began``, or later. ``stamp`` is that of the copy that the stream follows. ``skipped`` counts
     the changes that all runs left out because the target lacked their key: the target does not
     hold all items then. ``repairs`` is the number of repair sessions that this run has ended.
-    ``generation``: see :func:`new_generation`.
+    ``generation``: see :func:`new_generation`. ``set_back``: the source's clock was set back, and
+    changes from before that can still be unread.
     """
 
     table: str
@@ -34,6 +35,7 @@ class StreamRecord:
     skipped: int = 0
     repairs: int = 0
     generation: str = ""
+    set_back: bool = False
 
     def document(self) -> dict[str, Any]:
         return {
@@ -47,6 +49,7 @@ class StreamRecord:
             "Began": self.began,
             "Skipped": self.skipped,
             "Repairs": self.repairs,
+            "SetBack": int(self.set_back),
             **generation_field(self.generation),
         }
 
@@ -63,6 +66,7 @@ class StreamRecord:
             began=fields.real("Began") if "Began" in document else 0.0,
             skipped=fields.number("Skipped") if "Skipped" in document else 0,
             repairs=fields.number("Repairs") if "Repairs" in document else 0,
+            set_back="SetBack" in document and fields.number("SetBack") > 0,
             generation=fields.text("Life") if "Life" in document else "",
         )
 

@@ -84,9 +84,9 @@ class FollowPhases:
             self._source_clock.on_set_back = lambda bounds: self._loop.post(
                 partial(self._clock_set_back, bounds)
             )
+            earliest, latest = self._source_clock.earliest(), self._source_clock.latest()
             for followed in self._followed_tables.values():
-                # The clock was set back since then.
-                followed.shards.set_back(self._source_clock.earliest())
+                followed.resume(earliest, latest, self._config.incr_margin)
             self._loop.every(1.0, self.each_second)
             self._loop.every(VERIFY_EVERY, self._verify)
             self._loop.every(FENCES_EVERY, self._keep_fences)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from shake.checkpoint.stream_records import StreamRecord
 from shake.farm.ledger import End, Lease, Published
@@ -144,8 +144,7 @@ class FollowedTable:
         """The target has applied a batch, and all before it."""
         batch, shard = published.content.batch, lease.part
         if published.skipped:
-            self.record = replace(self.record, skipped=self.record.skipped + published.skipped)
-            self._altered = True
+            self._alter(skipped=self.record.skipped + published.skipped)
         if batch.complete:
             self.changes += batch.records
             self._rate.add(batch.records, clock)
@@ -213,13 +212,27 @@ class FollowedTable:
 
     def take_altered(self) -> bool:
         """Whether the record has changed since the last call."""
+        if self.record.set_back and self._set_back.over and not self.unsaved:
+            self._alter(set_back=False)  # the positions that show it are saved before
         altered, self._altered = self._altered, False
         return altered
+
+    def _alter(self, **fields: Any) -> None:
+        self.record, self._altered = replace(self.record, **fields), True
 
     def leave_nothing_out(self) -> None:
         """No change from before ``since`` is to come, or times do not show which are."""
         if self.record.since:
-            self.record, self._altered = replace(self.record, since=0.0), True
+            self._alter(since=0.0)
+
+    def resume(self, earliest: float, latest: float, margin: float) -> None:
+        """A run begins, at a time between these two. ``margin`` is ``incr.margin``.
+
+        Where something is saved of a later time, the source's clock was set back since then.
+        """
+        saved = [self.record.began, *(shard.read_through for shard in self.shards)]
+        if self.record.set_back or max(saved) > earliest:
+            self.set_back(earliest - margin, latest)
 
     def set_back(self, most: float, latest: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
@@ -230,7 +243,7 @@ class FollowedTable:
         nothing either.
         """
         self._set_back.begin(most, latest)
-        self.leave_nothing_out()
+        self._alter(since=0.0, set_back=True)
         self._copied_until = min(self._copied_until, latest)
         self.consistent_from = min(self.consistent_from, latest)
         self.unsaved.add(*self.shards.set_back(most))
