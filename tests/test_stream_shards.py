@@ -341,6 +341,8 @@ def test_a_shard_whose_parent_is_there_but_not_listed_waits_for_it() -> None:
     for after in range(0, 600, 30):
         there = {"s2": ShardAnswer.THERE} if after % 90 == 0 else gone("s2")
         assert shards.learn(orphan, whole=True, now=NOW + after, answers=there) == []
+        [text] = shards.suspicions
+        assert ("is there, but not listed" in text) == (after % 90 == 0)
     shards.learn([listed("s1")], whole=True, now=NOW + 600)  # it is no longer listed itself
     assert shards.suspicions == []
 

@@ -75,8 +75,10 @@ class Absence:
 
     def judge_parent(self, parent: str, now: float, answer: ShardAnswer | None) -> None:
         """A parent that is not listed, of a shard that came while the stream was followed."""
+        self._awaited.discard(parent)
         if answer is ShardAnswer.THERE:
             self._losses.clear(parent)
+            self._awaited.add(parent)
             return
         text = f"shard {parent}, which others follow, is not listed, and was not read"
         self._add_loss(parent, text, now, answer, Question(parent))
