@@ -204,6 +204,26 @@ def test_while_a_stream_seems_lost_nothing_is_called_consistent(followed: Follow
     assert "consistent point reached" not in result.stdout
 
 
+def test_a_shard_with_children_does_not_show_that_its_stream_is_there(followed: Followed) -> None:
+    """Shards end all the time, and their children are asked for alone."""
+    migration = caught_up(followed)
+    migration.first = f"{HASTY}; from shake.follow import stream_monitor as m; m.LIST_EVERY = 0.5"
+    process = migration.start()
+    followed.put("b")
+    followed.arrived("b")
+    faults, stream = followed.simulator.faults, followed.table.stream
+    faults.rule(1.0, replaced, where=lambda call: call.operation == "DescribeTable")
+
+    def ended() -> bool:
+        stream.roll_over(stream.open()[0])
+        return process.poll() is not None
+
+    until(ended, every=0.3)
+    result = migration.wait(process)
+    assert result.status == 4, result
+    assert "was replaced by" in result.line
+
+
 # ---- many answers, in real time
 
 

@@ -97,10 +97,10 @@ class StreamMonitor:
     def seen(self, followed: FollowedTable, view: View) -> None:
         """See Views."""
         shards = followed.shards
-        if view.whole or view.loss:
-            followed.disputed = False
         try:
-            shards.suspect_stream(view.loss, view.asked)
+            if view.whole or view.loss:  # else the stream as a whole was not asked about
+                followed.disputed = False
+                shards.suspect_stream(view.loss, view.asked)
             new = shards.learn(view.listing, whole=view.whole, now=view.asked, answers=view.answers)
         except GapError as error:
             self._task.fail(error)
