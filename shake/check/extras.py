@@ -125,13 +125,10 @@ class Extras:
     def _check(self, keys: Iterable[Key]) -> None:
         left = iter(keys)
         while some := list(islice(left, _AT_ONCE)):
-            self._doubt_absent(some)
-
-    def _doubt_absent(self, keys: list[Key]) -> None:
-        self.doubts.make_room()
-        with self._sides.gate.step():
-            absent = [key for key in self._absent(keys) if self._first(self._absent_keys, key)]
-            self.doubts.put(map(encoded, absent))
+            self.doubts.make_room()
+            with self._sides.gate.step():
+                absent = [key for key in self._absent(some) if self._first(self._absent_keys, key)]
+                self.doubts.put(map(encoded, absent))
 
     def put(self, keys: Iterable[Item]) -> None:
         """Look at typed keys, which the target can hold and the source not, within a step."""

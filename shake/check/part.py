@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from shake.check import messages
@@ -14,6 +14,7 @@ from shake.check.fingerprint import marks
 from shake.check.following import Following
 from shake.check.gate import Gate
 from shake.check.items import Items
+from shake.check.keys import typed_identity
 from shake.check.meaning import Item
 from shake.check.rooms import PageRooms
 from shake.check.sides import Advanced, Keeping, Listener, Repair, Sides
@@ -159,13 +160,15 @@ class CheckPart:
                 unhandled(work)
         return messages.Done()
 
-    def compare_keys(self, keys: list[Item]) -> None:
-        """Compare typed keys, whether or not there is an item or a document of them."""
+    def compare_keys(self, keys: Iterable[Item]) -> None:
+        """Compare typed keys, each once, whether or not there is an item or a document of them."""
+        some = list({typed_identity(key): key for key in keys}.values())
         direction: Items | Extras
         for direction in (self.items, self.extras):
             direction.doubts.make_room()
             with self._gate.step():
-                direction.put(keys)
+                direction.put(some)
+        self._unsaved.advanced(Advanced(compared=len(some), scanned=len(some)))
 
     def snapshot(self, durable: int) -> CheckSnapshot:
         """What is done so far; the first differences, so many, are durable. Raises Unfinished."""

@@ -7,11 +7,10 @@ import json
 from shake.check import messages
 from shake.check.changes import FullCheckNeeded, RecentChanges
 from shake.check.findings import UNDECIDED, Difference
-from shake.check.keys import stored_keys, typed_identity
+from shake.check.keys import stored_keys
 from shake.check.meaning import Item
 from shake.check.part import CheckPart
 from shake.check.recording import Recording
-from shake.check.sides import Advanced
 from shake.checkpoint.checks import TableCheck
 from shake.checkpoint.stream_records import shard_of
 from shake.schema import Table
@@ -53,19 +52,12 @@ def compare_changes(recording: Recording, last: TableCheck, part: CheckPart) -> 
             keys.append(typed)
         else:
             part.sides.differ(UNDECIDED, one.key, fields=one.fields, note=_NO_KEY)
-    _compare(part, keys)
+    part.compare_keys(keys)
     shards = tuple(shard_of(table.name, json.loads(text)) for text in last.shards)
     margin = opened.config.incr_margin
     changes = RecentChanges(opened.client, table.name, last.stream, shards, last.began, margin)
-    changes.each(lambda keys: _compare(part, keys))
+    changes.each(part.compare_keys)
     part.do(messages.ResolveDoubts())
-
-
-def _compare(part: CheckPart, keys: list[Item]) -> None:
-    """Compare keys, each once."""
-    some = list({typed_identity(key): key for key in keys}.values())
-    part.compare_keys(some)
-    part.sides.listener.advanced(Advanced(compared=len(some), scanned=len(some)))
 
 
 def _typed(difference: Difference, table: Table) -> Item | None:
