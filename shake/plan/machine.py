@@ -42,7 +42,7 @@ class MachineReport:
 
 def workers_needed(config: Config, plan: Plan) -> int:
     """Workers that would read all segments, or all shards, that are allowed at once."""
-    readers = math.ceil(_readers(config, plan) / READERS)  # shards can split
+    readers = math.ceil(_shards(config, plan) / READERS)  # shards can split
     if config.sync_schema_only:
         return readers
     segments = sum(map(segments_left, plan.tables))
@@ -68,11 +68,10 @@ def machine(config: Config, plan: Plan, workers: int) -> MachineReport:
     left = sorted(map(segments_left, plan.tables), reverse=True)
     readable = 0 if config.sync_schema_only else sum(left[: config.full_concurrency])
     scanners = min(workers * config.full_document_parser, readable)
-    readers = min(workers * READERS, _readers(config, plan))
+    readers = min(workers * READERS, _shards(config, plan))
     copied = (writers_of(config, table, workers) for table in plan.tables if table.copies)
-    followed = sum(table.stream is not None for table in plan.tables)
     writers = sum(sorted(copied, reverse=True)[: config.full_concurrency])
-    writers += min(APPLIERS, followed)
+    writers += min(APPLIERS, len(plan.followed))
     slots = scanners * SLOTS_PER_SCANNER + readers * SLOTS_PER_READER
     memory = SUPERVISOR_BYTES + workers * WORKER_BYTES + writers * WRITER_BYTES
     return MachineReport(
@@ -85,7 +84,6 @@ def machine(config: Config, plan: Plan, workers: int) -> MachineReport:
     )
 
 
-def _readers(config: Config, plan: Plan) -> int:
+def _shards(config: Config, plan: Plan) -> int:
     """Shards that are read at the same time at most."""
-    followed = sum(table.stream is not None for table in plan.tables)
-    return config.increase_concurrency * followed
+    return config.increase_concurrency * len(plan.followed)

@@ -124,9 +124,14 @@ class Plan:
         return all(table.whole(config) for table in self.tables)
 
     @property
+    def followed(self) -> list[TablePlan]:
+        """The tables whose changes are followed."""
+        return [table for table in self.tables if table.stream]
+
+    @property
     def follows(self) -> bool:
         """Whether the task follows changes. Such a task ends only when the user stops it."""
-        return any(table.stream for table in self.tables)
+        return bool(self.followed)
 
 
 def capacity_rate(config: Config, table: Table) -> float | None:

@@ -192,8 +192,7 @@ class Planner:
         self._check(table)
         if not fresh:
             return self._go_on(plan)
-        staged = self._staging(plan) is not None
-        plan = replace(plan, record=replace(plan.record, staged=staged))
+        plan = self._staged(plan)
         if config.sync_mode == "incr":
             return plan
         return self._make_room(replace(plan, identity=replace(plan.identity, collection_uuid="")))
@@ -246,18 +245,13 @@ class Planner:
         if record.phase is Phase.DONE:
             return replace(self._verified(plan), action=Action.COMPLETE)
         plan = replace(plan, record=replace(record, run=record.run + 1))
-        if record.phase is Phase.BROKEN:
-            return replace(self._verified(plan), action=Action.RESUME)
         if record.phase is Phase.PREPARING:
             if record.replaces and not record.staged:  # what an older version copied
-                plan = replace(
-                    plan, record=replace(plan.record, staged=self._staging(plan) is not None)
-                )
-                record = plan.record
+                plan = self._staged(plan)
             # Unstaged: what exists by now can be what an earlier run has created.
-            looks = record.staged or record.on_existing == "drop"
+            looks = plan.record.staged or record.on_existing == "drop"
             return self._make_room(plan) if looks else _with_policy(plan, record.on_existing)
-        if not record.staged:
+        if record.phase is Phase.BROKEN or not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)
         return self._resume(plan)
 
@@ -273,6 +267,11 @@ class Planner:
         elif location.namespace != plan.namespace:
             plan = self._make_room(plan)
         return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
+
+    def _staged(self, plan: TablePlan) -> TablePlan:
+        """The plan of a copy that begins: in a staging collection, where the target has one."""
+        staged = self._staging(plan) is not None
+        return replace(plan, record=replace(plan.record, staged=staged))
 
     def _staging(self, plan: TablePlan) -> Staging | None:
         copy = plan.record.copy_run

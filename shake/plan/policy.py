@@ -24,7 +24,7 @@ def iam_policy(config: Config, plan: Plan) -> dict[str, str | list[Statement]]:
 
     Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html
     """
-    followed = [table for table in plan.tables if table.stream]
+    followed = plan.followed
     unstreamed = [table for table in followed if table.enables_stream]
     scanned = config.scans or any(table.gap for table in plan.tables)
     read = plan.tables if scanned else followed

@@ -50,12 +50,11 @@ def choose_positions(
     source's time, or an earlier one.
     """
     chooser = _Chooser(config, source, checkpoints, ours, now)
-    followed = [table for table in plan.tables if table.stream is not None]
-    missing = [table for table in followed if table.enables_stream]
+    missing = [table for table in plan.followed if table.enables_stream]
     with ThreadPool(_THREADS) as threads:
         threads.map(source.await_active, [table.table.name for table in missing])
         positions = {table.table.name: chooser.choose(table) for table in missing[:1]}
-        others = [table for table in followed if table.table.name not in positions]
+        others = [table for table in plan.followed if table.table.name not in positions]
         names = [table.table.name for table in others]
         return positions | dict(zip(names, threads.map(chooser.choose, others), strict=True))
 

@@ -70,7 +70,8 @@ def _whole(report: PlanReport) -> Iterator[tuple[str, str]]:
     yield "source", _source(report)
     yield "target", f"{report.target.hosts or 'unknown'} ({report.target.type})"
     yield "checkpoints", report.target.checkpoints
-    yield "to be read", _units(report)
+    reads = "consistent" if report.reading.consistent else "eventually consistent"
+    yield "to be read", f"{_read(report.reading.units)} ({reads} reads)"
     if report.reading.seconds:
         yield "time", f"{_at_least(report.reading.seconds)}: {report.reading.limit}"
         yield "cost", _cost(report)
@@ -104,11 +105,6 @@ def _source(report: PlanReport) -> str:
     if source.in_aws:
         return f"AWS {where}"
     return f"{source.endpoint}, which is not AWS ({where}): time and cost are those of AWS"
-
-
-def _units(report: PlanReport) -> str:
-    reads = "consistent" if report.reading.consistent else "eventually consistent"
-    return f"{_read(report.reading.units)} ({reads} reads)"
 
 
 def _cost(report: PlanReport) -> str:
