@@ -15,11 +15,10 @@ from bson import json_util
 from shake import codec
 from shake.codec import bad_items
 from shake.codec.number import DECIMAL128_DIGITS, parts, survives_as_double
-from shake.codec.objectid import segment_prefix
 from shake.config import Config
 from shake.errors import ItemError, SourceError
 from shake.plan.plan import TablePlan
-from shake.process.arena import SLOT_BYTES
+from shake.plan.sample import transcode
 from shake.schema import Item
 from shake.source.client import Unreachable
 from shake.source.contract import Source
@@ -148,13 +147,9 @@ def _pages(
 
 
 def _add(found: _Found, body: bytes, options: codec.Options) -> None:
-    page, out = codec.scan_page(body, options), memoryview(bytearray(SLOT_BYTES))
-    rejects: list[codec.Reject] = []
-    while not page.done:
-        length, _ = page.fill(out, segment_prefix(0, 0), 0)
-        cuts = codec.batches(out[:length], 1, SLOT_BYTES)
-        found.documents += [bytes(out[start:end]) for start, end, _ in cuts]
-        rejects += page.take_rejects()
+    page = codec.scan_page(body, options)
+    documents, rejects = transcode(page)
+    found.documents += documents
     found.units += page.capacity
     items, bad = bad_items.every_item(body), {reject.number for reject in rejects}
     found.items += items

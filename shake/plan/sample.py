@@ -94,18 +94,29 @@ def _sample(config: Config, source: Source, plan: TablePlan) -> Sample:
 
 
 def _measure(table: str, body: bytes, options: codec.Options, kept: bool) -> Sample:
-    page, written = codec.scan_page(body, options), 0
-    out = memoryview(bytearray(SLOT_BYTES))
-    while not page.done:
-        length, _ = page.fill(out, segment_prefix(0, 0), 0)
-        written += length
+    page = codec.scan_page(body, options)
+    documents, rejects = transcode(page)
     stored = sum(map(item_bytes, bad_items.every_item(body)))
     problem = ""
-    if rejects := page.take_rejects():
+    if rejects:
         [first, *_] = bad_items.items(body, options, rejects)
         table = f"{table}: {many(len(rejects), 'item')} of the sample"
         outcome = "be kept" if kept else "stop the task"
         problem = f"table {table} cannot be stored and would {outcome}: {first.key}: {first.reason}"
         if not kept:
             problem += KEEP_ADVICE
+    written = sum(map(len, documents))
     return Sample(page.scanned, page.count, stored, written, page.capacity, problem)
+
+
+def transcode(page: codec.ScanPage) -> tuple[list[bytes], list[codec.Reject]]:
+    """The documents of a page, and what is none. Their ObjectIds mean nothing."""
+    out = memoryview(bytearray(SLOT_BYTES))
+    documents: list[bytes] = []
+    rejects: list[codec.Reject] = []
+    while not page.done:
+        length, _ = page.fill(out, segment_prefix(0, 0), 0)
+        cuts = codec.batches(out[:length], 1, SLOT_BYTES)
+        documents += [bytes(out[start:end]) for start, end, _ in cuts]
+        rejects += page.take_rejects()
+    return documents, rejects
