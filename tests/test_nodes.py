@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -330,12 +328,3 @@ def test_what_cannot_be_spread_is_refused(
     result = nodes.spread_task(migrate(**settings), 1).run()
     assert result.status == 3, result
     assert why in result.line
-
-
-def test_nothing_of_it_is_imported_without_nodes() -> None:
-    program = (
-        "import sys, shake.cli.main, shake.cli.supervisor, shake.run.task, shake.worker.process;"
-        "import shake.worker.writer;"
-        "sys.exit(any(one.startswith('shake.nodes') for one in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
