@@ -1,4 +1,4 @@
-"""What ``--nodes`` says, and the nodes that it opens."""
+"""What ``--nodes`` chooses: parsed, and opened."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The secret that a head and its nodes share, and the certificate with which a head encrypts.
 
 The secret is in a file, never on a command line. The certificate is the user's, or made at each
-start. No node checks who has signed it: a node has the head prove, by the secret, that the
+start. No node checks its signature: a node has the head prove, by the secret, that the
 certificate is the head's own (see shake.nodes.hello).
 """
 

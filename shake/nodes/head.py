@@ -1,4 +1,4 @@
-"""The head's side of all nodes: who has joined, who works, and until when."""
+"""The head's side of all nodes: which have joined, which work, and until when."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Head:
         self._nodes: list[Node] = []
         self._members = Membership[Node]()
         self._begun: set[Node] = set()
-        self._said: dict[str, str] = {}  # why a machine takes no part, as was logged last
+        self._logged: dict[str, str] = {}  # why a machine takes no part, as was logged last
         self._loop: Loop | None = None
         self._hurry_until = inf  # when it waits no longer for the end of the epoch
         self._until: Callable[[], float] = lambda: 0.0
@@ -240,9 +240,9 @@ class Head:
                 self._members.join(node, node.node, node.machine, self._clock())
                 log.info(_JOINED, node.node, node.address, node.workers)
                 why = self._members.why_aside(node, self._clock())
-                if why and why != self._said.get(node.machine):
+                if why and why != self._logged.get(node.machine):
                     log.warning("%s", why)
-                self._said[node.machine] = why
+                self._logged[node.machine] = why
             case messages.Renew(asked):
                 most = self._until() - self._clock()
                 if seconds := self._members.ask(node, self._clock(), most):

@@ -1,4 +1,4 @@
-"""The first words on a link: head and node prove that they have the same secret.
+"""The first messages on a link: head and node prove that they have the same secret.
 
 The secret itself is never sent. Each side sends a number that it uses once, and proves by an HMAC
 over both numbers that it has the secret. The HMAC covers the certificate which the node sees, too.
@@ -31,7 +31,7 @@ from shake.errors import RefusedError
 from shake.nodes.credentials import digest_of
 from shake.status.logs import one_line
 
-#: Another form of these words needs another one.
+#: Another form of these messages needs another text here.
 MAGIC = b"shake node 1"
 _NUMBER_BYTES = 32
 _VERSION = re.compile(rb"[\w.+-]{1,64}")
@@ -43,7 +43,7 @@ _MAX_BYTES = 1024
 
 
 class HelloError(Exception):
-    """The other side says something else than a head or a node does."""
+    """What the other side sends is not what a head or a node sends."""
 
 
 class WrongSecretError(HelloError):

@@ -36,10 +36,10 @@ class Actors:
     STRICT_SPREAD has a fixed size: the nodes that join the cluster later would stay empty.
     """
 
-    def __init__(self, ray: Any, arguments: list[Any], say: Callable[[str], None]) -> None:
+    def __init__(self, ray: Any, arguments: list[Any], report: Callable[[str], None]) -> None:
         self._ray = ray
         self._arguments = arguments
-        self._say = say
+        self._report = report
         self._actor = ray.remote(num_cpus=1, max_restarts=0)(Placed)
         self._running: dict[Any, tuple[str, Any]] = {}  # by reference: node of Ray, and actor
 
@@ -78,7 +78,7 @@ class Actors:
                 how = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 how = _first_line(error)
-            self._say(f"Ray node {node[:12]}: the node of shake has ended: {one_line(how)}")
+            self._report(f"Ray node {node[:12]}: the node of shake has ended: {one_line(how)}")
 
 
 def _connected() -> Any:
@@ -110,7 +110,7 @@ def main() -> None:
     setproctitle("shake: ray")
     connection, over = socket.socket(fileno=int(sys.argv[1])), threading.Event()
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         with contextlib.suppress(OSError):  # the head is gone
             connection.sendall(f"{line}\n".encode())
 
@@ -120,9 +120,9 @@ def main() -> None:
     try:
         ray = _connected()
     except RefusedError as error:
-        say(REFUSED + str(error))
+        report(REFUSED + str(error))
         return
-    say(ADDRESS + ray.util.get_node_ip_address())
+    report(ADDRESS + ray.util.get_node_ip_address())
     incoming = connection.makefile()
     if not (order := incoming.readline()):
         return
@@ -132,12 +132,12 @@ def main() -> None:
         over.set()
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    actors = Actors(ray, json.loads(order), say)
+    actors = Actors(ray, json.loads(order), report)
     try:
         actors.keep(over)
         actors.end()
     except Exception as error:
-        say(f"the client of Ray ends: {_first_line(error)}")
+        report(f"the client of Ray ends: {_first_line(error)}")
     ray.shutdown()
 
 
