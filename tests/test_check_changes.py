@@ -7,6 +7,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,3 +126,26 @@ def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
         "since then",
         "later",
     ]
+
+
+def test_what_was_applied_is_not_read_and_all_else_is_whatever_time_it_has(
+    simulator: Simulator, source: DynamoSource
+) -> None:
+    """The source's clock was set back after the last check had begun."""
+    table, clock = simulator.table("orders"), simulator.clock
+    table.put({"pk": {"S": "applied"}})
+    applied = str(table.stream.open()[0].last)
+    began = clock() + 600
+    clock.advance(300)
+    table.put({"pk": {"S": "since then"}})
+    [first] = first_shards(source.list_shards(table.stream.arn), source.clock.earliest())
+    shards = (replace(first, sequence=applied),)
+
+    def later() -> None:
+        clock.advance(10)
+        table.put({"pk": {"S": "later"}})
+
+    simulator.faults.next("GetRecords", None, calling(later))
+    found: list[Any] = []
+    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    assert [key["pk"]["S"] for key in found] == ["since then", "later"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -34,8 +33,8 @@ _LIMIT = 1000
 #: Seconds for which what follows an ended shard can be missing from the listing, and between looks.
 _LISTED_WITHIN, _LOOK_EVERY = 60.0, 1.0
 
-#: Seconds by which a creation time is rounded down at most, and by which they can be out of order.
-_ROUNDED, _DISORDER = 60.0, 2.0
+#: Seconds by which creation times can be out of order.
+_DISORDER = 2.0
 
 
 class FullCheckNeeded(CheckRefused):
@@ -49,7 +48,8 @@ class FullCheckNeeded(CheckRefused):
 class RecentChanges:
     """The changes of a table since ``began``, a time on the source's clock.
 
-    ``shards`` are where the stream was to be read from then. ``margin`` is ``incr.margin``.
+    ``shards`` are where the stream is read from: what is applied of them was made before.
+    ``margin`` is ``incr.margin``.
     """
 
     source: DynamoSource
@@ -164,10 +164,9 @@ class RecentChanges:
 
         Ends when an answer without records shows that all changes before ``moment`` are read.
         """
-        buffer, silence, sequence = Buffer(), Silence(), ""
-        known = any(shard == one.id for one in self.shards)
-        prefix = _Prefix(self.began - _ROUNDED if known else -inf)
-        iterator = self._first_iterator(shard, start, buffer)
+        buffer, silence = Buffer(), Silence()
+        sequence = next((one.sequence for one in self.shards if one.id == shard), "")
+        iterator = self._first_iterator(shard, start, sequence, buffer)
         while not self.source.stop.is_set():
             asked = boot_clock()
             try:
@@ -184,8 +183,7 @@ class RecentChanges:
                 sequence = records[-1]["dynamodb"]["SequenceNumber"]
             created = max((_created(one) for one in records), default=0.0)
             iterator = answer.get("NextShardIterator") or ""
-            old = prefix.count(records)
-            yield [one["dynamodb"]["Keys"] for one in records[old:]], created, not iterator
+            yield [one["dynamodb"]["Keys"] for one in records], created, not iterator
             tip = silence.tip(len(records), asked)
             if tip is not None and self.source.clock.earliest(tip) - self.margin > moment:
                 return
@@ -193,10 +191,10 @@ class RecentChanges:
                 self.source.wait(FIRST_IDLE)
         raise Stopped
 
-    def _first_iterator(self, shard: str, start: str, buffer: Buffer) -> str:
-        """An iterator at the begin of a shard, of which only old changes can be trimmed."""
+    def _first_iterator(self, shard: str, start: str, sequence: str, buffer: Buffer) -> str:
+        """An iterator at this position, or where only old changes were trimmed behind it."""
         try:
-            return self.source.iterator(self.arn, shard, start, "", buffer)
+            return self.source.iterator(self.arn, shard, start, sequence, buffer)
         except SourceError as error:
             if error.code != TRIMMED:
                 raise
@@ -205,28 +203,6 @@ class RecentChanges:
         if not records or _created(records[0]) > self.began:
             raise self._refused(f"changes of its shard {shard} are trimmed")
         return self.source.iterator(self.arn, shard, "", "", buffer)
-
-
-@dataclass(slots=True)
-class _Prefix:
-    """The first records of a shard, made before ``began``: the last check has compared their keys.
-
-    It ends with the first later record, or where the creation times show that the source's clock
-    was set back.
-    """
-
-    began: float
-    last: float = -inf
-
-    def count(self, records: list[dict[str, Any]]) -> int:
-        """How many of the next records belong to it."""
-        for number, record in enumerate(records):
-            created = _created(record)
-            if created >= self.began or created < self.last - _DISORDER:
-                self.began = -inf
-                return number
-            self.last = max(self.last, created)
-        return len(records)
 
 
 def _created(record: dict[str, Any]) -> float:

@@ -15,6 +15,7 @@ from shake.check.findings import Difference
 from shake.check.part import CheckConnections
 from shake.check.plan import CheckPlan
 from shake.check.state import CheckState
+from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
 from shake.checkpoint.store import open_store
 from shake.checkpoint.stream_records import shard_document
@@ -80,6 +81,7 @@ class Recording:
 
     opened: CheckConnections
     checks: Checks
+    checkpoints: Checkpoints
     lock: TaskLock
     eventual: bool
     check: str = ""
@@ -134,12 +136,24 @@ class Recording:
             stream = client.find_stream(name)
             if stream.enabled:
                 shards = first_shards(client.list_shards(stream.arn), client.clock.earliest())
+                applied = self._applied(name, stream.arn)
+                shards = [replace(one, sequence=applied.get(one.id, "")) for one in shards]
                 return stream.arn, tuple(json.dumps(shard_document(one)) for one in shards)
             reason = "it has no stream"
         except SourceError as error:
             reason = str(error)
         log.info("table %s: --since will not be possible after this check: %s", name, reason)
         return "", ()
+
+    def _applied(self, table: str, arn: str) -> dict[str, str]:
+        """The last change that the task has applied of each shard, where it follows this stream.
+
+        A check that begins now reads what these changes have made, unless its reads are eventual.
+        """
+        record, shards = self.checkpoints.load_stream(table)
+        if record is None or record.arn != arn or self.eventual:
+            return {}
+        return {shard.id: shard.sequence for shard in shards}
 
     def interrupted(self, plans: list[CheckPlan]) -> str:
         """The check that was interrupted and can go on, "" where there is none."""
@@ -198,7 +212,7 @@ def recording(
                 f"{error.holder} checks task {config.id} already: wait until it has ended"
             ) from error
         with lock.held():
-            records = Recording(opened, Checks(store), lock, eventual)
+            records = Recording(opened, Checks(store), Checkpoints(store), lock, eventual)
             check = "" if anew or since else records.interrupted(plans)
             if not check and not since:
                 check = uuid.uuid4().hex
