@@ -98,7 +98,7 @@ class Slow:
 
     def _serve(self) -> None:
         received = unpacker()
-        while data := self._stream.recv(4096):
+        while data := self._received():
             received.feed(data)
             for packed in received:
                 match TO_AGENT.decode(packed):
@@ -108,6 +108,11 @@ class Slow:
                         time.sleep(self._seconds)
                         self.ended.set()
                         self._send(Ended(epoch))
+
+    def _received(self) -> bytes:
+        with contextlib.suppress(ConnectionResetError):  # the head has ended first
+            return self._stream.recv(4096)
+        return b""
 
 
 @pytest.mark.parametrize("seconds", [0.2, None])
