@@ -178,16 +178,20 @@ def test_a_signal_ends_all_processes_at_once(
     assert "stopped before its end, nothing is proven" in said(capsys)
 
 
+@pytest.mark.parametrize("refused", ["Scan", "BatchGetItem"])
 def test_a_source_that_refuses_is_one_line_too(
-    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any, refused: str
 ) -> None:
+    """BatchGetItem is tried first. Else only an item that differs would show that it is denied."""
+
     def refuse(request: Request) -> Reply:
-        if request.operation == "Scan" and b"TotalSegments" in request.body:
+        single = request.operation == "Scan" and b"TotalSegments" not in request.body
+        if request.operation == refused and not single:
             return error("AccessDeniedException", "as scripted")
         return forward(dynamodb.url)(request)
 
     assert through(dynamodb, mongo, name, tmp_path, refuse) == 2
-    assert said(capsys).startswith("shake-check: Scan was refused by the source: AccessDenied")
+    assert said(capsys).startswith(f"shake-check: {refused} was refused by the source: AccessDen")
 
 
 def test_credentials_that_are_refreshed_reach_the_children(

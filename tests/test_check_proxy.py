@@ -168,7 +168,7 @@ def test_a_sample_finds_what_it_looks_at(proxied: Proxied) -> None:
     assert (status, [one["kind"] for one in found]) == (1, ["extra"])
 
 
-@pytest.mark.parametrize("moment", [("Scan", 5), ("BatchGetItem", 3)], ids=lambda one: one[0])
+@pytest.mark.parametrize("moment", [("Scan", 5), ("BatchGetItem", 4)], ids=lambda one: one[0])
 def test_a_check_that_was_killed_goes_on(
     dynamodb: Any, proxied: Proxied, capsys: Any, moment: tuple[str, int]
 ) -> None:

@@ -138,7 +138,7 @@ def test_a_key_that_comes_back_between_the_looks_is_no_difference(
     def answer(request: Request) -> Reply:
         nonlocal asked
         asked += request.operation == "BatchGetItem"
-        if request.operation == "BatchGetItem" and asked == 3:  # the last one before the delete
+        if request.operation == "BatchGetItem" and asked == 4:  # the last one before the delete
             copied.put(item("b", 1))
         return forwarded(request)
 

@@ -90,7 +90,7 @@ def test_a_check_costs_one_scan_and_few_other_reads(
     with Faulty(otherwise=forward(dynamodb.url)) as source:
         assert run(copied, f"--set=source.endpoint_url={source.url}") == extra
         asked = [json.loads(one.body) for one in source.requests if one.operation == "BatchGetItem"]
-    assert len(asked) == 2 * extra
+    assert len(asked) == 1 + 2 * extra  # the first one tries whether reading is allowed
     assert all(len(one["RequestItems"][name]["Keys"]) < 10 for one in asked)
 
 
@@ -127,7 +127,7 @@ def test_a_deletion_that_reaches_the_target_late_is_no_extra(
     forwarded = forward(dynamodb.url)
 
     def answer(request: Request) -> Reply:
-        if request.operation == "BatchGetItem":
+        if request.operation == "BatchGetItem" and b'"k1"' in request.body:
             copied.collection.delete_one({"pk": "k1"})
         return forwarded(request)
 
@@ -279,7 +279,7 @@ def test_keys_that_the_source_did_not_come_to_are_asked_for_again(
 
     assert through(copied, answer) == 1
     assert "5 items compared: 5 missing" in capsys.readouterr().out
-    assert answered == 3
+    assert answered == 4  # the first one tries whether reading is allowed
 
 
 def test_a_page_that_is_no_answer_is_fetched_again(

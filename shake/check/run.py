@@ -26,6 +26,7 @@ from shake.check.recording import Recording, recording
 from shake.check.repairing import Repairs, repairing
 from shake.check.sides import Repair
 from shake.check.since import compare_changes, last_check
+from shake.check.source import try_reading
 from shake.check.state import CheckState
 from shake.checkpoint.kept import KeptItems
 from shake.codec.siphash import SEED_LENGTH
@@ -120,6 +121,9 @@ def _verified(opened: CheckConnections) -> tuple[list[tuple[Table, bool]], Belon
         target.probe([config.namespace(table.name) for table in tables])
     belonging = Belonging(config, target, checkpoints, bool(repair))
     belonging.verify(tables)
+    if not config.sync_schema_only:
+        for table in tables:
+            try_reading(client, table)
     return found, belonging
 
 
