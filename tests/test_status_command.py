@@ -70,7 +70,9 @@ def test_a_task_that_was_never_started_is_said_to_be_so_and_nothing_is_written(
 
 
 @each_store
-def test_a_running_task_answers_itself(followed: Followed, store: dict[str, Any]) -> None:
+def test_a_run_is_known_while_it_answers_while_it_cannot_be_asked_and_after_its_end(
+    followed: Followed, store: dict[str, Any]
+) -> None:
     migration = task(followed, store)
     process = migration.start()
     followed.equal()
@@ -83,7 +85,18 @@ def test_a_running_task_answers_itself(followed: Followed, store: dict[str, Any]
     text = shake(migration, "status").stdout
     assert "paused" in text
     assert "shake control resume" in text
+    control(migration, "resume")
+    socket_of(migration).unlink()
+    found = standing(migration)
+    assert (found["running"], found["live"]) == (True, False)
+    assert f"process {process.pid} on host" in found["process"]
+    assert "from its checkpoint" in shake(migration, "status").stdout
     stopped(migration, process)
+    before = stored(followed, migration)
+    found = standing(migration)
+    assert (found["state"], found["exit_status"]) == ("stopped", 0)
+    assert "stopped by SIGTERM" in found["reason"]
+    assert stored(followed, migration) == before
 
 
 def test_a_copy_says_when_it_will_be_complete() -> None:
@@ -96,21 +109,6 @@ def test_a_copy_says_when_it_will_be_complete() -> None:
         assert [line for line in lines if "copied at" in line] == shown
     old = {name: value for name, value in summary.document().items() if name != "SecondsLeft"}
     assert TaskSummary.of("status", old) == summary  # as an earlier version saved it
-
-
-@each_store
-def test_a_run_that_cannot_be_asked_is_known_by_its_lock_and_its_checkpoint(
-    followed: Followed, store: dict[str, Any]
-) -> None:
-    migration = task(followed, store)
-    process = migration.start()
-    followed.equal()
-    socket_of(migration).unlink()
-    found = standing(migration)
-    assert (found["running"], found["live"]) == (True, False)
-    assert f"process {process.pid} on host" in found["process"]
-    assert "from its checkpoint" in shake(migration, "status").stdout
-    stopped(migration, process)
 
 
 @each_store
@@ -127,19 +125,6 @@ def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict
     found = standing(migration)
     assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
     assert "start the task again" in found["what_to_do"]
-    assert stored(followed, migration) == before
-
-
-@each_store
-def test_a_stopped_run_says_how_it_has_ended(followed: Followed, store: dict[str, Any]) -> None:
-    migration = task(followed, store)
-    process = migration.start()
-    followed.equal()
-    stopped(migration, process)
-    before = stored(followed, migration)
-    found = standing(migration)
-    assert (found["state"], found["exit_status"]) == ("stopped", 0)
-    assert "stopped by SIGTERM" in found["reason"]
     assert stored(followed, migration) == before
 
 
