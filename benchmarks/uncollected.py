@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 from shake.cli.supervisor import main
-from shake.nodes import connection, local
+from shake.nodes import local
+from shake.nodes.connection import MessageStream
 from shake.process.spawn import spawn
 
 if __name__ == "__main__":
-    connection.COLLECT = 0.0
+    MessageStream._flush_soon = MessageStream._flush_now  # type: ignore[method-assign]
     if sys.argv[1].isdecimal():  # an agent: its first argument is a descriptor
         local.main()
     else:

@@ -10,7 +10,7 @@ from shake.process.loop import Loop, Peer
 from shake.process.packing import Message, Packing, unpacker
 
 #: Seconds for which messages are collected before they are sent: one system call for many of them.
-COLLECT = 0.002
+_COLLECT = 0.002
 
 #: At least a whole record of TLS: see shake.nodes.link.TlsSocket.
 _CHUNK = 64 * 1024
@@ -68,11 +68,8 @@ class MessageStream(Generic[In, Out]):
     def _flush_soon(self) -> None:
         if self._due or self._full or self._loop is None:
             return
-        if COLLECT <= 0:
-            self._flush_now()
-            return
         self._due = True
-        self._loop.later(COLLECT, self._flush_now)
+        self._loop.later(_COLLECT, self._flush_now)
 
     def _flush_now(self) -> None:
         self._due = False
