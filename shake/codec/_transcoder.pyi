@@ -1,21 +1,20 @@
+from shake.codec.contract import KeyForm
 from shake.codec.native import _Plan
 
-class Documents:
-    def __init__(self, page: bytes | memoryview, plan: _Plan, /) -> None: ...
-    @property
-    def done(self) -> bool: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def items(self) -> tuple[int, int]: ...
-    def fill(
-        self, out: memoryview, prefix: bytes, number: int, /
-    ) -> tuple[int, int, tuple[str, int] | None]: ...
+#: Why the reference has to judge what is next, and where in the body that is.
+_Refusal = tuple[str, int]
+
+def documents(
+    body: bytes | memoryview, plan: _Plan, out: memoryview, prefix: bytes, number: int, /
+) -> tuple[int, int, tuple[int, int], _Refusal | None]:
+    """Bytes, documents, and where the array of items begins and ends."""
 
 class Changes:
+    """Raises ValueError(reason, position) where the reference has to judge the response."""
+
     def __init__(
         self,
-        page: bytes | memoryview,
+        body: bytes | memoryview,
         plan: _Plan,
         partition_path: bytes,
         sort_path: bytes | None,
@@ -25,24 +24,18 @@ class Changes:
         /,
     ) -> None: ...
     @property
-    def done(self) -> bool: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def records(self) -> tuple[int, int, int]: ...
-    @property
-    def last(self) -> tuple[str, str]: ...
-    def fill(
-        self, out: memoryview, /
-    ) -> tuple[tuple[tuple[int, int], ...], tuple[str, int] | None]: ...
+    def found(self) -> tuple[int, int, tuple[int, int], str, str]:
+        """Records, statements, where the array of records begins and ends, and of the last record
+        its SequenceNumber and time.
+        """
+    def fill(self, out: memoryview, /) -> tuple[tuple[tuple[int, int], ...], _Refusal | None]:
+        """(bytes, statements) of each kind."""
 
 def batches(documents: memoryview, most: int, most_bytes: int, /) -> list[tuple[int, int, int]]: ...
 
-_Form = tuple[bool, bool, bytes, bytes, bytes | None, bytes]
-
 class Matcher:
     def __init__(
-        self, documents: bytes | memoryview, seed: bytes, ours: _Form, stored: _Form, /
+        self, documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm, /
     ) -> None: ...
     def __len__(self) -> int: ...
     def filter(self, first: int, last: int, scanned: bool, /) -> bytes: ...
@@ -51,7 +44,7 @@ class Matcher:
     def add(self, sums: memoryview, /) -> int: ...
 
 class Digests:
-    def __init__(self, seed: bytes, form: _Form, /) -> None: ...
+    def __init__(self, seed: bytes, form: KeyForm, /) -> None: ...
     def add(self, documents: bytes | memoryview, sums: memoryview, /) -> int: ...
     def within(self, documents: bytes | memoryview, marks: bytes, /) -> list[bytes]: ...
     def key(self, document: bytes, /) -> bytes: ...

@@ -79,7 +79,18 @@ class Reject(NamedTuple):
     reason: str
 
 
-class ScanPage(Protocol):
+class _Page(Protocol):
+    """A response on its way to what is made of it."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all of that is given out."""
+
+    def take_rejects(self) -> list[Reject]:
+        """What was left out since the last call."""
+
+
+class ScanPage(_Page, Protocol):
     """One Scan response on its way to documents, which it gives out once, in order.
 
     Once it is ``done``, and not before: ``count`` documents were made of it; ``scanned`` items
@@ -92,10 +103,6 @@ class ScanPage(Protocol):
     scanned: int
     capacity: float
     last_key: bytes | None
-
-    @property
-    def done(self) -> bool:
-        """Whether all documents are given out."""
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
         """Write the next documents, whole ones only, into ``out``; return (bytes, documents).
@@ -112,9 +119,6 @@ class ScanPage(Protocol):
         ItemError only for an item without its key.
         """
 
-    def take_rejects(self) -> list[Reject]:
-        """What was left out since the last call."""
-
 
 class Statements(NamedTuple):
     """What a fill wrote, (bytes, statements) of each kind, one behind the other in this order.
@@ -130,7 +134,7 @@ class Statements(NamedTuple):
     deletes: tuple[int, int] = (0, 0)
 
 
-class ChangePage(Protocol):
+class ChangePage(_Page, Protocol):
     """Turns one GetRecords response into statements, which it returns once.
 
     Of all changes to one key, only the last one counts. So the statements can be applied in any
@@ -145,10 +149,6 @@ class ChangePage(Protocol):
     created: float
     next_iterator: str | None
 
-    @property
-    def done(self) -> bool:
-        """Whether all statements are given out."""
-
     def fill(self, out: memoryview) -> Statements:
         """Write the next statements, whole ones only, into ``out``.
 
@@ -156,9 +156,6 @@ class ChangePage(Protocol):
         cannot be stored, or whose statement is larger than an empty ``out``. With
         ``Options.rejects`` it raises ItemError only for a change without key or new image.
         """
-
-    def take_rejects(self) -> list[Reject]:
-        """What was left out since the last call."""
 
 
 class KeyForm(NamedTuple):
@@ -237,7 +234,7 @@ class Codec(Protocol):
     """The public interface of an implementation."""
 
     def scan_page(self, body: Body, options: Options) -> ScanPage:
-        """Begin with a Scan response. Raises CorruptPage when it is not one."""
+        """Begin with a Scan response. Raises CorruptPage when it is not one, or ``fill`` does."""
 
     def change_page(self, body: Body, options: ChangeOptions) -> ChangePage:
         """Begin with a GetRecords response.

@@ -2,7 +2,8 @@
 
 C transcodes the items and records of an answer that is in order, without the GIL. Whatever it does
 not take, wrong or only rare, is read by the reference, so that there is one set of rules for
-errors. The few members beside them are the reference's too.
+errors. So is what needs a second slot, which answers of 1 MB seldom do. The few members beside the
+items and records are the reference's too.
 """
 
 from __future__ import annotations
@@ -15,17 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from shake.codec import _transcoder, contract, reference
-from shake.codec._transcoder import Changes, Documents, add_sums, batches, cut_reply
-from shake.codec.contract import (
-    Body,
-    ChangeOptions,
-    Digests,
-    KeyForm,
-    Matcher,
-    Options,
-    Reject,
-    Statements,
-)
+from shake.codec._transcoder import Changes, add_sums, batches, cut_reply
+from shake.codec.contract import Body, ChangeOptions, Options, Reject, Statements
 
 log = logging.getLogger("shake.codec")
 
@@ -33,43 +25,41 @@ __all__ = ["add_sums", "batches", "change_page", "cut_reply", "digests", "matche
 
 _CONVERTS = {"change": 0, "mchange": 1, "raw": 2}
 
+matcher = _transcoder.Matcher
+digests = _transcoder.Digests
+
 
 def scan_page(body: Body, options: Options) -> contract.ScanPage:
-    """Begin with a Scan response body. Raises CorruptPage when it is not one."""
+    """See contract.Codec."""
     plan = _plan(options)
-    if plan is None:
-        return reference.scan_page(body, options)
-    try:
-        return ScanPage(body, options, Documents(body, plan))
-    except ValueError as refusal:
-        _log_refusal(body, refusal.args)
-        return reference.scan_page(body, options)
+    return ScanPage(body, options, plan) if plan else reference.scan_page(body, options)
 
 
 class ScanPage:
-    """See contract.ScanPage."""
+    """See contract.ScanPage. C makes one pass; the reference goes on where that stops."""
 
-    def __init__(self, body: Body, options: Options, documents: Documents) -> None:
+    def __init__(self, body: Body, options: Options, plan: _Plan) -> None:
         self.done = False
         self.count = self.scanned = 0
         self.capacity = 0.0
         self.last_key: bytes | None = None
         self._body = body
         self._options = options
-        self._documents = documents
-        self._other: reference.ScanPage | None = None  # reads on from where C refused
+        self._plan = plan
+        self._other: reference.ScanPage | None = None
 
     def fill(self, out: memoryview, prefix: bytes, number: int) -> tuple[int, int]:
         used = documents = 0
         if self._other is None and not self.done:
-            used, documents, refusal = self._documents.fill(out, prefix, number)
-            if self._documents.done and (rest := _rest(self._body, *self._documents.items)):
-                self._finish(reference.header(rest, self._documents.count))
-            elif refusal or self._documents.done or not documents:
-                # Not in order, or the next document is larger than an empty slot.
+            used, documents, place, refusal = _transcoder.documents(
+                self._body, self._plan, out, prefix, number
+            )
+            if refusal is None and (rest := _rest(self._body, *place)):
+                self._finish(reference.header(rest, documents))
+            else:
                 _log_refusal(self._body, refusal)
                 self._other = reference.scan_page(self._body, self._options)
-                self._other.skip(self._documents.count)
+                self._other.skip(documents)
         if self._other is not None and not self.done:
             used, more = self._other.fill(out, prefix, number, used)
             documents += more
@@ -86,7 +76,7 @@ class ScanPage:
 
 
 def change_page(body: Body, options: ChangeOptions) -> contract.ChangePage:
-    """Begin with a GetRecords response body. See contract.Codec."""
+    """See contract.Codec."""
     plan = _plan(options)
     if plan is None:
         return reference.change_page(body, options)
@@ -95,70 +85,45 @@ def change_page(body: Body, options: ChangeOptions) -> contract.ChangePage:
     except ValueError as refusal:
         _log_refusal(body, refusal.args)
         return reference.change_page(body, options)
-    records, *place = changes.records
-    rest = _rest(body, *place)
+    rest = _rest(body, *changes.found[2])
     if rest is None:
         return reference.change_page(body, options)
-    return ChangePage(body, options, changes, records, reference.next_iterator(rest))
+    return ChangePage(body, options, changes, reference.next_iterator(rest))
 
 
 class ChangePage:
-    """See contract.ChangePage."""
+    """See contract.ChangePage. C gives out statements once; the reference goes on behind them."""
 
     def __init__(
-        self,
-        body: Body,
-        options: ChangeOptions,
-        changes: Changes,
-        records: int,
-        next_iterator: str | None,
+        self, body: Body, options: ChangeOptions, changes: Changes, next_iterator: str | None
     ) -> None:
-        self.records = records
-        self.next_iterator = next_iterator
-        self.sequence, created = changes.last
+        self.records, statements, _, self.sequence, created = changes.found
         self.created = float(created)
+        self.next_iterator = next_iterator
+        self._done = not statements
         self._body = body
         self._options = options
         self._changes = changes
-        self._other: reference.ChangePage | None = None  # reads on from where C refused
+        self._other: reference.ChangePage | None = None
 
     @property
     def done(self) -> bool:
-        return self._changes.done if self._other is None else self._other.done
+        return self._done if self._other is None else self._other.done
 
     def fill(self, out: memoryview) -> Statements:
         filled = Statements()
-        if self._other is None and not self._changes.done:
+        if not self._done and self._other is None:
             runs, refusal = self._changes.fill(out)
             filled = Statements(*runs)
-            if refusal or not (self._changes.done or any(runs_of for _, runs_of in runs)):
+            self._done = refusal is None
+            if refusal:
                 _log_refusal(self._body, refusal)
                 self._other = reference.change_page(self._body, self._options)
-                self._other.skip(self._changes.count)
+                self._other.skip(sum(statements for _, statements in runs))
         return filled if self._other is None else self._other.fill(out, filled)
 
     def take_rejects(self) -> list[Reject]:
         return self._other.take_rejects() if self._other else []
-
-
-def matcher(documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
-    """See contract.Codec."""
-    made: Matcher = _transcoder.Matcher(documents, seed, _form(ours), _form(stored))
-    return made
-
-
-def digests(seed: bytes, form: KeyForm) -> Digests:
-    """See contract.Codec."""
-    made: Digests = _transcoder.Digests(seed, _form(form))
-    return made
-
-
-@lru_cache
-def _form(form: KeyForm) -> tuple[bool, bool, bytes, bytes, bytes | None, bytes]:
-    """As C takes it."""
-    two = len(form.names) > 1
-    sort = (form.names[1], form.types[1]) if two else (None, form.types[0])
-    return (form.by_id, form.raw, form.names[0], form.types[0], *sort)
 
 
 def _rest(body: Body, start: int, end: int) -> dict[str, Any] | None:

@@ -14,9 +14,6 @@ from shake.codec.contract import (
     Body,
     ChangeOptions,
     CorruptPage,
-    Digests,
-    KeyForm,
-    Matcher,
     Options,
     Reject,
     Statements,
@@ -258,16 +255,8 @@ def batches(documents: memoryview, most: int, most_bytes: int) -> list[tuple[int
     return cuts + [(start, at, count)] * bool(count)
 
 
-def matcher(documents: bytes | memoryview, seed: bytes, ours: KeyForm, stored: KeyForm) -> Matcher:
-    """See contract.Codec."""
-    return matching.Matcher(documents, seed, ours, stored)
-
-
-def digests(seed: bytes, form: KeyForm) -> Digests:
-    """See contract.Codec."""
-    return digesting.Digests(seed, form)
-
-
+matcher = matching.Matcher
+digests = digesting.Digests
 add_sums = digesting.add_sums
 cut_reply = matching.cut_reply
 

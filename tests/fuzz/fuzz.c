@@ -56,7 +56,7 @@ static const uint8_t *check_document(const uint8_t *p, const uint8_t *end)
     return end + 1;
 }
 
-/* Through slots of this size, for the sanitizer to see their ends. */
+/* Into a slot of this size, for the sanitizer to see its end. */
 static void transcode(const uint8_t *body, size_t length, const struct options *options,
                       size_t slot)
 {
@@ -67,20 +67,14 @@ static void transcode(const uint8_t *body, size_t length, const struct options *
     if (!w.base)
         fail("no memory");
     w.limit = w.base + slot;
-    bool accepted = open_page(&w, body, "Items", &page);
-    for (size_t before = 0; accepted && !page.done; before = page.count) {
-        w.reason = NULL;
-        w.out = w.base;
-        accepted = put_items(&w, body, &page, SIZE_MAX);
-        const uint8_t *p = w.base;
-        for (size_t i = before; i < page.count; i++)
-            p = check_document(p, w.out);
-        if (p != w.out || page.next < body || page.next > w.end)
-            fail("not what the page says");
-        if (page.count == before)
-            break; /* larger than the slot */
-    }
-    if (page.done && (page.array_end > length || page.array_at >= page.array_end))
+    w.out = w.base;
+    bool accepted = open_page(&w, body, "Items", &page) && put_items(&w, body, &page);
+    const uint8_t *p = w.base;
+    for (size_t i = 0; i < page.count; i++)
+        p = check_document(p, w.out);
+    if (p != w.out)
+        fail("not what the page says");
+    if (accepted && (page.array_end > length || page.array_at >= page.array_end))
         fail("items that are not in the page");
     if (!accepted && (!w.reason || w.where < body || w.where > w.end))
         fail("a refusal without reason or place");
@@ -92,25 +86,21 @@ static void make_statements(const uint8_t *body, size_t length, const struct opt
 {
     struct work w = {.options = options, .end = body + length};
     struct records records = {0};
-    struct progress progress = {0};
+    struct written written = {0};
     bool accepted = read_records(&w, body, &records);
     uint8_t *room = malloc(slot);
     if (!room)
         fail("no memory");
-    w.base = room;
+    w.base = w.out = room;
     w.limit = w.base + slot;
-    for (size_t before = 0, given = 0; accepted && progress.kind < KINDS; before = given) {
-        w.reason = NULL;
-        w.out = w.base;
-        accepted = put_statements(&w, &records, &progress, SIZE_MAX);
-        given = progress.counts[0] + progress.counts[1] + progress.counts[2];
+    if (accepted) {
+        accepted = put_statements(&w, &records, &written);
+        size_t given = written.counts[0] + written.counts[1] + written.counts[2];
         const uint8_t *p = w.base;
-        for (size_t i = before; i < given; i++)
+        for (size_t i = 0; i < given; i++)
             p = check_document(p, w.out);
         if (p != w.out || given > records.change_count || records.change_count > records.page.count)
             fail("not what the statements say");
-        if (given == before)
-            break; /* larger than the slot */
     }
     if (!accepted && (!w.reason || w.where < body || w.where > w.end))
         fail("a refusal without reason or place");

@@ -9,7 +9,6 @@
 
 extern PyType_Spec matcher_spec, digests_spec;
 
-extern const char add_sums_doc[], cut_reply_doc[];
 PyObject *add_sums(PyObject *module, PyObject *args);
 PyObject *cut_reply(PyObject *module, PyObject *args);
 

@@ -1,8 +1,5 @@
-/* The Python binding: `Documents` and `Changes`, each made of a response that it gives out once. */
+/* The Python binding of what transcodes a response. */
 #include "binding.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #include "page.h"
 #include "records.h"
@@ -22,20 +19,23 @@ static struct work work_on(const struct source *source)
     return (struct work){.options = &source->options, .end = source->end};
 }
 
-/* (reason, position), or NULL with MemoryError set. */
-static PyObject *refusal(const struct work *w, const struct source *source)
+/* The same, with room for what is written. */
+static struct work work_into(const struct source *source, const Py_buffer *out)
 {
+    struct work w = work_on(source);
+    w.base = w.out = out->buf;
+    w.limit = w.base + out->len;
+    return w;
+}
+
+/* None where all was accepted; else (reason, position), or NULL with MemoryError set. */
+static PyObject *refusal(bool accepted, const struct work *w, const struct source *source)
+{
+    if (accepted)
+        return Py_NewRef(Py_None);
     if (w->reason == no_memory)
         return PyErr_NoMemory();
     return Py_BuildValue("sn", w->reason, (Py_ssize_t)(w->where - (uint8_t *)source->body.buf));
-}
-
-static void raise_refusal(const struct work *w, const struct source *source)
-{
-    PyObject *arguments = refusal(w, source);
-    if (arguments)
-        PyErr_SetObject(PyExc_ValueError, arguments);
-    Py_XDECREF(arguments);
 }
 
 static bool take_plan(struct options *options, PyObject *plan)
@@ -81,176 +81,50 @@ static void release_source(struct source *source)
     Py_XDECREF(source->arguments);
 }
 
-/* A document needs a few bytes more while it is written than it is long. So where the next one
- * seems not to fit, it is written elsewhere, to see. `put` writes one, and goes on behind it in
- * its state; false when it does not fit. */
-static bool squeeze(struct work *w, bool (*put)(struct work *w, void *state), void *state)
+/* -- documents --------------------------------------------------------------------------------- */
+
+static PyObject *documents_of(const struct source *source, struct work *w)
 {
-    size_t left = (size_t)(w->limit - w->out), size = 2 * left + 1024; /* base64 is 4/3 of its data */
-    uint8_t *room = left < MAX_DOCUMENT ? malloc(size) : NULL;
-    if (!room)
-        return false;
-    struct work elsewhere = *w;
-    elsewhere.base = elsewhere.out = room;
-    elsewhere.limit = room + size;
-    elsewhere.reason = NULL;
-    bool fits = put(&elsewhere, state) && offset(&elsewhere) <= left;
-    if (fits) {
-        append(w, room, offset(&elsewhere));
-        w->number = elsewhere.number;
-    } else if (elsewhere.reason && elsewhere.reason != no_room) {
-        w->reason = elsewhere.reason; /* it was not for lack of room */
-        w->where = elsewhere.where;
-    }
-    free(room);
-    return fits;
+    bool accepted;
+    const uint8_t *body = source->body.buf;
+    struct page page = {0};
+    Py_BEGIN_ALLOW_THREADS
+    accepted = open_page(w, body, "Items", &page) && put_items(w, body, &page);
+    Py_END_ALLOW_THREADS
+    PyObject *why = refusal(accepted, w, source);
+    return why ? Py_BuildValue("nn(nn)N", (Py_ssize_t)offset(w), (Py_ssize_t)page.count,
+                               (Py_ssize_t)page.array_at, (Py_ssize_t)page.array_end, why)
+               : NULL;
 }
 
-/* -- Documents --------------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    struct source source;
-    struct page page;
-} Documents;
-
-static PyObject *documents_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *documents(PyObject *module, PyObject *args)
 {
-    PyObject *body, *plan;
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!:Documents", &body, &PyTuple_Type, &plan))
-        return NULL;
-    Documents *self = (Documents *)PyType_GenericAlloc(type, 0);
-    if (!self || !take_source(&self->source, args, body, plan))
-        goto failed;
-    struct work w = work_on(&self->source);
-    if (open_page(&w, self->source.body.buf, "Items", &self->page))
-        return (PyObject *)self;
-    raise_refusal(&w, &self->source);
-failed:
-    Py_XDECREF((PyObject *)self);
-    return NULL;
-}
-
-static void documents_dealloc(PyObject *object)
-{
-    Documents *self = (Documents *)object;
-    PyTypeObject *type = Py_TYPE(object);
-    release_source(&self->source);
-    PyObject_Free(self);
-    Py_DECREF((PyObject *)type);
-}
-
-struct items {
-    const uint8_t *body;
-    struct page page;
-};
-
-static bool put_one_item(struct work *w, void *state)
-{
-    struct items *items = state;
-    size_t before = items->page.count;
-    put_items(w, items->body, &items->page, 1);
-    return items->page.count > before;
-}
-
-static bool fill_documents(Documents *self, struct work *w)
-{
-    struct items items = {self->source.body.buf, self->page};
-    bool accepted = items.page.done || put_items(w, items.body, &items.page, SIZE_MAX);
-    self->page = items.page;
-    if (accepted && w->reason == no_room)
-        while (!self->page.done && squeeze(w, put_one_item, &items))
-            self->page = items.page;
-    return accepted && (!w->reason || w->reason == no_room);
-}
-
-PyDoc_STRVAR(documents_fill_doc,
-             "fill(out, prefix, number): see shake.codec.contract.ScanPage.\n\n"
-             "Gives (bytes, documents, refusal): where the reference has to judge\n"
-             "what is next, the latter is (reason, position), else None.");
-
-static PyObject *documents_fill(Documents *self, PyObject *args)
-{
+    (void)module;
     Py_buffer out;
+    PyObject *body, *plan, *answer = NULL;
     const char *prefix;
     Py_ssize_t prefix_length;
     long long number;
-    if (!PyArg_ParseTuple(args, "w*y#L:fill", &out, &prefix, &prefix_length, &number))
+    struct source source = {0};
+    if (!PyArg_ParseTuple(args, "OO!w*y#L:documents", &body, &PyTuple_Type, &plan, &out, &prefix,
+                          &prefix_length, &number))
         return NULL;
-    bool accepted;
-    size_t before = self->page.count;
-    PyObject *answer = NULL;
-    struct work w = work_on(&self->source);
-    w.base = w.out = out.buf;
-    w.limit = w.base + out.len;
-    w.prefix = (const uint8_t *)prefix;
-    w.number = (uint64_t)number + before;
-    if (prefix_length != PREFIX_LENGTH) {
+    if (prefix_length != PREFIX_LENGTH)
         PyErr_SetString(PyExc_ValueError, "the prefix of an ObjectId has 7 bytes");
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        accepted = fill_documents(self, &w);
-        Py_END_ALLOW_THREADS
-        size_t count = self->page.count - before;
-        PyObject *why = accepted ? Py_NewRef(Py_None) : refusal(&w, &self->source);
-        if (number < 0 || w.number > (uint64_t)1 << 8 * NUMBER_LENGTH) {
+    else if (take_source(&source, args, body, plan)) {
+        struct work w = work_into(&source, &out);
+        w.prefix = (const uint8_t *)prefix;
+        w.number = (uint64_t)number;
+        answer = documents_of(&source, &w);
+        if (answer && (number < 0 || w.number > (uint64_t)1 << 8 * NUMBER_LENGTH)) {
             PyErr_SetString(PyExc_OverflowError, "the number of an ObjectId has 5 bytes");
-            Py_CLEAR(why);
+            Py_CLEAR(answer);
         }
-        if (why)
-            answer = Py_BuildValue("nnN", (Py_ssize_t)offset(&w), (Py_ssize_t)count, why);
     }
+    release_source(&source);
     PyBuffer_Release(&out);
     return answer;
 }
-
-static PyObject *documents_done(Documents *self, void *closure)
-{
-    (void)closure;
-    return PyBool_FromLong(self->page.done);
-}
-
-static PyObject *documents_count(Documents *self, void *closure)
-{
-    (void)closure;
-    return PyLong_FromSize_t(self->page.count);
-}
-
-static PyObject *documents_items(Documents *self, void *closure)
-{
-    (void)closure;
-    return Py_BuildValue("nn", (Py_ssize_t)self->page.array_at, (Py_ssize_t)self->page.array_end);
-}
-
-static PyMethodDef documents_methods[] = {
-    {"fill", (PyCFunction)documents_fill, METH_VARARGS, documents_fill_doc},
-    {0},
-};
-
-static PyGetSetDef documents_fields[] = {
-    {"done", (getter)documents_done, NULL, "whether all documents are given out", NULL},
-    {"count", (getter)documents_count, NULL, "how many documents are given out", NULL},
-    {"items", (getter)documents_items, NULL, "where the array of items is, once done", NULL},
-    {0},
-};
-
-PyDoc_STRVAR(documents_doc,
-             "Documents(page, plan)\n\n"
-             "Raises ValueError(reason, position) for a page that the reference has to judge.");
-
-static PyType_Slot documents_slots[] = {
-    {Py_tp_doc, (void *)documents_doc}, {Py_tp_new, documents_new},
-    {Py_tp_dealloc, documents_dealloc}, {Py_tp_methods, documents_methods},
-    {Py_tp_getset, documents_fields},   {0, NULL},
-};
-
-static PyType_Spec documents_spec = {
-    .name = "shake.codec._transcoder.Documents",
-    .basicsize = sizeof(Documents),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = documents_slots,
-};
 
 /* -- Changes ----------------------------------------------------------------------------------- */
 
@@ -258,12 +132,11 @@ typedef struct {
     PyObject_HEAD
     struct source source;
     struct records records;
-    struct progress progress;
 } Changes;
 
 static PyObject *changes_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *body, *plan;
+    PyObject *body, *plan, *why;
     const char *paths[2];
     Py_ssize_t lengths[2];
     int sharded, upsert, insert_only;
@@ -287,7 +160,9 @@ static PyObject *changes_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     Py_END_ALLOW_THREADS
     if (accepted)
         return (PyObject *)self;
-    raise_refusal(&w, &self->source);
+    if ((why = refusal(false, &w, &self->source)))
+        PyErr_SetObject(PyExc_ValueError, why);
+    Py_XDECREF(why);
 failed:
     Py_XDECREF((PyObject *)self);
     return NULL;
@@ -303,115 +178,54 @@ static void changes_dealloc(PyObject *object)
     Py_DECREF((PyObject *)type);
 }
 
-struct statements {
-    const struct records *records;
-    struct progress progress;
-};
-
-static size_t given(const struct progress *progress)
-{
-    return progress->counts[0] + progress->counts[1] + progress->counts[2];
-}
-
-static bool put_one_statement(struct work *w, void *state)
-{
-    struct statements *statements = state;
-    size_t before = given(&statements->progress);
-    put_statements(w, statements->records, &statements->progress, 1);
-    return given(&statements->progress) > before;
-}
-
-static bool fill_statements(Changes *self, struct work *w)
-{
-    struct statements statements = {&self->records, self->progress};
-    bool accepted = put_statements(w, &self->records, &statements.progress, SIZE_MAX);
-    self->progress = statements.progress;
-    if (accepted && w->reason == no_room)
-        while (self->progress.kind < KINDS && squeeze(w, put_one_statement, &statements))
-            self->progress = statements.progress;
-    return accepted && (!w->reason || w->reason == no_room);
-}
-
-PyDoc_STRVAR(changes_fill_doc,
-             "fill(out): see shake.codec.contract.ChangePage.\n\n"
-             "Gives ((bytes, statements), ... of each kind, refusal), the latter as Documents.");
-
 static PyObject *changes_fill(Changes *self, PyObject *args)
 {
     Py_buffer out;
     if (!PyArg_ParseTuple(args, "w*:fill", &out))
         return NULL;
     bool accepted;
-    struct progress before = self->progress;
-    struct work w = work_on(&self->source);
-    w.base = w.out = out.buf;
-    w.limit = w.base + out.len;
+    struct written written = {0};
+    struct work w = work_into(&self->source, &out);
     Py_BEGIN_ALLOW_THREADS
-    accepted = fill_statements(self, &w);
+    accepted = put_statements(&w, &self->records, &written);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&out);
-    PyObject *why = accepted ? Py_NewRef(Py_None) : refusal(&w, &self->source);
-    Py_ssize_t runs[KINDS][2];
-    for (unsigned kind = 0; kind < KINDS; kind++) {
-        runs[kind][0] = (Py_ssize_t)(self->progress.sizes[kind] - before.sizes[kind]);
-        runs[kind][1] = (Py_ssize_t)(self->progress.counts[kind] - before.counts[kind]);
-    }
-    return why ? Py_BuildValue("((nn)(nn)(nn))N", runs[0][0], runs[0][1], runs[1][0], runs[1][1],
-                               runs[2][0], runs[2][1], why)
+    PyObject *why = refusal(accepted, &w, &self->source);
+    const size_t *sizes = written.sizes, *counts = written.counts;
+    return why ? Py_BuildValue("((nn)(nn)(nn))N", (Py_ssize_t)sizes[0], (Py_ssize_t)counts[0],
+                               (Py_ssize_t)sizes[1], (Py_ssize_t)counts[1], (Py_ssize_t)sizes[2],
+                               (Py_ssize_t)counts[2], why)
                : NULL;
 }
 
-static PyObject *changes_done(Changes *self, void *closure)
+static PyObject *changes_found(Changes *self, void *closure)
 {
     (void)closure;
-    return PyBool_FromLong(given(&self->progress) == self->records.change_count);
-}
-
-static PyObject *changes_count(Changes *self, void *closure)
-{
-    (void)closure;
-    return PyLong_FromSize_t(given(&self->progress));
-}
-
-static PyObject *changes_records(Changes *self, void *closure)
-{
-    (void)closure;
-    const struct page *page = &self->records.page;
-    return Py_BuildValue("nnn", (Py_ssize_t)page->count, (Py_ssize_t)page->array_at,
-                         (Py_ssize_t)page->array_end);
-}
-
-static PyObject *changes_last(Changes *self, void *closure)
-{
-    (void)closure;
-    const struct bytes *sequence = &self->records.sequence, *created = &self->records.created;
-    return Py_BuildValue("s#s#", sequence->data ? (const char *)sequence->data : "",
+    const struct records *records = &self->records;
+    const struct bytes *sequence = &records->sequence, *created = &records->created;
+    return Py_BuildValue("nn(nn)s#s#", (Py_ssize_t)records->page.count,
+                         (Py_ssize_t)records->change_count, (Py_ssize_t)records->page.array_at,
+                         (Py_ssize_t)records->page.array_end,
+                         sequence->data ? (const char *)sequence->data : "",
                          (Py_ssize_t)sequence->length,
                          created->data ? (const char *)created->data : "0",
                          created->data ? (Py_ssize_t)created->length : 1);
 }
 
 static PyMethodDef changes_methods[] = {
-    {"fill", (PyCFunction)changes_fill, METH_VARARGS, changes_fill_doc},
+    {"fill", (PyCFunction)changes_fill, METH_VARARGS, NULL},
     {0},
 };
 
 static PyGetSetDef changes_fields[] = {
-    {"done", (getter)changes_done, NULL, "whether all statements are given out", NULL},
-    {"count", (getter)changes_count, NULL, "how many statements are given out", NULL},
-    {"records", (getter)changes_records, NULL, "how many there are, and where", NULL},
-    {"last", (getter)changes_last, NULL, "number and time of the last record, as text", NULL},
+    {"found", (getter)changes_found, NULL, NULL, NULL},
     {0},
 };
 
-PyDoc_STRVAR(changes_doc,
-             "Changes(page, plan, partition_path, sort_path, sharded, upsert, insert_only)\n\n"
-             "Raises ValueError as Documents does.");
-
 static PyType_Slot changes_slots[] = {
-    {Py_tp_doc, (void *)changes_doc}, {Py_tp_new, changes_new},
-    {Py_tp_dealloc, changes_dealloc}, {Py_tp_methods, changes_methods},
-    {Py_tp_getset, changes_fields},   {0, NULL},
+    {Py_tp_new, changes_new},         {Py_tp_dealloc, changes_dealloc},
+    {Py_tp_methods, changes_methods}, {Py_tp_getset, changes_fields},
+    {0, NULL},
 };
 
 static PyType_Spec changes_spec = {
@@ -422,8 +236,6 @@ static PyType_Spec changes_spec = {
 };
 
 /* -- batches ----------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(batches_doc, "batches(documents, most, most_bytes): see shake.codec.contract.Codec.");
 
 static bool add_batch(PyObject *cuts, size_t start, size_t end, size_t count)
 {
@@ -472,15 +284,16 @@ static PyObject *batches(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef transcoder_methods[] = {
-    {"batches", batches, METH_VARARGS, batches_doc},
-    {"add_sums", add_sums, METH_VARARGS, add_sums_doc},
-    {"cut_reply", cut_reply, METH_VARARGS, cut_reply_doc},
+    {"documents", documents, METH_VARARGS, NULL},
+    {"batches", batches, METH_VARARGS, NULL},
+    {"add_sums", add_sums, METH_VARARGS, NULL},
+    {"cut_reply", cut_reply, METH_VARARGS, NULL},
     {0},
 };
 
 static int transcoder_exec(PyObject *module)
 {
-    PyType_Spec *const specs[] = {&documents_spec, &changes_spec, &matcher_spec, &digests_spec};
+    PyType_Spec *const specs[] = {&changes_spec, &matcher_spec, &digests_spec};
     int status = 0;
     for (size_t i = 0; i < sizeof specs / sizeof *specs && !status; i++) {
         PyObject *type = PyType_FromSpec(specs[i]);

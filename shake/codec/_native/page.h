@@ -11,7 +11,6 @@ struct page {
     const uint8_t *next;        /* in the input: the next element, or the array's closing bracket */
     size_t array_at, array_end; /* the array, brackets included, from the input's start */
     size_t count;               /* elements read of it */
-    bool done;                  /* the response is read to its end */
 };
 
 /* Read up to the first element; false when it refused. */
@@ -20,8 +19,8 @@ bool open_page(struct work *w, const uint8_t *body, const char *array, struct pa
 /* From the array's closing bracket to the end of the response. */
 bool close_page(struct work *w, const uint8_t *body, struct page *page);
 
-/* Write the documents of as many items as there is room for, `most` of them, one behind the other;
- * behind the last, read the rest of the page. False when it refused what is next. */
-bool put_items(struct work *w, const uint8_t *body, struct page *page, size_t most);
+/* Write the documents of all items, one behind the other, and read the rest of the page. False when
+ * it refused what is next, or found no room for it. */
+bool put_items(struct work *w, const uint8_t *body, struct page *page);
 
 #endif

@@ -332,37 +332,26 @@ static bool put_delete(struct work *w, const uint8_t *query)
     return true;
 }
 
-static bool put_each(struct work *w, const struct records *records, struct progress *progress,
-                     size_t most)
-{
-    for (; progress->kind < KINDS; progress->kind++, progress->next = 0)
-        for (; progress->next < records->change_count; progress->next++) {
-            const struct change *change = &records->changes[progress->next];
-            const uint8_t *query = records->queries + change->query_at;
-            if (kind_of(w, change) != progress->kind)
-                continue;
-            if (most-- == 0)
-                return true;
-            size_t start = offset(w);
-            bool put = progress->kind == KIND_UPDATE   ? put_update(w, change, query)
-                       : progress->kind == KIND_INSERT ? put_image(w, change, query)
-                                                       : put_delete(w, query);
-            if (!put) {
-                w->out = w->base + start;
-                return w->reason == no_room;
-            }
-            progress->sizes[progress->kind] += offset(w) - start;
-            progress->counts[progress->kind]++;
-        }
-    return true;
-}
-
-bool put_statements(struct work *w, const struct records *records, struct progress *progress,
-                    size_t most)
+bool put_statements(struct work *w, const struct records *records, struct written *written)
 {
     struct known_names known;
     begin_known(w, &known);
-    bool put = put_each(w, records, progress, most);
-    w->known = NULL;
-    return put;
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        for (size_t i = 0; i < records->change_count; i++) {
+            const struct change *change = &records->changes[i];
+            const uint8_t *query = records->queries + change->query_at;
+            if (kind_of(w, change) != kind)
+                continue;
+            size_t start = offset(w);
+            bool put = kind == KIND_UPDATE   ? put_update(w, change, query)
+                       : kind == KIND_INSERT ? put_image(w, change, query)
+                                             : put_delete(w, query);
+            if (!put) {
+                w->out = w->base + start;
+                return false;
+            }
+            written->sizes[kind] += offset(w) - start;
+            written->counts[kind]++;
+        }
+    return true;
 }

@@ -17,10 +17,8 @@ struct change {
     bool modifies;        /* no record is anything else than a MODIFY */
 };
 
-/* How far statements are given out, and what of each kind. */
-struct progress {
-    unsigned kind;
-    size_t next; /* of the changes, all of which are looked at for each kind */
+/* What was written of each kind. */
+struct written {
     size_t sizes[KINDS], counts[KINDS];
 };
 
@@ -38,8 +36,7 @@ struct records {
 bool read_records(struct work *w, const uint8_t *body, struct records *records);
 void free_records(struct records *records);
 
-/* Write as many statements as there is room for, `most` of them. False when it refused the next. */
-bool put_statements(struct work *w, const struct records *records, struct progress *progress,
-                    size_t most);
+/* Write all statements. False when it refused the next one, or found no room for it. */
+bool put_statements(struct work *w, const struct records *records, struct written *written);
 
 #endif
