@@ -38,26 +38,20 @@ size_t base64_groups(uint8_t *to, size_t room, const uint8_t *from, size_t lengt
 
 int64_t base64_decode(uint8_t *to, const uint8_t *from, size_t length)
 {
-    if (length % 4)
+    size_t whole = length / 4 - (length >= 4 && from[length - 1] == '=');
+    if (length % 4 || base64_groups(to, length, from, 4 * whole) < whole)
         return -1;
-    if (length == 0)
-        return 0;
-    size_t padding = from[length - 1] != '=' ? 0 : from[length - 2] != '=' ? 1 : 2;
-    size_t whole = (length - (padding > 0 ? 4 : 0)) / 4;
-    uint8_t *start = to, all = 0;
-    for (size_t i = 0; i < whole; i++, from += 4, to += 3) {
-        uint8_t a = values[from[0]], b = values[from[1]], c = values[from[2]], d = values[from[3]];
-        all |= a | b | c | d;
-        to[0] = (uint8_t)(a << 2 | b >> 4);
-        to[1] = (uint8_t)(b << 4 | c >> 2);
-        to[2] = (uint8_t)(c << 6 | d);
-    }
-    if (padding > 0) {
-        uint8_t a = values[from[0]], b = values[from[1]], c = padding == 1 ? values[from[2]] : 0;
-        all |= a | b | c;
-        *to++ = (uint8_t)(a << 2 | b >> 4);
-        if (padding == 1)
-            *to++ = (uint8_t)(b << 4 | c >> 2);
-    }
-    return all & 0x80 ? -1 : to - start;
+    from += 4 * whole;
+    to += 3 * whole;
+    if (4 * whole == length)
+        return (int64_t)(3 * whole);
+    bool two = from[2] == '='; /* of padding */
+    uint32_t third = two ? 0 : value_of(from[2]);
+    uint32_t group = value_of(from[0]) << 18 | value_of(from[1]) << 12 | third << 6;
+    if (group >> 31)
+        return -1;
+    *to++ = (uint8_t)(group >> 16);
+    if (!two)
+        *to = (uint8_t)(group >> 8);
+    return (int64_t)(3 * whole + (two ? 1 : 2));
 }

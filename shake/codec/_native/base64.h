@@ -4,7 +4,7 @@
 
 #include "work.h"
 
-/* Decode `length` characters; `to` has room for 3 of every 4, and may be `from`. Returns how many
+/* Decode `length` characters; `to` has room for as many bytes, and may be `from`. Returns how many
  * bytes they are, or -1 when they are not base64 with its padding. */
 int64_t base64_decode(uint8_t *to, const uint8_t *from, size_t length);
 

@@ -133,25 +133,6 @@ struct digest digest_key(const struct seed *seed, const struct key_form *form, s
 /* In raw, each level is two. */
 enum { DEEPEST = 2 * MAX_DEPTH + 2 };
 
-/* The name that an array's next element must have. */
-struct index {
-    char digits[12];
-    size_t length;
-};
-
-static void count_up(struct index *index)
-{
-    size_t at = index->length;
-    while (at > 0 && index->digits[at - 1] == '9')
-        index->digits[--at] = '0';
-    if (at > 0) {
-        index->digits[at - 1]++;
-        return;
-    }
-    memmove(index->digits + 1, index->digits, index->length++);
-    index->digits[0] = '1';
-}
-
 static bool digest_inside(const struct seed *seed, struct bytes fields, bool is_array,
                           unsigned depth, struct digest *digest);
 
@@ -199,9 +180,10 @@ static bool digest_field(const struct seed *seed, const struct field *field, uns
 static bool digest_inside(const struct seed *seed, struct bytes fields, bool is_array,
                           unsigned depth, struct digest *digest)
 {
-    const uint8_t *start = fields.data, *end = start + fields.length;
+    const struct bytes all = fields;
+    uint8_t expected[11]; /* the name of an array's next element */
+    uint32_t count = 0;
     struct names names;
-    struct index index = {"0", 1};
     struct field field;
     *digest = (struct digest){0};
     if (depth > DEEPEST)
@@ -212,10 +194,9 @@ static bool digest_inside(const struct seed *seed, struct bytes fields, bool is_
         if (!take_field(&fields, &field) || !digest_field(seed, &field, depth, &one))
             return false;
         if (is_array) {
-            if (field.name.length != index.length ||
-                memcmp(field.name.data, index.digits, index.length))
+            size_t length = (size_t)(put_index(expected, count++) - expected) - 1;
+            if (!same_bytes(&field.name, &(struct bytes){expected, length}))
                 return false;
-            count_up(&index);
         } else {
             struct place place = place_of(field.name.data, field.name.length);
             add_place(&names, &place);
@@ -224,7 +205,7 @@ static bool digest_inside(const struct seed *seed, struct bytes fields, bool is_
         digest->high += one.high + (digest->low < one.low);
     }
     struct work unused = {0}; /* takes the reason */
-    return !names.twice || names_differ(&unused, start, end);
+    return !names.twice || names_differ(&unused, all);
 }
 
 bool digest_fields(const struct seed *seed, struct bytes fields, struct digest *digest)

@@ -58,21 +58,16 @@ static void append_value(struct work *w, const struct part *part)
 }
 
 /* An element of an array begins: its type and its index. */
-static void open_element(struct work *w, uint8_t type, size_t index)
+static void open_element(struct work *w, uint8_t type, uint32_t index)
 {
-    char digits[24];
-    size_t at = sizeof digits;
-    do
-        digits[--at] = (char)('0' + index % 10);
-    while (index /= 10);
     *w->out++ = type;
-    append(w, digits + at, sizeof digits - at);
-    *w->out++ = 0;
+    w->out = put_index(w->out, index);
 }
 
 /* {path: {$in: [...]}}, without the brackets around, whose values are added one by one. */
 struct list {
-    size_t operator_at, array_at, count;
+    size_t operator_at, array_at;
+    uint32_t count;
 };
 
 static struct list open_list(const struct matcher *m, struct work *w, unsigned number)
@@ -136,18 +131,6 @@ static void put_whole(const struct matcher *m, struct work *w, size_t first, siz
     close_list(w, &list);
 }
 
-/* A clause of the $or, or the only one. */
-typedef void (*put_clause)(const struct matcher *m, struct work *w, size_t first, size_t last);
-
-static void add_clause(const struct matcher *m, struct work *w, size_t *clauses, put_clause put,
-                       size_t first, size_t last)
-{
-    open_element(w, BSON_DOCUMENT, (*clauses)++);
-    size_t start = open_here(w);
-    put(m, w, first, last);
-    close_at(w, start);
-}
-
 /* Where the last partition begins. */
 static size_t start_of_last(const struct matcher *m, size_t first, size_t last)
 {
@@ -161,26 +144,24 @@ static size_t start_of_last(const struct matcher *m, size_t first, size_t last)
 
 static void put_or(const struct matcher *m, struct work *w, size_t first, size_t last, bool scanned)
 {
-    size_t clauses = 0, end = end_of_group(m, first, last), rest = start_of_last(m, end, last);
     *w->out++ = BSON_ARRAY;
     append(w, "$or", 4);
-    size_t start = open_here(w);
-    add_clause(m, w, &clauses, put_some, first, end);
-    if (scanned && end < rest) {
-        add_clause(m, w, &clauses, put_whole, end, rest);
-        end = rest;
-    }
-    for (; end < last; end = rest) {
-        rest = end_of_group(m, end, last);
-        add_clause(m, w, &clauses, put_some, end, rest);
+    size_t start = open_here(w), end;
+    for (uint32_t clauses = 0; first < last; first = end, clauses++) {
+        end = end_of_group(m, first, last);
+        bool whole = scanned && clauses == 1 && end < last; /* all but the first and the last */
+        if (whole)
+            end = start_of_last(m, end, last);
+        open_element(w, BSON_DOCUMENT, clauses);
+        size_t clause = open_here(w);
+        (whole ? put_whole : put_some)(m, w, first, end);
+        close_at(w, clause);
     }
     close_at(w, start);
 }
 
-bool put_filter(const struct matcher *m, struct work *w, size_t first, size_t last, bool scanned)
+void put_filter(const struct matcher *m, struct work *w, size_t first, size_t last, bool scanned)
 {
-    if (!reserve(w, filter_room(m, first, last)))
-        return false;
     size_t start = open_here(w);
     if (m->stored.by_id || m->stored.count == 1)
         put_whole(m, w, first, last);
@@ -189,5 +170,4 @@ bool put_filter(const struct matcher *m, struct work *w, size_t first, size_t la
     else
         put_or(m, w, first, last, scanned);
     close_at(w, start);
-    return true;
 }

@@ -11,7 +11,6 @@
 #define TAG4(a, b, c, d) (TAG2(a, b) << 16 | TAG2(c, d))
 
 static const char closing_brace[] = "the end of a value with its type was expected";
-static const char same_names[] = "two names that are equal, or seem so";
 
 /* What any value may write without asking; who calls for one has reserved it. */
 enum { VALUE_ROOM = 32 };
@@ -79,7 +78,7 @@ static struct at put_binary(struct work *w, struct at at, uint8_t *type_at)
     size_t groups = base64_groups(out, (size_t)(w->limit - out), p, (size_t)(w->end - p));
     p += 4 * groups;
     out += 3 * groups;
-    if (*p != '"' && w->end - p > 4 && p[4] == '"' && w->limit - out >= 3) {
+    if (*p != '"' && w->end - p > 4 && p[4] == '"' && w->limit - out >= 4) {
         int64_t last = base64_decode(out, p, 4);
         if (last > 0) {
             p += 4;
@@ -127,20 +126,6 @@ static inline struct at close_value(struct work *w, struct at at, uint8_t *start
     *at.out++ = 0;
     put32(start, (uint32_t)(at.out - start));
     return at;
-}
-
-/* The name of an array's element, with its closing 0; at most 11 bytes. */
-static inline uint8_t *put_index(uint8_t *out, uint32_t index)
-{
-    uint8_t digits[10];
-    unsigned count = 0;
-    for (; index >= 10; index /= 10)
-        digits[count++] = (uint8_t)('0' + index % 10);
-    *out++ = (uint8_t)('0' + index);
-    while (count)
-        *out++ = digits[--count];
-    *out++ = 0;
-    return out;
 }
 
 /* An element is a typed value in L, and the bare value of a scalar in a set. */
@@ -199,19 +184,38 @@ static struct at rename_id(struct work *w, struct at at, uint8_t *name)
 }
 
 /* The key that this name is, or -1. */
-static int which_key(const struct options *options, const uint8_t *name, size_t length)
+static int which_key(const struct options *options, const struct bytes *name)
 {
-    for (unsigned i = 0; i < options->key_count; i++) {
-        const struct bytes *key = &options->keys[i].name;
-        if (key->length == length && !memcmp(key->data, name, length))
+    for (unsigned i = 0; i < options->key_count; i++)
+        if (same_bytes(&options->keys[i].name, name))
             return (int)i;
-    }
     return -1;
 }
 
-static bool is_id(const uint8_t *name, size_t length)
+/* Keep the name at p, of which KNOWN_TEXT bytes exist and `length` are the name, as the next that
+ * is expected. NULL when it is long or not written as names mostly are, or when names are too
+ * many. What is kept does not depend on where it came, so to begin anew is safe. */
+static struct known *learn(struct known_names *all, struct known **expected, const uint8_t *p,
+                           size_t length, struct place place, int key)
 {
-    return length == 3 && !memcmp(name, "_id", 3);
+    if (length > LONGEST_KNOWN || memcmp(p + 1 + length, "\":{\"", 4))
+        return NULL;
+    if (all->count == KNOWN_NAMES) {
+        if (all->renewals == RENEWALS)
+            return NULL;
+        all->renewals++;
+        all->first = all->other.inner = NULL;
+        all->count = 0;
+    }
+    struct known *known = &all->names[all->count++];
+    memcpy(known->text, p, KNOWN_TEXT);
+    known->length = (uint8_t)(length + AROUND_NAME);
+    known->mask = UINT32_MAX >> (KNOWN_TEXT - known->length);
+    known->key = (int8_t)key;
+    known->place = place;
+    known->next = *expected;
+    known->inner = NULL;
+    return *expected = known;
 }
 
 /* Write an element's type (later) and name; at.in is at the name's quote. Reads up to the type of
@@ -241,20 +245,20 @@ static struct at put_new_name(struct work *w, struct at at, bool top, struct nam
         return at;
     if (w->zero)
         return refuse_at(w, start, "a name that holds U+0000");
-    size_t length = (size_t)(at.out - name) - 1;
-    bool plain = at.in - start == (ptrdiff_t)length + 2; /* it is written as it is */
+    struct bytes text = {name, (size_t)(at.out - name) - 1};
+    bool plain = at.in - start == (ptrdiff_t)text.length + 2; /* it is written as it is */
     if (!(at.in = expect(w, at.in, ':', "a colon was expected")) ||
         !(at.in = open_typed(w, at.in)))
         return at;
-    int key = which_key(w->options, name, length);
-    struct place place = place_of(name, length);
+    int key = which_key(w->options, &text);
+    struct place place = place_of(name, text.length);
     *known = NULL;
-    if (is_id(name, length)) {
+    if (is_word(&text, "_id")) {
         if (top && !(at = rename_id(w, at, name)).in)
             return at;
         place = place_of(name, (size_t)(at.out - name) - 1);
     } else if (plain && *name != '$' && is_far(w, at)) {
-        *known = learn(w->known, expected, start, length, place, key);
+        *known = learn(w->known, expected, start, text.length, place, key);
     }
     w->operators |= top && *name == '$';
     if (!*known) {
@@ -284,6 +288,17 @@ static inline struct at put_name(struct work *w, struct at at, bool top, struct 
         at = put_other_name(w, at, top, names, expected, &found);
     *known = found;
     return at;
+}
+
+/* Refuse elements, up to at.out, two of which have one name. */
+static inline struct at check_names(struct work *w, struct at at, const struct names *names,
+                                    const uint8_t *elements)
+{
+    struct bytes fields = {elements, (size_t)(at.out - elements)};
+    if (!names->twice || names_differ(w, fields))
+        return at;
+    return w->reason ? (struct at){0}
+                     : refuse_at(w, at.in, "two names that are equal, or seem so");
 }
 
 /* -- typed values ------------------------------------------------------------------------------ */
@@ -316,8 +331,8 @@ static struct at put_map(struct work *w, struct at at, uint8_t *type_at, unsigne
         if (!at.in || !(at.in = next_member(w, at.in, '}')))
             return (struct at){0};
     }
-    if (names.twice && !names_differ(w, start + 4, at.out))
-        return w->reason ? (struct at){0} : refuse_at(w, at.in, same_names);
+    if (!(at = check_names(w, at, &names, start + 4)).in)
+        return at;
     at.in++;
     return close_value(w, at, start);
 }
@@ -541,9 +556,7 @@ static struct at put_attributes(struct work *w, struct at at, struct element key
         if (!(at.in = next_member(w, at.in, '}')))
             return at;
     }
-    if (names.twice && !names_differ(w, elements, at.out))
-        return w->reason ? (struct at){0} : refuse_at(w, at.in, same_names);
-    return at;
+    return check_names(w, at, &names, elements);
 }
 
 const uint8_t *put_item(struct work *w, const uint8_t *p, enum identity identity,

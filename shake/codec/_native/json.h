@@ -10,9 +10,4 @@ const uint8_t *read_member(struct work *w, const uint8_t *p, struct bytes *name)
 /* Behind the value that begins here. */
 const uint8_t *step_over(struct work *w, const uint8_t *p);
 
-static inline bool is_word(const struct bytes *text, const char *word)
-{
-    return text->length == strlen(word) && !memcmp(text->data, word, text->length);
-}
-
 #endif

@@ -83,10 +83,4 @@ static inline struct known *look_ahead(struct known *expected, const uint8_t *p)
     return NULL;
 }
 
-/* Keep the name at p, of which KNOWN_TEXT bytes exist and `length` are the name, as the next that
- * is expected. NULL when it is long or not written as names mostly are, or when names are too
- * many. What is kept does not depend on where it came, so to begin anew is safe. */
-struct known *learn(struct known_names *all, struct known **expected, const uint8_t *p,
-                    size_t length, struct place place, int key);
-
 #endif

@@ -39,9 +39,9 @@ static inline bool is_matched(const struct expected *e)
 /* Bytes that `put_filter` writes at most. */
 size_t filter_room(const struct matcher *m, size_t first, size_t last);
 
-/* Write the filter that selects the stored documents of those from `first` to before `last`.
- * `scanned`: a Scan without a filter gave them, so that all partitions but the first and the last
- * are there as a whole. */
-bool put_filter(const struct matcher *m, struct work *w, size_t first, size_t last, bool scanned);
+/* Write, into that much room, the filter that selects the stored documents of those from `first` to
+ * before `last`. `scanned`: a Scan without a filter gave them, so that all partitions but the first
+ * and the last are there as a whole. */
+void put_filter(const struct matcher *m, struct work *w, size_t first, size_t last, bool scanned);
 
 #endif

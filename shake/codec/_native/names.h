@@ -54,7 +54,7 @@ static inline void add_place(struct names *names, const struct place *place)
     *word |= place->bit;
 }
 
-/* Whether no name comes twice in these elements. */
-bool names_differ(struct work *w, const uint8_t *elements, const uint8_t *end);
+/* Whether no name comes twice in the fields of a document. */
+bool names_differ(struct work *w, struct bytes fields);
 
 #endif

@@ -1,11 +1,6 @@
 /* Source: https://www.mongodb.com/docs/manual/reference/command/find/#output */
 #include "reply.h"
 
-static bool is_named(const struct field *field, const char *name)
-{
-    return field->name.length == strlen(name) && !memcmp(field->name.data, name, strlen(name));
-}
-
 bool find_batch(struct bytes reply, struct batch *batch)
 {
     struct bytes fields, inner;
@@ -16,14 +11,14 @@ bool find_batch(struct bytes reply, struct batch *batch)
     while (fields.length) {
         if (!take_field(&fields, &field))
             return false;
-        if (field.type != BSON_DOCUMENT || !is_named(&field, "cursor"))
+        if (field.type != BSON_DOCUMENT || !is_word(&field.name, "cursor"))
             continue;
         *batch = (struct batch){.cursor = field.value};
         for (inner = inside(&field.value); inner.length;) {
             if (!take_field(&inner, &field))
                 return false;
             if (field.type == BSON_ARRAY &&
-                (is_named(&field, "firstBatch") || is_named(&field, "nextBatch")))
+                (is_word(&field.name, "firstBatch") || is_word(&field.name, "nextBatch")))
                 batch->array = field.value;
         }
     }

@@ -111,16 +111,11 @@ static bool find_parts_of_id(const struct key_form *form, const struct field *id
     return true;
 }
 
-static bool is_id(const struct bytes *name)
-{
-    return name->length == 3 && !memcmp(name->data, "_id", 3);
-}
-
 bool read_key(const struct key_form *form, struct bytes fields, struct stored_key *key)
 {
     struct bytes rest = fields;
     *key = (struct stored_key){0};
-    if (take_field(&rest, &key->id) && !is_id(&key->id.name))
+    if (take_field(&rest, &key->id) && !is_word(&key->id.name, "_id"))
         key->id = (struct field){0};
     bool whole = true;
     if (!form->by_id)

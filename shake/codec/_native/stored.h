@@ -46,10 +46,4 @@ static inline struct bytes inside(const struct bytes *value)
 /* Find the key among the fields of a document; false where they are broken. */
 bool read_key(const struct key_form *form, struct bytes fields, struct stored_key *key);
 
-static inline bool same_bytes(const struct bytes *one, const struct bytes *other)
-{
-    return one->length == other->length &&
-           (!one->length || !memcmp(one->data, other->data, one->length));
-}
-
 #endif

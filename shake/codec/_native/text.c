@@ -23,21 +23,11 @@ static int32_t hex_unit(const uint8_t *p)
 
 static struct at copy_point(const uint8_t *behind, uint32_t point, uint8_t *out)
 {
-    if (point < 0x80) {
-        *out++ = (uint8_t)point;
-    } else if (point < 0x800) {
-        *out++ = (uint8_t)(0xc0 | point >> 6);
-        *out++ = (uint8_t)(0x80 | (point & 0x3f));
-    } else if (point < 0x10000) {
-        *out++ = (uint8_t)(0xe0 | point >> 12);
-        *out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-        *out++ = (uint8_t)(0x80 | (point & 0x3f));
-    } else {
-        *out++ = (uint8_t)(0xf0 | point >> 18);
-        *out++ = (uint8_t)(0x80 | (point >> 12 & 0x3f));
-        *out++ = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-        *out++ = (uint8_t)(0x80 | (point & 0x3f));
-    }
+    unsigned more = point < 0x80 ? 0 : point < 0x800 ? 1 : point < 0x10000 ? 2 : 3; /* bytes */
+    unsigned head = more ? 0xff00u >> (more + 1) : 0; /* as many 1 bits as it has bytes */
+    *out++ = (uint8_t)(head | point >> 6 * more);
+    while (more-- > 0)
+        *out++ = (uint8_t)(0x80 | (point >> 6 * more & 0x3f));
     return (struct at){behind, out};
 }
 

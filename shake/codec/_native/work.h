@@ -100,7 +100,18 @@ struct work {
     const uint8_t *where;
 };
 
-extern const char no_memory[], no_room[]; /* the reasons that are not about the input */
+extern const char no_memory[]; /* a reason that is not about the input */
+
+static inline bool same_bytes(const struct bytes *one, const struct bytes *other)
+{
+    return one->length == other->length &&
+           (!one->length || !memcmp(one->data, other->data, one->length));
+}
+
+static inline bool is_word(const struct bytes *text, const char *word)
+{
+    return text->length == strlen(word) && !memcmp(text->data, word, text->length);
+}
 
 /* Stop: the input is wrong, or valid but too rare to be worth a second implementation. */
 static inline const uint8_t *refuse(struct work *w, const uint8_t *where, const char *reason)
@@ -120,7 +131,7 @@ static inline struct at refuse_at(struct work *w, const uint8_t *where, const ch
 /* Whether there is room for `need` bytes more; if not, the item is for another slot. */
 static inline bool has_room(struct work *w, const uint8_t *out, size_t need)
 {
-    return (size_t)(w->limit - out) >= need || refuse(w, w->end, no_room);
+    return (size_t)(w->limit - out) >= need || refuse(w, w->end, "no room");
 }
 
 static inline bool reserve(struct work *w, size_t need)
@@ -185,6 +196,20 @@ static inline void append_name(struct work *w, const struct bytes *name)
 {
     append(w, name->data, name->length);
     *w->out++ = 0;
+}
+
+/* The name of an array's element, with its closing 0; at most 11 bytes. */
+static inline uint8_t *put_index(uint8_t *out, uint32_t index)
+{
+    uint8_t digits[10];
+    unsigned count = 0;
+    for (; index >= 10; index /= 10)
+        digits[count++] = (uint8_t)('0' + index % 10);
+    *out++ = (uint8_t)('0' + index);
+    while (count)
+        *out++ = digits[--count];
+    *out++ = 0;
+    return out;
 }
 
 /* A document or array begins, 4 bytes reserved before; its length is written by `close_at`. */
