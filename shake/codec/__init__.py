@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from shake.codec import reference, statements
+from shake.codec import reference
 from shake.codec.contract import (
     Body,
     ChangeOptions,
@@ -16,13 +16,13 @@ from shake.codec.contract import (
     Codec,
     CorruptPage,
     Digests,
-    KeyForm,
     Matcher,
     Options,
     Reject,
     ScanPage,
-    Statements,
 )
+from shake.codec.reference import next_start
+from shake.codec.statements import key_document, query, replacement
 
 #: The name of the implementation in use.
 IMPLEMENTATION = "reference"
@@ -52,10 +52,6 @@ matcher = _codec.matcher
 digests = _codec.digests
 add_sums = _codec.add_sums
 cut_reply = _codec.cut_reply
-next_start = reference.next_start
-replacement = statements.replacement
-query = statements.query
-key_document = statements.key_document
 
 __all__ = [
     "IMPLEMENTATION",
@@ -65,12 +61,10 @@ __all__ = [
     "ChangePage",
     "CorruptPage",
     "Digests",
-    "KeyForm",
     "Matcher",
     "Options",
     "Reject",
     "ScanPage",
-    "Statements",
     "add_sums",
     "batches",
     "change_page",

@@ -112,7 +112,7 @@ def _size(kind: int, rest: bytes) -> int:
 
 
 def id_of(content: bytes) -> Field:
-    """The id_of, where it comes first."""
+    """The ``_id``, where it comes first."""
     try:
         first = next(fields_of(content), NOTHING)
     except NotBson:
@@ -143,7 +143,7 @@ def _first_of_each(form: KeyForm, fields: Iterator[Field]) -> list[Field]:
 
 
 def _parts_of_id(form: KeyForm, found: Field) -> list[Field]:
-    """Those of an id_of, which must hold them and nothing else."""
+    """Those of an ``_id``, which must hold them and nothing else."""
     nothing = [NOTHING] * len(form.names)
     if found.type != MAP:
         return nothing

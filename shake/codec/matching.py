@@ -96,7 +96,7 @@ class Matcher:
         return self._copies[number] == 1 and self._equal[number]
 
     def _say_the_same(self, ours: bytes, theirs: bytes) -> bool:
-        """Whether they do; the id_of counts only where it is the key, and then byte for byte."""
+        """Whether they do; the ``_id`` counts only where it is the key, and then byte for byte."""
         (our_id, our_content), (their_id, their_content) = map(_behind_id, (ours, theirs))
         if self._stored.by_id and our_id != their_id:
             return False
@@ -110,7 +110,7 @@ class Matcher:
 
 
 def _behind_id(document: bytes) -> tuple[bytes, bytes]:
-    """The fields of a document, cut behind its id_of, if that comes first."""
+    """The fields of a document, cut behind its ``_id``, if that comes first."""
     content = document[4:-1]
     found = id_of(content)
     end = 2 + len(found.name) + len(found.value) if found.type else 0

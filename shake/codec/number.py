@@ -40,10 +40,7 @@ class NumberParts(NamedTuple):
 
 
 def parts(text: str) -> NumberParts:
-    """Read a number as DynamoDB writes it.
-
-    Raises ValueError for what is no number, or one that DynamoDB does not allow.
-    """
+    """Read a number. Raises ValueError for what is none, or one that DynamoDB does not allow."""
     match = _any_number(text)
     if match is None:
         raise ValueError(f"{_short(text)} is not a number")
@@ -94,10 +91,7 @@ def nearest(text: str) -> float:
 
 
 def survives_as_double(text: str) -> bool:
-    """Whether the shortest text of the nearest double is the number itself.
-
-    Two numbers for which this holds never share a double.
-    """
+    """Whether the nearest double's shortest text is this number: no two such share a double."""
     return Decimal(repr(nearest(text))) == Decimal(text)
 
 

@@ -22,7 +22,8 @@ def segment_prefix(stamp: int, segment: int) -> bytes:
 def segment_tail(stamp: int, segment: int, documents: int) -> tuple[bytes, bytes]:
     """The range [from, to) of what one run may have given behind a segment's first documents."""
     start = segment_prefix(stamp, segment)
-    return start + documents.to_bytes(5, "big"), _next(start) + bytes(5)
+    following = (int.from_bytes(start, "big") + 1).to_bytes(7, "big")
+    return start + documents.to_bytes(5, "big"), following + bytes(5)
 
 
 def segment_of(identity: Any) -> float:
@@ -33,7 +34,3 @@ def segment_of(identity: Any) -> float:
 def position_of(identity: ObjectId) -> bytes:
     """The segment and the running number in it, whichever run gave the ObjectId."""
     return identity.binary[4:]
-
-
-def _next(prefix: bytes) -> bytes:
-    return (int.from_bytes(prefix, "big") + 1).to_bytes(7, "big")
