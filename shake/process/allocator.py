@@ -1,4 +1,4 @@
-"""Keeps the memory of a process with many threads low."""
+"""Keeps the memory of a process with many threads low. Does nothing without glibc."""
 
 from __future__ import annotations
 
@@ -17,37 +17,35 @@ _LARGE, _KEPT = 256 * 1024, 4 * 2**20
 def share_memory_among_threads() -> None:
     """Have all threads take memory from one arena, before they start.
 
-    Otherwise each keeps what its largest page has needed. Does nothing without glibc.
+    Otherwise each keeps what its largest page has needed.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+    _call("mallopt", _ARENA_MAX, 1)
 
 
 def keep_large_blocks() -> None:
-    """Have blocks of up to _KEPT bytes used again: new memory from the system costs much CPU time.
-
-    Does nothing without glibc.
-    """
+    """Have blocks of up to _KEPT bytes used again: new memory from the system costs much CPU."""
     _map_from(_KEPT)
 
 
 def give_memory_back() -> None:
     """Have large blocks go back to the system when they are freed, and what is free now.
 
-    Does nothing without glibc. By default glibc keeps blocks of the size of those that were freed.
+    By default glibc keeps blocks of the size of those that were freed.
     """
     _map_from(_LARGE)
     release_free_memory()
 
 
 def release_free_memory() -> None:
-    """Give free memory back to the system, once. Does nothing without glibc."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    """Give free memory back to the system, once."""
+    _call("malloc_trim", 0)
 
 
 def _map_from(size: int) -> None:
+    _call("mallopt", _MMAP_THRESHOLD, size)
+    _call("mallopt", _TRIM_THRESHOLD, 2 * size)
+
+
+def _call(name: str, *arguments: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, size)
-        library.mallopt(_TRIM_THRESHOLD, 2 * size)
+        getattr(ctypes.CDLL(None), name)(*arguments)

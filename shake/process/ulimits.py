@@ -17,12 +17,18 @@ _PROCESSES = (
     "the system allows no more processes and threads: raise ulimit -u, pids.max of the control "
     "group, TasksMax of a systemd service, or ulimit -v, or lower --workers"
 )
-_FILE_SIZE = (
-    "this process cannot have shared memory of the size that it needs: raise ulimit -f "
-    "(LimitFSIZE of a systemd service)"
-)
 _SPACE = "no space is left on a disk, or in /dev/shm, which semaphores need: free some space"
-_MEMORY = "the system has no memory for another process: lower --workers"
+#: What the system did not give, by the number of the error.
+_MISSING = {
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.EAGAIN: _PROCESSES,
+    errno.EFBIG: "this process cannot have shared memory of the size that it needs: raise ulimit "
+    "-f (LimitFSIZE of a systemd service)",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.ENOMEM: "the system has no memory for another process: lower --workers",
+}
 
 
 def allow_many() -> None:
@@ -63,14 +69,4 @@ def shortage(error: BaseException) -> str:
         error = error.__context__
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return _PROCESSES
-    if not isinstance(error, OSError):
-        return ""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return _FILES
-    if error.errno == errno.EAGAIN:
-        return _PROCESSES
-    if error.errno == errno.EFBIG:
-        return _FILE_SIZE
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _SPACE
-    return _MEMORY if error.errno == errno.ENOMEM else ""
+    return _MISSING.get(error.errno or 0, "") if isinstance(error, OSError) else ""
