@@ -206,11 +206,6 @@ class CopiedTable:
 
     # ---- checkpoints
 
-    @property
-    def dirty(self) -> bool:
-        """Some position has moved since :meth:`take_dirty`."""
-        return bool(self._dirty)
-
     def take_dirty(self) -> list[SegmentRecord]:
         """Segments whose position has moved since the last call."""
         records = [self._segments[number].acknowledged for number in sorted(self._dirty)]

@@ -40,9 +40,6 @@ class MovingSegments(Protocol):
     @property
     def record(self) -> TableRecord: ...
 
-    @property
-    def dirty(self) -> bool: ...
-
     def acknowledged(self) -> list[SegmentRecord]: ...
 
     def take_dirty(self) -> list[SegmentRecord]: ...
@@ -115,7 +112,8 @@ class Checkpointer(threading.Thread):
     def save_segments(self, copies: Sequence[MovingSegments]) -> None:
         """Save the segments that have moved since the last call."""
         save = self._checkpoints.save_segments
-        self._put(*(partial(save, one.record, one.take_dirty()) for one in copies if one.dirty))
+        taken = [(one.record, one.take_dirty()) for one in copies]
+        self._put(*(partial(save, record, moved) for record, moved in taken if moved))
 
     def save_shards(self, tables: Sequence[MovingShards], then: Callable[[], None]) -> None:
         """Save the shards that have moved since the last call; then ``then`` runs in the loop.
